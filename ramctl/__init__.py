@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ramctl.parsing.captions import ParsedCaption
     from ramctl.parsing.parser import CaptionParser
     from ramctl.photos.decoding import Photo
+    from ramctl.search import PhotoSearch
     from ramctl.tagging.tagger import Box, Tagger, TagResult
 
 _LAZY = {
@@ -22,14 +23,15 @@ _LAZY = {
     "LabelSystem": "ramctl.labels",
     "ParsedCaption": "ramctl.parsing.captions",
     "Photo": "ramctl.photos.decoding",
+    "PhotoSearch": "ramctl.search",
     "TagResult": "ramctl.tagging.tagger",
     "Tagger": "ramctl.tagging.tagger",
 }
 
 __all__ = [
     "Box", "Bundle", "CaptionParser", "Label", "LabelSystem", "ParsedCaption", "Photo",
-    "RamctlError", "RecordProblem", "RunProblem", "TagResult", "Tagger", "UsageProblem",
-    "__version__",
+    "PhotoSearch", "RamctlError", "RecordProblem", "RunProblem", "TagResult", "Tagger",
+    "UsageProblem", "__version__",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of these

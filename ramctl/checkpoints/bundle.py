@@ -38,10 +38,11 @@ GRAPH = "model.onnx"
 INT8_GRAPH = "model.int8.onnx"
 INT8_THRESHOLDS = "thresholds.int8.txt"  # one number per line in id order, chosen for that graph
 CALIBRATION = "calibration.json"  # what scores are worth, where judged photos told it
+AXES = "axes.safetensors"  # of the photos' embeddings
 CARD = "README.md"
 _FILES = (
     META, WEIGHTS, TOKENIZER, f"{TEXT_FOLDER}/*", GRAPH, INT8_GRAPH, INT8_THRESHOLDS, CALIBRATION,
-    CARD, LABELS,
+    AXES, CARD, LABELS,
 )  # fmt: skip
 PHOTOS, LABEL_QUERIES, LOGITS = "photos", "label_queries", "logits"  # a graph's inputs and output
 EMBEDDED = "mini"

@@ -7,6 +7,7 @@ COMMANDS = {
     "clean": "Remove wrong tags, judged by image regions and the model's scores.",
     "finetune": "Fine-tune a model on a small, clean set.",
     "tag": "Tag photos with the built-in model or your own.",
+    "search": "Find photos by words, by likeness, and near-duplicates.",
     "export": "Write tags into sidecars, other programs' files and pages.",
     "import": "Read photos' own keywords and captions, as records or labels.",
     "serve": "Tag photos on a page in the browser, and over HTTP.",

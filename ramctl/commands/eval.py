@@ -14,7 +14,7 @@ average_precision_score; of few photos it is higher than of many: compare at equ
 """
 EXAMPLES = """
 ramctl tag --dense photos/*.jpg | ramctl eval - --truth truth.jsonl
-ramctl eval new.jsonl --baseline old.jsonl --truth truth.jsonl -f table
+ramctl eval new.jsonl old.jsonl --truth truth.jsonl -f table
 """
 NOTES = """
 Reads:    image; dense with label_names (first line), else scores, else tags (score 1);
@@ -44,9 +44,6 @@ OPTIONS = {
             "--labels FILE",
             "Label file, bundle or word list of the predictions, for its synonyms.",
             type=options.FILE_OR_FOLDER,
-        ),
-        common(
-            "--baseline PREDICTIONS", "Compare with these predictions: mAP difference and interval."
         ),
         option(
             "--name NAME=FILE",

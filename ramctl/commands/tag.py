@@ -20,7 +20,8 @@ ramctl tag -R ~/Pictures -o tags.jsonl --resume
 find ~/Pictures -iname '*.jpg' -print0 | ramctl tag -0 -f text -
 """
 NOTES = f"""
-Writes tags, the main things first, scores, salience; as asked dense, boxes, generated_captions.
+Writes tags, the main things first, scores, salience; as asked dense, embedding, boxes,
+generated_captions.
 Streams: the output is flushed after each batch. `ramctl export` brings the tags into sidecars and
 other programs' files.
 {options.EXIT_CODES}
@@ -63,6 +64,7 @@ OPTIONS = {
             type=click.Choice(FORMATS),
         ),
         option("--dense", "Add the scores of all labels."),
+        option("--embedding", "Add a vector, by which ramctl search finds photos."),
         option("--boxes", "Add the region of each thing (81 to 94 % right, mini)."),
         common("--caption", "Add a caption, where the model is sure enough of one."),
         option(

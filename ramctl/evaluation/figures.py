@@ -216,22 +216,6 @@ def intervals(plain: dict[str, float], resampled: dict[str, Floats]) -> JsonObje
     return {name: interval(value, resampled[name]) for name, value in plain.items()}
 
 
-def difference(one: Comparison, other: Comparison, seed: int) -> JsonObject:
-    """The difference of two models' mAP on the photos of both, on the same resamples (paired)."""
-    one_names, other_names = ({photo.name for photo in side.photos} for side in (one, other))
-    one, other = on_equal_terms([one, other])
-    here, there = (float(mean_over_classes(side.precisions)) for side in (one, other))
-    resampled = [mean_over_classes(side.resampled(seed)) for side in (one, other)]
-    return {
-        "mAP": there,
-        "mAP_here": here,
-        "difference": here - there,
-        "difference_ci": interval(here - there, resampled[0] - resampled[1], lowest=-1.0),
-        "photos": len(one.photos),
-        "only_in_one": len(one_names ^ other_names),
-    }
-
-
 def group_figures(
     comparison: Comparison, groups: dict[str, list[int]], resampled: Floats | None
 ) -> JsonObject:

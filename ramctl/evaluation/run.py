@@ -13,7 +13,6 @@ from ramctl.evaluation.comparison import Comparison, TruthTable, on_equal_terms
 from ramctl.evaluation.figures import (
     Figures,
     compare_systems,
-    difference,
     group_figures,
     intervals,
     nested,
@@ -44,7 +43,6 @@ class EvalOptions:
     map_file: Path | None = None
     groups: Path | None = None
     labels: Path | None = None
-    baseline: str | None = None
     source_format: str | None = None  # of the predictions; None: it is recognised
     form: str = "json"
     output: Path | None = None
@@ -84,11 +82,6 @@ class EvalOptions:
             raise UsageProblem(f"--name {twice}: two files have this name")
         return names
 
-    @property
-    def compared(self) -> tuple[str, ...]:
-        """The same, and the baseline."""
-        return (*self.systems, self.baseline) if self.baseline else self.systems
-
 
 def run(options: EvalOptions) -> Report:
     """Evaluate and write; the report of the run, which counts the lines that were rejected."""
@@ -99,9 +92,9 @@ def run(options: EvalOptions) -> Report:
     options.called(options.systems)
     if options.truth is None:
         raise UsageProblem("name what is true: --truth FILE")
-    sources = [*options.compared, options.truth]
+    sources = [*options.systems, options.truth]
     if sources.count(STDIN) > 1:
-        raise UsageProblem("only one of PREDICTIONS, --truth and --baseline can be stdin (-)")
+        raise UsageProblem("only one of PREDICTIONS and --truth can be stdin (-)")
     if options.precision is not None and options.calibrate is None:
         raise UsageProblem("--precision P goes with --calibrate FILE")
     is_page = options.report_file is not None and report_format(options.report_file) == "html"
@@ -134,7 +127,7 @@ def _run(options: EvalOptions, truth_file: str) -> Report:
         n_expected, form = len(truth.photos), options.source_format
         tables = [
             read_table(name, classes, cut, intake, n_expected=n_expected, form=form)
-            for name in options.compared
+            for name in options.systems
         ]
     predictions = tables[0]
     if predictions.scores.are_probabilities and cut.value is not None and not 0 <= cut.value <= 1:
@@ -169,11 +162,8 @@ def _result(
         result["ci"] = intervals(plain, resampled)
     if groups:
         result["groups"] = group_figures(first, groups, classwise)
-    if options.baseline:
-        result["baseline"] = difference(first, compared[-1], seed)
     if len(options.systems) > 1:
-        # Without the baseline.
-        named = dict(zip(options.called(options.systems), compared, strict=False))
+        named = dict(zip(options.called(options.systems), compared, strict=True))
         result["comparison"] = compare_systems(named, seed)
     if options.ci or len(compared) > 1:
         result["bootstrap"] = {"level": LEVEL, "resamples": RESAMPLES, "seed": seed}
@@ -186,7 +176,7 @@ def _result(
         form = report_format(options.report_file)
         if form == "html":
             equal = on_equal_terms(compared)
-            named = dict(zip(options.called(options.compared), equal, strict=True))
+            named = dict(zip(options.called(options.systems), equal, strict=True))
             title = unpacked_name(Path(options.truth or STDIN).name).partition(".")[0]
             content = report_page(title, named, options.root, result.get("ci", {}))
         else:

@@ -25,7 +25,7 @@ _OUR_FIELDS = frozenset({
     "image", "captions", "caption", "tags", "caption_tags", "kinds", "scores", "salience", "dense",
     "sources",
     "generated_captions", "generated_caption_tags", "removed", "boxes", "negatives", "uncertain",
-    "chances", "confirmed", "refused", "record", "raw",
+    "chances", "confirmed", "refused", "embedding", "record", "raw",
 })  # fmt: skip
 
 

@@ -66,6 +66,7 @@ class TaggerOptions:
     precision: float | None = None  # the share of the tags that shall be right; None: the model's
     choice: SelectionOptions = field(default_factory=SelectionOptions)
     dense: bool = False  # give the scores of all labels too
+    embedding: bool = False  # give a vector to search by
     boxes: bool = False  # give where the model looked for each tag
     caption: bool = False  # give a caption
     caption_style: str | None = None  # short, dense; None: short where the model has both

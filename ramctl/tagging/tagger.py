@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.errors import RecordProblem, attempt
+from ramctl.errors import RecordProblem, UsageProblem, attempt
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.inference.label_set import Threshold, Words
 from ramctl.photos.decoding import PHOTO_KINDS, Photo, PhotoRecord, photo_record, record_photo
 from ramctl.photos.limits import LIMITS, PhotoLimits
 from ramctl.records.parallel import chunks, map_good, ordered_map, usable_cores
 from ramctl.records.record import JsonObject, Record, decode_name, set_tags
+from ramctl.tagging.embedding import PhotoAxes
 from ramctl.tagging.scorers import BundleScorer, Decoded, PeerScorer, Scorer, TaggerOptions, mute
 from ramctl.tagging.selection import SelectionOptions, TagSelector
 
@@ -80,6 +81,7 @@ class Tagger:
         self.batch = scorer.batch  # most photos at a time
         self.labels = scorer.label_set.labels
         self._choose = TagSelector(scorer.label_set, options.choice)
+        self._axes: PhotoAxes | None = None  # of embeddings, where they are asked for
 
     @classmethod
     def from_pretrained(
@@ -156,9 +158,16 @@ class Tagger:
             one.pool = DevicePool(load, devices, options.say)
             return one
         kind, colon, _ = model.partition(":")
-        if colon and "/" not in kind and kind != "hf":
+        is_peer = colon and "/" not in kind and kind != "hf"
+        if options.embedding and (is_peer or options.labels is not None):
+            raise UsageProblem("embeddings are of a bundle's own labels (--labels, --model)")
+        if is_peer:
             return cls(PeerScorer(model, options), options)
-        return cls(BundleScorer(Bundle.open(resolve_model(model)), options), options)
+        bundle = Bundle.open(resolve_model(model))
+        axes = PhotoAxes.of(bundle) if options.embedding else None
+        tagger = cls(BundleScorer(bundle, options), options)
+        tagger._axes = axes
+        return tagger
 
     @property
     def description(self) -> str:
@@ -172,7 +181,7 @@ class Tagger:
         options, thresholds = self.options, self.scorer.label_set.thresholds
         choice = [options.choice.key, options.dense, options.boxes]
         choice.append(options.caption_style or options.caption)
-        choice.append(options.limits.pixels)
+        choice += [options.limits.pixels, self._axes and self._axes.stamp]
         return self.scorer.fingerprint | {
             "labels": self.labels.sha256,
             "thresholds": blake2b(thresholds.tobytes(), digest_size=16).hexdigest(),
@@ -278,6 +287,9 @@ class Tagger:
             named = f"sha256:{self.labels.sha256}"
             for fields, row in zip(added, scores, strict=True):
                 fields |= {"dense": significant(row, DENSE_DIGITS), "labels": named}
+        if self._axes is not None:
+            for fields, row in zip(added, scores, strict=True):
+                fields["embedding"] = self._axes.encode(row)
         if self.options.boxes or self.options.caption:
             tags, fired = [c.scores for c in chosen], [c.labels for c in chosen]
             found = self.scorer.annotate(decoded, tags, self._choose.ids, fired)

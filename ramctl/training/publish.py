@@ -1,5 +1,6 @@
 """A trained model as a bundle: weights, labels with thresholds, graph and model card."""
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 from importlib.metadata import version
@@ -13,6 +14,7 @@ from jinja2 import StrictUndefined, Template
 
 from ramctl.calibration import Calibration
 from ramctl.checkpoints.bundle import (
+    AXES,
     CALIBRATION,
     CARD,
     GRAPH,
@@ -32,6 +34,7 @@ from ramctl.model.ram import RAM
 from ramctl.parts import __version__
 from ramctl.records.record import JsonObject
 from ramctl.salience import Salience
+from ramctl.tagging.embedding import SAMPLE, write_axes
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.targets import read_annotation
 from ramctl.training.distributed import World
@@ -82,7 +85,8 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
     """
     preset = job.plan.preset
     parent = job.init if preset.training.losses.captions_alone else None
-    salience = None if scored is None else _salience(model.eval(), job, parent)
+    known = _known_photos(model.eval(), job, parent)
+    salience = None if scored is None else _salience(job, parent, known)
     model = model.cpu()
     provenance = _provenance(job, measured)
     if parent is not None:  # the tagger is its parent's
@@ -95,6 +99,10 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
     else:  # a tagger that sees photos at another size has other scores
         labels, shared, calibration = _thresholds(model, job, scored, parent, salience)
     with BundleWriter(out) as writer:
+        if parent is not None and parent.has(AXES):
+            shutil.copy(parent.path / AXES, writer.path / AXES)
+        elif known is not None:
+            write_axes(writer.path / AXES, known.scores[:: -(-len(known.scores) // SAMPLE)])
         if calibration is not None:
             calibration.write(writer.path / CALIBRATION)
         writer.meta = write_model(writer.path, preset, model, job.tokenizer, half=True)
@@ -148,23 +156,37 @@ def _thresholds(
     return labels, shared, choice.calibration
 
 
-def _salience(model: RAM, job: Job, parent: Bundle | None) -> Salience | None:
-    """What captions of training photos say of salience; a captioner has its tagger's."""
-    if parent is not None:
-        return parent.calibration.salience if parent.has(CALIBRATION) else None
+def _known_photos(model: RAM, job: Job, parent: Bundle | None) -> Scored | None:
+    """Some of the photos that were trained on, with captions where there are any, and their scores.
+
+    None where a captioner has all from its tagger that they would tell.
+    """
+    if parent is not None and parent.has(AXES):
+        return None
     data, targets, ids = job.training_set, job.targets, job.records.training_ids
     notes = ((index, read_annotation(data.records[index])) for index in ids.tolist())
     told = np.array([index for index, note in notes if any(note.captions)], np.int64)
-    some = told[:: -(-len(told) // MOST_PHOTOS) or 1]
+    some = told if len(told) else ids
+    some = some[:: -(-len(some) // MOST_PHOTOS) or 1]
     photo = TrainingPhoto(job.plan.preset.preprocess, UNCHANGED)
     photos = ValidationSet(data.records, some, targets, photo, data.features)
     runtime = Runtime(next(model.parameters()).device)
     scored = photos.score(model, runtime, World(), lambda *_: None)
-    if scored is None or not len(scored.rows):
+    return scored if scored is not None and len(scored.rows) else None
+
+
+def _salience(job: Job, parent: Bundle | None, known: Scored | None) -> Salience | None:
+    """What captions of training photos say of salience; a captioner has its tagger's."""
+    if parent is not None:
+        return parent.calibration.salience if parent.has(CALIBRATION) else None
+    if known is None:
         return None
-    rows = scored.rows.tolist()
-    named = np.stack([mentions(read_annotation(data.records[row]), targets) for row in rows])
-    return learn_salience(scored.scores, named, targets.labels, job.plan.preset.careful)
+    records, targets = job.training_set.records, job.targets
+    notes = [read_annotation(records[row]) for row in known.rows.tolist()]
+    if not any(any(note.captions) for note in notes):
+        return None
+    named = np.stack([mentions(note, targets) for note in notes])
+    return learn_salience(known.scores, named, targets.labels, job.plan.preset.careful)
 
 
 def _provenance(job: Job, measured: JsonObject) -> JsonObject:

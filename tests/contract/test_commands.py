@@ -24,6 +24,7 @@ OPTIONS = {
     "train": ("ramctl.training.plan", "TrainOptions", {}),
     "generate": ("ramctl.data_engine.generate", "GenerateOptions", {}),
     "clean": ("ramctl.data_engine.clean", "CleanOptions", {}),
+    "search": ("ramctl.search", "SearchOptions", {"file": "tags.jsonl"}),
     "tag": ("ramctl.tagging.run", "TagOptions", {}),
     "export": ("ramctl.export.run", "ExportOptions", {}),
     "import": ("ramctl.importing.run", "ImportOptions", {}),

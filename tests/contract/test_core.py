@@ -67,14 +67,16 @@ def test_every_extra_of_the_package_is_known_to_the_program():
 
 
 @pytest.mark.slow
-def test_tag_eval_and_export_need_only_the_core(core, tmp_path):
+def test_tag_search_eval_and_export_need_only_the_core(core, tmp_path):
     (tmp_path / "words.txt").write_text("zebra\nhorse\n")
     page, tags = tmp_path / "page.html", tmp_path / "tags.jsonl"
     words = ["--labels", str(tmp_path / "words.txt"), "--threshold", "0", "-f", "text"]
     done = core("tag", "-q", *words, "photos/horses.jpg")
     assert done.stdout == b"photos/horses.jpg\thorse, zebra\n", done.stderr
-    done = core("tag", "-q", "-R", "photos", "--dense", "-j2", "-o", str(tags))
+    done = core("tag", "-q", "-R", "photos", "--dense", "--embedding", "-j2", "-o", str(tags))
     assert (done.returncode, done.stderr) == (0, b"")
+    done = core("search", "-q", str(tags), "horses", "-n", "1")
+    assert (json.loads(done.stdout)["image"], done.stderr) == ("photos/horses.jpg", b"")
     done = core("eval", "-q", str(tags), "--truth", "truth.jsonl")
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["mAP"] > 0.5

@@ -47,14 +47,12 @@ def evaluate(tmp_path, monkeypatch):
     """Evaluates rows below `tmp_path`, or predictions at `source`; options as in `EvalOptions`."""
     monkeypatch.chdir(tmp_path)
 
-    def go(predictions, truth, code=0, baseline=None, lists=False, source=None, **options):
+    def go(predictions, truth, code=0, lists=False, source=None, **options):
         suffix = "txt" if lists else "jsonl"
         rows = tmp_path / f"predictions.{suffix}"
         names = {"predictions": str(source) if source else write_lines(rows, predictions)}
         if truth is not None:
             names["truth"] = write_lines(tmp_path / f"truth.{suffix}", truth)
-        if baseline is not None:
-            names["baseline"] = write_lines(tmp_path / "baseline.jsonl", baseline)
         out = Path("out.txt")
         assert run(EvalOptions(**names, output=out, **options)).exit_code == code
         return json.loads(out.read_text()) if options.get("form", "json") == "json" else None

@@ -3,10 +3,7 @@
 import csv
 from pathlib import Path
 
-import numpy as np
 import pytest
-
-from ramctl.evaluation.metrics import interval, resamples
 
 # Class   truth   given    TP FP FN    P    R   F1
 # a       1 2     1 2 3     2  1  0   2/3   1  4/5
@@ -117,33 +114,6 @@ def test_the_interval_of_a_class_is_its_own(evaluate):
         a, b = csv.DictReader(stream)
     assert (a["AP_low"], a["AP_high"]) == ("1.0000", "1.0000")
     assert float(b["AP_low"]) < float(b["AP"]) == pytest.approx((1 + 2 / 3) / 2, abs=1e-4)
-
-
-# One class: ours ranks the only positive among photos 1 to 3 first, the baseline second.
-POSITIVES = [{"image": n, "tags": ["a"] if n in "14" else []} for n in "1234"]
-OURS = scored(p1=0.9, p2=0.5, p3=0.1, p4=0.05)
-THEIRS = scored(p1=0.5, p2=0.9, p3=0.1)
-
-
-def test_the_difference_to_a_baseline_has_a_sign(evaluate):
-    better = evaluate(OURS, POSITIVES, baseline=THEIRS)["baseline"]
-    assert (better["mAP_here"], better["mAP"], better["difference"]) == (1.0, 0.5, 0.5)
-    assert (better["photos"], better["only_in_one"]) == (3, 1)
-    worse = evaluate(THEIRS, POSITIVES, baseline=OURS)["baseline"]
-    assert (worse["mAP_here"], worse["mAP"], worse["difference"]) == (0.5, 1.0, -0.5)
-    low, high = worse["difference_ci"]
-    assert [-high, -low] == pytest.approx(better["difference_ci"])
-
-
-def test_the_interval_of_a_difference_is_of_the_shared_photos(evaluate):
-    result = evaluate(OURS, POSITIVES, baseline=THEIRS, seed=3)
-    weights = np.concatenate(list(resamples(3, 3)), axis=1)
-    with np.errstate(invalid="ignore"):
-        # Ours is 1; theirs counts photo 2, a negative, before photo 1.
-        gains = np.where(weights[0] > 0, weights[1] / (weights[0] + weights[1]), np.nan)
-    expected = interval(0.5, gains, lowest=-1.0)
-    assert result["baseline"]["difference_ci"] == pytest.approx(list(expected))
-    assert result["bootstrap"] == {"level": 0.95, "resamples": 1000, "seed": 3}
 
 
 def test_groups_have_their_own_figures(evaluate, classes, tmp_path):

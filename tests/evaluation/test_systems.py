@@ -9,6 +9,7 @@ import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.figures import DETECTABLE, holm, paired_difference
+from ramctl.evaluation.metrics import interval, resamples
 from ramctl.evaluation.run import EvalOptions, run
 from tests.evaluation.conftest import write_lines
 
@@ -67,11 +68,28 @@ def test_systems_that_know_different_classes_are_compared_on_the_same(compared):
         rows = [{"image": str(n), "dense": row} for n, row in enumerate(scores)]
         rows[0]["label_names"] = list(labels)
         write_lines(Path(name), rows)
-    result = compared("few", "all", baseline="all")
+    result = compared("few", "all")
     assert (result["mAP"], result["mAP_known"]) == pytest.approx((2 / 3, 1.0))
     systems = result["comparison"]["systems"]
     assert [systems[name]["mAP"] for name in ("few", "all")] == pytest.approx([2 / 3, 1.0])
-    assert result["baseline"]["difference"] == pytest.approx(-1 / 3)
+    assert result["comparison"]["differences"][0]["mAP"]["difference"] == pytest.approx(-1 / 3)
+
+
+def test_the_interval_of_a_difference_is_that_of_the_same_resamples_of_shared_photos(compared):
+    # Ours ranks the only positive among photos 1 to 3 first, theirs second.
+    write_lines(Path("truth"), [{"image": n, "tags": ["a"] if n in "14" else []} for n in "1234"])
+    ours, theirs = {"1": 0.9, "2": 0.5, "3": 0.1, "4": 0.05}, {"1": 0.5, "2": 0.9, "3": 0.1}
+    for name, scores in (("ours", ours), ("theirs", theirs)):
+        rows = [{"image": n, "scores": {"a": score}} for n, score in scores.items()]
+        write_lines(Path(name), rows)
+    result = compared("ours", "theirs", seed=3)
+    (pair,), table = result["comparison"]["differences"], result["comparison"]
+    assert (table["photos"], pair["mAP"]["difference"]) == (3, 0.5)
+    weights = np.concatenate(list(resamples(3, 3)), axis=1)
+    with np.errstate(invalid="ignore"):
+        gains = np.where(weights[0] > 0, weights[1] / (weights[0] + weights[1]), np.nan)
+    assert pair["mAP"]["ci"] == pytest.approx(list(interval(0.5, gains, lowest=-1.0)))
+    assert result["bootstrap"] == {"level": 0.95, "resamples": 1000, "seed": 3}
 
 
 def test_a_spreadsheet_has_a_row_a_figure_and_columns_for_systems_and_pairs(compared):

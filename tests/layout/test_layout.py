@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "ramctl"
 ORDER = [
     {"cli", "commands", "__main__"},
     {"convert", "doctor", "importing", "ray_engine", "serving"},
-    {"training", "data_engine", "export"},
+    {"training", "data_engine", "export", "search"},
     {"tagging", "evaluation", "parsing"},
     {"peers"},
     {"pages"},

@@ -1,0 +1,45 @@
+"""`ramctl search`: vectors of photos and a question in, photos out."""
+
+import click
+
+from ramctl.commands import options
+from ramctl.commands.base import common, names_offered
+
+TARGET = "ramctl.search:SearchOptions"
+HELP = """
+FILE holds records of `ramctl tag --embedding` (JSONL): no photo is read again.
+"""
+EXAMPLES = """
+ramctl tag --embedding -R photos -o tags.jsonl
+ramctl search tags.jsonl a dog on a beach
+ramctl search tags.jsonl --like photo.jpg -n 5
+ramctl search tags.jsonl a red car | ramctl export --gallery page.html
+ramctl search tags.jsonl --duplicates
+"""
+NOTES = """
+Writes the records with a score; --duplicates: images, a line for each group.
+Exit codes: 0 done; 1 failed; 2 wrong usage.
+"""
+ARGUMENTS = [
+    click.Argument(
+        ["file"], metavar="FILE", type=options.FILE_OR_FOLDER,
+        shell_complete=names_offered("FILE"),
+    ),
+    click.Argument(["words"], metavar="[WORDS]...", nargs=-1),
+]  # fmt: skip
+OPTIONS = {
+    "question": [
+        common("--like PHOTO", "Photos like this one, of FILE or any other."),
+        common("--duplicates", "Groups of near-copies, of all photos."),
+        common("-n, --number N", "At most N photos.", default=20),
+        options.model,
+    ],
+    "output": [
+        common(
+            "-f, --format [jsonl|text]",
+            "Format of the answer [default: jsonl; terminal: text].",
+            field="form",
+        ),
+    ],
+    "run": [options.quiet, options.verbose],
+}

@@ -1,0 +1,290 @@
+"""`ramctl search`: photos by words, by another photo, and near-duplicates, from their vectors.
+
+Nothing but the embeddings of `tag --embedding` is read of the photos. N photos, L labels, D axes.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import combinations_with_replacement
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import orjson
+
+from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.labels import LabelSystem
+from ramctl.records.inputs import open_input
+from ramctl.records.jsonl import dumps
+from ramctl.records.outputs import records_to_stdout
+from ramctl.records.record import JsonObject, decode_name, encode_name, image_name
+from ramctl.records.report import Report
+from ramctl.tagging.embedding import Floats, PhotoAxes
+from ramctl.tagging.formats import table_row
+from ramctl.tagging.selection import DECIMALS
+from ramctl.tagging.tagger import Tagger
+from ramctl.text.encoder import read_text_encoder
+from ramctl.text.static_table import StaticTextEncoder, unit
+
+LEAST_SPREAD = 1.0  # of a label's log-odds: in small collections they hardly vary
+RIDGE = 1.0  # of the map from texts to log-odds; from 0.1 to 3 it makes no difference
+LONGEST = 3  # words of a label that is looked for in a text
+_ENDINGS = (
+    ("ies", "y"), ("es", ""), ("s", ""), ("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"),
+)  # fmt: skip
+# Near-duplicates have a cosine of LEAST_COSINE from the mean, in units of an axis' standard
+# deviation, or of NOISE for each of 1,000 labels where it varies less: what copies differ by. A few
+# photos do not tell which axes matter: of them log-odds may be MOST_APART, the root of the mean
+# square. Both limits leave out the other photos of flickr8k-dev (ramctl/tagging/README.md).
+FEWEST = 1000
+BLOCK = 4096  # photos compared with as many others at a time
+LEAST_COSINE, NOISE, MOST_APART = 0.85, 0.68, 0.36
+
+
+class Found(NamedTuple):
+    """A photo that was found, by its place among all."""
+
+    image: str
+    score: float
+    place: int
+
+
+class PhotoSearch:
+    """Answers from records with the `embedding` of `ramctl tag --embedding`.
+
+    `PhotoSearch("tags.jsonl").words("a dog on a beach")` are the twenty photos that fit best.
+    RunProblem where there are no such records, or they are another model's than `model`'s.
+    """
+
+    def __init__(self, paths: Sequence[str | Path] | str | Path, model: str = "mini") -> None:
+        self._paths = [paths] if isinstance(paths, str | Path) else list(paths)
+        self._model = model
+        self._bundle = Bundle.open(resolve_model(model))
+        self._axes = PhotoAxes.of(self._bundle)
+        packed, self._images = bytearray(), list[str]()
+        for place, fields in self._records():
+            try:
+                packed += self._axes.decode(fields.get("embedding"))
+                self._images.append(image_name(fields))
+            except RecordProblem as problem:
+                raise RunProblem(f"{place}: {problem.message}") from problem
+        if not self._images:
+            raise RunProblem(f"{', '.join(map(str, self._paths))}: no records")
+        stored = np.frombuffer(packed, "<f2").reshape(len(self._images), -1)
+        self._points = stored.astype(np.float32)
+        self._middle = self._points.mean(0)
+        self._points -= self._middle
+
+    def _records(self) -> Iterator[tuple[str, JsonObject]]:
+        """Each record, and where it stands."""
+        for path in self._paths:
+            with open_input(str(path)) as stream:
+                for number, line in enumerate(stream, 1):
+                    try:
+                        fields = orjson.loads(line)
+                    except orjson.JSONDecodeError as error:
+                        raise RunProblem(f"{path}:{number}: not JSON: {error}") from error
+                    if not isinstance(fields, dict):
+                        raise RunProblem(f"{path}:{number}: not a record")
+                    yield f"{path}:{number}", fields
+
+    def records(self, places: Sequence[int]) -> list[JsonObject]:
+        """The records of photos, by their places among all; their files are read once more."""
+        wanted = set(places)
+        found = {i: fields for i, (_, fields) in enumerate(self._records()) if i in wanted}
+        return [found[place] for place in places]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def words(self, text: str, n: int = 20) -> list[Found]:
+        """The n photos that fit a text best; UsageProblem where the model knows no word of it.
+
+        A score is a sum over the labels that the text names: by how many of their standard
+        deviations the photo's log-odds are above the mean, and what the text as a whole adds.
+        """
+        return self._best(self._points @ (self._label_weights(text) @ self._axes.axes), n)
+
+    def like(self, photo: str, n: int = 20) -> list[Found]:
+        """The n photos most like a photo, by the cosine of their vectors seen from the mean.
+
+        The photo is one of the file, which is not given itself, or else any that can be read;
+        RecordProblem for one that cannot.
+        """
+        own = self._images.index(photo) if photo in self._images else None
+        if own is None:
+            result = Tagger.from_pretrained(self._model, dense=True).tag(photo)
+            vector = self._axes.vector(np.array(result.dense)) - self._middle
+        else:
+            vector = self._points[own]
+        cosines = self._points @ unit(vector) / self._lengths
+        if own is not None:
+            cosines[own] = -np.inf
+        return self._best(cosines, min(n, len(self) - (own is not None)))
+
+    def duplicates(self) -> list[list[str]]:
+        """Groups of near-duplicates: the same photo in another size, quality or close cut.
+
+        Each photo of a group is close to another one of it. Takes time by the square of N.
+        """
+        points = self._comparable()
+        squares = (points**2).sum(1)
+        group = list(range(len(points)))  # each photo's parent in its group, or itself
+
+        def first(place: int) -> int:
+            while group[place] != place:
+                group[place] = place = group[group[place]]
+            return place
+
+        starts = [slice(start, start + BLOCK) for start in range(0, len(points), BLOCK)]
+        for some, others in combinations_with_replacement(starts, 2):
+            apart = squares[some, None] + squares[others] - 2 * points[some] @ points[others].T
+            for one, other in np.argwhere(apart < 1).tolist():
+                pair = sorted((first(some.start + one), first(others.start + other)))
+                group[pair[1]] = pair[0]
+        members: dict[int, list[str]] = {}
+        for place in range(len(group)):
+            members.setdefault(first(place), []).append(self._images[place])
+        return [names for names in members.values() if len(names) > 1]
+
+    def _comparable(self) -> Floats:
+        """Each photo (N, D) so that near-duplicates are less than 1 apart."""
+        axes = self._axes.axes
+        if len(self) < FEWEST:
+            return np.asarray(self._points / (MOST_APART * len(axes) ** 0.5), np.float32)
+        least = NOISE * (len(axes) / 1000) ** 0.5
+        whitened = unit(self._points / np.maximum(self._points.std(0), least))
+        return np.asarray(whitened / (2 - 2 * LEAST_COSINE) ** 0.5, np.float32)
+
+    def _label_weights(self, text: str) -> Floats:
+        """How much each label's log-odds (L) count for a text."""
+        labels = self._bundle.labels
+        ids = [*named_labels(text, labels)]
+        weights = np.zeros(len(labels), np.float32)
+        axes = self._axes.axes[ids]
+        spread = np.sqrt(np.maximum(((axes @ self._covariance) * axes).sum(1), 0))
+        weights[ids] = 1 / np.maximum(spread, LEAST_SPREAD)
+        if self._encoder is not None:
+            (sentence,) = self._encoder.embed_sentences([text])
+            if sentence.any():
+                weights += self._text_map @ (sentence - self._texts.mean(0))
+        if not weights.any():
+            raise UsageProblem(f"{text!r}: the model knows no word of it")
+        return weights
+
+    @cached_property
+    def _encoder(self) -> StaticTextEncoder | None:
+        encoder = read_text_encoder(self._bundle.path / TEXT_FOLDER)
+        # Of a model with a CLIP text encoder the labels alone: that would have to be fetched.
+        return encoder if isinstance(encoder, StaticTextEncoder) else None
+
+    @cached_property
+    def _texts(self) -> Floats:
+        """The embeddings (L, E) of the labels' texts."""
+        return self._bundle.tensors(["labels.text"])["labels.text"].astype(np.float32)
+
+    @cached_property
+    def _text_map(self) -> Floats:
+        """(L, E) from a text to weights, whose sum of log-odds is what they say of the text.
+
+        By ridge regression: the direction in the space of texts in which log-odds rise.
+        """
+        texts = self._texts - self._texts.mean(0)
+        inner = texts.T @ texts + RIDGE * np.eye(texts.shape[1], dtype=np.float32)
+        return np.asarray(np.linalg.solve(inner, texts.T).T, np.float32)
+
+    @cached_property
+    def _covariance(self) -> Floats:
+        return np.asarray(self._points.T @ self._points / len(self), np.float32)
+
+    @cached_property
+    def _lengths(self) -> Floats:
+        lengths = np.maximum(np.linalg.norm(self._points, axis=1), 1e-6)
+        return np.asarray(lengths, np.float32)
+
+    def _best(self, scores: Floats, n: int) -> list[Found]:
+        best = np.argsort(-scores, kind="stable")[:n]
+        return [Found(self._images[i], float(scores[i]), i) for i in best.tolist()]
+
+
+def named_labels(text: str, labels: LabelSystem) -> set[int]:
+    """The labels that a text names, the longest names first; inflected words too."""
+    words = re.findall(r"[\w'-]+", text)
+    found: set[int] = set()
+    start = 0
+    while start < len(words):
+        for end in range(min(start + LONGEST, len(words)), start, -1):
+            names = (" ".join([*words[start : end - 1], form]) for form in _forms(words[end - 1]))
+            if ids := next(filter(None, map(labels.ids, names)), ()):
+                found.update(ids)
+                break
+        else:
+            end = start + 1
+        start = end
+    return found
+
+
+def _forms(word: str) -> Iterator[str]:
+    """A word, and what it may be an inflection of."""
+    yield word
+    for ending, base in _ENDINGS:
+        stem = word.removesuffix(ending)
+        if len(stem) < len(word) and len(stem) > 2:
+            yield stem + base
+            if not base and stem[-1] == stem[-2]:  # running
+                yield stem[:-1]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What `ramctl search` is asked for; the defaults are its own."""
+
+    file: Path
+    words: tuple[str, ...] = ()
+    like: str | None = None
+    duplicates: bool = False
+    number: int = 20
+    form: str = ""  # jsonl, text; empty: what suits the output
+    model: str = "mini"
+    quiet: bool = False
+
+
+def run(options: SearchOptions) -> Report:
+    """Answer on standard output; the report of the run."""
+    text = " ".join(options.words).strip()
+    if (bool(text), options.like is not None, options.duplicates).count(True) != 1:
+        raise UsageProblem("name what to search for: words, --like PHOTO or --duplicates")
+    report = Report("search", quiet=options.quiet, unit="photos")
+    search = PhotoSearch(options.file, options.model)
+    rows: list[JsonObject]
+    if options.duplicates:
+        rows = [{"images": [*map(encode_name, names)]} for names in search.duplicates()]
+    else:
+        try:
+            ask, question = (search.words, text) if text else (search.like, options.like or "")
+            found = ask(question, options.number)
+        except RecordProblem as problem:
+            raise UsageProblem(f"--like: {problem.message}") from problem
+        records = search.records([one.place for one in found])
+        rows = [
+            {name: value for name, value in record.items() if name != "embedding"}
+            | {"score": round(one.score, DECIMALS)}
+            for record, one in zip(records, found, strict=True)
+        ]
+    is_read = sys.stdout is not None and sys.stdout.isatty()
+    encode = _text_line if (options.form or ("text" if is_read else "jsonl")) == "text" else dumps
+    with records_to_stdout() as stream:
+        stream.writelines(map(encode, rows))
+    what = "groups of copies in" if options.duplicates else "of"
+    report.say(f"{len(rows)} {what} {len(search)} photos")
+    return report
+
+
+def _text_line(row: JsonObject) -> bytes:
+    names = [decode_name(name) for name in row.get("images") or [row["image"]]]
+    score = [f"{row['score']:.{DECIMALS}f}"] if "score" in row else []
+    return table_row([*score, *names], "\t")
