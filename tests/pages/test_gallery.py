@@ -228,5 +228,7 @@ def test_the_page_fits_a_phone_in_both_schemes(browser, tmp_path, scheme):
     browser.open(written(tmp_path, ROWS))
     browser.look(390, scheme=scheme)
     assert browser.value("document.documentElement.scrollWidth") <= 390
+    rights = "[...document.querySelectorAll('figure')].map(f => f.getBoundingClientRect().right)"
+    assert max(browser.value(rights)) <= 390
     background = browser.value("getComputedStyle(document.querySelector('header')).backgroundColor")
     assert (background == "rgb(255, 255, 255)") == (scheme == "light")
