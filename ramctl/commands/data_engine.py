@@ -69,7 +69,7 @@ class Clean:
     TARGET = "ramctl.data_engine.clean:CleanOptions"
     EXTRA = "train"
     HELP = """
-A tag is removed where it is likely to be wrong: by the model's score of its region, by
+A tag is removed where it is likely to be wrong: by the model's score of the photo, by
 predictions learnt from the other records, and by what other taggers said of the photo.
 """
     EXAMPLES = """
@@ -103,22 +103,25 @@ in place of the estimate; they remove what captions name as well.
         "cleaning": [
             option(
                 "--kinds KIND,...",
-                "Kinds of tags to clean.",
+                "Kinds of tags to clean [default: all].",
                 type=options.words_of(KINDS),
-                default="object,scene",
+                default="all",
+                show_default=False,
             ),
             option("--only top:K", "Only the K most frequent tags.", type=read_top, field="top"),
             common(
                 "--evidence scores:FILE", "Scores from another tagger; repeatable.", multiple=True
             ),
-            common("--min-probability SHARE", "Remove tags that are less probable [default: 0.2]."),
+            common(
+                "--min-probability SHARE", "Remove tags that are less probable [default: 0.25]."
+            ),
             option("--outliers SHARE", "Fraction of a tag's regions to drop as outliers."),
             option("--threshold SCORE", "Remove tags whose region scores no more than this."),
             option("--clusters N", "Clusters per tag [default: one per 50 regions, at most 8]."),
             option(
                 "--min-regions N",
                 "Leave tags with fewer regions alone; of others keep the N most probable photos.",
-                default=5,
+                default=1,
             ),
             common(
                 "--decisions FILE", "Decisions made on a --report page; repeatable.", multiple=True

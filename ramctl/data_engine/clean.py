@@ -48,7 +48,7 @@ from ramctl.records.files import output_lock, part_path, replacing, require_dist
 from ramctl.records.inputs import STDIN, named_or_stdin, read_inputs, require_files
 from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import PAGE, require_ours
-from ramctl.records.record import Item, JsonObject, Record
+from ramctl.records.record import KINDS, Item, JsonObject, Record
 from ramctl.records.report import Report
 from ramctl.records.shards import Shared
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
@@ -67,14 +67,14 @@ class CleanOptions:
     model: str = "mini"
     detector: str = "attention"
     embed: str | None = None  # pool or crop; None: pool where the detector is the model's own
-    kinds: Collection[str] = ("object", "scene")
+    kinds: Collection[str] = KINDS
     top: int | None = None  # only the tags with the most regions
     evidence: tuple[str, ...] = ()  # scores:FILE, what other taggers said of the photos
     min_probability: float | None = None  # of being right; None: MIN_PROBABILITY
     outliers: float | None = None  # this and `threshold` are the paper's rules, not estimated
     threshold: float | None = None  # the score that a region must exceed
     clusters: int | None = None
-    min_regions: int = 5
+    min_regions: int = 1
     seed: int = 0
     decisions: tuple[Path, ...] = ()  # JSONL; what a person decided outranks all of the above
     page: Path | None = None  # HTML that shows what was removed and added, to decide on
@@ -288,7 +288,7 @@ class Cleaning:
         """How probable the tag of each region is."""
         regions = index.columns()
         calibration = self.bundle.calibration if self.bundle.has(CALIBRATION) else None
-        of_score = score_log_odds(regions["score"], regions["label"], calibration)
+        of_score = score_log_odds(regions["photo_score"], regions["label"], calibration)
         evidence = OutOfFold(index).kinds(self.options.score_files)
         return estimate(of_score, regions["label"], regions["sources"], evidence)
 

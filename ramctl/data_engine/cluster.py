@@ -43,7 +43,7 @@ class Rules:
     threshold: float | None = None  # the score that a region must exceed; None: any will do
     clusters: int | None = None  # None: by the number of regions
     seed: int = 0
-    min_regions: int = 5  # the most probable photos that a tag keeps; one with fewer is left alone
+    min_regions: int = 1  # the most probable photos that a tag keeps; one with fewer is left alone
     top: int | None = None  # only the tags with the most regions
     evidence: tuple[str, ...] = ()  # hashes of the files of scores
 

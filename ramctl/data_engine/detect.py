@@ -77,6 +77,14 @@ def cropped(seen: SeenPhoto, regions: Sequence[Region]) -> ScoredRegions:
     return _scored(seen, regions, seen.baseline.features(crops), torch.arange(len(regions)), cover)
 
 
+def of_photo(seen: SeenPhoto) -> ScoredRegions:
+    """The whole photo as a region of each label that is asked for."""
+    regions = [(label, np.array(WHOLE, np.float32)) for label in seen.labels]
+    cover = torch.ones(len(regions), seen.grid**2)
+    photo = torch.zeros(len(regions), dtype=torch.long)
+    return _scored(seen, regions, seen.features, photo, cover)
+
+
 def _scored(
     seen: SeenPhoto, regions: Sequence[Region], features: Tensor, photo: Tensor, cover: Tensor
 ) -> ScoredRegions:
@@ -237,19 +245,25 @@ class RegionFinder:
         one = SeenPhoto(self.baseline, photo, [label for _, label in asked], features)
         boxes = zip(asked, self.detector(one), strict=True)
         boxed = [(tag, label, box) for (tag, label), box in boxes if box is not None]
-        # The whole photo is a region too; which of its labels is asked for does not matter.
-        whole = one.labels[0], np.array(WHOLE, np.float32)
-        scored = self.embedder(one, [*((label, box) for _, label, box in boxed), whole])
+        whole = of_photo(one)
+        feature = whole.features[0].astype(np.float16)
+        if not boxed:
+            return Seen(photo=feature)
+        scored = self.embedder(one, [(label, box) for _, label, box in boxed])
         features_16 = scored.features.astype(np.float16)
+        of_whole: dict[int, float] = {}  # the score of each tag
+        for (tag, _), score in zip(asked, whole.scores.tolist(), strict=True):
+            of_whole[tag.place] = max(score, of_whole.get(tag.place, 0.0))
         best: dict[int, int] = {}  # of each tag's regions; a string with several ids has as many
         for number, (tag, _, _) in enumerate(boxed):
             if tag.place not in best or scored.scores[best[tag.place]] < scored.scores[number]:
                 best[tag.place] = number
         regions = [
-            (tag.place, tag.labels[0], tag.sources, tuple(box.tolist()), float(scored.scores[n]))
+            (tag.place, tag.labels[0], tag.sources, tuple(box.tolist()), float(scored.scores[n]),
+             of_whole[tag.place])
             for n, (tag, _, box) in ((n, boxed[n]) for n in best.values())
-        ]
-        return Seen(regions, [features_16[n] for n in best.values()], features_16[-1])
+        ]  # fmt: skip
+        return Seen(regions, [features_16[n] for n in best.values()], feature)
 
 
 def detect(

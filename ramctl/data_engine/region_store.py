@@ -47,7 +47,7 @@ from ramctl.records.record import (
 )
 from ramctl.records.shards import Shard as Part
 
-FORMAT = 4
+FORMAT = 5
 SHARD_INPUTS = 128
 # Mapped files that stay open, each of which takes a descriptor: a process often may have 1,024.
 MOST_MAPS = 128
@@ -60,6 +60,7 @@ REGION = np.dtype(
         ("sources", "u1"),  # bits of _SOURCE_BITS
         ("box", "<f4", 4),
         ("score", "<f4"),
+        ("photo_score", "<f4"),
     ]
 )
 TWICE = "parsed twice"  # beside `parsed`, of a tag that two captions or more name
@@ -256,7 +257,7 @@ class RegionIndex:
 
     def columns(self) -> Array:
         """Label, sources and score of all regions, in order of rows."""
-        kept = ["label", "sources", "score"]
+        kept = ["label", "sources", "score", "photo_score"]
         parts = [np.zeros(0, REGION), *(shard.regions for shard in self.shards)]
         return np.concatenate([repack_fields(part[kept]) for part in parts])
 

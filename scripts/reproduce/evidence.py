@@ -100,7 +100,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     index = RegionIndex(work.shards())
     regions = index.columns()
     said = OutOfFold(index).kinds(files)
-    own = score_log_odds(regions["score"], regions["label"], calibration)
+    own = score_log_odds(regions["photo_score"], regions["label"], calibration)
     alone = {f"with {n} {NAMES[kind]}": ((kind, x),) for n, (kind, x) in enumerate(said)}
     kinds = {"own score": ()} | alone
     found = {

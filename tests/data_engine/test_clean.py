@@ -13,7 +13,7 @@ from tests.data_engine.conftest import lines, read
 
 @pytest.fixture
 def clean(run_here, engine_bundle):
-    return partial(run_here, "clean", "--model", engine_bundle)
+    return partial(run_here, "clean", "--model", engine_bundle, "--kinds", "object,scene")
 
 
 @pytest.fixture
@@ -77,6 +77,34 @@ def test_human_tags_other_kinds_rare_and_unknown_tags_are_left_alone(clean, reco
     assert "24 of another kind" in told
     assert "8 unknown to the model" in told
     assert "16 with too few regions" in told  # horse and man
+
+
+def test_by_default_every_kind_is_cleaned_and_a_rare_tag_keeps_its_likeliest_photo(
+    run_here, engine_bundle, records
+):
+    for row in records:
+        row["sources"] = {tag: ["generated-tag"] for tag in row["tags"]}
+    given = records[:2]
+    clean = partial(run_here, "clean", "--model", engine_bundle)
+    done = clean("--min-probability", 1, stdin=lines(given))
+    for tag in ("sky", "red"):
+        assert sum(tag in row["tags"] for row in given) == 2
+        assert sum(tag in row["tags"] for row in done.rows) == 1
+
+
+def test_a_tag_is_judged_by_the_score_of_the_whole_photo(run_here, engine_bundle, records):
+    run_here(
+        "clean", "--model", engine_bundle, "--work", "work", "--stage", "detect",
+        stdin=lines(records[:8]),
+    )  # fmt: skip
+    regions = np.load("work/shards/00000/regions.npy")
+    tagged = run_here(
+        "tag", "--model", engine_bundle, "--dense", *(r["image"] for r in records[:8])
+    )
+    dense = np.array([row["dense"] for row in tagged.rows])
+    expected = dense[regions["input"], regions["label"]]
+    assert regions["photo_score"] == pytest.approx(expected, abs=1e-5)
+    assert abs(regions["photo_score"] - regions["score"]).max() > 1e-4
 
 
 def test_tags_that_the_detector_does_not_find_are_left_alone(clean, records, monkeypatch):

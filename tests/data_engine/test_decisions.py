@@ -94,7 +94,8 @@ def test_the_likeliest_regions_of_a_tag_stay_that_it_can_be_learnt():
 
 def test_labels_with_enough_regions_are_chosen_the_most_frequent_with_top():
     regions = Regions([], counts={7: 9, 3: 5, 2: 4, 5: 9})
-    assert chosen_labels(regions, Rules()) == [3, 5, 7]
+    assert chosen_labels(regions, Rules()) == [2, 3, 5, 7]
+    assert chosen_labels(regions, Rules(min_regions=5)) == [3, 5, 7]
     assert chosen_labels(regions, Rules(top=2)) == [5, 7]
     assert chosen_labels(regions, Rules(top=1)) == [5]
 

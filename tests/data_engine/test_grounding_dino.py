@@ -42,7 +42,7 @@ def test_records_are_cleaned_by_the_crops_of_its_boxes(
 ):
     done = run_here(
         "clean", "--model", engine_bundle, "--detector", f"grounding-dino:{weights}",
-        "--threshold", 1, stdin=lines(photo_records),
+        "--threshold", 1, "--kinds", "object,scene", stdin=lines(photo_records),
     )  # fmt: skip
     out = done.rows
     assert [row["id"] for row in out] == [row["id"] for row in photo_records]
@@ -68,7 +68,7 @@ def test_an_original_checkpoint_serves_as_well(
     folder = tmp_path_factory.mktemp("original")
     save_original(folder, bert_base_tokenizer())
     done = run_here(
-        "clean", "--model", engine_bundle, "--threshold", 1, "--min-regions", 1,
+        "clean", "--model", engine_bundle, "--threshold", 1, "--kinds", "object,scene",
         "--detector", f"grounding-dino:{folder / 'groundingdino_tiny.pth'}",
         stdin=lines(photo_records[:1]),
     )  # fmt: skip

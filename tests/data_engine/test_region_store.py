@@ -21,7 +21,7 @@ def work(tmp_path_factory):
             writer.inputs.append(Record({"image": f"{number}-{place}.jpg"}))
             writer.photos.append(np.full(4, number, np.float16))
             writer.features.append(np.full(4, 10 * number + place, np.float16))
-            writer.regions.append((place, 0, 7 * place, 1, (0, 0, 1, 1), number / N))
+            writer.regions.append((place, 0, 7 * place, 1, (0, 0, 1, 1), number / N, 0.5))
         writer.save(work.shard(number).folder, "stamp")
     work.complete(N, 2 * N)
     return work

@@ -171,7 +171,9 @@ def clean(run_here, engine_bundle, photo_records):
         row["captions"] = [f"Photo {row['id']}"]
     given = lines(photo_records)
 
-    return partial(run_here, "clean", "--model", engine_bundle, stdin=given)
+    return partial(
+        run_here, "clean", "--model", engine_bundle, "--kinds", "object,scene", stdin=given
+    )
 
 
 def test_the_page_has_what_was_removed_and_added(clean, tmp_path):

@@ -16,7 +16,7 @@ from tests.data_engine.conftest import lines
 @pytest.fixture
 def clean(run_here, engine_bundle):
     """Cleans by a rule that takes every object and scene, or with `--threshold 0` none."""
-    return partial(run_here, "clean", "--model", engine_bundle)
+    return partial(run_here, "clean", "--model", engine_bundle, "--kinds", "object,scene")
 
 
 @pytest.fixture
