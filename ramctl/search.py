@@ -5,7 +5,7 @@ Nothing but the embeddings of `tag --embedding` is read of the photos. N photos,
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement
@@ -17,7 +17,7 @@ import orjson
 
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.labels import LabelSystem
+from ramctl.labels import normalise
 from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import records_to_stdout
@@ -33,6 +33,8 @@ from ramctl.text.static_table import StaticTextEncoder, unit
 LEAST_SPREAD = 1.0  # of a label's log-odds: in small collections they hardly vary
 RIDGE = 1.0  # of the map from texts to log-odds; from 0.1 to 3 it makes no difference
 LONGEST = 3  # words of a label that is looked for in a text
+_NO_BLANKS = re.compile("[\u2e80-\u9fff\uf900-\ufaff]")  # Chinese, Japanese
+_WORDS = re.compile(f"{_NO_BLANKS.pattern}|[^\\W\u2e80-\u9fff\uf900-\ufaff][\\w'-]*")
 _ENDINGS = (
     ("ies", "y"), ("es", ""), ("s", ""), ("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"),
 )  # fmt: skip
@@ -163,18 +165,32 @@ class PhotoSearch:
     def _label_weights(self, text: str) -> Floats:
         """How much each label's log-odds (L) count for a text."""
         labels = self._bundle.labels
-        ids = [*named_labels(text, labels)]
+        ids = [*named_labels(text, labels.ids)]
+        is_english = bool(ids)
+        ids = ids or [*named_labels(text, self._other_names)]
         weights = np.zeros(len(labels), np.float32)
         axes = self._axes.axes[ids]
         spread = np.sqrt(np.maximum(((axes @ self._covariance) * axes).sum(1), 0))
         weights[ids] = 1 / np.maximum(spread, LEAST_SPREAD)
-        if self._encoder is not None:
+        if self._encoder is not None and (is_english or not ids):
             (sentence,) = self._encoder.embed_sentences([text])
             if sentence.any():
                 weights += self._text_map @ (sentence - self._texts.mean(0))
         if not weights.any():
             raise UsageProblem(f"{text!r}: the model knows no word of it")
         return weights
+
+    def _other_names(self, word: str) -> Sequence[int]:
+        """The labels that have a name in another language than their own."""
+        return self._by_name.get(normalise(word), ())
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for index, label in enumerate(self._bundle.labels):
+            for name in label.names.values():
+                found.setdefault(normalise(name), []).append(index)
+        return found
 
     @cached_property
     def _encoder(self) -> StaticTextEncoder | None:
@@ -211,15 +227,19 @@ class PhotoSearch:
         return [Found(self._images[i], float(scores[i]), i) for i in best.tolist()]
 
 
-def named_labels(text: str, labels: LabelSystem) -> set[int]:
-    """The labels that a text names, the longest names first; inflected words too."""
-    words = re.findall(r"[\w'-]+", text)
+def named_labels(text: str, ids_of: Callable[[str], Sequence[int]]) -> set[int]:
+    """The labels that a text names, the longest names first; inflected English words too.
+
+    `ids_of` gives the labels of a name. Where no blanks stand between words, each character is one.
+    """
+    words = _WORDS.findall(text)
     found: set[int] = set()
     start = 0
     while start < len(words):
-        for end in range(min(start + LONGEST, len(words)), start, -1):
-            names = (" ".join([*words[start : end - 1], form]) for form in _forms(words[end - 1]))
-            if ids := next(filter(None, map(labels.ids, names)), ()):
+        glue = "" if _NO_BLANKS.match(words[start]) else " "
+        for end in range(min(start + (LONGEST if glue else 3 * LONGEST), len(words)), start, -1):
+            names = (glue.join([*words[start : end - 1], x]) for x in _forms(words[end - 1]))
+            if ids := next(filter(None, map(ids_of, names)), ()):
                 found.update(ids)
                 break
         else:

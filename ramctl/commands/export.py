@@ -67,6 +67,7 @@ OPTIONS = {
             default="append",
             field="existing_text",
         ),
+        option("--txt-trigger WORD", "Begin every text with this word.", field="trigger"),
         option("--txt-caption", "Put the caption before the tags.", field="with_caption"),
         option("--txt-first TAGS", "Put these tags first if present: a,b.", field="first"),
         option(

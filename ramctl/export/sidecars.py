@@ -44,6 +44,7 @@ Existing = Literal["append", "replace", "keep"]
 class TextStyle:
     """How a photo's text is written; the choices are those of sd-scripts' tagger."""
 
+    trigger: str = ""  # a word that every text begins with
     with_caption: bool = False  # before the tags
     first: str = ""  # tags, with commas between them, that come first where they are given
     separator: str = ", "
@@ -86,7 +87,7 @@ class TextStyle:
 
     def line(self, record: JsonObject) -> str:
         """All of a record's text."""
-        parts = (self.caption(record), self.join(self.tags(record["tags"])))
+        parts = (self.trigger, self.caption(record), self.join(self.tags(record["tags"])))
         return self.separator.join(filter(None, parts))
 
     @property
@@ -347,7 +348,8 @@ def text_sidecar(
     present = set(map(normalise, style.split(old)))
     caption = style.caption(record)
     new = [tag for tag in tags if normalise(tag) not in present]
-    parts = (old, "" if caption in old else caption, style.join(new))
+    trigger = "" if normalise(style.trigger) in present else style.trigger
+    parts = (trigger, old, "" if caption in old else caption, style.join(new))
     new_content = f"{style.separator.join(filter(None, parts))}\n".encode()
     given = [*dict.fromkeys([*given, *tags] if old else tags)]
     row = {"text": shown_name(path.name), "separator": style.separator, "given": given}

@@ -2,11 +2,12 @@
 r"""Print the label system: what captions of training photos name, and what the teachers know.
 
     scripts/mini/make_labels.py --built built.jsonl --added added_labels.tsv \
-        --unsure unsure_labels.txt --fewest 8 -- tagged.jsonl...
+        --unsure unsure_labels.txt --languages languages --fewest 8 -- tagged.jsonl...
 
 `built` is a label system of the captions (ramctl parse --build-labels), whose labels are kept where
 enough photos of the tagged files name them. Labels of `added` follow, unless a kept label or one of
 its synonyms has their name. Labels of `unsure` are learnt, but only given when asked for.
+`languages` has a file of lines `label<TAB>name` for each language, as `de.tsv`.
 """
 
 import argparse
@@ -43,12 +44,21 @@ def read_parents(path: Path) -> dict[str, dict[str, set[str]]]:
     return changes
 
 
+def read_names(folder: Path) -> dict[str, dict[str, str]]:
+    """The names of labels by language."""
+    return {
+        path.stem: dict(line.split("\t") for line in path.read_text("utf-8").splitlines())
+        for path in sorted(folder.glob("*.tsv"))
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--built", type=Path, required=True)
     parser.add_argument("--added", type=Path, required=True)
     parser.add_argument("--parents", type=Path, required=True)
     parser.add_argument("--unsure", type=Path, required=True)
+    parser.add_argument("--languages", type=Path, required=True)
     parser.add_argument("--fewest", type=int, required=True)
     parser.add_argument("tagged", nargs="+", type=Path)
     args = parser.parse_args()
@@ -60,7 +70,7 @@ def main() -> None:
     names = LabelSystem(kept)
     added = [label for label in read_added(args.added) if not names.ids(label.tag)]
     unsure = set(args.unsure.read_text("utf-8").splitlines())
-    parents, labels = read_parents(args.parents), []
+    parents, labels, called = read_parents(args.parents), [], read_names(args.languages)
     for label in [*kept, *added]:
         row = label.to_json() | {"count": photos[label.tag]}
         given = [parent for parent, children in parents["+"].items() if label.tag in children]
@@ -69,6 +79,7 @@ def main() -> None:
         ]
         row["parents"] = list(dict.fromkeys([*given, *kept_parents]))
         row["synonyms"] = [s for s in label.synonyms if label in kept or not names.ids(s)]
+        row["names"] = {code: of[label.tag] for code, of in called.items() if label.tag in of}
         if label.tag in unsure:
             row["validated"] = False
         labels.append(Label.from_json(row))

@@ -271,6 +271,19 @@ def test_texts_for_trainers(export):
     assert not Path("a.caption").exists()
 
 
+def test_every_text_begins_with_the_trigger_once(export):
+    Path("a.png").unlink()
+    text = Path("sub/b c.txt")
+    text.write_text("mine, dog\n")
+    for _ in range(2):
+        export("--txt", "--txt-trigger", "ohwx", code=3)
+        assert text.read_text() == "ohwx, mine, dog, <sofa>\n"
+        assert Path("a.txt").read_text() == "ohwx, dog, grass\n"
+    words = ["--txt-trigger", "ohwx", "--txt-first", "<sofa>"]
+    export("--txt", "--txt-existing", "replace", *words, code=3)
+    assert text.read_text() == "ohwx, <sofa>, dog\n"
+
+
 def test_a_table_shows_captions_and_what_has_no_score_and_escapes_what_controls(export):
     row = {"image": "a\u001b[2J.jpg", "tags": ["sky", "sea"], "scores": {"sea": 0.5}}
     row["generated_captions"] = ["the sea"]

@@ -236,9 +236,16 @@ def test_changed_copies_of_photos_are_told_from_other_photos(tmp_path, ramctl):
 
 def test_texts_name_labels_by_their_longest_names_and_inflections():
     labels = Bundle.open(MINI).labels
-    tags = {labels[i].tag for i in named_labels("Two dogs walked over ice", labels)}
+    tags = {labels[i].tag for i in named_labels("Two dogs walked over ice", labels.ids)}
     assert {"dog", "walk"} <= tags
-    assert named_labels("", labels) == named_labels("!?", labels) == set()
+    assert named_labels("", labels.ids) == named_labels("!?", labels.ids) == set()
+    others = {"海滩": [1], "狗": [2], "row house": [3], "海": [4]}
+    assert named_labels("海滩上的狗, row house", lambda name: others.get(name, [])) == {1, 2, 3}
+
+
+def test_words_of_other_languages_find_what_labels_are_called_there(search):
+    assert names(search("蓝色", "-n", "1")) == ["blue.png"]
+    assert search("蓝色").stdout != search("blue").stdout  # without the text's embedding
 
 
 def test_a_model_without_a_table_of_texts_is_asked_by_its_labels(tiny_bundle, photos, tmp_path):
@@ -248,3 +255,9 @@ def test_a_model_without_a_table_of_texts_is_asked_by_its_labels(tiny_bundle, ph
     run("tag", "--model", model, *PHOTOS, "--embedding", "-o", FILE)
     assert len(run("search", "--model", model, FILE, labels.tags[0]).rows) == len(PHOTOS)
     assert "knows no word" in run("search", "--model", model, FILE, "?").messages
+
+
+def test_every_label_of_the_embedded_model_has_a_name_in_six_languages():
+    for label in Bundle.open(MINI).labels:
+        assert set(label.names) == {"de", "fr", "es", "it", "ja", "zh"}, label.tag
+        assert all(name.strip() == name != "" for name in label.names.values()), label.tag
