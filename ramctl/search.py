@@ -18,7 +18,7 @@ import orjson
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.labels import normalise
-from ramctl.records.inputs import open_input
+from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import records_to_stdout
 from ramctl.records.record import JsonObject, decode_name, encode_name, image_name
@@ -278,6 +278,8 @@ def run(options: SearchOptions) -> Report:
     text = " ".join(options.words).strip()
     if (bool(text), options.like is not None, options.duplicates).count(True) != 1:
         raise UsageProblem("name what to search for: words, --like PHOTO or --duplicates")
+    if str(options.file) == STDIN:
+        raise UsageProblem("records are read twice: name a file, not standard input")
     report = Report("search", quiet=options.quiet, unit="photos")
     search = PhotoSearch(options.file, options.model)
     rows: list[JsonObject]

@@ -203,6 +203,8 @@ def test_files_without_records_are_named(search, photos):
     assert "no records" in search("red").messages
     (photos / FILE).unlink()
     assert search("red").returncode == 2
+    piped = Ramctl(photos)("search", "-", "red", stdin=b"{}")
+    assert (piped.returncode, "name a file" in piped.messages) == (2, True)
 
 
 @pytest.mark.parametrize("n_photos", [40, 1500])
