@@ -44,12 +44,12 @@ Existing = Literal["append", "replace", "keep"]
 class TextStyle:
     """How a photo's text is written; the choices are those of sd-scripts' tagger."""
 
-    trigger: str = ""  # a word that every text begins with
     with_caption: bool = False  # before the tags
     first: str = ""  # tags, with commas between them, that come first where they are given
     separator: str = ", "
     underscores: bool = False  # hot_dog
     extension: str = ".txt"
+    trigger: str = ""  # a word that every text begins with
 
     def check(self) -> None:
         """UsageProblem for an extension that other files have, or no separator."""

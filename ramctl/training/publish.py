@@ -85,7 +85,7 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
     """
     preset = job.plan.preset
     parent = job.init if preset.training.losses.captions_alone else None
-    known = _known_photos(model.eval(), job, parent)
+    known = None if scored is None else _known_photos(model.eval(), job, parent)
     salience = None if scored is None else _salience(job, parent, known)
     model = model.cpu()
     provenance = _provenance(job, measured)

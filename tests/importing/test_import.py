@@ -18,7 +18,7 @@ from ramctl.records.record import Record
 from tests.conftest import SHARED
 
 EXIFTOOL = shutil.which("exiftool")
-exiftool_there = pytest.mark.skipif(EXIFTOOL is None, reason="no exiftool")
+exiftool_there = pytest.mark.skipif(EXIFTOOL is None, reason="needs exiftool")
 XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF '
     'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '

@@ -51,7 +51,7 @@ def test_generated_tags_are_judged_and_removals_counted(
             captions=captions,
         )
     )  # fmt: skip
-    assert told["regions"] == 3 * len(photo_records)
+    assert told["regions"] == 4 * len(photo_records)
     assert told["looked at"]["tags"] == 3 and told["looked at"]["right"] == pytest.approx(0.667)
     assert told["looked at"]["own score"]["auc"] in (0, 0.5, 1)
     assert told["other captions"]["tags"] == 2 and told["other captions"]["right"] == 0.5
