@@ -31,8 +31,8 @@ FOLDS = 5  # parts of the photos, each calibrated by the others
 # folds of photos prefer: -0.578).
 RIDGE = np.array([4.0, 30.0])
 # What a person's corrections cost. With half of the photos of ten kinds judged by an owner, of what
-# was given on the other half 88.4 % was right at 8.2 tags a photo (87.1 at 8.0 before; 87.7 with 4),
-# and scores had the highest likelihood; an offset for all labels on top made it worse.
+# was given on the other half 88.4 % was right at 8.2 tags a photo (87.1 at 8.0 before; 87.7 with
+# 4), and scores had the highest likelihood; an offset for all labels on top made it worse.
 CORRECTION_RIDGE = 1.0
 LOWEST_SLOPE = 0.1  # a higher score never speaks against a tag
 PIVOT = -4.0  # log-odds at which a label's slope changes nothing
@@ -187,10 +187,7 @@ class Calibration:
         for name in _BY_LABEL:
             table[name] = [round(value, 4) for value in getattr(self, name).tolist()]
         for name in ("curve", "salient_curve"):
-            table[name] = [
-                [round(p.cut, 5), round(p.precision, 4), round(p.tags, 3)]
-                for p in getattr(self, name)
-            ]
+            table[name] = [[*map(round, point, (5, 4, 3))] for point in getattr(self, name)]
         if self.salience is not None:
             table["salience"] = self.salience.to_json()
         write_atomic(path, orjson.dumps(table) + b"\n")  # NaN becomes null
@@ -399,5 +396,4 @@ def log_odds_of(probabilities: Floats | float) -> Floats:
 
 def sigmoid(log_odds: Floats) -> Floats:
     """The probability with these log-odds."""
-    probabilities: Floats = (1 + np.tanh(log_odds / 2)) / 2
-    return probabilities
+    return (1 + np.tanh(log_odds / 2)) / 2

@@ -60,9 +60,8 @@ def load_defaults(
 def require_known_variables(command: str, options: Collection[str]) -> None:
     """UsageProblem for a variable `RAMCTL_<COMMAND>_...` that names no option."""
     known = {name for option in options for name in environment_names(command, option)}
-    prefix = f"RAMCTL_{command.upper()}_"
     for name in sorted(os.environ.keys() - known):
-        if name.startswith(prefix):
+        if name.startswith(f"RAMCTL_{command.upper()}_"):
             raise UsageProblem(f"{name}: {command} has no such option{did_you_mean(name, known)}")
 
 

@@ -93,11 +93,8 @@ class Salience:
         usual = float(np.median(things)) if len(things) else 0.0
         weights = [usual if i is None else self.weights[i] for i in ids]
         places = {i: place for place, i in enumerate(ids)}
-        careful = {
-            places[i]: places[general]
-            for i, general in self.careful.items()
-            if i in places and general in places
-        }
+        kept = (pair for pair in self.careful.items() if places.keys() >= {*pair})
+        careful = {places[i]: places[general] for i, general in kept}
         return replace(self, weights=np.array(weights, np.float64), careful=careful)
 
     def to_json(self) -> dict[str, Any]:

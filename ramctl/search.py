@@ -123,7 +123,8 @@ class PhotoSearch:
             vector = self._axes.vector(np.array(result.dense)) - self._middle
         else:
             vector = self._points[own]
-        cosines = self._points @ unit(vector) / self._lengths
+        lengths = np.maximum(np.linalg.norm(self._points, axis=1), 1e-6)
+        cosines = self._points @ unit(vector) / lengths
         if own is not None:
             cosines[own] = -np.inf
         return self._best(cosines, min(n, len(self) - (own is not None)))
@@ -167,7 +168,7 @@ class PhotoSearch:
         labels = self._bundle.labels
         ids = [*named_labels(text, labels.ids)]
         is_english = bool(ids)
-        ids = ids or [*named_labels(text, self._other_names)]
+        ids = ids or [*named_labels(text, lambda word: self._by_name.get(normalise(word), ()))]
         weights = np.zeros(len(labels), np.float32)
         axes = self._axes.axes[ids]
         spread = np.sqrt(np.maximum(((axes @ self._covariance) * axes).sum(1), 0))
@@ -180,12 +181,9 @@ class PhotoSearch:
             raise UsageProblem(f"{text!r}: the model knows no word of it")
         return weights
 
-    def _other_names(self, word: str) -> Sequence[int]:
-        """The labels that have a name in another language than their own."""
-        return self._by_name.get(normalise(word), ())
-
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:
+        """The labels that have each name in another language than their own."""
         found: dict[str, list[int]] = {}
         for index, label in enumerate(self._bundle.labels):
             for name in label.names.values():
@@ -216,11 +214,6 @@ class PhotoSearch:
     @cached_property
     def _covariance(self) -> Floats:
         return np.asarray(self._points.T @ self._points / len(self), np.float32)
-
-    @cached_property
-    def _lengths(self) -> Floats:
-        lengths = np.maximum(np.linalg.norm(self._points, axis=1), 1e-6)
-        return np.asarray(lengths, np.float32)
 
     def _best(self, scores: Floats, n: int) -> list[Found]:
         best = np.argsort(-scores, kind="stable")[:n]
@@ -291,12 +284,10 @@ def run(options: SearchOptions) -> Report:
             found = ask(question, options.number)
         except RecordProblem as problem:
             raise UsageProblem(f"--like: {problem.message}") from problem
-        records = search.records([one.place for one in found])
-        rows = [
-            {name: value for name, value in record.items() if name != "embedding"}
-            | {"score": round(one.score, DECIMALS)}
-            for record, one in zip(records, found, strict=True)
-        ]
+        rows = search.records([one.place for one in found])
+        for row, one in zip(rows, found, strict=True):
+            del row["embedding"]
+            row["score"] = round(one.score, DECIMALS)
     is_read = sys.stdout is not None and sys.stdout.isatty()
     encode = _text_line if (options.form or ("text" if is_read else "jsonl")) == "text" else dumps
     with records_to_stdout() as stream:

@@ -55,7 +55,6 @@ _TYPES: dict[str, click.ParamType[Any] | Callable[[str], Any]] = {
     "TIME": read_duration,
 }
 
-
 # What shells complete, by words in the names that a help gives to values.
 _OFFERED = dict.fromkeys(("FILE", "PREDICTIONS", "PHOTOS", "CHECKPOINT"), "file")
 _OFFERED |= dict.fromkeys(("DIR", "BUNDLE", "PLACE"), "dir")
@@ -281,9 +280,8 @@ class RamctlCommand(TwoHelps):
         write_lines(formatter, ["", self.summary, "", *(self.help or "").strip().splitlines()])
         write_lines(formatter, ["", "Examples:", *self.examples])
         for heading, own in self.options.items():
-            helps = [HELP_ROW] if heading == "run" else []
             with formatter.section(heading.capitalize()):
-                formatter.write_dl([*help_rows(ctx, own), *helps])
+                formatter.write_dl(help_rows(ctx, own) + [HELP_ROW] * (heading == "run"))
         formatter.write(f"\n{self.notes}\n")
 
     def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -315,8 +313,7 @@ def _options_of_all() -> set[str]:
 
 def help_rows(ctx: click.Context, options: Iterable[click.Parameter]) -> list[tuple[str, str]]:
     """Names and help of some options."""
-    records = (one.get_help_record(ctx) for one in options)
-    return [record for record in records if record is not None]
+    return list(filter(None, (one.get_help_record(ctx) for one in options)))
 
 
 def write_lines(formatter: click.HelpFormatter, lines: Iterable[str]) -> None:

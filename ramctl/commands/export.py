@@ -1,7 +1,5 @@
 """`ramctl export`: tags to where other programs read them."""
 
-from pathlib import Path
-
 import click
 
 from ramctl.commands import options
@@ -23,7 +21,6 @@ NOTES = f"""
 Reads image, tags, scores, boxes, generated_captions, captions. Without -f no records are written.
 {options.EXIT_CODES}
 """
-TEXT = click.Path(exists=True, dir_okay=False, path_type=Path)
 OPTIONS = {
     "input": [
         option("-R, --recursive", "With --xmp-remove: search folders for photos."),
@@ -35,9 +32,11 @@ OPTIONS = {
             "--threshold NUMBER", "Only tags that score above this.", type=click.FloatRange(0, 1)
         ),
         common("--top N", "At most N tags per photo."),
-        option("--include FILE", "Only the tags in FILE.", type=TEXT),
-        option("--exclude FILE", "None of the tags in FILE.", type=TEXT),
-        option("--rename FILE", "Rename tags, by lines of tag<TAB>name.", type=TEXT),
+        option("--include FILE", "Only the tags in FILE.", type=options.EXISTING_FILE),
+        option("--exclude FILE", "None of the tags in FILE.", type=options.EXISTING_FILE),
+        option(
+            "--rename FILE", "Rename tags, by lines of tag<TAB>name.", type=options.EXISTING_FILE
+        ),
         option(
             "--decisions FILE",
             "Without the tags that were refused on a --review page; repeatable.",

@@ -10,6 +10,7 @@ from ramctl.commands.base import Option, common, option
 from ramctl.records.shards import ALL, Shard
 
 FILE_OR_FOLDER = click.Path(path_type=Path)
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 EXIT_CODES = """\
 Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
 4 stopped by --max-time, inputs are left; 130 interrupted, 143 terminated (in these three cases

@@ -1,7 +1,5 @@
 """`ramctl tag`: photos to tags."""
 
-from pathlib import Path
-
 import click
 
 from ramctl.commands import options
@@ -26,7 +24,6 @@ Streams: the output is flushed after each batch. `ramctl export` brings the tags
 other programs' files.
 {options.EXIT_CODES}
 """
-TEXT = click.Path(exists=True, dir_okay=False, path_type=Path)
 OPTIONS = {
     "input": [
         common("-R, --recursive", "Search folders for photos."),
@@ -51,8 +48,8 @@ OPTIONS = {
             f"Only these kinds of tags: {', '.join(KINDS)}.",
             type=options.words_of(KINDS),
         ),
-        option("--include FILE", "Give only the tags in FILE.", type=TEXT),
-        option("--exclude FILE", "Never give the tags in FILE.", type=TEXT),
+        option("--include FILE", "Give only the tags in FILE.", type=options.EXISTING_FILE),
+        option("--exclude FILE", "Never give the tags in FILE.", type=options.EXISTING_FILE),
         option("--leaf", "Drop parent tags (animal) when a child (dog) is given."),
         option("--lang CODE", "Name tags in this language, where known.", field="language"),
     ],

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from ramctl.data_engine.cluster import DECISION
 from ramctl.data_engine.evidence import reason
 from ramctl.data_engine.region_store import Array, RegionIndex
-from ramctl.errors import RecordProblem, attempt
 from ramctl.pages.review import ADDED, KEPT, MOST_JUDGED, REMOVED, Judged, Pictured
 from ramctl.records.record import (
     BY_CAPTION,
@@ -29,7 +28,6 @@ from ramctl.records.record import (
     Item,
     JsonObject,
     Record,
-    captions_of,
     object_in,
     set_tags,
     string_list,
@@ -163,12 +161,8 @@ class Review:
         """The removed, added and compared tags of one record, and those that were decided on."""
         fields, tags = record.fields, string_list(record.fields, "tags")
         kinds, sources, scores = (object_in(fields, n) for n in ("kinds", "sources", "scores"))
-        verdicts, captions = self.cleaner.verdicts.of(fields), attempt(captions_of, fields)
-        pictured = Pictured(
-            Record({"image": fields["image"]}, base=record.base),
-            [] if isinstance(captions, RecordProblem) else captions,
-            _strings(fields.get("generated_captions")),
-        )
+        verdicts = self.cleaner.verdicts.of(fields)
+        pictured = Pictured.of(record, _strings(fields.get("generated_captions")))
         reasons = {entry["tag"]: entry["reason"] for entry in self.cleaner.removed(record)}
         first, regions = self.cleaner.index.of_input(int(record.key))
         rows = {tags[int(region["place"])]: row for row, region in enumerate(regions, first)}

@@ -48,10 +48,9 @@ class Baseline:
     """
 
     def __init__(self, bundle: Bundle, options: BaselineOptions, *, captioning: bool) -> None:
-        preset = bundle.preset
         self.bundle = bundle
         self.labels = bundle.labels
-        self.preset = preset
+        self.preset = preset = bundle.preset
         self.options = options
         self.batch = options.batch or preset.batch_size
         self.preprocess = Preprocess(preset.preprocess)

@@ -5,7 +5,6 @@ n photos at once, F inputs with a constant one, L labels, K of them that are nam
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +23,7 @@ from ramctl.data_engine.heads import (
     fold_of,
     with_constant,
 )
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RecordProblem, RunProblem, attempt
 from ramctl.labels import LabelSystem
 from ramctl.records.parallel import chunks
 from ramctl.records.record import (
@@ -73,8 +72,7 @@ class Evidence(NamedTuple):
         return cls(path, Path(settings["map"]) if settings else None)
 
 
-@dataclass(frozen=True, slots=True)
-class Noted:
+class Noted(NamedTuple):
     """The photo of a record, and the labels that captions or persons name on it, if anyone did."""
 
     photo: Photo
@@ -168,13 +166,8 @@ class Chances:
     def __init__(
         self, evidence: Iterable[Evidence], labels: LabelSystem, inputs: Iterable[Item]
     ) -> None:
-        notes = []
-        for item in inputs:
-            if isinstance(item, Record):
-                try:
-                    notes.append(Noted.of(item, labels))
-                except RecordProblem:
-                    continue  # which the run itself tells
+        tried = (attempt(Noted.of, item, labels) for item in inputs if isinstance(item, Record))
+        notes = [note for note in tried if isinstance(note, Noted)]  # the run tells of the others
         self.labels = labels
         self.heads = [Heads(one, labels, notes) for one in evidence]
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,7 +36,6 @@ Tick = Callable[[int], object]
 CONTEXT = 0.3
 GROUNDING_DINO = "grounding-dino:"
 Region = tuple[int, Floats]  # a label's id, and its box in the photo
-
 
 # Gives for each of the photo's labels a box, None where there is none.
 Detector = Callable[[SeenPhoto], Sequence[Floats | None]]
@@ -132,8 +131,7 @@ def open_detector(name: str, baseline: Baseline) -> Detector:
     return by_prompt
 
 
-@dataclass(frozen=True, slots=True)
-class WantedTag:
+class WantedTag(NamedTuple):
     """A tag that gets a region."""
 
     place: int  # in the record's tags
@@ -144,8 +142,7 @@ class WantedTag:
 Wanted = tuple[Photo, list[WantedTag]]
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What is in a photo."""
 
     regions: Sequence[tuple[Any, ...]] = ()  # as `REGION`, without the input

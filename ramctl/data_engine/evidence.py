@@ -77,8 +77,7 @@ def is_named(sources: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return (sources == 0) | (sources & ~np.uint8(source_bits((BY_CAPTION, BY_TAG))) > 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(NamedTuple):
     """What is estimated of each region's tag (R,)."""
 
     probability: NDArray[np.float32]  # of being right

@@ -8,7 +8,6 @@ N photos, n of them at once, F inputs with a constant one, L labels.
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -31,8 +30,7 @@ class Photos(NamedTuple):
     named: NDArray[np.int64]  # (2, ...): labels, and the places of photos that have them
 
 
-@dataclass
-class Sums:
+class Sums(NamedTuple):
     """What least squares needs, of each fold: products of inputs, and inputs of named photos."""
 
     products: Floats  # (FOLDS, F, F)
@@ -89,9 +87,8 @@ class Witness:
         self.tagger = tagger
         # A photo that several records have meets its scores once.
         distinct = list(dict.fromkeys(photos))
-        self._rows: dict[Photo | None, int] = dict(
-            zip(distinct, tagger.rows_of(distinct).tolist(), strict=True)
-        )
+        rows = tagger.rows_of(distinct).tolist()
+        self._rows: dict[Photo | None, int] = dict(zip(distinct, rows, strict=True))
         given = [scores for _, scores in tagger.scores if len(scores)]
         smallest = min((float(scores.min()) for scores in given), default=0.0)
         self.says_probabilities = smallest >= 0 and all(scores.max() <= 1 for scores in given)

@@ -75,8 +75,7 @@ def _few(fields: JsonObject, name: str) -> tuple[str, ...]:
     return tuple(map(sys.intern, string_list(fields, name)))
 
 
-@dataclass(frozen=True, slots=True)
-class TruthTable:
+class TruthTable(NamedTuple):
     """The photos of a truth file with what it says about each."""
 
     photos: PhotoList
@@ -96,10 +95,8 @@ class TruthTable:
 
     def named(self) -> list[str]:
         """Every tag that the table names in any way, sorted."""
-        names: set[str] = set()
-        for statement in self.statements:
-            names.update(statement.tags, statement.uncertain, statement.negatives or ())
-        return sorted(names)
+        named = ((*one.tags, *one.uncertain, *(one.negatives or ())) for one in self.statements)
+        return sorted({name for names in named for name in names})
 
     def tags_outside(self, classes: Classes) -> list[str]:
         """The positive tags that are not classes, sorted."""
@@ -227,8 +224,7 @@ class Comparison:
 
     def resampled(self, seed: int) -> Floats:
         """Average precision of every class in every resample of the photos [B, C]."""
-        plain = resampled_precisions(self.rankings, len(self.photos), seed)
-        return self.with_unknown(plain)
+        return self.with_unknown(resampled_precisions(self.rankings, len(self.photos), seed))
 
     def conditions(self) -> JsonObject:
         """What the figures are based on."""
@@ -281,9 +277,8 @@ def _only(comparison: Comparison, names: set[str]) -> Comparison:
 
 
 def _others(photos: Sequence[Photo], indices: NDArray[np.int64]) -> list[Photo]:
-    is_other = np.ones(len(photos), bool)
-    is_other[indices] = False
-    return [photos[index] for index in np.flatnonzero(is_other).tolist()]
+    others = np.setdiff1d(np.arange(len(photos)), indices)
+    return [photos[index] for index in others.tolist()]
 
 
 def _first_names(photos: list[Photo]) -> list[str | dict[str, str]]:

@@ -86,8 +86,7 @@ def photo_figures(packed: Packed, truth: Truth) -> dict[str, Floats]:
     """Precision, recall and F1 of each photo's tags [N]; 0 where there is nothing to divide by."""
     columns = []
     for part in row_blocks(truth):
-        decided = unpacked(packed[part], truth.shape[1])
-        counts = Counts.of(decided.T, truth[part].T)
+        counts = Counts.of(unpacked(packed[part], truth.shape[1]).T, truth[part].T)
         columns.append((counts.precision, counts.recall, counts.f1))
     joined = (np.concatenate(values) for values in zip(*columns, strict=True))
     return dict(zip(("photo.precision", "photo.recall", "photo.f1"), joined, strict=True))
@@ -107,8 +106,7 @@ class Figures:
 
     def plain(self) -> dict[str, float]:
         """Each figure on the photos as they are."""
-        comparison = self._comparison
-        figures = self._figures(comparison.ranked, comparison.counts)
+        figures = self._figures(self._comparison.ranked, self._comparison.counts)
         figures |= {name: np.asarray(values.mean()) for name, values in self._of_photos.items()}
         return {name: float(value) for name, value in figures.items()}
 

@@ -6,7 +6,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,7 @@ _BYTES_AT_ONCE = 1 << 20
 _CLASSES_AT_ONCE = 16  # of single scores, a line of the processor's cache
 
 
-@dataclass(frozen=True, slots=True)
-class Ranking:
+class Ranking(NamedTuple):
     """The photos with known truth for one class by decreasing score, up to the last positive.
 
     They are divided into segments, each of which ends with a group of equal scores that contains
@@ -93,25 +92,19 @@ def average_precisions(ranking: Ranking, weights: Weights) -> Floats:
     if not len(ranking.positives):
         return np.full(weights.shape[1], 0.0 if is_ram else np.nan)
     hits, seen = ranking.curve(weights)
-    precision = np.divide(hits, seen, out=np.zeros_like(hits), where=seen > 0)
     gained = np.diff(hits, axis=0, prepend=0.0)
-    area = (gained * precision).sum(axis=0)
+    area = (gained * _divide(hits, seen)).sum(axis=0)
     positives: Floats = hits[-1]
     if is_ram:
         return np.asarray(area / (positives + RAM_AP_EPSILON))
-    mean = np.full(area.shape, np.nan)
-    np.divide(area, positives, out=mean, where=positives > 0)
-    return mean
+    return _divide(area, positives, np.nan)
 
 
 def mean_over_classes(values: Floats) -> Floats:
     """The mean over the last axis without classes that have no positives (NaN); NaN if none has."""
     present = ~np.isnan(values)
-    total = np.asarray(np.where(present, values, 0.0).sum(axis=-1))
-    count = np.asarray(present.sum(axis=-1))
-    mean = np.full(total.shape, np.nan)
-    np.divide(total, count, out=mean, where=count > 0)
-    return mean
+    total = np.where(present, values, 0.0).sum(axis=-1)
+    return _divide(total, present.sum(axis=-1), np.nan)
 
 
 def plain_average_precisions(scores: Scores, truth: Truth, style: Style = "exact") -> Floats:
@@ -236,8 +229,8 @@ class Counts:
         return part / (whole + RAM_PR_EPSILON) if self.style == "ram" else _divide(part, whole)
 
 
-def _divide(part: Floats, whole: Floats) -> Floats:
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)
+def _divide(part: Floats, whole: Floats, otherwise: float = 0.0) -> Floats:
+    return np.divide(part, whole, out=np.full_like(part, otherwise), where=whole > 0)
 
 
 def resamples(n_photos: int, seed: int) -> Iterator[Weights]:

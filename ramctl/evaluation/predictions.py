@@ -38,8 +38,7 @@ _POWERS = np.array([float(f"1e{n}") for n in range(23)])  # those that are doubl
 Number = TypeVar("Number", np.float64, np.bool_)
 
 
-@dataclass(frozen=True, slots=True)
-class Cut:
+class Cut(NamedTuple):
     """What `--threshold` says: a number for all, a file by class or by tag, or nothing.
 
     A file is JSONL, or a bare list of numbers in the order of the classes or of the tags. A score
@@ -308,10 +307,9 @@ class ScoreStore:
     def finish(self) -> Scores:
         """All scores, with numbers for those that are missing."""
         values = self._values[: self._n]
-        if self._has_gaps:
-            for part in row_blocks(values):
-                block = values[part]
-                block[block == -np.inf] = self.for_none
+        for part in row_blocks(values) if self._has_gaps else ():
+            block = values[part]
+            block[block == -np.inf] = self.for_none
         return values
 
 

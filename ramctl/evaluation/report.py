@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ramctl.errors import RecordProblem
+from ramctl.errors import RecordProblem, attempt
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import Figures
 from ramctl.evaluation.metrics import (
@@ -101,8 +101,7 @@ def _system(name: str, comparison: Comparison, root: Path | None) -> JsonObject:
 
 def counts_at(comparison: Comparison, candidates: Scores) -> Counts:
     """The counts [K, C] of what scores at least as much as each candidate."""
-    shape = len(candidates), len(comparison.classes)
-    right, false, missed = (np.zeros(shape) for _ in range(3))
+    right, false, missed = np.zeros((3, len(candidates), len(comparison.classes)))
     for c in range(len(comparison.classes)):
         scores, truth = comparison.scores[:, c], comparison.truth[:, c]
         right[:, c] = _at_least(scores[truth == POSITIVE], candidates)
@@ -142,19 +141,16 @@ def _worst(comparison: Comparison, wrong: Decisions, sign: int, root: Path | Non
     mistakes = []
     for value, row, c in sorted(cells)[:MISTAKES]:
         photo = comparison.photos[row]
-        true = np.flatnonzero(comparison.truth[row] == POSITIVE)
+        true = [names[t] for t in np.flatnonzero(comparison.truth[row] == POSITIVE).tolist()]
         picture = _picture(root or photo.base, photo.name)
-        true_names = [names[t] for t in true.tolist()]
-        mistakes.append(Mistake(names[c], sign * value, true_names, photo.name, picture))
+        mistakes.append(Mistake(names[c], sign * value, true, photo.name, picture))
     return mistakes
 
 
 @cache  # a photo may show several mistakes, of several systems
 def _picture(base: Path, name: str) -> Thumbnail | None:
-    try:
-        return thumbnail(Record({"image": name}, base=base), THUMBNAIL_PX, QUALITY)
-    except RecordProblem:
-        return None
+    picture = attempt(thumbnail, Record({"image": name}, base=base), THUMBNAIL_PX, QUALITY)
+    return None if isinstance(picture, RecordProblem) else picture
 
 
 def _confusions(

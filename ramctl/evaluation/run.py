@@ -10,13 +10,7 @@ from ramctl.calibration import sample, thresholds_for
 from ramctl.classes import Classes, read_groups, read_map
 from ramctl.errors import UsageProblem
 from ramctl.evaluation.comparison import Comparison, TruthTable, on_equal_terms
-from ramctl.evaluation.figures import (
-    Figures,
-    compare_systems,
-    group_figures,
-    intervals,
-    nested,
-)
+from ramctl.evaluation.figures import Figures, compare_systems, group_figures, intervals, nested
 from ramctl.evaluation.metrics import LEVEL, POSITIVE, RESAMPLES, UNKNOWN, Style, interval
 from ramctl.evaluation.predictions import Cut, PredictionTable, read_table
 from ramctl.evaluation.report import report_page
@@ -191,8 +185,7 @@ def _calibrate(comparison: Comparison, path: Path, precision: float | None) -> J
     """Write thresholds as JSONL `{"tag", "threshold"}`, a line for each class; what to expect."""
     some = sample(comparison.scores)
     scores, truth = comparison.scores[some].astype(np.float64), comparison.truth[some]
-    right, known = truth == POSITIVE, truth != UNKNOWN
-    thresholds, macro_f1 = thresholds_for(scores, right, known, precision)
+    thresholds, macro_f1 = thresholds_for(scores, truth == POSITIVE, truth != UNKNOWN, precision)
     rows = zip(comparison.classes.names, thresholds.tolist(), strict=True)
     write_atomic(path, b"".join(dumps({"tag": name, "threshold": value}) for name, value in rows))
     if precision is not None:

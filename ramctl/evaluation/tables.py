@@ -163,11 +163,10 @@ def _aligned(rows: Sequence[Row]) -> Iterator[str]:
         return
     width = max((len(name) for name, _ in rows if len(name) <= _NAME_WIDTH), default=0)
     for name, value in rows:
-        wrapped = _wrapped(value, _WIDTH - width - 2)
         if len(name) > width:
             yield from _wrapped(name, _WIDTH)
             name = ""
-        for line in wrapped:
+        for line in _wrapped(value, _WIDTH - width - 2):
             yield f"{name.ljust(width)}  {line}".rstrip()
             name = ""
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
+from itertools import count
 from pathlib import Path, PurePath
 from tempfile import TemporaryFile
 from urllib.parse import quote
@@ -44,8 +45,8 @@ def output_format(name: str, prefix: str, text: TextStyle, photos_at: str | None
     if photos_at is not None and name not in PLACED:
         raise UsageProblem(f"--photos-at is for -f {', '.join(PLACED)}, not {name}")
     match name:
-        case "csv" | "tsv":
-            return table(tag_columns(caption=True), {"csv": ",", "tsv": "\t"}[name])
+        case "tsv":
+            return table(tag_columns(caption=True), "\t")
         case "exiftool-csv":
             return table(_exiftool_columns(prefix))
         case "open-images":
@@ -72,12 +73,8 @@ def require_lines(name: str | None, *, resume: bool, shard: Shard) -> None:
 def _open_images_rows(record: JsonObject) -> bytes:
     """Rows of Open Images' image labels; a tag without a score is somebody's, and certain."""
     name, scores = name_of(record), record.get("scores", {})
-    rows = [
-        (name, "machine", tag, f"{scores[tag]:.4f}")
-        if tag in scores
-        else (name, "verification", tag, "1")
-        for tag in record["tags"]
-    ]
+    scored = {tag: ("machine", tag, f"{score:.4f}") for tag, score in scores.items()}
+    rows = ((name, *scored.get(tag, ("verification", tag, "1"))) for tag in record["tags"])
     return b"".join(map(table_row, rows))
 
 
@@ -142,30 +139,25 @@ def coco(photos_at: str | None) -> Format:
     annotations = TemporaryFile()  # noqa: SIM115 (ends with the format)
     annotation_line = separated(dumps)
 
-    def annotate(record: JsonObject, tag: str) -> None:
-        nonlocal n_annotations
-        n_annotations += 1
-        annotation: JsonObject = {
-            "id": n_annotations,
-            "image_id": n_images,
-            "category_id": categories.setdefault(tag, len(categories) + 1),
-        }
-        if tag in record.get("scores", {}):
-            annotation["score"] = record["scores"][tag]
-        if tag in record.get("boxes", {}):
-            width, height = record["image_size"]
-            x0, y0, x1, y1 = record["boxes"][tag][0]
-            box = [x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height]
-            annotation["bbox"] = [round(side, 1) for side in box]
-            annotation |= {"area": round(box[2] * box[3], 1), "iscrowd": 0}
-        annotations.write(annotation_line(annotation))
-
     def image(record: JsonObject) -> bytes:
-        nonlocal n_images
+        nonlocal n_images, n_annotations
         n_images += 1
         width, height = record["image_size"]
         for tag in record["tags"]:
-            annotate(record, tag)
+            n_annotations += 1
+            annotation: JsonObject = {
+                "id": n_annotations,
+                "image_id": n_images,
+                "category_id": categories.setdefault(tag, len(categories) + 1),
+            }
+            if tag in record.get("scores", {}):
+                annotation["score"] = record["scores"][tag]
+            if tag in record.get("boxes", {}):
+                x0, y0, x1, y1 = record["boxes"][tag][0]
+                box = [x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height]
+                annotation["bbox"] = [round(side, 1) for side in box]
+                annotation |= {"area": round(box[2] * box[3], 1), "iscrowd": 0}
+            annotations.write(annotation_line(annotation))
         name = place_of(record, photos_at)
         row = {"id": n_images, "file_name": name, "width": width, "height": height}
         return dumps(row).rstrip(b"\n")
@@ -220,16 +212,14 @@ def open_label_config(path: Path) -> Iterator[Adder]:
 
 def webdataset(style: TextStyle) -> Format:
     """A tar of samples: the photo as it is, its text in `.txt`, its record in `.json`."""
-    n_samples = 0
+    numbers = count()
 
     def sample(record: JsonObject) -> bytes:
-        nonlocal n_samples
         name = decode_name(record["image"])
         inside = split_member(name)
         path = PurePath(shown_name(inside[1] if inside else name))
         stem = "".join(c if c.isalnum() and c.isascii() else "_" for c in path.stem)
-        key = f"{n_samples:06d}_{stem}"
-        n_samples += 1
+        key = f"{next(numbers):06d}_{stem}"
         text = "" if style.with_caption else caption_of(record)
         fields = {field: value for field, value in record.items() if field != "content"}
         members = {

@@ -9,13 +9,12 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from ramctl.errors import RecordProblem, attempt
 from ramctl.export.formats import Adder
 from ramctl.pages.review import GIVEN, MOST_JUDGED, Judged, Pictured, review_page
 from ramctl.records.files import output_lock, replacing
 from ramctl.records.jsonl import dumps
 from ramctl.records.parallel import usable_cores
-from ramctl.records.record import JsonObject, Record, captions_of, object_in, string_list
+from ramctl.records.record import JsonObject, Record, object_in, string_list
 from ramctl.records.verdicts import Verdicts
 
 UNKNOWN = 0.5  # the chance of being right of a tag without a score
@@ -37,10 +36,7 @@ def open_review(path: Path, verdicts: Verdicts) -> Iterator[Adder]:
     def add(record: Record, fields: JsonObject) -> None:
         tags = list(dict.fromkeys(string_list(fields, "tags")))
         kinds, scores, boxes = (object_in(fields, name) for name in ("kinds", "scores", "boxes"))
-        written = attempt(captions_of, fields)
-        photo = Record({"image": fields["image"]}, base=record.base)
-        pictured = Pictured(photo, [] if isinstance(written, RecordProblem) else written)
-        decided = verdicts.of(fields)
+        pictured, decided = Pictured.of(record), verdicts.of(fields)
         stamp.update(dumps([{"image": fields["image"], "tags": tags}]))
         for tag in tags:
             score = scores.get(tag)

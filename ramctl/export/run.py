@@ -22,7 +22,6 @@ from ramctl.export.formats import (
 )  # fmt: skip
 from ramctl.export.review import open_review
 from ramctl.export.sidecars import (
-    Sidecar,
     SidecarOptions,
     SidecarWriter,
     add_photo_keywords,
@@ -135,17 +134,15 @@ def run(options: ExportOptions) -> Report:
     verdicts = Verdicts.read(options.decisions, "export")
     report = Report("export", quiet=options.quiet)
     report.extra["sidecars"] = 0
-    if options.sidecars.dry_run:
-        report.counted = {"sidecars": "sidecars would change"}
-    elif options.sidecars.xmp or options.sidecars.text or options.xmp_remove:
-        report.counted = {"sidecars": "sidecars changed"}
+    if options.sidecars.xmp or options.sidecars.text or options.xmp_remove:
+        verb = "would change" if options.sidecars.dry_run else "changed"
+        report.counted = {"sidecars": f"sidecars {verb}"}
     named = named_or_stdin(options.inputs, "records")
     read: Callable[[], Iterator[Unread]]
+    read = partial(unread_inputs, named, options.root, report.command)
     if options.xmp_remove:
         photos = PhotoInputs(named, options.root, options.recursive, say=cache(report.say))
         read = partial(unread_photo_inputs, photos)
-    else:
-        read = partial(unread_inputs, named, options.root, report.command)
     source, shard = shard_of(stream.shard, named, read)
     with ExitStack() as stack:
         stack.enter_context(warnings.catch_warnings())
@@ -191,21 +188,16 @@ def _acts(
     if adder := _ADDED.get(options.form or ""):
         yield adder
     writer = SidecarWriter(options.sidecars)
+    write = writer.remove if options.xmp_remove else writer.write
 
-    def noted(write: Callable[[Record, JsonObject], list[Sidecar]]) -> Adder:
-        def act(record: Record, fields: JsonObject) -> None:
-            changed = write(record, fields)
-            report.extra["sidecars"] += len(changed)
-            if options.sidecars.dry_run:
-                for sidecar in changed:
-                    report.say(planned(sidecar, options.sidecars.text_style))
+    def change_sidecars(record: Record, fields: JsonObject) -> None:
+        changed = write(record, fields)
+        report.extra["sidecars"] += len(changed)
+        for sidecar in changed if options.sidecars.dry_run else ():
+            report.say(planned(sidecar, options.sidecars.text_style))
 
-        return act
-
-    if options.sidecars.xmp or options.sidecars.text:
-        yield noted(writer.write)
-    if options.xmp_remove:
-        yield noted(writer.remove)
+    if options.sidecars.xmp or options.sidecars.text or options.xmp_remove:
+        yield change_sidecars
     if options.gallery:
         yield stack.enter_context(open_gallery(options.gallery))
     if options.label_config:

@@ -54,8 +54,7 @@ class TextStyle:
     def check(self) -> None:
         """UsageProblem for an extension that other files have, or no separator."""
         name = f"photo{self.suffix}"
-        is_taken = is_photo_name(name) or self.suffix in _TAKEN
-        if is_taken or Path(name).suffix != self.suffix:
+        if is_photo_name(name) or self.suffix in _TAKEN or Path(name).suffix != self.suffix:
             raise UsageProblem(f"--txt-extension {self.extension}: not the name of a text file")
         if not self.separator or "\n" in self.separator:
             raise UsageProblem("--txt-separator is one line, and not empty")
@@ -271,11 +270,9 @@ def _edited(
 
 def planned(sidecar: Sidecar, style: TextStyle) -> str:
     """What would happen to a sidecar: `would write a.jpg.xmp: + auto|dog, - auto|cat`."""
-    before = read_sidecar(sidecar.path)
-    if sidecar.path.suffix == ".xmp":
-        old, new = shown_keywords(before), shown_keywords(sidecar.content)
-    else:
-        old, new = style.split(as_text(before)), style.split(as_text(sidecar.content))
+    is_xmp = sidecar.path.suffix == ".xmp"
+    words = shown_keywords if is_xmp else lambda content: style.split(as_text(content))
+    old, new = words(read_sidecar(sidecar.path)), words(sidecar.content)
     changes = [f"+ {t}" for t in new if t not in old] + [f"- {t}" for t in old if t not in new]
     verb = "write" if sidecar.content else "delete"
     return f"would {verb} {sidecar.path}" + (f": {', '.join(changes)}" if changes else "")

@@ -66,11 +66,8 @@ Keywords = Mapping[Field, Sequence[str]]
 
 def xmp_keywords(document: XmpDocument) -> Keywords:
     """The keywords of a document."""
-    found = {}
-    for field in (*FIELDS, *MIRRORS):
-        if field.property and (items := document.items(field.property)):
-            found[field] = items
-    return found
+    found = ((of, document.items(of.property)) for of in (*FIELDS, *MIRRORS) if of.property)
+    return {field: items for field, items in found if items}
 
 
 def merge_tags(
@@ -90,8 +87,7 @@ def merge_tags(
     before = _state(document)
     refused = {} if forget else _refused(document)
     gone = _take_out(document)
-    wanted = [tag for tag in tags if normalise(_word(tag)) not in refused]
-    items = machine_items(wanted, prefix)
+    items = machine_items([tag for tag in tags if normalise(_word(tag)) not in refused], prefix)
     if any(items.values()):
         _add(document, items, embedded, gone)
     document.set_items(_REFUSED, refused.values())

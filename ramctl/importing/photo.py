@@ -9,7 +9,7 @@ from pathlib import Path
 
 import orjson
 
-from ramctl.errors import RecordProblem
+from ramctl.errors import attempt
 from ramctl.export import sidecars
 from ramctl.export.xmp import KEYWORDS, Keywords, keyword_paths, own_keywords
 from ramctl.export.xmp_document import Property, XmpDocument
@@ -97,10 +97,8 @@ class PhotoReader:
         with suppress(ValueError):  # what no program can read says nothing
             _read_xmp(xmp, said, name)
         said.keywords = {**said.keywords, KEYWORDS: words}
-        photo = None
-        with suppress(RecordProblem):  # in an archive, or at a URL: nothing lies beside it
-            photo = sidecars.photo_path(name, record.base)
-        if photo is not None:
+        photo = attempt(sidecars.photo_path, name, record.base)
+        if isinstance(photo, Path):  # nothing lies beside one in an archive, or at a URL
             self._read_beside(photo, said)
         return record.fields | dict(said.fields(people=self._people))
 
@@ -120,13 +118,12 @@ class PhotoReader:
 
 def _read_xmp(content: bytes | None, said: _Said, name: str) -> None:
     """An XMP document, which counts for more than those before."""
-    if content is not None:
-        document = XmpDocument(content)
-        said.captions = _captions(document.items(_DESCRIPTION), name) or said.captions
-        said.people += [text for of in _NAMES for text in document.texts(of)]
-        said.keywords, kept, refused = own_keywords(document, said.keywords)
-        said.kept += kept
-        said.refused += refused
+    document = XmpDocument(content)
+    said.captions = _captions(document.items(_DESCRIPTION), name) or said.captions
+    said.people += [text for of in _NAMES for text in document.texts(of)]
+    said.keywords, kept, refused = own_keywords(document, said.keywords)
+    said.kept += kept
+    said.refused += refused
 
 
 def _read_takeout(facts: object, said: _Said, name: str) -> None:

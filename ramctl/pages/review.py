@@ -6,12 +6,13 @@ holds thousands of tags.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from ramctl.errors import RecordProblem
+from ramctl.errors import RecordProblem, attempt
 from ramctl.pages import Thumbnail, render_pieces, thumbnail
 from ramctl.records.parallel import ordered_map
-from ramctl.records.record import JsonObject, Record, image_name
+from ramctl.records.record import JsonObject, Record, captions_of, image_name
 
 THUMBNAIL_PX = 240  # the longer side
 QUALITY = 60
@@ -27,6 +28,13 @@ class Pictured:
     photo: Record
     captions: Sequence[str] = ()
     generated: Sequence[str] = ()  # captions by a model
+
+    @classmethod
+    def of(cls, record: Record, generated: Sequence[str] = ()) -> "Pictured":
+        """A record with the captions that can be read."""
+        photo = Record({"image": record.fields["image"]}, base=record.base)
+        captions = attempt(captions_of, record.fields)
+        return cls(photo, [] if isinstance(captions, RecordProblem) else captions, generated)
 
     @property
     def file(self) -> tuple[Path, str]:
@@ -83,14 +91,9 @@ def review_page(
 def _thumbnails(
     photos: Sequence[Record], jobs: int, tick: Callable[[int], object]
 ) -> Iterator[Thumbnail | None]:
-    def read(photo: Record) -> Thumbnail | None:
-        try:
-            return thumbnail(photo, THUMBNAIL_PX, QUALITY)
-        except RecordProblem:
-            return None
-
-    for picture in ordered_map(read, photos, jobs):
-        yield picture
+    read = partial(thumbnail, longer_side_px=THUMBNAIL_PX, quality=QUALITY)
+    for picture in ordered_map(partial(attempt, read), photos, jobs):
+        yield None if isinstance(picture, RecordProblem) else picture
         tick(1)
 
 

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from starlette.applications import Starlette
 from starlette.datastructures import Headers, QueryParams
@@ -46,16 +46,14 @@ _HEADERS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What one request may cost."""
 
     bytes: int  # of a photo's file
     seconds: float  # for sending it, and then for tagging it
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What a request asks of its photo."""
 
     wanted: Wanted
@@ -93,8 +91,8 @@ def make_app(model: str, batchers: Batchers, limits: Limits, *, only_here: bool)
     held = Held()
 
     async def page(request: Request) -> Response:
-        values = {"model": model, "most_bytes": limits.bytes}
-        return HTMLResponse(render("serve.html", **values), headers=_HEADERS)
+        text = render("serve.html", model=model, most_bytes=limits.bytes)
+        return HTMLResponse(text, headers=_HEADERS)
 
     async def health(request: Request) -> Response:
         return _json({"status": "ready", "model": model})
@@ -192,8 +190,7 @@ class _Guard:
 def _question(request: Request) -> Question:
     asked = request.query_params
     if unknown := set(asked) - _PARAMETERS:
-        known = ", ".join(sorted(_PARAMETERS))
-        raise HTTPException(400, f"{min(unknown)!r} is not one of {known}")
+        raise HTTPException(400, f"{min(unknown)!r} is not one of {', '.join(sorted(_PARAMETERS))}")
     words = [word.strip() for text in asked.getlist("labels") for word in text.split(",")]
     words = list(dict.fromkeys(filter(None, words)))
     if len(words) > MOST_WORDS or any(len(word) > MOST_LETTERS for word in words):

@@ -125,15 +125,13 @@ def _most_others(model: str) -> int:
 
 
 def _load(options: ServeOptions, wanted: "Wanted") -> Tagger:
-    more: dict[str, Any] = {"labels": options.labels}
-    if wanted.words:
-        more = {"labels": list(wanted.words), "threshold": 0.0}
     limits = PhotoLimits(options.max_pixels, options.max_bytes, options.max_seconds, patient=False)
     try:
         tagger = Tagger.from_pretrained(
-            options.model, boxes=wanted.boxes, caption=wanted.caption, dense=True,
-            device=options.device, dtype=options.dtype, threads=options.threads,
-            limits=limits, **more,
+            options.model, labels=list(wanted.words) or options.labels,
+            threshold=0.0 if wanted.words else None, boxes=wanted.boxes, caption=wanted.caption,
+            dense=True, device=options.device, dtype=options.dtype, threads=options.threads,
+            limits=limits,
         )  # fmt: skip
         tagger.tag(Image.new("RGB", (8, 8)))  # what is loaded with the first photo is loaded now
     except ModuleNotFoundError as error:

@@ -6,9 +6,8 @@ N photos, L labels, D axes.
 import binascii
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +23,7 @@ SAMPLE = 1500  # photos that axes are made of
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class PhotoAxes:
+class PhotoAxes(NamedTuple):
     """The axes of a model, and the stamp that its embeddings carry."""
 
     axes: Floats  # (L, D), orthonormal columns

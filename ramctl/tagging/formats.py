@@ -5,7 +5,7 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, decode_name
@@ -16,8 +16,7 @@ Column = Callable[[JsonObject], str]
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
-@dataclass(frozen=True, slots=True)
-class Format:
+class Format(NamedTuple):
     """How records become bytes: what comes first, each record, what comes last."""
 
     header: bytes

@@ -99,8 +99,7 @@ def _load(options: TagOptions, report: Report) -> "Tagger":
         choice = replace(choice, exclude=read_tag_list(options.exclude))
     from ramctl.tagging.tagger import Tagger
 
-    wanted = replace(options.tagger, choice=choice, say=report.say)
-    tagger = Tagger.open(options.model, wanted)
+    tagger = Tagger.open(options.model, replace(options.tagger, choice=choice, say=report.say))
     named = unknown_tags(tagger.labels, choice)
     _tell(report, named, "tags that you named are not in the label system")
     untrained = f"labels always score 0: {options.model} was not trained on them"

@@ -32,7 +32,7 @@ from ramctl.parts import require
 from ramctl.photos.limits import LIMITS, PhotoLimits
 from ramctl.records.parallel import chunks
 from ramctl.records.record import JsonObject
-from ramctl.tagging.selection import DECIMALS, SelectionOptions
+from ramctl.tagging.selection import DECIMALS, Choice, SelectionOptions
 
 if TYPE_CHECKING:  # an installation that only tags has no torch
     from torch import Tensor
@@ -133,15 +133,11 @@ class Scorer(ABC):
         """Probabilities (n, L) of n prepared photos, n at most `batch`."""
 
     def annotate(
-        self,
-        photos: Sequence[Decoded],
-        tags: Sequence[Tags],
-        ids: Mapping[str, int],
-        fired: Sequence[Sequence[int]],
+        self, photos: Sequence[Decoded], chosen: Sequence[Choice], ids: Mapping[str, int]
     ) -> list[JsonObject]:
         """`boxes` and `generated_captions` of tagged photos, as far as the options ask for them.
 
-        `ids` are the labels of names; `fired` the labels that gave each photo its tags, in order.
+        `chosen` are their tags, `ids` the labels of names.
         """
         return [{} for _ in photos]
 
@@ -273,23 +269,15 @@ class BundleScorer(Scorer):
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
     def annotate(
-        self,
-        photos: Sequence[Decoded],
-        tags: Sequence[Tags],
-        ids: Mapping[str, int],
-        fired: Sequence[Sequence[int]],
+        self, photos: Sequence[Decoded], chosen: Sequence[Choice], ids: Mapping[str, int]
     ) -> list[JsonObject]:
         size = self._at_once
         parts = (slice(i, i + size) for i in range(0, len(photos), size))
-        each = (self._annotate_at_once(photos[p], tags[p], ids, fired[p]) for p in parts)
+        each = (self._annotate_at_once(photos[part], chosen[part], ids) for part in parts)
         return list(chain.from_iterable(each))
 
     def _annotate_at_once(
-        self,
-        photos: Sequence[Decoded],
-        tags: Sequence[Tags],
-        ids: Mapping[str, int],
-        fired: Sequence[Sequence[int]],
+        self, photos: Sequence[Decoded], chosen: Sequence[Choice], ids: Mapping[str, int]
     ) -> list[JsonObject]:
         # By the torch model even where a graph gives the scores.
         found: list[JsonObject] = [{} for _ in photos]
@@ -300,15 +288,16 @@ class BundleScorer(Scorer):
             looked_at = self._looking.full_batch(larger, size) if self._looks_closer else inputs
             features = self._torch.features(looked_at)
             inputs = inputs if self._looks_closer else features  # the encoder runs once
-            for index, (photo, given) in enumerate(zip(photos, tags, strict=True)):
+            for index, (photo, choice) in enumerate(zip(photos, chosen, strict=True)):
                 # One by one, so that a photo's boxes do not depend on the tags of the others.
                 one = features[index : index + 1]
-                found[index]["boxes"] = self._boxes(one, photo.size, given, ids)
+                found[index]["boxes"] = self._boxes(one, photo.size, choice.scores, ids)
         if self._writer is not None:
             # The branch has learnt the model's own tag strings, not those of --lang.
             labels = self.label_set.labels
+            fired = [choice.labels for choice in chosen]
             if not self._writer.in_label_order:
-                fired = [[ids[tag] for tag in named] for named in tags]
+                fired = [[ids[tag] for tag in choice.scores] for choice in chosen]
             guides = [[labels[index].tag for index in indices] for indices in fired]
             captions = self._writer.write(self._torch, self._torch.encode(inputs), guides)
             for added, caption in zip(found, captions, strict=True):
@@ -322,8 +311,7 @@ class BundleScorer(Scorer):
 
         Of things only: there is no telling whether a box of a scene or a colour is right.
         """
-        labels = self.label_set.labels
-        things = [tag for tag in tags if labels[ids[tag]].kind == "object"]
+        things = [tag for tag in tags if self.label_set.labels[ids[tag]].kind == "object"]
         if not things:
             return {}
         import torch

@@ -73,7 +73,9 @@ class Tagger:
     `Tagger.from_pretrained("mini").tag("photo.jpg").tags` are the tags of a photo.
     """
 
-    def __init__(self, scorer: Scorer, options: TaggerOptions) -> None:
+    def __init__(
+        self, scorer: Scorer, options: TaggerOptions, axes: PhotoAxes | None = None
+    ) -> None:
         self.scorer = scorer
         self.options = options
         self.workers = options.workers or usable_cores()
@@ -81,7 +83,7 @@ class Tagger:
         self.batch = scorer.batch  # most photos at a time
         self.labels = scorer.label_set.labels
         self._choose = TagSelector(scorer.label_set, options.choice)
-        self._axes: PhotoAxes | None = None  # of embeddings, where they are asked for
+        self._axes = axes  # of embeddings, where they are asked for
 
     @classmethod
     def from_pretrained(
@@ -165,9 +167,7 @@ class Tagger:
             return cls(PeerScorer(model, options), options)
         bundle = Bundle.open(resolve_model(model))
         axes = PhotoAxes.of(bundle) if options.embedding else None
-        tagger = cls(BundleScorer(bundle, options), options)
-        tagger._axes = axes
-        return tagger
+        return cls(BundleScorer(bundle, options), options, axes)
 
     @property
     def description(self) -> str:
@@ -279,20 +279,18 @@ class Tagger:
         scores = self.scorer.scores([photo.pixels for photo in decoded])
         chosen = [self._choose(row) for row in scores]
         added: list[JsonObject] = []
-        for choice in chosen:
-            added.append({"tags": list(choice.scores), "scores": choice.scores})
+        for choice, row in zip(chosen, scores, strict=True):
+            fields: JsonObject = {"tags": list(choice.scores), "scores": choice.scores}
             if choice.salience is not None:
-                added[-1]["salience"] = choice.salience
-        if self.options.dense:
-            named = f"sha256:{self.labels.sha256}"
-            for fields, row in zip(added, scores, strict=True):
-                fields |= {"dense": significant(row, DENSE_DIGITS), "labels": named}
-        if self._axes is not None:
-            for fields, row in zip(added, scores, strict=True):
+                fields["salience"] = choice.salience
+            if self.options.dense:
+                fields["dense"] = significant(row, DENSE_DIGITS)
+                fields["labels"] = f"sha256:{self.labels.sha256}"
+            if self._axes is not None:
                 fields["embedding"] = self._axes.encode(row)
+            added.append(fields)
         if self.options.boxes or self.options.caption:
-            tags, fired = [c.scores for c in chosen], [c.labels for c in chosen]
-            found = self.scorer.annotate(decoded, tags, self._choose.ids, fired)
+            found = self.scorer.annotate(decoded, chosen, self._choose.ids)
             for fields, annotations in zip(added, found, strict=True):
                 fields |= annotations
         return added
