@@ -106,11 +106,10 @@ def run(options: ConvertOptions) -> Report:
         sys.stdout.write("\n".join(describe_bundle(bundle)) + "\n")
     elif options.dtype == "int8" or options.target is not None:
         bundle = Bundle.open(resolve_model(options.source))
-        graph = GRAPH
         if options.dtype == "int8":
             bundle, graph = _add_int8_graph(bundle, options, report), INT8_GRAPH
         else:
-            bundle = add_graph(bundle, options.out)
+            bundle, graph = add_graph(bundle, options.out), GRAPH
         size = bundle.file_sizes[graph] / 1e6
         report.say(f"{bundle.path}: wrote {graph} ({size:.1f} MB besides the shared weights)")
     else:
@@ -120,9 +119,8 @@ def run(options: ConvertOptions) -> Report:
         if model.captioning is None and (options.arch != "ram-plus" or options.vocab):
             report.say("the checkpoint has no captioning branch: the bundle writes no captions")
         elif model.captioning is not None and not bundle.has(TOKENIZER):
-            report.say(
-                "its vocabulary is not BERT's: without --vocab the bundle writes no captions"
-            )
+            effect = "without --vocab the bundle writes no captions"
+            report.say(f"its vocabulary is not BERT's: {effect}")
     return report
 
 
@@ -143,11 +141,10 @@ def convert_checkpoint(options: ConvertOptions) -> Bundle:
     preset, model = convert_official(arch, read_official(checkpoint), len(labels))
     tokenizer = _tokenizer(options.vocab, preset.model.captioning)
     with BundleWriter(out) as writer:
-        described = write_model(writer.path, preset, model, tokenizer)
         labels.write(writer.path / LABELS)
         if arch != "tag2text":  # its queries are learnt, not embedded
             ClipTextEncoder(options.text_encoder, arch).save(writer.path / TEXT_FOLDER)
-        writer.meta = described | {
+        writer.meta = write_model(writer.path, preset, model, tokenizer) | {
             "thresholds": {"threshold": THRESHOLD, "open_set_threshold": preset.open_set_threshold},
             "provenance": {
                 "command": ["ramctl", *options.argv],
@@ -274,8 +271,7 @@ def _judge(writer: BundleWriter, validation: str, root: str | None, report: Repo
     if not (bundle.has(CALIBRATION) and bundle.preset.precision):
         right, is_known = int8.truth == POSITIVE, int8.truth != UNKNOWN
         judged = Judged(int8.scores.astype(np.float64), right, is_known)
-        choice = choose_thresholds(judged, known, bundle.preset)
-        thresholds = np.where(known, choice.own, NEVER)
+        thresholds = np.where(known, choose_thresholds(judged, known, bundle.preset).own, NEVER)
         lines = [f"{round(float(value), DIGITS)}\n" for value in thresholds]
         (writer.path / INT8_THRESHOLDS).write_text("".join(lines), encoding="utf-8")
     default = writer.meta["dtype"] = "int8" if before - after < MOST_LOST else "fp32"

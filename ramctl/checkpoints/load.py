@@ -42,10 +42,9 @@ def load_model(
         raise RunProblem(f"{bundle.path / WEIGHTS}: labels.counts is missing")
     described = wanted.model.labels.kind == "descriptions"
     counts = bundle.tensors(["labels.counts"])["labels.counts"].tolist() if described else None
-    config = wanted.model if captioning else replace(wanted.model, captioning=None)
     with NoInitialValues():
         model = build_ram(
-            config,
+            wanted.model if captioning else replace(wanted.model, captioning=None),
             image_size=wanted.preprocess.size,
             n_labels=shapes["labels.counts"][0],
             vocabulary=shapes.get("captioning.decoder.word_bias", [0])[0],

@@ -142,9 +142,8 @@ def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
         has = ", ".join(list(tensors)[:3])
         raise RunProblem(f"not a {architecture} checkpoint: missing {missing}; it holds {has}, ...")
     if actual != architecture:
-        raise RunProblem(
-            f"a {actual} checkpoint, not {architecture}: convert it with --arch {actual}"
-        )
+        remedy = f"convert it with --arch {actual}"
+        raise RunProblem(f"a {actual} checkpoint, not {architecture}: {remedy}")
     bases = [load_preset(name) for name in _BASE_PRESETS[architecture]]
     width = len(tensors.get("visual_encoder.norm.weight", ()))
     base = next((preset for preset in bases if preset.model.encoder.width == width), bases[0])
@@ -163,11 +162,8 @@ def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
         raise RunProblem(f"not a {architecture} checkpoint: missing {error.args[0]}") from error
     # The last stage is a single window, and the photo's sides are halved five times before it.
     size = 32 * model.encoder.window_size
-    return dataclasses.replace(
-        base,
-        model=model,
-        preprocess=dataclasses.replace(base.preprocess, size=size, loader="official"),
-    )
+    preprocess = dataclasses.replace(base.preprocess, size=size, loader="official")
+    return dataclasses.replace(base, model=model, preprocess=preprocess)
 
 
 def build_official(preset: Preset, tensors: Tensors, n_labels: int) -> RAM:

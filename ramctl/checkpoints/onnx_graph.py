@@ -58,11 +58,10 @@ def export_graph(model: RAM, image_size: int, path: Path, *, weights: Path | Non
     With `weights`, the bundle's model.safetensors in the same folder, tensors that it holds are not
     written again but referred to. Raises RunProblem when the extra `[onnx]` is not installed.
     """
-    onnx = require_onnx()
     graph = trace(model, image_size)
     if weights is not None:
         share_weights(graph, weights, path.parent)
-    onnx.save(graph, path)
+    require_onnx().save(graph, path)
 
 
 def require_onnx() -> Any:
@@ -78,7 +77,6 @@ def require_onnx() -> Any:
 def trace(model: RAM, image_size: int) -> Any:
     """The model's tagging path as an onnx.ModelProto that holds its weights."""
     onnx = require_onnx()
-    was_training = model.training
     model.eval()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
@@ -87,7 +85,6 @@ def trace(model: RAM, image_size: int) -> Any:
     photo = torch.zeros(1, 3, image_size, image_size, device=model.labels.bias.device)
     _join_padding(graph.graph, _same_padding(model.encoder, photo))
     drop_unused(graph.graph)
-    model.train(was_training)
     return graph
 
 
@@ -160,8 +157,7 @@ def _join_padding(graph: Any, pads: Sequence[Pads]) -> None:
         convolution.input[0] = before.input[0]
         for attribute in convolution.attribute:
             if attribute.name == "pads":
-                pairs_of_widths = zip(attribute.ints, widths, strict=True)
-                attribute.ints[:] = [first + second for first, second in pairs_of_widths]
+                attribute.ints[:] = list(map(sum, zip(attribute.ints, widths, strict=True)))
         graph.node.remove(before)
 
 

@@ -200,18 +200,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = load_file(path) if is_safetensors else _load_pickle(path)
     except Exception as error:  # of a damaged file torch raises what its parts raise
-        if isinstance(error, pickle.UnpicklingError) and (
-            unknown := re.search(r"GLOBAL (\S+)", str(error))
-        ):
-            raise RunProblem(
-                f"{path}: refused, the file holds more than weights ({unknown[1]})"
-            ) from error
-        raise RunProblem(
-            f"{path}: not a checkpoint of torch's or safetensors, or damaged; download it again"
-        ) from error
+        reason = "not a checkpoint of torch's or safetensors, or damaged; download it again"
+        unknown = re.search(r"GLOBAL (\S+)", str(error))
+        if isinstance(error, pickle.UnpicklingError) and unknown:
+            reason = f"refused, the file holds more than weights ({unknown[1]})"
+        raise RunProblem(f"{path}: {reason}") from error
     if not isinstance(content, dict):
-        what = f"one {type(content).__name__}"
-        raise RunProblem(f"{path}: holds {what}, not a dictionary of weights")
+        raise RunProblem(f"{path}: holds one {type(content).__name__}, not a dictionary of weights")
     return content
 
 

@@ -94,8 +94,7 @@ def choose_labels(
     if named is not None:
         if isinstance(named, str) and named.startswith("+"):
             named, keep_own = named[1:], True
-        words = read_words(named)
-        chosen = _with_words(bundle, bundled, words, keep_own, precision is not None)
+        chosen = _with_words(bundle, bundled, read_words(named), keep_own, precision is not None)
     if threshold is not None:
         bends = np.zeros(len(chosen.labels), bool)
         chosen = replace(chosen, thresholds=_thresholds(threshold, chosen), bends=bends)

@@ -97,8 +97,7 @@ def _adds_in_16_bits() -> bool:
 
 def sigmoid(logits: Floats) -> Floats:
     """Probabilities of logits without overflow; tiny ones keep their digits."""
-    against = np.exp(-np.maximum(logits, np.float32(-80)))
-    return np.asarray(1 / (1 + against), np.float32)
+    return np.asarray(1 / (1 + np.exp(-np.maximum(logits, np.float32(-80)))), np.float32)
 
 
 def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str:

@@ -169,8 +169,7 @@ class TorchEngine:
 
         def attention(some: slice) -> Floats:
             maps: list[Tensor] = []
-            encoded = self.model.encode(self._on_device(features[some]))
-            self.model.tag_logits(encoded, labels, maps)
+            self.model.tag_logits(self.model.encode(self._on_device(features[some])), labels, maps)
             return attention_heat(torch.stack(maps, 1), self.model.encoder.extra_tokens)
 
         by_cells = self.model.scores_cells

@@ -104,8 +104,7 @@ class CaptionTokenizer:
 
     def prompts(self, number: int, style: str = "short") -> Ids:
         """The tokens (number, P) that `number` captions start with."""
-        prompt = self._prompt(style, self.config.prompt)
-        return np.tile(np.array(prompt, np.int64), (number, 1))
+        return np.tile(np.array(self._prompt(style, self.config.prompt), np.int64), (number, 1))
 
     def decode(self, ids: Ids) -> list[str]:
         """The captions of tokens (B, S), without prompt and special pieces."""

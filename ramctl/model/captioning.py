@@ -97,8 +97,7 @@ class TagEncoder(nn.Module):
         x = self.embedding(tag_ids)
         mask = tag_mask.bool()[:, None, None]  # (B, 1, 1, G)
         for layer in self.layers:
-            context = layer.cross_attention.keys_values(tokens, layer.heads)
-            x, _ = layer(x, context, mask, None)
+            x, _ = layer(x, layer.cross_attention.keys_values(tokens, layer.heads), mask, None)
         return x
 
 

@@ -68,11 +68,10 @@ class ImageEncoder(nn.Module):
     def freeze(self, stages: int) -> None:
         """Freeze an EfficientNet's stem and first stages; UsageProblem for another backbone."""
         backbone = self.backbone
-        if not hasattr(backbone, "conv_stem") or not 0 < stages <= len(backbone.blocks):
-            n_stages = len(backbone.blocks) if hasattr(backbone, "conv_stem") else 0
-            raise UsageProblem(
-                f"training.frozen_stages = {stages}: {n_stages} of this backbone can be frozen"
-            )
+        n_stages = len(backbone.blocks) if hasattr(backbone, "conv_stem") else 0
+        if not 0 < stages <= n_stages:
+            possible = f"{n_stages} of this backbone can be frozen"
+            raise UsageProblem(f"training.frozen_stages = {stages}: {possible}")
         if not self.freeze_batchnorm:
             raise UsageProblem("training.frozen_stages needs model.encoder.freeze_batchnorm")
         self.frozen_stages = stages
@@ -121,9 +120,8 @@ def _build_backbone(config: EncoderConfig, image_size: int) -> Any:  # timm has 
     except (RuntimeError, TypeError, AssertionError) as error:
         raise UsageProblem(f"model.encoder.backbone {config.backbone}: {error}") from error
     if backbone.num_features != config.width:
-        raise UsageProblem(
-            f"model.encoder.width is {config.width}, {config.backbone} has {backbone.num_features}"
-        )
+        own = f"{config.backbone} has {backbone.num_features}"
+        raise UsageProblem(f"model.encoder.width is {config.width}, {own}")
     for module in backbone.modules():
         if type(module) is WindowAttention:
             module.__class__ = FewWindowsAttention

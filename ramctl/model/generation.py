@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 NEVER = float("-inf")
 
@@ -70,18 +71,15 @@ def generate(
         ids = _one_by_one(step, state, prompt, decoding, ends, draws)
     else:
         ids = _beam_search(step, state, prompt, decoding, ends)
+    start = prompt.shape[1]
     # All as long as they may be, so that rounding does not depend on a photo's neighbours.
     padded = F.pad(ids, (0, decoding.max_length - ids.shape[1]), value=ends.pad)
-    return Written(ids, _likelihoods(step, state, padded, prompt.shape[1], ends))
-
-
-def _likelihoods(step: Step, state: State, ids: Tensor, prompt: int, ends: Ends) -> Tensor:
     # In a pass of its own: a search's sums hold its penalties, and sampling has none.
-    logits, _ = step(ids[:, :-1], state)
-    logs = logits.float().log_softmax(-1).gather(2, ids[:, 1:, None])[:, prompt - 1 :, 0]
-    ended = (ids[:, prompt:] == ends.end).int()
+    logits, _ = step(padded[:, :-1], state)
+    logs = logits.float().log_softmax(-1).gather(2, padded[:, 1:, None])[:, start - 1 :, 0]
+    ended = (padded[:, start:] == ends.end).int()
     written = (ended.cumsum(1) - ended == 0).float()  # (N, length - P) up to the end
-    return (logs * written).sum(1) / written.sum(1)
+    return Written(ids, (logs * written).sum(1) / written.sum(1))
 
 
 def _one_by_one(
@@ -159,7 +157,8 @@ def _beam_search(
         if not done[photo] and not (decoding.prefer_ended and hypotheses.captions):
             for beam in range(beams):
                 hypotheses.add(ids[photo * beams + beam], float(sums[photo, beam]))
-    return _join([hypotheses.best for hypotheses in finished], decoding.max_length, ends)
+    ended = [F.pad(hypotheses.best, (0, 1), value=ends.end) for hypotheses in finished]
+    return pad_sequence(ended, batch_first=True, padding_value=ends.pad)[:, : decoding.max_length]
 
 
 def _advance(
@@ -217,8 +216,7 @@ def _penalise(scores: Tensor, ids: Tensor, decoding: Decoding, ends: Ends) -> Te
 def _drawn(scores: Tensor, top_p: float, top_k: int, draws: Tensor) -> Tensor:
     """The token (N) at each draw (N) on the scale of the nucleus's cumulated probability."""
     if 0 < top_k < scores.shape[-1]:
-        least = scores.topk(top_k).values[:, -1:]
-        scores = scores.masked_fill(scores < least, NEVER)
+        scores = scores.masked_fill(scores < scores.topk(top_k).values[:, -1:], NEVER)
     ordered, order = scores.sort(descending=True)
     probabilities = ordered.softmax(-1)
     outside = probabilities.cumsum(-1) - probabilities >= top_p  # the best always stays
@@ -226,13 +224,3 @@ def _drawn(scores: Tensor, top_p: float, top_k: int, draws: Tensor) -> Tensor:
     below = scores.softmax(-1).cumsum(-1)
     # Draws of 23 bits stay below the total in single precision, so that one is always above.
     return (below > draws[:, None] * below[:, -1:]).int().argmax(-1)
-
-
-def _join(captions: list[Tensor], max_length: int, ends: Ends) -> Tensor:
-    longest = min(max(len(ids) for ids in captions) + 1, max_length)
-    joined = captions[0].new_full((len(captions), longest), ends.pad)
-    for row, ids in zip(joined, captions, strict=True):
-        row[: len(ids)] = ids
-        if len(ids) < longest:
-            row[len(ids)] = ends.end
-    return joined

@@ -66,12 +66,7 @@ class LabelTable(nn.Module):
     counts: Tensor
 
     def __init__(
-        self,
-        layout: RowLayout,
-        n_labels: int,
-        *,
-        counts: Sequence[int] | None = None,
-        train_text: bool,
+        self, layout: RowLayout, n_labels: int, *, counts: Sequence[int] | None, train_text: bool
     ) -> None:
         super().__init__()
         self.layout = layout
@@ -114,8 +109,7 @@ class LabelTable(nn.Module):
         starts = first if ids is None else first[ids]
         place = torch.arange(most, device=counts.device)
         present = place < counts[:, None]  # (L, M)
-        index = (starts[:, None] + place).where(present, 0)
-        return self.text[index] * present[..., None]
+        return self.text[(starts[:, None] + place).where(present, 0)] * present[..., None]
 
 
 class LabelQueries(nn.Module):
@@ -144,8 +138,7 @@ class DescriptionWeighting(nn.Module):
         """(B, L, E) of descriptions (L, M, E) and photos' global features (B, E)."""
         weights = self.weights(descriptions, absent, photo)
         # One product a label over the whole batch: no (B, L, M, E) is ever formed.
-        mixed = weights.transpose(0, 1) @ descriptions  # (L, B, M) x (L, M, E)
-        return mixed.transpose(0, 1)
+        return (weights.transpose(0, 1) @ descriptions).transpose(0, 1)  # (L, B, M) x (L, M, E)
 
     def weights(self, descriptions: Tensor, absent: Tensor | None, photo: Tensor) -> Tensor:
         """Softmax over each label's descriptions, (B, L, M); `absent` (L, M) marks missing ones."""

@@ -150,8 +150,7 @@ class GroundingDino(Peer):
                 tokens, boxes = self._backend.detect(prepared, prompt.text)
             means = [tokens[:, start:end].float().mean(1) for start, end in prompt.spans]
             scores = torch.stack(means, 1)  # (Q, L)
-            best = scores.argmax(0)
-            centre, size = boxes.float()[best].split(2, dim=1)
+            centre, size = boxes.float()[scores.argmax(0)].split(2, dim=1)
             corners = torch.cat([centre - size / 2, centre + size / 2], 1).clamp(0, 1)
             values = scores.amax(0).tolist()
             for label, box, value in zip(prompt.labels, corners.tolist(), values, strict=True):

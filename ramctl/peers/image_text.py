@@ -40,9 +40,8 @@ class ContrastivePeer(Peer):
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
         super().__init__(folder, labels, runtime)
         self._processor = load_image_processor(folder)
-        self._model: Any = load_pretrained(
-            self.model_class, folder, runtime.device, kinds=(self.model_type,)
-        )
+        kinds = (self.model_type,)
+        self._model: Any = load_pretrained(self.model_class, folder, runtime.device, kinds=kinds)
 
     @torch.inference_mode()
     def score_batch(self, photos: Sequence[Photo]) -> Scores:

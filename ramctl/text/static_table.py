@@ -75,16 +75,16 @@ class StaticTextEncoder:
         """Another one where the vectors differ."""
         digest = hashlib.sha256(self.vectors.tobytes() + self.scales.tobytes())
         digest.update(self.projection.tobytes() + self.tokenizer_json.encode())
-        by = "encoder" if self.with_sentence_encoder else "table"
-        return f"{digest.hexdigest()[:16]}-{by}"
+        return f"{digest.hexdigest()[:16]}-{'encoder' if self.with_sentence_encoder else 'table'}"
 
     def embed_sentences(self, texts: Sequence[str]) -> Rows:
         """Unit vectors (N, E); zeros where the table knows no part of a text."""
         if self.with_sentence_encoder:
             return self.project(self._sentence_encoder.encode(texts))
         rows = np.zeros((len(texts), self.width), np.float32)
+        unknown = self._tokenizer.token_to_id("[UNK]")
         for row, pieces in enumerate(self._tokenizer.encode_batch(list(texts))):
-            ids = np.array([i for i in pieces.ids if i != self._unknown], np.int64)
+            ids = np.array([i for i in pieces.ids if i != unknown], np.int64)
             if len(ids):
                 weights = self.scales[ids].astype(np.float32)
                 rows[row] = weights @ self.vectors[ids].astype(np.float32)
@@ -109,10 +109,6 @@ class StaticTextEncoder:
         from tokenizers import Tokenizer  # tagging with known labels does without
 
         return Tokenizer.from_str(self.tokenizer_json)
-
-    @cached_property
-    def _unknown(self) -> int | None:
-        return self._tokenizer.token_to_id("[UNK]")
 
     @cached_property
     def _sentence_encoder(self) -> "SentenceEncoder":

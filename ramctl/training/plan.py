@@ -135,9 +135,8 @@ class WorkFolder:
             names = [row["name"] for row in table["sources"]]
             for name in (*names, table["root"], table["val"]):
                 if name and is_url(name) and HIDDEN in name and name not in with_secrets:
-                    raise UsageProblem(
-                        f"{name}: its secrets are not kept: name it again beside --resume"
-                    )
+                    remedy = "name it again beside --resume"
+                    raise UsageProblem(f"{name}: its secrets are not kept: {remedy}")
             for name in ("root", "val"):
                 table[name] = with_secrets.get(table[name], table[name])
             table["preset"] = preset_from_table(table["preset"])
@@ -174,13 +173,11 @@ def open_plan(options: TrainOptions, work: WorkFolder, report: Report) -> None:
             raise
         return
     if not options.resume:
-        raise UsageProblem(
-            f"{work.path} holds an unfinished run: --resume continues it, --restart discards it"
-        )
+        choice = "--resume continues it, --restart discards it"
+        raise UsageProblem(f"{work.path} holds an unfinished run: {choice}")
     if not work.plan_file.is_file():
-        raise RunProblem(
-            f"{work.path}: no {PLAN}: the earlier run failed during set-up; use --restart"
-        )
+        reason = "the earlier run failed during set-up; use --restart"
+        raise RunProblem(f"{work.path}: no {PLAN}: {reason}")
     plan = work.read_plan(options)
     _check_resumed(options, plan)
     report.say(f"resuming {work.path}")
@@ -213,9 +210,8 @@ def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
 
 def _check_resumed(options: TrainOptions, plan: Plan) -> None:
     """UsageProblem when what was given beside `--resume` contradicts the unfinished run."""
-    names = [field.name for field in fields(RunPaths)]
-    asked = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    others = [f"--{name.replace('_', '-')}" for name in asked if asked[name] != getattr(plan, name)]
+    names = [f.name for f in fields(RunPaths) if getattr(options, f.name) is not None]
+    others = [f"--{name}" for name in names if getattr(options, name) != getattr(plan, name)]
     if options.inputs and list(options.inputs) != [source.name for source in plan.sources]:
         others.append("the records")
     named = plan.preset if options.preset is None else load_preset(options.preset)

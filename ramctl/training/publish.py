@@ -40,12 +40,7 @@ from ramctl.training.data.targets import read_annotation
 from ramctl.training.distributed import World
 from ramctl.training.job import UNCHANGED, Job
 from ramctl.training.salience import MOST_PHOTOS, learn_salience, mentions
-from ramctl.training.validation import (
-    Scored,
-    ThresholdChoice,
-    ValidationSet,
-    choose_thresholds,
-)
+from ramctl.training.validation import Scored, ThresholdChoice, ValidationSet, choose_thresholds
 
 THRESHOLD_DIGITS = 4
 
@@ -115,9 +110,8 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
             graph, weights = writer.path / GRAPH, writer.path / WEIGHTS
             export_graph(model, preset.preprocess.size, graph, weights=weights)
         else:
-            job.context.say(
-                "no model.onnx written: it needs the extra [onnx] (ramctl convert adds it later)"
-            )
+            reason = "it needs the extra [onnx] (ramctl convert adds it later)"
+            job.context.say(f"no model.onnx written: {reason}")
         card = _model_card(out.name, preset, labels, provenance)
         (writer.path / CARD).write_text(card, encoding="utf-8")
 
@@ -163,15 +157,14 @@ def _known_photos(model: RAM, job: Job, parent: Bundle | None) -> Scored | None:
     """
     if parent is not None and parent.has(AXES):
         return None
-    data, targets, ids = job.training_set, job.targets, job.records.training_ids
+    data, ids = job.training_set, job.records.training_ids
     notes = ((index, read_annotation(data.records[index])) for index in ids.tolist())
     told = np.array([index for index, note in notes if any(note.captions)], np.int64)
     some = told if len(told) else ids
     some = some[:: -(-len(some) // MOST_PHOTOS) or 1]
     photo = TrainingPhoto(job.plan.preset.preprocess, UNCHANGED)
-    photos = ValidationSet(data.records, some, targets, photo, data.features)
-    runtime = Runtime(next(model.parameters()).device)
-    scored = photos.score(model, runtime, World(), lambda *_: None)
+    photos = ValidationSet(data.records, some, job.targets, photo, data.features)
+    scored = photos.score(model, Runtime(next(model.parameters()).device), World(), lambda *_: None)
     return scored if scored is not None and len(scored.rows) else None
 
 

@@ -98,16 +98,13 @@ def _explained(runtime: Runtime) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        raise RunProblem(
-            f"{runtime.device}: out of memory; --restart with a smaller training.batch_size"
-        ) from error
+        remedy = "--restart with a smaller training.batch_size"
+        raise RunProblem(f"{runtime.device}: out of memory; {remedy}") from error
     except RuntimeError as error:
         if "DataLoader worker (pid" not in str(error):
             raise
-        reason = str(error).strip().rstrip(".")
-        raise RunProblem(
-            f"a process that reads photos died ({reason}); {RESUME_HINT}, with a lower -j"
-        ) from error
+        died = f"a process that reads photos died ({str(error).strip().rstrip('.')})"
+        raise RunProblem(f"{died}; {RESUME_HINT}, with a lower -j") from error
 
 
 @dataclass
@@ -157,7 +154,7 @@ class _Run:
 
             context = RunContext(
                 self.world, runtime, self.report.say, self._reject, on_read, options.workers
-            )  # fmt: skip
+            )
             if not self.world.is_main:
                 self.world.wait()
             job = build_job(self.plan, self.work, context)
@@ -205,8 +202,7 @@ class _Run:
                     if event.step == total or time.monotonic() - self.logged >= LOG_EVERY_S:
                         self.logged = time.monotonic()
                         self.report.say(event.describe(total))
-        left = pace.total_steps - trainer.step
-        if left:
+        if left := pace.total_steps - trainer.step:
             self.report.time_is_up = self.stop.signum is None
             self.report.extra |= {"steps": trainer.step, "steps_left": left}
             self.report.say(f"stopped after step {trainer.step}, {left} left; {RESUME_HINT}")
@@ -257,11 +253,10 @@ class _Run:
         fill_untrained_labels(model, trainer.task.tagging.trained)
         round_weights(model)
         scored: Scored | None = None
-        measured: JsonObject = {"validation": "none: too few photos to hold some out"}
+        too_few = "too few photos to hold some out"
+        measured: JsonObject = {"validation": f"none: {too_few}"}
         if not len(job.validation):
-            self.report.say(
-                "too few photos to hold some out: thresholds are not chosen (see --val)"
-            )
+            self.report.say(f"{too_few}: thresholds are not chosen (see --val)")
         # What tags must reach is decided by the scores that most users' machines compute.
         elif (validated := self._validate(job, Runtime(trainer.runtime.device))) is None:
             measured = {"validation": "none: the photos held out tell nothing"}

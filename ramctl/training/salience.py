@@ -14,6 +14,8 @@ from ramctl.labels import LabelSystem
 from ramctl.salience import Salience
 from ramctl.training.data.targets import Annotation, Caption, Targets
 
+Floats = NDArray[np.float32]
+
 THINGS = ("object", "scene")
 MOST_PHOTOS = 5000  # three times as many rank the main things of judged photos no better
 # What a weight costs beside the captions. From 0.05 to 2 makes little difference.
@@ -35,12 +37,11 @@ def main_things(annotation: Annotation, targets: Targets) -> list[int]:
     """Labels of what a photo is of: as its record says, else what its captions name first."""
     if annotation.main is not None:
         return [index for tag in annotation.main for index in targets.labels.ids(tag)]
-    written = (caption for caption in annotation.captions if not caption.generated)
-    captions = (things_in_order(caption, targets) for caption in written)
-    return [things[0] for things in captions if things]
+    named = (things_in_order(c, targets) for c in annotation.captions if not c.generated)
+    return [things[0] for things in named if things]
 
 
-def mentions(annotation: Annotation, targets: Targets) -> NDArray[np.float32]:
+def mentions(annotation: Annotation, targets: Targets) -> Floats:
     """How early and often people's captions name each label (L,): 1, 1/8, 1/27, ... by place."""
     named = np.zeros(len(targets), np.float32)
     for caption in annotation.captions:
@@ -50,19 +51,8 @@ def mentions(annotation: Annotation, targets: Targets) -> NDArray[np.float32]:
     return named
 
 
-def careful_labels(labels: LabelSystem, general: Sequence[str]) -> dict[int, int]:
-    """The labels that are kinds of the `general` ones, and of which."""
-    ids = {tag: labels.ids(tag)[0] for tag in general if labels.ids(tag)}
-    return {
-        index: ids[tag] for tag in ids for index, label in enumerate(labels) if tag in label.parents
-    }
-
-
 def learn_salience(
-    scores: NDArray[np.float32],
-    named: NDArray[np.float32],
-    labels: LabelSystem,
-    general: Sequence[str] = (),
+    scores: Floats, named: Floats, labels: LabelSystem, general: Sequence[str] = ()
 ) -> Salience | None:
     """The salience that scores and `mentions` (N, L) of captioned photos give; None without any.
 
@@ -72,14 +62,11 @@ def learn_salience(
     things = np.flatnonzero([label.kind in THINGS for label in labels])
     if not is_told.any():
         return None
-    of_things = log_odds_of(scores[is_told][:, things].astype(np.float64))
-    log_odds = torch.from_numpy(of_things.astype(np.float32))
+    log_odds = torch.from_numpy(log_odds_of(scores[is_told][:, things].astype(np.float64))).float()
     shares = torch.from_numpy(named[is_told][:, things])
     shares /= shares.sum(1, keepdim=True)
-    slope, weights = (
-        torch.ones((), requires_grad=True),
-        torch.zeros(len(things), requires_grad=True),
-    )
+    slope = torch.ones((), requires_grad=True)
+    weights = torch.zeros(len(things), requires_grad=True)
     fit = torch.optim.LBFGS([slope, weights], max_iter=ROUNDS, line_search_fn="strong_wolfe")
 
     def cost() -> torch.Tensor:
@@ -92,4 +79,8 @@ def learn_salience(
     fit.step(cost)
     of_all = np.full(len(labels), -np.inf)
     of_all[things] = weights.detach().numpy()
-    return Salience(float(slope.detach()), of_all, careful=careful_labels(labels, general))
+    ids = {tag: labels.ids(tag)[0] for tag in general if labels.ids(tag)}
+    careful = {  # the labels that are kinds of the `general` ones, and of which
+        index: ids[tag] for tag in ids for index, label in enumerate(labels) if tag in label.parents
+    }
+    return Salience(float(slope.detach()), of_all, careful=careful)

@@ -345,5 +345,4 @@ def learning_rate(config: TrainingConfig, step: int, total_steps: int, an_epoch:
         done = epoch / math.ceil(total_steps / an_epoch)
     else:
         done = (step - warmup) / max(1, total_steps - warmup)
-    cosine = 1 + math.cos(math.pi * done)
-    return numbers.min_lr + (numbers.lr - numbers.min_lr) * cosine / 2
+    return numbers.min_lr + (numbers.lr - numbers.min_lr) * (1 + math.cos(math.pi * done)) / 2

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.calibration import Calibration, Judged, calibrate, sample
+from ramctl.calibration import Calibration, Flags, Judged, calibrate, sample
 from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
@@ -68,12 +68,11 @@ class ValidationSet:
             return None
         for index, code, message in (problem for part in parts for problem in part[2]):
             on_problem(index, RecordProblem(message, code=code))
-        order = np.argsort(np.concatenate([part[0] for part in parts]), kind="stable")
-        return Scored(
-            np.concatenate([part[1].scores for part in parts])[order],
-            np.concatenate([part[1].truth for part in parts])[order],
-            np.concatenate([part[0] for part in parts])[order].astype(np.int64),
-        )
+        rows = np.concatenate([part[0] for part in parts]).astype(np.int64)
+        scores = np.concatenate([part[1].scores for part in parts])
+        truth = np.concatenate([part[1].truth for part in parts])
+        order = np.argsort(rows, kind="stable")
+        return Scored(scores[order], truth[order], rows[order])
 
     def judged(self, scored: "Scored") -> Judged:
         """The scored photos with all that their records say."""
@@ -123,7 +122,7 @@ class Scored:
         """Ids of the labels that occur."""
         return np.flatnonzero((self.truth == POSITIVE).any(0))
 
-    def mean_average_precision(self, among: NDArray[np.bool_] | None = None) -> float:
+    def mean_average_precision(self, among: Flags | None = None) -> float:
         """Mean over the labels that occur, of those `among` (L,); NaN when none does."""
         ids = self.occurring
         if among is not None:
@@ -150,10 +149,7 @@ class ThresholdChoice:
 
 
 def choose_thresholds(
-    judged: Judged | None,
-    evidence: NDArray[np.bool_],
-    preset: Preset,
-    salience: Salience | None = None,
+    judged: Judged | None, evidence: Flags, preset: Preset, salience: Salience | None = None
 ) -> ThresholdChoice:
     """For the preset's precision, else for the best F1; 0.5 without photos enough."""
     default = ThresholdChoice(np.full(len(evidence), DEFAULT_THRESHOLD), DEFAULT_THRESHOLD)
@@ -169,8 +165,7 @@ def choose_thresholds(
             return ThresholdChoice.of(calibration, preset.precision)
         except RunProblem as problem:
             why_not = f"{problem}: they are those of the best F1"
-    thresholds = calibration.f1_thresholds(judged.scores)
-    return ThresholdChoice(*thresholds, calibration, why_not=why_not)
+    return ThresholdChoice(*calibration.f1_thresholds(judged.scores), calibration, why_not=why_not)
 
 
 def score_blocks(

@@ -80,9 +80,7 @@ class RecordFile:
         return parse_line(content, shown_name(source.name), line, source.base, stage)
 
     def _opened(self, number: int) -> FileIO:
-        source = self._open.pop(number, None)
-        if source is None:
-            source = FileIO(self.sources[number].path)
+        source = self._open.pop(number, None) or FileIO(self.sources[number].path)
         self._open[number] = source
         for oldest in list(self._open)[:-OPEN_SOURCES]:
             self._open.pop(oldest, None)

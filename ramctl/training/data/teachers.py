@@ -15,7 +15,7 @@ from ramctl.classes import Classes, read_map
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.tagger_scores import PREFIX, TaggerScores, scores_file
-from ramctl.training.data.targets import Annotation, Targets
+from ramctl.training.data.targets import Annotation, Ids, Targets
 
 Floats = NDArray[np.float32]
 
@@ -70,11 +70,7 @@ class SoftTargets:
     """
 
     def __init__(
-        self,
-        teacher: ScoresTeacher,
-        scores: TaggerScores,
-        labels: LabelSystem,
-        rows: NDArray[np.int64],
+        self, teacher: ScoresTeacher, scores: TaggerScores, labels: LabelSystem, rows: Ids
     ) -> None:
         self.weight, self._scores, self._rows = teacher.weight, scores.scores, rows
         classes = Classes(labels, None, read_map(teacher.map))
@@ -93,8 +89,7 @@ class SoftTargets:
             return None
         targets = np.zeros(len(self.known), np.float32)
         for name, score in zip(*self._scores[row], strict=True):
-            for column in self._columns[name]:
-                targets[column] = max(targets[column], score)
+            np.maximum.at(targets, self._columns[name], score)
         return targets
 
 
@@ -165,9 +160,7 @@ class Silence:
         return cls(rates.reshape(2, n_labels), noticed.astype(np.float32))
 
 
-def mention_rates(
-    scores: Floats, cells: NDArray[np.int64], is_named: NDArray[np.bool_], n_cells: int
-) -> Floats:
+def mention_rates(scores: Floats, cells: Ids, is_named: NDArray[np.bool_], n_cells: int) -> Floats:
     """P(named | shown) of each cell (n_cells), from n scores, taken as P(shown), and their cells.
 
     The greatest likelihood of P(named) = P(named | shown) P(shown) by expectation maximisation,
