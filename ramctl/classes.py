@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -24,6 +24,7 @@ class Classes:
     origin: str | None
     mapping: dict[str, list[str]]
     tag_system: LabelSystem | None = None
+    _of_tag: dict[str, tuple[int, ...]] = field(default_factory=dict, init=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.system)
@@ -74,10 +75,6 @@ class Classes:
             named = {c for name in self._names_of(tag) for c in self._of_name(name)}
             self._of_tag[tag] = tuple(sorted(named))
         return self._of_tag[tag]
-
-    @cached_property
-    def _of_tag(self) -> dict[str, tuple[int, ...]]:
-        return {}
 
     def _names_of(self, tag: str) -> Iterator[str]:
         yield tag

@@ -8,11 +8,10 @@ identify labels and a string stands for all ids that have it.
 import hashlib
 import math
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import overload
 
 import orjson
 
@@ -84,31 +83,18 @@ def normalise(text: str) -> str:
     return " ".join(folded.replace("-", " ").replace("_", " ").split())
 
 
-class LabelSystem(Sequence[Label]):
+class LabelSystem(tuple[Label, ...]):
     """Labels in id order, with lookup by string: exact first, then `normalise`d."""
 
-    def __init__(self, labels: Iterable[Label]) -> None:
-        self.labels = tuple(labels)
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __iter__(self) -> Iterator[Label]:
-        return iter(self.labels)
-
-    @overload
-    def __getitem__(self, index: int) -> Label: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[Label, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> Label | tuple[Label, ...]:
-        return self.labels[index]
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The labels alone."""
+        return self
 
     @property
     def tags(self) -> list[str]:
         """The labels' tags in id order."""
-        return [label.tag for label in self.labels]
+        return [label.tag for label in self]
 
     @cached_property
     def _exact(self) -> dict[str, tuple[int, ...]]:
@@ -121,7 +107,7 @@ class LabelSystem(Sequence[Label]):
     def _index(self, form: Callable[[str], str]) -> dict[str, tuple[int, ...]]:
         tags: dict[str, list[int]] = {}
         synonyms: dict[str, list[int]] = {}
-        for index, label in enumerate(self.labels):
+        for index, label in enumerate(self):
             tags.setdefault(form(label.tag), []).append(index)
             for synonym in label.synonyms:
                 synonyms.setdefault(form(synonym), []).append(index)
@@ -134,28 +120,28 @@ class LabelSystem(Sequence[Label]):
     def canonical(self, text: str) -> str | None:
         """The tag that a tag or synonym stands for, as stored."""
         ids = self.ids(text)
-        return self.labels[ids[0]].tag if ids else None
+        return self[ids[0]].tag if ids else None
 
     @cached_property
     def sha256(self) -> str:
         """A hash of tags, kinds and synonyms in order, to which a model's outputs refer."""
         digest = hashlib.sha256()
-        for label in self.labels:
+        for label in self:
             digest.update(orjson.dumps([label.tag, label.kind, list(label.synonyms)]) + b"\n")
         return digest.hexdigest()
 
     def to_bytes(self) -> bytes:
         """The content of `labels.jsonl`."""
-        return b"".join(orjson.dumps(label.to_json()) + b"\n" for label in self.labels)
+        return b"".join(orjson.dumps(label.to_json()) + b"\n" for label in self)
 
     def write(self, path: Path) -> None:
         """Write `labels.jsonl`, whole or not at all."""
         write_atomic(path, self.to_bytes())
 
     @classmethod
-    def from_tags(cls, tags: Iterable[str], kind: str = "object") -> "LabelSystem":
+    def from_tags(cls, tags: Iterable[str]) -> "LabelSystem":
         """A system of bare tags."""
-        return cls(Label(tag, kind) for tag in tags)
+        return cls(map(Label, tags))
 
     @classmethod
     def read(cls, path: Path) -> "LabelSystem":

@@ -265,8 +265,8 @@ def _check(options: Any, shared: Shared) -> None:
         raise UsageProblem("--ray reads files that all machines see, not standard input")
     require_files(options.inputs)
     for name in options.inputs:
-        is_shard = not shared.photos or name.lower().endswith(RECORDS)
-        if not (is_shard and Path(name).is_file()):
+        is_other = shared.photos and not name.lower().endswith(RECORDS)
+        if is_other or not Path(name).is_file():
             raise UsageProblem(f"--ray works on shards, JSONL files and tars: {name} is neither")
 
 
@@ -276,8 +276,7 @@ def _shards(options: Any, shared: Shared) -> Iterator[Any]:
     taken: dict[str, str] = {}
     for name in options.inputs:
         suffix = next((end for end in RECORDS if name.lower().endswith(end)), "")
-        stem = Path(name).name
-        stem = stem[: len(stem) - len(suffix)]
+        stem = Path(name).name[: -len(suffix) or None]
         if other := taken.get(stem):
             raise UsageProblem(f"{other} and {name} would become one output, {stem}.{form}")
         taken[stem] = name

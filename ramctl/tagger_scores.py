@@ -18,15 +18,7 @@ from numpy.typing import NDArray
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.readers.detect import read_predictions
-from ramctl.records.record import (
-    Item,
-    JsonObject,
-    Record,
-    Reject,
-    image_name,
-    json_type,
-    string_list,
-)
+from ramctl.records.record import JsonObject, Record, Reject, image_name, json_type, string_list
 from ramctl.records.report import Rejects, Report
 
 PREFIX = "scores:"
@@ -127,8 +119,9 @@ class PhotoList(list[Photo]):
         path = photo.located(self._folder)
         if path in self._lines:
             place = f"{record.source}:{self._lines[path]}"
-            message = f"image {photo.name!r} is there already ({place})"
-            raise RecordProblem(message, code="bad_field")
+            raise RecordProblem(
+                f"image {photo.name!r} is there already ({place})", code="bad_field"
+            )
         self._lines[path] = record.line
         self.append(photo)
 
@@ -147,7 +140,7 @@ class Intake:
     def fill(
         self,
         photos: PhotoList,
-        items: Iterable[Item],
+        items: Iterable[Record | Reject],
         take: Callable[[JsonObject], Taken],
         keep: Callable[[Taken], object],
     ) -> None:

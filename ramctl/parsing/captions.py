@@ -64,8 +64,7 @@ def sentences(text: str) -> list[str]:
         else:
             parts.append(part)
     if len(parts) > 1 and len(parts[-1]) < SHORTEST_SENTENCE:
-        last = parts.pop()
-        parts[-1] = f"{parts[-1]} {last}"
+        parts[-2:] = [" ".join(parts[-2:])]
     return parts
 
 

@@ -5,7 +5,7 @@ from functools import lru_cache
 
 from ramctl.labels import Label, LabelSystem, normalise
 from ramctl.parsing.captions import Mention, ParsedCaption, without_accents
-from ramctl.parsing.english.lexicon import Lexicon
+from ramctl.parsing.english.lexicon import POS_OF_KIND, Lexicon
 
 
 def lexicon_for(labels: LabelSystem) -> Lexicon:
@@ -45,7 +45,7 @@ class LabelMapper:
         for label in labels:
             for synonym in label.synonyms:
                 self._by_string.setdefault(normalise(synonym), label)
-        for label in reversed(labels.labels):
+        for label in reversed(labels):
             self._by_string[normalise(label.tag)] = label
         for string, label in list(self._by_string.items()):
             self._by_string.setdefault(without_accents(string), label)
@@ -109,11 +109,6 @@ class LabelMapper:
         for word in self._lexicon.synonyms(text, kind):
             label = self._by_string.get(word)
             # A label that mostly is something else is no synonym: "quail" for wincing.
-            if label and _is_thing(self._lexicon.kind(word)) == _is_thing(kind):
+            if label and POS_OF_KIND[self._lexicon.kind(word)] == POS_OF_KIND[kind]:
                 return label
         return None
-
-
-def _is_thing(kind: str) -> str:
-    """The kind, with no difference between things and places."""
-    return "object" if kind == "scene" else kind

@@ -40,8 +40,7 @@ def split_member(name: str) -> tuple[str, str] | None:
 def check_bytes(size: int, max_bytes: int) -> None:
     """RecordProblem when a photo's file is larger than the limit."""
     if size > max_bytes:
-        message = f"{size} bytes, more than the limit of {max_bytes}"
-        raise RecordProblem(message, code="too_large")
+        raise RecordProblem(f"{size} bytes, more than the limit of {max_bytes}", code="too_large")
 
 
 class _Headers:

@@ -366,8 +366,7 @@ class PhotoRecord(Record):
             check_bytes(len(self.photo), limits.bytes)
             return decode_photo(self.photo, target=target, limits=limits, official=official)
         except RecordProblem as problem:
-            message = f"{self.source}: {problem.message}"
-            raise RecordProblem(message, code=problem.code) from problem
+            raise RecordProblem(f"{self.source}: {problem.message}", code=problem.code) from problem
 
 
 def photo_record(photo: Photo, place: str, limits: PhotoLimits, official: bool) -> Record:

@@ -53,9 +53,8 @@ def read_embedded(name: str, base: Path = Path()) -> tuple[bytes | None, list[st
         value = photo.getexif().get(_XP_KEYWORDS, b"")
         words += bytes(value).decode("utf-16-le").rstrip("\0").split(";")
     with suppress(Exception):
-        text = photo.getexif().get(_DESCRIPTION, "")
         # Of texts Pillow takes each byte for a character.
-        texts.append(_decoded(text.encode("latin-1"), "cp1252"))
+        texts.append(_decoded(photo.getexif().get(_DESCRIPTION, "").encode("latin-1"), "cp1252"))
     words, texts = (list(filter(None, (x.strip(" \t\r\n\0") for x in of))) for of in (words, texts))
     return xmp or None, words, texts
 

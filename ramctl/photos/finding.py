@@ -96,8 +96,7 @@ def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Item]:
     The record of a photo has only `image`, as it was named. Raises UsageProblem for a folder
     without `recursive`, and for a list, archive or folder that does not exist.
     """
-    for make in unread_photo_inputs(inputs):
-        yield make()
+    return (make() for make in unread_photo_inputs(inputs))
 
 
 def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:

@@ -8,7 +8,7 @@ import queue
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import Any, TypeVar
@@ -99,14 +99,9 @@ def room_for(n_bytes: int, most: int, seconds: float | None = None) -> Iterator[
                 give_memory_back()
 
 
-@contextmanager
-def room_for_file(n_bytes: int) -> Iterator[None]:
+def room_for_file(n_bytes: int) -> AbstractContextManager[None]:
     """Hold a large file's content, before anything is known of the picture in it."""
-    if n_bytes <= _LARGE_FILE:
-        yield
-        return
-    with _files.room(n_bytes, _LARGE_FILE, None):
-        yield
+    return _files.room(n_bytes, _LARGE_FILE, None) if n_bytes > _LARGE_FILE else nullcontext()
 
 
 def give_memory_back() -> None:

@@ -7,7 +7,7 @@ import io
 import re
 import struct
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from PIL import Image
@@ -48,15 +48,12 @@ def _first_tags(data: bytes) -> dict[int, int]:
         return {}
     order = "<" if data[:2] == b"II" else ">"
     tags = {}
-    try:
+    with suppress(struct.error):  # it is cut
         (start,) = struct.unpack_from(f"{order}I", data, 4)
         (number,) = struct.unpack_from(f"{order}H", data, start)
         for place in range(start + 2, start + 2 + 12 * number, 12):
             tag, kind = struct.unpack_from(f"{order}HH", data, place)
-            value = "H" if kind == 3 else "I"
-            (tags[tag],) = struct.unpack_from(order + value, data, place + 8)
-    except struct.error:  # it is cut
-        pass
+            (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, place + 8)
     return tags
 
 

@@ -16,7 +16,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -114,15 +114,12 @@ def require_known_packing(name: str) -> None:
         raise UsageProblem(f"{name}: of compressed files only .gz is read and written")
 
 
-@contextmanager
-def packing(name: str, stream: BinaryIO) -> Iterator[BinaryIO]:
+def packing(name: str, stream: BinaryIO) -> AbstractContextManager[BinaryIO]:
     """What writes to the stream, compressed where the name of its file asks for that."""
     if not is_gzip(name):
-        yield stream
-        return
+        return nullcontext(stream)
     # Without a name and a time in its head: the same content gives the same file.
-    with gzip.GzipFile("", "wb", _LEVEL, stream, mtime=0) as packed:
-        yield cast(BinaryIO, packed)
+    return cast(BinaryIO, gzip.GzipFile("", "wb", _LEVEL, stream, mtime=0))
 
 
 @contextmanager

@@ -57,16 +57,14 @@ def named_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
 
 def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[Item]:
     """The records of JSONL inputs one after the other."""
-    for make in unread_inputs(inputs, root, stage):
-        yield make()
+    return (make() for make in unread_inputs(inputs, root, stage))
 
 
 def unread_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[partial[Item]]:
     """As `read_inputs`, with lines that are not parsed yet."""
     for name in inputs:
-        base = photo_base(name, root)
         with open_input(name) as stream:
-            yield from unread_records(stream, shown_name(name), base, stage)
+            yield from unread_records(stream, shown_name(name), photo_base(name, root), stage)
 
 
 def require_files(inputs: Sequence[str]) -> None:

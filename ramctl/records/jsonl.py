@@ -83,8 +83,7 @@ def bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
 
 def read_records(stream: BinaryIO, source: str, base: Path, stage: str) -> Iterator[Item]:
     """Records of a JSONL stream in order; any other line that is not blank gives a Reject."""
-    for make in unread_records(stream, source, base, stage):
-        yield make()
+    return (make() for make in unread_records(stream, source, base, stage))
 
 
 def unread_records(
@@ -142,8 +141,7 @@ def _unwrap(fields: JsonObject, base: Path) -> tuple[JsonObject, Path]:
         return fields, base
     source, line = fields["source"], fields["line"]
     if isinstance(source, str):
-        from_stdin_or_path = source == "-" or line is None
-        folder = Path() if from_stdin_or_path else photo_base(source)
+        folder = Path() if source == "-" or line is None else photo_base(source)
         base = folder if base_url(folder) is None and base_url(base) is None else base
     if isinstance(fields.get("record"), dict):
         return fields["record"], base

@@ -275,11 +275,6 @@ class RunOutputs:
     state: ResumeState | None = None  # of an output that is a file
     output: Path | None = None
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether the output has nothing yet, not even a header."""
-        return self.sinks["done"].end == 0
-
     def earlier(self, key: str) -> Entry | None:
         """What an earlier run did with an input."""
         return self.state.take(key) if self.state else None

@@ -1,6 +1,5 @@
 """Work on batches, in threads or processes, with the results in the order of the items."""
 
-import multiprocessing
 import os
 import signal
 from collections import deque
@@ -89,8 +88,7 @@ def ordered_workers(
     Each worker calls `start(*arguments)` first. Few pairs are read ahead; results are passed on
     when they are there. RunProblem when a worker dies.
     """
-    context = multiprocessing.get_context()
-    pool = ProcessPoolExecutor(jobs, context, _start_worker, (start, arguments))
+    pool = ProcessPoolExecutor(jobs, initializer=_start_worker, initargs=(start, arguments))
 
     def run(
         work: Callable[[Any], object], pairs: Iterable[tuple[Item, object]]

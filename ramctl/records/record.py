@@ -3,6 +3,7 @@
 import base64
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -119,10 +120,8 @@ def decode_name(value: Any) -> str:
     if isinstance(value, str) and value:
         return value
     if isinstance(value, dict) and isinstance(value.get("bytes"), str):
-        try:
+        with suppress(ValueError):
             return os.fsdecode(base64.b64decode(value["bytes"], validate=True))
-        except ValueError:
-            pass
     message = 'image is neither a path nor {"bytes": base64}' if value else "image is empty"
     raise RecordProblem(message, code="bad_field")
 
@@ -189,10 +188,7 @@ def decided_tags(fields: JsonObject) -> tuple[list[str], list[str]] | None:
     """The tags of a model that a person kept and took out; None where nobody decided on any."""
     if not ("confirmed" in fields or "refused" in fields):
         return None
-    kept, refused = (
-        string_list(fields, name) if name in fields else [] for name in ("confirmed", "refused")
-    )
-    return kept, refused
+    return string_list(fields, "confirmed"), string_list(fields, "refused")
 
 
 def captions_of(fields: JsonObject) -> list[str]:

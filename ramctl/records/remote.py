@@ -93,8 +93,7 @@ def attempted(url: str, do: Callable[[], Result]) -> Result:
             if isinstance(error, _HOPELESS):
                 raise RunProblem(f"{url}: {reason}") from error
             if wait is None:
-                tries = len(WAITS_S) + 1
-                raise RunProblem(f"{url}: failed {tries} times: {reason}") from error
+                raise RunProblem(f"{url}: failed {len(WAITS_S) + 1} times: {reason}") from error
             time.sleep(wait)
     raise AssertionError
 

@@ -82,8 +82,7 @@ def shard_of(
         total = sum(1 for _ in read())
         if stream:
             stream.seek(start)
-    positions = shard.positions(total)
-    return _items(read(), positions), {"shard": f"{shard} of {total} inputs"}
+    return _items(read(), shard.positions(total)), {"shard": f"{shard} of {total} inputs"}
 
 
 def _items(unread: Iterator[Unread], positions: range) -> Iterator[Item]:

@@ -23,15 +23,7 @@ from typing import BinaryIO, Literal
 import orjson
 
 from ramctl.errors import RunProblem
-from ramctl.records.files import (
-    STATE,
-    Say,
-    kept_path,
-    move_into_place,
-    part_path,
-    replacing,
-    state_path,
-)
+from ramctl.records.files import STATE, kept_path, move_into_place, part_path, replacing, state_path
 from ramctl.records.record import JsonObject
 
 Status = Literal["done", "rejected"]
@@ -95,7 +87,7 @@ class ResumeState:
         self.ends: dict[Status, int] = {"done": n_header, "rejected": 0}
         self.continues_rejects = True  # the rejects file is that of the earlier run
 
-    def start(self, say: Say = lambda message: None) -> None:
+    def start(self, say: Callable[[str], None] = lambda message: None) -> None:
         """Begin a new state and discard an older one; `say` is told of what was unfinished."""
         part = part_path(self._path.with_name(self._path.name.removesuffix(STATE)))
         if part.exists() and self._path.exists():

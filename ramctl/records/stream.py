@@ -109,7 +109,7 @@ def run_stream(
                 n_header=len(header), say=report.say,
             )
         )  # fmt: skip
-        if header and outputs.is_empty:
+        if header and outputs.sinks["done"].end == 0:
             outputs.sinks["done"].write(header)
         run = _Run(iter(source), report, options, outputs, encode, stop, is_gone)
         shown = options.progress
@@ -235,8 +235,9 @@ class _Run:
                 reject = Reject.of(record, outcome, self.report.command)
                 self._write_reject(reject, record.key, record.stamp, earlier)
                 continue
-            line = self.encode(outcome)
-            self.outputs.write("done", record.key, record.stamp, line, drops=earlier)
+            self.outputs.write(
+                "done", record.key, record.stamp, self.encode(outcome), drops=earlier
+            )
             self.report.n_out += 1
         self.outputs.flush()
 

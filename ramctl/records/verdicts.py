@@ -53,10 +53,8 @@ class Verdicts:
         """
         verdicts, tags = self.of(fields), string_list(fields, "tags")
         for name, verdict in (("confirmed", KEEP), ("refused", REMOVE)):
-            decided = [tag for tag in tags if verdicts.get(tag) == verdict]
-            if decided:
-                before = string_list(fields, name) if name in fields else []
-                fields[name] = list(dict.fromkeys([*before, *decided]))
+            if decided := [tag for tag in tags if verdicts.get(tag) == verdict]:
+                fields[name] = list(dict.fromkeys([*string_list(fields, name), *decided]))
         if REMOVE in verdicts.values():
             set_tags(fields, [tag for tag in tags if verdicts.get(tag) != REMOVE])
 

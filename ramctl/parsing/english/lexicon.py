@@ -242,10 +242,13 @@ class Lexicon:
         for name, kind in lists.items():
             if lemma in getattr(self, name):
                 return kind
-        if lemma in self.objects or lemma in self.added_compounds or lemma in self.plural_only:
-            return self._kind_of_head(lemma)
         head = lemma.rpartition(" ")[2]
         synsets = self.wordnet.synsets(lemma, NOUN)
+        if lemma in self.objects:
+            return "scene" if self._is_kind_of_place(lemma) else "object"
+        if lemma in self.added_compounds or lemma in self.plural_only:
+            is_place = bool(synsets) and self.is_place(synsets[0].number)
+            return "scene" if is_place or self._is_kind_of_place(lemma) else "object"
         if not synsets and head != lemma:
             return self.noun_kind(head)
         if not synsets:
@@ -266,14 +269,6 @@ class Lexicon:
     def _is_kind_of_place(self, lemma: str) -> bool:
         head = lemma.rpartition(" ")[2]
         return head != lemma and head in self.scenes and head != "court"
-
-    def _kind_of_head(self, lemma: str) -> str:
-        if self._is_kind_of_place(lemma):
-            return "scene"
-        if lemma in self.objects:
-            return "object"
-        synsets = self.wordnet.synsets(lemma, NOUN)
-        return "scene" if synsets and self.is_place(synsets[0].number) else "object"
 
     def _mostly_visible(self, lemma: str) -> bool:
         senses = self.wordnet.entry(lemma).senses.get(NOUN, ())

@@ -62,8 +62,7 @@ class PosTagger:
             with self._threads.limit(limits=1, user_api="blas"):
                 docs = list(self._nlp.pipe(batch, batch_size=BATCH))
             for doc in docs:
-                words = [(word.text, word.tag_) for word in doc]
-                yield [text for text, _ in words], [tag for _, tag in words]
+                yield [word.text for word in doc], [word.tag_ for word in doc]
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -87,11 +87,8 @@ class FrequentReadings:
         """The words with idioms and compounds of the table as one form each, longest first."""
         forms, i = list[str](), 0
         while i < len(words):
-            form, length = words[i], 1
-            if form in self._forms.longest:
-                length = self._forms.length_at(words, i)
-                form = " ".join(words[i : i + length])
-            forms.append(form)
+            length = self._forms.length_at(words, i)
+            forms.append(" ".join(words[i : i + length]))
             i += length
         return forms
 

@@ -37,16 +37,13 @@ class TagCounts:
             tag = mention.tag
             self.captions[tag] += 1
             self.kinds.setdefault(tag, Counter())[mention.kind] += 1
-            self._mentions.append(self._id(tag))
+            self._mentions.append(self._ids.setdefault(tag, len(self._ids)))
             if mention.kind == "action" and mention.words[-3:] == "ing":
                 self.gerunds.setdefault(tag, Counter())[mention.words.lower()] += 1
         for phrase in dict.fromkeys(parsed.phrases):
             self.phrases[phrase] += 1
-            self._mentions.append(self._id(phrase))
+            self._mentions.append(self._ids.setdefault(phrase, len(self._ids)))
         self._starts.append(len(self._mentions))
-
-    def _id(self, tag: str) -> int:
-        return self._ids.setdefault(tag, len(self._ids))
 
     def kind(self, tag: str) -> str:
         """The kind that most mentions of a tag have."""
@@ -59,10 +56,8 @@ class TagCounts:
         One row per tag, one column per context; unknown tags have empty rows.
         """
         n_captions, n_ids = len(self._starts) - 1, len(self._ids)
-        ones, ids = (
-            np.ones(len(self._mentions), np.float32),
-            np.frombuffer(self._mentions, np.int32),
-        )
+        ones = np.ones(len(self._mentions), np.float32)
+        ids = np.frombuffer(self._mentions, np.int32)
         starts = np.frombuffer(self._starts, np.int64)
         mentions = sparse.csr_matrix((ones, ids, starts), shape=(n_captions, n_ids))
         common = sorted(self.captions, key=lambda tag: (-self.captions[tag], tag))[:N_CONTEXTS]

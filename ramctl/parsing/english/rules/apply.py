@@ -5,14 +5,9 @@ from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.rules import attributes, nouns, verbs
 from ramctl.parsing.english.rules.corrections import correct_tags
 from ramctl.parsing.english.rules.exclusions import exclude_words
-from ramctl.parsing.english.rules.sentence import (
-    ADJECTIVES,
-    NOUNS,
-    VERBS,
-    Findings,
-    read_sentence,
-    read_word,
-)
+from ramctl.parsing.english.rules.sentence import Findings, read_sentence
+from ramctl.parsing.english.rules.tables import read_word
+from ramctl.parsing.english.rules.tags import ADJECTIVES, NOUNS, VERBS
 from ramctl.parsing.english.wordnet import VERB
 
 LONGEST_TAG = 4  # words
@@ -26,8 +21,9 @@ def read_caption(written: list[str], tags: list[str], lexicon: Lexicon) -> Parse
         text = " ".join(read.words)
         kind = _kind_of_phrase(text, lexicon) if len(read) > 1 else _kind_of_word(text, lexicon)
         if kind is not None:
-            whole = Mention(0, text, kind, " ".join(read.written), "the whole text")
-            return ParsedCaption((whole,))
+            return ParsedCaption(
+                (Mention(0, text, kind, " ".join(read.written), "the whole text"),)
+            )
     return ParsedCaption.of(findings.mentions, findings.phrases)
 
 

@@ -1,14 +1,9 @@
 """Adjectives, colours and participles to tags (guidelines: attributes)."""
 
 from ramctl.parsing.english.lexicon import word_set
-from ramctl.parsing.english.rules.sentence import (
-    ADJECTIVES,
-    NOUNS,
-    Findings,
-    Reading,
-    RuleTable,
-    Sentence,
-)
+from ramctl.parsing.english.rules.sentence import Findings, Sentence
+from ramctl.parsing.english.rules.tables import Reading, RuleTable
+from ramctl.parsing.english.rules.tags import ADJECTIVES, NOUNS
 
 SECOND_PARTS = word_set("second_parts")
 GIVES_FIRST_PART = word_set("gives_first_part")
@@ -82,14 +77,6 @@ def _look(findings: Findings, i: int) -> int | None:
     return i + 1
 
 
-def as_attribute(findings: Findings, i: int) -> int:
-    """Note an attribute that is tagged as something else; returns the index after it."""
-    word = findings.sentence.words[i]
-    if findings.lexicon.is_attribute(word):
-        findings.add(i, i + 1, word, "attribute", "adjective")
-    return i + 1
-
-
 def _describes_nothing(findings: Findings, i: int) -> bool:
     """Whether the noun that the adjective describes is no tag: "a striking change"."""
     sentence, lexicon = findings.sentence, findings.lexicon
@@ -135,14 +122,14 @@ def _two_parts(findings: Findings, i: int) -> int | None:
     return i + 2
 
 
-def participle(findings: Findings, i: int) -> bool:
-    """Note a participle that is an attribute; returns whether nothing else is left to do."""
+def participle(findings: Findings, i: int) -> int | None:
+    """Note a participle that is an attribute; None where it is to be read as a verb."""
     sentence, lexicon = findings.sentence, findings.lexicon
     word = sentence.words[i]
     if word == "seated":
-        return False  # a posture, wherever it stands
+        return None  # a posture, wherever it stands
     if word in lexicon.stop_participles:
-        return True
+        return i + 1
     k = min(sentence.skip(i + 1, ADJECTIVES | {"VBN", ","}), i + 4)
     before_noun = sentence.tag(k) in NOUNS or k in sentence.compounds
     is_verb = sentence.tags[i] == "VBD" and sentence.tag(i - 1) in NOUNS
@@ -150,10 +137,10 @@ def participle(findings: Findings, i: int) -> bool:
     has_object = sentence.tags[i] == "VBD" and sentence.tag(i + 1) in ("DT", "PRP$", "PRP")
     is_state = attributive or (word in lexicon.states and not has_object)
     if not is_state or sentence.word(i - 1) == "being":
-        return False
+        return None
     if lexicon.is_attribute(word):
         findings.add(i, i + 1, word, "attribute", "participle")
-    return True
+    return i + 1
 
 
 ADJECTIVE_RULES = RuleTable((

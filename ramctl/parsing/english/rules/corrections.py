@@ -1,17 +1,9 @@
 """Corrections of part-of-speech tags: what the tagger gets wrong in captions, as rows of tables."""
 
 from ramctl.parsing.english.lexicon import VISIBLE_FILES, Lexicon, word_set
-from ramctl.parsing.english.rules.sentence import (
-    ADJECTIVES,
-    DETERMINERS,
-    MAKES_NOUN,
-    NOUNS,
-    VERBS,
-    Correction,
-    RuleTable,
-    Sentence,
-    is_person_or_animal,
-)
+from ramctl.parsing.english.rules.sentence import Sentence, is_person_or_animal
+from ramctl.parsing.english.rules.tables import Correction, RuleTable
+from ramctl.parsing.english.rules.tags import ADJECTIVES, DETERMINERS, MAKES_NOUN, NOUNS, VERBS
 from ramctl.parsing.english.wordnet import ADJECTIVE, ADVERB, NOUN, VERB
 
 LAND_VERBS = frozenset(verb + end for verb in word_set("shapes_of_land") for end in ("", "s"))
@@ -106,8 +98,7 @@ def _name_adjective(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
 
 def _adjective_before_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     word, after = sentence.words[i], sentence.tag(i + 1)
-    vague = word in lexicon.stop_adjectives and lexicon.is_plain_adjective(word)
-    if after in NOUNS and vague:
+    if after in NOUNS and word in lexicon.stop_adjectives and lexicon.is_plain_adjective(word):
         return "JJ"  # "an ornamental gourd"
     return "JJ" if after in NOUNS | ADJECTIVES and word in lexicon.visible_adjectives else None
 
@@ -384,8 +375,7 @@ WORDS = RuleTable((
     Correction("colour of a noun", _color_of_noun, "a woman in teal", "an orange on a table",
                COMMON),
     Correction("verb form", _verb_form,
-               "A dog leaps in the air to catch a disc.", "a pony with long rides",
-               COMMON),
+               "A dog leaps in the air to catch a disc.", "a pony with long rides", COMMON),
     Correction("one subject", _one_does, "a lizard perches on a wall", "a man with balls", COMMON),
     Correction("thing and no doing", _gerund_thing, "building by a road", "men building a wall",
                GERUND),
@@ -393,8 +383,7 @@ WORDS = RuleTable((
                ADJECTIVES),
     Correction("head of its phrase", _head_of_phrase, "a locomotive at a station",
                "an empty station", ADJECTIVES),
-    Correction("noun by use", _noun_by_use, "mirror over sink",
-               "dogs run", FINITE_OR_PAST),
+    Correction("noun by use", _noun_by_use, "mirror over sink", "dogs run", FINITE_OR_PAST),
     Correction("mistaken noun", _mistaken_noun, "two geese near a metal can",
                "a boy can jump", RARELY_NOUNS),
     Correction("noun after all", _noun_after_all, "a yellow rose next to a tree",

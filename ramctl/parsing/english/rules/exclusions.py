@@ -2,18 +2,9 @@
 
 from ramctl.parsing.english.lexicon import Lexicon, word_set
 from ramctl.parsing.english.rules import names, remarks
-from ramctl.parsing.english.rules.sentence import (
-    BOUNDARIES,
-    DETERMINERS,
-    NOUNS,
-    VERBS,
-    Exclusion,
-    RuleTable,
-    Sentence,
-    Span,
-    subject_of,
-    verb_before,
-)
+from ramctl.parsing.english.rules.sentence import Sentence, subject_of, verb_before
+from ramctl.parsing.english.rules.tables import Exclusion, RuleTable, Span
+from ramctl.parsing.english.rules.tags import BOUNDARIES, DETERMINERS, NOUNS, VERBS
 
 QUOTES_OPEN = frozenset({"``", "''"})
 QUOTES = frozenset('"\u201c\u201d')
@@ -42,10 +33,9 @@ def exclude_words(sentence: Sentence, lexicon: Lexicon) -> None:
             sentence.exclude(i, i + length, "idiom")
         i += length
     _exclude_quotations(sentence)
-    excluded = sentence.excluded
     for i, (word, tag) in enumerate(zip(sentence.words, sentence.tags, strict=True)):
         for rule in RULES.rows_at(word, tag):
-            if not excluded[i] and (span := rule.pattern(sentence, i, lexicon)):
+            if not sentence.excluded[i] and (span := rule.pattern(sentence, i, lexicon)):
                 sentence.exclude(span[0], span[1], rule.name)
 
 
@@ -196,8 +186,10 @@ def _compared(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _written(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if lexicon.verb(sentence.words[i]) not in ("say", "read", "spell", "state"):
         return None
-    is_on_sign = subject_of(sentence, i, lexicon) in WRITTEN_ON
-    if not is_on_sign and sentence.tag(i + 1) not in QUOTES_OPEN:
+    if (
+        subject_of(sentence, i, lexicon) not in WRITTEN_ON
+        and sentence.tag(i + 1) not in QUOTES_OPEN
+    ):
         return None
     return i, sentence.text_end(i + 1, BOUNDARIES | {"IN"})
 

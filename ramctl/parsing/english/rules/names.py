@@ -1,7 +1,9 @@
 """Names that are read as things: of people, places, makers, firms and programs."""
 
 from ramctl.parsing.english.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Exclusion, Sentence, Span
+from ramctl.parsing.english.rules.sentence import Sentence
+from ramctl.parsing.english.rules.tables import Exclusion, Span
+from ramctl.parsing.english.rules.tags import ADJECTIVES, NOUNS
 
 # How many words a maker and a model have before the model's number.
 LONGEST_MODEL = 3

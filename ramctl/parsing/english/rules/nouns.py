@@ -9,16 +9,9 @@ from typing import NamedTuple
 
 from ramctl.parsing.english.lexicon import NATURAL_KINDS, Lexicon, word_set
 from ramctl.parsing.english.rules.attributes import SECOND_PARTS
-from ramctl.parsing.english.rules.sentence import (
-    ADJECTIVES,
-    NOUNS,
-    VERBS,
-    Findings,
-    Rule,
-    RuleTable,
-    Sentence,
-    is_person_or_animal,
-)
+from ramctl.parsing.english.rules.sentence import Findings, Sentence, is_person_or_animal
+from ramctl.parsing.english.rules.tables import Rule, RuleTable
+from ramctl.parsing.english.rules.tags import ADJECTIVES, NOUNS, VERBS
 
 PHRASE = NOUNS | ADJECTIVES
 NAMES = frozenset({"NNP", "NNPS"})

@@ -1,17 +1,9 @@
 """What a caption says of its picture rather than what is in it: figures of speech, use, credit."""
 
 from ramctl.parsing.english.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules.sentence import (
-    ADJECTIVES,
-    BOUNDARIES,
-    DETERMINERS,
-    NOUNS,
-    VERBS,
-    Exclusion,
-    Sentence,
-    Span,
-    subject_of,
-)
+from ramctl.parsing.english.rules.sentence import Sentence, subject_of
+from ramctl.parsing.english.rules.tables import Exclusion, Span
+from ramctl.parsing.english.rules.tags import ADJECTIVES, BOUNDARIES, DETERMINERS, NOUNS, VERBS
 
 FINITE = frozenset({"VBZ", "VBP", "VBD"})
 DOES = FINITE | {"VBG"}
@@ -49,9 +41,8 @@ def _abstract_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _lifeless_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.tags[i] not in DOES:
-        return None
-    if lexicon.verb(sentence.words[i]) not in lexicon.lifeless_actions:
+    verb = lexicon.verb(sentence.words[i])
+    if sentence.tags[i] not in DOES or verb not in lexicon.lifeless_actions:
         return None
     doer = _doer(sentence, i, lexicon)
     return (i, i + 1) if doer and lexicon.first_file(doer) not in {*ALIVE, ""} else None
@@ -143,8 +134,7 @@ RULES = (
               "A man turns the hill into an island.", frozenset({"into"})),
     Exclusion("what it becomes", _becomes, "The city becomes a dream of color.",
               "A dress becomes her.", frozenset({"become", "becomes", "becoming", "became"})),
-    Exclusion("guard", _guard, "Two dogs stand guard.", "A guard at a gate.",
-              frozenset({"guard"})),
+    Exclusion("guard", _guard, "Two dogs stand guard.", "A guard at a gate.", frozenset({"guard"})),
     Exclusion("good for", _used_for, "A cactus drawing, perfect for cards and posters.",
               "A perfect cactus.", GOOD_FOR),
     Exclusion("ours", _ours, "A bride, more in our gallery.", "Our dog in a gallery.",

@@ -1,25 +1,13 @@
-"""One caption as the English rules see it, what they find in it, and the tables of rules.
-
-At each word, from left to right, the first row of a table whose pattern matches acts.
-"""
+"""One caption as the English rules see it, and what they find in it."""
 
 import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Generic, TypeVar
 
 from ramctl.parsing import captions
 from ramctl.parsing.captions import Mention
 from ramctl.parsing.english.lexicon import Lexicon, word_set
-
-NOUNS = frozenset({"NN", "NNS", "NNP", "NNPS"})
-ADJECTIVES = frozenset({"JJ", "JJR", "JJS"})
-VERBS = frozenset({"VB", "VBD", "VBG", "VBN", "VBP", "VBZ"})
-DETERMINERS = frozenset({"DT", "PRP$", "PDT", "WP$", "CD", "POS"})
-BOUNDARIES = frozenset({".", ":", "``", "''", "-LRB-", "-RRB-"})
-
-MAKES_NOUN = DETERMINERS | ADJECTIVES
+from ramctl.parsing.english.rules.tags import ADJECTIVES, MAKES_NOUN, NOUNS, VERBS
 
 # How many words away the subject of a verb may be.
 NEAR = 40
@@ -188,51 +176,3 @@ class Findings:
             names = dict.fromkeys(name for i in range(start, end) for name in corrected.get(i, ()))
             rule = f"{rule}, by {', '.join(names)}"
         self.mentions.append(Mention(start, tag, kind, written, rule))
-
-
-Pattern = TypeVar("Pattern")
-Row = TypeVar("Row", bound="Rule")  # type: ignore[type-arg]
-
-
-@dataclass(frozen=True)
-class Rule(Generic[Pattern]):
-    """A row of a table; its kinds, `Correction` to `Naming`, say what its pattern returns."""
-
-    name: str
-    pattern: Pattern
-    fires: str  # a caption in which it does
-    spares: str  # one in which it must not
-    at: frozenset[str] | None = None  # the words or tags at which it is tried; None: at all
-
-
-class RuleTable(tuple[Row, ...]):
-    """Rows in their order, with those to be tried at a word looked up at once."""
-
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows_at: Callable[..., tuple[Row, ...]] = lru_cache(maxsize=50_000)(self._rows_at)
-
-    def _rows_at(self, *keys: str) -> tuple[Row, ...]:
-        """The rows for a word and whatever else is known of it: its tag."""
-        return tuple(row for row in self if row.at is None or not row.at.isdisjoint(keys))
-
-
-# The word at an index has the tag that the pattern returns.
-Correction = Rule[Callable[[Sentence, int, Lexicon], str | None]]
-
-Span = tuple[int, int] | None  # from an index to the one after
-# The words of the span that the pattern finds at an index give no tags.
-Exclusion = Rule[Callable[[Sentence, int, Lexicon], Span]]
-
-# What the pattern notes of the word at an index is all; it returns the index after.
-Reading = Rule[Callable[[Findings, int], int | None]]
-
-
-def read_word(rules: RuleTable[Reading], findings: Findings, i: int) -> int:
-    """Note what the first row that matches finds at an index; returns the index after it."""
-    sentence = findings.sentence
-    for rule in rules.rows_at(sentence.words[i], sentence.tags[i]):
-        end = rule.pattern(findings, i)
-        if end is not None:
-            findings.read.add(rule.name)
-            return end
-    return i + 1

@@ -2,15 +2,9 @@
 
 from ramctl.parsing.english.lexicon import word_set
 from ramctl.parsing.english.rules import attributes
-from ramctl.parsing.english.rules.sentence import (
-    ADJECTIVES,
-    DETERMINERS,
-    NOUNS,
-    Findings,
-    Reading,
-    RuleTable,
-    subject_of,
-)
+from ramctl.parsing.english.rules.sentence import Findings, subject_of
+from ramctl.parsing.english.rules.tables import Reading, RuleTable
+from ramctl.parsing.english.rules.tags import ADJECTIVES, DETERMINERS, NOUNS
 
 SEEMING = frozenset({"look", "feel", "sound", "smell", "taste"})
 PARTICLES = frozenset({"up", "out", "down", "over", "through", "off"})
@@ -28,10 +22,6 @@ TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skys
 def _lemma(findings: Findings, i: int) -> str:
     word = findings.sentence.words[i]
     return "sit" if word == "seated" else findings.lexicon.verb(word)
-
-
-def _participle(findings: Findings, i: int) -> int | None:
-    return i + 1 if attributes.participle(findings, i) else None
 
 
 def _no_doing(findings: Findings, i: int) -> int | None:
@@ -77,8 +67,10 @@ def _purpose(findings: Findings, i: int) -> int | None:
     is_shape = _lemma(findings, i) in SHAPES_OF_LAND and is_before_land  # "rolling green hills"
     if not is_shape and not _is_purpose(findings, i):
         return None
-    is_look = findings.sentence.words[i] in lexicon.visible_adjectives  # "a winding road"
-    return attributes.as_attribute(findings, i) if is_look else i + 1
+    word = findings.sentence.words[i]
+    if word in lexicon.visible_adjectives:  # "a winding road"
+        findings.add(i, i + 1, word, "attribute", "adjective")
+    return i + 1
 
 
 def _modifier(findings: Findings, i: int) -> int | None:
@@ -131,7 +123,7 @@ def _head_after(findings: Findings, i: int) -> str:
 
 
 RULES = RuleTable((
-    Reading("participle", _participle, "a parked car", "a man rides a horse",
+    Reading("participle", attributes.participle, "a parked car", "a man rides a horse",
             frozenset({"VBN", "VBD"})),
     Reading("no doing", _no_doing, "a man is happy", "a man sits"),
     Reading("seeming", _seeming, "a woman looks nice", "a woman looks at a dog"),
