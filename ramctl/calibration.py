@@ -145,26 +145,30 @@ class Calibration:
         shifts = self.shifts + shifts
         return replace(self, offsets=offsets, floors=floors, shifts=shifts, salience=salience)
 
-    def corrections(self, scores: Floats, right: Flags, known: Flags) -> Floats:
-        """What offsets (L,) need on top, by what persons said of tags that they were shown (N, L).
+    def corrections(self, labels: NDArray[np.int64], scores: Floats, right: Flags) -> Floats:
+        """What offsets (L,) need on top, by what persons said of tags that they were shown.
 
-        The most likely ones, near 0 (a normal distribution of deviation 1).
+        Each tag has its label, its score and whether it is right (n,). The most likely offsets,
+        near 0 (a normal distribution of deviation 1).
         """
-        asked = known & ~np.isnan(self.offsets)
-        log_odds = np.where(asked, self.log_odds(log_odds_of(scores)), 0.0)
+        asked = ~np.isnan(self.offsets[labels])
+        labels, right, n_labels = labels[asked], right[asked], len(self.offsets)
+        log_odds = self.log_odds(log_odds_of(scores[asked]), labels)
+
+        def by_label(values: Floats) -> Floats:
+            return np.asarray(np.bincount(labels, values, n_labels), np.float64)
 
         def cost(added: Floats) -> Floats:
-            logits = log_odds + added
-            unlikely = np.logaddexp(0, logits) - right * logits
-            total: Floats = np.where(asked, unlikely, 0).sum(0)
-            return total + CORRECTION_RIDGE * added**2 / 2
+            logits = log_odds + added[labels]
+            unlikely = by_label(np.logaddexp(0, logits) - right * logits)
+            return unlikely + CORRECTION_RIDGE * added**2 / 2
 
-        added = np.zeros(scores.shape[1])
+        added = np.zeros(n_labels)
         for _ in range(NEWTON_STEPS):
-            probability = sigmoid(log_odds + added)
-            error = np.where(asked, right - probability, 0).sum(0) - CORRECTION_RIDGE * added
-            spread = np.where(asked, probability * (1 - probability), 0).sum(0)
-            step, before = error / (spread + CORRECTION_RIDGE), cost(added)
+            probability = sigmoid(log_odds + added[labels])
+            error = by_label(right - probability) - CORRECTION_RIDGE * added
+            step = error / (by_label(probability * (1 - probability)) + CORRECTION_RIDGE)
+            before = cost(added)
             while (worse := (cost(added + step) > before) & (abs(step) > CLOSEST)).any():
                 step = np.where(worse, step / 2, step)
             added = added + step

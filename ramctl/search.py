@@ -19,7 +19,7 @@ from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.labels import normalise
 from ramctl.records.inputs import STDIN, open_input
-from ramctl.records.jsonl import dumps
+from ramctl.records.jsonl import bounded_lines, dumps
 from ramctl.records.outputs import records_to_stdout
 from ramctl.records.record import JsonObject, decode_name, encode_name, image_name
 from ramctl.records.report import Report
@@ -85,7 +85,7 @@ class PhotoSearch:
         """Each record, and where it stands."""
         for path in self._paths:
             with open_input(str(path)) as stream:
-                for number, line in enumerate(stream, 1):
+                for number, line in enumerate(bounded_lines(stream), 1):
                     try:
                         fields = orjson.loads(line)
                     except orjson.JSONDecodeError as error:
@@ -149,10 +149,10 @@ class PhotoSearch:
             for one, other in np.argwhere(apart < 1).tolist():
                 pair = sorted((first(some.start + one), first(others.start + other)))
                 group[pair[1]] = pair[0]
-        members: dict[int, list[str]] = {}
-        for place in range(len(group)):
-            members.setdefault(first(place), []).append(self._images[place])
-        return [names for names in members.values() if len(names) > 1]
+        members: dict[int, dict[str, None]] = {}  # names, each once
+        for place, name in enumerate(self._images):
+            members.setdefault(first(place), {})[name] = None
+        return [[*names] for names in members.values() if len(names) > 1]
 
     def _comparable(self) -> Floats:
         """Each photo (N, D) so that near-duplicates are less than 1 apart."""

@@ -18,8 +18,8 @@ ramctl import -R photos --labels-out labels.jsonl
 ramctl import 'Lightroom Keywords.txt' --labels-out labels.jsonl
 """
     NOTES = f"""
-Reads image; writes tags, sources, parents, captions, people, confirmed and refused: tags of export
-that are still there, or were taken out. A photo without keywords has no tags. Streams. With
+Reads image; writes tags, sources, parents, captions, people; refused, tags of export that were
+taken out, and confirmed, the others of such a photo. A photo without keywords has no tags. With
 --labels-out records are written with -o only, and inputs may be lists of keywords (*.txt).
 {options.EXIT_CODES}
 """

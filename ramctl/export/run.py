@@ -183,6 +183,8 @@ def _acts(
         yield stack.enter_context(open_review(options.review, verdicts))
     if verdicts.of_photo:
         yield lambda _, fields: verdicts.apply(fields)
+    if options.choice.rename:  # after the decisions, which are about names as they were
+        yield renamer(options.choice.rename)
     if options.sidecars.text_style.with_caption:
         yield require_caption
     if adder := _ADDED.get(options.form or ""):
@@ -208,15 +210,6 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
     """Keeps the chosen of a record's tags; RecordProblem for a record without `tags`."""
     include = None if choice.include is None else set(read_tag_list(choice.include))
     exclude = set() if choice.exclude is None else set(read_tag_list(choice.exclude))
-    names: dict[str, str] = {}
-    lines = [] if choice.rename is None else read_lines(choice.rename)
-    for number, line in enumerate(lines, 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        old, _, new = map(str.strip, line.partition("\t"))
-        if not (old and new):
-            raise RunProblem(f"{choice.rename}:{number}: expected a tag, a tab and its new name")
-        names[old] = new
     least = -math.inf if choice.threshold is None else choice.threshold
 
     def choose(record: Record) -> JsonObject:
@@ -233,8 +226,23 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
         kept = [tag for tag in kept if scores.get(tag, 1.0) > least]
         kept = [tag for tag in kept if include is None or tag in include]
         set_tags(fields, kept[: choice.top])
-        if not names:
-            return fields
+        return fields
+
+    return choose
+
+
+def renamer(path: Path) -> Adder:
+    """Renames tags by the lines of a file, tag<TAB>name; RunProblem naming any other line."""
+    names: dict[str, str] = {}
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        old, _, new = map(str.strip, line.partition("\t"))
+        if not (old and new):
+            raise RunProblem(f"{path}:{number}: expected a tag, a tab and its new name")
+        names[old] = new
+
+    def rename(_: Record, fields: JsonObject) -> None:
         # Of two tags that get one name the first stays.
         fields["tags"] = list(dict.fromkeys(names.get(tag, tag) for tag in fields["tags"]))
         for name in (*PER_TAG, "boxes"):
@@ -242,6 +250,5 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
             if isinstance(per_tag, dict):
                 renamed = {names.get(tag, tag): value for tag, value in reversed(per_tag.items())}
                 fields[name] = {tag: renamed[tag] for tag in fields["tags"] if tag in renamed}
-        return fields
 
-    return choose
+    return rename

@@ -26,7 +26,7 @@ from ramctl.photos.embedded import read_embedded
 from ramctl.photos.finding import Neighbours, is_photo_name, is_raw_name
 from ramctl.photos.limits import PhotoLimits, TimeLeft, in_time
 from ramctl.records.files import full_disk, write_atomic
-from ramctl.records.jsonl import dumps
+from ramctl.records.jsonl import MAX_LINE, dumps
 from ramctl.records.record import JsonObject, Record, image_name, shown_name, string_list
 from ramctl.records.remote import base_url
 from ramctl.records.state import parsed
@@ -397,9 +397,13 @@ def add_photo_keywords(record: Record, fields: JsonObject) -> None:
 
 def read_sidecar(path: Path) -> bytes | None:
     """A sidecar's content, None where there is none; ValueError for what is no file."""
-    if path.exists() and not path.is_file():
+    if not path.exists():
+        return None
+    if not path.is_file():
         raise ValueError("not a regular file")
-    return path.read_bytes() if path.exists() else None
+    if path.stat().st_size > MAX_LINE:
+        raise ValueError(f"larger than {MAX_LINE // 10**6} MB")
+    return path.read_bytes()
 
 
 @contextmanager

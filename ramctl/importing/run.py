@@ -16,6 +16,7 @@ from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.files import output_lock, require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin
 from ramctl.records.outputs import rejects_file
+from ramctl.records.ownership import LABEL_FILE, require_ours
 from ramctl.records.record import Item, JsonObject, Record, Unread, image_name
 from ramctl.records.report import Report
 from ramctl.records.shards import shard_of
@@ -50,6 +51,7 @@ def run(options: ImportOptions) -> Report:
         raise UsageProblem(f"{alone}: not with --resume, --shard, --max-time")
     rejects = rejects_file(stream.rejects)
     require_distinct(output=stream.output, rejects=rejects, stats=stream.stats, labels_out=target)
+    require_ours(target, LABEL_FILE)
     if target and stream.output is None:
         stream = replace(stream, output=Path(os.devnull))
     report = Report("import", quiet=options.quiet, unit="images")

@@ -17,6 +17,7 @@ from ramctl.readers.source import Columns
 from ramctl.records.files import output_lock, require_distinct
 from ramctl.records.inputs import named_or_stdin, require_files
 from ramctl.records.outputs import rejects_file
+from ramctl.records.ownership import LABEL_FILE, require_ours
 from ramctl.records.report import Rejects, Report
 from ramctl.records.shards import Shared, shard_of
 from ramctl.records.stream import StreamOptions, run_stream
@@ -114,6 +115,7 @@ def _check(options: ParseOptions) -> None:
         build_labels=options.build_labels, review=options.review, output=stream.output,
         rejects=rejects_file(stream.rejects), stats=stream.stats,
     )  # fmt: skip
+    require_ours(options.build_labels, LABEL_FILE)
     if options.target_format == "ram":
         if not options.labels:
             raise UsageProblem("-f ram needs --labels: the tag list that its ids refer to")

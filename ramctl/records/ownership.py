@@ -133,4 +133,5 @@ def _is_page(path: Path) -> bool:
 
 
 PAGE = Mark("a page that ramctl wrote", _is_page)
+LABEL_FILE = Mark("a label system", lambda path: _is_object(path, "tag"))
 REJECTS = Mark("a file of rejects", lambda p: _is_object(p, "source", "stage", "code", "message"))

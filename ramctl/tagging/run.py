@@ -53,7 +53,10 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
     """Tag the photos; the report of the run. `tagger` is what `loaded` has loaded."""
     stream = options.stream
     is_read = stream.output is None and sys.stdout is not None and sys.stdout.isatty()
-    form = options.form or ("table" if is_read else "jsonl")
+    wants_all = options.tagger.dense or options.tagger.embedding
+    form = options.form or ("table" if is_read and not wants_all else "jsonl")
+    if wants_all and form != "jsonl":
+        raise UsageProblem(f"--dense and --embedding need -f jsonl: {form} does not hold them")
     if options.prune and not (stream.resume and form == "jsonl"):
         raise UsageProblem("--prune needs --resume and -f jsonl")
     report = Report("tag", quiet=options.quiet, unit="images")

@@ -9,11 +9,13 @@ import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from ramctl.calibration import FOLDS, NEVER, Flags, Floats, log_odds_of, sigmoid
+from ramctl.calibration import FOLDS, NEVER, Calibration, Flags, Floats, log_odds_of, sigmoid
 from ramctl.checkpoints.bundle import (
     CALIBRATION,
     INT8_THRESHOLDS,
@@ -43,11 +45,18 @@ FEWEST = 10  # decisions of which the effect is told
 
 
 class Said(NamedTuple):
-    """What persons said of some photos' tags, and the model's scores, all (N, L)."""
+    """What persons said of n tags, photo by photo, and the model's scores of the photos."""
 
-    scores: Floats
-    right: Flags
-    known: Flags
+    scores: NDArray[np.float32]  # (N, L)
+    photos: NDArray[np.int64]  # (n,) the photo of each tag
+    labels: NDArray[np.int64]  # (n,)
+    right: Flags  # (n,)
+
+    def corrections(self, calibration: Calibration, some: Flags | slice = slice(None)) -> Floats:
+        """What some of the tags add to the offsets of a calibration (L,)."""
+        photos, labels = self.photos[some], self.labels[some]
+        scores = self.scores[photos, labels].astype(np.float64)
+        return calibration.corrections(labels, scores, self.right[some])
 
 
 def learn_thresholds(options: TrainOptions) -> Report:
@@ -68,15 +77,14 @@ def learn_thresholds(options: TrainOptions) -> Report:
     )
     with Rejects(report, options.rejects, strict=options.strict) as rejects:
         said = _read(options, scorer, report, rejects)
-    known = said.known & ~np.isnan(calibration.offsets)
-    n_right, n = int((said.right & known).sum()), int(known.sum())
+    n_right, n = int(said.right.sum()), len(said.right)
     if not n:
         raise RunProblem("no record has confirmed or refused tags that are labels of the model")
     report.say(f"decisions: {n_right} kept, {n - n_right} refused; photos: {len(said.scores)}")
     if n >= FEWEST:
         _tell_effect(report, scorer.label_set, said)
     decided = {"photos": len(said.scores), "kept": n_right, "refused": n - n_right}
-    n_moved = _write(options, bundle, calibration.corrections(*said), decided)
+    n_moved = _write(options, bundle, said.corrections(calibration), decided)
     report.n_out = len(said.scores)
     report.say(f"{options.out}: thresholds moved: {n_moved}")
     report.finish(options.stats)
@@ -117,7 +125,9 @@ def moved(thresholds: Floats, added: Floats, slopes: Floats, floors: Floats) -> 
 
 def _read(options: TrainOptions, scorer: BundleScorer, report: Report, rejects: Rejects) -> Said:
     """The decisions of all records that hold some, with their photos' scores."""
-    labels = scorer.label_set.labels
+    labels, calibration = scorer.label_set.labels, scorer.label_set.calibration
+    assert calibration is not None
+    known = ~np.isnan(calibration.offsets)
     named = named_or_stdin(options.inputs, "records (JSONL)")
     require_files(named)
     check = RootCheck()
@@ -151,49 +161,43 @@ def _read(options: TrainOptions, scorer: BundleScorer, report: Report, rejects: 
                 yield outcome
 
     parts = [np.zeros((0, len(labels)), np.float32)]
-    rows: list[tuple[list[int], list[int]]] = []
+    said: list[tuple[int, int, bool]] = []  # photo, label, whether it is right
+    photos = count()
     for batch in chunks(good(), scorer.batch):
         parts.append(np.asarray(scorer.scores([pixels for pixels, *_ in batch])))
-        rows += [(kept, refused) for _, kept, refused in batch]
-    scores = np.concatenate(parts).astype(np.float64)
-    right, known = np.zeros(scores.shape, bool), np.zeros(scores.shape, bool)
-    for row, (kept, refused) in enumerate(rows):
-        known[row, [*kept, *refused]] = True
-        right[row, kept] = True
-    return Said(scores, right, known)
+        for (_, kept, refused), photo in zip(batch, photos, strict=False):
+            decided = dict.fromkeys(refused, False) | dict.fromkeys(kept, True)
+            said += [(photo, label, right) for label, right in decided.items() if known[label]]
+    of_photo, label, is_right = np.array(said, np.int64).reshape(-1, 3).T
+    return Said(np.concatenate(parts), of_photo, label, is_right > 0)
 
 
 def _tell_effect(report: Report, label_set: LabelSet, said: Said) -> None:
     """Say what of the judged tags is given, and right, on photos that moved no threshold."""
+    calibration = label_set.calibration
+    assert calibration is not None
+    before, after = np.zeros((2, len(said.right)), bool)
+    for fold in range(FOLDS):
+        part = said.photos % FOLDS == fold
+        added = said.corrections(calibration, ~part)
+        thresholds = moved(label_set.thresholds, added, calibration.slopes, calibration.floors)
+        others = replace(calibration, offsets=calibration.offsets + added)
+        corrected = replace(label_set, thresholds=thresholds, calibration=others)
+        before[part], after[part] = (_given(one, said, part) for one in (label_set, corrected))
     told = []
-    for given in (_given(label_set, said.scores), _given_by_others(label_set, said)):
-        n, hits = int((given & said.known).sum()), int((given & said.right).sum())
+    for given in (before, after):
+        n, hits = int(given.sum()), int((given & said.right).sum())
         low, high = wilson(hits, n)
         told.append(f"{hits} of {n} right ({100 * low:.0f} to {100 * high:.0f} %)")
     report.say(f"of these tags, on photos held out, given before: {told[0]}, after: {told[1]}")
 
 
-def _given_by_others(label_set: LabelSet, said: Said) -> Flags:
-    """What is given of each fifth of the photos (N, L) by what was said of the others."""
-    given, folds = np.zeros(said.known.shape, bool), np.arange(len(said.known)) % FOLDS
-    known = label_set.calibration
-    assert known is not None
-    for fold in range(FOLDS):
-        part = folds == fold
-        added = known.corrections(*(table[~part] for table in said))
-        thresholds = moved(label_set.thresholds, added, known.slopes, known.floors)
-        calibration = replace(known, offsets=known.offsets + added)
-        corrected = replace(label_set, thresholds=thresholds, calibration=calibration)
-        given[part] = _given(corrected, said.scores[part])
-    return given
-
-
-def _given(label_set: LabelSet, scores: Floats) -> Flags:
-    """Which labels of photos are given (N, L)."""
-    selector, given = TagSelector(label_set, SelectionOptions()), np.zeros(scores.shape, bool)
-    for row, of_photo in zip(given, scores.astype(np.float32), strict=True):
-        row[selector(of_photo).labels] = True
-    return given
+def _given(label_set: LabelSet, said: Said, part: Flags) -> Flags:
+    """Which tags of a part, some photos', are given."""
+    selector = TagSelector(label_set, SelectionOptions())
+    photos, labels = said.photos[part].tolist(), said.labels[part].tolist()
+    chosen = {photo: set(selector(said.scores[photo]).labels) for photo in set(photos)}
+    return np.array([x in chosen[p] for p, x in zip(photos, labels, strict=True)], bool)
 
 
 def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:

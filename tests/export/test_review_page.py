@@ -72,6 +72,15 @@ def test_refused_tags_are_in_no_output_and_what_was_decided_is_in_the_records(ex
     assert "decided.jsonl:1: verdict is neither keep nor remove" in done.messages
 
 
+def test_a_tag_that_was_refused_does_not_come_back_under_another_name(export):
+    Path("names.tsv").write_text("red\tcrimson\n")
+    words = ["--rename", "names.tsv", "--decisions", "decided.jsonl", "--xmp", "-f", "jsonl"]
+    _, b, c = map(json.loads, export(*words).stdout.splitlines())
+    assert (b["tags"], b["refused"]) == (["dog"], ["red"])
+    assert c["tags"] == ["crimson", "sky"]
+    assert "crimson" not in Path("b.jpg.xmp").read_text()
+
+
 def test_decisions_change_what_a_resumed_output_rests_on(export):
     export("-f", "jsonl", "-o", "out.jsonl")
     again = ["-f", "jsonl", "-o", "out.jsonl", "--decisions", "decided.jsonl", "--resume"]

@@ -17,6 +17,19 @@ def rows(path):
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def test_what_somebody_else_wrote_is_not_replaced(ramctl, tmp_path):
+    listed, other = tmp_path / "k.txt", tmp_path / "photo.jpg"
+    listed.write_text("dog\n")
+    other.write_bytes(b"\xff\xd8 a photo")
+    done = ramctl("import", listed, "--labels-out", other)
+    assert (done.returncode, other.read_bytes()) == (2, b"\xff\xd8 a photo")
+    assert "is not a label system" in done.messages
+    for _ in range(2):  # its own it replaces
+        assert ramctl("import", listed, "--labels-out", tmp_path / "l.jsonl").returncode == 0
+    done = ramctl("parse", "--build-labels", other, stdin=b'{"captions": ["a dog"]}\n')
+    assert (done.returncode, other.read_bytes()) == (2, b"\xff\xd8 a photo")
+
+
 def test_lightroom_s_list_gives_words_synonyms_and_parents(ramctl, tmp_path):
     (tmp_path / "Keywords.txt").write_text(LIGHTROOM)
     done = ramctl("import", "Keywords.txt", "--labels-out", "labels.jsonl")

@@ -91,6 +91,7 @@ def test_axes_are_the_principal_ones(tmp_path):
     ("arguments", "message"),
     [
         (["--labels", "words.txt"], "of a bundle's own labels"),
+        (["-f", "csv"], "need -f jsonl"),
         (["--model", "clip:somewhere"], "of a bundle's own labels"),
         (["--model", "{plain}"], "embeddings need axes.safetensors"),
     ],
@@ -196,6 +197,19 @@ def test_other_records_are_named(search, photos, model, line, message):
     assert (done.returncode, done.stdout) == (1, b"")
     assert message.replace("FILE", FILE) in done.messages
     assert done.messages.count("\n") == 1
+
+
+def test_a_line_without_end_takes_no_memory(search, photos, monkeypatch):
+    monkeypatch.setattr("ramctl.records.jsonl.MAX_LINE", 1000)
+    (photos / FILE).write_bytes(b'{"image": "' + b"a" * 5000 + b'"}\n')
+    done = search("red")
+    assert (done.returncode, "tags.jsonl:1: not JSON" in done.messages) == (1, True)
+
+
+def test_a_photo_that_stands_twice_is_no_copy_of_itself(search, photos):
+    lines = (photos / FILE).read_text()
+    (photos / FILE).write_text(lines + lines)
+    assert all(len(set(row["images"])) > 1 for row in search("--duplicates").rows)
 
 
 def test_files_without_records_are_named(search, photos):

@@ -27,7 +27,8 @@ def test_corrections_are_the_most_likely_ones():
     known, right = random.random((2, n, n_labels)) < 0.6
     right[:, 1] = False  # always refused
     known[:, 2] = False  # nobody said anything of it
-    added = calibration.corrections(scores, right, known)
+    _, labels = np.nonzero(known)
+    added = calibration.corrections(labels, scores[known], right[known])
 
     def unlikely(own, label):
         z = slopes[label] * log_odds_of(scores[:, label]) + offsets[label] + own[0]
