@@ -39,7 +39,7 @@ OPTIONS = {
         ),
         option(
             "--decisions FILE",
-            "Without the tags that were refused on a --review page; repeatable.",
+            "Leave out tags that were refused on a --review page; repeatable.",
             multiple=True,
         ),
     ],

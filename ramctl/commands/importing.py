@@ -9,8 +9,8 @@ class Import:
 
     TARGET = "ramctl.importing.run:ImportOptions"
     HELP = """
-Inputs as of tag. Read are sidecars (IMG.JPG.xmp, IMG.xmp), what is inside the photo (XMP, IPTC,
-Exif), IMG.txt and IMG.caption, and Google Takeout's JSON.
+Takes photos as tag does. Reads sidecars (IMG.JPG.xmp, IMG.xmp), metadata inside the photo (XMP,
+IPTC, Exif), IMG.txt and IMG.caption, and Google Takeout's JSON.
 """
     EXAMPLES = """
 ramctl import -R photos -o mine.jsonl
@@ -31,7 +31,7 @@ taken out, and confirmed, the others of such a photo. A photo without keywords h
             options.root,
         ],
         "output": [
-            common("--people", "Take names of people as tags, too."),
+            common("--people", "Use people's names as tags too."),
             common("--labels-out FILE", "Write the keywords as a label system.", writes=True),
             *options.stream,
         ],

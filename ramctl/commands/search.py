@@ -29,8 +29,8 @@ ARGUMENTS = [
 ]  # fmt: skip
 OPTIONS = {
     "question": [
-        common("--like PHOTO", "Photos like this one, of FILE or any other."),
-        common("--duplicates", "Groups of near-copies, of all photos."),
+        common("--like PHOTO", "Find photos like this one, which need not be in FILE."),
+        common("--duplicates", "List all groups of near-duplicates."),
         common("-n, --number N", "At most N photos.", default=20),
         options.model,
     ],

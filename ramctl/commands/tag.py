@@ -61,7 +61,7 @@ OPTIONS = {
             type=click.Choice(FORMATS),
         ),
         option("--dense", "Add the scores of all labels."),
-        option("--embedding", "Add a vector, by which ramctl search finds photos."),
+        option("--embedding", "Add a vector for ramctl search."),
         option("--boxes", "Add the region of each thing (81 to 94 % right, mini)."),
         common("--caption", "Add a caption, where the model is sure enough of one."),
         option(

@@ -188,8 +188,8 @@ def _tell_effect(report: Report, label_set: LabelSet, said: Said) -> None:
     for given in (before, after):
         n, hits = int(given.sum()), int((given & said.right).sum())
         low, high = wilson(hits, n)
-        told.append(f"{hits} of {n} right ({100 * low:.0f} to {100 * high:.0f} %)")
-    report.say(f"of these tags, on photos held out, given before: {told[0]}, after: {told[1]}")
+        told.append(f"{hits} of {n} tags right ({100 * low:.0f} to {100 * high:.0f} %)")
+    report.say(f"on held-out photos: before, {told[0]}; after, {told[1]}")
 
 
 def _given(label_set: LabelSet, said: Said, part: Flags) -> Flags:

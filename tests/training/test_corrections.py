@@ -83,7 +83,7 @@ def test_refused_tags_need_more_and_all_else_stays(ramctl, judged):
     n_refused = sum(len(r["refused"]) for r in records)
     said = f"decisions: {n - n_refused} kept, {n_refused} refused; photos: {len(records)}"
     assert said in done.messages
-    assert f"given before: {n - n_refused} of {n} right" in done.messages
+    assert f"on held-out photos: before, {n - n_refused} of {n} tags right" in done.messages
     before, after = Bundle.open(embedded_bundle()), Bundle.open(Path("mine"), verify=True)
     shown = {tag for r in records for tag in [*r["confirmed"], *r["refused"]]}
     for old, new in zip(before.labels, after.labels, strict=True):
