@@ -285,7 +285,7 @@ def _judge(writer: BundleWriter, validation: str, root: str | None, report: Repo
 
 
 def _score(bundle: Bundle, validation: str, root: str | None, dtype: str) -> Scored:
-    scorer = BundleScorer(bundle, TaggerOptions(dtype=dtype, device="cpu"))
+    scorer = BundleScorer(bundle, TaggerOptions(dense=True, dtype=dtype, device="cpu"))
     targets = Targets(bundle.labels)
 
     def prepare(record: Record) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:

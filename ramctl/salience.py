@@ -1,7 +1,7 @@
 """What a photo is of: the chance that a tag names one of its main things.
 
 Captions know: what they name first is what the photo is of. The share of each label among what
-captions name is a softmax over the scores of all things and a weight of each, which
+captions name is a softmax over the scores of things and a weight of each, which
 `training.salience` learns. Judged photos say how often a thing of such a share is a main one.
 L labels.
 """
@@ -17,6 +17,9 @@ Floats = NDArray[np.float64]
 # Log-odds of being a main thing by those of being right and by the log share, and a constant: of
 # 487 judged photos. Other photos may have their own.
 MAIN = (0.46, 0.53, 0.73)
+# A share is one of the so many likeliest things: the rest of the labels need no score for it. Of 8,
+# 16, 32 and all the subject is named on 82.6, 82.8, 83.0 and 82.6 % of the judged photos.
+NAMED = 16
 FURTHEST = 8.0  # log-odds of being right beyond which more of them says nothing
 LEAST_SHARE = 1e-6
 # A thing with a greater chance than this may be less certain than others: by how much was chosen on
@@ -40,11 +43,15 @@ class Salience:
     careful: Mapping[int, int] = field(default_factory=dict)
 
     def _log_shares(self, of_scores: Floats) -> Floats:
-        """Log of each label's share (..., L) of what captions name, from scores' log-odds."""
+        """Log of each label's share (..., L) of what captions name, from scores' log-odds.
+
+        Shares add up to 1 over the NAMED likeliest.
+        """
         logits = self.slope * of_scores + self.weights
         top = logits.max(axis=-1, keepdims=True, initial=-FURTHEST)
         shares = np.exp(logits - top)
-        total = shares.sum(axis=-1, keepdims=True)
+        few = min(NAMED, shares.shape[-1])
+        total = np.partition(shares, -few, axis=-1)[..., -few:].sum(axis=-1, keepdims=True)
         logs: Floats = np.log(shares / np.maximum(total, LEAST_SHARE) + LEAST_SHARE)
         return logs
 

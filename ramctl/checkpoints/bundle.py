@@ -39,12 +39,15 @@ INT8_GRAPH = "model.int8.onnx"
 INT8_THRESHOLDS = "thresholds.int8.txt"  # one number per line in id order, chosen for that graph
 CALIBRATION = "calibration.json"  # what scores are worth, where judged photos told it
 AXES = "axes.safetensors"  # of the photos' embeddings
+HEADROOM = "headroom.npy"  # (L,) what the tag decoder adds to the global branch's logits at most
 CARD = "README.md"
 _FILES = (
     META, WEIGHTS, TOKENIZER, f"{TEXT_FOLDER}/*", GRAPH, INT8_GRAPH, INT8_THRESHOLDS, CALIBRATION,
-    AXES, CARD, LABELS,
+    AXES, HEADROOM, CARD, LABELS,
 )  # fmt: skip
-PHOTOS, LABEL_QUERIES, LOGITS = "photos", "label_queries", "logits"  # a graph's inputs and output
+# A graph's inputs, of which the last two are those of a model with a global branch, and its output.
+PHOTOS, LABEL_QUERIES, OFFSETS, SHORTLIST = "photos", "label_queries", "offsets", "shortlist"
+LOGITS = "logits"
 EMBEDDED = "mini"
 
 

@@ -21,10 +21,10 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import get_same_padding
 from torch import Tensor, nn
 
-from ramctl.checkpoints.bundle import LABEL_QUERIES, LOGITS, PHOTOS
+from ramctl.checkpoints.bundle import LABEL_QUERIES, LOGITS, OFFSETS, PHOTOS, SHORTLIST
 from ramctl.checkpoints.load import fold_batchnorms
 from ramctl.errors import RunProblem
-from ramctl.model.ram import RAM
+from ramctl.model.ram import RAM, Shortlist
 
 OPSET = 17
 # safetensors' names of number types, as numpy and as onnx have them. numpy has no bf16: tensors of
@@ -37,6 +37,7 @@ Pixels = NDArray[np.float32]
 DECODER, ENCODER = "/tag_decoder/", "/encoder/"
 CONVOLUTIONAL = ("Conv", "Clip", "Relu", "Add")
 CALIBRATION_LABELS = 256
+TRACED = 2  # labels of a shortlist while the graph is made; its size is an input later
 
 
 class TaggingGraph(nn.Module):
@@ -46,10 +47,14 @@ class TaggingGraph(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, photos: Tensor, rows: Tensor) -> Tensor:
-        """Logits (B, L) of photos (B, 3, H, W) and rows (L, R), or descriptions (L, M, E)."""
+    def forward(self, photos: Tensor, rows: Tensor, offsets: Tensor | None = None) -> Tensor:
+        """Logits (B, L) of photos (B, 3, H, W) and rows (L, R), or descriptions (L, M, E).
+
+        With `offsets` (L) those of a shortlist of TRACED labels.
+        """
+        shortlist = None if offsets is None else Shortlist(offsets, TRACED)
         # Not a call of the module: the tracer would put its name into every node's.
-        return self.model.forward(photos, rows).tag_logits
+        return self.model.forward(photos, rows, shortlist=shortlist).tag_logits
 
 
 def export_graph(model: RAM, image_size: int, path: Path, *, weights: Path | None = None) -> None:
@@ -84,6 +89,8 @@ def trace(model: RAM, image_size: int) -> Any:
         graph = onnx.load(path)
     photo = torch.zeros(1, 3, image_size, image_size, device=model.labels.bias.device)
     _join_padding(graph.graph, _same_padding(model.encoder, photo))
+    if model.scores_cells:
+        _take_size(graph.graph)
     drop_unused(graph.graph)
     return graph
 
@@ -94,13 +101,16 @@ def _export(model: RAM, image_size: int, path: Path) -> None:
     free = {PHOTOS: {0: "batch"}, LABEL_QUERIES: {0: "labels"}, LOGITS: {0: "batch", 1: "labels"}}
     if rows.dim() == 3:
         free[LABEL_QUERIES][1] = "descriptions"
+    inputs = {PHOTOS: photos, LABEL_QUERIES: rows}
+    if model.scores_cells:
+        inputs[OFFSETS], free[OFFSETS] = torch.zeros(len(rows)), {0: "labels"}
     # The tracer warns of shape checks inside timm, which are constants for one photo size.
     with warnings.catch_warnings(action="ignore"), torch.no_grad():
         torch.onnx.export(
             TaggingGraph(model),
-            (photos, rows),
+            tuple(inputs.values()),
             path,
-            input_names=[PHOTOS, LABEL_QUERIES],
+            input_names=list(inputs),
             output_names=[LOGITS],
             dynamic_axes=free,
             opset_version=OPSET,
@@ -159,6 +169,15 @@ def _join_padding(graph: Any, pads: Sequence[Pads]) -> None:
             if attribute.name == "pads":
                 attribute.ints[:] = list(map(sum, zip(attribute.ints, widths, strict=True)))
         graph.node.remove(before)
+
+
+def _take_size(graph: Any) -> None:
+    """Make the number of labels on the shortlist an input of an exported graph."""
+    from onnx import TensorProto, helper
+
+    (choice,) = (node for node in graph.node if node.op_type == "TopK")
+    choice.input[1] = SHORTLIST
+    graph.input.append(helper.make_tensor_value_info(SHORTLIST, TensorProto.INT64, [1]))
 
 
 def drop_unused(graph: Any) -> None:
@@ -244,7 +263,10 @@ def export_int8_graph(
         ]
     rows = model.labels().detach().cpu().numpy()
     some = rows[:: max(1, len(rows) // CALIBRATION_LABELS)]
-    feeds = ({PHOTOS: batch, LABEL_QUERIES: some} for batch in batches)
+    always = {LABEL_QUERIES: some}
+    if model.scores_cells:
+        always |= {OFFSETS: np.zeros(len(some), np.float32), SHORTLIST: np.array([len(some)])}
+    feeds = ({PHOTOS: batch, **always} for batch in batches)
     with tempfile.TemporaryDirectory() as folder:
         plain, quantised = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
         onnx.save(graph, plain)

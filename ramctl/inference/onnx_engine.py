@@ -4,14 +4,24 @@ B photos a batch, S pixels a side, L labels, W width of a label's row.
 """
 
 import platform
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.checkpoints.bundle import GRAPH, INT8_GRAPH, LABEL_QUERIES, PHOTOS, WEIGHTS, Bundle
+from ramctl.checkpoints.bundle import (
+    GRAPH,
+    INT8_GRAPH,
+    LABEL_QUERIES,
+    OFFSETS,
+    PHOTOS,
+    SHORTLIST,
+    WEIGHTS,
+    Bundle,
+)
 from ramctl.errors import RunProblem, UsageProblem
 
 TORCH = "torch"
@@ -32,9 +42,15 @@ Floats = NDArray[np.float32]
 
 
 class OnnxEngine:
-    """A graph of the bundle with a fixed set of labels, on the CPU."""
+    """A graph of the bundle with a fixed set of labels, on the CPU.
 
-    def __init__(self, bundle: Bundle, graph: str, rows: Floats, threads: int) -> None:
+    Of labels that are not on a photo's shortlist, as `LabelSet.shortlist` gives it, scores are 0.
+    """
+
+    def __init__(
+        self, bundle: Bundle, graph: str, rows: Floats, threads: int,
+        shortlist: tuple[Floats, int] | None = None,
+    ) -> None:  # fmt: skip
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
@@ -52,13 +68,8 @@ class OnnxEngine:
         )
         try:
             content = path.read_bytes()
-            self._parts: list[Floats] = []  # rows that are given anew with each batch
             if rows.ndim == 2 and len(rows) <= LABELS_AT_ONCE:
                 content = bind_input(content, LABEL_QUERIES, rows)
-            else:
-                # Descriptions are weighed by each photo: nothing of them can be done once.
-                starts = range(0, len(rows), LABELS_AT_ONCE)
-                self._parts = [rows[start : start + LABELS_AT_ONCE] for start in starts]
             # Its kernel takes four times as long as the addition and the norm that it joins.
             slow = ["SkipLayerNormFusion"]
             self._session = onnxruntime.InferenceSession(
@@ -66,16 +77,24 @@ class OnnxEngine:
             )
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise RunProblem(f"{path}: onnxruntime cannot load it: {error}") from error
+        takes = {given.name for given in self._session.get_inputs()}
+        offsets, most = shortlist or (np.zeros(len(rows), np.float32), len(rows))
+        self._feeds: list[dict[str, NDArray[Any]]] = []  # besides the photos, of one run each
+        for start in range(0, len(rows), LABELS_AT_ONCE):
+            # Descriptions are weighed by each photo: nothing of them can be done once.
+            part = slice(start, start + LABELS_AT_ONCE)
+            size = np.array([min(most, len(rows[part]))])
+            feed = {LABEL_QUERIES: rows[part], OFFSETS: offsets[part], SHORTLIST: size}
+            self._feeds.append({name: value for name, value in feed.items() if name in takes})
 
     def scores(self, photos: Floats) -> Floats:
         """Probabilities (B, L) of photos (B, 3, S, S)."""
         from onnxruntime import OrtValue
 
         parts = []
-        asked: Sequence[Floats | None] = self._parts or [None]
-        for rows in asked:
-            feeds = {PHOTOS: photos} if rows is None else {PHOTOS: photos, LABEL_QUERIES: rows}
-            values = {name: OrtValue.ortvalue_from_numpy(feed) for name, feed in feeds.items()}
+        for feed in self._feeds:
+            inputs = {PHOTOS: photos, **feed}
+            values = {name: OrtValue.ortvalue_from_numpy(given) for name, given in inputs.items()}
             (logits,) = self._session.run_with_ort_values(None, values)
             parts.append(sigmoid(np.asarray(logits.numpy())))
         return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)

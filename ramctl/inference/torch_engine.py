@@ -28,7 +28,7 @@ from ramctl.inference.regions import (
     cell_heat,
 )
 from ramctl.model.generation import Decoding, Ends
-from ramctl.model.ram import RAM, Encoded, PreparedLabels
+from ramctl.model.ram import RAM, Encoded, PreparedLabels, Shortlist
 from ramctl.model.regions import Regions, cell_logits, region_logits
 
 # Photos of 384 px leave 160 MB each in Swin-L's first layers, and more at once are no faster.
@@ -76,14 +76,17 @@ class TorchEngine:
         self._most: dict[str, int] = {}  # photos, or regions, at a time after memory ran out
         self._pixels_at_once: int | None = None
         self._layout = torch.contiguous_format
+        self._shortlist: Shortlist | None = None
 
     @classmethod
     def open(
         cls, bundle: Bundle, runtime: Runtime, *, rows: Floats | None = None,
-        captioning: bool = False, fold: bool = False,
+        captioning: bool = False, fold: bool = False, shortlist: tuple[Floats, int] | None = None,
         say: Callable[[str], None] = lambda message: None,
     ) -> "TorchEngine":  # fmt: skip
         """The engine of a bundle's model; its labels are `rows` (L, W), or all that it has.
+
+        Of those that are not on a photo's `shortlist` (of offsets (L) and size) scores are 0.
 
         With `fold` batch norms become part of the convolutions before them: faster, and other
         than without it by rounding. The data engine and training do without, so that scores are
@@ -98,6 +101,9 @@ class TorchEngine:
         engine = cls(model, runtime, say)
         engine._layout = torch.channels_last
         engine._pixels_at_once = PIXELS_AT_ONCE if runtime.device.type == "cpu" else None
+        if shortlist is not None:
+            offsets = torch.from_numpy(shortlist[0]).to(runtime.device)
+            engine._shortlist = Shortlist(offsets, shortlist[1])
         if rows is not None:
             own_rows = torch.from_numpy(rows)
             is_long = rows.ndim == 2 and len(rows) > LABELS_AT_ONCE
@@ -135,17 +141,28 @@ class TorchEngine:
     ) -> tuple[Encoded, Floats]:
         """The photos as the decoders see them, and the labels' probabilities (B, L)."""
         asked = self.labels if labels is None else labels
+        shortlist = self._shortlist if labels is None else None
 
         def score(some: slice) -> tuple[Encoded, Floats]:
             inputs = self._on_device(photos[some])
             if self._at_once(inputs) < len(inputs):
                 inputs = self._features(inputs)
-            output = self.model(inputs, asked)
+            output = self.model(inputs, asked, shortlist=shortlist)
             # Not torch's sigmoid, which rounds by where in the batch a score stands.
             return output.encoded, sigmoid(output.tag_logits.float().cpu().numpy())
 
         encoded, scores = zip(*self._run(score, len(photos)), strict=True)
         return Encoded.join(encoded), np.concatenate(scores)
+
+    def branch_scores(self, photos: Floats | Tensor) -> Floats:
+        """Probabilities (B, L) by the global branch alone, for a model that `scores_cells`."""
+        labels = self.labels_of(None)
+
+        def score(some: slice) -> Floats:
+            encoded = self.model.encode(self._features(photos[some]))
+            return sigmoid(self.model.branch_logits(encoded, labels).float().cpu().numpy())
+
+        return np.concatenate(self._run(score, len(photos)))
 
     def features(self, photos: Floats | Tensor) -> Tensor:
         """What the encoder gives for photos, (B, T, C) in fp32."""

@@ -65,6 +65,17 @@ class PreparedLabels:
         return replace(rows, queries=map_tensors(lambda part: part[:, some], self.queries))
 
 
+class Shortlist(NamedTuple):
+    """So many labels a photo that the tag decoder is asked about, where a global branch leads.
+
+    Those whose logit by the branch alone, plus the label's offset, is highest: their number is
+    fixed, so that scores depend on nothing but the photo.
+    """
+
+    offsets: Tensor  # (L,)
+    size: int
+
+
 class TagLogits(NamedTuple):
     """Logits of labels as a sum: of what their texts say, and of what trained labels have learnt.
 
@@ -131,16 +142,18 @@ class RAM(nn.Module):
         labels: Tensor | PreparedLabels | None = None,
         captions: CaptionInputs | None = None,
         captioned: Tensor | None = None,
+        shortlist: Shortlist | None = None,
     ) -> RamOutput:
         """Tag logits of `labels` and logits of `captions` for a batch of photos.
 
         `photos` is (B, 3, H, W), or what the encoder's frozen stages give for them (B, N, K).
         `labels` are rows of the label table (default: all). `captioned` says which photos the
-        captions belong to (default: all, in order).
+        captions belong to (default: all, in order); `shortlist` is that of `tag_logits`.
         """
         features = self.encoder(photos)
         encoded = self.encode(features)
-        logits = self.tag_logits(encoded, self.labels() if labels is None else labels)
+        asked = self.labels() if labels is None else labels
+        logits = self.tag_logits(encoded, asked, shortlist=shortlist)
         caption_logits = None
         if captions is not None:
             seen = encoded if captioned is None else encoded[captioned]
@@ -176,41 +189,73 @@ class RAM(nn.Module):
         return PreparedLabels(parts, None, absent)
 
     def tag_logits(
-        self, encoded: Encoded, labels: Tensor | PreparedLabels, maps: list[Tensor] | None = None
+        self,
+        encoded: Encoded,
+        labels: Tensor | PreparedLabels,
+        maps: list[Tensor] | None = None,
+        shortlist: Shortlist | None = None,
     ) -> TagLogits:
         """Logits (B, L) of rows or prepared labels.
 
         Each layer's attention (B, heads, L, T) is appended to `maps`, which changes logits by 1e-5
         at most: the first `encoder.extra_tokens` and, with a class token, the last one stand for no
-        place in the photo; the others are its grid, row by row.
+        place in the photo; the others are its grid, row by row. Logits of labels that are not on
+        the photo's `shortlist` are -inf.
         """
         contexts = self.tag_decoder.contexts(encoded.tokens)
         size = max(1, ROWS_AT_ONCE // len(encoded.tokens))
         at_once = torch.is_grad_enabled() or torch.onnx.is_in_onnx_export() or maps is not None
         pieces: list[Tensor | PreparedLabels] = [labels]
-        if not at_once and len(labels) > size:
+        if not at_once and len(labels) > size and shortlist is None:
             pieces = [labels[start : start + size] for start in range(0, len(labels), size)]
         logits = []
         for piece in pieces:
             some = self.prepare_labels(piece) if isinstance(piece, Tensor) else piece
-            queries = some.queries
-            if queries is None:
-                assert self.weighting is not None and encoded.global_feature is not None
-                text = self.weighting(some.parts.text, some.absent, encoded.global_feature)
-                queries = self.tag_decoder.prepare(self.label_queries(text))
-            states = self.tag_decoder(queries, contexts, maps=maps)
-            by_text = self.tag_decoder.head(states, some.parts.head)
-            if self.prior is not None and encoded.photo is not None:
-                by_text = by_text + self.prior.text_logits(encoded.photo, some.parts, some.likeness)
-            own: Tensor | float = some.parts.bias.squeeze(-1) if some.parts.bias.shape[-1] else 0.0
-            if self.prior is not None and encoded.photo is not None:
-                own = own + self.prior.own_logits(encoded.photo, some.parts)
+            by_text, own = self._branch_logits(encoded, some)
+            queries, heads = self._queries(encoded, some), some.parts.head
+            if shortlist is None:
+                states = self.tag_decoder(queries, contexts, maps=maps)
+                by_text = by_text + self.tag_decoder.head(states, heads)
+            else:
+                lead = by_text + own + shortlist.offsets
+                asked = lead.topk(shortlist.size, sorted=False)[1]  # (B, size)
+                queries = Queries(queries.states[0][asked], queries.first[0][asked])
+                states = self.tag_decoder(queries, contexts)
+                some_text = self.tag_decoder.head(states, heads[asked])
+                if isinstance(by_text, Tensor):
+                    some_text = some_text + by_text.gather(1, asked)
+                by_text = torch.full_like(lead, -torch.inf).scatter(1, asked, some_text)
             logits.append(TagLogits(by_text, own))
         if len(logits) == 1:
             return logits[0]
         text, own_parts = zip(*logits, strict=True)
         has_own = isinstance(own_parts[0], Tensor)
         return TagLogits(torch.cat(text, 1), torch.cat(own_parts, -1) if has_own else 0.0)
+
+    def branch_logits(self, encoded: Encoded, labels: PreparedLabels) -> Tensor:
+        """Logits (B, L) without what the tag decoder adds, for a model that `scores_cells`."""
+        by_text, own = self._branch_logits(encoded, labels)
+        return torch.as_tensor(by_text + own)
+
+    def _branch_logits(
+        self, encoded: Encoded, labels: PreparedLabels
+    ) -> tuple[Tensor | float, Tensor | float]:
+        """What the labels' texts and what they own add to the tag decoder's logits."""
+        by_text: Tensor | float = 0.0
+        bias = labels.parts.bias
+        own: Tensor | float = bias.squeeze(-1) if bias.shape[-1] else 0.0
+        if self.prior is not None and encoded.photo is not None:
+            by_text = self.prior.text_logits(encoded.photo, labels.parts, labels.likeness)
+            own = own + self.prior.own_logits(encoded.photo, labels.parts)
+        return by_text, own
+
+    def _queries(self, encoded: Encoded, labels: PreparedLabels) -> Queries:
+        """The labels' queries; where the photo weighs descriptions, one of each label a photo."""
+        if labels.queries is not None:
+            return labels.queries
+        assert self.weighting is not None and encoded.global_feature is not None
+        text = self.weighting(labels.parts.text, labels.absent, encoded.global_feature)
+        return self.tag_decoder.prepare(self.label_queries(text))
 
     def caption_logits(self, encoded: Encoded, inputs: CaptionInputs) -> Tensor:
         """Logits (B, S, V); those at position i are of token i + 1."""

@@ -27,6 +27,7 @@ from ramctl.inference.label_set import (
 )
 from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, number_format
 from ramctl.inference.regions import View, looking
+from ramctl.inference.shortlist import read_shortlist
 from ramctl.model.preprocess import Preprocess
 from ramctl.parts import require
 from ramctl.photos.limits import LIMITS, PhotoLimits
@@ -157,6 +158,10 @@ class BundleScorer(Scorer):
         )  # fmt: skip
         self._bundle = bundle
         self._options = options
+        # Only labels that can be given are asked about, where nobody wants the scores of others.
+        wanted = options.labels, options.threshold, options.precision
+        all_scores = options.dense or options.embedding or any(x is not None for x in wanted)
+        self._shortlist = None if all_scores else read_shortlist(bundle, self.label_set)
         self._usual_batch = bundle.batch_size or DEFAULT_BATCH
         self.batch = options.batch or self._usual_batch
         how = f"cpu, onnxruntime {dtype}"
@@ -208,7 +213,8 @@ class BundleScorer(Scorer):
         # The workers keep all cores busy; more threads per run would wait for each other. Scores
         # are the same to the bit with any number.
         threads = self._options.threads or 1
-        return OnnxEngine(self._bundle, self._runtime, self.label_set.rows, threads)
+        rows = self.label_set.rows
+        return OnnxEngine(self._bundle, self._runtime, rows, threads, self._shortlist)
 
     @cached_property
     def _torch_engine(self) -> "TorchEngine":
@@ -221,7 +227,7 @@ class BundleScorer(Scorer):
         set_up_cpu(1 if self._side_by_side else options.threads)
         return TorchEngine.open(
             self._bundle, self._torch_runtime, rows=self.label_set.rows,
-            captioning=options.caption, fold=True, say=options.say,
+            captioning=options.caption, fold=True, shortlist=self._shortlist, say=options.say,
         )  # fmt: skip
 
     @cached_property

@@ -73,7 +73,10 @@ def learn_thresholds(options: TrainOptions) -> Report:
     bundle = Bundle.open(resolve_model(options.init or "mini"))
     calibration = bundle.calibration
     scorer = BundleScorer(
-        bundle, TaggerOptions(device=options.device, dtype=options.dtype, threads=options.threads)
+        bundle,
+        TaggerOptions(
+            dense=True, device=options.device, dtype=options.dtype, threads=options.threads
+        ),
     )
     with Rejects(report, options.rejects, strict=options.strict) as rejects:
         said = _read(options, scorer, report, rejects)

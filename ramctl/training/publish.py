@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jinja2 import StrictUndefined, Template
+from numpy.typing import NDArray
 
 from ramctl.calibration import Calibration
 from ramctl.checkpoints.bundle import (
@@ -18,6 +19,7 @@ from ramctl.checkpoints.bundle import (
     CALIBRATION,
     CARD,
     GRAPH,
+    HEADROOM,
     TEXT_FOLDER,
     WEIGHTS,
     Bundle,
@@ -28,6 +30,8 @@ from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.checkpoints.weights import weights_of
 from ramctl.device import Runtime
 from ramctl.inference.label_set import borrowed
+from ramctl.inference.shortlist import write_headroom
+from ramctl.inference.torch_engine import TorchEngine
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
@@ -80,7 +84,7 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
     """
     preset = job.plan.preset
     parent = job.init if preset.training.losses.captions_alone else None
-    known = None if scored is None else _known_photos(model.eval(), job, parent)
+    known, by_branch = (None, None) if scored is None else _known_photos(model.eval(), job, parent)
     salience = None if scored is None else _salience(job, parent, known)
     model = model.cpu()
     provenance = _provenance(job, measured)
@@ -94,10 +98,14 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
     else:  # a tagger that sees photos at another size has other scores
         labels, shared, calibration = _thresholds(model, job, scored, parent, salience)
     with BundleWriter(out) as writer:
-        if parent is not None and parent.has(AXES):
-            shutil.copy(parent.path / AXES, writer.path / AXES)
-        elif known is not None:
-            write_axes(writer.path / AXES, known.scores[:: -(-len(known.scores) // SAMPLE)])
+        if parent is not None:
+            for name in filter(parent.has, (AXES, HEADROOM)):
+                shutil.copy(parent.path / name, writer.path / name)
+        if known is not None:
+            sample = known.scores[:: -(-len(known.scores) // SAMPLE)]
+            write_axes(writer.path / AXES, sample)
+            if by_branch is not None:
+                write_headroom(writer.path / HEADROOM, sample, by_branch)
         if calibration is not None:
             calibration.write(writer.path / CALIBRATION)
         writer.meta = write_model(writer.path, preset, model, job.tokenizer, half=True)
@@ -150,13 +158,16 @@ def _thresholds(
     return labels, shared, choice.calibration
 
 
-def _known_photos(model: RAM, job: Job, parent: Bundle | None) -> Scored | None:
+def _known_photos(
+    model: RAM, job: Job, parent: Bundle | None
+) -> tuple[Scored | None, NDArray[np.float32] | None]:
     """Some of the photos that were trained on, with captions where there are any, and their scores.
 
-    None where a captioner has all from its tagger that they would tell.
+    And those of every so many by a global branch alone, where the model has one. None where a
+    captioner has all from its tagger that they would tell.
     """
     if parent is not None and parent.has(AXES):
-        return None
+        return None, None
     data, ids = job.training_set, job.records.training_ids
     notes = ((index, read_annotation(data.records[index])) for index in ids.tolist())
     told = np.array([index for index, note in notes if any(note.captions)], np.int64)
@@ -164,8 +175,16 @@ def _known_photos(model: RAM, job: Job, parent: Bundle | None) -> Scored | None:
     some = some[:: -(-len(some) // MOST_PHOTOS) or 1]
     photo = TrainingPhoto(job.plan.preset.preprocess, UNCHANGED)
     photos = ValidationSet(data.records, some, job.targets, photo, data.features)
-    scored = photos.score(model, Runtime(next(model.parameters()).device), World(), lambda *_: None)
-    return scored if scored is not None and len(scored.rows) else None
+    how = Runtime(next(model.parameters()).device), World(), lambda *_: None
+    scored = photos.score(model, *how)
+    if scored is None or not len(scored.rows):
+        return None, None
+    if not model.scores_cells:
+        return scored, None
+    sample = replace(photos, ids=scored.rows[:: -(-len(scored.rows) // SAMPLE)])
+    by_branch = sample.score(model, *how, TorchEngine.branch_scores)
+    assert by_branch is not None
+    return scored, by_branch.scores
 
 
 def _salience(job: Job, parent: Bundle | None, known: Scored | None) -> Salience | None:

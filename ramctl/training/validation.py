@@ -48,8 +48,10 @@ class ValidationSet:
         return len(self.ids)
 
     def score(
-        self, model: RAM, runtime: Runtime, world: World, on_problem: OnProblem
-    ) -> "Scored | None":
+        self, model: RAM, runtime: Runtime, world: World, on_problem: OnProblem,
+        scores_of: Callable[[TorchEngine, NDArray[np.float32]], NDArray[np.float32]]
+        = TorchEngine.scores,
+    ) -> "Scored | None":  # fmt: skip
         """Scores of the photos by the model, which is in evaluation mode.
 
         Each process scores some of them; the first has all, and is told all problems. None in the
@@ -59,7 +61,7 @@ class ValidationSet:
         ids = self.ids[:MOST_PHOTOS][world.rank :: world.size].tolist()
         scored = score_blocks(
             self._photos(ids, read, problems),
-            lambda arrays: engine.scores(np.stack(arrays).astype(np.float32)),
+            lambda arrays: scores_of(engine, np.stack(arrays).astype(np.float32)),
             PHOTOS_AT_ONCE,
             len(self.targets),
         )

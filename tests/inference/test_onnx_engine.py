@@ -6,7 +6,16 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from ramctl.checkpoints.bundle import GRAPH, LABEL_QUERIES, LOGITS, PHOTOS, Bundle, resolve_model
+from ramctl.checkpoints.bundle import (
+    GRAPH,
+    LABEL_QUERIES,
+    LOGITS,
+    OFFSETS,
+    PHOTOS,
+    SHORTLIST,
+    Bundle,
+    resolve_model,
+)
 from ramctl.errors import RunProblem
 from ramctl.inference import onnx_engine
 from ramctl.inference.label_set import own_labels
@@ -24,7 +33,8 @@ def test_scores_equal_those_of_the_graph_as_stored(mini):
     rows = own_labels(mini).rows[:50]
     photos = np.random.default_rng(0).uniform(-1, 1, (2, 3, 256, 256)).astype(np.float32)
     session = onnxruntime.InferenceSession(mini.path / GRAPH, providers=["CPUExecutionProvider"])
-    (logits,) = session.run([LOGITS], {PHOTOS: photos, LABEL_QUERIES: rows})
+    everything = {OFFSETS: np.zeros(50, np.float32), SHORTLIST: np.array([50])}
+    (logits,) = session.run([LOGITS], {PHOTOS: photos, LABEL_QUERIES: rows, **everything})
     scores = OnnxEngine(mini, GRAPH, rows, 1).scores(photos)
     np.testing.assert_allclose(scores, sigmoid(logits), atol=1e-5)
 
@@ -34,11 +44,11 @@ def test_the_input_becomes_a_constant_and_nothing_else_changes(mini):
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
     bound = onnx.load_from_string(bind_input(stored, LABEL_QUERIES, values))
     was = onnx.load_from_string(stored)
-    assert [given.name for given in bound.graph.input] == [PHOTOS]
+    assert [given.name for given in bound.graph.input] == [PHOTOS, OFFSETS, SHORTLIST]
     constant = bound.graph.initializer.pop()
     assert constant.name == LABEL_QUERIES
     np.testing.assert_array_equal(onnx.numpy_helper.to_array(constant), values)
-    bound.graph.input.append(next(i for i in was.graph.input if i.name == LABEL_QUERIES))
+    bound.graph.input.insert(1, next(i for i in was.graph.input if i.name == LABEL_QUERIES))
     assert bound.SerializeToString() == was.SerializeToString()
 
 
