@@ -156,7 +156,8 @@ class TorchEngine:
 
     def branch_scores(self, photos: Floats | Tensor) -> Floats:
         """Probabilities (B, L) by the global branch alone, for a model that `scores_cells`."""
-        labels = self.labels_of(None)
+        labels = self.labels
+        assert isinstance(labels, PreparedLabels)
 
         def score(some: slice) -> Floats:
             encoded = self.model.encode(self._features(photos[some]))
