@@ -19,10 +19,9 @@ use_venv("torch")
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from ramctl.checkpoints.bundle import GRAPH, INT8_GRAPH, WEIGHTS, Bundle, BundleWriter
-from ramctl.checkpoints.weights import tensors_of
 
 LABELS = "labels."
 BIAS = "labels.bias"
@@ -30,7 +29,7 @@ BIAS = "labels.bias"
 
 def weights_of(bundle: Bundle) -> dict[str, torch.Tensor]:
     """The bundle's tensors in double precision, without the calibration of its biases."""
-    tensors = {name: value.double() for name, value in tensors_of(bundle.path / WEIGHTS).items()}
+    tensors = {name: value.double() for name, value in load_file(bundle.path / WEIGHTS).items()}
     tensors[BIAS] -= torch.from_numpy(bundle.calibration.shifts)[:, None]
     return tensors
 
@@ -52,7 +51,7 @@ def main() -> None:
                 value = value[torch.from_numpy(rows)]
                 value[~known] = own[name][~known]
             total[name] += value
-    stored = tensors_of(first.path / WEIGHTS)
+    stored = load_file(first.path / WEIGHTS)
     n_bundles = len(args.bundles)
     means = {n: (value / n_bundles).to(stored[n].dtype) for n, value in total.items()}
     with BundleWriter(args.out) as writer:
