@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem, normalise
-from ramctl.records.files import read_lines
+from ramctl.records.files import read_pairs
 
 
 @dataclass(frozen=True)
@@ -131,11 +131,8 @@ def _lines(path: Path | None, form: str) -> Iterator[tuple[str, str, list[str]]]
     """(place, name, words) of each line; nothing without a file."""
     if path is None:
         return
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        name, tab, rest = line.partition("\t")
+    for place, name, rest in read_pairs(path, form):
         words = [word.strip() for word in rest.split("|") if word.strip()]
-        if not tab or not name.strip() or not words:
-            raise RunProblem(f"{path}:{number}: expected {form}")
-        yield f"{path}:{number}", name.strip(), words
+        if not words:
+            raise RunProblem(f"{place}: expected {form}")
+        yield place, name, words

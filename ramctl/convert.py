@@ -35,7 +35,7 @@ from ramctl.checkpoints.bundle import (
 from ramctl.checkpoints.load import load_model, write_model
 from ramctl.checkpoints.official import Architecture, convert_official, read_official
 from ramctl.checkpoints.onnx_graph import export_graph, export_int8_graph
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.evaluation.metrics import POSITIVE, UNKNOWN
 from ramctl.labels import LABELS, LabelSystem, read_thresholds
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
@@ -302,12 +302,8 @@ def _score(bundle: Bundle, validation: str, root: str | None, dtype: str) -> Sco
 
 def _good(records: Iterable[Item], prepare: Callable[[Record], Result]) -> Iterator[Result]:
     """What `prepare` makes of the records that it does not reject."""
-    for record in records:
-        if isinstance(record, Record):
-            try:
-                yield prepare(record)
-            except RecordProblem:
-                continue
+    tried = (attempt(prepare, record) for record in records if isinstance(record, Record))
+    return (made for made in tried if not isinstance(made, RecordProblem))
 
 
 def describe_bundle(bundle: Bundle) -> list[str]:

@@ -37,8 +37,6 @@ class DoctorOptions:
     seconds: float = 5.0  # of that
     device: str = "auto"
     json: bool = False
-    command: str = "doctor"
-    argv: tuple[str, ...] = ()
 
 
 def run(options: DoctorOptions) -> Report:

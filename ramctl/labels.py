@@ -122,6 +122,10 @@ class LabelSystem(tuple[Label, ...]):
         ids = self.ids(text)
         return self[ids[0]].tag if ids else None
 
+    def extended(self, others: Iterable[Label]) -> "LabelSystem":
+        """With those of the other labels at its end that are new; existing ids stay."""
+        return LabelSystem([*self, *(label for label in others if not self.ids(label.tag))])
+
     @cached_property
     def sha256(self) -> str:
         """A hash of tags, kinds and synonyms in order, to which a model's outputs refer."""

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.readers.detect import read_predictions
-from ramctl.records.record import JsonObject, Record, Reject, image_name, json_type, string_list
+from ramctl.records.record import Item, JsonObject, Record, image_name, json_type, string_list
 from ramctl.records.report import Rejects, Report
+from ramctl.records.stream import accepted
 
 PREFIX = "scores:"
 Taken = TypeVar("Taken")
@@ -125,44 +126,24 @@ class PhotoList(list[Photo]):
         self._lines[path] = record.line
         self.append(photo)
 
-    def close(self) -> None:
-        """Forget what tells whether a photo is there already; none can be added any more."""
-        self._lines.clear()
-
-
-@dataclass(slots=True)
-class Intake:
-    """Reads records; what cannot be used is counted, reported and written to `--rejects`."""
-
-    report: Report
-    rejects: Rejects
-
     def fill(
-        self,
-        photos: PhotoList,
-        items: Iterable[Record | Reject],
-        take: Callable[[JsonObject], Taken],
-        keep: Callable[[Taken], object],
-    ) -> None:
-        """Add the photos of records to a list; `keep` gets what `take` makes of each.
+        self, items: Iterable[Item], rejects: Rejects,
+        take: Callable[[JsonObject], Taken], keep: Callable[[Taken], object],
+    ) -> None:  # fmt: skip
+        """Add the photos of records, and no others later; `keep` gets what `take` makes of each.
 
         Rejected are lines without a record, records for which `take` raises RecordProblem, and
         photos that were there already. RunProblem at the first of them with `--strict`.
         """
-        for item in items:
-            self.report.n_in += 1
-            if isinstance(item, Reject):
-                self.rejects.add(item)
-                continue
-            try:
-                # First of all: a record may name the labels of those after it.
-                taken = take(item.fields)
-                photos.add(item)
-            except RecordProblem as problem:
-                self.rejects.add(Reject.of(item, problem, self.report.command))
-                continue
+
+        def use(record: Record) -> Taken:
+            taken = take(record.fields)  # first of all: it may name the labels of those after it
+            self.add(record)
+            return taken
+
+        for _, taken in accepted(items, use, rejects):
             keep(taken)
-        photos.close()
+        self._lines.clear()
 
 
 def tag_scores(fields: JsonObject) -> dict[str, float]:
@@ -208,7 +189,7 @@ class TaggerScores:
         report = Report(command, quiet=True)
         with Rejects(report, None, strict=True) as rejects:
             items = read_predictions(str(path), command)
-            Intake(report, rejects).fill(table.photos, items, take, table.scores.append)
+            table.photos.fill(items, rejects, take, table.scores.append)
         return table
 
     def rows_of(self, photos: Sequence[Photo]) -> NDArray[np.int64]:

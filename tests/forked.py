@@ -49,7 +49,7 @@ _PRELOADED = {
     "parse": (*_FEW, *_PARSE),
     "tag": (*_FEW, *_TAG),
     "export": (*_FEW, "ramctl.export.run", "ramctl.commands.export"),
-    "import": (*_FEW, "ramctl.importing.run", "ramctl.commands.importing", "PIL.JpegImagePlugin"),
+    "import": (*_FEW, "ramctl.importing.run", "ramctl.commands.tag", "PIL.JpegImagePlugin"),
     "eval": (*_FEW, *_EVAL),
     "serve": (*_FEW, *_TAG, "uvicorn", "starlette.routing"),
     **dict.fromkeys(

@@ -303,32 +303,26 @@ def _fold_transposed_weights(graph: Any) -> list[str]:
 
 
 def _quantise(plain: Path, target: Path, nodes: list[str], feeds: Iterator[dict[str, Any]]) -> None:
-    from onnxruntime.quantization import (
-        CalibrationDataReader,
-        CalibrationMethod,
-        QuantFormat,
-        QuantType,
-        quantize_static,
-    )
+    from onnxruntime import quantization
 
-    class Photos(CalibrationDataReader):  # type: ignore[misc]
+    class Photos(quantization.CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, Any] | None:
             return next(feeds, None)
 
     # onnxruntime advises a pre-processing that would rename the shared weights.
     logging.disable(logging.WARNING)
     try:
-        quantize_static(
+        quantization.quantize_static(
             plain,
             target,
             Photos(),
-            quant_format=QuantFormat.QDQ,
+            quant_format=quantization.QuantFormat.QDQ,
             op_types_to_quantize=["MatMul", *CONVOLUTIONAL],
             nodes_to_quantize=nodes,
             per_channel=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            calibrate_method=CalibrationMethod.MinMax,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            calibrate_method=quantization.CalibrationMethod.MinMax,
             # What follows, a layer norm or GELU, needs fp32 anyway.
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )

@@ -18,6 +18,5 @@ COMMANDS = {
 
 # The modules of this package that describe a command in a class of its name; each of the others is
 # described by the module of its name.
-MODULES = {"generate": "data_engine", "clean": "data_engine", "finetune": "train"}
+MODULES = {"generate": "data_engine", "clean": "data_engine", "finetune": "train", "import": "tag"}
 MODULES |= dict.fromkeys(("convert", "serve", "doctor"), "models")
-MODULES["import"] = "importing"

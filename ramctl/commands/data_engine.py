@@ -4,7 +4,6 @@ import click
 
 from ramctl.commands import options
 from ramctl.commands.base import common, option
-from ramctl.records.record import KINDS
 
 
 def read_top(text: str) -> int:
@@ -104,7 +103,7 @@ in place of the estimate; they remove what captions name as well.
             option(
                 "--kinds KIND,...",
                 "Kinds of tags to clean [default: all].",
-                type=options.words_of(KINDS),
+                type=options.read_kinds,
                 default="all",
                 show_default=False,
             ),

@@ -1,12 +1,13 @@
 """The options that several commands share, declared once, and the types of their values."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ramctl.commands.base import Option, common, option
+from ramctl.records.record import KINDS
 from ramctl.records.shards import ALL, Shard
 
 FILE_OR_FOLDER = click.Path(path_type=Path)
@@ -25,16 +26,12 @@ def read_shard(text: str) -> Shard:
         raise click.BadParameter(str(error)) from error
 
 
-def words_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    """Reads words of a list, given in any order; `none` and `all` for the extremes."""
-
-    def read(text: str) -> tuple[str, ...]:
-        words = {"none": set(), "all": set(known)}.get(text, set(text.split(",")))
-        if unknown := words - set(known):
-            raise click.BadParameter(f"{min(unknown)!r} is not one of {', '.join(known)}")
-        return tuple(word for word in known if word in words)
-
-    return read
+def read_kinds(text: str) -> tuple[str, ...]:
+    """The kinds of tags that are named, in any order; `none` and `all` for the extremes."""
+    words = {"none": set(), "all": set(KINDS)}.get(text, set(text.split(",")))
+    if unknown := words - set(KINDS):
+        raise click.BadParameter(f"{min(unknown)!r} is not one of {', '.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in words)
 
 
 shard = option(

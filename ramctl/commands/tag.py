@@ -1,4 +1,4 @@
-"""`ramctl tag`: photos to tags."""
+"""`ramctl tag`: photos to tags; and `ramctl import`, which takes photos as it does."""
 
 import click
 
@@ -46,7 +46,7 @@ OPTIONS = {
         option(
             "--kinds KIND,...",
             f"Only these kinds of tags: {', '.join(KINDS)}.",
-            type=options.words_of(KINDS),
+            type=options.read_kinds,
         ),
         option("--include FILE", "Give only the tags in FILE.", type=options.EXISTING_FILE),
         option("--exclude FILE", "Never give the tags in FILE.", type=options.EXISTING_FILE),
@@ -81,3 +81,38 @@ OPTIONS = {
         *options.messages,
     ],
 }
+
+
+class Import:
+    """`ramctl import`: photos' own keywords and descriptions to records."""
+
+    TARGET = "ramctl.importing.run:ImportOptions"
+    HELP = """
+Takes photos as tag does. Reads sidecars (IMG.JPG.xmp, IMG.xmp), metadata inside the photo (XMP,
+IPTC, Exif), IMG.txt and IMG.caption, and Google Takeout's JSON.
+"""
+    EXAMPLES = """
+ramctl import -R photos -o mine.jsonl
+ramctl import -R photos --labels-out labels.jsonl
+ramctl import 'Lightroom Keywords.txt' --labels-out labels.jsonl
+"""
+    NOTES = f"""
+Reads image; writes tags, sources, parents, captions, people; refused, tags of export that were
+taken out, and confirmed, the others of such a photo. A photo without keywords has no tags. With
+--labels-out records are written with -o only, and inputs may be lists of keywords (*.txt).
+{options.EXIT_CODES}
+"""
+    OPTIONS = {
+        "input": [
+            common("-R, --recursive", "Search folders for photos."),
+            option("-0, --null", "Names on stdin end with NUL."),
+            options.shard,
+            options.root,
+        ],
+        "output": [
+            common("--people", "Use people's names as tags too."),
+            common("--labels-out FILE", "Write the keywords as a label system.", writes=True),
+            *options.stream,
+        ],
+        "run": [options.batch, *options.messages],
+    }

@@ -22,20 +22,10 @@ from ramctl.data_engine.cluster import DECISION
 from ramctl.data_engine.evidence import reason
 from ramctl.data_engine.region_store import Array, RegionIndex
 from ramctl.pages.review import ADDED, KEPT, MOST_JUDGED, REMOVED, Judged, Pictured
-from ramctl.records.record import (
-    BY_CAPTION,
-    BY_TAG,
-    Item,
-    JsonObject,
-    Record,
-    object_in,
-    set_tags,
-    string_list,
-)
+from ramctl.records.record import MODELS, Item, JsonObject, Record, object_in, set_tags, string_list
 from ramctl.records.verdicts import REMOVE, Verdicts
 
 BY_PERSON = "decision"  # the reason in `removed`
-GENERATED = {BY_CAPTION, BY_TAG}
 MOST_KEPT = 12  # of each tag that photos lost, to compare with: those in the greatest doubt
 
 
@@ -106,11 +96,10 @@ def seen(region: Any) -> JsonObject:
 def _count(counter: Counter[str], fields: JsonObject, tags: list[str]) -> None:
     """Count the tags and, where the record tells them, their sources."""
     counter["tags"] += len(tags)
-    sources = fields.get("sources")
-    if isinstance(sources, dict):
-        for tag in tags:
-            of_tag = sources.get(tag)
-            counter.update(of_tag if isinstance(of_tag, list) else [])
+    sources = object_in(fields, "sources")
+    for tag in tags:
+        of_tag = sources.get(tag)
+        counter.update(of_tag if isinstance(of_tag, list) else [])
 
 
 # What was decided, by row of the regions: a doubt from -1 to 1, and whether the tag was kept but is
@@ -168,7 +157,7 @@ class Review:
         rows = {tags[int(region["place"])]: row for row, region in enumerate(regions, first)}
         for tag in dict.fromkeys(tags):
             row, of_tag = rows.get(tag), _strings(sources.get(tag))
-            added = of_tag and GENERATED.issuperset(of_tag)
+            added = of_tag and MODELS.issuperset(of_tag)
             state = REMOVED if tag in reasons else ADDED if added else KEPT
             self.totals[tag][state] += 1
             compared = tag in verdicts or (row is not None and self.doubts["compared"][row])

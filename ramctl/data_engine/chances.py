@@ -13,16 +13,7 @@ from numpy.typing import NDArray
 
 from ramctl.calibration import Calibration, Judged, calibrate, log_odds_of, sigmoid
 from ramctl.classes import Classes, read_map
-from ramctl.data_engine.heads import (
-    FOLDS,
-    HIGHEST,
-    Floats,
-    Photos,
-    Sums,
-    Witness,
-    fold_of,
-    with_constant,
-)
+from ramctl.data_engine.heads import FOLDS, HIGHEST, Floats, Photos, Sums, Witness
 from ramctl.errors import RecordProblem, RunProblem, attempt
 from ramctl.labels import LabelSystem
 from ramctl.records.parallel import chunks
@@ -117,7 +108,8 @@ class Heads:
         inputs, is_seen = self._witness.inputs([photo])
         if not is_seen[0]:
             return None
-        scores = self._scores(with_constant(inputs), fold_of(photo))[0]
+        known = Photos.of(inputs, is_seen, [photo], np.zeros((2, 0), np.int64))
+        scores = self._scores(known.inputs, int(known.fold[0]))[0]
         chances = np.zeros(self._n_labels, np.float32)
         chances[self._known] = sigmoid(self._calibration.log_odds(log_odds_of(scores)))
         if self._witness.says_probabilities:
@@ -133,13 +125,11 @@ class Heads:
         """The photos that somebody tagged and the tagger has seen, with the places of labels."""
         tagged = (note for note in notes if note.named is not None)
         for some in chunks(tagged, AT_ONCE):
-            inputs, is_seen = self._witness.inputs([note.photo for note in some])
-            folds = np.array([fold_of(note.photo) for note in some], np.uint8)
+            photos = [note.photo for note in some]
             named = list(_named(some))
             labels = np.searchsorted(self._known, np.concatenate(named))
             places = np.repeat(np.arange(len(some)), list(map(len, named)))
-            folds = np.where(is_seen, folds, np.uint8(FOLDS))
-            yield Photos(with_constant(inputs), folds, np.stack([labels, places]))
+            yield Photos.of(*self._witness.inputs(photos), photos, np.stack([labels, places]))
 
     def _calibrated(self, notes: Sequence[Noted]) -> Calibration:
         """What the heads' predictions are worth, by photos that they were not fitted to."""

@@ -19,33 +19,14 @@ from ramctl.checkpoints.bundle import CALIBRATION, Bundle, file_sha256, resolve_
 from ramctl.data_engine.apply import Cleaner, Review, doubts_of, removals_of
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.cluster import Decisions, Rules, chosen_labels, decide
-from ramctl.data_engine.detect import (
-    RegionFinder,
-    cropped,
-    detect,
-    detector_facts,
-    open_detector,
-    pooled,
-)
-from ramctl.data_engine.evidence import (
-    MIN_PROBABILITY,
-    Estimate,
-    OutOfFold,
-    estimate,
-    score_log_odds,
-)
-from ramctl.data_engine.region_store import (
-    WORK,
-    RegionIndex,
-    WorkFolder,
-    input_hash,
-    spool,
-    unspool,
-)
+from ramctl.data_engine.detect import RegionFinder, detect, detector_facts
+from ramctl.data_engine.evidence import MIN_PROBABILITY, Estimate, OutOfFold
+from ramctl.data_engine.region_store import WORK, RegionIndex, WorkFolder, input_hash, spool
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pages.review import review_page
 from ramctl.records.files import output_lock, part_path, replacing, require_distinct, work_path
 from ramctl.records.inputs import STDIN, named_or_stdin, read_inputs, require_files
+from ramctl.records.jsonl import unspool
 from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import KINDS, Item, JsonObject, Record
@@ -263,13 +244,7 @@ class Cleaning:
         options = self.options
         baseline = baseline or Baseline(self.bundle, options.baseline, captioning=False)
         work.start(self.settings)
-        finder = RegionFinder(
-            baseline,
-            open_detector(options.detector, baseline),
-            pooled if options.embed_kind == "pool" else cropped,
-            options.kinds,
-            whole_photos=options.embed_kind == "crop" or options.detector != "attention",
-        )
+        finder = RegionFinder.open(baseline, options.detector, options.embed_kind, options.kinds)
         self.report.device = str(baseline.runtime.device)
         baseline.say = self.report.say
         with self._stopping("records") as (stop, tick):
@@ -286,11 +261,8 @@ class Cleaning:
 
     def estimate(self, index: RegionIndex) -> Estimate:
         """How probable the tag of each region is."""
-        regions = index.columns()
         calibration = self.bundle.calibration if self.bundle.has(CALIBRATION) else None
-        of_score = score_log_odds(regions["photo_score"], regions["label"], calibration)
-        evidence = OutOfFold(index).kinds(self.options.score_files)
-        return estimate(of_score, regions["label"], regions["sources"], evidence)
+        return OutOfFold(index).estimate(calibration, self.options.score_files)
 
     def apply(self, work: WorkFolder) -> Report:
         """Write the page, where asked for, and the records without the tags that they lose."""

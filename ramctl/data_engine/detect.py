@@ -16,13 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ramctl.data_engine.baseline import Baseline, Decoded, Photo, SeenPhoto
-from ramctl.data_engine.region_store import (
-    TWICE,
-    ShardWriter,
-    WorkFolder,
-    cut_into_shards,
-    source_bits,
-)
+from ramctl.data_engine.region_store import ShardWriter, WorkFolder, cut_into_shards, source_bits
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.inference.regions import WHOLE, Floats, crop_pixels, tokens_under
 from ramctl.inference.torch_engine import ScoredRegions
@@ -173,8 +167,8 @@ def wanted_tags(
             counts["of another kind"] += 1
         else:
             named = sources.get(tag)
-            twice = [TWICE] if named_by[tag] > 1 else []
-            bits = source_bits([*(named if isinstance(named, list) else ()), *twice])
+            given = named if isinstance(named, list) else ()
+            bits = source_bits(given, twice=named_by[tag] > 1)
             wanted.append(WantedTag(place, ids, bits))
     return wanted
 
@@ -188,6 +182,15 @@ class RegionFinder:
     embedder: Embedder
     kinds: Collection[str]  # of the tags that get a region
     whole_photos: bool = False  # crops are cut from photos at their own scale
+
+    @classmethod
+    def open(
+        cls, baseline: Baseline, detector: str, embed: str, kinds: Collection[str]
+    ) -> "RegionFinder":
+        """The finder with what `--detector` and `--embed`, pool or crop, name."""
+        embedder = pooled if embed == "pool" else cropped
+        whole = embed == "crop" or detector != "attention"
+        return cls(baseline, open_detector(detector, baseline), embedder, kinds, whole)
 
     def shard(self, items: Sequence[Item], tick: Tick) -> ShardWriter:
         """A shard of some inputs with their regions.

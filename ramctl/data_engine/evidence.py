@@ -18,18 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.calibration import Calibration, log_odds_of, sigmoid
-from ramctl.data_engine.heads import (
-    FOLDS,
-    HIGHEST,
-    LOWEST,
-    Photos,
-    Sums,
-    Witness,
-    fold_of,
-    with_constant,
-)
-from ramctl.data_engine.region_store import TWICE, RegionIndex, Shard, source_bits
-from ramctl.records.record import BY_CAPTION, BY_TAG, Item, Record, image_name
+from ramctl.data_engine.heads import FOLDS, HIGHEST, LOWEST, Photos, Sums, Witness
+from ramctl.data_engine.region_store import RegionIndex, Shard, source_bits
+from ramctl.records.record import MODELS, Item, Record, image_name
 from ramctl.tagger_scores import Photo, TaggerScores
 
 # The kinds of evidence, each a bit; part of the work folder's format.
@@ -74,7 +65,7 @@ def is_named(sources: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
     Records that do not tell their tags' sources had them from someone.
     """
-    return (sources == 0) | (sources & ~np.uint8(source_bits((BY_CAPTION, BY_TAG))) > 0)
+    return (sources == 0) | (sources & ~np.uint8(source_bits(MODELS)) > 0)
 
 
 class Estimate(NamedTuple):
@@ -114,7 +105,7 @@ def estimate(
     for kind, log_odds in evidence:
         change = weight * (log_odds - _usual(log_odds, labels, named))
         parts[kind] = parts.get(kind, 0.0) + np.nan_to_num(change)
-    named_twice = (sources & np.uint8(source_bits((TWICE,)))) > 0
+    named_twice = (sources & np.uint8(source_bits((), twice=True))) > 0
     words = np.where(named, NAMED, 0.0) + np.where(named_twice, NAMED, 0.0)
     against = np.zeros(len(of_score), np.uint8)
     for kind, part in parts.items():
@@ -153,6 +144,12 @@ class OutOfFold:
     """Evidence about the regions of a work folder, by heads fitted to other photos."""
 
     index: RegionIndex
+
+    def estimate(self, calibration: Calibration | None, score_files: Iterable[Path]) -> Estimate:
+        """How probable the tag of each region is."""
+        regions = self.index.columns()
+        of_score = score_log_odds(regions["photo_score"], regions["label"], calibration)
+        return estimate(of_score, regions["label"], regions["sources"], self.kinds(score_files))
 
     def kinds(self, score_files: Iterable[Path]) -> list[tuple[int, NDArray[np.float32]]]:
         """All evidence but the model's score: kinds with log-odds (R,), NaN where unknown."""
@@ -207,13 +204,11 @@ class OutOfFold:
 
     def _parts(self, inputs: Inputs, labels: NDArray[np.int64]) -> Iterator[_Part]:
         for number, shard in enumerate(self.index.shards):
-            x, known = inputs(number, shard)
-            folds = np.array(list(map(fold_of, self._photos[number])), np.uint8)
             place = shard.regions["input"].astype(np.int64)
             column = np.searchsorted(labels, shard.regions["label"])
             named = is_named(shard.regions["sources"])
             pairs = np.stack([column[named], place[named]])
-            photos = Photos(with_constant(x), np.where(known, folds, np.uint8(FOLDS)), pairs)
+            photos = Photos.of(*inputs(number, shard), self._photos[number], pairs)
             yield _Part(photos, place, column, named)
 
     @cached_property

@@ -6,7 +6,7 @@ Source: RAM sec. 3.3. Where other taggers have seen the photos, chances of tags 
 import hashlib
 import tempfile
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -20,17 +20,15 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, file_sha256
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, Decoded, Photo
 from ramctl.data_engine.chances import Chances, Evidence
-from ramctl.data_engine.region_store import spool, unspool
+from ramctl.data_engine.region_store import spool
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.inference.torch_engine import CaptionWriter
 from ramctl.labels import LabelSystem, read_threshold, read_thresholds
 from ramctl.model.ram import Encoded
 from ramctl.parsing.parser import CaptionParser
-from ramctl.records.files import require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin, require_files, unread_inputs
-from ramctl.records.jsonl import content_stamp
-from ramctl.records.outputs import rejects_file
+from ramctl.records.jsonl import content_stamp, unspool
 from ramctl.records.parallel import chunks, map_good, ordered_map
 from ramctl.records.record import (
     BY_CAPTION,
@@ -259,20 +257,20 @@ def merge_generated(
     old = string_list(fields, "tags")
     sources = _sources(fields, labels, predicted, captions or (), confirmed)
     new = [tag for tag in sources if tag not in set(old)] if adds_tags else []
-    fields["tags"] = tags = [*old, *new]
-    kinds = object_in(fields, "kinds")
+    tags, kinds = [*old, *new], object_in(fields, "kinds")
     known = {tag: str(labels[ids[0]].kind) for tag in tags if (ids := labels.ids(tag))}
-    fields["kinds"] = {tag: kinds.get(tag) or known.get(tag, "object") for tag in tags}
-    fields["sources"] = {tag: sources[tag] for tag in tags}
     # A string with several ids scores their maximum; tags outside the system have no score.
     scores = {tag: [float(probabilities[index]) for index in labels.ids(tag)] for tag in tags}
-    fields["scores"] = {
-        tag: round(max(numbers), SCORE_DIGITS) for tag, numbers in scores.items() if numbers
+    merged: JsonObject = fields | {
+        "tags": tags,
+        "kinds": {tag: kinds.get(tag) or known.get(tag, "object") for tag in tags},
+        "sources": {tag: sources[tag] for tag in tags},
+        "scores": {tag: round(max(own), SCORE_DIGITS) for tag, own in scores.items() if own},
     }
     if captions is not None:
-        fields["generated_captions"] = [caption.text for caption in captions]
-        fields["generated_caption_tags"] = [list(caption.tags) for caption in captions]
-    return fields
+        merged["generated_captions"] = [caption.text for caption in captions]
+        merged["generated_caption_tags"] = [list(caption.tags) for caption in captions]
+    return merged
 
 
 def _sources(
@@ -305,24 +303,18 @@ def _sources(
 def counted(stage: Stage, report: Report) -> Stage:
     """The stage; at its end the report is told of the tags before and after it."""
 
+    counts, by_source = Counter[str](), Counter[str]()
+
+    def count(record: Record, outcome: Outcome) -> Outcome:
+        if not isinstance(outcome, RecordProblem):
+            sources, n_before = outcome["sources"].values(), len(record.fields.get("tags") or ())
+            counts.update(records=1, before=n_before, after=len(sources))
+            counts["chances"] += len(outcome.get("chances", ()))
+            by_source.update(chain.from_iterable(sources))
+        return outcome
+
     def run(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
-        counts, by_source = Counter[str](), Counter[str]()
-        n_tags: deque[list[int]] = deque()  # of the batches on their way
-
-        def noted() -> Iterator[Batch]:
-            for batch in batches:
-                tags = (record.fields.get("tags") for record in batch)
-                n_tags.append([len(old) if isinstance(old, list) else 0 for old in tags])
-                yield batch
-
-        for outcomes in stage(noted()):
-            for n_before, outcome in zip(n_tags.popleft(), outcomes, strict=True):
-                if not isinstance(outcome, RecordProblem):
-                    sources = outcome["sources"].values()
-                    counts.update(records=1, before=n_before, after=len(sources))
-                    by_source.update(chain.from_iterable(sources))
-                    counts["chances"] += len(outcome.get("chances", ()))
-            yield outcomes
+        yield from watched(stage, count)(batches)
         n = max(counts["records"], 1)
         report.extra |= {f"tags_{when}": counts[when] for when in ("before", "after")}
         report.extra["tags_by_source"] = dict(sorted(by_source.items()))
@@ -348,7 +340,6 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
     `generator` is what `loaded` has loaded; None: it is loaded.
     """
     stream = options.stream
-    require_distinct(output=stream.output, rejects=rejects_file(stream.rejects), stats=stream.stats)
     inputs = named_or_stdin(options.inputs, "records (JSONL)")
     require_files(inputs)
     report = Report("generate", quiet=options.quiet)

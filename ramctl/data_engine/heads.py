@@ -29,6 +29,16 @@ class Photos(NamedTuple):
     fold: NDArray[np.uint8]  # (n,); FOLDS for a photo that is not known
     named: NDArray[np.int64]  # (2, ...): labels, and the places of photos that have them
 
+    @classmethod
+    def of(
+        cls, inputs: NDArray[np.floating], is_known: NDArray[np.bool_],
+        photos: Sequence[Photo | None], named: NDArray[np.int64],
+    ) -> "Photos":  # fmt: skip
+        """Photos with their inputs (n, F - 1), which count where the photo is known (n,)."""
+        folds = np.where(is_known, list(map(fold_of, photos)), FOLDS).astype(np.uint8)
+        with_constant = np.concatenate([inputs, np.ones((len(inputs), 1))], 1, dtype=np.float64)
+        return cls(with_constant, folds, named)
+
 
 class Sums(NamedTuple):
     """What least squares needs, of each fold: products of inputs, and inputs of named photos."""
@@ -107,11 +117,6 @@ class Witness:
             names, scores = self.tagger.scores[rows[place]]
             filled[place, names] = scores
         return log_odds_of(filled) if self.says_probabilities else filled, rows >= 0
-
-
-def with_constant(inputs: NDArray[np.floating]) -> Floats:
-    """Inputs (n, F) with 1 as the last of them."""
-    return np.concatenate([inputs, np.ones((len(inputs), 1))], 1, dtype=np.float64)
 
 
 def fold_of(photo: Photo | None) -> int:

@@ -14,7 +14,6 @@ clusters/*/00017.npy what was decided on the regions of the label with this id
 """
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -32,19 +31,10 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem
 from ramctl.records.files import naming, sync_folder, sync_tree, write_atomic
-from ramctl.records.jsonl import dumps, loads, stamp_of
+from ramctl.records.jsonl import spool_line, stamp_of, unspool
 from ramctl.records.ownership import FolderMark, require_ours
 from ramctl.records.parallel import chunks
-from ramctl.records.record import (
-    BY_CAPTION,
-    BY_TAG,
-    HUMAN,
-    PARSED,
-    Item,
-    JsonObject,
-    Record,
-    Reject,
-)
+from ramctl.records.record import BY_CAPTION, BY_TAG, HUMAN, PARSED, Item, JsonObject, Record
 from ramctl.records.shards import Shard as Part
 
 FORMAT = 5
@@ -71,9 +61,10 @@ Array = NDArray[Any]
 Rows = NDArray[np.int64]
 
 
-def source_bits(sources: Collection[object]) -> int:
-    """The known ones among some sources as bits."""
-    return sum(bit for name, bit in _SOURCE_BITS.items() if name in sources)
+def source_bits(sources: Collection[object], *, twice: bool = False) -> int:
+    """The known ones among some sources as bits, with `twice` that of TWICE."""
+    named = [*sources, TWICE] if twice else sources
+    return sum(bit for name, bit in _SOURCE_BITS.items() if name in named)
 
 
 @dataclass(slots=True)
@@ -118,7 +109,7 @@ class ShardWriter:
             "stamp": stamp,
             "inputs": len(self.inputs),
             "counts": {**self.counts, "regions": len(self.regions)},
-            "rejects": Counter(item.code for item in self.inputs if isinstance(item, Reject)),
+            "rejects": Counter(item.code for item in self.inputs if not isinstance(item, Record)),
         }
         (part / "shard.json").write_bytes(orjson.dumps(facts) + b"\n")
         sync_tree(part)
@@ -320,15 +311,6 @@ def input_hash(stamps: Sequence[str]) -> str:
     return hashlib.blake2b("\n".join(stamps).encode(), digest_size=16).hexdigest()
 
 
-def spool_line(item: Item) -> bytes:
-    """An input as two lines, where it came from and what it is, for `unspool`."""
-    if isinstance(item, Reject):
-        said = {key: value for key, value in item.to_json().items() if key != "record"}
-        return dumps({"reject": said | {"stamp": item.stamp}}) + dumps(item.record or {})
-    place = {"source": item.source, "line": item.line, "base": os.fsencode(item.base).hex()}
-    return dumps({"at": place, "stamp": item.stamp}) + dumps(item.fields)
-
-
 def spool(source: Iterable[Item], file: BinaryIO) -> str:
     """Put the inputs into a file, rewound, for `unspool`; their hash."""
     hashes = []
@@ -337,15 +319,3 @@ def spool(source: Iterable[Item], file: BinaryIO) -> str:
         hashes.append(stamp)
     file.seek(0)
     return input_hash(hashes)
-
-
-def unspool(lines: Iterator[bytes]) -> Iterator[Item]:
-    """The inputs that `spool_line` wrote, identical to the last digit."""
-    for line in lines:
-        row, fields = orjson.loads(line), loads(next(lines))
-        if "reject" in row:
-            yield Reject(**row["reject"], record=fields or None)
-            continue
-        at = row["at"]
-        base = Path(os.fsdecode(bytes.fromhex(at["base"])))
-        yield Record(fields, at["source"], at["line"], base, stamp=row["stamp"])

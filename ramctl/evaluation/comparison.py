@@ -41,7 +41,8 @@ from ramctl.records.record import (
     is_tagged,
     string_list,
 )
-from ramctl.tagger_scores import Intake, Photo, PhotoList, match
+from ramctl.records.report import Rejects
+from ramctl.tagger_scores import Photo, PhotoList, match
 
 NAMED_PHOTOS = 20
 
@@ -82,15 +83,15 @@ class TruthTable(NamedTuple):
     statements: list[Statement]
 
     @classmethod
-    def read(cls, name: str, intake: Intake) -> "TruthTable":
+    def read(cls, name: str, rejects: Rejects) -> "TruthTable":
         """The table of a file or, for `-`, of standard input."""
-        return cls.of(read_predictions(name, intake.report.command), intake)
+        return cls.of(read_predictions(name, rejects.report.command), rejects)
 
     @classmethod
-    def of(cls, items: Iterable[Item], intake: Intake) -> "TruthTable":
+    def of(cls, items: Iterable[Item], rejects: Rejects) -> "TruthTable":
         """The table of records."""
         table = cls(PhotoList(), [])
-        intake.fill(table.photos, items, Statement.of, table.statements.append)
+        table.photos.fill(items, rejects, Statement.of, table.statements.append)
         return table
 
     def named(self) -> list[str]:

@@ -25,7 +25,8 @@ from ramctl.records.files import read_lines
 from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.jsonl import bounded_lines
 from ramctl.records.record import JsonObject, string_list
-from ramctl.tagger_scores import Intake, PhotoList, tag_scores
+from ramctl.records.report import Rejects
+from ramctl.tagger_scores import PhotoList, tag_scores
 
 # Tags that a threshold or a top-k cut off have score 0 here; a sigmoid is almost never exactly 0.
 _MAX_ZERO_FRACTION = 0.1
@@ -424,7 +425,7 @@ def read_table(
     name: str,
     classes: Classes,
     cut: Cut,
-    intake: Intake,
+    rejects: Rejects,
     *,
     n_expected: int = 0,
     form: str | None = None,
@@ -434,7 +435,7 @@ def read_table(
     `form` is one of `ramctl.readers.detect.PREDICTION_FORMS`; None: it is recognised.
     """
     table = PredictionTable(ScoreReader(classes, cut, name), n_expected)
-    items = read_predictions(name, intake.report.command, form)
-    intake.fill(table.photos, items, table.reader.read, table.keep)
+    items = read_predictions(name, rejects.report.command, form)
+    table.photos.fill(items, rejects, table.reader.read, table.keep)
     table.store_kept()
     return table

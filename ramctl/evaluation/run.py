@@ -23,7 +23,6 @@ from ramctl.records.outputs import records_to_stdout, rejects_file
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Rejects, Report
-from ramctl.tagger_scores import Intake
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,8 +108,7 @@ def _run(options: EvalOptions, truth_file: str) -> Report:
     cut = Cut.parse(options.threshold, inclusive=options.style == "ram")
     report = Report("eval", quiet=options.quiet, unit="photos")
     with Rejects(report, options.rejects, strict=options.strict) as rejects:
-        intake = Intake(report, rejects)
-        truth = TruthTable.read(truth_file, intake)
+        truth = TruthTable.read(truth_file, rejects)
         listed, labels = options.classes, options.labels
         classes = Classes(
             LabelSystem.read(listed) if listed else LabelSystem.from_tags(truth.named()),
@@ -120,7 +118,7 @@ def _run(options: EvalOptions, truth_file: str) -> Report:
         )
         n_expected, form = len(truth.photos), options.source_format
         tables = [
-            read_table(name, classes, cut, intake, n_expected=n_expected, form=form)
+            read_table(name, classes, cut, rejects, n_expected=n_expected, form=form)
             for name in options.systems
         ]
     predictions = tables[0]

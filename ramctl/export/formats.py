@@ -1,7 +1,7 @@
 """Output formats of annotation and training programs, besides those of `ramctl tag`."""
 
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
@@ -13,15 +13,16 @@ from xml.sax.saxutils import quoteattr
 
 from ramctl.errors import UsageProblem
 from ramctl.export import PLACED
-from ramctl.export.sidecars import TextStyle, caption_of
+from ramctl.export.sidecars import TextStyle, add_photo_keywords, caption_of
 from ramctl.export.xmp import HIERARCHICAL, SUBJECT, Field, machine_items
+from ramctl.pages.gallery import Adder
 from ramctl.photos.archives import split_member
 from ramctl.photos.decoding import photo_size, read_photo
 from ramctl.records.files import write_atomic
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Record, decode_name, image_name, shown_name
 from ramctl.records.shards import Shard
-from ramctl.records.stream import Encoder
+from ramctl.records.stream import Encoder, separated
 from ramctl.tagging import formats
 from ramctl.tagging.formats import Column, Format, name_of, table, table_row, tag_columns
 
@@ -31,9 +32,6 @@ EXIFTOOL_FIELDS = (SUBJECT, HIERARCHICAL)  # that Lightroom reads
 _OPEN_IMAGES = ("ImageID", "Source", "LabelName", "Confidence")
 _BLOCK = 512  # bytes of a tar
 _CHUNK = 1 << 20
-
-#: What is added to a record before it is encoded, and not part of it otherwise.
-Adder = Callable[[Record, JsonObject], None]
 
 
 def output_format(name: str, prefix: str, text: TextStyle, photos_at: str | None) -> Format:
@@ -88,12 +86,6 @@ def _exiftool_columns(prefix: str) -> dict[str, Column]:
         return ";".join(item.replace(";", ",") for item in items)
 
     return {"SourceFile": name_of, **{of.name: partial(cell, of) for of in EXIFTOOL_FIELDS}}
-
-
-def separated(entry: Encoder) -> Encoder:
-    """Entries with a comma between them."""
-    separators = iter([b""])
-    return lambda record: next(separators, b",\n") + entry(record)
 
 
 def place_of(record: JsonObject, photos_at: str | None) -> str:
@@ -250,3 +242,12 @@ def add_photo_path(record: Record, fields: JsonObject) -> None:
 def add_photo_content(record: Record, fields: JsonObject) -> None:
     """Add the bytes of the photo's file, `content`."""
     fields["content"] = read_photo(image_name(fields), record.base)
+
+
+#: What is added to a record before it is encoded, by format, and is not part of it otherwise.
+ADDED: dict[str, Adder] = {
+    "coco": add_photo_size,
+    "fiftyone": add_photo_path,
+    "webdataset": add_photo_content,
+    "exiftool-csv": add_photo_keywords,
+}

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
-from ramctl.export.formats import Adder
+from ramctl.pages.gallery import Adder
 from ramctl.pages.review import GIVEN, MOST_JUDGED, Judged, Pictured, review_page
 from ramctl.records.files import output_lock, replacing
 from ramctl.records.jsonl import dumps

@@ -10,27 +10,13 @@ from functools import cache, partial
 from operator import attrgetter
 from pathlib import Path
 
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.export.formats import (
-    Adder,
-    add_photo_content,
-    add_photo_path,
-    add_photo_size,
-    open_label_config,
-    output_format,
-    require_lines,
-)  # fmt: skip
+from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.export.formats import ADDED, open_label_config, output_format, require_lines
 from ramctl.export.review import open_review
-from ramctl.export.sidecars import (
-    SidecarOptions,
-    SidecarWriter,
-    add_photo_keywords,
-    planned,
-    require_caption,
-)  # fmt: skip
-from ramctl.pages.gallery import open_gallery
+from ramctl.export.sidecars import SidecarOptions, SidecarWriter, planned, require_caption
+from ramctl.pages.gallery import Adder, open_gallery
 from ramctl.photos.finding import PhotoInputs, is_photo_name, unread_photo_inputs
-from ramctl.records.files import read_lines, require_distinct
+from ramctl.records.files import read_pairs, require_distinct
 from ramctl.records.inputs import RootCheck, named_or_stdin, unread_inputs
 from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import PAGE, require_ours
@@ -51,12 +37,6 @@ from ramctl.records.verdicts import Verdicts
 from ramctl.tagging.selection import read_tag_list
 
 _PHOTOS = 16  # in memory at once
-_ADDED: dict[str, Adder] = {
-    "coco": add_photo_size,
-    "fiftyone": add_photo_path,
-    "webdataset": add_photo_content,
-    "exiftool-csv": add_photo_keywords,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +167,7 @@ def _acts(
         yield renamer(options.choice.rename)
     if options.sidecars.text_style.with_caption:
         yield require_caption
-    if adder := _ADDED.get(options.form or ""):
+    if adder := ADDED.get(options.form or ""):
         yield adder
     writer = SidecarWriter(options.sidecars)
     write = writer.remove if options.xmp_remove else writer.write
@@ -233,14 +213,8 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
 
 def renamer(path: Path) -> Adder:
     """Renames tags by the lines of a file, tag<TAB>name; RunProblem naming any other line."""
-    names: dict[str, str] = {}
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        old, _, new = map(str.strip, line.partition("\t"))
-        if not (old and new):
-            raise RunProblem(f"{path}:{number}: expected a tag, a tab and its new name")
-        names[old] = new
+    pairs = read_pairs(path, "a tag, a tab and its new name")
+    names = {old: new for _, old, new in pairs}
 
     def rename(_: Record, fields: JsonObject) -> None:
         # Of two tags that get one name the first stays.

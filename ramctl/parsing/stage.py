@@ -1,7 +1,7 @@
 """Records through the parser: captions to tagged records, or to a label system."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from itertools import islice
@@ -21,7 +21,6 @@ from ramctl.records.record import (
     Item,
     JsonObject,
     Record,
-    Reject,
     captions_of,
     image_name,
     listed_names,
@@ -29,7 +28,7 @@ from ramctl.records.record import (
     string_list,
 )
 from ramctl.records.report import Rejects
-from ramctl.records.stream import Batch, Outcome
+from ramctl.records.stream import Batch, Encoder, Outcome, accepted, separated
 
 BATCH = 256
 Work = tuple[Record, int]  # a record and the number of its captions
@@ -137,12 +136,11 @@ def _captions_to_parse(record: Record) -> list[str]:
     return captions
 
 
-def ram_encoder(labels: LabelSystem) -> Callable[[JsonObject], bytes]:
+def ram_encoder(labels: LabelSystem) -> Encoder:
     """An encoder of records as items of the RAM authors' JSON list, without its brackets.
 
     Tags outside the label system have no id and are left out.
     """
-    separators = iter([b""])
 
     def ids(tags: list[str]) -> list[int]:
         return sorted({number for tag in tags for number in labels.ids(tag)})
@@ -154,9 +152,9 @@ def ram_encoder(labels: LabelSystem) -> Callable[[JsonObject], bytes]:
             "union_label_id": ids(fields["tags"]),
             "parse_label_id": [ids(tags) for tags in fields["caption_tags"]],
         }
-        return next(separators, b",\n") + dumps(row).rstrip(b"\n")
+        return dumps(row).rstrip(b"\n")
 
-    return encode
+    return separated(encode)
 
 
 def build_label_file(
@@ -199,16 +197,9 @@ def build_label_file(
 def _caption_batches(items: Iterable[Item], rejects: Rejects) -> Iterator[tuple[int, list[str]]]:
     captions: list[str] = []
     n_records = 0
-    for item in items:
-        rejects.report.n_in += 1
-        if isinstance(item, Reject):
-            rejects.add(item)
-            continue
-        try:
-            captions += _captions_to_parse(item)
-            n_records += 1
-        except RecordProblem as problem:
-            rejects.add(Reject.of(item, problem, rejects.report.command))
+    for _, mine in accepted(items, _captions_to_parse, rejects):
+        captions += mine
+        n_records += 1
         if len(captions) >= BATCH:
             yield n_records, captions
             captions, n_records = [], 0

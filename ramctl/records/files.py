@@ -150,6 +150,19 @@ def read_lines(path: Path) -> list[str]:
     return read_text(path).splitlines()
 
 
+def read_pairs(path: Path, form: str) -> Iterator[tuple[str, str, str]]:
+    """Place, name and value of the lines `name<TAB>value`, but for blank ones and `#` remarks.
+
+    RunProblem naming a line of another form than the `form` that is expected.
+    """
+    for number, line in enumerate(read_lines(path), 1):
+        if line.strip() and not line.startswith("#"):
+            name, _, value = map(str.strip, line.partition("\t"))
+            if not (name and value):
+                raise RunProblem(f"{path}:{number}: expected {form}")
+            yield f"{path}:{number}", name, value
+
+
 def require_distinct(**options: Path | None) -> None:
     """UsageProblem when two options name one file, or a compression that is not written."""
     named: dict[Path, str] = {}

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator
@@ -148,3 +149,24 @@ def _unwrap(fields: JsonObject, base: Path) -> tuple[JsonObject, Path]:
     if isinstance(fields.get("raw"), str):
         return loads(fields["raw"].encode("utf-8")), base
     return fields, base
+
+
+def spool_line(item: Item) -> bytes:
+    """An input as two lines, where it came from and what it is, for `unspool`."""
+    if isinstance(item, Reject):
+        said = {key: value for key, value in item.to_json().items() if key != "record"}
+        return dumps({"reject": said | {"stamp": item.stamp}}) + dumps(item.record or {})
+    place = {"source": item.source, "line": item.line, "base": os.fsencode(item.base).hex()}
+    return dumps({"at": place, "stamp": item.stamp}) + dumps(item.fields)
+
+
+def unspool(lines: Iterator[bytes]) -> Iterator[Item]:
+    """The inputs that `spool_line` wrote, identical to the last digit."""
+    for line in lines:
+        row, fields = orjson.loads(line), loads(next(lines))
+        if "reject" in row:
+            yield Reject(**row["reject"], record=fields or None)
+            continue
+        at = row["at"]
+        base = Path(os.fsdecode(bytes.fromhex(at["base"])))
+        yield Record(fields, at["source"], at["line"], base, stamp=row["stamp"])

@@ -20,7 +20,7 @@ KINDS = ("object", "scene", "attribute", "action")
 HUMAN, PARSED = "human", "parsed"
 BY_CAPTION, BY_TAG = "generated-caption", "generated-tag"
 _SHOWN_NAMES, _SHOWN_OF_NAME = 12, 40  # of fields in a message
-_GUESSES = {BY_CAPTION, BY_TAG}  # sources of tags that only a model of the data engine gave
+MODELS = {BY_CAPTION, BY_TAG}  # sources of tags that only a model of the data engine gave
 
 
 @dataclass(slots=True)
@@ -158,9 +158,7 @@ def guessed_tags(fields: JsonObject, tags: Sequence[str]) -> tuple[str, ...]:
     """Those of the tags that only the data engine's model gave."""
     sources = object_in(fields, "sources")
     by_tag = ((tag, sources.get(tag)) for tag in tags)
-    return tuple(
-        tag for tag, by in by_tag if isinstance(by, list) and by and _GUESSES.issuperset(by)
-    )
+    return tuple(tag for tag, by in by_tag if isinstance(by, list) and by and MODELS.issuperset(by))
 
 
 def chances_in(fields: JsonObject) -> dict[str, float]:

@@ -13,17 +13,19 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import TypeVar
 
 from ramctl.errors import Interrupted, RecordProblem, RunProblem, attempt
 from ramctl.records.files import is_device
 from ramctl.records.jsonl import dumps, stamp_of
 from ramctl.records.outputs import PartFile, RunOutputs, open_outputs
 from ramctl.records.record import Item, JsonObject, Record, Reject
-from ramctl.records.report import Report
+from ramctl.records.report import Rejects, Report
 from ramctl.records.shards import ALL, Shard
 from ramctl.records.signals import GOES_ON, StopRequest, deadline
 from ramctl.records.state import Entry
 
+Result = TypeVar("Result")
 Outcome = JsonObject | RecordProblem
 Batch = list[Record]
 Stage = Callable[[Iterator[Batch]], Iterator[list[Outcome]]]
@@ -52,6 +54,12 @@ class StreamOptions:
     shard: Shard = ALL  # the part of the inputs that is read; see `shard_of`
 
 
+def separated(encode: Encoder) -> Encoder:
+    """Entries with a comma between them."""
+    separators = iter([b""])
+    return lambda fields: next(separators, b",\n") + encode(fields)
+
+
 def each(do: Callable[[Record], JsonObject]) -> Stage:
     """A stage that processes records one by one; RecordProblem rejects the record."""
 
@@ -60,6 +68,22 @@ def each(do: Callable[[Record], JsonObject]) -> Stage:
             yield [attempt(do, record) for record in batch]
 
     return stage
+
+
+def accepted(
+    items: Iterable[Item], do: Callable[[Record], Result], rejects: Rejects
+) -> Iterator[tuple[Record, Result]]:
+    """The records with what `do` makes of each; what is none, or has a problem, is rejected."""
+    for item in items:
+        rejects.report.n_in += 1
+        if isinstance(item, Reject):
+            rejects.add(item)
+            continue
+        outcome = attempt(do, item)
+        if isinstance(outcome, RecordProblem):
+            rejects.add(Reject.of(item, outcome, rejects.report.command))
+        else:
+            yield item, outcome
 
 
 def watched(stage: Stage, notice: Callable[[Record, Outcome], Outcome]) -> Stage:

@@ -21,6 +21,7 @@ from starlette.types import Message as Event
 
 from ramctl.errors import RamctlError, RecordProblem, UsageProblem
 from ramctl.pages import render
+from ramctl.photos.limits import PhotoLimits
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject
 from ramctl.serving.batcher import MOST_PHOTOS, Batchers, Wanted
@@ -46,13 +47,6 @@ _HEADERS = {
 }
 
 
-class Limits(NamedTuple):
-    """What one request may cost."""
-
-    bytes: int  # of a photo's file
-    seconds: float  # for sending it, and then for tagging it
-
-
 class Question(NamedTuple):
     """What a request asks of its photo."""
 
@@ -69,7 +63,7 @@ class Held:
     photos: int = 0
 
     @asynccontextmanager
-    async def body(self, request: Request, limits: Limits) -> AsyncIterator[bytes]:
+    async def body(self, request: Request, limits: PhotoLimits) -> AsyncIterator[bytes]:
         """The body of a request, held until the end."""
         blocks, n_bytes = [], 0
         try:
@@ -86,8 +80,11 @@ class Held:
             self.n_bytes -= n_bytes
 
 
-def make_app(model: str, batchers: Batchers, limits: Limits, *, only_here: bool) -> Starlette:
-    """The application; `only_here` refuses requests that name another host than this machine."""
+def make_app(model: str, batchers: Batchers, limits: PhotoLimits, *, only_here: bool) -> Starlette:
+    """The application; `only_here` refuses requests that name another host than this machine.
+
+    `limits` are those of a photo; its seconds are for sending it, and then for tagging it.
+    """
     held = Held()
 
     async def page(request: Request) -> Response:
@@ -129,7 +126,7 @@ def make_app(model: str, batchers: Batchers, limits: Limits, *, only_here: bool)
     )  # fmt: skip
 
 
-async def _in_time(doing: Awaitable[Found], limits: Limits, late: str) -> Found:
+async def _in_time(doing: Awaitable[Found], limits: PhotoLimits, late: str) -> Found:
     try:
         async with asyncio.timeout(limits.seconds):
             return await doing
@@ -148,7 +145,7 @@ class _Guard:
     own in the headers Host and Origin.
     """
 
-    def __init__(self, app: ASGIApp, limits: Limits, only_here: bool) -> None:
+    def __init__(self, app: ASGIApp, limits: PhotoLimits, only_here: bool) -> None:
         self._app, self._limits, self._only_here = app, limits, only_here
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -215,7 +212,7 @@ def _number(asked: QueryParams, name: str) -> float | None:
         raise HTTPException(400, f"{name}: {asked[name][:20]!r} is not a number") from error
 
 
-async def _blocks(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+async def _blocks(request: Request, limits: PhotoLimits) -> AsyncIterator[bytes]:
     declared = request.headers.get("content-length", "0")
     n_bytes = 0
     _check_size(int(declared) if declared.isdecimal() else 0, limits)
@@ -254,7 +251,7 @@ def _photos(request: Request, body: bytes) -> list[bytes]:
     return photos
 
 
-def _check_size(n_bytes: int, limits: Limits) -> None:
+def _check_size(n_bytes: int, limits: PhotoLimits) -> None:
     if n_bytes > limits.bytes:
         raise RecordProblem(f"the photo has more than {limits.bytes} bytes", code="too_large")
 

@@ -47,14 +47,14 @@ def run(options: ServeOptions) -> Report:
     require("serve", "ramctl serve")
     import uvicorn
 
-    from ramctl.serving.app import LOOPBACK, Limits, make_app
+    from ramctl.serving.app import LOOPBACK, make_app
     from ramctl.serving.batcher import Batchers, Wanted
 
     report = Report("serve", quiet=options.quiet)
-    load = partial(_load, options)
+    limits = PhotoLimits(options.max_pixels, options.max_bytes, options.max_seconds, patient=False)
+    load = partial(_load, options, limits)
     batchers = Batchers(load, load(Wanted()), _most_others(options.model))
     is_here = options.host in LOOPBACK
-    limits = Limits(options.max_bytes, options.max_seconds)
     app = make_app(options.model, batchers, limits, only_here=is_here)
     config = uvicorn.Config(
         app, http=_closing_after(options.max_seconds), ws="none", lifespan="off",
@@ -124,8 +124,7 @@ def _most_others(model: str) -> int:
     return min(max(_MEMORY // max(n_bytes, 1), 1), _MOST_OTHERS)
 
 
-def _load(options: ServeOptions, wanted: "Wanted") -> Tagger:
-    limits = PhotoLimits(options.max_pixels, options.max_bytes, options.max_seconds, patient=False)
+def _load(options: ServeOptions, limits: PhotoLimits, wanted: "Wanted") -> Tagger:
     try:
         tagger = Tagger.from_pretrained(
             options.model, labels=list(wanted.words) or options.labels,

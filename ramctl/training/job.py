@@ -35,14 +35,7 @@ from ramctl.training.data.features import CachedFeatures, FeatureCache, keep_cap
 from ramctl.training.data.record_file import RecordFile, Source, copy_records, is_read_by_offset
 from ramctl.training.data.record_scan import ScannedRecords, scan_records
 from ramctl.training.data.sampler import Sampler
-from ramctl.training.data.targets import (
-    TagCounts,
-    Targets,
-    append_labels,
-    build_labels,
-    read_annotation,
-    require_tags,
-)
+from ramctl.training.data.targets import TagCounts, Targets, build_labels, read_annotation
 from ramctl.training.data.teachers import ScoresTeacher, Silence, SoftTargets, scores_teachers
 from ramctl.training.distributed import World
 from ramctl.training.initial import clip_place, initial_model, open_text_encoder
@@ -239,7 +232,7 @@ def _teacher_scores(
         scores.append((seen, rows))
     for index in np.flatnonzero(~is_usable).tolist():
         try:
-            require_tags(notes[index])
+            notes[index].require_tags()
         except RecordProblem as problem:
             context.on_reject(Reject.of(records[index], problem, stage))
     scanned.training_ids = scanned.training_ids[is_usable[scanned.training_ids]]
@@ -257,8 +250,8 @@ def _labels(
     if file is not None and file.startswith("+"):
         if init is None:
             raise RunProblem("--labels +FILE appends to the labels of a bundle: name one")
-        labels, n_before = append_labels(init.labels, Path(file[1:])), len(init.labels)
-        say(f"{len(labels) - n_before} labels appended to {n_before}")
+        labels = init.labels.extended(LabelSystem.read(Path(file[1:])))
+        say(f"{len(labels) - len(init.labels)} labels appended to {len(init.labels)}")
     elif file is not None:
         labels = LabelSystem.read(Path(file))
     elif init is not None:

@@ -23,7 +23,6 @@ from ramctl.evaluation.predictions import Cut, read_table
 from ramctl.labels import LabelSystem
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
-from ramctl.tagger_scores import Intake
 
 HERE = Path(__file__).parent
 LOG = HERE / "looks.jsonl"
@@ -100,9 +99,8 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, stream)
 
 
-def intake() -> Intake:
-    report = Report("eval", quiet=True)
-    return Intake(report, Rejects(report, None))
+def intake() -> Rejects:
+    return Rejects(Report("eval", quiet=True), None)
 
 
 def kept(

@@ -18,7 +18,7 @@ from ramctl.records.jsonl import dumps, read_records
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
 from ramctl.records.verdicts import Verdicts
-from ramctl.tagger_scores import Intake, TaggerScores
+from ramctl.tagger_scores import TaggerScores
 from ramctl.tagging.selection import read_tag_list
 from tests.fuzz.damage import damaged, survive
 from tests.readers.test_readers import FILES, read_any
@@ -36,8 +36,7 @@ JSONL += [dumps(record) for record in RECORDS]
 
 
 def intake():
-    report = Report("eval", quiet=True)
-    return Intake(report, Rejects(report, None))
+    return Rejects(Report("eval", quiet=True), None)
 
 
 def classes():

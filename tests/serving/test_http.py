@@ -336,7 +336,8 @@ async def called(app, path: str, body: bytes) -> tuple[int, dict]:
 
 def test_what_is_still_being_loaded_says_so_and_is_there_the_next_time():
     pytest.importorskip("starlette", reason="needs the extra [serve]")
-    from ramctl.serving.app import Limits, make_app
+    from ramctl.photos.limits import PhotoLimits
+    from ramctl.serving.app import make_app
     from ramctl.serving.batcher import Batchers
 
     may_load, slow = threading.Event(), Slow()
@@ -347,7 +348,9 @@ def test_what_is_still_being_loaded_says_so_and_is_there_the_next_time():
         return slow
 
     async def ask():
-        app = make_app("m", Batchers(load, slow, 3), Limits(100, 0.2), only_here=True)
+        app = make_app(
+            "m", Batchers(load, slow, 3), PhotoLimits(bytes=100, seconds=0.2), only_here=True
+        )
         first = await called(app, "/tag?boxes=1", b"photo")
         may_load.set()
         while (second := await called(app, "/tag?boxes=1", b"photo"))[0] == 503:
@@ -363,13 +366,16 @@ def test_what_is_still_being_loaded_says_so_and_is_there_the_next_time():
 
 def test_more_photos_than_are_held_at_once_are_to_wait():
     pytest.importorskip("starlette", reason="needs the extra [serve]")
-    from ramctl.serving.app import Limits, make_app
+    from ramctl.photos.limits import PhotoLimits
+    from ramctl.serving.app import make_app
     from ramctl.serving.batcher import MOST_PHOTOS, Batchers
 
     slow = Slow()
 
     async def ask():
-        app = make_app("m", Batchers(None, slow, 3), Limits(100, 30), only_here=True)
+        app = make_app(
+            "m", Batchers(None, slow, 3), PhotoLimits(bytes=100, seconds=30), only_here=True
+        )
         held = [asyncio.create_task(called(app, "/tag", b"photo")) for _ in range(MOST_PHOTOS)]
         await asyncio.sleep(0)
         refused = await called(app, "/tag", b"photo")

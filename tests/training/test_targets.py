@@ -12,10 +12,8 @@ from ramctl.training.data.targets import (
     Caption,
     TagCounts,
     Targets,
-    append_labels,
     build_labels,
     read_annotation,
-    require_tags,
 )
 
 LABELS = LabelSystem([Label("dog", synonyms=("puppy",)), Label("cat"), Label("sky"), Label("sea")])
@@ -77,7 +75,8 @@ def test_labels_are_built_by_frequency_then_name_with_their_commonest_kind():
 
 def test_only_new_labels_are_appended(tmp_path):
     (tmp_path / "more.txt").write_text("puppy\nsky\nyak\n")
-    assert append_labels(LABELS, tmp_path / "more.txt").tags == ["dog", "cat", "sky", "sea", "yak"]
+    more = LabelSystem.read(tmp_path / "more.txt")
+    assert LABELS.extended(more).tags == ["dog", "cat", "sky", "sea", "yak"]
 
 
 def test_mentions_of_a_label_and_its_synonyms_add_up():
@@ -198,5 +197,5 @@ def test_guiding_tags_come_as_they_are_named_or_as_the_labels_stand():
 )
 def test_records_that_cannot_teach_are_rejected(fields, code):
     with pytest.raises(RecordProblem) as caught:
-        require_tags(read_annotation(Record(fields)))
+        read_annotation(Record(fields)).require_tags()
     assert caught.value.code == code

@@ -25,7 +25,7 @@ from ramctl.records.parallel import ordered_workers
 from ramctl.records.record import Reject, shown_name
 from ramctl.records.remote import base_url, exists_below
 from ramctl.training.data.record_file import RecordFile, Source
-from ramctl.training.data.targets import TagCounts, read_annotation, require_tags
+from ramctl.training.data.targets import TagCounts, read_annotation
 
 PIECE_BYTES = 1 << 24  # of a file: a second's work
 # Photos that are never trained on choose the thresholds and tell what scores are worth: 2 %, or as
@@ -150,7 +150,7 @@ def _scan_piece(piece: tuple[Source, int, int], *, takes_untagged: bool) -> _Sca
         try:
             annotation = read_annotation(record)
             if not takes_untagged:
-                require_tags(annotation)
+                annotation.require_tags()
         except RecordProblem as problem:
             scanned.bad_lines.add(*place)
             scanned.problems.append((problem.message, problem.code))

@@ -74,6 +74,12 @@ class Annotation:
         """Captions that are not a model's."""
         return sum(not caption.generated for caption in self.captions)
 
+    def require_tags(self) -> None:
+        """RecordProblem where nobody said what the photo shows."""
+        if not self.is_tagged:
+            lack = "no tags field (ramctl parse writes it), or only a tagger's, beside its scores"
+            raise RecordProblem(lack, code="missing_field")
+
 
 def read_annotation(record: Record) -> Annotation:
     """The annotation of a record; RecordProblem for missing fields and fields of a wrong type."""
@@ -99,13 +105,6 @@ def read_annotation(record: Record) -> Annotation:
         somebody_did, guessed_tags(fields, tags), chances_in(fields),
         main, group if isinstance(group, str) else None,
     )  # fmt: skip
-
-
-def require_tags(annotation: Annotation) -> None:
-    """RecordProblem where nobody said what the photo shows."""
-    if not annotation.is_tagged:
-        message = "no tags field (ramctl parse writes it), or only a tagger's, beside its scores"
-        raise RecordProblem(message, code="missing_field")
 
 
 def _captions(
@@ -179,12 +178,6 @@ def build_labels(counts: TagCounts) -> LabelSystem:
         Label(tag, max(KINDS, key=lambda kind: counts.kinds[tag, kind]), count=n)
         for tag, n in named[:MOST_LABELS]
     )
-
-
-def append_labels(labels: LabelSystem, path: Path) -> LabelSystem:
-    """The label system with the file's new labels at its end; existing ids stay."""
-    added = [label for label in LabelSystem.read(path) if not labels.ids(label.tag)]
-    return LabelSystem([*labels, *added])
 
 
 @dataclass(frozen=True, slots=True)
