@@ -2,7 +2,13 @@
 
 import json
 import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command import Done, Ramctl
 
 TAGS = ["horse", "field", "sky", "train", "boy", "tree", "house", "chicken", "stand", "red"]
 KINDS = ["object"] * 8 + ["action", "attribute"]
@@ -45,6 +51,55 @@ def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> P
         weights = writer.path / "model.safetensors"
         export_graph(model, size, writer.path / "model.onnx", weights=weights)
     return path
+
+
+def read_rows(path: Path | str) -> list[dict]:
+    """What a JSONL file holds."""
+    return [json.loads(line) for line in Path(path).read_bytes().splitlines()]
+
+
+def lines(rows: Iterable[object]) -> bytes:
+    """Records as JSONL."""
+    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
+
+
+def write_records(path: Path, rows: Iterable[object]) -> Path:
+    """A JSONL file of records."""
+    path.write_bytes(lines(rows))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Where a conftest imports it, torch has one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def command(ramctl: Ramctl, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs a command in this process, below `tmp_path`, which must end with the status `code`."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: object, code: int = 0, **options: Any) -> Done:
+        done = ramctl(*words, **options)
+        assert done.returncode == code, done.messages
+        return done
+
+    return run
+
+
+def fits(function: Callable, most: int, size: Callable[..., int]) -> Callable:
+    """The function on a device whose memory runs out above `most` photos or regions."""
+    import torch
+
+    def call(*arguments: Any) -> Any:
+        if size(*arguments) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return function(*arguments)
+
+    return call
 
 
 def gallery_photos(page: Path) -> list[dict]:

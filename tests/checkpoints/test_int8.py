@@ -8,9 +8,9 @@ import pytest
 from ramctl import Tagger
 from ramctl.checkpoints.bundle import INT8_GRAPH, INT8_THRESHOLDS, Bundle
 from ramctl.checkpoints.bundle import PHOTOS as INPUT
-from ramctl.cli import main
 from ramctl.inference.label_set import own_labels
 from ramctl.inference.onnx_engine import OnnxEngine
+from tests.command import Ramctl
 from tests.conftest import REPOSITORY
 
 onnx = pytest.importorskip("onnx")
@@ -18,9 +18,7 @@ PHOTOS = sorted((REPOSITORY / "tests" / "data" / "photos").iterdir())
 
 
 def convert(*arguments) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(["convert", *map(str, arguments)])
-    return int(ended.value.code or 0)
+    return Ramctl(REPOSITORY)("convert", *arguments).returncode
 
 
 @pytest.fixture(scope="module")

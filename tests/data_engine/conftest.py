@@ -1,6 +1,7 @@
 """A tiny model with random weights, and records of the photos in tests/data."""
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from ramctl.labels import Label, LabelSystem
 from ramctl.model.build import build_ram
 from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
 from ramctl.model.config import load_preset
-from tests.command import Done
+from tests.support import command, one_thread
+
+__all__ = ["command", "one_thread"]
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 LABELS = [
@@ -22,31 +25,9 @@ LABELS = [
 
 
 @pytest.fixture
-def run_here(ramctl, tmp_path, monkeypatch):
-    """Runs a command below `tmp_path`, in this process or apart, checking its exit code."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words, stdin: bytes = b"", code: int = 0, apart: bool = False) -> Done:
-        done = (ramctl.process if apart else ramctl)(*words, stdin=stdin)
-        assert done.returncode == code, done.messages
-        return done
-
-    return run
-
-
-def lines(rows) -> bytes:
-    """Records as JSONL."""
-    return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-
-
-def read(output: bytes) -> list[dict]:
-    """The records of JSONL."""
-    return [json.loads(line) for line in output.splitlines()]
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
+def clean(command, engine_bundle):
+    """Cleans by a rule that takes every object and scene, or with `--threshold 0` none."""
+    return partial(command, "clean", "--model", engine_bundle, "--kinds", "object,scene")
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.record import Record
 from ramctl.tagger_scores import Photo
-from tests.data_engine.conftest import lines
+from tests.support import lines
 
 CATS = Label("cat", synonyms=("kitty",), parents=("pet",))
 SYSTEM = LabelSystem([CATS, Label("dog"), Label("pet"), Label("yak")])
@@ -221,7 +221,7 @@ def test_a_tagger_of_other_photos_and_other_forms_are_refused(tmp_path):
 
 
 @pytest.fixture
-def generate(run_here, engine_bundle, photo_records, tmp_path):
+def generate(command, engine_bundle, photo_records, tmp_path):
     rows = [
         {"image": row["image"], "scores": {"steed": 0.9, "sky": 0.3 + 0.05 * number}}
         for number, row in enumerate(photo_records)
@@ -231,7 +231,7 @@ def generate(run_here, engine_bundle, photo_records, tmp_path):
         row["tags"] = ["field"]
     (tmp_path / "in.jsonl").write_bytes(lines(photo_records))
     start = ("generate", "--model", engine_bundle, "--captions", 0, "--threshold", 0.45)
-    return partial(run_here, *start, "--evidence", "scores:t.jsonl")
+    return partial(command, *start, "--evidence", "scores:t.jsonl")
 
 
 def test_records_get_chances_and_no_tags_of_the_model_unless_asked(
@@ -265,10 +265,10 @@ def test_a_stopped_run_goes_on_and_refuses_other_evidence(generate, tmp_path):
     assert b"another input" in generate(*options, "--resume", code=1).stderr
 
 
-def test_what_does_not_go_together_is_wrong_usage(generate, run_here):
+def test_what_does_not_go_together_is_wrong_usage(generate, command):
     assert b"not with --shard" in generate("in.jsonl", "--shard", "1/2", code=2).stderr
     assert b"no such file" in generate("in.jsonl", "--evidence", "scores:no", code=2).stderr
-    assert b"--hard needs --evidence" in run_here("generate", "--hard", "in.jsonl", code=2).stderr
+    assert b"--hard needs --evidence" in command("generate", "--hard", "in.jsonl", code=2).stderr
 
 
 def test_a_photo_that_cannot_be_read_is_a_reject(generate, photo_records, tmp_path):
@@ -279,9 +279,9 @@ def test_a_photo_that_cannot_be_read_is_a_reject(generate, photo_records, tmp_pa
     assert codes == ["missing_field", "missing_image"]
 
 
-def test_chances_pass_through_what_does_not_make_them(run_here, engine_bundle, photo_records):
+def test_chances_pass_through_what_does_not_make_them(command, engine_bundle, photo_records):
     for row in photo_records:
         row["chances"] = {"train": 0.25, "yak": 1}
     for words in (["generate", "--captions", 0], ["clean", "--min-regions", 2]):
-        done = run_here(*words, "--model", engine_bundle, stdin=lines(photo_records))
+        done = command(*words, "--model", engine_bundle, stdin=lines(photo_records))
         assert [row["chances"] for row in done.rows] == [{"train": 0.25, "yak": 1}] * len(done.rows)

@@ -22,12 +22,6 @@ def blobs(n: int, seed: int = 0) -> np.ndarray:
     return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_the_outlying_points_are_the_farthest():
-    points = blobs(200)
-    distance = cluster_distances(200, lambda rows: points[rows], clusters=2, seed=1)
-    assert np.flatnonzero(farthest(distance, 0.10)).tolist() == list(range(180, 200))
-
-
 def test_distances_are_to_the_nearest_centre_that_scikit_learn_finds():
     from sklearn.cluster import KMeans
 

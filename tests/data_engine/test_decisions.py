@@ -141,7 +141,8 @@ def test_a_record_loses_its_tags_with_reasons_and_keeps_earlier_ones():
     regions = np.zeros(2, REGION)
     regions["place"], regions["score"] = [0, 2], [0.75, 0.123456]
     index = SimpleNamespace(of_input=lambda position: (10 * position, regions))
-    cleaner = Cleaner(index, removals_of([decision([11, 20], [OUTLIER, OUTLIER], 0.33335)]))
+    # Of rows 10 and 11 it is the last one; 9 and 12 are of others, and 20 is the next one's first.
+    cleaner = Cleaner(index, removals_of([decision([9, 11, 12, 20], [OUTLIER] * 4, 0.33335)]))
     fields = {
         "tags": ["horse", "sky", "tree"],
         "sources": {"horse": ["parsed"], "sky": ["parsed"], "tree": ["parsed", "generated-tag"]},
@@ -158,6 +159,7 @@ def test_a_record_loses_its_tags_with_reasons_and_keeps_earlier_ones():
     assert cleaner.reasons == {"outlier": 1}
     assert cleaner.before == {"tags": 3, "parsed": 3, "generated-tag": 1}
     assert cleaner.after == {"tags": 2, "parsed": 2}
+    assert cleaner(Record({"tags": ["a", "b", "c"]}, key="2"))["tags"] == ["b", "c"]
     assert "removed" not in cleaner(Record({"tags": ["a", "b", "c"]}, key="3"))
 
 
@@ -188,11 +190,3 @@ def test_thresholds_are_numbers_files_or_the_model_s_own(tmp_path):
         assert thresholds_to_add(text, None, bundle()) == [float(text)] * 4
     with pytest.raises(UsageProblem, match="not between 0 and 1"):
         thresholds_to_add("1.5", None, bundle())
-
-
-def test_a_record_loses_what_was_decided_on_its_own_first_and_last_region():
-    regions = np.zeros(2, REGION)
-    regions["place"] = [0, 1]
-    index = SimpleNamespace(of_input=lambda position: (10 * position, regions))
-    removals = removals_of([decision([9, 10, 11, 12], [OUTLIER] * 4)])
-    assert Cleaner(index, removals)(Record({"tags": ["a", "b", "c"]}, key="1"))["tags"] == ["c"]

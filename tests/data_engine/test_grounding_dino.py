@@ -8,15 +8,13 @@ from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
 from ramctl.data_engine.detect import open_detector
 from ramctl.errors import UsageProblem
 from ramctl.peers import open_detector as open_grounding_dino
-from tests.data_engine.conftest import lines
 from tests.peers.small_dino import bert_base_tokenizer, save_original, save_port
+from tests.support import lines
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("port")
-    save_port(folder, bert_base_tokenizer())
-    return folder
+    return save_port(tmp_path_factory.mktemp("port"), bert_base_tokenizer())
 
 
 @pytest.mark.slow
@@ -38,9 +36,9 @@ def test_the_boxes_are_the_detectors_for_each_photos_own_tags(engine_bundle, wei
 
 
 def test_records_are_cleaned_by_the_crops_of_its_boxes(
-    run_here, engine_bundle, weights, photo_records
+    command, engine_bundle, weights, photo_records
 ):
-    done = run_here(
+    done = command(
         "clean", "--model", engine_bundle, "--detector", f"grounding-dino:{weights}",
         "--threshold", 1, "--kinds", "object,scene", stdin=lines(photo_records),
     )  # fmt: skip
@@ -52,22 +50,22 @@ def test_records_are_cleaned_by_the_crops_of_its_boxes(
 
 
 def test_other_weights_do_not_continue_the_work(
-    run_here, engine_bundle, weights, photo_records, tmp_path_factory, tmp_path
+    command, engine_bundle, weights, photo_records, tmp_path_factory, tmp_path
 ):
     arguments = ["clean", "--model", engine_bundle, "--work", tmp_path / "work"]
-    run_here(*arguments, stdin=lines(photo_records[:1]))
+    command(*arguments, stdin=lines(photo_records[:1]))
     detector = ["--detector", f"grounding-dino:{weights}"]
-    done = run_here(*arguments, *detector, stdin=lines(photo_records[:1]), code=1)
+    done = command(*arguments, *detector, stdin=lines(photo_records[:1]), code=1)
     assert b"started with other detector, embed" in done.stderr
 
 
 @pytest.mark.slow
 def test_an_original_checkpoint_serves_as_well(
-    run_here, engine_bundle, photo_records, tmp_path_factory
+    command, engine_bundle, photo_records, tmp_path_factory
 ):
     folder = tmp_path_factory.mktemp("original")
     save_original(folder, bert_base_tokenizer())
-    done = run_here(
+    done = command(
         "clean", "--model", engine_bundle, "--threshold", 1, "--kinds", "object,scene",
         "--detector", f"grounding-dino:{folder / 'groundingdino_tiny.pth'}",
         stdin=lines(photo_records[:1]),

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
-from ramctl.data_engine.detect import by_attention, cropped, pooled, wanted_tags
+from ramctl.data_engine.detect import cropped, pooled, wanted_tags
 from ramctl.data_engine.region_store import TWICE, source_bits
 from ramctl.inference import torch_engine
 from ramctl.inference.regions import (
@@ -27,6 +27,7 @@ from ramctl.inference.torch_engine import CaptionWriter
 from ramctl.labels import LabelSystem
 from ramctl.model.config import load_preset
 from tests.data_engine.conftest import LABELS
+from tests.support import fits
 
 WHOLE = np.array([0, 0, 1, 1], np.float32)
 
@@ -136,14 +137,6 @@ def test_without_context_a_region_depends_on_the_tokens_under_its_box_alone(seen
     assert not np.allclose(embedder(seen, [(7, box)]).scores, before.scores)
 
 
-def test_every_tag_gets_a_box_in_its_photo(seen):
-    boxes = by_attention(seen)
-    assert len(boxes) == 3
-    for box in boxes:
-        assert 0 <= box[0] < box[2] <= 1
-        assert 0 <= box[1] < box[3] <= 1
-
-
 def test_a_box_is_where_a_label_finds_what_it_owns(baseline):
     """Of two things in opposite corners of a photo each label finds its own."""
     engine = baseline.engine
@@ -190,17 +183,6 @@ def test_a_short_batch_gives_the_features_of_a_full_one(engine_bundle):
     photos = [Image.fromarray(random.integers(0, 255, (50, 80, 3), np.uint8)) for _ in range(6)]
     together = baseline.features(photos)
     assert torch.equal(together[4:], baseline.features(photos[4:]))
-
-
-def fits(function, most, size):
-    """The function on a device whose memory runs out above `most` photos or regions."""
-
-    def call(*arguments):
-        if size(*arguments) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return function(*arguments)
-
-    return call
 
 
 def test_regions_that_do_not_fit_in_memory_are_done_in_parts(baseline, photos, seen, monkeypatch):

@@ -20,7 +20,7 @@ from ramctl.data_engine.evidence import NOT_PREDICTED, OUTLIER
 from ramctl.data_engine.region_store import REGION
 from ramctl.records.record import Record, Reject
 from ramctl.records.verdicts import Verdicts
-from tests.data_engine.conftest import lines
+from tests.support import lines
 
 
 def test_doubt_is_the_share_of_regions_between_a_region_and_the_border():
@@ -115,19 +115,21 @@ def test_a_chance_goes_before_the_score_and_is_shown():
     assert [(own.chance, own.doubt) for own in judged] == [(0.75, -0.75), (0.25, -0.25)]
 
 
+def skies(source):
+    """Regions of five scores, and records whose one tag has that source."""
+    index = Index(*([(0, score)] for score in (0.5, 0.9, 0.1, 0.7, 0.3)))
+    return index, [record(tags=["sky"], sources={"sky": [source]}) for _ in range(5)]
+
+
 def test_of_more_than_fit_those_in_the_greatest_doubt_are_judged(monkeypatch):
-    scores = [0.5, 0.9, 0.1, 0.7, 0.3]
-    records = [record(tags=["sky"], sources={"sky": ["generated-tag"]}) for _ in scores]
-    index = Index(*([(0, score)] for score in scores))
+    index, records = skies("generated-tag")
     monkeypatch.setattr(apply, "MOST_JUDGED", 3)
     _, judged = reviewed(index, [decision(range(5), [0] * 5)], records)
     assert [round(own.score, 2) for own in judged] == [0.5, 0.1, 0.3]
 
 
 def test_of_kept_tags_those_nearest_to_the_border_are_compared(monkeypatch):
-    scores = [0.5, 0.9, 0.1, 0.7, 0.3]
-    records = [record(tags=["sky"], sources={"sky": ["parsed"]}) for _ in scores]
-    index = Index(*([(0, score)] for score in scores))
+    index, records = skies("parsed")
     monkeypatch.setattr(apply, "MOST_KEPT", 2)
     _, judged = reviewed(index, [decision(range(5), [0, 0, OUTLIER, 0, 0])], records)
     assert [(own.state, round(own.score, 2)) for own in judged] == [
@@ -164,16 +166,12 @@ def data_of(path):
 
 
 @pytest.fixture
-def clean(run_here, engine_bundle, photo_records):
+def clean(clean, photo_records):
     """Cleans records of which two tags were added, one of these without a region."""
     for row in photo_records:
         row["sources"] |= {"sky": ["generated-tag"], "red": ["generated-tag"]}
         row["captions"] = [f"Photo {row['id']}"]
-    given = lines(photo_records)
-
-    return partial(
-        run_here, "clean", "--model", engine_bundle, "--kinds", "object,scene", stdin=given
-    )
+    return partial(clean, stdin=lines(photo_records))
 
 
 def test_the_page_has_what_was_removed_and_added(clean, tmp_path):
@@ -225,7 +223,9 @@ def test_decisions_made_in_a_browser_come_back_to_clean(clean, browser, tmp_path
             assert (row["image"], tag) in decided or tag in after[row["image"]]["tags"]
 
 
-def test_standard_output_takes_the_page(clean, tmp_path):
-    done = clean("-o", "out.jsonl", "--report", "/dev/stdout", apart=True)
+def test_standard_output_takes_the_page(ramctl, engine_bundle, photo_records, tmp_path):
+    words = ["clean", "--model", engine_bundle, "-o", "out.jsonl", "--report", "/dev/stdout"]
+    done = ramctl.process(*words, stdin=lines(photo_records))
+    assert done.returncode == 0, done.messages
     assert done.stdout.startswith(b"<!doctype html>") and done.stdout.endswith(b"</html>")
     assert (tmp_path / "out.jsonl").exists()

@@ -6,7 +6,8 @@ import pytest
 
 from ramctl.data_engine import generate
 from ramctl.tagging import selection
-from tests.data_engine.conftest import DATA, lines
+from tests.data_engine.conftest import DATA
+from tests.support import lines
 
 DIGITS = 9  # more than single precision has, so that no rounding hides a difference
 WAYS = [(1, 1, 2), (7, 2, 1), (4, 2, 2)]  # photos a batch, threads, jobs
@@ -45,9 +46,9 @@ def options(batch: int, threads: int, jobs: int) -> list[object]:
     ],
     ids=["beam", "nucleus", "graph", "torch"],
 )
-def test_records(run_here, records, words):
+def test_records(command, records, words):
     def output(*way: int) -> bytes:
-        return run_here(*words, records, *options(*way), code=3).stdout
+        return command(*words, records, *options(*way), code=3).stdout
 
     whole = output(4, 1, 1)
     assert whole.count(b"\n") == 8
@@ -57,11 +58,11 @@ def test_records(run_here, records, words):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("embed", ["pool", "crop"])
-def test_regions(run_here, records, tmp_path, embed):
+def test_regions(command, records, tmp_path, embed):
     def found(*way: int) -> dict[str, bytes]:
         work = tmp_path / "-".join(map(str, way))
         words = ["clean", records, "--stage", "detect", "--work", work, "--embed", embed]
-        run_here(*words, *options(*way), code=3)
+        command(*words, *options(*way), code=3)
         return {path.name: path.read_bytes() for path in work.rglob("*.npy")}
 
     whole = found(4, 1, 1)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import weakref
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
@@ -17,12 +16,8 @@ from ramctl.data_engine.region_store import SHARD_INPUTS, WorkFolder
 from ramctl.errors import Interrupted
 from ramctl.labels import LabelSystem
 from ramctl.records.record import Record
-from tests.data_engine.conftest import DATA, lines, read
-
-
-@pytest.fixture
-def clean(run_here, engine_bundle):
-    return partial(run_here, "clean", "--model", engine_bundle)
+from tests.data_engine.conftest import DATA
+from tests.support import lines
 
 
 @pytest.fixture
@@ -66,7 +61,7 @@ def test_a_signal_while_photos_are_looked_at_loses_nothing(
 ):
     (tmp_path / "in.jsonl").write_bytes(lines(photo_records * 100))
     arguments = ["in.jsonl", "-o", "out.jsonl"]
-    process = ramctl.start("clean", "--model", engine_bundle, *arguments)
+    process = ramctl.start("clean", "--model", engine_bundle, "--kinds", "object,scene", *arguments)
     work = tmp_path / "out.jsonl.work"
     while process.poll() is None and not (work / "shards" / "00000").exists():
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -145,19 +140,19 @@ def doubled_bundle(engine_bundle, tmp_path_factory):
 
 
 def test_a_doubled_string_scores_the_maximum_over_its_ids(
-    run_here, doubled_bundle, engine_bundle, photo_records
+    command, doubled_bundle, engine_bundle, photo_records
 ):
     rows = [{**row, "tags": ["horse", "train", "field", "sky"]} for row in photo_records]
     rule = ["--threshold", 1]
-    by_id = run_here("clean", "--model", engine_bundle, *rule, stdin=lines(rows)).stdout
-    apart = [{e["tag"]: e["score"] for e in row["removed"]} for row in read(by_id)]
+    by_id = command("clean", "--model", engine_bundle, *rule, stdin=lines(rows)).rows
+    apart = [{e["tag"]: e["score"] for e in row["removed"]} for row in by_id]
     rows = [{**row, "tags": ["horse", "field"]} for row in photo_records]
-    joined = run_here("clean", "--model", doubled_bundle, *rule, stdin=lines(rows))
+    joined = command("clean", "--model", doubled_bundle, *rule, stdin=lines(rows))
     for scores, row in zip(apart, joined.rows, strict=True):
         joint = {entry["tag"]: entry["score"] for entry in row["removed"]}
         assert scores["horse"] > scores["train"] and scores["field"] < scores["sky"]
         assert joint == {"horse": scores["horse"], "field": scores["sky"]}
-    generated = run_here(
+    generated = command(
         "generate", "--model", doubled_bundle, "--captions", 0, "--threshold", 0, stdin=lines(rows)
     )
     for row in generated.rows:

@@ -4,19 +4,12 @@ import base64
 import json
 import os
 import shutil
-from functools import partial
 
 import pytest
 
 from ramctl.records.record import Record
 from ramctl.records.verdicts import Verdicts
-from tests.data_engine.conftest import lines
-
-
-@pytest.fixture
-def clean(run_here, engine_bundle):
-    """Cleans by a rule that takes every object and scene, or with `--threshold 0` none."""
-    return partial(run_here, "clean", "--model", engine_bundle, "--kinds", "object,scene")
+from tests.support import lines
 
 
 @pytest.fixture
@@ -38,13 +31,18 @@ def reasons(row) -> dict[str, str]:
     return {entry["tag"]: entry["reason"] for entry in row.get("removed", [])}
 
 
-def test_a_kept_tag_stays_and_a_removed_one_goes_whatever_the_rules_say(
-    clean, decide, photo_records
+def test_a_kept_tag_stays_and_a_removed_one_goes_whatever_the_rules_say_and_they_are_counted(
+    clean, decide, photo_records, tmp_path
 ):
     first, second = photo_records[:2]
-    name = decide((first, "horse", "keep"), (second, "sky", "remove"))
+    name = decide((first, "horse", "keep"), (second, "sky", "remove"), (second, "boat", "remove"))
     given = lines(photo_records)
-    rows = clean("--threshold", 1, "--decisions", name, stdin=given).rows
+    done = clean("--threshold", 1, "--decisions", name, "--stats", "stats.json", stdin=given)
+    assert b"decisions: 1 keep, 2 remove\n" in done.stderr
+    told = json.loads((tmp_path / "stats.json").read_bytes())
+    assert told["decisions"] == {"keep": 1, "remove": 2}
+    assert told["removed"]["decision"] == 1
+    rows = done.rows
     assert rows[0]["tags"] == ["horse", "red"]
     assert reasons(rows[0]) == {"field": "not-predicted", "sky": "not-predicted"}
     assert reasons(rows[1])["sky"] == "decision"
@@ -87,16 +85,6 @@ def test_a_decision_is_about_every_record_of_its_photo(clean, decide, photo_reco
     given = lines([*photo_records, photo_records[0]])
     rows = clean("--threshold", 0, "--decisions", name, stdin=given).rows
     assert [number for number, row in enumerate(rows) if "removed" in row] == [0, 8]
-
-
-def test_decisions_are_counted(clean, decide, photo_records, tmp_path):
-    first, second = photo_records[:2]
-    name = decide((first, "horse", "keep"), (first, "sky", "remove"), (second, "boat", "remove"))
-    done = clean("--decisions", name, "--stats", "stats.json", stdin=lines(photo_records))
-    assert b"decisions: 1 keep, 2 remove\n" in done.stderr
-    told = json.loads((tmp_path / "stats.json").read_bytes())
-    assert told["decisions"] == {"keep": 1, "remove": 2}
-    assert told["removed"]["decision"] == 1
 
 
 @pytest.mark.parametrize(

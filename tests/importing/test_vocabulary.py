@@ -6,15 +6,12 @@ import pytest
 
 from ramctl.labels import LabelSystem
 from tests.importing.test_import import photo, xmp
+from tests.support import read_rows
 
 LIGHTROOM = (
     "\ufeffAnimals\n\tDog\n\t\t{hound}\n\t\t{Animals}\n\t\tPoodle\n\t[Wild]\n\t\tfox\n"
     "[People]\n\tAnna\nPersonen\n\tBen\n2019\n"
 )
-
-
-def rows(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_what_somebody_else_wrote_is_not_replaced(ramctl, tmp_path):
@@ -34,7 +31,7 @@ def test_lightroom_s_list_gives_words_synonyms_and_parents(ramctl, tmp_path):
     (tmp_path / "Keywords.txt").write_text(LIGHTROOM)
     done = ramctl("import", "Keywords.txt", "--labels-out", "labels.jsonl")
     assert (done.returncode, done.stdout) == (0, b"")
-    assert rows(tmp_path / "labels.jsonl") == [
+    assert read_rows(tmp_path / "labels.jsonl") == [
         {"tag": "Animals", "kind": "object"},
         {"tag": "Dog", "kind": "object", "synonyms": ["hound"], "parents": ["Animals"]},
         {"tag": "Poodle", "kind": "object", "parents": ["Dog", "Animals"]},
@@ -49,7 +46,7 @@ def test_lightroom_s_list_gives_words_synonyms_and_parents(ramctl, tmp_path):
 def test_a_plain_list_is_indented_by_spaces(ramctl, tmp_path):
     (tmp_path / "a.txt").write_text("sport\n  ball game\n    football\n  skiing\nweather\n\n")
     assert ramctl("import", "-q", "a.txt", "--labels-out", "l.jsonl").returncode == 0
-    parents = {row["tag"]: row.get("parents", []) for row in rows(tmp_path / "l.jsonl")}
+    parents = {row["tag"]: row.get("parents", []) for row in read_rows(tmp_path / "l.jsonl")}
     assert parents == {
         "sport": [], "ball game": ["sport"], "football": ["ball game", "sport"],
         "skiing": ["sport"], "weather": [],
@@ -65,11 +62,11 @@ def test_photos_give_the_words_that_a_person_wrote_and_how_often(ramctl, tmp_pat
     ramctl("export", "-q", "--xmp", stdin=b'{"image": "p/2.jpg", "tags": ["sky"]}\n')
     done = ramctl("import", "-R", "p", "--labels-out", "labels.jsonl", "-o", "out.jsonl")
     assert b"2 labels in labels.jsonl" in done.stderr
-    assert rows(tmp_path / "labels.jsonl") == [
+    assert read_rows(tmp_path / "labels.jsonl") == [
         {"tag": "Animals", "kind": "object"},
         {"tag": "Dog", "kind": "object", "parents": ["Animals"], "count": 2},
     ]
-    assert len(rows(tmp_path / "out.jsonl")) == 3
+    assert len(read_rows(tmp_path / "out.jsonl")) == 3
 
 
 def test_tag_gives_only_these_words_and_with_leaf_no_parents(ramctl, tmp_path):

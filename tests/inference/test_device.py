@@ -13,6 +13,7 @@ from ramctl.inference.label_set import own_labels
 from ramctl.inference.onnx_engine import TORCH, choose_runtime
 from ramctl.inference.torch_engine import TorchEngine, photos_that_fit
 from ramctl.model.config import finetuning_preset, load_preset, preset_to_meta
+from tests.support import fits
 
 
 def test_a_name_that_is_no_device_is_wrong_usage():
@@ -118,15 +119,13 @@ def engine(tiny_bundle):
 
 def limit(engine, most, sizes):
     """Let the model raise what torch raises on a full GPU for more photos than `most`."""
-    encoder = engine.model.encoder.forward
 
-    def encode(photos):
+    def size(photos):
         sizes.append(len(photos))
-        if len(photos) > most:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return encoder(photos)
+        return len(photos)
 
-    engine.model.encoder.forward = encode
+    encoder = engine.model.encoder
+    encoder.forward = fits(encoder.forward, most, size)
 
 
 def test_the_batch_is_halved_until_it_fits_and_stays_so(engine):

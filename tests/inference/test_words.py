@@ -86,23 +86,17 @@ def test_words_of_a_short_list_are_given_more_readily_than_those_of_a_long_one()
     assert choose_labels(bundle, ["heron cage"], None, keep_own=True).bends[dog]
 
 
-def test_a_word_that_means_what_a_label_means_gets_what_it_owns():
+def test_a_word_gets_what_its_neighbours_own_by_how_near_they_are():
     np.testing.assert_allclose(borrowed(TEXTS[:1], TEXTS, OWNED), OWNED[:1], atol=1e-6)
+    between = np.array([[1, 1, 0, 0]], np.float32) / np.sqrt(2)
+    # The best cosine is sqrt(1/2), so that the share of the mean is 1/2.
+    np.testing.assert_allclose(borrowed(between, TEXTS, OWNED), [[0.25, 0.25]], atol=1e-4)
 
 
-def test_a_word_between_two_labels_gets_half_of_their_mean():
-    word = np.array([[1, 1, 0, 0]], np.float32) / np.sqrt(2)
-    # The best cosine is sqrt(1/2), so that the share is 1/2.
-    np.testing.assert_allclose(borrowed(word, TEXTS, OWNED), [[0.25, 0.25]], atol=1e-4)
-
-
-def test_a_word_without_neighbours_borrows_nothing():
+def test_without_neighbours_and_without_labels_nothing_is_borrowed():
     word = np.array([[0, 0, 0, 1]], np.float32)
     assert not borrowed(word, TEXTS, OWNED).any()
     assert not borrowed(-TEXTS[:1], TEXTS[:1], OWNED[:1]).any()
-
-
-def test_no_labels_lend_nothing():
     assert borrowed(TEXTS, TEXTS[:0], OWNED[:0]).tolist() == [[0, 0]] * 3
 
 

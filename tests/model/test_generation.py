@@ -8,7 +8,7 @@ import torch
 
 from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
-from ramctl.model.generation import Decoding, Ends, _Finished, _penalise, generate
+from ramctl.model.generation import Decoding, Ends, _Finished, generate
 
 END, PAD = 3, 0
 
@@ -35,13 +35,6 @@ def found(table, decoding, prompts=1, draws=None):
     """The captions of prompts of one token, 1."""
     prompt = torch.ones(prompts, 1, dtype=torch.long)
     return generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD), draws).ids
-
-
-def test_by_default_no_caption_ends_before_ten_tokens_as_the_authors_do():
-    table = torch.zeros(5, 5)
-    table[:, END] = 9
-    (ids,) = found(table, Decoding())
-    assert (ids == END).nonzero()[0].item() == 10
 
 
 def exhaustive(table, prompt, length, allowed=lambda ids: True):
@@ -82,9 +75,10 @@ def test_wide_beams_find_the_best_caption_of_all(seed, ngram):
     assert ids == exhaustive(table, [1], 5, allowed)
 
 
-def test_minimum_length_forbids_an_early_end():
+def test_no_caption_ends_before_its_minimum_length_by_default_ten_tokens_as_the_authors_do():
     table = torch.zeros(6, 6)
-    table[:, END] = 5
+    table[:, END] = 9
+    assert found(table, Decoding())[0].tolist().index(END) == 10
     for beams in (1, 3):
         decoding = Decoding(beams=beams, max_length=9, min_length=6)
         assert found(table, decoding)[0].tolist().index(END) == 6
@@ -124,17 +118,6 @@ def test_no_ngram_comes_twice(size, limits):
         ngrams = [[tuple(row[i : i + size]) for i in range(13 - size)] for row in rows]
         repeats.append(any(len(set(of_row)) < len(of_row) for of_row in ngrams))
     assert repeats == [True, False]
-
-
-def test_blocked_tokens_are_those_of_transformers():
-    processors = pytest.importorskip("transformers.generation.logits_process")
-    random = torch.Generator().manual_seed(0)
-    for size, length in itertools.product((1, 2, 3), (1, 2, 3, 12)):
-        ids = torch.randint(0, 4, (50, length), generator=random)
-        scores = torch.randn(50, 6, generator=random)
-        expected = processors.NoRepeatNGramLogitsProcessor(size)(ids, scores.clone())
-        decoding = Decoding(min_length=0, no_repeat_ngram_size=size)
-        assert torch.equal(_penalise(scores, ids, decoding, Ends(END, PAD)), expected)
 
 
 @pytest.mark.parametrize("limits", [{"beams": 1}, {"beams": 3}, {"top_p": 0.9}])

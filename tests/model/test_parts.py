@@ -8,14 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from ramctl.model import ram as ram_module
-from ramctl.model.attention import AttentionBlock, FeedForwardBlock, dropout, split_heads
+from ramctl.model.attention import AttentionBlock, FeedForwardBlock, dropout
 from ramctl.model.config import load_preset
 from ramctl.model.encoder import WINDOWS, ImageEncoder, WindowAttention
 from ramctl.model.label_queries import LabelQueries
 from ramctl.model.ram import Encoded
 from ramctl.model.regions import Regions, pool_regions, region_logits
 from ramctl.model.tag_decoder import TagDecoder
-from tests.model.test_ram import DESCRIBED, PRIOR, build, captions
+from tests.model.test_ram import PRIOR, build, captions
 
 WIDTH, TOKENS = 16, 5
 
@@ -57,11 +57,11 @@ def test_feed_forward_has_gelu_residual_and_norm():
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
-def test_dropout_drops_its_share_and_keeps_the_mean(share, dtype):
+def test_dropout_drops_its_share_and_keeps_the_mean_and_does_nothing_in_evaluation(share, dtype):
     torch.manual_seed(0)
     x = torch.ones(301, 1003, dtype=dtype)
     y = dropout(x, share, True)
-    assert y.dtype == dtype
+    assert y.dtype == dtype and dropout(x, share, False) is x
     assert float((y == 0).float().mean()) == pytest.approx(share, abs=0.003)
     if share < 1:
         assert float(y.float().mean()) == pytest.approx(1, abs=0.01)
@@ -90,11 +90,6 @@ def test_dropout_s_gradient_is_its_mask():
     assert torch.allclose(x.grad, y.detach() / x.detach())
 
 
-def test_no_dropout_in_evaluation():
-    x = torch.randn(3, 4)
-    assert dropout(x, 0.5, False) is x
-
-
 def test_attention_without_dropped_maps_is_the_fused_attention():
     """A share too small to drop anything takes the path with dropout."""
     torch.manual_seed(0)
@@ -102,11 +97,6 @@ def test_attention_without_dropped_maps_is_the_fused_attention():
     x, context = torch.randn(1, 5, 16), block.keys_values(torch.randn(3, 7, 12), 4)
     with_dropout = block.train()(x, context)
     assert torch.allclose(with_dropout, block.eval()(x, context), atol=1e-6)
-
-
-def test_heads_are_parts_of_the_width():
-    x = torch.arange(24.0).view(1, 2, 12)
-    assert split_heads(x, 3)[0, 1, 0].tolist() == [4, 5, 6, 7]
 
 
 def test_label_queries_are_projected_and_rectified():
@@ -194,13 +184,6 @@ def test_a_long_list_of_labels_gives_in_pieces_what_it_gives_at_once(photos, mon
     monkeypatch.setattr(ram_module, "ROWS_AT_ONCE", 4)  # two labels of two photos
     with torch.no_grad():
         torch.testing.assert_close(model(photos).tag_logits, whole)
-
-
-def test_missing_descriptions_are_rows_of_zeros():
-    model = build(DESCRIBED, n_labels=2, description_counts=[1, 3])
-    with torch.no_grad():
-        absent = model.prepare_labels(model.labels()).absent
-    assert absent.tolist() == [[False, True, True], [False, False, False]]
 
 
 def test_captions_belong_to_the_photos_that_have_some(photos):

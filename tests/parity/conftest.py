@@ -17,6 +17,9 @@ from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
 from tests.command import Done
+from tests.support import one_thread
+
+__all__ = ["one_thread"]
 
 FILES = {"ram": "ram_tiny", "ram-plus": "ram_plus_tiny", "tag2text": "tag2text_tiny"}
 N_LABELS = {"ram": 24, "ram-plus": 24, "tag2text": 3429}
@@ -38,11 +41,6 @@ class Recorded:
         return CaptionTokenizer(
             bert_tokenizer(self.parity / "tiny_vocab.txt"), self.preset.model.captioning
         )
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -73,11 +73,6 @@ def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_the_key(parity, c
         convert_official("ram", tensors, 24)
 
 
-def save(tensors, path):
-    torch.save({"model": tensors}, path)
-    return path
-
-
 WORDS = "text_decoder.bert.embeddings.word_embeddings.weight"
 SHARED = r"encoder\.layer\.[01]\.(crossattention|intermediate|output)\."
 
@@ -98,7 +93,8 @@ def test_shared_tensors_may_be_stored_once_and_under_names_of_a_distributed_run(
     whole = read_official(parity / "ram_tiny.safetensors")
     part = {f"module.{k}": v for k, v in whole.items() if not re.match(left_out, k)}
     assert len(part) < len(whole)
-    tensors = read_official(save(part, tmp_path / "x.pth"))
+    torch.save({"model": part}, tmp_path / "x.pth")
+    tensors = read_official(tmp_path / "x.pth")
     assert tensors.keys() == whole.keys()
     preset, model = convert_official("ram", tensors, 24)
     expected_preset, expected = convert_official("ram", whole, 24)
@@ -116,7 +112,8 @@ def test_a_file_without_the_captioning_branch_tags_as_the_whole_one(
     name = FILES[architecture]
     whole = read_official(parity / f"{name}.safetensors")
     part = {k: v for k, v in whole.items() if not k.startswith(("tag_encoder.", "text_decoder."))}
-    tensors = read_official(save(part, tmp_path / "x.pth"))
+    torch.save({"model": part}, tmp_path / "x.pth")
+    tensors = read_official(tmp_path / "x.pth")
     preset, model = convert_official(architecture, tensors, N_LABELS[architecture])
     assert preset.model.captioning is None
     with torch.no_grad():

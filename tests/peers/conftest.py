@@ -4,17 +4,14 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from tests.peers.small_dino import bert_base_tokenizer
 from tests.peers.support import LABELS
+from tests.support import one_thread
+
+__all__ = ["one_thread"]
 
 SIGNS = list("abcdefghijklmnopqrstuvwxyz.,-")
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

@@ -35,8 +35,8 @@ def bert_base_tokenizer():
     return BertTokenizer(vocab=vocabulary, model_max_length=512)
 
 
-def save_port(folder: Path, bert_tokenizer) -> None:
-    """A small Grounding DINO of the transformers library."""
+def save_port(folder: Path, bert_tokenizer) -> Path:
+    """Write a small Grounding DINO of the transformers library."""
     from transformers import (
         BertConfig,
         GroundingDinoConfig,
@@ -55,6 +55,7 @@ def save_port(folder: Path, bert_tokenizer) -> None:
     bert_tokenizer.save_pretrained(folder)
     size = {"shortest_edge": 64, "longest_edge": 128}
     GroundingDinoImageProcessor(size=size).save_pretrained(folder)
+    return folder
 
 
 def save_original(folder: Path, bert_tokenizer) -> torch.nn.Module:

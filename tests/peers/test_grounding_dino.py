@@ -18,9 +18,7 @@ from tests.peers.support import LABELS
 @pytest.fixture(scope="module")
 def port(tmp_path_factory, bert_tokenizer):
     """A small Grounding DINO of the transformers library."""
-    folder = tmp_path_factory.mktemp("port")
-    save_port(folder, bert_tokenizer)
-    return folder
+    return save_port(tmp_path_factory.mktemp("port"), bert_tokenizer)
 
 
 def token_spans(tokenizer, text, labels):

@@ -1,11 +1,9 @@
 """What a server answers, or does not, about a photo: missing is only what it says is not there."""
 
 import gzip
-import io
 import json
 import socket
 import subprocess
-import tarfile
 from itertools import cycle, repeat
 from pathlib import Path
 
@@ -39,11 +37,8 @@ def quick(tiny_bundle, tmp_path, monkeypatch):
 
 
 def packed() -> bytes:
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w") as archive:
-        for name in PHOTOS:
-            archive.add(DATA / name, name)
-    return content.getvalue()
+    write_tar(Path("packed.tar"), **{name: (DATA / name).read_bytes() for name in PHOTOS})
+    return Path("packed.tar").read_bytes()
 
 
 def with_photos(server: WebServer) -> WebServer:

@@ -153,9 +153,8 @@ def test_a_store_that_stays_away_ends_the_run_in_one_line(store):
     for name in ("shard.tar#one", "1.jpg"):
         with pytest.raises(RunProblem) as caught:
             read_photo(name, BASE)
-        assert caught.value.message == (
-            f"counted://bucket/{name.partition('#')[0]}: failed 4 times: the store is not there"
-        )
+        place = f"counted://bucket/{name.partition('#')[0]}"
+        assert caught.value.message == f"{place}: failed 4 times: the store is not there"
     store.fail(2)
     assert read_photo("shard.tar#one", BASE) == b"1"
 

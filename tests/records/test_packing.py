@@ -10,38 +10,26 @@ import pytest
 
 from ramctl.errors import RunProblem
 from ramctl.records.inputs import open_input
-from ramctl.records.stream import StreamOptions, each, run_stream
-from tests.command import Ramctl
 from tests.conftest import REPOSITORY
-from tests.records.test_stream import Report, crash_at, mark, source_of
-from tests.support import gallery_names
+from tests.records.test_stream import LINES, crash_at, run
+from tests.support import command, gallery_names
+
+__all__ = ["command"]
 
 DATA = REPOSITORY / "tests" / "data"
-LINES = [b'{"a":1}', b"{oops", b'{"a":2}', b'{"bad":1}', b'{"a":3}']
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path, monkeypatch) -> Path:
+def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def run(*arguments: object) -> None:
-    done = Ramctl(Path())(*arguments)
-    assert done.returncode == 0, done.messages
 
 
 def unpacked(name: str) -> bytes:
     return gzip.decompress(Path(name).read_bytes())
 
 
-def stream(name: str = "out.gz", lines=LINES, *, stage=mark, is_gone=None, **options):
-    settings = StreamOptions(
-        output=Path(name), rejects=f"no-{name}", batch=1, progress=False, **options
-    )
-    report = Report("test", quiet=True)
-    source = source_of(*lines)
-    return run_stream(report, source, each(stage), settings, is_gone=is_gone)
+def stream(out: str = "out.gz", lines=LINES, **options):
+    return run(Path(), lines, out=out, rejects=f"no-{out}", **options)
 
 
 def test_the_content_is_that_of_a_plain_file_and_the_bytes_are_the_same_each_time():
@@ -80,7 +68,7 @@ def test_time_limits_and_pruned_records():
 
 def test_a_torn_part_is_cut_as_that_of_a_plain_file_is():
     with pytest.raises(OSError, match="power cut"):
-        stream(stage=crash_at(3))
+        stream(do=crash_at(3))
     with Path("out.gz.part").open("ab") as part:
         part.write(b'{"half a li')
     stream(resume=True)
@@ -112,49 +100,48 @@ def test_a_pipe_of_that_name_is_compressed_too():
     found = []
     reader = Thread(target=lambda: found.append(Path("out.gz").read_bytes()))
     reader.start()
-    run_stream(Report("test", quiet=True), source_of(*LINES[:1]), each(mark),
-               StreamOptions(output=Path("out.gz"), progress=False))  # fmt: skip
+    run(Path(), LINES[:1], out="out.gz")
     reader.join()
     stream("out", LINES[:1])
     assert gzip.decompress(found[0]) == Path("out").read_bytes() and Path("out.gz").is_fifo()
 
 
-def test_parse_reads_what_it_writes():
+def test_parse_reads_what_it_writes(command):
     words = ["parse", "-q", DATA / "captions.jsonl"]
-    run(*words, "-o", "plain.jsonl")
-    run(*words, "-o", "p.jsonl.gz", "--rejects", "no.jsonl.gz", "--stats", "stats.json.gz")
+    command(*words, "-o", "plain.jsonl")
+    command(*words, "-o", "p.jsonl.gz", "--rejects", "no.jsonl.gz", "--stats", "stats.json.gz")
     assert unpacked("p.jsonl.gz") == Path("plain.jsonl").read_bytes()
     assert unpacked("no.jsonl.gz") == b""
     assert json.loads(unpacked("stats.json.gz"))["out"] == 8
-    run("parse", "-q", "p.jsonl.gz", "-o", "again.jsonl.gz")
+    command("parse", "-q", "p.jsonl.gz", "-o", "again.jsonl.gz")
     assert Path("again.jsonl.gz").read_bytes() == Path("p.jsonl.gz").read_bytes()
     build = ["--build-labels", "labels.jsonl.gz", "--review", "review.tsv.gz"]
     Path("many.jsonl.gz").write_bytes(gzip.compress((DATA / "captions.jsonl").read_bytes() * 20))
     words[-1] = "many.jsonl.gz"  # enough for labels
-    run(*words, *build)
+    command(*words, *build)
     before = unpacked("labels.jsonl.gz"), unpacked("review.tsv.gz")
-    run(*words, *build)  # it reads the review
+    command(*words, *build)  # it reads the review
     assert (unpacked("labels.jsonl.gz"), unpacked("review.tsv.gz")) == before
-    run(*words, "--labels", "labels.jsonl.gz", "-o", "closed.jsonl.gz")
+    command(*words, "--labels", "labels.jsonl.gz", "-o", "closed.jsonl.gz")
     assert b'"tags":["horse' in unpacked("closed.jsonl.gz")
 
 
-def test_tag_and_eval_read_what_they_write():
+def test_tag_and_eval_read_what_they_write(command):
     shutil.copytree(DATA / "photos", "photos")
     tag = ["tag", "-q", "photos/steps.jpg", "photos/horses.jpg"]
-    run(*tag, "-f", "csv", "-o", "t.csv.gz")
+    command(*tag, "-f", "csv", "-o", "t.csv.gz")
     assert unpacked("t.csv.gz").splitlines()[1].startswith(b"photos/steps.jpg,")
-    run(*tag[:3], "-o", "t.jsonl.gz")
-    run(*tag, "-o", "t.jsonl.gz", "--resume")
-    run("export", "-q", "t.jsonl.gz", "--gallery", "page.html.gz")
+    command(*tag[:3], "-o", "t.jsonl.gz")
+    command(*tag, "-o", "t.jsonl.gz", "--resume")
+    command("export", "-q", "t.jsonl.gz", "--gallery", "page.html.gz")
     Path("page.html").write_bytes(unpacked("page.html.gz"))
     assert gallery_names(Path("page.html")) == ["photos/steps.jpg", "photos/horses.jpg"]
-    run("tag", "-q", "-R", "photos", "-o", "all.jsonl.gz")
+    command("tag", "-q", "-R", "photos", "-o", "all.jsonl.gz")
     evaluate = ["eval", "-q", "all.jsonl.gz", "--truth", DATA / "truth.jsonl"]
-    run(*evaluate, "-o", "e.json.gz", "--report", "r.html.gz", "--calibrate", "c.jsonl.gz")
+    command(*evaluate, "-o", "e.json.gz", "--report", "r.html.gz", "--calibrate", "c.jsonl.gz")
     assert json.loads(unpacked("e.json.gz"))["mAP"] > 0
     assert unpacked("r.html.gz").startswith(b"<!")
-    run(*evaluate, "--threshold", "c.jsonl.gz", "-o", "e2.json")
+    command(*evaluate, "--threshold", "c.jsonl.gz", "-o", "e2.json")
 
 
 @pytest.mark.parametrize(

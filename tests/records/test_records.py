@@ -10,8 +10,8 @@ from ramctl.errors import RecordProblem, RunProblem
 from ramctl.records.inputs import RootCheck, read_inputs
 from ramctl.records.jsonl import dumps, loads, parse_line, read_records, stamp_of
 from ramctl.records.record import captions_of, decode_name, image_name, set_tags, string_list
-from ramctl.records.report import Report
-from ramctl.records.stream import StreamOptions, each, run_stream, watched
+from ramctl.records.stream import each, watched
+from tests.records.test_stream import run
 
 
 def records_of(content: bytes):
@@ -93,16 +93,6 @@ def test_what_belongs_to_tags_stays_with_them():
     }  # fmt: skip
 
 
-def run(tmp_path, content: bytes, do=lambda record: record.fields, command="test", **options):
-    encoding = {name: options.pop(name) for name in ("header", "footer") if name in options}
-    fingerprint = options.pop("fingerprint", {})
-    stage = options.pop("stage", each(do))
-    settings = StreamOptions(output=tmp_path / "out", progress=False, **options)
-    source = read_records(io.BytesIO(content), "in.jsonl", Path(), command)
-    report = Report(command, quiet=True)
-    return run_stream(report, source, stage, settings, fingerprint=fingerprint, **encoding)
-
-
 def test_batches_have_the_size_that_was_asked_for(tmp_path):
     sizes = []
 
@@ -111,21 +101,21 @@ def test_batches_have_the_size_that_was_asked_for(tmp_path):
             sizes.append(len(batch))
             yield [record.fields for record in batch]
 
-    run(tmp_path, b"{}\n" * 7, stage=stage, batch=3)
+    run(tmp_path, [b"{}"] * 7, stage=stage, batch=3)
     assert sizes == [3, 3, 1]
 
 
 def test_a_header_comes_first_and_a_footer_last_once(tmp_path):
-    run(tmp_path, b'{"a":1}\n', header=b"[\n", footer=lambda: [b"]\n"])
-    assert (tmp_path / "out").read_bytes() == b'[\n{"a":1}\n]\n'
+    run(tmp_path, [b'{"a":1}'], header=b"[\n", footer=lambda: [b"]\n"])
+    assert (tmp_path / "out").read_bytes() == b'[\n{"a":1,"seen":true}\n]\n'
 
 
 def test_another_command_or_model_is_noticed(tmp_path):
-    run(tmp_path, b'{"a":1}\n', fingerprint={"model": "x", "labels": "l"})
+    run(tmp_path, [b'{"a":1}'], fingerprint={"model": "x", "labels": "l"})
     with pytest.raises(RunProblem, match="another command"):
-        run(tmp_path, b"", command="other", resume=True)
+        run(tmp_path, [], command="other", resume=True)
     with pytest.raises(RunProblem, match="another labels, model"):
-        run(tmp_path, b"", resume=True, fingerprint={"model": "y"})
+        run(tmp_path, [], resume=True, fingerprint={"model": "y"})
 
 
 def test_damaged_photos_do_not_count_as_missing(tmp_path):
@@ -134,7 +124,7 @@ def test_damaged_photos_do_not_count_as_missing(tmp_path):
             raise RecordProblem("no photo", code=code)
 
         stage = watched(each(problem), RootCheck().notice)
-        return run(tmp_path, b'{"image":"a.jpg"}\n' * 150, stage=stage).n_rejected
+        return run(tmp_path, [b'{"image":"a.jpg"}'] * 150, stage=stage, batch=16).n_rejected
 
     assert rejected("unreadable_image") == 150
     with pytest.raises(RunProblem, match="--root"):

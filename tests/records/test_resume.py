@@ -3,18 +3,10 @@
 import pytest
 
 from ramctl.records.files import kept_path, part_path
+from ramctl.records.report import Report
 from ramctl.records.stream import StreamOptions, each, run_stream
-from tests.records.test_stream import Report, crash_at, mark, rows, source_of
-
-LINES = [b'{"a":1}', b"{oops", b'{"a":2}', b'{"bad":1}', b'{"a":3}']
-
-
-def run(folder, lines=LINES, *, stage=mark, form=None, **options):
-    if "rejects" in options:
-        options["rejects"] = str(folder / options["rejects"])
-    settings = StreamOptions(output=folder / "out", batch=1, progress=False, **options)
-    report = Report("test", quiet=True)
-    return run_stream(report, source_of(*lines), each(stage), settings, **form or {})
+from tests.records.test_stream import LINES, crash_at, run, source_of
+from tests.support import read_rows
 
 
 def never(record):
@@ -22,13 +14,13 @@ def never(record):
 
 
 def lines_of(path):
-    return [row["line"] for row in rows(path)]
+    return [row["line"] for row in read_rows(path)]
 
 
 def test_rejects_of_an_earlier_run_count(tmp_path):
     assert run(tmp_path).exit_code == 3
     before = (tmp_path / "out").stat()
-    report = run(tmp_path, resume=True, stage=never)
+    report = run(tmp_path, resume=True, do=never)
     after = (tmp_path / "out").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
     assert (report.n_in, report.n_skipped) == (0, 5)
@@ -39,7 +31,7 @@ def test_rejects_of_an_earlier_run_count(tmp_path):
 
 def test_rejects_of_an_earlier_stretch_count(tmp_path):
     with pytest.raises(OSError, match="power cut"):
-        run(tmp_path, stage=crash_at(3))
+        run(tmp_path, do=crash_at(3))
     report = run(tmp_path, resume=True)
     assert (report.n_out, report.n_rejected, report.exit_code) == (1, 0, 3)
 
@@ -56,18 +48,18 @@ def test_what_follows_an_input_that_was_taken_out_is_there_once(tmp_path):
     run(tmp_path, [first, bad, *others, bad], rejects="rejects")
     again, options = [first, *others, bad], {"rejects": "rejects", "resume": True}
     with pytest.raises(OSError, match="power cut"):
-        run(tmp_path, again, stage=crash_at(3), **options)
+        run(tmp_path, again, do=crash_at(3), **options)
     run(tmp_path, again, **options)
-    assert [row["a"] for row in rows(tmp_path / "out")] == [0, 2, 3]
+    assert [row["a"] for row in read_rows(tmp_path / "out")] == [0, 2, 3]
     assert lines_of(tmp_path / "rejects") == [4]
-    assert run(tmp_path, again, stage=never, **options).n_skipped == 4
+    assert run(tmp_path, again, do=never, **options).n_skipped == 4
 
 
 def test_the_record_of_an_input_that_is_gone_stays_and_that_is_said(tmp_path, capsys):
     run(tmp_path, [b'{"a":1}', b'{"a":2}', b'{"a":2}'])
     settings = StreamOptions(output=tmp_path / "out", resume=True, progress=False)
     run_stream(Report("test"), source_of(b'{"a":1}'), each(never), settings)
-    assert [row["a"] for row in rows(tmp_path / "out")] == [1, 2, 2]
+    assert [row["a"] for row in read_rows(tmp_path / "out")] == [1, 2, 2]
     assert "2 inputs of an earlier run are gone" in capsys.readouterr().err
 
 
@@ -87,7 +79,7 @@ def test_a_rejects_file_that_comes_later_has_the_earlier_rejects(tmp_path):
     assert (tmp_path / "rejects").read_bytes() == expected
     assert (report.n_in, report.n_out, report.exit_code) == (2, 0, 3)
     before = (tmp_path / "rejects").stat().st_ino
-    run(tmp_path, resume=True, rejects="rejects", stage=never)
+    run(tmp_path, resume=True, rejects="rejects", do=never)
     assert (tmp_path / "rejects").read_bytes() == expected
     assert (tmp_path / "rejects").stat().st_ino == before
 
@@ -107,7 +99,7 @@ def test_rejects_are_written_again_where_their_file_is_another(loss, tmp_path):
             (tmp_path / name).write_bytes(expected.replace(b"2", b"7") * 100)
     assert run(tmp_path, resume=True, rejects=name).n_out == 0
     assert (tmp_path / name).read_bytes() == expected
-    run(tmp_path, resume=True, retry_rejects=True, rejects=name, stage=lambda r: r.fields)
+    run(tmp_path, resume=True, retry_rejects=True, rejects=name, do=lambda r: r.fields)
     assert lines_of(tmp_path / name) == [2]
 
 
@@ -120,9 +112,8 @@ def test_a_rejects_file_that_is_left_out_once_is_made_whole_later(tmp_path):
 
 
 def test_a_changed_first_record_does_not_take_the_header_with_it(tmp_path):
-    form = {"header": b"[head]\n"}
-    run(tmp_path, LINES[:3], form=form)
-    run(tmp_path, [b'{"a":7}', *LINES[1:3]], form=form, resume=True)
+    run(tmp_path, LINES[:3], header=b"[head]\n")
+    run(tmp_path, [b'{"a":7}', *LINES[1:3]], header=b"[head]\n", resume=True)
     assert (tmp_path / "out").read_bytes().splitlines() == [
         b"[head]", b'{"a":2,"seen":true}', b'{"a":7,"seen":true}',
     ]  # fmt: skip
@@ -132,11 +123,11 @@ def test_the_places_of_all_lines_are_known_whatever_was_dropped_before(tmp_path)
     lines = [LINES[0], LINES[2], LINES[4]]
     run(tmp_path, lines)
     run(tmp_path, [b'{"a":7}', *lines[1:], b'{"a":8}'], resume=True)
-    assert [row["a"] for row in rows(tmp_path / "out")] == [2, 3, 7, 8]
+    assert [row["a"] for row in read_rows(tmp_path / "out")] == [2, 3, 7, 8]
     run(tmp_path, [b'{"a":7}', lines[1], b'{"a":9}', b'{"a":8}'], resume=True)
-    assert [row["a"] for row in rows(tmp_path / "out")] == [2, 7, 8, 9]
+    assert [row["a"] for row in read_rows(tmp_path / "out")] == [2, 7, 8, 9]
     run(tmp_path, [b'{"a":4}', b'{"a":5}', b'{"a":6}', b'{"bad":1}'], resume=True)
-    assert [row["a"] for row in rows(tmp_path / "out")] == [4, 5, 6]
+    assert [row["a"] for row in read_rows(tmp_path / "out")] == [4, 5, 6]
 
 
 def test_a_changed_input_is_done_again_once_however_often_the_run_is_stopped(tmp_path):
@@ -144,9 +135,9 @@ def test_a_changed_input_is_done_again_once_however_often_the_run_is_stopped(tmp
     changed = [b'{"a":7}', b'{"a":8}', b'{"a":9}']
     for stop in (8, 9):
         with pytest.raises(OSError, match="power cut"):
-            run(tmp_path, changed, stage=crash_at(stop), resume=True)
+            run(tmp_path, changed, do=crash_at(stop), resume=True)
     run(tmp_path, changed, resume=True)
-    assert [row["a"] for row in rows(tmp_path / "out")] == [7, 8, 9]
+    assert [row["a"] for row in read_rows(tmp_path / "out")] == [7, 8, 9]
 
 
 def test_what_an_earlier_run_left_over_is_no_part_of_a_new_one(tmp_path):

@@ -1,7 +1,6 @@
 """`--shard I/N`: which inputs are whose, and that the joined outputs are those of one run."""
 
 import io
-import json
 import tarfile
 from functools import partial
 from itertools import chain
@@ -14,6 +13,7 @@ from ramctl.records.inputs import read_inputs, unread_inputs
 from ramctl.records.record import Record
 from ramctl.records.shards import ALL, Shard, shard_of
 from tests.conftest import REPOSITORY
+from tests.support import lines, read_rows
 
 DATA = REPOSITORY / "tests" / "data"
 LINES = [
@@ -86,7 +86,7 @@ def test_photos_of_other_shards_are_not_looked_at(photos, monkeypatch):
 
 
 def test_standard_input_is_shared_where_it_is_a_file(tmp_path, ramctl):
-    (tmp_path / "in.jsonl").write_text(lines(*LINES[:2]))
+    (tmp_path / "in.jsonl").write_bytes(lines(LINES[:2]))
     done = ramctl.process("parse", "-q", "--shard", "1/2", stdin=b'{"captions":["a horse"]}\n')
     assert done.returncode == 2
     assert b"name a file, or redirect one" in done.stderr and done.stderr.count(b"\n") == 1
@@ -120,10 +120,6 @@ def test_an_input_that_becomes_shorter_meanwhile_ends_the_run(tmp_path):
         list(items)
 
 
-def lines(*rows: dict) -> str:
-    return "".join(json.dumps(row) + "\n" for row in rows)
-
-
 def parsed(ramctl, *arguments: object, code: int = 3):
     done = ramctl("parse", "in.jsonl", *arguments)
     assert done.returncode == code, done.stderr
@@ -132,7 +128,7 @@ def parsed(ramctl, *arguments: object, code: int = 3):
 
 def test_the_shards_of_parse_joined_are_one_run(tmp_path, ramctl):
     """Rejects by the reader and by the stage, and an interrupted shard that is continued."""
-    (tmp_path / "in.jsonl").write_text("{oops\n" + lines(*LINES))
+    (tmp_path / "in.jsonl").write_bytes(b"{oops\n" + lines(LINES))
     parsed(ramctl, "-o", "whole", "--rejects", "rejects")
     for index in (3, 1, 2):
         own = ["--shard", f"{index}/3", "-o", f"out.{index}", "--rejects", f"rejects.{index}"]
@@ -146,14 +142,14 @@ def test_the_shards_of_parse_joined_are_one_run(tmp_path, ramctl):
 
 
 def test_a_shard_is_continued_as_what_it_was(tmp_path, ramctl):
-    (tmp_path / "in.jsonl").write_text(lines(LINES[0]) * 4)
+    (tmp_path / "in.jsonl").write_bytes(lines(LINES[:1]) * 4)
     parsed(ramctl, "-o", "out", "--shard", "1/2", code=0)
     done = parsed(ramctl, "-o", "out", "--shard", "1/2", "--resume", code=0)
     assert b"2 done before" in done.stderr
     for other in (["--shard", "2/2"], []):
         done = parsed(ramctl, "-o", "out", *other, "--resume", code=1)
         assert b"the earlier part was made with another shard" in done.stderr
-    (tmp_path / "in.jsonl").write_text(lines(LINES[0]) * 8)
+    (tmp_path / "in.jsonl").write_bytes(lines(LINES[:1]) * 8)
     done = parsed(ramctl, "-o", "out", "--shard", "1/2", "--resume", code=1)
     assert b"another shard" in done.stderr
 
@@ -184,9 +180,9 @@ def test_the_shards_of_tag_joined_are_one_run(tmp_path, ramctl, form):
 
 
 def test_the_shards_of_generate_joined_are_one_run(tmp_path, ramctl, tiny_bundle):
-    records = [json.loads(line) for line in (DATA / "captions.jsonl").read_text().splitlines()[:5]]
+    records = read_rows(DATA / "captions.jsonl")[:5]
     records.insert(2, {"image": "none.jpg"})
-    (tmp_path / "in.jsonl").write_text(lines(*({"tags": [], **record} for record in records)))
+    (tmp_path / "in.jsonl").write_bytes(lines({"tags": [], **record} for record in records))
     common = ["generate", "in.jsonl", "--model", tiny_bundle, "--root", DATA, "--threads", "1"]
     common += ["--decode", "nucleus:0.9", "--rejects", "-"]
     done = ramctl(*common, "-q")
@@ -198,7 +194,7 @@ def test_the_shards_of_generate_joined_are_one_run(tmp_path, ramctl, tiny_bundle
 
 def test_reading_lines_later_gives_the_same_records(tmp_path):
     path = tmp_path / "in.jsonl"
-    path.write_text("\ufeff" + lines(*LINES))
+    path.write_bytes(b"\xef\xbb\xbf" + lines(LINES))
     names = [str(path)]
     later = [make() for make in unread_inputs(names, None, "test")]
     assert later == list(read_inputs(names, None, "test")) and len(later) == len(LINES)

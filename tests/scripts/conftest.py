@@ -3,9 +3,9 @@
 import sys
 
 from tests.conftest import REPOSITORY
-from tests.data_engine.conftest import engine_bundle, photo_records, run_here
+from tests.data_engine.conftest import command, engine_bundle, photo_records
 
-__all__ = ["engine_bundle", "photo_records", "run_here"]
+__all__ = ["command", "engine_bundle", "photo_records"]
 
 # Scripts find those beside them; last, so that none is taken for a package.
 sys.path += [str(REPOSITORY / "scripts" / name) for name in ("bench", "reproduce")]

@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import tarfile
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from PIL import Image
 from ramctl.errors import RunProblem
 from ramctl.evaluation.run import EvalOptions, run
 from tests.conftest import SHARED
+from tests.remote_store import write_tar
 
 CATEGORIES = [{"supercategory": "animal", "id": 18, "name": "dog"},
               {"supercategory": "animal", "id": 17, "name": "cat"}]  # fmt: skip
@@ -235,24 +235,15 @@ def array(*values, dtype="int64"):
     return content.getvalue()
 
 
-def shard(path, samples):
-    """A webdataset tar of {name: content}."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as archive:
-        for name, content in samples.items():
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-
-
 def test_webdatasets_with_labels(folder, evaluate):
     data = folder({"classnames.txt": "dog\ncat\ncrane\ncrane\n"})
     first = {
         "s0.webp": b"x", "s0.npy": array(1, 0, 0, 1),
         "s1.webp": b"x", "s1.npy": array(0, 0, 0, 0, dtype="float32"),
     }  # fmt: skip
-    shard(data / "test" / "2.tar", first)
-    shard(data / "test" / "10.tar", {"t0.jpg": b"x", "t0.cls": b"1"})
+    (data / "test").mkdir()
+    write_tar(data / "test" / "2.tar", **first)
+    write_tar(data / "test" / "10.tar", **{"t0.jpg": b"x", "t0.cls": b"1"})
     classes, said = truth("wds", data)
     assert classes == ["dog", "cat", "crane", "crane (2)"]
     assert said == [
@@ -273,7 +264,7 @@ def test_webdatasets_with_labels(folder, evaluate):
 @pytest.mark.parametrize("labels", [array(0, 0, 1), array(0, 2, 0, 0), b"no array"])
 def test_labels_of_another_size_are_an_error(folder, labels):
     data = folder({"classnames.txt": "dog\ncat\ncrane\ncrane\n"})
-    shard(data / "0.tar", {"a.jpg": b"x", "a.npy": labels})
+    write_tar(data / "0.tar", **{"a.jpg": b"x", "a.npy": labels})
     with pytest.raises(ValueError, match=r"labels of 4 classes|pickle"):
         truth("wds", data)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.data_engine.conftest import lines, read
+from tests.support import lines, read_rows
 
 JUDGED = REPOSITORY / "scripts" / "reproduce" / "judged_generated.jsonl"
 VERDICTS = {"right": 221, "wrong": 132, "doubtful": 97}
@@ -23,7 +23,7 @@ def test_the_caption_that_the_engine_saw_never_judges(tmp_path):
     photos = [tmp_path / "photos.jsonl", tmp_path / "single.jsonl"]
     judged = tmp_path / "judged.jsonl"
     evidence.draw(Namespace(photos=photos, judged=judged, number=5, seed=3, one=one, others=others))
-    seen, judges = (read(path.read_bytes()) for path in (one, others))
+    seen, judges = map(read_rows, (one, others))
     assert "7" in {row["image"] for row in seen}
     assert 5 <= len({row["image"] for row in seen} - {"x"}) <= 6
     assert seen.pop() == {"image": "x", "captions": ["y"]}  # nothing is left that could judge
@@ -34,12 +34,12 @@ def test_the_caption_that_the_engine_saw_never_judges(tmp_path):
 
 
 def test_generated_tags_are_judged_and_removals_counted(
-    run_here, engine_bundle, photo_records, tmp_path
+    command, engine_bundle, photo_records, tmp_path
 ):
     for row in photo_records:
         row["sources"]["sky"] = row["sources"]["field"] = ["generated-tag"]
     work = ["--work", "work", "--stage", "detect"]
-    run_here("clean", "--model", engine_bundle, *work, stdin=lines(photo_records))
+    command("clean", "--model", engine_bundle, *work, stdin=lines(photo_records))
     judged, captions = tmp_path / "judged.jsonl", tmp_path / "captions.jsonl"
     names = [row["image"] for row in photo_records]
     verdicts = zip(names, ["right", "wrong", "doubtful", "right"], strict=False)
@@ -63,7 +63,7 @@ def test_generated_tags_are_judged_and_removals_counted(
 
 
 def test_the_judged_sample_is_what_the_documents_say():
-    rows = read(JUDGED.read_bytes())
+    rows = read_rows(JUDGED)
     assert len({row["image"] for row in rows}) == len(rows)
     tags = {v: [(row["image"], tag) for row in rows for tag in row.get(v, ())] for v in VERDICTS}
     assert {v: len(some) for v, some in tags.items()} == VERDICTS

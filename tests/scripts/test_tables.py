@@ -19,7 +19,7 @@ from tables import Tables
 from ramctl.classes import read_map
 from ramctl.labels import normalise
 from tests.conftest import REPOSITORY, SHARED
-from tests.data_engine.conftest import lines, read
+from tests.support import lines, read_rows
 
 FOLDER = REPOSITORY / "scripts" / "reproduce"
 
@@ -33,7 +33,7 @@ def scripts(monkeypatch, tmp_path):
 
 
 def noted(log: Path) -> list[tuple[str, str]]:
-    found = read(log.read_bytes()) if log.exists() else []
+    found = read_rows(log) if log.exists() else []
     return [(look["set"], look["model"]) for look in found]
 
 
@@ -127,7 +127,7 @@ def test_development_photos_may_be_looked_at_without_a_note(scripts):
 
 
 def test_every_look_on_file_has_all_fields():
-    for look in read((FOLDER / "looks.jsonl").read_bytes()):
+    for look in read_rows(FOLDER / "looks.jsonl"):
         assert list(look) == ["date", "commit", "set", "model", "looked_at"]
 
 
@@ -176,7 +176,7 @@ def test_counting_words_are_true_where_two_captions_use_them(tmp_path):
     captions = ["Two dogs", "two dogs run", "three dogs run", "a dog", "dogs"]
     (photos / "flickr8k-dev.jsonl").write_text(json.dumps({"image": "a", "captions": captions}))
     where = limits.counting_truth(argparse.Namespace(shared=tmp_path, work=tmp_path / "work"))
-    (row,) = read(where.read_bytes())
+    (row,) = read_rows(where)
     assert (row["tags"], row["uncertain"]) == (["two"], ["three"])
 
 

@@ -121,6 +121,11 @@ def photos(tmp_path) -> Path:
     return folder
 
 
+def names(done: Done) -> list:
+    """The photos of a run's records."""
+    return [row["image"] for row in done.rows]
+
+
 def tags(done: Done) -> list[str]:
     """The tags of the one photo of a run."""
     (row,) = done.rows

@@ -4,7 +4,6 @@ import io
 import os
 import pickle
 import tarfile
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -174,20 +173,20 @@ def test_labels_are_words_files_or_systems(colours, tmp_path):
     assert named.tag(PURPLE) == besides.tag(PURPLE)
 
 
-def tags_of_purple(colours, **options) -> list[str]:
-    return Tagger.from_pretrained(colours, **options).tag(PURPLE).tags
+@pytest.fixture
+def tags(colours):
+    """The tags of a purple photo with these options."""
+    return lambda **options: Tagger.from_pretrained(colours, **options).tag(PURPLE).tags
 
 
-def test_thresholds_are_a_number_numbers_of_tags_or_a_file(colours, tmp_path):
-    tags = partial(tags_of_purple, colours)
+def test_thresholds_are_a_number_numbers_of_tags_or_a_file(tags, tmp_path):
     (tmp_path / "thresholds").write_text('{"tag": "red", "threshold": 0.99}\n')
     assert tags(threshold=0.9) == ["colour"]
     for threshold in ({"red": 0.99}, tmp_path / "thresholds"):
         assert tags(threshold=threshold) == ["colour", "blue"]
 
 
-def test_options_choose_tags(colours):
-    tags = partial(tags_of_purple, colours)
+def test_options_choose_tags(tags):
     assert tags(top_k=1) == ["colour"]
     assert tags(include=["blue"]) == ["blue"]
     assert tags(exclude={"red", "colour"}) == ["blue"]

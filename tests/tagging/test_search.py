@@ -16,7 +16,8 @@ from ramctl.search import named_labels
 from ramctl.tagging.embedding import N_AXES, PhotoAxes, write_axes
 from tests.command import Ramctl
 from tests.conftest import REPOSITORY
-from tests.tagging.conftest import LABELS, save_photo
+from tests.support import write_records
+from tests.tagging.conftest import LABELS, names, save_photo
 
 FILE = "tags.jsonl"
 MINI = REPOSITORY / "ramctl/bundles/mini"
@@ -50,18 +51,6 @@ def search(model, photos):
     run = Ramctl(photos)
     assert run("tag", "--model", model, *PHOTOS, "--embedding", "-o", FILE).returncode == 0
     return partial(run, "search", "--model", model, FILE)
-
-
-def names(done) -> list:
-    return [row["image"] for row in done.rows]
-
-
-def fill(path: Path, bundle: Path, scores: np.ndarray) -> Path:
-    """Records with the embeddings of these scores (N, L)."""
-    axes = PhotoAxes.of(Bundle.open(bundle))
-    rows = [{"image": f"{i}.jpg", "embedding": axes.encode(row)} for i, row in enumerate(scores)]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
 
 
 def test_an_embedding_gives_the_log_odds_of_all_labels_back(model, photos):
@@ -223,12 +212,13 @@ def test_files_without_records_are_named(search, photos):
 
 @pytest.mark.parametrize("n_photos", [40, 1500])
 def test_duplicates_are_those_that_every_pair_compared_gives(tmp_path, n_photos):
-    axes = PhotoAxes.of(Bundle.open(MINI)).axes
-    rng = np.random.default_rng(1)
-    odds = rng.normal(size=(n_photos, N_AXES)) @ axes.T * 4
-    copies = odds[:10].repeat(2, 0) + rng.normal(size=(20, len(axes))) / 20
+    photo_axes, rng = PhotoAxes.of(Bundle.open(MINI)), np.random.default_rng(1)
+    odds = rng.normal(size=(n_photos, N_AXES)) @ photo_axes.axes.T * 4
+    copies = odds[:10].repeat(2, 0) + rng.normal(size=(20, odds.shape[1])) / 20
     scores = 1 / (1 + np.exp(-np.concatenate([odds, copies])))
-    found = PhotoSearch(fill(tmp_path / FILE, MINI, scores)).duplicates()
+    embedded = enumerate(map(photo_axes.encode, scores))
+    rows = ({"image": f"{number}.jpg", "embedding": own} for number, own in embedded)
+    found = PhotoSearch(write_records(tmp_path / FILE, rows)).duplicates()
     expected = [[f"{i}.jpg", *(f"{n_photos + 2 * i + k}.jpg" for k in (0, 1))] for i in range(10)]
     assert found == expected
 

@@ -17,7 +17,6 @@ from ramctl.tagging.selection import SelectionOptions, TagSelector
 from ramctl.tagging.tagger import significant
 from tests.conftest import REPOSITORY
 from tests.support import with_caption_threshold
-from tests.tagging.conftest import save_photo
 
 PHOTOS = sorted((REPOSITORY / "tests" / "data" / "photos").iterdir())
 
@@ -35,7 +34,6 @@ def test_a_small_torch_model_scores_batches_side_by_side_with_the_same_result(ti
     def tag(workers):
         way = {"runtime": "torch", "device": "cpu", "num_workers": workers, "batch_size": 1}
         tagger = Tagger.from_pretrained(tiny_bundle, **way, dense=True)
-        assert tagger.scorer.concurrent
         return [(row.image, list(row.dense)) for row in tagger.tag(PHOTOS)]
 
     assert tag(3) == tag(1)
@@ -47,12 +45,6 @@ def test_a_large_torch_model_takes_one_batch_at_a_time(tiny_bundle):
     options = TaggerOptions(runtime="torch", device="cpu")
     assert not BundleScorer(Bundle(bundle.path, meta), options).concurrent
     assert BundleScorer(bundle, options).concurrent
-
-
-def test_tagger_takes_more_photos_than_a_batch_from_a_generator(colours, tmp_path):
-    photo = save_photo(tmp_path / "red.png", "red")
-    tagger = Tagger.from_pretrained(str(colours), num_workers=2)
-    assert sum(1 for _ in tagger.tag(photo for _ in range(37))) == 37
 
 
 def test_significant_digits_are_those_of_the_format():

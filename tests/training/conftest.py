@@ -1,30 +1,20 @@
 """A small training set: the repository's eight photos, with tags and captions."""
 
-import json
 from pathlib import Path
 
 import pytest
 
-from tests.command import Done
 from tests.conftest import REPOSITORY
+from tests.support import command, read_rows, write_records
+
+__all__ = ["command", "read_rows", "write_records"]
 
 DATA = REPOSITORY / "tests" / "data"
-
-
-def read_rows(path: Path | str) -> list[dict]:
-    """What a JSONL file holds."""
-    return [json.loads(line) for line in Path(path).read_text().splitlines()]
 
 
 def steps_of(path: Path | str) -> list[dict]:
     """The steps that `--events` tells of."""
     return [event for event in read_rows(path) if event["event"] == "step"]
-
-
-def write_records(path: Path, records: list[dict]) -> Path:
-    """A JSONL file of records."""
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-    return path
 
 
 def settings(*changes: str) -> list[str]:
@@ -37,13 +27,10 @@ def training_records() -> list[dict]:
     tags = {row["image"]: row["tags"] for row in read_rows(DATA / "truth.jsonl")}
     records = []
     for row in read_rows(DATA / "captions.jsonl"):
-        own = [
-            [tag for tag in tags[row["image"]] if tag in text.lower()] for text in row["captions"]
-        ]
-        kinds = {
-            tag: "scene" if tag in ("field", "sky") else "object" for tag in tags[row["image"]]
-        }
-        record = {"image": row["image"], "captions": row["captions"], "tags": tags[row["image"]]}
+        given = tags[row["image"]]
+        own = [[tag for tag in given if tag in text.lower()] for text in row["captions"]]
+        kinds = {tag: "scene" if tag in ("field", "sky") else "object" for tag in given}
+        record = {"image": row["image"], "captions": row["captions"], "tags": given}
         records.append({**record, "caption_tags": own, "kinds": kinds})
     return records
 
@@ -100,19 +87,6 @@ batch_size = 4
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The eight records as a file; photos are relative to tests/data."""
     return write_records(tmp_path_factory.mktemp("records") / "parsed.jsonl", training_records())
-
-
-@pytest.fixture
-def command(ramctl, tmp_path, monkeypatch):
-    """Runs a command in this process, below `tmp_path`, which must end with the status `code`."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(*words: object, code: int = 0, **options) -> Done:
-        done = ramctl(*words, **options)
-        assert done.returncode == code, done.messages
-        return done
-
-    return run
 
 
 @pytest.fixture

@@ -10,22 +10,16 @@ import torch
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.model.config import load_preset
 from ramctl.training.objectives import ClipTeacher
-from tests.peers.conftest import clip_tokenizer
+from tests.peers.conftest import clip_tokenizer, own_cache
 from tests.peers.support import save_clip
 from tests.training.conftest import settings, steps_of
 
-__all__ = ["clip_tokenizer"]
+__all__ = ["clip_tokenizer", "own_cache"]  # label vectors are kept in the user's cache folder
 
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory, clip_tokenizer) -> Path:
     return save_clip(tmp_path_factory.mktemp("clip"), clip_tokenizer, width=32)  # as tiny's labels
-
-
-@pytest.fixture(autouse=True)
-def own_cache(monkeypatch, tmp_path):
-    """Label vectors are kept in the user's cache folder: not in the real one here."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def test_the_teacher_sees_the_student_s_crop_in_its_own_normalisation(clip):

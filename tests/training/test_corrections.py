@@ -1,6 +1,5 @@
 """`finetune --thresholds`: what a person kept and took out moves thresholds, and nothing else."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,7 @@ from scipy.stats import binomtest
 from ramctl.calibration import CORRECTION_RIDGE, Calibration, log_odds_of, sigmoid
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.training.corrections import moved, wilson
-from tests.conftest import REPOSITORY
-
-PHOTOS = REPOSITORY / "tests" / "data" / "photos"
+from tests.training.conftest import DATA, read_rows, write_records
 
 
 def test_corrections_are_the_most_likely_ones():
@@ -60,25 +57,22 @@ def test_wilsons_interval(hits, n):
 
 
 @pytest.fixture
-def judged(ramctl, tmp_path, monkeypatch):
+def judged(command):
     """Tags of photos, of which the first of each is refused, and all others are kept."""
-    monkeypatch.chdir(tmp_path)
-    out = ramctl("tag", "-q", *sorted(map(str, PHOTOS.glob("*.jpg")))).stdout
-    records = [json.loads(line) for line in out.splitlines()]
-    records = [record for record in records if len(record["tags"]) > 1]
+    tagged = command("tag", "-q", *sorted((DATA / "photos").glob("*.jpg"))).rows
+    records = [record for record in tagged if len(record["tags"]) > 1]
     refused = records[0]["tags"][0]
     for record in records:
         tags = record.pop("tags")
         record["confirmed"] = [tag for tag in tags if tag != refused]
         record["refused"] = [tag for tag in tags if tag == refused]
-    Path("judged.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    write_records(Path("judged.jsonl"), records)
     return refused, records
 
 
-def test_refused_tags_need_more_and_all_else_stays(ramctl, judged):
+def test_refused_tags_need_more_and_all_else_stays(command, judged):
     refused, records = judged
-    done = ramctl("finetune", "--thresholds", "judged.jsonl", "--out", "mine")
-    assert done.returncode == 0, done.messages
+    done = command("finetune", "--thresholds", "judged.jsonl", "--out", "mine")
     n = sum(len(r["confirmed"]) + len(r["refused"]) for r in records)
     n_refused = sum(len(r["refused"]) for r in records)
     said = f"decisions: {n - n_refused} kept, {n_refused} refused; photos: {len(records)}"
@@ -95,44 +89,30 @@ def test_refused_tags_need_more_and_all_else_stays(ramctl, judged):
     for name in ("model.safetensors", "model.onnx", "model.int8.onnx", "tokenizer.json"):
         assert (after.path / name).read_bytes() == (before.path / name).read_bytes()
     assert after.meta["provenance"]["commands"][-1].startswith("ramctl finetune --thresholds")
-    again = ramctl("tag", "-q", "--model", "mine", *(r["image"] for r in records)).stdout
-    given = [json.loads(line)["tags"] for line in again.splitlines()]
-    n_given = sum(refused in tags for tags in given)
-    assert n_given < n_refused
+    again = command("tag", "-q", "--model", "mine", *(r["image"] for r in records)).rows
+    assert sum(refused in row["tags"] for row in again) < n_refused
     # A second sitting starts from what the first one learnt.
-    done = ramctl("finetune", "--thresholds", "--model", "mine", "judged.jsonl", "--out", "mine")
-    assert done.returncode == 0, done.messages
+    command("finetune", "--thresholds", "--model", "mine", "judged.jsonl", "--out", "mine")
     assert Bundle.open(Path("mine")).thresholds[index] > after.thresholds[index]
 
 
-def test_what_cannot_be_learnt_from_is_said(ramctl, judged, tmp_path):
-    def said(code, *words):
-        done = ramctl("finetune", "--thresholds", *words, "--out", "mine")
-        assert done.returncode == code and not Path("mine").exists()
-        return done.messages
-
+def test_what_cannot_be_learnt_from_is_said(command, judged, tiny_bundle):
     Path("none.jsonl").write_text('{"image": "a.jpg", "tags": ["dog"]}\n')
-    assert "no record has confirmed or refused tags" in said(1, "none.jsonl")
-    assert "--thresholds trains nothing: it goes without --epochs" in said(
-        2, "none.jsonl", "--epochs=2"
-    )
     Path("bad.jsonl").write_text('{"image": "a.jpg", "refused": 3}\n')
-    assert "bad.jsonl:1: refused" in said(1, "bad.jsonl")
+    for code, words, message in (
+        (1, ["none.jsonl"], "no record has confirmed or refused tags"),
+        (2, ["none.jsonl", "--epochs=2"], "without --epochs"),
+        (1, ["bad.jsonl"], "bad.jsonl:1: refused"),
+        (1, ["judged.jsonl", "--model", tiny_bundle], "calibration"),
+    ):
+        done = command("finetune", "--thresholds", *words, "--out", "mine", code=code)
+        assert message in done.messages and not Path("mine").exists()
 
 
-def test_photos_that_are_gone_are_rejected(ramctl, judged):
-    lost = json.dumps({"image": "gone.jpg", "confirmed": ["dog"]})
-    Path("in.jsonl").write_text(Path("judged.jsonl").read_text() + lost + "\n")
-    done = ramctl("finetune", "--thresholds", "in.jsonl", "--out", "mine", "--rejects", "r.jsonl")
-    assert done.returncode == 3 and "gone.jpg" in done.messages
-    assert json.loads(Path("r.jsonl").read_text())["code"] == "missing_image"
+def test_photos_that_are_gone_are_rejected(command, judged):
+    write_records(Path("in.jsonl"), [*judged[1], {"image": "gone.jpg", "confirmed": ["dog"]}])
+    options = ["--out", "mine", "--rejects", "r.jsonl"]
+    done = command("finetune", "--thresholds", "in.jsonl", *options, code=3)
+    assert "gone.jpg" in done.messages
+    assert [reject["code"] for reject in read_rows("r.jsonl")] == ["missing_image"]
     assert Path("mine/bundle.json").exists()
-
-
-def test_a_bundle_that_does_not_know_what_its_scores_are_worth_is_named(
-    ramctl, judged, tiny_bundle
-):
-    done = ramctl(
-        "finetune", "--thresholds", "--model", tiny_bundle, "judged.jsonl", "--out", "mine"
-    )
-    assert done.returncode == 1 and "calibration" in done.messages

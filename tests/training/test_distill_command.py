@@ -112,21 +112,11 @@ def test_precision_chooses_thresholds_and_travels_with_the_bundle(train, command
     assert n_tags(calibration.curve[0].precision * 0.999) < n_tags(0.2)
 
 
-def test_a_precision_that_cannot_be_had_costs_no_training(train, command, parsed):
+def test_a_precision_that_cannot_be_had_costs_no_training(train, command, parsed, tiny_bundle):
     done = train(parsed, "--val", parsed, "--out", "m", "--steps", 1, "--set", "precision=0.99")
     assert "thresholds: no threshold reaches precision 0.99" in done.messages
     photo = DATA / training_records()[0]["image"]
     done = command("tag", "--model", "m/", "--precision", "0.99", photo, code=1)
     assert "no threshold reaches precision 0.99" in done.messages
-
-
-@pytest.mark.parametrize(
-    ("options", "message", "code"),
-    [
-        (["--precision", 0.9, "--threshold", 0.5], "leave out --threshold", 2),
-        (["--precision", 0.9], "does not know what its scores are worth", 1),
-    ],
-)
-def test_precision_is_refused_in_one_line(command, tiny_bundle, options, message, code):
-    photo = DATA / "photos" / "kite.jpg"
-    assert message in command("tag", photo, "--model", tiny_bundle, *options, code=code).messages
+    done = command("tag", "--model", tiny_bundle, "--precision", "0.99", photo, code=1)
+    assert "does not know what its scores are worth" in done.messages

@@ -62,6 +62,11 @@ def test_sampled_labels_hold_all_of_the_batch_and_as_many_others_as_wanted():
     assert len(sampled.ids) == len(set(sampled.ids.tolist())) == 20
     assert sampled.ids[:2].tolist() == [3, 5]
     assert sampled.weights.tolist() == pytest.approx([1, 1] + [98 / 18] * 18)
+    # Of many labels in the batch as many others as a quarter of them.
+    targets[1, 2:10] = 1
+    sampled = sample_labels(targets, 8, torch.Generator().manual_seed(0))
+    assert sampled.ids[:8].tolist() == list(range(2, 10))
+    assert sampled.weights.tolist() == [1] * 8 + [46] * 2
     assert sample_labels(targets, 0, torch.Generator()) is None
     assert sample_labels(targets, 100, torch.Generator()) is None
 

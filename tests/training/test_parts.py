@@ -130,25 +130,17 @@ def test_a_run_that_lacks_photos_waits_for_the_one_that_adds_them(tmp_path):
     assert later.row(b"x" * 16) == 0
 
 
-def test_records_are_read_by_offset_with_their_line_numbers(tmp_path):
-    path = tmp_path / "in.jsonl"
-    lines = ['\ufeff{"image": "a", "tags": []}', "", "{bad", '{"image": "ü", "tags": ["x"]}']
+def test_records_are_read_by_offset_with_their_line_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(jsonl, "MAX_LINE", 100)
+    path, long = tmp_path / "in.jsonl", '{"image": "b", "tags": ["%s"]}' % ("x" * 300)
+    lines = ['\ufeff{"image": "a", "tags": []}', "", "{bad", long, '{"image": "ü", "tags": ["x"]}']
     path.write_bytes("\n".join(lines).encode())
     rejects = []
     found = scan(path, rejects)
-    assert [(r.line, r.code) for r in rejects] == [(3, "bad_json")]
-    assert found.n_lines == 3
+    assert [(r.line, r.code) for r in rejects] == [(3, "bad_json"), (4, "too_large")]
+    assert found.n_lines == 4
     records = [found.records[place] for place in range(2)]
-    assert [(r.line, r.fields["image"]) for r in records] == [(1, "a"), (4, "ü")]
-
-
-def test_a_line_of_too_many_bytes_is_a_reject_and_what_follows_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(jsonl, "MAX_LINE", 100)
-    rows = [{"image": image, "tags": ["x" * n]} for image, n in [("a", 1), ("b", 300), ("c", 1)]]
-    rejects = []
-    found = scan(write_records(tmp_path / "in.jsonl", rows), rejects)
-    assert [(r.line, r.code) for r in rejects] == [(2, "too_large")]
-    assert [found.records[place].fields["image"] for place in range(2)] == ["a", "c"]
+    assert [(r.line, r.fields["image"]) for r in records] == [(1, "a"), (5, "ü")]
 
 
 def test_of_many_input_files_few_are_open_at_a_time(tmp_path):

@@ -7,9 +7,12 @@ from threading import Thread
 
 import pytest
 
+from tests.peers.conftest import own_cache
 from tests.training.conftest import write_records
 from tests.training.test_remote import photos_in_shards, stop_after
 from tests.training.test_train_command import assert_same_weights
+
+__all__ = ["own_cache"]
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -45,11 +48,6 @@ def arguments(tiny_options):
     """Of two epochs of `train` whose records are yet to be named."""
     small = ["--set", "training.batch_size=2", "-j", 1, "--epochs", 2]
     return [*tiny_options[:2], *tiny_options[4:], *small]
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 def test_http_gives_what_a_folder_gives(command, http, arguments):
