@@ -1,8 +1,11 @@
-"""What several tests build: a small bundle with random weights of the real architecture."""
+"""What several tests use: the small data, a bundle with random weights of the real architecture."""
 
 import json
+import re
 import shutil
-from collections.abc import Callable, Iterable
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 
 from tests.command import Done, Ramctl
 
+DATA = Path(__file__).parent / "data"
 TAGS = ["horse", "field", "sky", "train", "boy", "tree", "house", "chicken", "stand", "red"]
 KINDS = ["object"] * 8 + ["action", "attribute"]
 
@@ -102,6 +106,11 @@ def fits(function: Callable, most: int, size: Callable[..., int]) -> Callable:
     return call
 
 
+def page_data(page: Path) -> dict:
+    """What the page of a review or a report holds for its script."""
+    return json.loads(re.search(r'id="data">(.*)</script>', page.read_text("utf-8"))[1])
+
+
 def gallery_photos(page: Path) -> list[dict]:
     """What the page of a gallery holds of its photos."""
     lines = page.read_text("utf-8").split("\n")  # other ends of lines may be in texts
@@ -111,6 +120,19 @@ def gallery_photos(page: Path) -> list[dict]:
 def gallery_names(page: Path) -> list:
     """The photos of a gallery as they are named."""
     return [photo["image"] for photo in gallery_photos(page)]
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    """Return when something is true, within two minutes."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def captured(command: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
+    """A program that has ended, and what it printed as text."""
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
 
 
 def n_open_files() -> int:

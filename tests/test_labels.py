@@ -8,23 +8,17 @@ from ramctl.errors import RunProblem
 from ramctl.labels import Label, LabelSystem, read_thresholds
 
 
-def test_lookup_is_exact_first_then_loose():
+def test_lookup_is_exact_first_then_loose_and_tags_win_over_synonyms():
     system = LabelSystem([Label("t shirt"), Label("T-Shirt"), Label("sofa", synonyms=("couch",))])
     assert system.ids("T-Shirt") == (1,)
     assert system.ids("t shirt") == (0,)
     assert system.ids("T_SHIRT") == (0, 1)
     assert system.canonical("Couch") == "sofa"
     assert system.ids("zebra") == ()
-
-
-def test_a_tag_wins_over_another_labels_synonym():
-    system = LabelSystem([Label("orange"), Label("fruit", synonyms=("orange",))])
-    assert system.ids("orange") == (0,)
-
-
-def test_a_doubled_string_stands_for_all_its_ids():
-    system = LabelSystem([Label("train"), Label("dog"), Label("train", kind="action")])
-    assert system.ids("train") == (0, 2)
+    tag_and_synonym = LabelSystem([Label("orange"), Label("fruit", synonyms=("orange",))])
+    assert tag_and_synonym.ids("orange") == (0,)
+    doubled = LabelSystem([Label("train"), Label("dog"), Label("train", kind="action")])
+    assert doubled.ids("train") == (0, 2)
 
 
 def test_written_systems_are_read_back(tmp_path):

@@ -15,9 +15,7 @@ from ramctl.records.stream import StreamOptions
 from ramctl.tagging import run as tagging
 from ramctl.tagging.scorers import TaggerOptions
 from ramctl.tagging.selection import SelectionOptions
-from tests.conftest import REPOSITORY
-
-DATA = REPOSITORY / "tests" / "data"
+from tests.support import DATA
 
 OPTIONS = {
     "parse": ("ramctl.parsing.run", "ParseOptions", {}),

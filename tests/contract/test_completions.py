@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from ramctl.cli import COMMANDS, cli
 from ramctl.commands.base import RamctlCommand
 from tests.conftest import REPOSITORY
+from tests.support import captured
 
 FILES = {"bash": "ramctl.bash", "zsh": "_ramctl", "fish": "ramctl.fish"}
 PLACES = [
@@ -49,9 +49,8 @@ def installed(tmp_path_factory):
     (folder / "ramctl" / "__init__.py").touch()
     (folder / "ramctl" / "parsing" / "english" / "data" / "WORDNET-LICENSE").touch()
     build = "from setuptools.build_meta import build_wheel; print(build_wheel('.'))"
-    made = subprocess.run(
-        [sys.executable, "-c", build], cwd=folder, capture_output=True, text=True, check=True
-    )
+    made = captured([sys.executable, "-c", build], cwd=folder)
+    assert made.returncode == 0, made.stderr
     with zipfile.ZipFile(folder / made.stdout.split()[-1]) as wheel:
         wheel.extractall(folder / "unpacked")
     (data,) = (folder / "unpacked").glob("ramctl-*.data/data")
@@ -75,11 +74,7 @@ def shell(installed, tmp_path):
     def run(*words: str) -> str:
         if shutil.which(words[0]) is None:
             pytest.skip(f"needs {words[0]}")
-        done = subprocess.run(
-            words, capture_output=True, text=True, cwd=tmp_path / "work", env=environment,
-            timeout=120, check=False,
-        )  # fmt: skip
-        return done.stdout
+        return captured(words, cwd=tmp_path / "work", env=environment, timeout=120).stdout
 
     return run
 

@@ -12,8 +12,8 @@ import pytest
 from ramctl.cli import COMMANDS
 from ramctl.parts import EXTRAS, pip_line
 from tests.conftest import REPOSITORY
+from tests.support import DATA
 
-DATA = REPOSITORY / "tests" / "data"
 ABSENT = [module for extra in EXTRAS.values() for module in extra.modules]
 TRAIN = pip_line("train")
 PYTHON = """

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.support import DATA, captured
 
-PHOTO = REPOSITORY / "tests" / "data" / "photos" / "horses.jpg"
+PHOTO = DATA / "photos" / "horses.jpg"
 pytestmark = pytest.mark.skipif(
     not os.environ.get("RAMCTL_LONG"), reason="takes minutes and a package index: RAMCTL_LONG=1"
 )
@@ -50,9 +51,6 @@ def test_both_are_made_and_documents_of_the_code_stay_out_of_the_wheel(distribut
 @pytest.mark.parametrize("suffix", [".whl", ".gz"])
 def test_what_is_installed_tags_a_photo(suffix, distributions, tmp_path):
     programs = new_environment(tmp_path / "environment", distributions[suffix])
-    done = subprocess.run(
-        [programs / "ramctl", "tag", "-q", "-f", "text", PHOTO],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    done = captured([programs / "ramctl", "tag", "-q", "-f", "text", PHOTO], cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == f"{PHOTO}\tanimal, field\n"

@@ -1,15 +1,14 @@
 """What helps, TAB, and commands without a model of torch may load."""
 
 import os
-import subprocess
 import sys
 
 import pytest
 
 from ramctl.cli import COMMANDS
 from tests.conftest import REPOSITORY
+from tests.support import DATA, captured
 
-DATA = REPOSITORY / "tests" / "data"
 TRUTH, PHOTO = str(DATA / "truth.jsonl"), str(DATA / "photos" / "kite.jpg")
 HEAVY = [
     "torch", "torchvision", "timm", "transformers", "spacy", "scipy", "sklearn", "onnx",
@@ -27,13 +26,8 @@ finally:
 
 
 def loaded_by(*arguments: str, **environment: str) -> set[str]:
-    done = subprocess.run(
-        [sys.executable, "-c", PROBE, *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY), **environment},
-        check=False,
-    )
+    variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
+    done = captured([sys.executable, "-c", PROBE, *arguments], env=variables)
     return set(filter(None, done.stderr.rsplit("LOADED ", 1)[-1].split(",")))
 
 

@@ -13,7 +13,7 @@ def problem(ramctl, tmp_path, monkeypatch):
 
     def run(*arguments: str) -> str:
         done = ramctl(*arguments)
-        assert done.returncode == 2
+        assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
         return done.messages
 
     return run

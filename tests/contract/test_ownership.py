@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.support import DATA
 
-DATA = REPOSITORY / "tests" / "data"
 RECORD = '{"image": "photos/steps.jpg", "captions": ["a boy on steps"], "tags": ["boy"]}\n'
 REJECT = '{"source": "-", "line": 1, "stage": "parse", "code": "bad_json", "message": "m"}\n'
 

@@ -4,9 +4,8 @@ import shutil
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.support import DATA
 
-DATA = REPOSITORY / "tests" / "data"
 # Ends a command that looks up a machine's name or opens a connection to one.
 ALONE = """
 import sys

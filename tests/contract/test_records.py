@@ -6,16 +6,14 @@ import re
 import signal
 import sys
 import termios
-import time
 from fcntl import ioctl
 from pathlib import Path
 
 import pytest
 
 from tests.command import Ramctl
-from tests.conftest import REPOSITORY
+from tests.support import DATA, wait_for
 
-DATA = REPOSITORY / "tests" / "data"
 COMMANDS = ["parse", "generate", "clean", "tag", "import"]
 
 
@@ -39,10 +37,12 @@ def input_lines() -> list[bytes]:
 
 def wait_until_read(process) -> None:
     """Return when a command has taken all that was written to it: its loop runs by then."""
-    deadline = time.monotonic() + 120
-    while int.from_bytes(ioctl(process.stdin, termios.FIONREAD, bytes(4)), sys.byteorder):
-        assert time.monotonic() < deadline and process.poll() is None
-        time.sleep(0.05)
+
+    def is_read() -> bool:
+        assert process.poll() is None
+        return not int.from_bytes(ioctl(process.stdin, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+    wait_for(is_read)
 
 
 @pytest.fixture(scope="module", params=COMMANDS)
@@ -112,12 +112,6 @@ def test_a_missing_input_is_one_line(command, tiny_bundle, ramctl):
     assert done.stderr.count(b"\n") == 1
 
 
-def test_wrong_usage_exits_2(command, ramctl):
-    done = ramctl(command, "--no-such-option")
-    assert done.returncode == 2
-    assert done.stderr.count(b"\n") == 1
-
-
 def test_a_reader_who_left_is_no_error_message(command, tiny_bundle, ramctl):
     read_end, write_end = os.pipe()
     os.close(read_end)
@@ -145,19 +139,16 @@ def test_an_interrupted_run_can_be_resumed(command, tiny_bundle, ordinary, tmp_p
     process.stdin.write(b"\n".join(lines[:4]) + b"\n")
     process.stdin.flush()
     part = tmp_path / "out.jsonl.part"
-    deadline = time.monotonic() + 120
     # clean reads all before it writes; its folder tells that it has begun.
     work = tmp_path / "out.jsonl.work"
-    while not (work.exists() or (part.exists() and part.stat().st_size)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    wait_for(lambda: work.exists() or (part.exists() and part.stat().st_size))
     wait_until_read(process)
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == -signal.SIGINT
     assert b"Traceback" not in err
-    says = f"ramctl {command}: interrupted: the same command with --resume continues"
-    assert err.decode().splitlines()[-1] == says
+    last = err.decode().splitlines()[-1]
+    assert last.startswith(f"ramctl {command}: interrupted: ") and "--resume" in last
     assert not (tmp_path / "out.jsonl").exists()
     again = ramctl.start(*arguments, "--resume")
     again.communicate(b"\n".join(lines) + b"\n")

@@ -1,13 +1,13 @@
 """`py.typed` holds: a user's script passes strict type checkers, and its mistakes are found."""
 
 import re
-import subprocess
 import sys
 from importlib.util import find_spec
 
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.support import captured
 
 SCRIPT = """\
 import io
@@ -102,10 +102,8 @@ def test_a_right_script_passes_and_each_mistake_of_a_wrong_one_is_found(checker,
     (tmp_path / "mypy.ini").write_text(MYPY)
     (tmp_path / "pyrightconfig.json").write_text(PYRIGHT)
     python = ["--pythonpath", sys.executable] if checker == "pyright" else []
-    done = subprocess.run(
-        [sys.executable, "-m", checker, *python, "right.py", "wrong.py"],
-        cwd=tmp_path, capture_output=True, text=True, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-m", checker, *python, "right.py", "wrong.py"]
+    done = captured(command, cwd=tmp_path)
     errors = re.findall(r"(\w+)\.py:(\d+):.*error.*", done.stdout)
     assert {int(line) for name, line in errors if name == "wrong"} == {1, 2, 3, 4, 6, 7, 8, 9, 10}
     assert not [line for name, line in errors if name != "wrong"], done.stdout

@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from ramctl.peers import BUILT_IN
 from ramctl.readers import detect
 from tests.conftest import REPOSITORY
 from tests.forked import program_for_shells
+from tests.support import DATA, captured
 
 FOLDERS = [REPOSITORY / name for name in ("ramctl", "scripts", "tests")]
 PATHS = [*REPOSITORY.glob("*.md"), *(path for folder in FOLDERS for path in folder.rglob("*.md"))]
@@ -52,12 +52,7 @@ def examples(text: str):
 
 
 def test_generated_parts_are_current():
-    done = subprocess.run(
-        [sys.executable, REPOSITORY / "scripts" / "build_docs.py", "--check"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = captured([sys.executable, REPOSITORY / "scripts" / "build_docs.py", "--check"])
     assert done.returncode == 0, done.stderr
 
 
@@ -100,7 +95,7 @@ def test_there_are_examples_to_run():
 @pytest.fixture
 def workplace(tmp_path) -> Iterator[Path]:
     """A folder with the small photos and captions, in which a document's examples run."""
-    shutil.copytree(REPOSITORY / "tests" / "data", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(DATA, tmp_path, dirs_exist_ok=True)
     tools = tmp_path / "bin"
     tools.mkdir()
     with program_for_shells(tools / "ramctl"):
@@ -143,15 +138,7 @@ def test_examples_do_what_they_show(name, workplace):
 def run_step(
     command: list[str], expected: str, workplace: Path, environment: dict[str, str], place: str
 ) -> None:
-    done = subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        cwd=workplace,
-        env=environment,
-        timeout=600,
-        check=False,
-    )
+    done = captured(command, cwd=workplace, env=environment, timeout=600)
     output = done.stdout + done.stderr
     if not expected.strip():
         assert done.returncode == 0, f"{place}: {command[-1]}\n{output}"

@@ -3,11 +3,11 @@
 import os
 import re
 import shutil
-import subprocess
 
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.support import captured
 
 README = (REPOSITORY / "ramctl" / "tagging" / "README.md").read_text("utf-8")
 (UNITS,) = re.findall(r"```ini\n(.*?)```", README, re.DOTALL)
@@ -34,9 +34,6 @@ def test_systemd_verifies_the_units_without_a_word(home):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
     assert [path.name for path in paths] == ["tag-photos.service", "tag-photos.timer"]
-    done = subprocess.run(
-        ["systemd-analyze", "--user", "verify", *map(str, paths)],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home)},
-    )  # fmt: skip
+    environment = {**os.environ, "HOME": str(home), "XDG_RUNTIME_DIR": str(home)}
+    done = captured(["systemd-analyze", "--user", "verify", *paths], env=environment)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")

@@ -102,14 +102,6 @@ def test_thresholds_keep_their_precision_on_other_photos(precision):
     assert (truth[2000:] == POSITIVE)[chosen].mean() == pytest.approx(precision, abs=0.03)
 
 
-def test_labels_without_evidence_are_never_given():
-    scores, truth = judged()
-    evidence = np.ones(truth.shape[1], bool)
-    evidence[[2, 7]] = False
-    ours = calibrate(scores, truth, evidence)
-    assert ours.thresholds(0.5)[[2, 7]].tolist() == [1, 1]
-
-
 def test_no_label_is_given_on_more_than_its_share_of_the_photos():
     scores, truth = judged()
     scores[:, 4], truth[:, 4] = np.linspace(0.9, 0.99, len(scores)), POSITIVE
@@ -154,13 +146,14 @@ def test_the_curve_does_not_flatter():
     assert max(point.precision for point in curve if point.tags > 10) < 0.6
 
 
-def test_the_curve_counts_only_labels_that_are_given():
+def test_labels_without_evidence_are_never_given_and_not_on_the_curve():
     scores, truth = judged()
     scores[:, 0], truth[:, 0] = 0.999, POSITIVE
     evidence = np.arange(12) != 0
     with_it = calibrate(scores, truth, np.ones(12, bool)).curve
-    without = calibrate(scores, truth, evidence).curve
-    assert without[-1].tags == with_it[-1].tags - 1 == 11
+    without = calibrate(scores, truth, evidence)
+    assert without.curve[-1].tags == with_it[-1].tags - 1 == 11
+    assert without.thresholds(0.5)[0] == 1
 
 
 def test_folding_changes_no_decision_and_leaves_one_threshold():

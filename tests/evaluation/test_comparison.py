@@ -33,11 +33,6 @@ def classes(tmp_path) -> Path:
     return path
 
 
-def scored(**by_photo) -> list[dict]:
-    """Predictions of one class, `a`: p1=0.9 is its score on photo 1."""
-    return [{"image": name[1:], "scores": {"a": value}} for name, value in by_photo.items()]
-
-
 def test_precision_recall_and_f1_by_class_and_pooled(evaluate, classes):
     result = evaluate(GIVEN, TRUTH, classes=classes)
     assert result["decided_by"] == "the predictions' own tags"
@@ -62,7 +57,7 @@ def test_the_authors_style_averages_over_all_classes(evaluate, classes):
     assert result["CP"] == pytest.approx(3 * CP / 4)
     assert result["CP"] != 3 * CP / 4  # their guard against division by zero
     one = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": []}]
-    predictions = scored(p1=0.9, p2=0.1)
+    predictions = [{"image": "1", "scores": {"a": 0.9}}, {"image": "2", "scores": {"a": 0.1}}]
     assert evaluate(predictions, one, classes=classes, style="ram")["mAP"] == pytest.approx(1 / 4)
     assert evaluate(predictions, one, classes=classes)["mAP"] == 1.0
 
@@ -141,11 +136,8 @@ def test_photos_on_one_side_only_are_counted_and_named(evaluate, capsys):
     extra = [{"image": f"only-{i:02}", "tags": ["a"]} for i in range(25)]
     alone = {"image": "q/9.jpg", "tags": ["a"]}
     photos = evaluate([*GIVEN, alone], [*TRUTH, *extra])["photos"]
-    assert (photos["compared"], photos["only_in_truth"], photos["only_in_predictions"]) == (
-        4,
-        25,
-        1,
-    )
+    counted = {"compared": 4, "only_in_truth": 25, "only_in_predictions": 1}
+    assert counted.items() <= photos.items()
     assert photos["only_in_truth_first"] == [row["image"] for row in extra[:20]]
     assert photos["only_in_predictions_first"] == ["q/9.jpg"]
     assert photos["matched_by"] == {"image": 4}

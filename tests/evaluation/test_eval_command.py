@@ -72,17 +72,6 @@ def test_what_the_figures_stand_on_is_always_printed(evaluated, tmp_path):
     assert b"no predicted tag stands for: unicorn" in done.stderr
 
 
-def test_a_tag_that_a_record_does_not_score_has_score_0(evaluated):
-    rows = [{"image": "p/1.jpg", "scores": {"cat": 0.9}, "tags": ["cat"]}]
-    rows += [{"image": f"p/{i}.jpg", "scores": {}, "tags": []} for i in (2, 3, 4)]
-    result, done = evaluated(rows)
-    # cat: 1 of 2 on top, the other tied with the rest at 0; dog is never named and counts 0.
-    assert result["mAP"] == pytest.approx((1 + 2 / 3) / 2 / 2)
-    assert result["looks_thresholded"] is True
-    assert b"look thresholded" in done.stderr
-    assert result["decided_by"] == "the predictions' own tags"
-
-
 def test_thresholds_are_not_chosen_by_a_handful_of_photos(ramctl, truth):
     arguments = ("eval", "-", "--truth", truth, "--calibrate", "thresholds.jsonl")
     done = ramctl(*arguments, stdin=lines(dense_rows()).encode())
@@ -167,12 +156,15 @@ BAD = [
     ("{oops", "bad_json"),
     ('{"scores": {}}', "missing_field"),
     ('{"image": "p/4.jpg"}', "missing_field"),
-    ('{"image": "p/4.jpg", "dense": [1, 2], "labels": "sha256:1"}', "bad_field"),
     ('{"image": "p/4.jpg", "dense": [0.1], "labels": "sha256:2"}', "missing_field"),
-    ('{"image": "p/4.jpg", "dense": ["0.1", 0, 0, 0, 0], "labels": "sha256:1"}', "bad_field"),
-    ('{"image": "p/4.jpg", "scores": {"cat": "high"}}', "bad_field"),
     ('{"image": "p/1.jpg", "scores": {"cat": 0.5}}', "bad_field"),
+    ('{"image": "p/1.jpg", "tags": ["cat"]}', "bad_field"),
 ]
+WRONG = ["[1, 2]", "[0, 0, 0, 0, 0, 1]", '["0.1", 0, 0, 0, 0]', "[1, [2], 0, 0, 0]", "[[1, 2]]"]
+WRONG += ["[1, null, 0, 0, 0]", "[true, false, true, true, true]", "{}", '"abcde"', "[]"]
+SCORES = [f'"dense": {dense}, "labels": "sha256:1"' for dense in WRONG]
+SCORES += ['"scores": {"cat": "high"}', '"scores": {"cat": true}']
+BAD += [(f'{{"image": "p/4.jpg", {scores}}}', "bad_field") for scores in SCORES]
 
 
 @pytest.mark.parametrize(("line", "reason"), BAD)
@@ -214,18 +206,17 @@ def test_nothing_to_evaluate_is_one_line_and_exit_1(ramctl, truth, tmp_path):
         assert f"nothing to evaluate: {reason}" in message
 
 
-def test_wrong_usage_exits_2(ramctl, truth):
-    assert failure(ramctl, "x.jsonl")[0] == 2
-    assert failure(ramctl, "-", "--truth", "-")[0] == 2
-    assert failure(ramctl, "-", "--truth", truth, "--threshold", "7")[0] == 2
-
-
-def test_a_file_that_is_not_there_or_not_a_map_is_named(ramctl, truth, tmp_path):
-    assert "nowhere.jsonl: no such file" in failure(ramctl, "nowhere.jsonl", "--truth", truth)[1]
+def test_wrong_usage_and_files_that_are_not_there_or_no_map_are_one_line(ramctl, truth, tmp_path):
     (tmp_path / "map.tsv").write_text("cat\tcat\ndog dog\n")
-    code, message = failure(ramctl, "-", "--truth", truth, "--map", "map.tsv", stdin="")
-    assert code == 1
-    assert "map.tsv:2: expected class<TAB>tag|tag" in message
+    for words, expected, said in (
+        (["x.jsonl"], 2, "--truth"),
+        (["-", "--truth", "-"], 2, "stdin"),
+        (["-", "--truth", truth, "--threshold", "7"], 2, "--threshold"),
+        (["nowhere.jsonl", "--truth", truth], 2, "nowhere.jsonl: no such file"),
+        (["-", "--truth", truth, "--map", "map.tsv"], 1, "map.tsv:2: expected class<TAB>tag|tag"),
+    ):
+        code, message = failure(ramctl, *words)
+        assert code == expected and said in message
 
 
 def test_the_table_fits_80_columns_and_loses_nothing(ramctl, truth):

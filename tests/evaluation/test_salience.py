@@ -156,14 +156,9 @@ def test_the_curve_is_that_of_tags_chosen_by_salience():
     scores, right = sigmoid(log_odds), random.random((6000, 7)) < sigmoid(log_odds)
     seen = Judged(scores[:3000], right[:3000], np.ones((3000, 7), bool))
     found = calibrate(seen, np.ones(7, bool), salience=replace(made(), careful={}))
-    limits = LabelSet(
-        LABELS,
-        np.zeros((7, 0), np.float32),
-        found.thresholds(0.8, salient=True),
-        np.ones(7, bool),
-        found,
-    )
-    choose, hits, given = TagSelector(limits, SelectionOptions()), 0, 0
+    rows, limits = np.zeros((7, 0), np.float32), found.thresholds(0.8, salient=True)
+    labels = LabelSet(LABELS, rows, limits, np.ones(7, bool), found)
+    choose, hits, given = TagSelector(labels, SelectionOptions()), 0, 0
     for row, truth in zip(scores[3000:].astype(np.float32), right[3000:], strict=True):
         labels = choose(row).labels
         given, hits = given + len(labels), hits + int(truth[labels].sum())

@@ -1,7 +1,6 @@
 """Tags are judged on a page, and what was decided holds for every output."""
 
 import json
-import re
 from collections import Counter
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import pytest
 from PIL import Image
 
 from ramctl.records.verdicts import Verdicts
+from tests.support import page_data
 
 RECORDS = [
     {"image": "a.jpg", "tags": ["dog", "red"], "scores": {"dog": 0.9, "red": 0.7}, "mine": 1},
@@ -36,13 +36,9 @@ def export(ramctl, tmp_path, monkeypatch):
     return run
 
 
-def data_of(path):
-    return json.loads(re.search(r'id="data">(.*)</script>', Path(path).read_text("utf-8"))[1])
-
-
 def test_tags_with_most_expected_mistakes_come_first_and_of_each_the_lowest_scores(export):
     export("--review", "page.html")
-    data = data_of("page.html")
+    data = page_data(Path("page.html"))
     # red: 0.3 + 0.2 + 0.25, dog: 0.1 + 0.5, sky: half a tag.
     assert [one["tag"] for one in data["tags"]] == ["red", "dog", "sky"]
     shown = [(data["tags"][e["tag"]]["tag"], e.get("score")) for e in data["entries"]]
@@ -56,7 +52,7 @@ def test_tags_with_most_expected_mistakes_come_first_and_of_each_the_lowest_scor
 
 def test_earlier_decisions_are_on_the_page(export):
     export("--review", "page.html", "--decisions", "decided.jsonl")
-    verdicts = [entry.get("verdict") for entry in data_of("page.html")["entries"]]
+    verdicts = [entry.get("verdict") for entry in page_data(Path("page.html"))["entries"]]
     assert verdicts == [None, None, "remove", None, None, "keep"]
 
 

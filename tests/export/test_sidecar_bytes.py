@@ -158,19 +158,11 @@ def test_not_a_byte_outside_of_keywords_changes(before):
     merged = merge_tags(before, ["yellow"], "auto")
     words = XmpDocument(before).items(SUBJECT.property)
     assert XmpDocument(merged).items(SUBJECT.property) == [*words, "yellow"]
+    for field in FIELDS[1:]:  # which some programs read instead
+        assert set(words) <= set(XmpDocument(merged).items(field.property))
     again = merge_tags(merged, ["yellow", "cat"], "auto")
     assert remove_tags(again) == before
     assert all_but_keywords(parsed(merged)) == all_but_keywords(parsed(before))
-
-
-def test_a_qualified_keyword_is_seen_by_programs_that_read_the_new_fields():
-    before = document(subject(
-        "<rdf:li><rdf:Description><rdf:value>qualified</rdf:value><xmp:note>n</xmp:note>"
-        "</rdf:Description></rdf:li>",
-    ))  # fmt: skip
-    merged = XmpDocument(merge_tags(before, ["yellow"], "auto"))
-    for field in FIELDS[1:]:
-        assert "qualified" in merged.items(field.property)
 
 
 def test_a_sidecar_that_was_there_before_is_never_deleted():

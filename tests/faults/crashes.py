@@ -159,6 +159,12 @@ def _give_up_power() -> None:
         raise OSError("capset failed")
 
 
+def workers_of(process: Forked | subprocess.Popen) -> list[int]:
+    """The processes that a run has started."""
+    listed = subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(process.pid)])
+    return [int(number) for number in listed.split()]
+
+
 def resumed_by(work: Work) -> Callable[[Path], tuple[int, str]]:
     """The exit status and stderr of some work in a folder."""
 

@@ -71,12 +71,8 @@ def save_a_shard() -> int:
     return 0
 
 
-def collection() -> Callable[[], int]:
+def collection() -> int:
     """A run over the photos of the folder, which drops the records of those that are gone."""
-    return partial(_collection)
-
-
-def _collection() -> int:
     files = sorted(Path().glob("*.jpg"))
     items = [
         Record(

@@ -18,9 +18,9 @@ from ramctl.photos.finding import PhotoInputs, read_photo_inputs
 from ramctl.records import jsonl
 from ramctl.records.jsonl import bounded_lines, dumps, read_records
 from ramctl.records.record import Record, Reject
-from tests.conftest import REPOSITORY
+from tests.support import DATA
 
-PHOTO = REPOSITORY / "tests" / "data" / "photos" / "steps.jpg"
+PHOTO = DATA / "photos" / "steps.jpg"
 
 
 def picture(form: str, size: tuple[int, int] = (64, 48), **options) -> bytes:
@@ -218,15 +218,6 @@ def test_a_field_that_cannot_be_written_again_is_a_reject(levels, brackets):
 def test_many_brackets_are_not_deep():
     line = b'{"mine":[' + b"[1]," * 1000 + b"[1]]}"
     assert isinstance(records_of(line)[0], Record)
-
-
-def test_deep_fields_end_no_command(tmp_path, ramctl):
-    deep = '{"captions":["a horse"],"mine":' + "[" * 400 + "]" * 400 + "}"
-    lines = f'{deep}\n{{"captions":["a boat"]}}\n'
-    done = ramctl("parse", "--rejects", "rejects", stdin=lines.encode())
-    assert (done.returncode, [row["tags"] for row in done.rows]) == (3, [["boat"]])
-    (reject,) = map(json.loads, (tmp_path / "rejects").read_text().splitlines())
-    assert (reject["line"], reject["code"], reject["raw"]) == (1, "bad_json", deep)
 
 
 def test_the_bytes_of_a_line_are_limited(monkeypatch):

@@ -10,12 +10,10 @@ import pytest
 
 from ramctl.checkpoints.bundle import Bundle, BundleWriter
 from ramctl.records.files import write_atomic
-from tests.conftest import REPOSITORY
 from tests.faults.crashes import KILLED, Work, crash_matrix, resumed_by, run, some_of
 from tests.faults.streams import GOOD, LINES, collection, save_a_shard, stream, with_lines
-from tests.support import gallery_names
+from tests.support import DATA, gallery_names
 
-DATA = REPOSITORY / "tests" / "data"
 PARSE = ["parse", "in.jsonl", "-o", "out", "--rejects", "rejects", "-b1"]
 
 
@@ -145,17 +143,15 @@ def test_what_a_crash_left_of_a_compressed_file_is_never_taken_for_its_content(f
 
 
 def test_photos_that_were_renamed_and_deleted(tmp_path):
-    work = collection()
-
     def first(folder: Path) -> None:
         for name in ("boat", "dog", "horse"):
             (folder / f"{name}.jpg").write_text(name)
-        assert run(folder, work)[0] == 0
+        assert run(folder, collection)[0] == 0
         (folder / "boat.jpg").rename(folder / "old.jpg")
         (folder / "dog.jpg").unlink()
         (folder / "new.jpg").write_text("house")
 
-    assert crash_matrix(tmp_path / "run", first, work, resumed_by(work)) > 15
+    assert crash_matrix(tmp_path / "run", first, collection, resumed_by(collection)) > 15
     rows = map(json.loads, (tmp_path / "run" / "out").read_text().splitlines())
     tags = {row["image"]: (row["tags"], row["captions"]) for row in rows}
     assert list(tags) == ["horse.jpg", "new.jpg", "old.jpg"]
@@ -256,12 +252,9 @@ def captioned(folder: Path) -> None:
     with_lines(*(json.dumps({**line, "tags": ["horse", "field"]}) for line in lines))(folder)
 
 
-def nothing(folder: Path) -> None:
-    pass
-
-
 def test_a_shard_of_regions_that_was_being_saved_leaves_nothing_behind(tmp_path):
-    assert crash_matrix(tmp_path / "run", nothing, save_a_shard, resumed_by(save_a_shard)) > 8
+    again = resumed_by(save_a_shard)
+    assert crash_matrix(tmp_path / "run", lambda _: None, save_a_shard, again) > 8
 
 
 @pytest.mark.slow
@@ -285,8 +278,7 @@ def test_the_data_engine(command, tiny_bundle, tmp_path):
 )
 def test_commands_that_are_run_again(words, tmp_path):
     """They have nothing to resume: what they left must not stand in the way of the next run."""
-
-    assert crash_matrix(tmp_path / "run", nothing, words, resumed_by(words), every=3) > 3
+    assert crash_matrix(tmp_path / "run", lambda _: None, words, resumed_by(words), every=3) > 3
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.crashes import contents, run
 from tests.faults.streams import LINES, stream, with_lines
-from tests.faults.test_crashes import DATA, photos, records, tagged_photos
+from tests.faults.test_crashes import DATA, records, tagged_photos
 
 TRUTH = DATA / "truth.jsonl"
 
@@ -83,20 +83,6 @@ def test_the_folder_of_a_gallery_vanishes(folder):
     words = ["export", "in.jsonl", "--gallery", "outs/page.html"]
     steps = ["open page.html.part", "os.rename page.html.part"]
     vanished_and_back(folder, words, words, steps)
-
-
-def test_photos_that_vanish_are_rejects_and_done_when_they_are_back(folder, tmp_path):
-    away = tmp_path / "away"
-    away.mkdir()
-    photos(away)
-    rows = [{"image": f"photos/{name}.jpg", "tags": ["sky"]} for name in ("horses", "steps")]
-    with_lines(*map(json.dumps, rows))(folder)
-    words = ["export", "in.jsonl", "--xmp"]
-    status, _, err = run(folder, words)
-    assert status == 3 and err.count("no such file") == 2
-    away.rename(folder / "photos")
-    assert run(folder, words)[0] == 0
-    assert all((folder / f"{row['image']}.xmp").exists() for row in rows)
 
 
 def test_the_work_folder_of_clean_vanishes(tiny_bundle, folder):

@@ -5,9 +5,7 @@ import fcntl
 import json
 import os
 import signal
-import subprocess
 import threading
-import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,9 +20,9 @@ from ramctl.records.files import (
     output_lock,
     write_atomic,
 )  # fmt: skip
-from tests.conftest import REPOSITORY
+from tests.faults.crashes import workers_of
+from tests.support import DATA, wait_for
 
-DATA = REPOSITORY / "tests" / "data"
 CAPTIONS, PARSED = str(DATA / "captions.jsonl"), str(DATA / "parse_gold.jsonl")
 
 
@@ -79,13 +77,6 @@ def test_an_output_that_another_run_writes_is_refused(arguments, lock_elsewhere,
     assert [path.name for path in tmp_path.iterdir()] == ["out.part.lock"]
 
 
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.fixture
 def first(tmp_path, request, ramctl):
     """A run of `parse -o c.out` that has written a record and waits for the next."""
@@ -112,17 +103,17 @@ def test_two_runs_at_once_write_one_output_once(first, tmp_path, ramctl):
 
 @pytest.mark.parametrize("first", ["-j2"], indirect=True)
 def test_a_killed_run_leaves_no_lock_though_its_workers_may_live_on(first, tmp_path, ramctl):
-    workers = subprocess.check_output(["ps", "-o", "pid=", "--ppid", str(first.pid)]).split()
+    workers = workers_of(first)
     assert len(workers) >= 2
     for worker in workers:  # they would end when the parent does
-        os.kill(int(worker), signal.SIGSTOP)
+        os.kill(worker, signal.SIGSTOP)
     first.kill()
     first.wait()
     assert (tmp_path / "c.out.part.lock").exists()
     second = ramctl("parse", CAPTIONS, "-o", "c.out")
     for worker in workers:
         with suppress(ProcessLookupError):  # it stopped after its parent was gone, and ended
-            os.kill(int(worker), signal.SIGKILL)
+            os.kill(worker, signal.SIGKILL)
     assert second.returncode == 0, second.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.out", "c.out.state.jsonl"]
 

@@ -1,16 +1,15 @@
 """Galleries, sidecars, tables and messages of runs that go wrong."""
 
+import errno
 import json
-import os
 import re
 import signal
-import time
 
 import pytest
 
 from ramctl.checkpoints.bundle import BundleWriter
-from ramctl.errors import RunProblem
 from ramctl.export.xmp import merge_tags, remove_tags
+from tests.support import wait_for
 
 CONTROL = "bell\x07 and\x00null"
 
@@ -57,17 +56,10 @@ def test_two_outputs_may_go_to_one_device(ramctl):
     assert ramctl(*words, stdin=b'{"captions":["a horse"]}\n').returncode == 0
 
 
-def test_a_full_disk_is_named_with_the_bundle(tmp_path):
-    import errno
-
-    with (
-        pytest.raises(RunProblem, match=r"model: No space left on device"),
-        BundleWriter(tmp_path / "model"),
-    ):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert list(tmp_path.iterdir()) == []
+def test_an_error_that_is_no_full_disk_keeps_its_name_and_the_bundle_is_not_made(tmp_path):
     with pytest.raises(FileNotFoundError), BundleWriter(tmp_path / "model"):
         raise FileNotFoundError(errno.ENOENT, "No such file", "elsewhere")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_workers_of_a_killed_run_end_without_a_word(tmp_path, ramctl):
@@ -75,7 +67,6 @@ def test_the_workers_of_a_killed_run_end_without_a_word(tmp_path, ramctl):
     (tmp_path / "in.jsonl").write_text(lines * 400)
     run = ramctl.start("parse", "in.jsonl", "-o", "out", "-j2", "-b2")
     state = tmp_path / "out.state.jsonl"
-    while not (state.exists() and state.stat().st_size > 300):
-        time.sleep(0.05)
+    wait_for(lambda: state.exists() and state.stat().st_size > 300)
     run.send_signal(signal.SIGKILL)
     assert run.stderr.read() == b""  # its end comes when the last worker has gone

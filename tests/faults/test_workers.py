@@ -2,21 +2,13 @@
 
 import os
 import signal
-import subprocess
 
 import pytest
 
-from tests.faults.test_locks import wait_for
+from tests.faults.crashes import workers_of
+from tests.support import wait_for
 
 LINE = b'{"captions":["a horse in a field near a house by the river"]}\n'
-
-
-def workers_of(process) -> list[int]:
-    """The processes that a run has started, newest last."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)], stdout=subprocess.PIPE, check=False
-    )
-    return [int(number) for number in listed.stdout.split()]
 
 
 def test_killed_workers_of_parse_end_the_run_in_one_line(tmp_path, ramctl):
@@ -30,9 +22,8 @@ def test_killed_workers_of_parse_end_the_run_in_one_line(tmp_path, ramctl):
     for worker in workers_of(run):  # one alone may be idle, and not be missed
         os.kill(worker, signal.SIGKILL)
     _, err = run.communicate(LINE * 20, timeout=60)
-    assert (run.returncode, err) == (
-        1, b"ramctl parse: a worker process was killed; is memory short? (fewer: -j)\n",
-    )  # fmt: skip
+    assert (run.returncode, err.count(b"\n")) == (1, 1)
+    assert err.startswith(b"ramctl parse: a worker process was killed; ")
     again = ramctl(*words, "--resume", stdin=LINE * 40)
     assert again.returncode == 0 and b" done before" in again.stderr
     lines = (tmp_path / "out").read_bytes().splitlines()

@@ -21,11 +21,11 @@ from ramctl.photos.archives import TarIndex
 from ramctl.photos.decoding import PhotoLimits, decode_photo, photo_size
 from ramctl.readers.archives import read_tar
 from ramctl.readers.source import Source
-from tests.conftest import REPOSITORY
 from tests.faults.test_bad_inputs import FORMS, picture
 from tests.fuzz.damage import survive
+from tests.support import DATA
 
-PHOTO = (REPOSITORY / "tests" / "data" / "photos" / "steps.jpg").read_bytes()
+PHOTO = (DATA / "photos" / "steps.jpg").read_bytes()
 LIMITS = PhotoLimits(pixels=4_000_000, seconds=10)
 
 

@@ -1,6 +1,7 @@
 """Pages of records with any text in them hold that text, and run nothing of it."""
 
 import json
+from collections.abc import Callable
 
 import pytest
 from PIL import Image
@@ -8,8 +9,8 @@ from PIL import Image
 from ramctl.pages.gallery import open_gallery
 from ramctl.records.record import Record
 from tests.fuzz.damage import survive
-from tests.pages.test_review import ADDED, BOX, Judged, Pictured, data_of, written
-from tests.support import gallery_photos
+from tests.pages.test_review import ADDED, BOX, Judged, Pictured, written
+from tests.support import gallery_photos, page_data
 
 SEEDS = [
     b"dog", b"a </script> & <b onload='x()'>", b"<!--<script>", b"]]>\\u003c/script>\xe2\x80\xa8",
@@ -29,6 +30,16 @@ def n_elements(page: str) -> int:
     return sum(lower.count(start) for start in ("<script", "</script", "<!--", "<img", "<b"))
 
 
+def survive_as_text(page_of: Callable[[str], str], name: str) -> None:
+    """Damaged texts give pages that are made of what a page of a plain text is made of."""
+    own = n_elements(page_of("plain"))
+
+    def read(data: bytes) -> None:
+        assert n_elements(page_of(data.decode("utf-8", "replace"))) == own
+
+    survive(read, SEEDS, name)
+
+
 def test_galleries(tmp_path, photo):
     def page_of(text: str) -> str:
         path = tmp_path / "page.html"
@@ -41,12 +52,7 @@ def test_galleries(tmp_path, photo):
         assert (shown["tags"], shown["captions"]) == ({text: 0.5}, [text])
         return path.read_text("utf-8")
 
-    own = n_elements(page_of("plain"))
-
-    def read(data: bytes) -> None:
-        assert n_elements(page_of(data.decode("utf-8", "replace"))) == own
-
-    survive(read, SEEDS, "galleries")
+    survive_as_text(page_of, "galleries")
 
 
 def test_pages_of_cleaning(tmp_path, photo):
@@ -54,15 +60,10 @@ def test_pages_of_cleaning(tmp_path, photo):
         pictured = Pictured(Record({"image": photo}, base=tmp_path), [text], generated=[text])
         judged = Judged(text, text, ADDED, 0.1, pictured, [text], reason=text, score=0.5, box=BOX)
         path = written(tmp_path, [judged], name=text)
-        data = data_of(path)
+        data = page_data(path)
         assert data["tags"][0]["tag"] == data["tags"][0]["kind"] == text
         assert data["records"][0]["captions"] == data["records"][0]["generated"] == [text]
         assert json.dumps(data)
         return path.read_text("utf-8")
 
-    own = n_elements(page_of("plain"))
-
-    def read(data: bytes) -> None:
-        assert n_elements(page_of(data.decode("utf-8", "replace"))) == own
-
-    survive(read, SEEDS, "pages of cleaning")
+    survive_as_text(page_of, "pages of cleaning")

@@ -1,4 +1,4 @@
-"""Damaged text files of every kind: records, captions, labels, thresholds, settings, decisions."""
+"""Damaged text files of every kind: records, captions, labels, predictions, settings, decisions."""
 
 import gzip
 import io
@@ -21,6 +21,7 @@ from ramctl.records.verdicts import Verdicts
 from ramctl.tagger_scores import TaggerScores
 from ramctl.tagging.selection import read_tag_list
 from tests.fuzz.damage import damaged, survive
+from tests.readers.test_predictions import DATA as PREDICTIONS
 from tests.readers.test_readers import FILES, read_any
 
 LABELS = LabelSystem([Label("dog"), Label("cat", synonyms=("kitten",)), Label("run", "action")])
@@ -31,8 +32,7 @@ RECORDS = [
     {"image": "d.jpg", "tags": ["dog"], "removed": [{"tag": "cat", "reason": "outlier"}],
      "boxes": {"dog": [[0, 0, 1, 1], 0.5]}, "negatives": ["cat"], "uncertain": ["run"]},
 ]  # fmt: skip
-JSONL = [b"".join(map(orjson_line, RECORDS)) for orjson_line in (dumps,)]
-JSONL += [dumps(record) for record in RECORDS]
+JSONL = [b"".join(map(dumps, RECORDS)), *map(dumps, RECORDS)]
 
 
 def intake():
@@ -73,37 +73,37 @@ def test_caption_files(name, tmp_path):
     survive(read, [FILES[name][1].encode()], name)
 
 
-LABEL_FILES = {
-    "labels.jsonl": b"".join(dumps(label.to_json()) for label in LABELS),
-    "labels.txt": b"dog\ncat\nrun\n",
-    "labels.jsonl.gz": gzip.compress(b'{"tag":"dog"}\n{"tag":"cat","synonyms":["kitten"]}\n'),
-}
+def read_labels(path: Path) -> None:
+    labels = LabelSystem.read(path)
+    assert len(labels.tags) == len(labels) and labels.sha256
+    for label in labels:
+        label.to_json()
 
 
-@pytest.mark.parametrize("name", LABEL_FILES)
-def test_label_files(name, tmp_path):
-    def read(path: Path) -> None:
-        labels = LabelSystem.read(path)
-        assert len(labels.tags) == len(labels) and labels.sha256
-        for label in labels:
-            label.to_json()
-
-    read_bytes = in_file(tmp_path / name, read)
-    survive(read_bytes, [LABEL_FILES[name]], name)
+def read_scores(path: Path, form: str | None = None) -> None:
+    """As `eval` reads the predictions of any system."""
+    read_table(str(path), classes(), Cut.parse(None), intake(), form=form)
 
 
+LABEL_LINES = b"".join(dumps(label.to_json()) for label in LABELS)
+PACKED = gzip.compress(b'{"tag":"dog"}\n{"tag":"cat","synonyms":["kitten"]}\n')
+LISTED = (PREDICTIONS / "ram" / "pred.txt").read_bytes()
 THRESHOLDS = b'{"tag":"dog","threshold":0.5}\n{"tag":"kitten","threshold":1}\n'
 SETTINGS = b'[common]\nquiet = true\n[tag]\nmodel = "mini"\nthreshold = 0.5\ntop = 3\n'
 DECISIONS = b'{"image":"a.jpg","tag":"dog","decision":"keep"}\n'
 SMALL = {
+    "labels.jsonl": ([LABEL_LINES], read_labels),
+    "labels.txt": ([b"dog\ncat\nrun\n"], read_labels),
+    "labels.jsonl.gz": ([PACKED], read_labels),
     "thresholds": ([THRESHOLDS, b"0.1\n0.2\n0.3\n"], lambda p: read_thresholds(p, LABELS, 0.5)),
     "map.tsv": ([b"dog\tdog\tpuppy\ncat\tkitten\n"], read_map),
     "tags.txt": ([b"dog\ncat\n"], read_tag_list),
     "decisions.jsonl": ([DECISIONS], lambda path: Verdicts.read([path], "clean")),
     "scores.jsonl": (JSONL, lambda path: TaggerScores.read(path, "train")),
     "truth.jsonl": (JSONL, lambda path: TruthTable.read(str(path), intake())),
-    "predictions.jsonl": (JSONL, lambda path: read_table(
-        str(path), classes(), Cut.parse(None), intake())),
+    "predictions.jsonl": (JSONL, read_scores),
+    "pred.txt": ([LISTED], read_scores),
+    "list.txt": ([LISTED], lambda path: read_scores(path, "list")),
 }  # fmt: skip
 
 

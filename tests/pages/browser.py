@@ -100,6 +100,13 @@ class Browser:
             assert time.monotonic() < end, expression
             time.sleep(0.02)
 
+    def part(self, of: str, at: str) -> list[float]:
+        """Where an element is in another one: left, top, right and bottom as shares of that."""
+        shares = """((of, at) => [(at.left - of.left) / of.width, (at.top - of.top) / of.height,
+            (at.right - of.left) / of.width, (at.bottom - of.top) / of.height])"""
+        places = [f"document.querySelector('{one}').getBoundingClientRect()" for one in (of, at)]
+        return self.value(f"{shares}({', '.join(places)})")
+
     def press(self, *keys: str) -> None:
         """Press keys one after the other, named as in KeyboardEvent.key."""
         for key in keys:

@@ -7,12 +7,10 @@ import pytest
 from PIL import Image
 
 from ramctl.evaluation.run import EvalOptions, run
+from tests.evaluation.conftest import write_lines
+from tests.support import page_data
 
 CLASSES = ["cat", "dog", "a<b"]
-
-
-def lines(rows):
-    return "".join(json.dumps(row) + "\n" for row in rows)
 
 
 @pytest.fixture
@@ -31,7 +29,7 @@ def report(tmp_path):
         turned = [right[1], right[0], right[2]]  # cats for dogs
         bad.append({"image": image, "dense": [0.1 + 0.8 * r for r in turned], **names})
     for name, rows in (("truth", truth), ("good", good), ("bad", bad)):
-        (tmp_path / f"{name}.jsonl").write_text(lines(rows))
+        write_lines(tmp_path / f"{name}.jsonl", rows)
 
     def write(*systems, **options):
         path = tmp_path / "out.html"
@@ -58,7 +56,7 @@ def test_the_report_of_one_system_is_one_file_with_figures_mistakes_and_confusio
     assert re.search(r"<td>cat</td><td>dog</td><td class=\"number\">2</td>", page)
     figures = json.loads(path.with_name("figures.json").read_text())
     assert f">{figures['mAP']:.4f}<" in page and f"{figures['ci']['mAP'][1]:.3f}" in page
-    data = json.loads(re.search(r'id="data">(.*)</script>', page)[1])
+    data = page_data(path)
     (system,) = data["systems"]
     names = data["classes"]
     assert system["precisions"][names.index("a<b")] == 1.0

@@ -1,13 +1,13 @@
 """The review by itself: what it holds, and what it does in a real browser."""
 
 import json
-import re
 
 import pytest
 from PIL import Image
 
 from ramctl.pages.review import ADDED, KEPT, REMOVED, Judged, Pictured, review_page
 from ramctl.records.record import Record
+from tests.support import page_data
 
 ODD = "<b> 'n' \"q\" & co.png"
 BYTES = {"bytes": "/w=="}
@@ -22,11 +22,6 @@ def written(folder, judged, totals=None, name="made of these records", **options
     path = folder / "review.html"
     path.write_text("".join(review_page(judged, totals or counted, name, **options)), "utf-8")
     return path
-
-
-def data_of(path):
-    page = path.read_text("utf-8")
-    return json.loads(re.search(r'id="data">(.*)</script>', page)[1])
 
 
 @pytest.fixture
@@ -57,7 +52,7 @@ def judged(pictured):
 def test_the_page_holds_everything_sorted_by_doubt_and_nothing_from_elsewhere(tmp_path, judged):
     ticks = []
     path = written(tmp_path, judged, jobs=2, tick=ticks.append)
-    page, data = path.read_text("utf-8"), data_of(path)
+    page, data = path.read_text("utf-8"), page_data(path)
     assert [one["tag"] for one in data["tags"]] == ["a<b", "red"]
     assert data["tags"][0] == {"tag": "a<b", "kind": "object", "added": 1, "removed": 1, "kept": 1}
     entries = [(one["tag"], one["state"]) for one in data["entries"]]
@@ -134,14 +129,7 @@ def test_every_entry_is_shown_with_its_photo_region_and_captions(browser, tmp_pa
     browser.wait(f"{first}.querySelector('img').naturalWidth === 240")
     assert "a </script> & b" in browser.value(f"{first}.textContent")
     assert "made up" in browser.value(f"{first}.querySelector('.generated').textContent")
-    places = browser.value(
-        f"""[{first}.querySelector('img'), {first}.querySelector('.box')].map((one) => {{
-              const at = one.getBoundingClientRect();
-              return [at.left, at.top, at.width, at.height]; }})"""
-    )
-    (left, top, width, height), box = places
-    expected = [left + 0.1 * width, top + 0.25 * height, 0.5 * width, 0.75 * height]
-    assert box == pytest.approx(expected, abs=1)
+    assert browser.part("#cards img", "#cards .box") == pytest.approx(BOX, abs=0.004)
     last = "[...document.querySelectorAll('#cards figure')].at(-1)"
     assert browser.value(f"{last}.querySelector('.box').offsetWidth") == 0
     assert "no region" in browser.value(f"{last}.textContent")

@@ -1,7 +1,6 @@
 """Captions to the tags of a label system."""
 
 import json
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,7 @@ from ramctl.parsing.closed_mode import LabelMapper, label_kinds
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.readings import FrequentReadings
 from ramctl.parsing.parser import CaptionParser
-
-DATA = Path(__file__).parent.parent / "data"
+from tests.support import DATA
 
 LABELS = LabelSystem([
     Label("train", "object"), Label("train", "object", synonyms=("Steam Train",), count=3),

@@ -3,15 +3,13 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from ramctl.parsing.english.pos_tagger import CHARACTERS, _batches
 from ramctl.parsing.english.rules.sentence import clean
 from ramctl.parsing.parser import CaptionParser
-
-DATA = Path(__file__).parent.parent / "data"
+from tests.support import DATA
 
 
 @pytest.fixture(scope="module")

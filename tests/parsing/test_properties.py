@@ -68,12 +68,6 @@ def test_parsing_twice_gives_the_same_and_each_tag_once(parser, caption):
     assert all(tag == " ".join(tag.lower().split()) for tag in tags)
 
 
-@QUICK
-@given(caption=st.text(max_size=200))
-def test_any_text_gives_a_list(parser, caption):
-    assert isinstance(parser.tags(caption), list)
-
-
 @pytest.mark.parametrize(
     ("string", "label"),
     [

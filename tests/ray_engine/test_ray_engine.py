@@ -25,9 +25,7 @@ from ramctl.ray_engine import RETRIES, Resources
 from ramctl.records.stream import StreamOptions
 from ramctl.tagging import run as tagging
 from ramctl.tagging.run import TagOptions
-from tests.conftest import REPOSITORY
-
-DATA = REPOSITORY / "tests" / "data"
+from tests.support import DATA
 
 
 class StandIn:

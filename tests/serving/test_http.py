@@ -18,6 +18,7 @@ import pytest
 from tests.photos.test_memory import needs_linux, png, webp
 from tests.serving.conftest import MOST_BYTES, Server, photo, served
 
+pytest.importorskip("starlette", reason="needs the extra [serve]")
 RED = photo("red")
 WORDS = ["red", "green", "blue", "purple", "colour"]
 
@@ -42,7 +43,6 @@ def test_a_request_chooses_threshold_number_and_words(server):
 
 
 def test_tags_are_above_the_threshold_and_a_doubled_one_has_its_highest_score():
-    pytest.importorskip("starlette", reason="needs the extra [serve]")
     from ramctl.serving.app import _above
 
     assert _above(0.5, ["a", "b", "a", "c"], [0.6, 0.7, 0.8, 0.5]) == {"a": 0.8, "b": 0.7}
@@ -99,9 +99,7 @@ def test_words_are_words_and_no_names_of_files(server):
     answer = server.ask(path="/tag?labels=%2Bred.png,red", body=RED)
     assert set(answer.fields["tags"]) == {"+red.png", "red"}
     answer = server.ask(path="/tag?labels=/etc/passwd", body=RED)
-    assert (answer.status, answer.fields["message"]) == (
-        400, "label '/etc/passwd': the model's text encoder knows no part of '/etc/passwd'",
-    )  # fmt: skip
+    assert answer.status == 400 and answer.fields["message"].startswith("label '/etc/passwd': ")
 
 
 def test_what_the_model_cannot_do_here_is_said(server):
@@ -163,18 +161,16 @@ def test_labels_are_those_of_tag(colours, tmp_path):
         assert running.ask(path="/tag?labels=blue", body=RED).fields["tags"] == ["blue"]
 
 
-def connected(stack: ExitStack, server: Server, head: bytes) -> None:
-    line = socket.create_connection(("127.0.0.1", server.port), timeout=30)
-    stack.enter_context(line).sendall(head)
-
-
-def test_who_says_nothing_and_who_sends_slowly_cost_others_nothing(server):
+def test_who_says_nothing_sends_slowly_or_leaves_in_the_middle_costs_others_nothing(server):
     slow = b"POST /tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\nx"
     with ExitStack() as stack:
         for head in [b""] * 200 + [slow] * 40 + [b"POST /tag HTTP/1.1\r\nHost: loc"] * 100:
-            connected(stack, server, head)
+            line = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+            stack.enter_context(line).sendall(head)
         for _ in range(5):
             assert server.ask(body=RED).status == 200
+    time.sleep(0.5)  # they have left in the middle, before their time was over
+    assert server.ask(body=RED).status == 200
 
 
 def test_a_photo_that_is_too_large_is_refused_before_it_is_sent(server):
@@ -225,14 +221,6 @@ def test_who_sends_a_photo_too_slowly_is_told_so_and_who_never_asks_is_hung_up_o
     assert server.ask(body=RED).status == 200
 
 
-def test_who_leaves_in_the_middle_harms_nobody(server):
-    for _ in range(40):
-        with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line:
-            line.sendall(b"POST /tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99\r\n\r\nx")
-    time.sleep(0.5)  # less than their time
-    assert server.ask(body=RED).status == 200
-
-
 def test_many_at_once_get_each_their_own_answer(server):
     colours = ["red", "green", "blue"] * 8
 
@@ -266,13 +254,6 @@ def test_a_port_that_is_taken_and_a_model_that_is_not_there_are_a_line(server, c
     assert f"127.0.0.1:{server.port}: Address already in use".encode() in done.stderr
     done = ramctl("serve", "--model", "no-such-model", "--port", 0)
     assert done.returncode in (1, 2) and b"no-such-model" in done.stderr
-
-
-def test_without_its_extra_it_names_it(ramctl):
-    done = ramctl.process("serve", before="import sys; sys.modules['uvicorn'] = None")
-    assert (done.returncode, done.stderr) == (
-        1, b"ramctl serve: ramctl serve needs the extra serve: pip install 'ramctl[serve]'\n",
-    )  # fmt: skip
 
 
 def peak_of(server: Server) -> int:
@@ -335,7 +316,6 @@ async def called(app, path: str, body: bytes) -> tuple[int, dict]:
 
 
 def test_what_is_still_being_loaded_says_so_and_is_there_the_next_time():
-    pytest.importorskip("starlette", reason="needs the extra [serve]")
     from ramctl.photos.limits import PhotoLimits
     from ramctl.serving.app import make_app
     from ramctl.serving.batcher import Batchers
@@ -358,14 +338,12 @@ def test_what_is_still_being_loaded_says_so_and_is_there_the_next_time():
         return first, second
 
     first, second = asyncio.run(ask())
-    assert first == (503, {
-        "code": "service_unavailable", "message": "what this needs is still being loaded",
-    })  # fmt: skip
+    assert (first[0], first[1]["code"]) == (503, "service_unavailable")
+    assert "still being loaded" in first[1]["message"]
     assert second == (200, {"tags": ["red"], "scores": {"red": 0.9}})
 
 
 def test_more_photos_than_are_held_at_once_are_to_wait():
-    pytest.importorskip("starlette", reason="needs the extra [serve]")
     from ramctl.photos.limits import PhotoLimits
     from ramctl.serving.app import make_app
     from ramctl.serving.batcher import MOST_PHOTOS, Batchers
