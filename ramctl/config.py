@@ -68,4 +68,5 @@ def require_known_variables(command: str, options: Collection[str]) -> None:
 def environment_names(command: str, option: str) -> list[str]:
     """The variables that set an option: `RAMCTL_TAG_MODEL` before `RAMCTL_MODEL`."""
     name = option.upper()
-    return [f"RAMCTL_{command.upper()}_{name}", f"RAMCTL_{name}"]
+    names = [f"RAMCTL_{command.upper()}_{name}", f"RAMCTL_{name}"]
+    return [name for name in names if name != "RAMCTL_MODELS"]  # which is a folder

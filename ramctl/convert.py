@@ -7,8 +7,9 @@ labels have the kinds that `parsing` gives them.
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from importlib.resources import files
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import numpy as np
 import orjson
@@ -28,6 +29,8 @@ from ramctl.checkpoints.bundle import (
     Bundle,
     BundleWriter,
     file_sha256,
+    missing_model,
+    model_shelf,
     require_bundle,
     resolve_model,
     write_meta,
@@ -45,8 +48,9 @@ from ramctl.parsing.closed_mode import label_kinds
 from ramctl.parts import __version__
 from ramctl.photos.decoding import record_photo
 from ramctl.photos.finding import PhotoInputs, read_photo_inputs
-from ramctl.pretrained.hub import local_path
-from ramctl.records.files import read_lines
+from ramctl.pretrained.hub import HUB, download, fetch_folder, local_path
+from ramctl.pretrained.known import KNOWN
+from ramctl.records.files import output_lock, remove_folder
 from ramctl.records.inputs import read_inputs
 from ramctl.records.parallel import chunks
 from ramctl.records.record import Item, Record
@@ -59,13 +63,10 @@ from ramctl.training.validation import Scored, choose_thresholds, score_blocks, 
 CLIP = "hf://openai/clip-vit-base-patch16"  # the authors' label queries come from it
 THRESHOLD = 0.68  # the authors' class_threshold where no file says otherwise
 
-# Tag2Text's own list: things and scenes first, then actions, then attributes (the authors' issue
-# 150), and the authors' thresholds by id (tag2text.py).
-TAG2TEXT_LABELS = 3429
-_ACTIONS, _ATTRIBUTES = range(3012, 3252), range(3252, 3429)
-_CAREFUL = {2701: 0.7, 2828: 0.7, 1167: 0.7}  # person, man, woman
-# quarter, back, numbers: the authors never give them, because they spoil captions
-_NEVER = (127, 2961, 3351, 3265, 3338, 3355, 3359)
+# The authors' tags (their repository, Apache-2.0) with their thresholds, RAM's with Chinese names.
+# Tag2Text's are things and scenes, then actions, then attributes (the authors' issue 150), and
+# those of threshold 1 are never given, because they spoil captions (tag2text.py).
+LISTS = Path(str(files("ramctl.checkpoints") / "labels"))
 
 CALIBRATION_PHOTOS = 128  # give the ranges of an int8 graph
 CALIBRATION_BATCH = 4
@@ -78,12 +79,11 @@ Result = TypeVar("Result")
 class ConvertOptions:
     """What `ramctl convert` is asked for; a file may be named `hf://owner/name:file`."""
 
-    source: str  # the authors' checkpoint, or a bundle
+    source: str  # the authors' checkpoint, a bundle, or the name of a known model
     arch: Architecture | None = None
-    tags: str | None = None
+    tags: str | None = None  # None: the authors', with their thresholds and Chinese names
     thresholds: str | None = None
     vocab: str | None = None  # of the captioning branch
-    translations: str | None = None  # Chinese names, one per line in id order
     text_encoder: str = CLIP  # what embeds new words: a folder, or hf://owner/name
     out: Path | None = None
     target: str | None = None  # `onnx`: add a graph to a bundle
@@ -112,6 +112,8 @@ def run(options: ConvertOptions) -> Report:
             bundle, graph = add_graph(bundle, options.out), GRAPH
         size = bundle.file_sizes[graph] / 1e6
         report.say(f"{bundle.path}: wrote {graph} ({size:.1f} MB besides the shared weights)")
+    elif options.arch is None and options.source in KNOWN and not Path(options.source).is_file():
+        install(options, report)
     else:
         bundle = convert_checkpoint(options)
         model = bundle.preset.model
@@ -130,14 +132,14 @@ def convert_checkpoint(options: ConvertOptions) -> Bundle:
     Tags keep their spelling, order and duplicates. Raises RunProblem that names the file and key
     that do not fit.
     """
-    arch, tags, out = options.arch, options.tags, options.out
-    if arch is None or tags is None or out is None:
-        named = {"--arch": arch, "--tags": tags, "--out": out}
-        missing = ", ".join(name for name, value in named.items() if value is None)
+    arch, out = options.arch, options.out
+    if arch is None or out is None:
+        missing = "--arch" if out else "--out" if arch else "--arch, --out"
         raise UsageProblem(f"a checkpoint needs {missing}; a bundle --to onnx or --info")
+    tags = options.tags or str(LISTS / f"{arch.removesuffix('-plus')}.jsonl")
     checkpoint = local_path(options.source)
     require_bundle(out)
-    labels = read_official_labels(arch, local_path(tags), options.thresholds, options.translations)
+    labels = read_official_labels(local_path(tags), options.thresholds)
     preset, model = convert_official(arch, read_official(checkpoint), len(labels))
     tokenizer = _tokenizer(options.vocab, preset.model.captioning)
     with BundleWriter(out) as writer:
@@ -167,35 +169,53 @@ original; the paper names counting, fine-grained classes and the bias of its dat
     return Bundle.open(out)
 
 
-def read_official_labels(
-    arch: Architecture, tags: Path, thresholds: str | None = None, translations: str | None = None
-) -> LabelSystem:
-    """The authors' tag list, with kinds, thresholds and Chinese names where they are known."""
+def install(options: ConvertOptions, report: Report) -> None:
+    """Download the known model that `source` names, so that `--model` finds it from then on.
+
+    A checkpoint becomes a bundle, at `out` or in the folder of models; a peer stays in the hub's
+    cache. Nothing is done where it is here. A download that was stopped goes on. Raises RunProblem
+    for a checkpoint that is not the published one, which is kept under another name.
+    """
+    known = KNOWN[options.source]
+    if missing_model(known.name) is None and options.out is None:
+        report.say(f"{known.name} is on this machine: --model {known.name} finds it")
+        return
+    report.say(f"{known.name}: {known.offer}; the same command goes on when this is stopped")
+    if known.peer:
+        folder = fetch_folder(known.repository, known.file)
+        report.say(f"{folder}: --model {known.name} --labels FILE finds it")
+        return
+    out = options.out or model_shelf() / known.name
+    work = out.with_name(f".{out.name}.ramctl-download")
+    work.mkdir(parents=True, exist_ok=True)
+    with output_lock(work, say=report.say):
+        checkpoint = known.cached() or work / known.file
+        if not checkpoint.exists():
+            url = f"{HUB}{known.repository}/{known.file}"
+            with report.progress(None, unit="MiB", total=known.size >> 20) as count:
+                download(url, checkpoint, lambda n_bytes: count(n_bytes >> 20))
+        if known.sha256 not in (None, file_sha256(checkpoint)):
+            if checkpoint.parent == work:
+                checkpoint = checkpoint.replace(checkpoint.with_suffix(".wrong"))
+            raise RunProblem(f"{checkpoint}: not the published file (its SHA-256 differs)")
+        bundle = convert_checkpoint(
+            replace(options, source=str(checkpoint), arch=cast(Architecture, known.name), out=out)
+        )
+        remove_folder(work)
+    report.say(f"{bundle.path}: {len(bundle.labels)} labels; --model {known.name} finds it")
+
+
+def read_official_labels(tags: Path, thresholds: str | None = None) -> LabelSystem:
+    """The authors' tag list, or another one, with kinds, and thresholds where they are known."""
     listed = LabelSystem.read(tags)
     labels = list(listed.labels)
     if all(label.kind == "object" for label in labels):  # a plain list
         judged = zip(labels, label_kinds(listed), strict=True)
         labels = [replace(label, kind=kind) for label, kind in judged]
-    if arch == "tag2text" and len(labels) == TAG2TEXT_LABELS:
-        for index, label in enumerate(labels):
-            # Its order tells the kind, where a double is another meaning.
-            kind = "scene" if label.kind == "scene" else "object"
-            if index in _ACTIONS or index in _ATTRIBUTES:
-                kind = "action" if index in _ACTIONS else "attribute"
-            labels[index] = replace(label, kind=kind)
-        if thresholds is None:
-            for index, threshold in (_CAREFUL | dict.fromkeys(_NEVER, 1.0)).items():
-                labels[index] = replace(labels[index], threshold=threshold)
     if thresholds is not None:
         values = read_thresholds(local_path(thresholds), LabelSystem(labels), THRESHOLD)
         pairs = zip(labels, values, strict=True)
         labels = [replace(label, threshold=value) for label, value in pairs]
-    if translations is not None:
-        names = [line.strip() for line in read_lines(local_path(translations))]
-        if len(names) != len(labels):
-            raise RunProblem(f"{translations}: {len(names)} lines for {len(labels)} tags")
-        named = zip(labels, names, strict=True)
-        labels = [replace(label, names={"zh": name}) for label, name in named]
     return LabelSystem(labels)
 
 

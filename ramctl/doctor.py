@@ -4,7 +4,7 @@ import io
 import platform
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import distributions
 from importlib.util import find_spec
 from itertools import repeat, takewhile
@@ -13,10 +13,18 @@ from pathlib import Path
 import orjson
 from PIL import Image
 
-from ramctl.checkpoints.bundle import EMBEDDED, META, Bundle, embedded_bundle, model_shelf
+from ramctl.checkpoints.bundle import (
+    EMBEDDED,
+    META,
+    Bundle,
+    embedded_bundle,
+    missing_model,
+    model_shelf,
+)  # fmt: skip
 from ramctl.errors import RamctlError
 from ramctl.inference.onnx_engine import TORCH, choose_runtime, has_gpu, number_format
 from ramctl.parts import EXTRAS, __version__, pip_line
+from ramctl.pretrained.known import KNOWN
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
@@ -36,13 +44,18 @@ class DoctorOptions:
     model: str = EMBEDDED  # whose speed is measured
     seconds: float = 5.0  # of that
     device: str = "auto"
+    models: bool = False  # only list these
     json: bool = False
 
 
 def run(options: DoctorOptions) -> Report:
     """Examine the machine and write what is found to stdout; the report of the run."""
-    facts = examine(options.model, options.seconds, options.device)
-    text = orjson.dumps(facts).decode() if options.json else "\n".join(describe(facts))
+    facts = examine(options.model, 0 if options.models else options.seconds, options.device)
+    lines = describe(facts)
+    if options.models:
+        facts = {name: facts[name] for name in ("models", "known")}
+        lines = [line for line in lines if line.startswith(("model", "known"))]
+    text = orjson.dumps(facts).decode() if options.json else "\n".join(lines)
     sys.stdout.write(text + "\n")
     return Report("doctor")
 
@@ -67,6 +80,7 @@ def examine(model: str = EMBEDDED, seconds: float = 5.0, device: str = "auto") -
         },
         "devices": _devices(),
         "models": [_model(path) for path in bundles],
+        "known": [asdict(one) | {"here": not missing_model(one.name)} for one in KNOWN.values()],
         "speed": measure(model, device, seconds) if seconds else None,
     }
 
@@ -82,7 +96,12 @@ def describe(facts: JsonObject) -> list[str]:
     for model in facts["models"]:
         size = f"{model.get('bytes', 0) / 1e6:.1f} MB"
         what = model.get("problem") or f"{model['labels']} labels, {size}, {model['runs_in']}"
-        rows.append(("model", f"{model['name']}: {what}, {model['path']}"))
+        measured = f", mAP {model['mAP']}" if model.get("mAP") else ""
+        rows.append(("model", f"{model['name']}: {what}{measured}, {model['path']}"))
+    for known in facts["known"]:
+        state = "here" if known["here"] else f"`ramctl convert {known['name']}`"
+        published = f", mAP {known['mAP']} (OpenImages-common)" if known["mAP"] else ""
+        rows.append(("known", f"{known['name']}: {state}, {KNOWN[known['name']].offer}{published}"))
     if speed := facts["speed"]:
         rows.append(("speed", "{photos_per_s:.4g} photos/s ({how}; {photos})".format(**speed)))
     width = max(len(name) for name, _ in rows)
@@ -126,6 +145,8 @@ def _model(path: Path) -> JsonObject:
         if chosen == TORCH:
             how = f"torch, on the {'GPU' if has_gpu() else 'CPU'}"
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+        measured = bundle.meta.get("provenance", {}).get("measured", {})
+        facts["mAP"] = measured.get("validation_mAP") if isinstance(measured, dict) else None
         return facts | {"labels": len(bundle.labels), "bytes": size, "runs_in": how}
     except RamctlError as problem:
         return facts | {"problem": problem.message}

@@ -2,7 +2,7 @@
 
 import http.client
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -48,7 +48,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             headers["Content-Length"] = str(len(content))
         for name, value in headers.items():
-            self.send_header(name, value)
+            self.send_header(name, value if isinstance(value, str) else value(content))
         self.end_headers()
         if self.command == "HEAD":
             return
@@ -97,7 +97,7 @@ class WebServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", port), _Handler)
         self.files: dict[str, bytes | str] = {}
         self.faults: dict[str, Iterator[int | str | None]] = {}
-        self.headers: dict[str, str] = {}
+        self.headers: dict[str, str | Callable[[bytes], str]] = {}  # the same, or by the content
         self.asked: list[str] = []
         self.gives_parts = True
         self.behind = ""  # host and port of the server that has the files

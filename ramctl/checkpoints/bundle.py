@@ -19,7 +19,8 @@ import orjson
 from ramctl.calibration import NEVER, Calibration
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, read_thresholds
-from ramctl.pretrained.hub import HUB, local_path
+from ramctl.pretrained.hub import HUB, hub_hint, local_path
+from ramctl.pretrained.known import KNOWN, KnownModel
 from ramctl.records.files import full_disk, output_lock, sync_folder, sync_tree
 from ramctl.records.ownership import Mark, others_in, require_ours
 from ramctl.records.record import JsonObject
@@ -230,35 +231,48 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-_OF_CHECKPOINTS = "`ramctl convert` makes bundles of the authors' checkpoints"
-
-
 def resolve_model(name: str) -> Path:
     """The folder of a bundle named on the command line.
 
-    `mini` is the embedded one, a name with a `/` or of a bundle in the working directory a folder;
-    `hf://owner/name` is downloaded; any other name is looked up under `$RAMCTL_MODELS`, else
-    in `ramctl/models` in the user's data folder. Raises UsageProblem that says where.
+    A name with a `/` is a folder, `hf://owner/name` is downloaded, any other name is one of
+    `find_bundle`. Raises UsageProblem that says where, or what brings it.
     """
-    if name == EMBEDDED:
-        return embedded_bundle()
     if name.startswith(HUB):
+        local_path(f"{name}:{META}")  # what is no bundle may have gigabytes
         return local_path(name)
     if Path(name).is_file():
-        raise UsageProblem(f"model {name}: a file, not a bundle; {_OF_CHECKPOINTS}")
-    if "/" in name or (Path(name) / META).is_file():
-        if not Path(name).is_dir():
-            raise UsageProblem(f"model {name}: no such folder")
-        return Path(name)
-    shelf = model_shelf()
-    if (shelf / name / META).is_file():
-        return shelf / name
-    hint = f"; {_OF_CHECKPOINTS}" if name.removesuffix("-plus") in ("ram", "tag2text") else ""
-    raise UsageProblem(f"model {name!r}: no bundle here under that name, none in {shelf}{hint}")
+        remedy = f"`ramctl convert {name} --arch ... --out DIR` makes one of a checkpoint"
+        raise UsageProblem(f"model {name}: a file, not a bundle; {remedy}")
+    if "/" in name and not Path(name).is_dir():
+        kinds = {known.peer for known in KNOWN.values() if known.peer and known.peer in name}
+        kind = "".join(f"{kind}:" for kind in kinds)
+        raise UsageProblem(f"model {name}: no such folder{hub_hint(name, kind)}")
+    if bundle := Path(name) if "/" in name else find_bundle(name):
+        return bundle
+    if known := KNOWN.get(name):
+        is_other = f"model {name!r}: a tagger of {known.repository}, and this needs a bundle"
+        raise UsageProblem(is_other if known.peer else known.absence)
+    where = f"no bundle here under that name, none in {model_shelf()}"
+    raise UsageProblem(f"model {name!r}: {where} (`ramctl doctor --models` lists some to download)")
+
+
+def find_bundle(name: str) -> Path | None:
+    """The bundle of a bare name: the embedded one, a folder here, or one of `model_shelf`."""
+    if name == EMBEDDED:
+        return embedded_bundle()
+    places = (Path(name), model_shelf() / name)
+    return next((place for place in places if (place / META).is_file()), None)
+
+
+def missing_model(name: str) -> KnownModel | None:
+    """The known model that a name means and that is not on this machine."""
+    known = KNOWN.get(name)
+    is_here = known is None or find_bundle(name) or (known.peer and known.cached())
+    return None if is_here else known
 
 
 def model_shelf() -> Path:
-    """The folder of bundles that are known by name."""
+    """The folder of bundles that are known by name: $RAMCTL_MODELS, else in the user's data."""
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(os.environ.get("RAMCTL_MODELS", Path(data) / "ramctl" / "models"))
 

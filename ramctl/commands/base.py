@@ -18,7 +18,7 @@ from click.shell_completion import CompletionItem, FishComplete, add_completion_
 
 from ramctl.commands import COMMANDS, MODULES
 from ramctl.config import environment_names, load_defaults, require_known_variables
-from ramctl.errors import without_secrets
+from ramctl.errors import UsageProblem, without_secrets
 from ramctl.parts import require
 from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import require_own_outputs
@@ -134,7 +134,7 @@ def filled(kind: type[T], values: Mapping[str, Any], **context: Any) -> T:
     of None was not given: the field keeps its default. TypeError for a value without a field;
     what is in `context` need not have one.
     """
-    used = {"verbose"}  # main() reads it
+    used = {"verbose", "download"}  # main() and obtain() read them
 
     def of_fields(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
         names = {field.name for field in fields(kind)} & values.keys()
@@ -258,6 +258,8 @@ class RamctlCommand(TwoHelps):
                 raise click.UsageError(f"{long_option} {path}: this run reads that file")
         if self.extra:
             require(self.extra, "this command")
+        if name := ctx.params.get("model"):
+            obtain(name, ctx.params)
         module_name, _, options_name = self.target.partition(":")
         module = import_module(module_name)
         fields = self.field_values(ctx.params)
@@ -293,6 +295,29 @@ class RamctlCommand(TwoHelps):
         n_more = len(self.all_options) - len(shown)
         more = f"{n_more} more options, fields and exit codes: {ctx.command_path} --help"
         formatter.write(f"\n{more}\n")
+
+
+def obtain(name: str, parameters: Mapping[str, Any]) -> None:
+    """Download a known model that is not here, with `--download` or after a yes on a terminal.
+
+    UsageProblem for a peer without labels, while nothing is downloaded.
+    """
+    from ramctl.checkpoints.bundle import missing_model  # not for a help
+
+    known = missing_model(name)
+    if known is None or (known.peer and "labels" not in parameters):  # then it needs a bundle
+        return
+    if known.peer and not parameters["labels"]:
+        raise UsageProblem(f"model {name}: has no labels of its own; name some with --labels")
+    asks = sys.stdin.isatty() and sys.stderr.isatty()
+    question = f"{known.name}: {known.offer}. Download{'' if known.peer else ' and convert'}?"
+    if parameters.get("download") or (asks and click.confirm(question, err=True)):
+        require("train", f"model {name}")
+        from ramctl.convert import ConvertOptions, install
+        from ramctl.records.report import Report
+
+        quiet = bool(parameters.get("quiet"))
+        install(ConvertOptions(name, argv=("convert", name)), Report("convert", quiet=quiet))
 
 
 def _files(value: Any) -> set[tuple[int, int]]:

@@ -14,11 +14,13 @@ class Convert:
     TARGET = "ramctl.convert:ConvertOptions"
     EXTRA = "train"
     HELP = """
+A name of `ramctl doctor --models` is downloaded, and converted into $RAMCTL_MODELS.
 Nothing in a checkpoint is executed: a file that holds more than weights is refused.
 hf://owner/name:file stands for any file, if the hub can be reached.
 """
     EXAMPLES = r"""
-ramctl convert ram_swin_large_14m.pth --arch ram --tags ram_tag_list.txt --out ram
+ramctl convert ram-plus
+ramctl convert ram_swin_large_14m.pth --arch ram --out ram
 ramctl convert ram --to onnx
 ramctl convert my-model --to onnx --dtype int8 --calibrate train.jsonl
 ramctl convert --info ram
@@ -29,26 +31,21 @@ Exit codes: 0 done; 1 failed; 2 wrong usage.
 """
     ARGUMENTS = [
         click.Argument(
-            ["source"], metavar="CHECKPOINT|BUNDLE", shell_complete=names_offered("CHECKPOINT")
+            ["source"], metavar="NAME|CHECKPOINT|BUNDLE", shell_complete=names_offered("FILE")
         )
     ]
     OPTIONS = {
         "checkpoint": [
             common("--arch [ram|ram-plus|tag2text]", "Architecture of the checkpoint."),
-            common("--tags FILE", "Tag list, one tag per line.", type=MAY_BE_URL),
+            common("--tags FILE", "Word list or labels [default: the authors'].", type=MAY_BE_URL),
             common(
                 "--thresholds FILE",
-                "Numbers, or JSONL with tag, threshold [default: 0.68].",
+                "Numbers, or JSONL with tag, threshold [default: the authors', or 0.68].",
                 type=MAY_BE_URL,
             ),
             option(
                 "--vocab FILE",
                 "Vocabulary of captions, a token per line [default: BERT's].",
-                type=MAY_BE_URL,
-            ),
-            option(
-                "--translations FILE",
-                "Chinese names in the order of the tag list, for tag --lang zh.",
                 type=MAY_BE_URL,
             ),
             option(
@@ -136,6 +133,7 @@ as long as --seconds says.
 """
     EXAMPLES = """
 ramctl doctor
+ramctl doctor --models
 ramctl doctor --json --seconds 0
 """
     NOTES = """
@@ -153,6 +151,9 @@ Exit codes: 0 done; 1 the model cannot tag; 2 wrong usage.
             ),
             options.devices,
         ],
-        "output": [common("--json", "Write one JSON object.")],
+        "output": [
+            common("--models", "Only list models: those here, and known ones to download."),
+            common("--json", "Write one JSON object."),
+        ],
         "run": [options.verbose],
     }

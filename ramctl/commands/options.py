@@ -47,7 +47,7 @@ root = option(
     type=click.Path(file_okay=False),
 )
 model = common(
-    "--model BUNDLE", "Folder, hf://owner/name, or name in $RAMCTL_MODELS.", default="mini"
+    "--model BUNDLE", "Folder, hf://owner/name, or name (doctor --models).", default="mini"
 )
 labels = common("--labels [+]FILE", "Label file, bundle or word list; +FILE adds to the model's.")
 

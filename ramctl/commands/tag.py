@@ -35,6 +35,7 @@ OPTIONS = {
     ],
     "model": [
         options.model,
+        option("--download", "Download the known model that --model names, if it is not here."),
         options.labels,
         option("--runtime [auto|onnx|torch]", "What runs the model.", default="auto"),
     ],

@@ -4,11 +4,12 @@ A package brings one by an entry point of the group `ramctl.taggers`; README.md 
 """
 
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING
 
+from ramctl.checkpoints.bundle import find_bundle
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pretrained.hub import local_path
+from ramctl.pretrained.known import KNOWN
 
 if TYPE_CHECKING:
     from ramctl.peers.base import Peer
@@ -22,6 +23,22 @@ BUILT_IN = {
 }
 
 
+def peer_spec(model: str) -> str | None:
+    """The `KIND:PATH` of the peer that a model's name means; None for a bundle's.
+
+    UsageProblem for the short name of one that is not on this machine.
+    """
+    kind, colon, _ = model.partition(":")
+    if colon and "/" not in kind and kind != "hf":
+        return model
+    known = KNOWN.get(model)
+    if known is None or known.peer is None or find_bundle(model):
+        return None
+    if weights := known.cached():
+        return f"{known.peer}:{weights.parent}"
+    raise UsageProblem(known.absence)
+
+
 def open_peer(
     spec: str, labels: Sequence[str], *, device: str = "auto", dtype: str = "auto"
 ) -> "Peer":
@@ -30,6 +47,8 @@ def open_peer(
     PATH is a folder (or a file, where the authors gave one) or an `hf://owner/name`. Raises
     UsageProblem for a spec that names nothing, RunProblem when the weights do not fit.
     """
+    from importlib.metadata import EntryPoint, entry_points
+
     from ramctl.device import Runtime
 
     kind, _, name = spec.partition(":")

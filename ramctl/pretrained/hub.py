@@ -2,14 +2,16 @@
 
 import re
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.records.remote import attempted
+from ramctl.records.files import move_into_place, naming, part_path, sync_file
+from ramctl.records.remote import COPY_BYTES, attempted, open_url
 
 HUB = "hf://"
 # The same weights for other frameworks: not downloaded.
-_FOREIGN = ["*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*", "coreml/*"]
+_FOREIGN = ("*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*", "coreml/*")
 
 
 def local_path(name: str) -> Path:
@@ -22,13 +24,44 @@ def local_path(name: str) -> Path:
         return _fetch(name)
     path = Path(name)
     if not path.exists():
-        is_title = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
-        hint = f"; on the hub it would be {HUB}{name}" if is_title else ""
-        raise UsageProblem(f"{name}: no such file or folder{hint}")
+        raise UsageProblem(f"{name}: no such file or folder{hub_hint(name)}")
     return path
 
 
-def _fetch(name: str) -> Path:
+def hub_hint(name: str, kind: str = "") -> str:
+    """The end of a message on a path that does not exist, if it looks like a name on the hub."""
+    is_title = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
+    return f"; on the hub it would be {kind}{HUB}{name}" if is_title else ""
+
+
+def fetch_folder(repository: str, weights: str) -> Path:
+    """The folder of a transformers model in the hub's cache, downloaded where it is not there.
+
+    Its weights come last: where they are, everything is.
+    """
+    _fetch(f"{HUB}{repository}", (*_FOREIGN, "*.safetensors", "*.bin", "*.pth", "*.pt"))
+    return _fetch(f"{HUB}{repository}:{weights}").parent
+
+
+def download(url: str, target: Path, count: Callable[[int], object]) -> None:
+    """Copy the file `hf://owner/name/file` to `target`, which is there when it is whole.
+
+    The hub's own client begins anew after a kill; this goes on with `TARGET.part`. `count` is told
+    of bytes, those of before among them. FileNotFoundError where the hub has no such file, else
+    RunProblem.
+    """
+    part = part_path(target)
+    done = part.stat().st_size if part.exists() else 0
+    with open_url(url, COPY_BYTES, done) as source, naming(part), part.open("ab") as copy:
+        count(done)
+        while block := source.read(COPY_BYTES):
+            copy.write(block)
+            count(len(block))
+    sync_file(part)
+    move_into_place(part, target)
+
+
+def _fetch(name: str, without: Sequence[str] = _FOREIGN) -> Path:
     repository, _, file = name.removeprefix(HUB).partition(":")
     owner, _, title = repository.partition("/")
     if not owner or not title or "/" in title:
@@ -44,7 +77,7 @@ def _fetch(name: str) -> Path:
         try:
             if file:
                 return hf_hub_download(repository, file)
-            return snapshot_download(repository, ignore_patterns=_FOREIGN)
+            return snapshot_download(repository, ignore_patterns=list(without))
         except (LocalEntryNotFoundError, RepositoryNotFoundError, ValueError) as error:
             if isinstance(error, LocalEntryNotFoundError) and not constants.HF_HUB_OFFLINE:
                 raise  # an outage may be over soon

@@ -198,9 +198,9 @@ def read_url(url: str, size: int) -> bytes:
 class _UrlFile(io.RawIOBase):
     """A file at a URL; a read that failed is tried again."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, start: int) -> None:
         self._url = url
-        self._position = 0
+        self._position = start
         self._stream: Any = None
         attempted(url, self._open)
 
@@ -257,6 +257,6 @@ class _UrlFile(io.RawIOBase):
         super().close()
 
 
-def open_url(url: str, buffering: int) -> BinaryIO:
-    """The file at a URL, to be read once; FileNotFoundError where there is none."""
-    return io.BufferedReader(_UrlFile(url), buffering)
+def open_url(url: str, buffering: int, start: int = 0) -> BinaryIO:
+    """The file at a URL, to be read once, from a byte on; FileNotFoundError where there is none."""
+    return io.BufferedReader(_UrlFile(url, start), buffering)

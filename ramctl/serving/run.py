@@ -13,6 +13,7 @@ from PIL import Image
 from ramctl.checkpoints.bundle import resolve_model
 from ramctl.errors import Interrupted, RunProblem
 from ramctl.parts import require
+from ramctl.peers import peer_spec
 from ramctl.photos.limits import PhotoLimits
 from ramctl.records.report import Report
 from ramctl.tagging.tagger import Tagger
@@ -118,8 +119,8 @@ def _closing_after(seconds: float) -> type[asyncio.Protocol]:
 
 def _most_others(model: str) -> int:
     """How many taggers may be in memory beside the first: each has a copy of the model."""
-    kind, colon, place = model.partition(":")
-    folder = Path(place) if colon and "/" not in kind and kind != "hf" else resolve_model(model)
+    peer = peer_spec(model)
+    folder = Path(peer.partition(":")[2]) if peer else resolve_model(model)
     n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return min(max(_MEMORY // max(n_bytes, 1), 1), _MOST_OTHERS)
 

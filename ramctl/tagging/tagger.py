@@ -14,6 +14,7 @@ from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem, UsageProblem, attempt
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.inference.label_set import Threshold, Words
+from ramctl.peers import peer_spec
 from ramctl.photos.decoding import PHOTO_KINDS, Photo, PhotoRecord, photo_record, record_photo
 from ramctl.photos.limits import LIMITS, PhotoLimits
 from ramctl.records.parallel import chunks, map_good, ordered_map, usable_cores
@@ -159,12 +160,11 @@ class Tagger:
             load = partial(_open_on, model, replace(options, say=mute))
             one.pool = DevicePool(load, devices, options.say)
             return one
-        kind, colon, _ = model.partition(":")
-        is_peer = colon and "/" not in kind and kind != "hf"
-        if options.embedding and (is_peer or options.labels is not None):
+        peer = peer_spec(model)
+        if options.embedding and (peer or options.labels is not None):
             raise UsageProblem("embeddings are of a bundle's own labels (--labels, --model)")
-        if is_peer:
-            return cls(PeerScorer(model, options), options)
+        if peer:
+            return cls(PeerScorer(peer, options), options)
         bundle = Bundle.open(resolve_model(model))
         axes = PhotoAxes.of(bundle) if options.embedding else None
         return cls(BundleScorer(bundle, options), options, axes)

@@ -118,14 +118,14 @@ def files(tmp_path, parity):
         if architecture == "tag2text":
             tags = parity.parent / "labels" / "ram" / "tag2text_ori_tag_list.txt"
         else:
-            tags = tmp_path / "tags.txt"
-            tags.write_text("\n".join(facts["tag_list"]), "utf-8")
+            tags = tmp_path / "tags.jsonl"
+            names = facts.get("tag_list_chinese", facts["tag_list"])
+            pairs = zip(facts["tag_list"], names, strict=True)
+            rows = [{"tag": tag, "names": {"zh": name.strip()}} for tag, name in pairs]
+            tags.write_text("\n".join(map(json.dumps, rows)), "utf-8")
         thresholds = tmp_path / "thresholds.txt"
         thresholds.write_text("\n".join(map(str, io["class_threshold"].tolist())), "utf-8")
         arguments += ["--tags", tags, "--thresholds", thresholds]
-        if "tag_list_chinese" in facts:
-            (tmp_path / "zh.txt").write_text("\n".join(facts["tag_list_chinese"]), "utf-8")
-            arguments += ["--translations", tmp_path / "zh.txt"]
         if architecture != "ram-plus":
             arguments += ["--vocab", parity / "tiny_vocab.txt"]
         return arguments, facts, io

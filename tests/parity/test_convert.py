@@ -9,7 +9,7 @@ import torch
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import load_caption_tokenizer, load_model
 from ramctl.checkpoints.weights import weights_of
-from ramctl.convert import ConvertOptions, convert_checkpoint, read_official_labels
+from ramctl.convert import LISTS, ConvertOptions, convert_checkpoint, read_official_labels
 from ramctl.errors import RunProblem
 from tests.parity.conftest import FILES
 
@@ -78,10 +78,10 @@ def test_a_checkpoint_that_only_tags_is_a_bundle_that_says_so(files, ramctl, tmp
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"tags": "short.txt", "thresholds": None, "translations": None}, "24 labels, the tag"),
+        ({"tags": "short.txt", "thresholds": None}, "24 labels, the tag"),
+        ({"tags": None, "thresholds": None}, "has 24 labels, the tag list 4585"),
         ({"tags": "short.txt"}, "24 thresholds for 2 labels"),
         ({"thresholds": "short.txt"}, "2 thresholds for 24 labels"),
-        ({"translations": "short.txt"}, "2 lines for 24 tags"),
         ({"vocab": "short.txt"}, "short.txt: not BERT's vocabulary"),
         ({"arch": "ram-plus"}, "a ram checkpoint, not ram-plus: .*--arch ram"),
     ],
@@ -93,9 +93,8 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(
     files("ram")
     monkeypatch.chdir(tmp_path)
     options = ConvertOptions(
-        "ram_tiny.pth", "ram", "tags.txt", "thresholds.txt", translations="zh.txt",
-        out=tmp_path / "bundle",
-    )  # fmt: skip
+        "ram_tiny.pth", "ram", "tags.jsonl", "thresholds.txt", out=tmp_path / "bundle"
+    )
     with pytest.raises(RunProblem, match=complaint):
         convert_checkpoint(replace(options, **change))
     assert not (tmp_path / "bundle").exists()
@@ -104,12 +103,13 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(
 def test_wrong_usage_is_one_line_and_exit_code_2(ramctl):
     done = ramctl("convert", "x.pth", "--arch", "ram")
     assert (done.returncode, done.messages.count("\n")) == (2, 1)
-    assert done.messages.startswith("ramctl convert: a checkpoint needs --tags, --out")
+    assert done.messages.startswith("ramctl convert: a checkpoint needs --out")
 
 
 def test_tag2text_labels_keep_their_doubles_and_know_their_kinds(parity):
-    tags = parity.parent / "labels" / "ram" / "tag2text_ori_tag_list.txt"
-    labels = read_official_labels("tag2text", tags)
+    labels = read_official_labels(LISTS / "tag2text.jsonl")
+    authors = parity.parent / "labels" / "ram" / "tag2text_ori_tag_list.txt"
+    assert labels.tags == authors.read_text("utf-8").splitlines()
     assert len(labels) == 3429
     assert len(set(labels.tags)) == 3313
     kinds = [label.kind for label in labels]
@@ -122,13 +122,15 @@ def test_tag2text_labels_keep_their_doubles_and_know_their_kinds(parity):
 
 def test_ram_labels_keep_the_authors_strings_order_and_thresholds_and_have_kinds(parity):
     folder = parity.parent / "labels" / "ram"
-    tags = folder / "ram_tag_list.txt"
-    files = (str(folder / f"ram_tag_list_{name}.txt") for name in ("threshold", "chinese"))
-    labels = read_official_labels("ram", tags, *files)
-    assert labels.tags == tags.read_text("utf-8").split("\n")
+    texts = [
+        [line.strip() for line in (folder / f"ram_tag_list{name}.txt").open(encoding="utf-8")]
+        for name in ("", "_threshold", "_chinese")
+    ]
+    labels = read_official_labels(LISTS / "ram.jsonl")
+    given = [(label.tag, str(label.threshold), label.names["zh"]) for label in labels]
+    assert given == [(tag, str(float(value)), zh) for tag, value, zh in zip(*texts, strict=True)]
     assert {"t shirt", "t-shirt"} <= set(labels.tags)
     assert sum(label.threshold == 0.65 for label in labels) == 3414
-    assert all(label.names["zh"] for label in labels)
     kinds = {label.tag: label.kind for label in labels}  # those that the parser gives them
     expected = {
         "dog": "object", "picture": "object", "monastery": "scene", "lake": "scene",
@@ -140,5 +142,5 @@ def test_ram_labels_keep_the_authors_strings_order_and_thresholds_and_have_kinds
 
 def test_a_label_file_with_kinds_keeps_them(tmp_path):
     (tmp_path / "labels.jsonl").write_text('{"tag": "dog", "kind": "action"}\n{"tag": "red"}\n')
-    labels = read_official_labels("ram", tmp_path / "labels.jsonl")
+    labels = read_official_labels(tmp_path / "labels.jsonl")
     assert [label.kind for label in labels] == ["action", "object"]
