@@ -58,6 +58,7 @@ class Cleaner:
             earlier = fields.get("removed")
             fields["removed"] = [*(earlier if isinstance(earlier, list) else []), *entries]
             self.reasons.update(entry["reason"] for entry in entries)
+        self.verdicts.add(fields)
         _count(self.after, fields, string_list(fields, "tags"))
         return fields
 

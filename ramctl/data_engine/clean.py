@@ -35,7 +35,7 @@ from ramctl.records.shards import Shared
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
 from ramctl.records.state import recorded_fingerprint
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, each, run_stream
-from ramctl.records.verdicts import KEEP, REMOVE, Verdicts
+from ramctl.records.verdicts import Verdicts
 from ramctl.tagger_scores import scores_file
 
 
@@ -313,7 +313,8 @@ class Cleaning:
         if verdicts := self.verdicts.of_photo.values():
             by_kind = Counter(chain.from_iterable(tags.values() for tags in verdicts))
             self.report.extra["decisions"] = dict(by_kind)
-            self.report.say(f"decisions: {by_kind[KEEP]} keep, {by_kind[REMOVE]} remove")
+            counted = (f"{n} {verdict}" for verdict, n in sorted(by_kind.items()))
+            self.report.say(f"decisions: {', '.join(counted)}")
         alone: Counter[str] = Counter()
         for shard in cleaner.index.shards:
             alone.update(shard.facts["counts"])

@@ -15,7 +15,7 @@ from ramctl.records.files import output_lock, replacing
 from ramctl.records.jsonl import dumps
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import JsonObject, Record, object_in, string_list
-from ramctl.records.verdicts import Verdicts
+from ramctl.records.verdicts import ADD, Verdicts
 
 UNKNOWN = 0.5  # the chance of being right of a tag without a score
 
@@ -34,7 +34,8 @@ def open_review(path: Path, verdicts: Verdicts) -> Iterator[Adder]:
     stamp = hashlib.blake2b(digest_size=8)
 
     def add(record: Record, fields: JsonObject) -> None:
-        tags = list(dict.fromkeys(string_list(fields, "tags")))
+        written = (tag for tag, verdict in verdicts.of(fields).items() if verdict == ADD)
+        tags = list(dict.fromkeys([*string_list(fields, "tags"), *written]))
         kinds, scores, boxes = (object_in(fields, name) for name in ("kinds", "scores", "boxes"))
         pictured, decided = Pictured.of(record), verdicts.of(fields)
         stamp.update(dumps([{"image": fields["image"], "tags": tags}]))

@@ -12,14 +12,23 @@ from pathlib import Path
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import content_stamp, read_records
-from ramctl.records.record import Item, JsonObject, Reject, image_name, set_tags, string_list
+from ramctl.records.record import (
+    HUMAN,
+    Item,
+    JsonObject,
+    Reject,
+    image_name,
+    object_in,
+    set_tags,
+    string_list,
+)
 
-KEEP, REMOVE = "keep", "remove"
+KEEP, REMOVE, ADD = VERDICTS = ("keep", "remove", "add")
 
 
 @dataclass(frozen=True)
 class Verdicts:
-    """`keep` or `remove` by tag, by the photo's name."""
+    """`keep`, `remove` or `add` by tag, by the photo's name."""
 
     of_photo: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
@@ -51,12 +60,21 @@ class Verdicts:
 
         `refused` and `confirmed` are its tags with a verdict, after those that they held before.
         """
+        self.add(fields)
         verdicts, tags = self.of(fields), string_list(fields, "tags")
-        for name, verdict in (("confirmed", KEEP), ("refused", REMOVE)):
-            if decided := [tag for tag in tags if verdicts.get(tag) == verdict]:
+        for name, said in (("confirmed", (KEEP, ADD)), ("refused", (REMOVE,))):
+            if decided := [tag for tag in tags if verdicts.get(tag) in said]:
                 fields[name] = list(dict.fromkeys([*string_list(fields, name), *decided]))
         if REMOVE in verdicts.values():
             set_tags(fields, [tag for tag in tags if verdicts.get(tag) != REMOVE])
+
+    def add(self, fields: JsonObject) -> None:
+        """Give a record the tags that a person added to it, last."""
+        tags = string_list(fields, "tags")
+        new = [tag for tag, said in self.of(fields).items() if said == ADD and tag not in tags]
+        if new:
+            set_tags(fields, [*tags, *new])
+            fields["sources"] = object_in(fields, "sources") | {tag: [HUMAN] for tag in new}
 
 
 def _verdict(item: Item) -> tuple[str, str, str]:
@@ -69,6 +87,6 @@ def _verdict(item: Item) -> tuple[str, str, str]:
         raise RunProblem(f"{item.place}: {problem.message}") from problem
     if not isinstance(tag, str):
         raise RunProblem(f"{item.place}: tag is not a string")
-    if verdict not in (KEEP, REMOVE):
-        raise RunProblem(f"{item.place}: verdict is neither {KEEP} nor {REMOVE}")
+    if verdict not in VERDICTS:
+        raise RunProblem(f"{item.place}: verdict is not one of {', '.join(VERDICTS)}")
     return image, tag, str(verdict)

@@ -95,9 +95,9 @@ def test_a_decision_is_about_every_record_of_its_photo(clean, decide, photo_reco
         (b'{"image": 3, "tag": "sky", "verdict": "keep"}', "image is neither a path nor"),
         (b'{"image": "a.jpg", "tag": null, "verdict": "keep"}', "tag is not a string"),
         (b'{"image": "a.jpg", "verdict": "keep"}', "tag is not a string"),
-        (b'{"image": "a.jpg", "tag": "sky"}', "verdict is neither keep nor remove"),
-        (b'{"image": "a.jpg", "tag": "sky", "verdict": "Keep"}', "verdict is neither"),
-        (b'{"image": "a.jpg", "tag": "sky", "verdict": ["keep"]}', "verdict is neither"),
+        (b'{"image": "a.jpg", "tag": "sky"}', "verdict is not one of keep, remove, add"),
+        (b'{"image": "a.jpg", "tag": "sky", "verdict": "Keep"}', "verdict is not one of"),
+        (b'{"image": "a.jpg", "tag": "sky", "verdict": ["keep"]}', "verdict is not one of"),
         (b"\xff", "invalid UTF-8"),
     ],
 )

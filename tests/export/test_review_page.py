@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from ramctl.records.verdicts import Verdicts
+from tests.pages.test_review import downloaded
 from tests.support import page_data
 
 RECORDS = [
@@ -65,7 +66,7 @@ def test_refused_tags_are_in_no_output_and_what_was_decided_is_in_the_records(ex
     assert "red" not in Path("b.jpg.xmp").read_text() and "dog" in Path("b.jpg.xmp").read_text()
     Path("decided.jsonl").write_text(json.dumps(REFUSED | {"verdict": "maybe"}))
     done = export("-f", "text", "--decisions", "decided.jsonl", code=1)
-    assert "decided.jsonl:1: verdict is neither keep nor remove" in done.messages
+    assert "decided.jsonl:1: verdict is not one of" in done.messages
 
 
 def test_a_tag_that_was_refused_does_not_come_back_under_another_name(export):
@@ -99,6 +100,29 @@ def test_the_share_of_right_tags_is_shown_with_its_interval(export, browser):
     assert browser.value(progress) == "5 of 6 decided, 80 % right (38 to 96)"
     browser.press("u", "u", "u")
     assert browser.value(progress) == "0 of 6 decided"
+
+
+def test_a_missing_word_is_written_on_the_page_and_added_to_every_output(export, browser, tmp_path):
+    export("--review", "page.html")
+    browser.open(Path("page.html").absolute())
+    browser.press("n", "n", "w", *"old  wall", "Enter", "u", "w", *"a wall", "Enter")  # c.jpg
+    browser.press("w", *"red", "Enter")  # which it has
+    assert downloaded(browser, tmp_path) == [
+        {"image": "c.jpg", "tag": "a wall", "verdict": "add"},
+        {"image": "c.jpg", "tag": "red", "verdict": "keep"},
+    ]
+    browser.look(390)
+    assert browser.value("document.documentElement.scrollWidth") <= 390
+    export("--review", "page.html", "--decisions", "decisions.jsonl", "-f", "jsonl", "-o", "out")
+    added = json.loads(Path("out").read_text().splitlines()[2])
+    assert (added["tags"], added["sources"]) == (["red", "sky", "a wall"], {"a wall": ["human"]})
+    assert added["confirmed"] == ["red", "a wall"]
+    browser.open(Path("page.html").absolute())
+    card = "document.querySelector('[aria-label^=\"a wall\"]')"
+    for choice, verdict in (("refuse", "remove"), ("accept", "add")):  # the word that was added
+        browser.value(f"{card}.querySelector('[data-choice={choice}]').click()")
+        verdicts = {one["tag"]: one["verdict"] for one in downloaded(browser, tmp_path)}
+        assert verdicts == {"red": "keep", "a wall": verdict}
 
 
 def test_what_was_decided_before_stays_in_a_record():

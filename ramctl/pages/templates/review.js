@@ -1,7 +1,7 @@
 const { name, tags, records, entries } = JSON.parse(byId("data").textContent);
 const PER_PAGE = 60;
 const LONGER_SIDE = 240; // of a photo, in pixels
-const OPPOSITE = { keep: "remove", remove: "keep" };
+const OPPOSITE = { keep: "remove", remove: "keep", add: "remove" };
 
 // What is decided: a log of [image, tag, verdict or null, number of the step], kept by the browser.
 // It is all there is, so that undoing is forgetting the lines of the last step.
@@ -50,8 +50,9 @@ function warn(error) {
   byId("trouble").hidden = false;
 }
 
-// What accepting and refusing mean for a tag that was removed, added or kept.
-const accepted = (entry) => (entry.state === "removed" ? "remove" : "keep");
+// What accepting and refusing mean for a tag that was removed, added by a person, or neither.
+const accepted = (entry) =>
+  entry.state === "removed" ? "remove" : entry.verdict === "add" ? "add" : "keep";
 const verdictOf = (entry) => (decided.get(entry.key) || [])[2];
 
 // What is shown: the places of the entries that pass the filters, a page of them as cards.
@@ -142,6 +143,7 @@ function cardOf(i) {
   find("[data-choice=refuse] small").textContent = `(${OPPOSITE[verdict]})`;
   card.setAttribute("aria-label", `${tags[entry.tag].tag}: ${entry.state}`);
   card.dataset.place = i;
+  find(".missing").hidden = entry.state !== "given";
   showVerdict(card, entry);
   return card;
 }
@@ -165,6 +167,17 @@ function showVerdict(card, entry) {
   card.classList.toggle("decided", Boolean(verdict));
   for (const button of card.querySelectorAll("[data-choice]"))
     button.setAttribute("aria-pressed", button.dataset.choice === choice);
+  const added = [...decided.values()].filter((line) => line[0] === entry.image && line[2] === "add");
+  card.querySelector(".missing span").textContent = added.map((line) => "+ " + line[1]).join(" ");
+}
+
+function add(input) {
+  const word = input.value.trim().replace(/\s+/g, " ");
+  if (!word) return;
+  const entry = entries[shown[current]];
+  const given = entries.findIndex((one) => one.key === keyOf(entry.image, word));
+  noteLines([[entry.image, word, given < 0 ? "add" : accepted(entries[given])]]);
+  input.value = "";
 }
 
 function mark(focus) {
@@ -181,7 +194,8 @@ function mark(focus) {
 
 // The share of accepted ones among those that a model gave, with Wilson's interval of 95 %.
 function shareRight() {
-  const judged = entries.filter((entry) => entry.state === "given" && decided.has(entry.key));
+  const judged = entries.filter((entry) =>
+    entry.state === "given" && entry.verdict !== "add" && decided.has(entry.key));
   const n = judged.length;
   if (!n) return "";
   const p = judged.filter((entry) => verdictOf(entry) === "keep").length / n;
@@ -244,9 +258,13 @@ function decide(choice, toggle) {
 }
 
 function note(decisions) {
+  noteLines(decisions.map(([entry, verdict]) => [entry.image, tags[entry.tag].tag, verdict]));
+}
+
+function noteLines(lines) {
   const step = (log.at(-1)?.[3] ?? 0) + 1;
-  for (const [entry, verdict] of decisions) {
-    const line = [entry.image, tags[entry.tag].tag, verdict, step];
+  for (const said of lines) {
+    const line = [...said, step];
     log.push(line);
     apply(line);
   }
@@ -309,8 +327,13 @@ const KEYS = {
   u: undo,
   n: () => goToTag(1),
   p: () => goToTag(-1),
+  w: () => cards.get(shown[current])?.querySelector(".missing:not([hidden]) input")?.focus(),
 };
 document.addEventListener("keydown", (event) => {
+  if (event.target.matches(".missing input")) {
+    if (event.key === "Enter") add(event.target);
+    if (["Enter", "Escape"].includes(event.key)) mark(true);
+  }
   const act = KEYS[event.key];
   if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.closest("select, input")) return;
@@ -328,7 +351,7 @@ byId("cards").addEventListener("click", (event) => {
   current = shown.indexOf(Number(card.dataset.place));
   const button = event.target.closest("[data-choice]");
   if (button) decide(button.dataset.choice, true);
-  mark(!button);
+  mark(!button && !event.target.closest(".missing"));
 });
 byId("back").addEventListener("click", () => goTo((pageShown - 1) * PER_PAGE));
 byId("forth").addEventListener("click", () => goTo((pageShown + 1) * PER_PAGE));
