@@ -37,6 +37,7 @@ _FEW = ["ramctl.cli", "ramctl.config", "ramctl.commands.options", "ramctl.record
         "click.shell_completion", "tests.faults.streams", "tests.faults.crashes"]  # fmt: skip
 _PARSE = ["ramctl.parsing.run", "ramctl.commands.parse", "ramctl.parsing.label_building.build"]
 _TAG = ["ramctl.tagging.run", "ramctl.commands.tag", "ramctl.tagging.tagger", "onnxruntime",
+        "ramctl.importing.run", "uvicorn", "starlette.routing",
         "ramctl.photos.embedded", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
         "PIL.TiffImagePlugin", "PIL.GifImagePlugin", "PIL.BmpImagePlugin"]  # fmt: skip
 _EVAL = ["ramctl.evaluation.run", "ramctl.commands.eval", "sklearn.metrics"]
@@ -47,11 +48,9 @@ _TORCH = ["torch", "transformers.modeling_utils", "sklearn.cluster", "onnx", "ml
 # What a command is forked from has imported this and no more: the less it is, the faster a fork.
 _PRELOADED = {
     "parse": (*_FEW, *_PARSE),
-    "tag": (*_FEW, *_TAG),
+    **dict.fromkeys(("tag", "import", "serve"), (*_FEW, *_TAG)),
     "export": (*_FEW, "ramctl.export.run", "ramctl.commands.export"),
-    "import": (*_FEW, "ramctl.importing.run", "ramctl.commands.tag", "PIL.JpegImagePlugin"),
     "eval": (*_FEW, *_EVAL),
-    "serve": (*_FEW, *_TAG, "uvicorn", "starlette.routing"),
     **dict.fromkeys(
         ("generate", "clean", "train", "finetune", "convert"), (*_FEW, *_TAG, *_TORCH, *_PARSE)
     ),

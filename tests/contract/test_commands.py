@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from ramctl.cli import COMMANDS, cli
-from ramctl.commands.base import filled, option
+from ramctl.commands.base import filled
 from ramctl.parsing import run as parsing
 from ramctl.records.stream import StreamOptions
 from ramctl.tagging import run as tagging
@@ -99,39 +99,16 @@ def test_an_option_without_a_field_is_an_error():
         filled(import_module("ramctl.parsing.run").ParseOptions, {"colour": 3})
 
 
-def test_an_option_is_declared_as_its_help_shows_it():
-    declared = [
-        option("-o, --output FILE", "."),
-        option("--to [a|b]", "."),
-        option("--dry-run", "."),
-        option("--progress/--no-progress", ".", default=None),
-    ]
-    assert [one.opts for one in declared] == [
-        ["-o", "--output"], ["--to"], ["--dry-run"], ["--progress"],
-    ]  # fmt: skip
-    assert [one.is_flag for one in declared] == [False, False, True, True]
-    assert declared[1].type.choices == ("a", "b")
-
-
 def test_commands_run_from_python(tmp_path):
     """Without a command line: options in, a report and files out."""
     quiet = {"quiet": True, "root": str(DATA)}
     parsed, tagged = tmp_path / "parsed.jsonl", tmp_path / "tagged.jsonl"
-    report = parsing.run(
-        parsing.ParseOptions(
-            inputs=(str(DATA / "captions.jsonl"),), stream=StreamOptions(output=parsed), **quiet
-        )
-    )
+    given, stream = (str(DATA / "captions.jsonl"),), StreamOptions(output=parsed)
+    report = parsing.run(parsing.ParseOptions(inputs=given, stream=stream, **quiet))
     assert (report.n_out, report.exit_code) == (8, 0)
-    selection = SelectionOptions(include=["field"])
-    report = tagging.run(
-        tagging.TagOptions(
-            inputs=(str(parsed),),
-            tagger=TaggerOptions(choice=selection),
-            stream=StreamOptions(output=tagged),
-            **quiet,
-        )
-    )
+    given, stream = (str(parsed),), StreamOptions(output=tagged)
+    tagger = TaggerOptions(choice=SelectionOptions(include=["field"]))
+    report = tagging.run(tagging.TagOptions(inputs=given, tagger=tagger, stream=stream, **quiet))
     rows = [json.loads(line) for line in tagged.read_bytes().splitlines()]
     assert len(rows) == report.n_out == 8
     assert {tag for row in rows for tag in row["tags"]} == {"field"}

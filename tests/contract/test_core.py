@@ -27,6 +27,16 @@ for load in (lambda: Tagger.from_pretrained(boxes=True), CaptionParser.open):
 """
 
 
+# Runs several commands in one process, and prints the exit status and streams of each.
+MANY = """
+import json, sys
+from pathlib import Path
+from tests.command import Ramctl
+ran = [Ramctl(Path())(*words) for words in json.loads(sys.argv[1])]
+print(json.dumps([[done.returncode, done.stdout.decode(), done.messages] for done in ran]))
+"""
+
+
 @pytest.fixture
 def installed() -> tuple[str, ...]:
     """Modules of extras that are there."""
@@ -41,14 +51,20 @@ def core(tmp_path, installed):
     (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update({hidden!r})\n")
     variables = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}", "OMP_NUM_THREADS": "1"}
 
-    def run(*arguments: str, stdin: bytes = b"", **more: str):
-        program = ["-c", PYTHON] if not arguments and not more else ["-m", "ramctl", *arguments]
+    def run(*arguments: str, program: tuple[str, ...] = ("-m", "ramctl"), **more: str):
         return subprocess.run(
-            [sys.executable, *program], cwd=DATA, input=stdin, capture_output=True,
+            [sys.executable, *program, *arguments], cwd=DATA, capture_output=True,
             env=os.environ | variables | more, check=False,
         )  # fmt: skip
 
     return run
+
+
+def ran(core, *commands: list[str]) -> list[tuple[int, str, str]]:
+    """The exit status, standard output and standard error of commands that one process runs."""
+    done = core(json.dumps(commands), program=("-c", MANY))
+    assert done.returncode == 0, done.stderr
+    return list(map(tuple, json.loads(done.stdout)))
 
 
 def project():
@@ -87,47 +103,42 @@ def test_tag_search_eval_and_export_need_only_the_core(core, tmp_path):
 
 @pytest.mark.parametrize("installed", [EXTRAS["parse"].modules])
 def test_parse_needs_only_its_own_extra(core, tmp_path):
-    done = core("parse", "-q", "captions.jsonl")
-    assert (done.returncode, done.stderr) == (0, b"")
-    labels = tmp_path / "labels.jsonl"
-    done = core("parse", "-q", "captions.jsonl", "--build-labels", str(labels))
-    assert (done.returncode, done.stderr) == (0, b"")
+    labels, words = tmp_path / "labels.jsonl", ["parse", "-q", "captions.jsonl"]
+    parsed, built = ran(core, words, [*words, "--build-labels", str(labels)])
+    assert parsed[::2] == built[::2] == (0, "")
     assert labels.exists()
 
 
 def test_helps_and_completions_need_only_the_core(core):
-    for words in (["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)):
-        done = core(*words)
-        assert (done.returncode, done.stderr) == (0, b""), words
+    helps = [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)]
+    assert [(code, err) for code, _, err in ran(core, *helps)] == [(0, "")] * len(helps)
     asked = {"_RAMCTL_COMPLETE": "bash_complete", "COMP_WORDS": "ramctl t", "COMP_CWORD": "1"}
     assert core(**asked).stdout.split() == [b"plain,train", b"plain,tag"]
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["parse", "captions.jsonl"], "this command needs the extra parse"),
-        (["train", "captions.jsonl", "--out", "no-model"], "this command needs the extra train"),
-        (["generate", "captions.jsonl"], "this command needs the extra train"),
-        (["clean", "captions.jsonl"], "this command needs the extra train"),
-        (["finetune", "captions.jsonl", "--out", "no"], "this command needs the extra train"),
-        (["convert", "--info", "mini"], "this command needs the extra train"),
-        (["serve", "--port", "0"], "ramctl serve needs the extra serve"),
-        (["tag", "--boxes", "photos/kite.jpg"], "--boxes needs the extra train"),
-        (["tag", "--caption", "photos/kite.jpg"], "--caption needs the extra train"),
-        (["tag", "--runtime", "torch", "photos/kite.jpg"], "in torch needs the extra train"),
-        (["tag", "--device", "cuda", "photos/kite.jpg"], "in torch needs the extra train"),
-        (["tag", "--device", "cpu,gpu0", "photos/kite.jpg"], "this needs the extra train"),
-        (["tag", "--model", "clip:none", "photos/kite.jpg"], "clip:none needs the extra train"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_what_needs_more_names_the_line_that_brings_it(words, message, core):
-    done = core(*words)
-    line = f"{message}: {pip_line(message.split()[-1])}"
-    expected = f"ramctl {words[0]}: .*{re.escape(line)}\n"
-    assert re.fullmatch(expected, done.stderr.decode()), done.stderr
-    assert (done.returncode, done.stdout) == (1, b"")
+NEEDS = [
+    (["parse", "captions.jsonl"], "this command needs the extra parse"),
+    (["train", "captions.jsonl", "--out", "no-model"], "this command needs the extra train"),
+    (["generate", "captions.jsonl"], "this command needs the extra train"),
+    (["clean", "captions.jsonl"], "this command needs the extra train"),
+    (["finetune", "captions.jsonl", "--out", "no"], "this command needs the extra train"),
+    (["convert", "--info", "mini"], "this command needs the extra train"),
+    (["serve", "--port", "0"], "ramctl serve needs the extra serve"),
+    (["tag", "--boxes", "photos/kite.jpg"], "--boxes needs the extra train"),
+    (["tag", "--caption", "photos/kite.jpg"], "--caption needs the extra train"),
+    (["tag", "--runtime", "torch", "photos/kite.jpg"], "in torch needs the extra train"),
+    (["tag", "--device", "cuda", "photos/kite.jpg"], "in torch needs the extra train"),
+    (["tag", "--device", "cpu,gpu0", "photos/kite.jpg"], "this needs the extra train"),
+    (["tag", "--model", "clip:none", "photos/kite.jpg"], "clip:none needs the extra train"),
+]
+
+
+def test_what_needs_more_names_the_line_that_brings_it(core):
+    ended = ran(core, *(words for words, _ in NEEDS))
+    for (words, message), (code, out, err) in zip(NEEDS, ended, strict=True):
+        line = f"{message}: {pip_line(message.split()[-1])}"
+        assert re.fullmatch(f"ramctl {words[0]}: .*{re.escape(line)}\n", err), (words, err)
+        assert (code, out) == (1, "")
 
 
 def test_the_doctor_says_what_is_missing_and_tags_without_it(core):
@@ -139,7 +150,7 @@ def test_the_doctor_says_what_is_missing_and_tags_without_it(core):
 
 
 def test_from_python_a_missing_part_is_a_run_problem(core):
-    done = core()
+    done = core(program=("-c", PYTHON))
     assert done.stdout.decode().splitlines() == [
         "['zebra']",
         f"--boxes needs the extra train: {TRAIN}",

@@ -1,5 +1,6 @@
 """What helps, TAB, and commands without a model of torch may load."""
 
+import json
 import os
 import sys
 
@@ -15,45 +16,39 @@ HEAVY = [
     "onnxruntime", "PIL",
 ]  # fmt: skip
 PROBE = f"""
-import sys
+import json, sys
 from ramctl.cli import main
-try:
-    main(sys.argv[1:])
-finally:
-    loaded = [name for name in {HEAVY!r} if name in sys.modules]
-    sys.stderr.write("LOADED " + ",".join(loaded))
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+    finally:
+        loaded = [name for name in {HEAVY!r} if name in sys.modules]
+        sys.stderr.write("LOADED " + ",".join(loaded) + "\\n")
+        continue
 """
+RUNS = [
+    *(([*words, "--help"], set()) for words in ([], *([command] for command in COMMANDS))),
+    (["--version"], set()),
+    (["export", "-q", TRUTH, "-f", "text"], {"PIL"}),
+    (["eval", "-q", TRUTH, "--truth", TRUTH], {"PIL"}),
+    (["tag", "-q", PHOTO], {"onnxruntime", "PIL"}),
+]
 
 
-def loaded_by(*arguments: str, **environment: str) -> set[str]:
+def loaded_after(*runs: list[str], **environment: str) -> list[set[str]]:
+    """The heavy modules that a process has loaded after each of these commands."""
     variables = {**os.environ, "PYTHONPATH": str(REPOSITORY), **environment}
-    done = captured([sys.executable, "-c", PROBE, *arguments], env=variables)
-    return set(filter(None, done.stderr.rsplit("LOADED ", 1)[-1].split(",")))
+    done = captured([sys.executable, "-c", PROBE, json.dumps(runs)], env=variables)
+    told = [line for line in done.stderr.splitlines() if line.startswith("LOADED ")]
+    return [set(filter(None, line.removeprefix("LOADED ").split(","))) for line in told]
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [["--help"], ["--version"], *([command, "--help"] for command in COMMANDS)],
-    ids=" ".join,
-)
-def test_helps_load_nothing_heavy(arguments):
-    assert loaded_by(*arguments) == set()
+def test_helps_load_nothing_heavy_and_commands_no_model_library_that_they_do_not_need():
+    """One process runs them all; those that need most come last."""
+    assert loaded_after(*(words for words, _ in RUNS)) == [needed for _, needed in RUNS]
 
 
 @pytest.mark.parametrize("words", ["ramctl ", "ramctl tag --"])
 def test_completion_loads_nothing_heavy(words):
     variables = {"_RAMCTL_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": "1"}
-    assert loaded_by(**variables) == set()
-
-
-@pytest.mark.parametrize(
-    ("arguments", "needed"),
-    [
-        (["eval", "-q", TRUTH, "--truth", TRUTH], {"PIL"}),
-        (["tag", "-q", PHOTO], {"onnxruntime", "PIL"}),
-        (["export", "-q", TRUTH, "-f", "text"], {"PIL"}),
-    ],
-    ids=["eval", "tag", "export"],
-)
-def test_a_command_loads_no_model_library_that_it_does_not_need(arguments, needed):
-    assert loaded_by(*arguments) == needed
+    assert loaded_after([], **variables) == [set()]

@@ -12,14 +12,7 @@ from sklearn.linear_model import Ridge
 
 from ramctl.calibration import PIVOT
 from ramctl.calibration import RIDGE as PENALTY
-from ramctl.data_engine.chances import (
-    LEAST,
-    LOWEST_SHARE,
-    MOST,
-    RIDGE,
-    Chances,
-    Evidence,
-)
+from ramctl.data_engine.chances import LEAST, LOWEST_SHARE, MOST, RIDGE, Chances, Evidence
 from ramctl.data_engine.heads import FOLDS, fold_of
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem
@@ -256,6 +249,8 @@ def test_a_stopped_run_goes_on_and_refuses_other_evidence(generate, tmp_path):
     generate(*options, "--max-time", "0s", code=4)
     generate(*options, "--resume")
     assert (tmp_path / "out.jsonl").read_bytes() == whole
+    other = generate(*options, "--captions", 1, "--resume", code=1)
+    assert b"made with another captions" in other.stderr
     told = (tmp_path / "t.jsonl").read_bytes()
     (tmp_path / "t.jsonl").write_bytes(told.replace(b"0.9", b"0.8"))
     assert b"another evidence" in generate(*options, "--resume", code=1).stderr

@@ -1,7 +1,6 @@
 """`clean` as a whole: every line comes out, tags go only with a reason, work can be split."""
 
 import json
-import os
 from functools import partial
 
 import numpy as np
@@ -162,14 +161,9 @@ def test_stages_say_what_is_missing(clean, records, tmp_path):
     assert b"started with other kinds" in done.stderr
 
 
-def test_a_second_run_with_resume_looks_at_no_photo(clean, records, tmp_path):
-    rows = [{**row, "image": os.path.relpath(row["image"], tmp_path)} for row in records[:4]]
-    clean("-o", "out.jsonl", stdin=lines(rows))
-    before = (tmp_path / "out.jsonl").read_bytes()
-    done = clean("-o", "out.jsonl", "--resume", stdin=lines(rows))
-    assert b"0 in, 0 out, 0 rejected, 4 done before" in done.stderr
-    assert (tmp_path / "out.jsonl").read_bytes() == before
-    done = clean("-o", "out.jsonl", "--resume", stdin=lines(rows[1:]), code=1)
+def test_another_input_is_another_output(clean, records):
+    clean("-o", "out.jsonl", stdin=lines(records[:4]))
+    done = clean("-o", "out.jsonl", "--resume", stdin=lines(records[1:4]), code=1)
     assert b"made with another input" in done.stderr
 
 

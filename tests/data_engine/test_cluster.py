@@ -4,12 +4,7 @@ import numpy as np
 import pytest
 
 from ramctl.data_engine import cluster
-from ramctl.data_engine.cluster import (
-    FIT_REGIONS,
-    _centres,
-    cluster_distances,
-    farthest,
-)
+from ramctl.data_engine.cluster import FIT_REGIONS, _centres, cluster_distances, farthest
 
 
 def blobs(n: int, seed: int = 0) -> np.ndarray:

@@ -1,6 +1,7 @@
 """What removes a tag, and what becomes of the record: rules and removals on made-up regions."""
 
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -110,11 +111,8 @@ def test_what_is_decided_is_not_decided_again(tmp_path, monkeypatch):
     )
     work = SimpleNamespace(path=tmp_path)
 
-    def stop() -> None:
-        raise KeyboardInterrupt
-
     with pytest.raises(KeyboardInterrupt):
-        decide(work, regions, rules, None, stop)
+        decide(work, regions, rules, None, Mock(side_effect=KeyboardInterrupt))
     assert decided == [1]
     decide(work, regions, rules, None)
     assert decided == [1, 2, 3]
@@ -175,18 +173,14 @@ def test_a_string_with_several_ids_scores_their_maximum():
     assert merged["scores"] == {"train": 0.7}
 
 
-def bundle():
-    return SimpleNamespace(
-        labels=LABELS, threshold=0.4, thresholds=[0.4] * 4, has=lambda name: False
-    )
-
-
 def test_thresholds_are_numbers_files_or_the_model_s_own(tmp_path):
+    facts = {"labels": LABELS, "threshold": 0.4, "thresholds": [0.4] * 4}
+    bundle = SimpleNamespace(**facts, has=lambda name: False)
     path = tmp_path / "thresholds.jsonl"
     path.write_text('{"tag": "horse", "threshold": 0.9}\n')
-    assert thresholds_to_add(None, None, bundle()) == [0.4] * 4
-    assert thresholds_to_add(str(path), None, bundle()) == [0.9, 0.4, 0.4, 0.4]
+    assert thresholds_to_add(None, None, bundle) == [0.4] * 4
+    assert thresholds_to_add(str(path), None, bundle) == [0.9, 0.4, 0.4, 0.4]
     for text in ("0", "1"):
-        assert thresholds_to_add(text, None, bundle()) == [float(text)] * 4
+        assert thresholds_to_add(text, None, bundle) == [float(text)] * 4
     with pytest.raises(UsageProblem, match="not between 0 and 1"):
-        thresholds_to_add("1.5", None, bundle())
+        thresholds_to_add("1.5", None, bundle)

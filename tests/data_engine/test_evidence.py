@@ -123,15 +123,6 @@ def test_folders_without_regions_have_nothing_to_say():
     assert np.isnan(unseen).all() and len(unseen) == 1
 
 
-def test_who_named_a_tag():
-    bits = [
-        source_bits(s)
-        for s in (["parsed"], ["human"], [], ["generated-tag"], ["generated-caption"])
-    ]
-    both = source_bits(["parsed", "generated-tag"])
-    assert is_named(np.array([*bits, both], np.uint8)).tolist() == [True] * 3 + [False] * 2 + [True]
-
-
 def test_evidence_adds_up(monkeypatch):
     """Own log-odds, a caption's word, and a part of what other evidence says beyond the usual."""
     monkeypatch.setattr(evidence, "SHRINK", 1e-9)
@@ -149,7 +140,10 @@ def test_evidence_adds_up(monkeypatch):
     assert found.against.tolist() == [NOT_PREDICTED, OUT_OF_FOLD, 0, NOT_PREDICTED]
 
 
-def test_a_second_caption_s_word_counts_as_the_first():
+def test_who_named_a_tag_and_that_a_second_caption_s_word_counts_as_the_first():
+    others = ["human"], [], ["parsed", "generated-tag"], ["generated-caption"]
+    bits = np.array([source_bits(names) for names in others], np.uint8)
+    assert is_named(bits).tolist() == [True, True, True, False]
     sources = np.array([source_bits(["parsed", TWICE]), PARSED, GENERATED], np.uint8)
     assert is_named(sources).tolist() == [True, True, False]
     found = estimate(np.full(3, -9.0), np.full(3, CAT, np.uint32), sources, [])

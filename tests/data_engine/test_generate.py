@@ -172,17 +172,6 @@ def test_another_seed_samples_other_captions(generate, photo_records):
     assert first == again != other
 
 
-def test_a_stopped_run_goes_on_to_the_same_bytes(generate, photo_records, tmp_path):
-    (tmp_path / "in.jsonl").write_bytes(lines(photo_records))
-    whole = generate("in.jsonl", "--captions", 1).stdout
-    options = ["in.jsonl", "--captions", 1, "-o", "out.jsonl", "-b", 4]
-    generate(*options, "--max-time", "0s", code=4)
-    generate(*options, "--resume")
-    assert (tmp_path / "out.jsonl").read_bytes() == whole
-    done = generate("in.jsonl", "--captions", 2, "-o", "out.jsonl", "--resume", code=1)
-    assert b"made with another captions" in done.stderr
-
-
 @pytest.mark.slow
 def test_several_devices_give_what_one_gives_and_count_the_same(generate, photo_records, tmp_path):
     rows = [*photo_records[:3], {"image": "none.jpg", "tags": []}, *photo_records[3:]]

@@ -8,7 +8,7 @@ from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
 from ramctl.data_engine.detect import open_detector
 from ramctl.errors import UsageProblem
 from ramctl.peers import open_detector as open_grounding_dino
-from tests.peers.small_dino import bert_base_tokenizer, save_original, save_port
+from tests.peers.small_dino import bert_base_tokenizer, save_port
 from tests.support import lines
 
 
@@ -57,21 +57,6 @@ def test_other_weights_do_not_continue_the_work(
     detector = ["--detector", f"grounding-dino:{weights}"]
     done = command(*arguments, *detector, stdin=lines(photo_records[:1]), code=1)
     assert b"started with other detector, embed" in done.stderr
-
-
-@pytest.mark.slow
-def test_an_original_checkpoint_serves_as_well(
-    command, engine_bundle, photo_records, tmp_path_factory
-):
-    folder = tmp_path_factory.mktemp("original")
-    save_original(folder, bert_base_tokenizer())
-    done = command(
-        "clean", "--model", engine_bundle, "--threshold", 1, "--kinds", "object,scene",
-        "--detector", f"grounding-dino:{folder / 'groundingdino_tiny.pth'}",
-        stdin=lines(photo_records[:1]),
-    )  # fmt: skip
-    (row,) = done.rows
-    assert {entry["tag"] for entry in row["removed"]} == {"horse", "field", "sky"}
 
 
 @pytest.mark.parametrize("name", ["grounding-dino:", "sam:weights", "attention:x"])

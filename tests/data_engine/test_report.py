@@ -1,26 +1,18 @@
 """What a person is shown of a cleaning: which tags, in what order, and that decisions come back."""
 
-import json
-import re
 from functools import partial
 
 import numpy as np
 import pytest
 
 from ramctl.data_engine import apply
-from ramctl.data_engine.apply import (
-    Cleaner,
-    Review,
-    doubts,
-    doubts_of,
-    removals_of,
-)
+from ramctl.data_engine.apply import Cleaner, Review, doubts, doubts_of, removals_of
 from ramctl.data_engine.cluster import DECISION
 from ramctl.data_engine.evidence import NOT_PREDICTED, OUTLIER
 from ramctl.data_engine.region_store import REGION
 from ramctl.records.record import Record, Reject
 from ramctl.records.verdicts import Verdicts
-from tests.support import lines
+from tests.support import lines, page_data
 
 
 def test_doubt_is_the_share_of_regions_between_a_region_and_the_border():
@@ -161,10 +153,6 @@ def test_fields_that_clean_does_not_check_do_not_stop_the_page():
     assert (sky.record.captions, sky.record.generated) == ([], ["a"])
 
 
-def data_of(path):
-    return json.loads(re.search(r'id="data">(.*)</script>', path.read_text("utf-8"))[1])
-
-
 @pytest.fixture
 def clean(clean, photo_records):
     """Cleans records of which two tags were added, one of these without a region."""
@@ -176,7 +164,7 @@ def clean(clean, photo_records):
 
 def test_the_page_has_what_was_removed_and_added(clean, tmp_path):
     done = clean("--report", "page.html", "--outliers", 0.3)
-    data = data_of(tmp_path / "page.html")
+    data = page_data(tmp_path / "page.html")
     states = [(data["tags"][one["tag"]]["tag"], one["state"]) for one in data["entries"]]
     removed = [(e["tag"], "removed") for row in done.rows for e in row.get("removed", [])]
     assert sorted(one for one in states if one[1] == "removed") == sorted(removed)
@@ -190,7 +178,7 @@ def test_the_page_has_what_was_removed_and_added(clean, tmp_path):
 def test_at_probability_0_the_page_is_of_what_generate_added(clean, tmp_path):
     done = clean("--report", "page.html", "--min-probability", 0, "-j", 2)
     assert not any("removed" in row for row in done.rows)
-    data = data_of(tmp_path / "page.html")
+    data = page_data(tmp_path / "page.html")
     assert {one["state"] for one in data["entries"]} == {"added"}
     assert len(data["entries"]) == 16
 
@@ -200,7 +188,7 @@ def test_decisions_made_in_a_browser_come_back_to_clean(clean, browser, tmp_path
     browser.open(tmp_path / "page.html")
     entries = [
         (data["records"][one["record"]]["image"], data["tags"][one["tag"]]["tag"], one["state"])
-        for data in [data_of(tmp_path / "page.html")]
+        for data in [page_data(tmp_path / "page.html")]
         for one in data["entries"]
     ]
     # Refuses all that was done on the page.

@@ -1,9 +1,7 @@
 """What a stopped run keeps, what stays in memory, and strings that a label system has twice."""
 
-import contextlib
 import json
 import signal
-import subprocess
 import weakref
 from dataclasses import replace
 
@@ -52,28 +50,6 @@ def test_only_whole_shards_of_a_stopped_run_are_kept(finder, tmp_path, monkeypat
     assert n_done[0] == 10  # at once
     numbers = [item.fields["number"] for item in work.inputs(work.shards())]
     assert numbers == list(range(20))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_a_signal_while_photos_are_looked_at_loses_nothing(
-    clean, photo_records, engine_bundle, tmp_path, ramctl, signum
-):
-    (tmp_path / "in.jsonl").write_bytes(lines(photo_records * 100))
-    arguments = ["in.jsonl", "-o", "out.jsonl"]
-    process = ramctl.start("clean", "--model", engine_bundle, "--kinds", "object,scene", *arguments)
-    work = tmp_path / "out.jsonl.work"
-    while process.poll() is None and not (work / "shards" / "00000").exists():
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.02)
-    process.send_signal(signum)
-    process.communicate()
-    assert process.returncode in (128 + signum, -signum)
-    assert not (tmp_path / "out.jsonl").exists()
-    assert signum == signal.SIGKILL or not list((work / "shards").glob(".*"))
-    clean(*arguments, "--resume")
-    assert not work.exists()
-    assert (tmp_path / "out.jsonl").read_bytes() == clean("in.jsonl").stdout
 
 
 def test_time_that_is_up_is_said_in_the_exit_code_and_in_the_statistics(

@@ -6,10 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.metrics import (
-    label_ranking_average_precision_score,
-    precision_recall_fscore_support,
-)
+from sklearn.metrics import label_ranking_average_precision_score, precision_recall_fscore_support
 
 from ramctl.classes import Classes
 from ramctl.evaluation.comparison import Comparison

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.conftest import REPOSITORY
-from tests.support import gallery_photos
+from tests.support import gallery_photos, write_records
 
 RESULTS = [
     {"image": "a.jpg", "tags": ["dog", "grass"], "scores": {"dog": 0.9, "grass": 0.5}, "mine": 1},
@@ -24,18 +24,15 @@ RESULTS = [
 
 
 @pytest.fixture
-def export(ramctl, tmp_path, monkeypatch):
+def export(command):
     """Runs `ramctl export` on RESULTS in a folder with their photos."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "sub").mkdir()
+    Path("sub").mkdir()
     for record in RESULTS:
         Image.new("RGB", (40, 30), "red").save(record["image"])
-    lines = [json.dumps(record) + "\n" for record in RESULTS]
-    Path("tags.jsonl").write_text("".join(lines))
+    write_records(Path("tags.jsonl"), RESULTS)
 
     def run(*words, code=0, source="tags.jsonl") -> str:
-        done = ramctl("export", source, *words)
-        assert done.returncode == code, done.messages
+        done = command("export", source, *words, code=code)
         return done.messages if code else done.stdout.decode()
 
     return run

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from ramctl.records.verdicts import Verdicts
 from tests.pages.test_review import downloaded
-from tests.support import page_data
+from tests.support import page_data, write_records
 
 RECORDS = [
     {"image": "a.jpg", "tags": ["dog", "red"], "scores": {"dog": 0.9, "red": 0.7}, "mine": 1},
@@ -21,20 +22,13 @@ KEPT = {"image": "c.jpg", "tag": "sky", "verdict": "keep"}
 
 
 @pytest.fixture
-def export(ramctl, tmp_path, monkeypatch):
+def export(command):
     """Runs `ramctl export` on RECORDS in a folder with their photos and two decisions."""
-    monkeypatch.chdir(tmp_path)
     for record in RECORDS:
         Image.new("RGB", (40, 30), "red").save(record["image"])
-    Path("tags.jsonl").write_text("".join(json.dumps(record) + "\n" for record in RECORDS))
-    Path("decided.jsonl").write_text(f"{json.dumps(REFUSED)}\n{json.dumps(KEPT)}\n")
-
-    def run(*words, code=0):
-        done = ramctl("export", "tags.jsonl", *words)
-        assert done.returncode == code, done.messages
-        return done
-
-    return run
+    write_records(Path("tags.jsonl"), RECORDS)
+    write_records(Path("decided.jsonl"), [REFUSED, KEPT])
+    return partial(command, "export", "tags.jsonl")
 
 
 def test_tags_with_most_expected_mistakes_come_first_and_of_each_the_lowest_scores(export):

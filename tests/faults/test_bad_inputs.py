@@ -6,6 +6,7 @@ import os
 import tarfile
 import threading
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -43,11 +44,7 @@ FORMS = ["JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", 
 @pytest.mark.parametrize("error", [RuntimeError("boom"), KeyError("x"), ZeroDivisionError()])
 def test_whatever_a_decoder_raises_is_the_photo_s_own_problem(error, monkeypatch):
     """Errors that no decoder documents; tests/fuzz draws those that damaged photos make."""
-
-    def broken(*_: object, **__: object) -> None:
-        raise error
-
-    monkeypatch.setattr(Image, "open", broken)
+    monkeypatch.setattr(Image, "open", Mock(side_effect=error))
     assert problem_of(decode_photo, picture("PNG")).code == "unreadable_image"
 
 
@@ -112,10 +109,7 @@ def test_the_time_of_a_photo_is_limited_and_its_decoder_ends():
 
 
 def test_a_progressive_photo_that_cannot_take_long_needs_no_thread(monkeypatch):
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("a thread")
-
-    monkeypatch.setattr(limits, "Thread", refuse)
+    monkeypatch.setattr(limits, "Thread", Mock(side_effect=AssertionError("a thread")))
     usual = picture("JPEG", (1000, 1000), progressive=True)
     assert decode_photo(usual).size == (1000, 1000)
     for data, seconds in ((usual, 0.1), (many_scans(1000, 2000), 60)):

@@ -8,12 +8,9 @@ import shutil
 import time
 from pathlib import Path
 
-import pytest
-
 from ramctl.checkpoints.bundle import embedded_bundle
 from tests.faults.crashes import contents, run
 from tests.faults.streams import LINES, stream, with_lines
-from tests.faults.test_crashes import photos
 from tests.records.test_resume import run as run_here
 
 ROWS = [json.dumps({"a": number, "text": "ä" * number}).encode() for number in range(20)]
@@ -71,19 +68,13 @@ def test_a_torn_gz_shard_is_named_and_what_was_read_is_kept(tmp_path, monkeypatc
     assert Path("out").read_bytes().count(b"\n") == 4000
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "labels.jsonl", "model.onnx"])
-@pytest.mark.parametrize("damage", ["torn", "flipped"])
-def test_a_damaged_file_of_a_bundle_is_named(name, damage, tmp_path, ramctl):
-    model = shutil.copytree(embedded_bundle(), tmp_path / "model")
-    content = bytearray((model / name).read_bytes())
+def test_a_damaged_file_of_a_bundle_is_named(tmp_path, ramctl):
+    graph = shutil.copytree(embedded_bundle(), tmp_path / "model") / "model.onnx"
+    content = bytearray(graph.read_bytes())
     content[len(content) // 2] ^= 4
-    (model / name).write_bytes(content if damage == "flipped" else content[:-1])
+    graph.write_bytes(content)
     done = ramctl("convert", "--info", "model/")
-    why = {
-        "torn": f"{len(content) - 1} bytes instead of {len(content)}",
-        "flipped": "content differs from its hash in bundle.json",
-    }
-    told = f"ramctl convert: model/{name}: {why[damage]}\n"
+    told = "ramctl convert: model/model.onnx: content differs from its hash in bundle.json\n"
     assert (done.returncode, done.messages) == (1, told)
 
 
@@ -102,14 +93,3 @@ def test_a_clock_that_goes_back_changes_nothing(tmp_path, monkeypatch):
         os.utime(path, (2**32, 2**32))  # written, it seems, in the year 2106
     assert run(folder, stream(max_time=60, resume=True))[0] == 3
     assert contents(folder) == whole
-
-
-def test_a_photo_that_is_older_than_when_it_was_done_is_done_again(tmp_path, ramctl):
-    photos(tmp_path)
-    words = ["tag", "horses.jpg", "steps.jpg", "-o", "out", "--resume"]
-    assert "2 in, 2 out, 0 rejected" in ramctl(*words).messages
-    assert "0 in, 0 out, 0 rejected, 2 done before" in ramctl(*words).messages
-    os.utime(tmp_path / "steps.jpg", (1, 1))
-    assert "1 in, 1 out, 0 rejected, 1 done before" in ramctl(*words).messages
-    lines = [json.loads(line)["image"] for line in (tmp_path / "out").read_text().splitlines()]
-    assert lines == ["horses.jpg", "steps.jpg"]

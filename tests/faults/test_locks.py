@@ -8,6 +8,7 @@ import signal
 import threading
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -138,10 +139,8 @@ def test_the_same_thread_may_lock_again(tmp_path):
 
 
 def test_where_there_are_no_locks_a_run_says_so_and_goes_on(tmp_path, monkeypatch):
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr(fcntl, "flock", refuse)
+    refusing = Mock(side_effect=OSError(errno.ENOLCK, "No locks available"))
+    monkeypatch.setattr(fcntl, "flock", refusing)
     said = []
     with output_lock(tmp_path / "out", say=said.append):
         write_atomic(tmp_path / "out", b"content")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from unittest.mock import Mock
 
 import pytest
 
@@ -42,10 +43,7 @@ def test_killed_workers_of_parse_end_the_run_in_one_line(tmp_path, ramctl):
 def test_memory_that_runs_out_is_one_line(error, said, tmp_path, monkeypatch, ramctl):
     from ramctl.parsing import run
 
-    def fail(*_: object) -> None:
-        raise error
-
-    monkeypatch.setattr(run, "run", fail)
+    monkeypatch.setattr(run, "run", Mock(side_effect=error))
     done = ramctl("parse", "-o", "out")
     assert (done.returncode, done.messages.count("\n")) == (1, 1)
     assert done.messages.startswith(f"ramctl parse: out of memory: {said}")

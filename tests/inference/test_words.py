@@ -11,13 +11,7 @@ from ramctl.calibration import SURE, log_odds_of
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.errors import RunProblem
 from ramctl.inference import label_set
-from ramctl.inference.label_set import (
-    borrowed,
-    choose_labels,
-    label_rows,
-    own_labels,
-    read_words,
-)
+from ramctl.inference.label_set import borrowed, choose_labels, label_rows, own_labels, read_words
 from ramctl.model.config import load_preset
 from tests.support import TAGS
 

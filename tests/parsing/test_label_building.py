@@ -82,6 +82,9 @@ def test_no_word_is_merged_into_one_that_is_merged_itself():
     merged = {tag: of for tag, (decision, of, _) in fates(built).items() if decision == "synonym"}
     assert not merged.keys() & set(merged.values())
     assert merged == {"kid": "child", "youngster": "child"}
+    rails = [*[caption("railroad yard")] * 9, *[caption("railway yard")] * 5]
+    built = build(*rails, *[caption("rail_way yard")] * 3)
+    assert fates(built)["rail way"][:2] == ("synonym", "railroad")  # what a railway is merged into
 
 
 def test_bikes_are_bicycles_where_their_contexts_say_so():
@@ -98,6 +101,7 @@ OTHERS = [  # of one synset, that mean something else
     ("construction worker", "hard hat"),
     ("turtleneck", "turtle"),  # WordNet orders the senses of "turtle" by chance
     ("water", "body of water"),
+    ("greenhouse", "green house"),
 ]
 
 
@@ -136,6 +140,9 @@ def test_the_short_form_of_a_compound_is_the_same_in_like_contexts():
 def test_what_is_made_of_a_substance_is_a_synonym_of_it():
     built = build(*[caption("wooden/attribute bench")] * 5, *[caption("wood")] * 2)
     assert fates(built)["wooden"][:2] == ("synonym", "wood")
+    bench = [caption("wooden/attribute bench")] * 5 + [caption("wood bench")] * 2
+    built = fates(build(*bench, *[caption("woods bench")] * 9, *[caption("dog")] * 9))
+    assert (built["wooden"][1], built["wood"][0]) == ("wood", "label")  # and in no woods then
 
 
 def test_rare_words_become_synonyms_of_labels_not_of_other_words():

@@ -1,10 +1,8 @@
 """What a spec opens, and what that loads."""
 
-import json
-import os
 import re
-import subprocess
 import sys
+from functools import partial
 
 import pytest
 
@@ -52,21 +50,15 @@ def colours(tmp_path):
     return tmp_path
 
 
-def test_an_installed_package_brings_a_tagger(colours):
-    def tag(*options):
-        photo = REPOSITORY / "tests" / "data" / "photos" / "pasture.jpg"
-        return subprocess.run(
-            [sys.executable, "-m", "ramctl", "tag", "-q", photo, *options],
-            cwd=colours, capture_output=True, text=True,
-            env=os.environ | {"PYTHONPATH": f"{REPOSITORY}:{colours}"},
-        )  # fmt: skip
-
-    done = tag("--model", "colours:palette.txt", "--threshold", "0")
-    assert done.returncode == 0, done.stderr
-    scores = json.loads(done.stdout)["scores"]
-    assert set(scores) <= {"black", "grey", "white"}
-    assert sum(scores.values()) == pytest.approx(1, abs=1e-4)
-    done = tag("--model", "colours:palette.txt", "--labels", "words.txt", "--threshold", "0")
-    assert json.loads(done.stdout)["scores"] == {"grey": scores["grey"]}
-    done = tag("--model", "broken:palette.txt")
-    assert done.returncode == 1 and "colours:No cannot be imported" in done.stderr
+def test_an_installed_package_brings_a_tagger(colours, ramctl, monkeypatch):
+    monkeypatch.syspath_prepend(colours)
+    photo = REPOSITORY / "tests" / "data" / "photos" / "pasture.jpg"
+    tag = partial(ramctl, "tag", "-q", photo, "--threshold", "0", "--model")
+    (row,) = tag("colours:palette.txt").rows
+    assert set(row["scores"]) <= {"black", "grey", "white"}
+    assert sum(row["scores"].values()) == pytest.approx(1, abs=1e-4)
+    (few,) = tag("colours:palette.txt", "--labels", "words.txt").rows
+    assert few["scores"] == {"grey": row["scores"]["grey"]}
+    done = tag("broken:palette.txt")
+    assert done.returncode == 1 and "colours:No cannot be imported" in done.messages
+    del sys.modules["colours"]

@@ -147,11 +147,6 @@ def test_what_the_server_says_is_not_there_is_a_reject_and_the_rest_is_done(web,
     assert (reject["code"], reject["record"]) == ("missing_image", {"image": "horses.jpg"})
 
 
-def test_a_host_that_nobody_knows_ends_the_run():
-    code, told = tag("http://no.such.host.invalid", "")
-    assert code == 1 and "http://no.such.host.invalid/chicken.jpg: failed 4 times" in told, told
-
-
 def test_a_missing_file_of_records_is_told_from_a_server_that_is_away(web):
     assert run("parse", f"{web.url}/no.jsonl")[1].endswith("no.jsonl: no such file\n")
     web.faults["/some.jsonl"] = repeat(500)

@@ -147,18 +147,6 @@ def test_a_file_that_is_cut_off_is_read_again(store, monkeypatch):
         assert stream.read() == content
 
 
-def test_a_store_that_stays_away_ends_the_run_in_one_line(store):
-    write_tar(store.bucket / "shard.tar", one=b"1")
-    store.fail(99)
-    for name in ("shard.tar#one", "1.jpg"):
-        with pytest.raises(RunProblem) as caught:
-            read_photo(name, BASE)
-        place = f"counted://bucket/{name.partition('#')[0]}"
-        assert caught.value.message == f"{place}: failed 4 times: the store is not there"
-    store.fail(2)
-    assert read_photo("shard.tar#one", BASE) == b"1"
-
-
 def test_photos_in_archives_and_alone(store, tmp_path):
     write_tar(store.bucket / "shard.tar", one=b"1", two=b"22")
     (store.bucket / "a.jpg").write_bytes(b"alone")

@@ -75,8 +75,7 @@ def test_numbers_beside_dense_pass_through_digit_by_digit(value, dense):
 
 
 @pytest.mark.parametrize(
-    "others",
-    ['"image":"a-0.jpg","labels":"sha256:1e5"', '"id":139,"image":"1e5.jpg"'],
+    "others", ['"image":"a-0.jpg","labels":"sha256:1e5"', '"id":139,"image":"1e5.jpg"']
 )
 def test_long_lists_of_our_own_numbers_are_read_once(monkeypatch, others):
     """Python's json reads a tenth as fast; it is for other people's numbers alone."""

@@ -2,12 +2,12 @@
 
 import ast
 import os
-import subprocess
 import sys
 
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.support import captured
 
 SCRIPTS = REPOSITORY / "scripts"
 
@@ -26,7 +26,7 @@ def check_documents(checkout):
     # -S: nothing that is installed is found.
     command = [sys.executable, "-S", checkout / "scripts" / "build_docs.py", "--check"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    return captured(command, env=environment)
 
 
 def test_without_an_environment_a_line_says_what_to_do(checkout):

@@ -317,12 +317,6 @@ def test_the_authors_files_as_published(name):
     photos = [row["tags"] for row in benchmark.rows]
     tags = Counter(tag for tags in photos for tag in tags)
     classes = benchmark.classes
-    counts = (
-        len(photos),
-        photos.count([]),
-        tags.total(),
-        len(classes),
-        len(classes) - len(benchmark.mapping),
-    )
-    assert counts == COUNTS[name]
+    counts = len(photos), photos.count([]), tags.total(), len(classes)
+    assert (*counts, len(classes) - len(benchmark.mapping)) == COUNTS[name]
     assert all(len(classes.ids(tag)) == 1 for tag in tags)

@@ -3,7 +3,6 @@
 import ast
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import mutants
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.support import captured
 
 WITHOUT_PRELOADING = "import mutants; mutants.PRELOADED = (); raise SystemExit(mutants.main())"
 
@@ -84,12 +84,8 @@ def tiny(tmp_path):
     def run(test: str):
         text = f"from ramctl.tiny.sums import total\n\ndef test_total():\n    assert {test}\n"
         (tmp_path / "tests" / "tiny" / "test_sums.py").write_text(text)
-        return subprocess.run(
-            [sys.executable, "-c", WITHOUT_PRELOADING, "tiny"],
-            env=os.environ | {"PYTHONPATH": str(tmp_path / "scripts")},
-            capture_output=True,
-            text=True,
-        )
+        environment = os.environ | {"PYTHONPATH": str(tmp_path / "scripts")}
+        return captured([sys.executable, "-c", WITHOUT_PRELOADING, "tiny"], env=environment)
 
     return run
 

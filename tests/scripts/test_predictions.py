@@ -8,15 +8,12 @@ import pytest
 import torch
 from predictions import main
 
-from ramctl.evaluation.run import EvalOptions, run
-
 DATA = Path(__file__).parents[1] / "data" / "predictions"
 SCORES = [{"mountain": 0.9512, "sky": 0.8401}, {"train": 0.7}]
 NATURE = {"Nature": 0.9512, "Outdoors": 0.605, "Mountain": 0.9512, "Peak": 0.9512, "Sky": 0.84}
 MKT = {"mountain": 0.0951, "sky": 0.084, "train": -0.012}
 PATHS = ("photos/pasture.jpg", "photos/ore-train.jpg")
 CAPITALS = [{name.capitalize(): score for name, score in scores.items()} for scores in SCORES]
-TRUTH = [{"image": PATHS[0], "tags": ["mountain"]}, {"image": PATHS[1], "tags": ["train", "sky"]}]
 
 
 def named(*names, scores=SCORES):
@@ -72,22 +69,6 @@ def test_a_published_form_is_read(form, name, convert):
     expected, n_bad = READ[form, name]
     status, rows, messages = convert(form, DATA / name)
     assert (status, said(rows), len(messages)) == (3 if n_bad else 0, expected, n_bad)
-
-
-@pytest.mark.parametrize("form", ["google", "panoptic"])
-def test_they_are_evaluated(form, convert, tmp_path):
-    """Photos are found by the name of the file, tags whatever their case."""
-    _, rows, _ = convert(form, DATA / ("google" if form == "google" else "panoptic.json"))
-    for name, lines in (("rows", rows), ("truth", TRUTH)):
-        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in lines))
-    (tmp_path / "map.tsv").write_text("mountain\tmountain-merged|mountain\n")
-    out = tmp_path / "out.json"
-    run(EvalOptions(str(tmp_path / "truth"), str(tmp_path / "rows"), output=out,
-                    map_file=tmp_path / "map.tsv"))  # fmt: skip
-    result = json.loads(out.read_text())
-    assert result["photos"]["compared"] == 2
-    # mountain and train are right; sky is given to the wrong photo.
-    assert result["OR"] == pytest.approx(2 / 3)
 
 
 def test_the_authors_logits_are_rows_of_the_photos_in_pred_txt(convert, tmp_path):

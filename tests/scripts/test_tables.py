@@ -4,7 +4,6 @@ import argparse
 import csv
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from tables import Tables
 from ramctl.classes import read_map
 from ramctl.labels import normalise
 from tests.conftest import REPOSITORY, SHARED
-from tests.support import lines, read_rows
+from tests.support import captured, lines, read_rows
 
 FOLDER = REPOSITORY / "scripts" / "reproduce"
 
@@ -266,7 +265,7 @@ def test_table_4_trains_predicts_and_says_which_step_helps(tmp_path, scripts):
         " --set training.fewest_positives=1 --set model.captioning.vocabulary=100",
     ]  # fmt: skip
     environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(make, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    done = captured(make, cwd=REPOSITORY, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     text = (tmp_path / "work" / "dev.md").read_text("utf-8")
     # Ours come before the paper's rows of the same names.

@@ -1,11 +1,11 @@
 """How scripts/mini/Makefile goes on after a training run that time has ended."""
 
 import shutil
-import subprocess
 
 import pytest
 
 from tests.conftest import REPOSITORY
+from tests.support import captured
 
 PROBE = """\
 include scripts/mini/Makefile
@@ -29,8 +29,6 @@ def test_time_that_is_up_is_said_and_no_target_is_made(ends, code, message, tmp_
     ramctl.write_text(f"#!/bin/sh\n{ends.format(work=tmp_path)}\n")
     ramctl.chmod(0o755)
     given = ["-f", "-", f"RAMCTL={ramctl}", f"WORK={tmp_path}", "probe"]
-    done = subprocess.run(
-        ["make", *given], input=PROBE, cwd=REPOSITORY, capture_output=True, text=True
-    )
+    done = captured(["make", *given], input=PROBE, cwd=REPOSITORY)
     assert (done.returncode, "not finished" in done.stderr) == (code, bool(message)), done.stderr
     assert message in done.stderr and (tmp_path / "done").exists() == (code == 0)

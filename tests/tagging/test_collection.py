@@ -94,11 +94,7 @@ def test_a_disk_that_is_not_mounted_prunes_nothing(tag, photos):
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ["-o", "tags.jsonl", "--prune"],
-        [*RESUMED, "--prune", "-f", "text"],
-    ],
+    "arguments", [["-o", "tags.jsonl", "--prune"], [*RESUMED, "--prune", "-f", "text"]]
 )
 def test_prune_says_what_it_needs(tag, arguments):
     done = tag("red.png", *arguments)

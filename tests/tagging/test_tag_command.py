@@ -51,8 +51,7 @@ def test_good_photos_are_tagged_and_bad_ones_named_with_their_reason(tag, photos
 
 
 def test_names_come_from_standard_input_line_by_line_or_by_nul(tag, photos):
-    odd = "line\nbreak.png"
-    save_photo(photos / odd, "red")
+    save_photo(photos / (odd := "line\nbreak.png"), "red")
     assert names(tag("-", stdin=b"red.png\n\nblue.png\n")) == ["red.png", "blue.png"]
     assert names(tag("-0", "-", stdin=f"{odd}\0red.png\0".encode())) == [odd, "red.png"]
 
@@ -192,16 +191,6 @@ def test_output_does_not_depend_on_workers_or_neighbours(tag, photos):
     assert tag("-R", ".", "-j", 3).stdout == one
     alone = b"".join(tag(name).stdout for name in ("./noise3.png", "./noise7.png"))
     assert set(alone.splitlines()) <= set(one.splitlines())
-
-
-def test_a_folder_without_photos_is_told_and_one_that_is_not_there_is_wrong_usage(tag, photos):
-    (photos / "empty").mkdir()
-    done = tag("-R", "empty", "--progress")
-    assert done.returncode == 0
-    assert done.stderr.decode().count("ramctl tag: empty: no photos in it\n") == 1
-    missing = tag("-R", "nowhere", "red.png")
-    assert (missing.returncode, missing.stdout) == (2, b"")
-    assert missing.stderr == b"ramctl tag: nowhere: no such file\n"
 
 
 def test_a_long_label_is_not_printed_whole(tag, photos):

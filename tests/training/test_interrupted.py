@@ -51,14 +51,11 @@ def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_p
     ids=["told by torch", "reset", "closed", "an error of its own"],
 )
 def test_a_dead_reader_is_one_line_however_it_is_noticed(error, told, train, parsed, monkeypatch):
-    class Loader:
-        def __init__(self, *_, **__):
-            pass
+    def failing(*_, **__):
+        raise error
+        yield
 
-        def __iter__(self):
-            raise error
-
-    monkeypatch.setattr("ramctl.training.data.batches.DataLoader", Loader)
+    monkeypatch.setattr("ramctl.training.data.batches.DataLoader", failing)
     failed = train(parsed, "--steps", 1, "--out", "x", "-j", 1, code=1)
     assert failed.messages.splitlines()[-1].startswith(f"ramctl train: {told}")
 

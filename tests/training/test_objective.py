@@ -202,26 +202,26 @@ def test_the_imagenet_teacher_is_the_backbone_as_it_was():
     torch.testing.assert_close(task(batch)["distill imagenet"], before)
 
 
-def test_teachers_that_do_not_fit_the_model_are_refused():
-    with pytest.raises(UsageProblem, match="needs model"):
-        make_task('training.distill=["imagenet"]')
-    with pytest.raises(UsageProblem, match="a backbone that is trained"):
-        make_task("model.prior.classes=10", "training.backbone_lr_factor=0.0",
-                       "training.classes_weight=1.0")  # fmt: skip
-    with pytest.raises(UsageProblem, match="known are"):
-        make_task('training.distill=["oracle"]')
+OFFICIAL = "training.loss=ram-official"
 
 
-def test_the_authors_reduction_refuses_what_it_would_not_count():
-    official = "training.loss=ram-official"
-    two = 'training.distill=["caption", "imagenet"]'
-    with pytest.raises(UsageProblem, match=r"has one teacher.*caption, imagenet"):
-        make_task(*CLASSES, official, two)
-    with pytest.raises(UsageProblem, match="classes_weight=0"):
-        make_task(*CLASSES, official, "training.classes_weight=1.0")
-    with pytest.raises(UsageProblem, match="needs the captioning branch"):
-        make_task(official, "training.caption_weight=0")
-    make_task(*CLASSES, official, 'training.distill=["imagenet", "scores:a.jsonl"]')
+@pytest.mark.parametrize(
+    ("overrides", "why"),
+    [
+        (['training.distill=["imagenet"]'], "needs model"),
+        (["model.prior.classes=10", "training.backbone_lr_factor=0.0",
+          "training.classes_weight=1.0"], "a backbone that is trained"),
+        (['training.distill=["oracle"]'], "known are"),
+        ([*CLASSES, OFFICIAL, 'training.distill=["caption", "imagenet"]'],
+         "has one teacher.*caption, imagenet"),
+        ([*CLASSES, OFFICIAL, "training.classes_weight=1.0"], "classes_weight=0"),
+        ([OFFICIAL, "training.caption_weight=0"], "needs the captioning branch"),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_the_model_or_the_authors_reduction_is_refused(overrides, why):
+    with pytest.raises(UsageProblem, match=why):
+        make_task(*overrides)
+    make_task(*CLASSES, OFFICIAL, 'training.distill=["imagenet", "scores:a.jsonl"]')
 
 
 def test_a_batch_moves_with_all_its_tensors():

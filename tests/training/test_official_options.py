@@ -109,9 +109,11 @@ def test_the_official_loss_scales_the_summed_tag_loss_to_the_caption_loss(object
     batch = make_batch(3)
     sums, counts = official(batch), official.counts(batch)
     # Of the counts of the whole step the authors know nothing.
-    total = official.reduce(sums, Counts(counts, {"tag": 99.0, "caption": 99.0}, 1, 1))
+    step = {"tag": 99.0, "caption": 99.0}
+    total, half = (official.reduce(sums, Counts(counts, step, n_passes, 1)) for n_passes in (1, 2))
     caption = sums["caption"] / counts["caption"]
     assert total.item() == pytest.approx(2 * caption.item(), rel=1e-5)
+    assert half.item() == pytest.approx(caption.item(), rel=1e-5)  # it is a mean over passes
     weight = official.model.label_queries.projection.weight
     (gradient,) = torch.autograd.grad(total, weight, retain_graph=True)
     (summed,) = torch.autograd.grad(sums["tag"], weight)

@@ -21,11 +21,7 @@ from ramctl.pretrained import packages
 from ramctl.records import jsonl
 from ramctl.records.record import Record
 from ramctl.training import initial
-from ramctl.training.checkpoint import (
-    list_checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-)
+from ramctl.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from ramctl.training.data.augmentation import TrainingPhoto, random_crop
 from ramctl.training.data.features import FeatureCache, FeatureStore
 from ramctl.training.data.record_file import OPEN_SOURCES, RecordFile, Source
@@ -239,8 +235,7 @@ def test_photos_are_augmented_the_same_way_for_the_same_seed():
 
 
 @pytest.mark.parametrize(
-    ("n_photos", "share"),
-    [(300, 0), (700, 0.1), (1500, 0.08), (3000, 0.04), (9000, 0.02)],
+    ("n_photos", "share"), [(300, 0), (700, 0.1), (1500, 0.08), (3000, 0.04), (9000, 0.02)]
 )
 def test_as_many_photos_are_held_out_as_thresholds_need_and_no_more(
     tmp_path, monkeypatch, n_photos, share

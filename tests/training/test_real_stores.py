@@ -22,25 +22,25 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def http(tmp_path):
-    """A folder, and its URL at a server of this process."""
+    """A folder, its URL at a server of this process, and what need not be done to put it there."""
     pytest.importorskip("aiohttp")
     folder = tmp_path / "www"
     folder.mkdir()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
+        yield folder, f"http://127.0.0.1:{server.server_port}", lambda: None
         server.shutdown()
 
 
 @pytest.fixture
 def s3(tmp_path, s3_server):
-    """A folder, a function that copies it into a bucket, and the bucket's URL."""
+    """A folder, the URL of a bucket, and a function that copies the folder into it."""
     import fsspec
 
     folder, system = tmp_path / "bucket", fsspec.filesystem("s3")
     folder.mkdir()
     system.mkdir("bucket")
-    return folder, partial(system.put, str(folder), "bucket/", recursive=True), "s3://bucket/bucket"
+    return folder, "s3://bucket/bucket", partial(system.put, str(folder), "bucket/", recursive=True)
 
 
 @pytest.fixture
@@ -50,9 +50,11 @@ def arguments(tiny_options):
     return [*tiny_options[:2], *tiny_options[4:], *small]
 
 
-def test_http_gives_what_a_folder_gives(command, http, arguments):
-    folder, url = http
+@pytest.mark.parametrize("store", ["http", pytest.param("s3", marks=pytest.mark.slow)])
+def test_a_store_gives_what_a_folder_gives(command, store, arguments, request):
+    folder, url, put = request.getfixturevalue(store)
     write_records(folder / "parsed.jsonl", photos_in_shards(folder))
+    put()
     command("train", folder / "parsed.jsonl", "--out", "near", *arguments)
     command("train", f"{url}/parsed.jsonl", "--out", "far", *arguments)
     assert_same_weights(Path("near"), Path("far"))
@@ -62,18 +64,8 @@ def test_http_gives_what_a_folder_gives(command, http, arguments):
     assert "no such file" in absent.messages
 
 
-@pytest.mark.slow
-def test_s3_gives_what_a_folder_gives(command, s3, arguments):
-    folder, put, url = s3
-    write_records(folder / "parsed.jsonl", photos_in_shards(folder))
-    put()
-    command("train", folder / "parsed.jsonl", "--out", "near", *arguments)
-    command("train", f"{url}/parsed.jsonl", "--out", "far", *arguments)
-    assert_same_weights(Path("near"), Path("far"))
-
-
 def test_no_secret_of_a_url_is_in_a_work_folder_or_a_bundle(command, http, arguments, tmp_path):
-    folder, url = http
+    folder, url, _ = http
     write_records(folder / "parsed.jsonl", photos_in_shards(folder))
     place = url.replace("//", "//ann:hunter2@")
 

@@ -10,7 +10,7 @@ from ramctl.photos import shard_cache
 from ramctl.records.signals import StopRequest
 from tests.remote_store import CountedFileSystem, write_tar
 from tests.training.conftest import DATA, read_rows, settings, training_records, write_records
-from tests.training.test_train_command import assert_same_weights, start
+from tests.training.test_train_command import assert_same_weights
 
 BUCKET = "counted://bucket"
 N_SHARDS = 4
@@ -83,21 +83,6 @@ def test_archives_of_the_next_window_are_copied_while_one_is_read(
     assert shards_of(store) == ONCE
     if not workers:
         assert len(asked) >= 2 * N_SHARDS and set(asked) == set(shards_of(store))
-
-
-@pytest.mark.slow
-def test_a_killed_run_from_a_store_resumes_to_the_same_weights(command, store, far, tmp_path):
-    arguments = [
-        *far, "--steps", 12, *STEP, "-j", 1,
-        *settings("training.shuffled_shards=2", "model.tag_decoder.dropout=0.1"),
-    ]  # fmt: skip
-    command("train", *arguments, "--out", "whole")
-    process = start([*arguments, "--out", "killed"], tmp_path / "killed.work")
-    process.kill()
-    process.communicate()
-    done = command("train", "--out", "killed", "--resume", "--threads", 1)
-    assert "continuing after step" in done.messages
-    assert_same_weights(tmp_path / "whole", tmp_path / "killed")
 
 
 @pytest.mark.parametrize("workers", [0, 1])

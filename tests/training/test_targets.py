@@ -8,12 +8,7 @@ import pytest
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.record import Record
-from ramctl.training.data.targets import (
-    TagCounts,
-    Targets,
-    build_labels,
-    read_annotation,
-)
+from ramctl.training.data.targets import TagCounts, Targets, build_labels, read_annotation
 
 LABELS = LabelSystem([Label("dog", synonyms=("puppy",)), Label("cat"), Label("sky"), Label("sea")])
 
@@ -163,14 +158,16 @@ def test_a_label_that_only_the_data_engine_gave_is_doubtful():
 
 
 def test_captions_are_guided_by_their_own_tags_that_the_record_still_has():
-    annotation = read(
-        tags=["dog", "sky"], captions=["a red puppy", "sky"],
-        caption_tags=[["dog", "red"], ["sky"]], generated_captions=["a dog below the sky"],
-    )  # fmt: skip
+    fields = {
+        "tags": ["dog", "sky"], "captions": ["a red puppy", "sky"],
+        "caption_tags": [["dog", "red"], ["sky"]], "generated_captions": ["a dog below the sky"],
+    }  # fmt: skip
+    annotation = read(**fields)
     assert [(c.text, c.tags) for c in annotation.captions] == [
         ("a red puppy", ("dog",)), ("sky", ("sky",)), ("a dog below the sky", ("dog", "sky")),
     ]  # fmt: skip
     assert Targets(LABELS).guiding_tags(annotation.captions[2]) == ["dog", "sky"]
+    assert counts_of([fields]).n_captions == 3
 
 
 @pytest.mark.parametrize(

@@ -62,17 +62,17 @@ def test_records_from_a_pipe_train_and_resume_without_the_pipe(train, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "backbone",
+    ("signum", "backbone"),
     [
-        ("training.backbone_lr_factor=0.5",),
-        ("training.backbone_lr_factor=0.0",),
-        ("training.backbone_lr_factor=0.5", "training.frozen_stages=3"),
-        pytest.param(("training.precision=fp16",), marks=pytest.mark.slow),
+        (signal.SIGTERM, ("training.backbone_lr_factor=0.5",)),
+        (signal.SIGKILL, ("training.backbone_lr_factor=0.0",)),
+        (signal.SIGKILL, ("training.backbone_lr_factor=0.5", "training.frozen_stages=3")),
+        pytest.param(signal.SIGKILL, ("training.precision=fp16",), marks=pytest.mark.slow),
     ],
     ids=["whole model", "kept features", "kept features of frozen stages", "fp16"],
 )
-def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
-    train, command, parsed, tiny_options, tmp_path, backbone
+def test_a_run_that_was_ended_resumes_to_the_same_weights_bit_for_bit(
+    train, command, parsed, tiny_options, tmp_path, signum, backbone
 ):
     arguments = [
         parsed, "--steps", 9, "--save-every", 2,
@@ -80,12 +80,14 @@ def test_a_killed_run_resumes_to_the_same_weights_bit_for_bit(
                   "model.tag_decoder.dropout=0.1", *backbone),
     ]  # fmt: skip
     train(*arguments, "--out", "whole")
-    process = start([*arguments, *tiny_options, "--out", "killed"], tmp_path / "killed.work")
-    process.kill()
-    process.communicate()
-    done = command("train", "--out", "killed", "--resume", "--threads", 1)
+    process = start([*arguments, *tiny_options, "--out", "ended"], tmp_path / "ended.work")
+    process.send_signal(signum)
+    _, errors = process.communicate()
+    assert process.returncode == -signum
+    assert (b"continue with --resume" in errors) == (signum == signal.SIGTERM)
+    done = command("train", "--out", "ended", "--resume", "--threads", 1)
     assert "continuing after step" in done.messages
-    assert_same_weights(tmp_path / "whole", tmp_path / "killed")
+    assert_same_weights(tmp_path / "whole", tmp_path / "ended")
 
 
 def start(arguments: list[object], work: Path):
@@ -94,16 +96,6 @@ def start(arguments: list[object], work: Path):
     while process.poll() is None and not list(work.glob("checkpoints/step-*.pt")):
         time.sleep(0.005)
     return process
-
-
-def test_a_terminated_run_saves_its_state_and_can_be_resumed(parsed, tiny_options, tmp_path):
-    arguments = [parsed, "--steps", 5000, "--out", "x", "--save-every", 1, *tiny_options]
-    process = start(arguments, tmp_path / "x.work")
-    process.send_signal(signal.SIGTERM)
-    _, errors = process.communicate()
-    assert process.returncode == -signal.SIGTERM
-    assert b"continue with --resume" in errors
-    assert (tmp_path / "x.work" / "run.json").is_file()
 
 
 def test_a_missing_and_a_broken_photo_are_rejected_once_and_the_rest_is_trained(train, tmp_path):
