@@ -14,8 +14,8 @@ from ramctl.checkpoints.bundle import HEADROOM, Bundle
 from ramctl.errors import RunProblem
 from ramctl.inference.label_set import LabelSet
 
-# Chosen on 1,200 photos that mini learnt from. Of the tags of 2,487 others, 7 of 15,336 differ from
-# those that it gives when it is asked about all its labels.
+# Chosen on 1,200 photos that mini learnt from. Of 15,990 tags of 2,453 evaluation photos 6 differ
+# from those that it gives when it is asked about all its labels.
 SIZE = 128
 HIGHEST = 0.99
 ALLOWANCE, WEIGHT = 1.0, 0.5  # log-odds of things, and how much the weights of salience count
