@@ -1,0 +1,74 @@
+"""What is contributed for other programs does what it says, as those programs run it."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+from tests.forked import program_for_shells
+from tests.support import DATA, captured
+
+PLUGINS, CAT = REPOSITORY / "scripts" / "plugins", DATA / "pictures" / "cat.jpg"
+STUB = """package.preload.darktable = function()  -- as much of darktable as the script calls
+  local function image(path)
+    local tags = {}
+    return { path = path:match("(.*)/"), filename = path:match("[^/]*$"), get_tags = function() return tags end,
+      attach_tag = function(_, tag) tags[#tags + 1] = tag end,
+      detach_tag = function(_, tag) for i, t in ipairs(tags) do if t.name == tag.name then table.remove(tags, i) end end end } end
+  local function named(name) return { name = name } end
+  return { print = print, print_log = print, configuration = {}, preferences = { read = function() return "" end },
+    database = { import = image }, tags = { create = named, find = named } } end
+"""  # noqa: E501
+TRIAL = """local dt = require "darktable"
+local photo, script = dt.database.import("%s"), dofile("%s")
+for _, tag in ipairs { "auto|BMW", "auto|old" } do photo:attach_tag(dt.tags.create(tag)) end
+script.tag_photos { photo }
+for _, tag in ipairs(photo:get_tags()) do print("tag=" .. tag.name) end
+"""
+
+
+@pytest.fixture
+def photo(tmp_path, monkeypatch):
+    """A photo that has the tags auto/old of ramctl and auto/BMW of its owner."""
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    (tmp_path / "it's mine").mkdir()
+    photo = Path(shutil.copy(CAT, tmp_path / "it's mine"))
+    with program_for_shells(tmp_path / "ramctl"):
+        record = json.dumps({"image": str(photo), "tags": ["old"]})
+        captured(["ramctl", "export", "--xmp"], input=record)
+        xmp, field = Path(f"{photo}.xmp"), r"(<(?:lr:|digiKam:TagsList).*?<rdf:li>auto(.))old"
+        xmp.write_text(re.sub(field, r"\1BMW</rdf:li><rdf:li>auto\2old", xmp.read_text()))
+        yield photo
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", ["lua5.4", "darktable-cli"])
+def test_darktable_keeps_what_is_the_owners(program, photo, tmp_path, monkeypatch):
+    if (place := shutil.which(program)) is None:
+        pytest.skip(f"needs {program}")
+    trial = TRIAL % (photo, PLUGINS / "ramctl.lua")
+    folders = ["--configdir", tmp_path / "c", "--cachedir", tmp_path / "d"]
+    core = ["--core", *folders, "--library", ":memory:", "--luacmd", trial]
+    is_lua = program == "lua5.4"
+    command = [place, "-e", STUB + trial] if is_lua else [place, CAT, tmp_path / "o.jpg", *core]
+    tags = re.findall(r"tag=auto\|(.*)", captured(command).stdout)
+    assert {"BMW", "cat"} < {*tags} and "old" not in tags
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert "ramctl is not installed" in captured(command).stdout
+
+
+@pytest.mark.slow
+def test_digikam_gets_the_photo_and_its_sidecar_with_tags(photo, monkeypatch):
+    made, xmp = photo.with_name("BatchTool-x.digikamtempfile.jpg"), Path(f"{photo}.xmp")
+    before = xmp.read_text()
+    line = ["/bin/sh", "-c", f'sh "{PLUGINS}/digikam.sh" "{photo}" "{made}"']
+    assert captured(line).returncode == 0 and made.read_bytes() == CAT.read_bytes()
+    assert re.findall("auto/(BMW|cat|old)<", Path(f"{made}.xmp").read_text())[:2] == ["BMW", "cat"]
+    assert xmp.read_text() == before
+    monkeypatch.setenv("RAMCTL", "no-such")
+    done = captured(line)
+    assert (done.returncode, done.stderr.count("\n"), made.stat().st_size) == (127, 1, 0)
+    assert "ramctl is not installed" in done.stderr
