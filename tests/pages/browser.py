@@ -11,7 +11,7 @@ from pathlib import Path
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 PROGRAM = next(filter(None, map(shutil.which, PROGRAMS)), None)
-PATIENCE_S = 20
+PATIENCE_S = 40
 
 
 class Browser:

@@ -24,6 +24,7 @@ def test_the_page_gives_the_commands_tags_and_answers(browser, tmp_path, ramctl)
     done = captured([*build, "--runtime", package] if package else build)
     if done.stderr.startswith("needs "):
         pytest.skip(done.stderr.splitlines()[0])
+    assert done.returncode == 0, done.stderr
     browser.look(1200)
     browser.open(page / "index.html")
     browser.wait(SAID.format("Ready"))
