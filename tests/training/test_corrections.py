@@ -59,7 +59,7 @@ def test_wilsons_interval(hits, n):
 @pytest.fixture
 def judged(command):
     """Tags of photos, of which the first of each is refused, and all others are kept."""
-    tagged = command("tag", "-q", *sorted((DATA / "photos").glob("*.jpg"))).rows
+    tagged = command("tag", "-q", *sorted(DATA.glob("p*s/*.jpg"))).rows
     records = [record for record in tagged if len(record["tags"]) > 1]
     refused = records[0]["tags"][0]
     for record in records:
