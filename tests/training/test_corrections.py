@@ -1,5 +1,6 @@
 """`finetune --thresholds`: what a person kept and took out moves thresholds, and nothing else."""
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -58,10 +59,10 @@ def test_wilsons_interval(hits, n):
 
 @pytest.fixture
 def judged(command):
-    """Tags of photos, of which the first of each is refused, and all others are kept."""
+    """Tags of photos, of which the one that is given most often is refused, all others kept."""
     tagged = command("tag", "-q", *sorted(DATA.glob("p*s/*.jpg"))).rows
     records = [record for record in tagged if len(record["tags"]) > 1]
-    refused = records[0]["tags"][0]
+    refused = Counter(tag for record in records for tag in record["tags"]).most_common(1)[0][0]
     for record in records:
         tags = record.pop("tags")
         record["confirmed"] = [tag for tag in tags if tag != refused]
