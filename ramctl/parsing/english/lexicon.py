@@ -20,11 +20,7 @@ VISIBLE_FILES = frozenset(
 AFTER_LATIN = "\u0250"
 # The part of speech in which WordNet has the tags of a kind.
 POS_OF_KIND = {"object": NOUN, "scene": NOUN, "action": VERB, "attribute": ADJECTIVE}
-# A stem that would double its last consonant before -ing and -ed ("rid", "hop", "sit").
-DOUBLING_STEM = re.compile(r"[^aeiou]*[aeiou][^aeiouwxy]$")
 DOUBLED = re.compile(r"([bdgklmnprtz])\1$")
-# Ends of stems that lose an -e before -ing and -ed.
-SILENT_E = ("c", "g", "s", "v", "u", "z", "dl", "bl", "tl", "gl", "pl", "kl", "zl", "fl")
 # The fraction of a word's tagged uses from which a sense is its main one.
 MIN_SENSE_FRACTION = 0.6
 NATURAL_KINDS = frozenset({"noun.plant", "noun.animal", "noun.food"})
@@ -341,14 +337,9 @@ def noun_lemma(word: str, wordnet: WordNet) -> str:
         forms = _singulars(word)
     else:  # "menus", "skis", "ads", but a bus, a gas, an axis stay
         forms = [word[:-1]] if word[-1:] == "s" and word[-2:] != "ss" and not is_noun else []
-    regular = next((form for form in forms if wordnet.has(form, NOUN)), "")
-    for lemma in wordnet.entry(word).base_forms.get(NOUN, ()):
+    for lemma in (*wordnet.entry(word).base_forms.get(NOUN, ()), *forms):
         if wordnet.has(lemma, NOUN):
-            # "syringes" are no syrinx.
-            common = regular and wordnet.count(regular, NOUN) >= wordnet.count(lemma, NOUN)
-            return regular if common else lemma
-    if regular:
-        return regular
+            return lemma
     for plural, singular in (("men", "man"), ("children", "child")):
         lemma = word.removesuffix(plural) + singular
         if word.endswith(plural) and wordnet.has(lemma, NOUN):
@@ -360,8 +351,6 @@ def _singulars(word: str) -> list[str]:
     """What a word that ends in s may be the plural of, the last where no dictionary has one."""
     if word.endswith("ies"):
         return [word[:-1], word[:-3] + "y"]
-    if word.endswith("ves"):
-        return [word[:-1], word[:-3] + "f", word[:-3] + "fe", word[:-1]]
     if word.endswith(("ches", "shes", "sses", "xes", "zes", "oes")):
         return [word[:-2], word[:-1], word[:-2]]
     if word.endswith("ses"):
@@ -384,9 +373,7 @@ def verb_lemma(word: str, wordnet: WordNet) -> str:
 
 def _stems(stem: str) -> list[str]:
     """What a verb may be without -ing or -ed, the likelier form first."""
-    if DOUBLED.search(stem) or stem.endswith("ck"):
+    if DOUBLED.search(stem):
         return [stem, stem[:-1]]
-    silent = DOUBLING_STEM.fullmatch(stem) or (
-        stem.endswith(SILENT_E) and not stem.endswith(("ng", "ss"))
-    )
-    return [stem + "e", stem] if silent else [stem, stem + "e"]
+    # "swinging", "bathing", but "riding", "staring".
+    return [stem, stem + "e"] if stem.endswith(("ng", "th")) else [stem + "e", stem]

@@ -19,7 +19,6 @@ PROPER = frozenset({"NNP", "NNPS"})
 GERUND = frozenset({"VBG"})
 # Colours that are things as often.
 THINGS_OF_COLOR = frozenset({"orange", "gold", "silver", "salmon"})
-BARE_SUBJECTS = word_set("bare_subjects")
 NEVER_NOUNS = word_set("never_nouns")
 # Tags that spaCy gives words it does not know.
 RARELY_NOUNS = frozenset({"RB", "RBR", "RBS", "PRP", "XX", "AFX", "RP", "MD"})
@@ -224,23 +223,14 @@ def _mistaken_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
 
 
 def _noun_after_all(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    """A "verb" that cannot be one: it has no verb sense, or a determiner stands before it."""
+    """A "verb" that is none: it has no verb sense, or is a "past form" that ends a phrase."""
     word = sentence.words[i]
     if not lexicon.wordnet.has(lexicon.noun(word), NOUN) or word in NEVER_NOUNS:
         return None
-    is_noun = not lexicon.is_plain_verb(word) or _stands_as_noun(sentence, i, lexicon)
-    return _number(word, lexicon) if is_noun else None
-
-
-def _stands_as_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    tag, before, after = sentence.tags[i], sentence.tag(i - 1), sentence.tag(i + 1)
-    determined = before in ("DT", "PRP$", "POS") and sentence.word(i - 1) not in BARE_SUBJECTS
-    if tag not in ("VBD", "VBN"):
-        return determined or (before in ADJECTIVES and tag != "VBZ")
-    described = determined or before in ADJECTIVES or sentence.word(i - 1) in lexicon.colors
-    if tag == "VBD" and after not in NOUNS:  # "a yellow rose next to"
-        return described and lexicon.noun_kind(lexicon.noun(sentence.words[i])) is not None
-    return described and after in ("IN", ".", "", "CC", "RP")
+    described = sentence.tag(i - 1) in ADJECTIVES or sentence.word(i - 1) in lexicon.colors
+    is_last = described and sentence.tag(i + 1) in ("IN", "RB", "RP", "CC", ".", "")
+    is_noun = is_last and sentence.tags[i] in ("VBD", "VBN")  # "a yellow rose next to"
+    return _number(word, lexicon) if is_noun or not lexicon.is_plain_verb(word) else None
 
 
 def _noun_by_use(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
@@ -261,14 +251,10 @@ def _are_leaves(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
 
 
 def _is_mostly_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    word, before, after = sentence.words[i], sentence.tag(i - 1), sentence.tag(i + 1)
+    word = sentence.words[i]
     as_noun = lexicon.wordnet.count(lexicon.noun(word), NOUN)
     as_verb = lexicon.wordnet.count(lexicon.verb(word), VERB)
-    if i == 0:
-        return as_noun > 2 * as_verb or as_noun == as_verb == 0
-    goes_on = after in AFTER_SURE_HEAD - {"RP", "RB"}
-    is_rare = as_noun >= 8 and as_noun > 10 * as_verb
-    return sentence.tags[i] in ("VBP", "VBZ") and before in NOUNS and goes_on and is_rare
+    return i == 0 and (as_noun > 2 * as_verb or as_noun == as_verb == 0)
 
 
 def _is_comparative(word: str, lexicon: Lexicon) -> bool:
@@ -331,19 +317,6 @@ def _lie_of_land(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     return "VBZ" if sentence.tags[i] == "NNS" else "VBP"
 
 
-def _place_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    """A word that is also the name of a place, where a place is named: "Bath, England"."""
-    is_common = sentence.tags[i] in ("NN", "NNS") and sentence.is_capital(i)
-    if not is_common or not lexicon.is_also_name(sentence.words[i]):
-        return None
-    if i == 0 and sentence.word(1) == ":":
-        return "NNP"
-    country = sentence.word(i + 2)
-    named = sentence.is_capital(i + 2) and lexicon.is_also_name(country)
-    is_only_name = named and lexicon.noun_kind(country) is None
-    return "NNP" if sentence.word(i + 1) == "," and is_only_name else None
-
-
 def _surname(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     named = sentence.is_capital(i) and sentence.word(i - 1) in lexicon.given_names
     is_place = sentence.words[i] in lexicon.landmarks  # "Charles Bridge"
@@ -393,8 +366,6 @@ WORDS = RuleTable((
 RULES = RuleTable((
     Correction("given name", _given_name, "Jack Black plays the guitar", "A jack and a black cat",
                word_set("given_names")),
-    Correction("place name", _place_name, "Turkey: a market in the rain",
-               "Turkey on a plate", NOUNS),
     Correction("surname", _surname, "Portrait of John Green, a baker", "A portrait of a green man",
                NOUNS | ADJECTIVES | VERBS),
     Correction("participle before its noun", _participle_before_noun,
@@ -405,7 +376,7 @@ RULES = RuleTable((
                frozenset({"NNS"})),
     Correction("doing to it", _doing_to_it, "His left hand grips a wrench.",
                "He sells flowers the whole day.", frozenset({"NNS"})),
-    Correction("lie of the land", _lie_of_land, "The road forks beyond the barn.",
+    Correction("lie of the land", _lie_of_land, "A road slopes toward the sea.",
                "A woman eats with forks.", LAND_VERBS),
     Correction("doing of many", _doing_of_many, "Its seeds drift across the field.",
                "A sports car in a garage.", frozenset({"NN"})),

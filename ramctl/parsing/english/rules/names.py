@@ -68,7 +68,7 @@ def _named_thing(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _maker(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    """A brand before its model: "Apple MacBook", "Dodge Ram"; "Apple Pie" is a pie."""
+    """A brand before its model: "Apple MacBook"; "Apple Pie" is a pie."""
     if not sentence.is_capital(i):
         return None
     numbered = sentence.skip(i + 1, NOUNS | ADJECTIVES)
@@ -80,8 +80,7 @@ def _maker(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
         return None
     if lexicon.is_listed(f"{sentence.words[i]} {model}"):
         return None
-    is_thing = lexicon.first_file(lexicon.noun(model)) not in ("noun.animal", "noun.plant", "")
-    return i, i + 1 + (not is_thing or (sentence.tag(i + 1) == "NNP" and not sentence.is_title))
+    return i, i + 1
 
 
 def _place(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:

@@ -8,21 +8,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ramctl.parsing.english.lexicon import NATURAL_KINDS, Lexicon, word_set
-from ramctl.parsing.english.rules.attributes import SECOND_PARTS
 from ramctl.parsing.english.rules.sentence import Findings, Sentence, is_person_or_animal
 from ramctl.parsing.english.rules.tables import Rule, RuleTable
 from ramctl.parsing.english.rules.tags import ADJECTIVES, NOUNS, VERBS
 
-PHRASE = NOUNS | ADJECTIVES
 NAMES = frozenset({"NNP", "NNPS"})
-# How many words away from its glasses a drink may be named.
-NEAR = 20
-# Substances that an artifact is used on rather than made of: "a snow shovel".
-STUFF_TO_USE_ON = frozenset({"snow", "water", "ice", "dirt", "rock", "sand"})
 BALL_GAMES = frozenset({"baseball", "basketball", "football", "softball", "volleyball"})
 WORN = frozenset({"wear", "wears", "wearing", "wore", "dressed"})
-WEARERS = word_set("wearers")
-DRINKS = word_set("drinks")
 COLORS = word_set("colors")
 COLORED_KINDS = frozenset({"noun.animal", "noun.plant"})
 ENDS_COMPOUND = NOUNS | {"VBG", "RB", "JJ", "VBN", "RP", "VBD", "VB", "MD", "VBZ", "VBP"}
@@ -105,10 +97,7 @@ def _is_compound_here(sentence: Sentence, i: int, end: int, lemma: str, lexicon:
     if lexicon.is_relational(words[i]):
         return True  # "military uniform"
     if words[i] in lexicon.colors or words[i] in lexicon.stop_adjectives:
-        # A black bear and white wine are kinds, a blue flag (an iris) is a flag that is blue.
-        head = lexicon.first_file(lemma.rpartition(" ")[2])
-        if head not in NATURAL_KINDS and lexicon.first_file(words[i]) == "noun.attribute":
-            return False
+        # A black bear and white wine are kinds.
         return any(s.file in NATURAL_KINDS for s in lexicon.wordnet.synsets(lemma, "n"))
     return True
 
@@ -145,8 +134,6 @@ def _parts(findings: Findings, start: int) -> tuple[list[Noun], int]:
                 break  # "man rock climbing": what the noun before it does
             parts.append(Noun(i, end, lemma))
             i = end
-        elif parts and sentence.word(i + 1) in SECOND_PARTS and sentence.tag(i + 2) in PHRASE:
-            break  # "a robot themed party"
         elif sentence.tags[i] in NOUNS:
             parts.append(Noun(i, i + 1, _singular(findings, i)))
             i += 1
@@ -179,13 +166,8 @@ def _is_name(findings: Findings, i: int) -> bool:
 
 def _singular(findings: Findings, i: int) -> str:
     sentence, word = findings.sentence, findings.sentence.words[i]
-    if word == "glasses":
-        around = set(sentence.words[max(i - NEAR, 0) : i + NEAR])
-        worn = sentence.word(i - 1) in WEARERS or sentence.tag(i - 1) in ADJECTIVES
-        if sentence.word(i + 1) in ("of", "filled", "full") or (
-            not (worn and sentence.word(i - 1) not in DRINKS) and around & DRINKS
-        ):
-            return "glass"
+    if word == "glasses" and sentence.word(i + 1) in ("of", "filled", "full"):
+        return "glass"
     return findings.lexicon.noun(word)
 
 
@@ -268,12 +250,6 @@ def _kind(findings: Findings, noun: Noun) -> str | None:
     return findings.lexicon.noun_kind(noun.lemma)
 
 
-def _used_on(findings: Findings, noun: Noun) -> Tag | None:
-    is_tool = findings.lexicon.first_file(noun.head) == "noun.artifact"
-    is_made = noun.head in word_set("made_of_it")
-    return NOTHING if is_tool and noun.is_word and not is_made else None
-
-
 def _material(findings: Findings, noun: Noun) -> Tag | None:
     lexicon, kind = findings.lexicon, _kind(findings, noun)
     is_stuff = kind and lexicon.first_file(noun.lemma) == "noun.substance"
@@ -320,7 +296,6 @@ HEADS = RuleTable((
 
 MODIFIERS = RuleTable((
     Naming("colour before a noun", _color_before_noun, "a gold ring", "a dog house", COLORS),
-    Naming("used on it", _used_on, "an ice bucket", "an ice sculpture", STUFF_TO_USE_ON),
     Naming("material", _material, "a brick wall", "a dog house"),
     Naming("animal before a person", _animal, "a dog owner", "a dog house"),
     Naming("thing before an empty head", _thing, "a pizza slice", "a dog house"),

@@ -7,14 +7,11 @@ from ramctl.parsing.english.rules.tables import Reading, RuleTable
 from ramctl.parsing.english.rules.tags import ADJECTIVES, DETERMINERS, NOUNS
 
 SEEMING = frozenset({"look", "feel", "sound", "smell", "taste"})
-PARTICLES = frozenset({"up", "out", "down", "over", "through", "off"})
 LIVING_OR_MOVING = frozenset({"noun.animal", "noun.person", "noun.object", "noun.phenomenon",
                               "noun.event", "noun.body"})  # fmt: skip
 LAND = frozenset({"noun.location", "noun.object"})
 LIFELESS = frozenset({"noun.artifact", "noun.shape", "noun.substance", "noun.body",
                       "noun.attribute"})  # fmt: skip
-# "In a standing position" means that somebody stands.
-POSTURES = frozenset({"position", "pose", "posture"})
 SHAPES_OF_LAND = word_set("shapes_of_land")
 TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skyscraper", "tower"})
 
@@ -39,8 +36,6 @@ def _seeming(findings: Findings, i: int) -> int | None:
     sentence = findings.sentence
     if _lemma(findings, i) not in SEEMING:
         return None
-    if sentence.tags[i] == "VBG" and sentence.tag(i - 1) in ADJECTIVES:
-        return i + 1
     k = sentence.skip(i + 1, {"RB"})
     if sentence.tag(k) in ADJECTIVES or sentence.tag(k) == "VBN":
         is_seeming = sentence.tag(k + 1) not in NOUNS
@@ -73,13 +68,6 @@ def _purpose(findings: Findings, i: int) -> int | None:
     return i + 1
 
 
-def _modifier(findings: Findings, i: int) -> int | None:
-    """A verb and its particle that describe the noun after them: "a pull out sofa"."""
-    sentence = findings.sentence
-    described = sentence.tag(i - 1) in ("DT", "IN", "JJ", "PRP$") and sentence.tag(i + 2) in NOUNS
-    return i + 1 if described and sentence.word(i + 1) in PARTICLES else None
-
-
 def _action(findings: Findings, i: int) -> int | None:
     findings.add(i, i + 1, _lemma(findings, i), "action", "verb")
     return i + 1
@@ -110,8 +98,7 @@ def _is_purpose(findings: Findings, i: int) -> bool:
         return False
     if lexicon.verb(sentence.words[i]) in lexicon.seen_actions:
         return False  # "a steaming cup"
-    head = _head_after(findings, i)
-    return head not in POSTURES and lexicon.thing_file(head) not in LIVING_OR_MOVING
+    return lexicon.thing_file(_head_after(findings, i)) not in LIVING_OR_MOVING
 
 
 def _head_after(findings: Findings, i: int) -> str:
@@ -130,7 +117,5 @@ RULES = RuleTable((
     Reading("course", _course, "the road cuts through a forest", "a man cuts a cake"),
     Reading("purpose", _purpose, "a riding helmet on a shelf", "a crashing wave",
             frozenset({"VBG"})),
-    Reading("verb as a modifier", _modifier, "living room with pull out sofa", "men pull a cart",
-            frozenset({"VB", "VBP"})),
     Reading("verb", _action, "a man rides a horse", "a man is happy"),
 ))  # fmt: skip
