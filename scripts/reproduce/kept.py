@@ -19,15 +19,21 @@ from ramctl.training.data.targets import Annotation
 AT_ONCE = 8
 
 
-def predict(records: Path, model: Path, words: Path, cache: Path, out: Path) -> None:
-    """`ramctl tag --dense --labels WORDS`; features are computed for the first model that asks."""
+def predict(
+    records: Path, model: Path, words: Path | None, cache: Path, out: Path, *,
+    root: Path | None = None, least: float | None = None,
+) -> None:  # fmt: skip
+    """`ramctl tag --dense --labels WORDS`; features are computed for the first model that asks.
+
+    With `least` the scores above it, by label, as `ramctl tag --threshold LEAST` prints them.
+    """
     bundle = Bundle.open(model)
-    labels = choose_labels(bundle, str(words), None)
+    labels = choose_labels(bundle, str(words) if words else None, None)
     set_up_cpu(1)
     engine = TorchEngine.open(bundle, Runtime.choose(), rows=labels.rows, fold=True)
     config = bundle.preprocess
     features = FeatureCache(cache, engine.model.encoder, config, flip=False)
-    read = read_inputs((str(records),), str(records.parent), "tag")
+    read = read_inputs((str(records),), str(root or records.parent), "tag")
     found = [record for record in read if isinstance(record, Record)]
     photos = [Annotation(r.fields["image"], r.base, (), (), None, ()) for r in found]
     kept = features.fill(photos, _give_up, lambda done: None, lambda message: None)
@@ -35,10 +41,15 @@ def predict(records: Path, model: Path, words: Path, cache: Path, out: Path) -> 
     lines: list[bytes] = []
     for start in range(0, len(found), AT_ONCE):
         some = [kept.of(index) for index in range(start, min(start + AT_ONCE, len(found)))]
-        probabilities = engine.scores(np.stack(some).astype(np.float32)).tolist()
+        probabilities = engine.scores(np.stack(some).astype(np.float32))
         for record, own in zip(found[start:], probabilities, strict=False):
-            first = {} if lines else {"label_names": names}
-            lines.append(dumps({"image": record.fields["image"], "dense": own, **first}))
+            if least is None:
+                first = {} if lines else {"label_names": names}
+                row = {"dense": own.tolist(), **first}
+            else:
+                above = np.flatnonzero(own > least).tolist()
+                row = {"scores": {names[i]: round(float(own[i]), 4) for i in above}}
+            lines.append(dumps({"image": record.fields["image"], **row}))
     out.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(out, b"".join(lines))
 

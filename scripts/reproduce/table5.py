@@ -1,23 +1,28 @@
 #!/usr/bin/env python3
 """The records and the figures of table5.mk.
 
-    table5.py dropped parsed.jsonl ... --share 0.5       records without a share of their tags
-    table5.py good parsed.jsonl --photos 1000            some photos
-    table5.py classes truth.jsonl --fewest 4             tags of so many photos
-    table5.py words classes.txt map.tsv ...              all names that the truths ask for
-    table5.py predict SET... --model M --words W --cache C --out DIR
-    table5.py put final.md --into scripts/reproduce/README.md   the tables into the document
-    table5.py table --truth T --rows parsed generated --pairs generated:parsed ...
+    table5.py short parsed.jsonl ... --share 1 --captioned 1 --kept 0.25     records that say less
+    table5.py detected boxes.jsonl --photos P --root R        what detectors are sure of
+    table5.py classes truth.jsonl --fewest 4                      tags of so many photos
+    table5.py words classes.txt map.tsv ...                       all names that truths ask for
+    table5.py added all.jsonl scores.jsonl --model M              what `generate` adds
+    table5.py chances all.jsonl --labels L --root P --evidence E  what `generate --evidence` adds
+    table5.py scores all.jsonl --model M --root P --cache C --out F   a model's scores of photos
+    table5.py predict TRUTH... --model M --words W --cache C --out DIR
+    table5.py table --work W --labels L --columns ... --rows ... --truth FILE CLASSES TITLE [MAP]
+    table5.py put table.md --into scripts/reproduce/README.md     the tables into the document
 
-Which photos and which tags is decided by the photo's name alone.
+Which captions and which tags stay is decided by the photo's name alone.
 """
 
 import argparse
 import hashlib
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,98 +32,71 @@ from venv_python import use_venv
 use_venv()
 
 import kept
-import looks
 import numpy as np
 from cells import put_between_marks
-from looks import Truth, read
+from looks import SEED, Truth, read
+from numpy.typing import NDArray
 
+from ramctl.checkpoints.bundle import Bundle
 from ramctl.classes import read_map
+from ramctl.data_engine.chances import Chances, Evidence
+from ramctl.data_engine.generate import merge_generated, thresholds_to_add
 from ramctl.evaluation.metrics import interval, mean_over_classes
 from ramctl.labels import LabelSystem
+from ramctl.records.inputs import read_inputs
+from ramctl.records.record import Record
+from ramctl.tagger_scores import Photo
+
+BY_CAPTIONS = ("tags", "captions", "caption_tags", "kinds", "sources")
+# A detector's boxes: precise above the one score, and below the other nothing is there.
+PRESENT, ABSENT = 0.5, 0.1
+SEEN = 0.005  # the lowest score that `scores` keeps
+ORACLE, BASE = "full", "parsed"
+NOT_RUN = "not run"
 
 
 def main() -> None:
-    """The command line."""
+    """The command line; the makefile gives each command the options that it needs."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    commands = parser.add_subparsers(dest="command", required=True)
-    dropped = commands.add_parser("dropped")
-    dropped.add_argument("records", type=Path, nargs="+")
-    dropped.add_argument("--share", type=float, required=True)
-    good = commands.add_parser("good")
-    good.add_argument("records", type=Path)
-    good.add_argument("--photos", type=int, required=True)
-    classes = commands.add_parser("classes")
-    classes.add_argument("truth", type=Path)
-    classes.add_argument("--fewest", type=int, required=True)
-    commands.add_parser("words").add_argument("files", type=Path, nargs="+")
-    predict = commands.add_parser("predict")
-    predict.add_argument("sets", type=Path, nargs="+")
-    for name in ("model", "words", "cache", "out"):
-        predict.add_argument(f"--{name}", type=Path, required=True)
-    put = commands.add_parser("put")
-    put.add_argument("tables", type=Path)
-    put.add_argument("--into", type=Path, required=True)
-    table = commands.add_parser("table")
-    for name in ("truth", "classes", "labels", "predictions"):
-        table.add_argument(f"--{name}", type=Path, required=True)
-    table.add_argument("--map", type=Path)
-    for name in ("seeds", "rows", "pairs"):
-        table.add_argument(f"--{name}", nargs="+", required=True)
+    commands = {"short": short, "detected": detected, "classes": classes, "words": words,
+                "added": added, "chances": chances, "scores": scores, "predict": predict,
+                "table": tables, "put": put}  # fmt: skip
+    parser.add_argument("command", choices=commands)
+    parser.add_argument("files", type=Path, nargs="*")
+    for name in ("photos", "root", "labels", "model", "words", "cache", "out", "work", "into"):
+        parser.add_argument(f"--{name}", type=Path)
+    for name in ("share", "captioned", "kept", "fewest"):
+        parser.add_argument(f"--{name}", type=float)
+    for name in ("columns", "rows"):
+        parser.add_argument(f"--{name}", nargs="+")
+    parser.add_argument("--truth", nargs="+", action="append")
+    parser.add_argument("--evidence")
     options = parser.parse_args()
-    if options.command == "table":
-        print(figures(options))
-        return
-    if options.command == "put":
-        put_between_marks(options.tables.read_text("utf-8").strip(), options.into, "table5")
-        return
-    if options.command == "words":
-        print("\n".join(words(options.files)))
-        return
-    if options.command == "classes":
-        counts = Counter(tag for row in read(options.truth) for tag in row["tags"])
-        print("\n".join(tag for tag, n in counts.items() if n >= options.fewest))
-        return
-    if options.command == "predict":
-        for records in options.sets:
-            out = options.out / records.stem / f"{options.model.name}.jsonl"
-            if not out.exists():
-                kept.predict(records, options.model, options.words, options.cache, out)
-        return
-    rows = good_photos(options) if options.command == "good" else dropped_tags(options)
-    for row in rows:
-        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+    for line in commands[options.command](options):
+        text = line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)
+        sys.stdout.write(f"{text}\n")
 
 
-def good_photos(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The records of `--photos` photos, in the order of the file."""
-    rows = list(read(options.records))
-    first = sorted(rows, key=lambda row: draw("good", row))[: options.photos]
-    names = {row["image"] for row in first}
-    return (row for row in rows if row["image"] in names)
+def short(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Records of some photos; some of these without what captions said, others with fewer tags.
 
-
-def dropped_tags(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The records without a share of their tags, whichever captions name them."""
-    for row in (row for path in options.records for row in read(path)):
-        stay = {tag for tag in row["tags"] if draw(f"drop:{tag}", row) >= options.share}
-        row["tags"] = [tag for tag in row["tags"] if tag in stay]
-        row["caption_tags"] = [[t for t in own if t in stay] for own in row["caption_tags"]]
-        for field in ("kinds", "sources"):
-            row[field] = {tag: value for tag, value in row[field].items() if tag in stay}
-        yield row
-
-
-def words(files: Sequence[Path]) -> list[str]:
-    """The classes of lists, and the tags that maps give to classes."""
-    found: dict[str, None] = {}
-    for path in files:
-        if path.suffix == ".tsv":
-            found |= dict.fromkeys(tag for tags in read_map(path).values() for tag in tags)
+    What a collection says of its photos without captions stays.
+    """
+    rows = (row for path in options.files for row in read(path))
+    for row in (row for row in rows if draw("photo", row) < options.share):
+        if not row.get("captions"):
+            yield row
+        elif draw("captions", row) >= options.captioned:
+            yield {name: value for name, value in row.items() if name not in BY_CAPTIONS}
         else:
-            found |= dict.fromkeys(LabelSystem.read(path).tags)
-    return list(found)
+            stay = {tag for tag in row["tags"] if draw(f"drop:{tag}", row) >= 1 - options.kept}
+            row["tags"] = [tag for tag in row["tags"] if tag in stay]
+            row["caption_tags"] = [[t for t in own if t in stay] for own in row["caption_tags"]]
+            for field in ("kinds", "sources"):
+                row[field] = {tag: value for tag, value in row[field].items() if tag in stay}
+            yield row
 
 
 def draw(what: str, row: dict[str, Any]) -> float:
@@ -127,69 +105,164 @@ def draw(what: str, row: dict[str, Any]) -> float:
     return int.from_bytes(digest, "big") / 2**48
 
 
-def figures(options: argparse.Namespace) -> str:
-    """mAP of each row over its seeds, and each difference with its interval, as Markdown."""
-    for row in options.rows:
-        of = f"{row} of table 5, {len(options.seeds)} models"
-        looks.log(options.truth.stem, of, "mAP and differences between rows (table 5)")
-    truth = Truth.of_files(options.truth, options.classes, options.map)
-    runs = {
-        row: [Run(truth, options, f"{row}-{seed}") for seed in options.seeds]
-        for row in options.rows
-    }
-    lines = [
-        f"**{options.truth.stem}** ({len(runs[options.rows[0]][0].comparison.photos)} photos)",
-        "",
-        "| row | mAP, mean of seeds | spread of seeds |",
-        "|---|---|---|",
-    ]
-    for row, own in runs.items():
-        values = [run.map for run in own]
-        lines.append(f"| {row} | {np.mean(values):.4f} | {spread(values)} |")
-    lines += [
-        "",
-        "| difference | mAP | spread of seeds | 95 % over photos | |",
-        "|---|---|---|---|---|",
-    ]
-    for pair in options.pairs:
-        row, base = pair.split(":")
-        if row in runs and base in runs:
-            lines.append(difference(row, runs[row], base, runs[base]))
-    return "\n".join(lines) + "\n"
+def detected(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """A truth by boxes: classes between sure and absent count neither way."""
+    folder = os.path.relpath(options.photos.resolve(), options.root.resolve())
+    for row in (row for path in options.files for row in read(path)):
+        best: dict[str, float] = {}
+        for name, score, *_ in row["boxes"]:
+            best[name] = max(score, best.get(name, 0))
+        yield {
+            "image": f"{folder}/{row['image']}",
+            "tags": [name for name, score in best.items() if score >= PRESENT],
+            "uncertain": [name for name, score in best.items() if ABSENT <= score < PRESENT],
+        }
 
 
-def spread(values: Sequence[float]) -> str:
-    """The standard deviation over seeds."""
-    return f"{np.std(values, ddof=1):.4f}" if len(values) > 1 else "one seed"
+def classes(options: argparse.Namespace) -> Iterator[str]:
+    """The tags that are true of enough photos."""
+    counts = Counter(tag for path in options.files for row in read(path) for tag in row["tags"])
+    return (tag for tag, n in counts.items() if n >= options.fewest)
 
 
-class Run:
-    """One model's predictions against the truth, and its mAP in every resample of the photos."""
+def words(options: argparse.Namespace) -> Iterator[str]:
+    """The classes of lists, and the tags that maps give to classes."""
+    found: dict[str, None] = {}
+    for path in options.files:
+        if path.suffix == ".tsv":
+            found |= dict.fromkeys(tag for tags in read_map(path).values() for tag in tags)
+        else:
+            found |= dict.fromkeys(LabelSystem.read(path).tags)
+    return iter(found)
 
-    def __init__(self, truth: Truth, options: argparse.Namespace, name: str) -> None:
-        predictions = options.predictions / f"{name}.jsonl"
-        self.comparison = truth.compared(predictions, LabelSystem.read(options.labels))
-        self.map = float(mean_over_classes(self.comparison.precisions))
-        self.resampled = mean_over_classes(self.comparison.resampled(looks.SEED))
+
+def chances(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The records with what another tagger makes likely of the labels that they leave out."""
+    items = list(read_inputs(list(map(str, options.files)), str(options.root), "generate"))
+    labels = LabelSystem.read(options.labels)
+    found = Chances([Evidence.parse(options.evidence)], labels, items)
+    for record in items:
+        if isinstance(record, Record):
+            fields = {"tags": [], **record.fields}
+            yield fields | {"chances": found.of(Photo(fields["image"], record.base), fields)}
 
 
-def difference(row: str, ours: Sequence[Run], base: str, theirs: Sequence[Run]) -> str:
-    """A line of the table: seeds are paired, and photos are resampled for all runs alike.
+def added(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The records with the tags that `generate --captions 0` adds by these scores of a model."""
+    records, scored = options.files
+    bundle = Bundle.open(options.model)
+    thresholds = np.array(thresholds_to_add(None, None, bundle))
+    column = {tag: i for i, tag in enumerate(bundle.labels.tags)}
+    for row, own in zip(read(records), read(scored), strict=True):
+        scores = np.zeros(len(column), np.float32)
+        scores[[column[tag] for tag in own["scores"]]] = list(own["scores"].values())
+        above = np.flatnonzero(scores > thresholds)
+        tags = above[np.argsort(-scores[above], kind="stable")].tolist()
+        yield merge_generated(row, bundle.labels, scores, tags, None, scores > thresholds)
 
-    The resamples also draw the seeds again, so that a lucky one does not look like a gain.
-    """
-    gains = np.array([a.map - b.map for a, b in zip(ours, theirs, strict=True)])
-    pairs = np.stack([a.resampled - b.resampled for a, b in zip(ours, theirs, strict=True)])
-    random = np.random.default_rng(0)
-    drawn = random.integers(len(gains), size=(pairs.shape[1], len(gains)))
-    resampled = np.array([pairs[drawn[i], i].mean() for i in range(pairs.shape[1])])
-    found = interval(float(gains.mean()), resampled, lowest=-1.0)
-    low, high = found if found else (-1.0, 1.0)
-    verdict = "helps" if low > 0 else "hurts" if high < 0 else "cannot tell"
-    return (
-        f"| {row} - {base} | {gains.mean():+.4f} | {spread(gains.tolist())} "
-        f"| {low:+.4f} to {high:+.4f} | {verdict} |"
+
+def scores(options: argparse.Namespace) -> Iterator[str]:
+    """A model's scores of the photos of records, into --out."""
+    (records,) = options.files
+    kept.predict(
+        records, options.model, None, options.cache, options.out, root=options.root, least=SEEN
     )
+    return iter(())
+
+
+def predict(options: argparse.Namespace) -> Iterator[str]:
+    """A model's predictions of all truths' photos, into the folder --out."""
+    for records in options.files:
+        out = options.out / records.stem / f"{options.model.name}.jsonl"
+        kept.predict(records, options.model, options.words, options.cache, out)
+    return iter(())
+
+
+def put(options: argparse.Namespace) -> Iterator[str]:
+    """The tables between the marks of a document."""
+    (table,) = options.files
+    put_between_marks(table.read_text("utf-8").strip(), options.into, "table5")
+    return iter(())
+
+
+class Figures:
+    """The models' predictions against one truth: mAP, of all photos and of every resample."""
+
+    def __init__(self, options: argparse.Namespace, truth: str, classes: str, *maps: str) -> None:
+        self.truth = Truth.of_files(Path(truth), Path(classes), Path(maps[0]) if maps else None)
+        self.folder, self.labels = options.work / "predictions", LabelSystem.read(options.labels)
+        self.photos = len(self.truth.table.photos)
+        self.of = cache(self._of)
+
+    def _of(self, column: str, row: str) -> dict[str, tuple[float, NDArray[np.float64]]]:
+        """By seed."""
+        found = {}
+        for path in sorted((self.folder / column / self.truth.name).glob(f"{row}-?.jsonl")):
+            compared = self.truth.compared(path, self.labels)
+            resampled = mean_over_classes(compared.resampled(SEED))
+            found[path.stem[-1]] = float(mean_over_classes(compared.precisions)), resampled
+        return found
+
+    def mean(self, column: str, row: str) -> str:
+        """mAP, the mean of the seeds."""
+        values = [value for value, _ in self.of(column, row).values()]
+        return f"{np.mean(values):.3f}" if values else NOT_RUN
+
+    def gain(self, ours: tuple[str, str], theirs: tuple[str, str]) -> tuple[float, str]:
+        """The difference of the seeds that both have, and its interval.
+
+        Photos are resampled for all alike, and seeds too, so that a lucky one is no gain.
+        """
+        a, b = self.of(*ours), self.of(*theirs)
+        both = sorted(a.keys() & b.keys())
+        if not both:
+            return float("nan"), NOT_RUN
+        mean = float(np.mean([a[seed][0] - b[seed][0] for seed in both]))
+        pairs = np.stack([a[seed][1] - b[seed][1] for seed in both])
+        drawn = np.random.default_rng(0).integers(len(both), size=(pairs.shape[1], len(both)))
+        resampled = np.take_along_axis(pairs.T, drawn, axis=1).mean(axis=1)
+        low, high = interval(mean, resampled, lowest=-1.0) or (-1.0, 1.0)
+        bold = "**" if low > 0 or high < 0 else ""
+        return mean, f"{bold}{mean:+.3f}{bold} ({low:+.3f} to {high:+.3f})"
+
+
+def tables(options: argparse.Namespace) -> Iterator[str]:
+    """The table of each truth as Markdown: what each row gains, and which part of the oracle's."""
+    columns, rows = options.columns, [row for row in options.rows if row != BASE]
+    silence = {"0.1, the preset's": "tags", "1, the paper's": "silence"}
+    for truth, named, title, *maps in options.truth:
+        figures = Figures(options, truth, named, *maps)
+        yield f"**mAP by {title}** ({figures.photos:,} photos, {len(figures.truth.system)} labels)"
+        yield ""
+        yield f"| row | seeds | {' | '.join(columns)} |\n|---|---|{'---|' * len(columns)}"
+        means = (figures.mean(column, BASE) for column in columns)
+        yield f"| {BASE} | {seeds(figures, columns, BASE)} | {' | '.join(means)} |"
+        oracle = {c: figures.gain((ORACLE, BASE), (c, BASE)) for c in columns if c != ORACLE}
+        for row in rows:
+            cells = []
+            for column in columns:
+                gain, text = figures.gain((column, row), (column, BASE))
+                share = gain / oracle[column][0] if column in oracle else np.nan
+                cells.append(text if np.isnan(share) else f"{text}, {share:.0%}")
+            own = f"{row.replace('-', ' ')} | {seeds(figures, columns, row)}"
+            yield f"| {own} | {' | '.join(cells)} |"
+        cells = [oracle[column][1] if column in oracle else "" for column in columns]
+        yield f"| captions in full | {seeds(figures, columns, BASE)} | {' | '.join(cells)} |\n"
+        yield f"| silence counts, column `tags` | {BASE} | own | own - {BASE} |\n|---|---|---|---|"
+        for weight, column in silence.items():
+            crossed = [figures.mean(column, row) for row in (BASE, "own")]
+            _, text = figures.gain((column, "own"), (column, BASE))
+            yield f"| {weight} | {' | '.join(crossed)} | {text} |"
+        (_, base), (_, both) = (
+            figures.gain(("silence", row), ("tags", BASE)) for row in (BASE, "own")
+        )
+        yield f"| 1 - 0.1 | {base} | | {both}: own at 1 - {BASE} at 0.1 |\n"
+
+
+def seeds(figures: Figures, columns: Sequence[str], row: str) -> str:
+    """How many seeds the columns of a row have."""
+    numbers = {len(figures.of(column, row)) for column in columns}
+    return " to ".join(map(str, sorted(numbers)))
 
 
 if __name__ == "__main__":

@@ -206,14 +206,16 @@ def parsed(number):
     }  # fmt: skip
 
 
+def short(path, **shares):
+    shares = {"share": 1.0, "captioned": 1.0, "kept": 1.0} | shares
+    return list(table5.short(argparse.Namespace(files=[path], **shares)))
+
+
 def test_a_dropped_tag_is_gone_from_every_field_and_the_more_are_dropped_the_fewer_stay(tmp_path):
     path = tmp_path / "parsed.jsonl"
     path.write_bytes(lines(parsed(number) for number in range(50)))
-    whole, half, quarter = (
-        list(table5.dropped_tags(argparse.Namespace(records=[path], share=share)))
-        for share in (0.0, 0.5, 0.75)
-    )
-    assert whole == [parsed(number) for number in range(50)]
+    half, quarter = short(path, kept=0.5), short(path, kept=0.25)
+    assert short(path) == [parsed(number) for number in range(50)]
     assert sum(len(row["tags"]) for row in half) == pytest.approx(1000, abs=70)
     assert sum(len(row["tags"]) for row in quarter) == pytest.approx(500, abs=60)
     for row, fewer in zip(half, quarter, strict=True):
@@ -221,6 +223,53 @@ def test_a_dropped_tag_is_gone_from_every_field_and_the_more_are_dropped_the_few
         assert [*row["kinds"]] == [*row["sources"]] == row["tags"]
         assert {tag for own in row["caption_tags"] for tag in own} == set(row["tags"])
         assert row["captions"] == parsed(0)["captions"]
+
+
+def test_of_a_photo_without_captions_nothing_is_left_but_what_its_collection_says(tmp_path):
+    path = tmp_path / "parsed.jsonl"
+    plain = [{"image": f"p{n}.jpg", "tags": ["sea"], "caption_tags": []} for n in range(40)]
+    path.write_bytes(lines([*map(parsed, range(200)), *plain]))
+    found = short(path, captioned=0.25)
+    assert found[200:] == plain
+    assert 30 < sum("tags" in row for row in found[:200]) < 70
+    assert all(set(row) == {"image"} for row in found if "tags" not in row)
+    fewer = short(path, share=0.5)
+    assert 90 < len(fewer) < 150 and all(row in [*map(parsed, range(200)), *plain] for row in fewer)
+
+
+def test_a_detector_that_is_not_sure_says_nothing(tmp_path):
+    path = tmp_path / "boxes.jsonl"
+    boxes = [["cat", 0.3, 0, 0, 1, 1], ["dog", 0.9, 0, 0, 1, 1], ["dog", 0.2, 0, 0, 1, 1],
+             ["cow", 0.05, 0, 0, 1, 1]]  # fmt: skip
+    path.write_bytes(lines([{"image": "a.tar#1.jpg", "boxes": boxes}]))
+    asked = argparse.Namespace(files=[path], photos=tmp_path / "photos", root=tmp_path / "work")
+    assert list(table5.detected(asked)) == [
+        {"image": "../photos/a.tar#1.jpg", "tags": ["dog"], "uncertain": ["cat"]}
+    ]
+
+
+def test_table_5_says_what_a_row_gains_and_which_part_of_the_oracle_that_is(tmp_path, shared):
+    """A truth of dog and sea; the better a row, the less noise is in its predictions."""
+    skills = {"full/parsed-0": 0.9, "tags/parsed-0": 0.1, "tags/own-0": 0.9, "full/own-0": 0.9}
+    skills |= {f"silence/{row}-0": 0.9 for row in ("parsed", "own")}
+    for name, skill in skills.items():
+        column, row = name.split("/")
+        folder = tmp_path / "predictions" / column
+        given(folder, "flickr8k_test", row, skill)
+    evaluation = shared / "data" / "eval"
+    truth = [str(evaluation / f"flickr8k_test{end}") for end in (".jsonl", "_classes.txt")]
+    labels = tmp_path / "labels.jsonl"
+    labels.write_bytes(lines([{"tag": "dog"}, {"tag": "sea"}]))
+    text = "\n".join(table5.tables(argparse.Namespace(
+        work=tmp_path, labels=labels, columns=["full", "tags"],
+        rows=["parsed", "own", "other-backbone"], truth=[[*truth, "what is there"]],
+    )))  # fmt: skip
+    rows = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if "|" in line}
+    assert text.startswith("**mAP by what is there** (40 photos, 2 labels)")
+    assert "| 1 | +0.000 (+0.000 to +0.000) | **+0" in rows["own"] and "100%" in rows["own"]
+    assert rows["other backbone"] == "| other backbone | 0 | not run | not run |"
+    assert rows["captions in full"].startswith("| captions in full | 1 |  | **+0")
+    assert rows["1, the paper's"].startswith("| 1, the paper's | 1.000 | 1.000 |")
 
 
 SETS = {"coco80": "coco80_val", "flickr8k": "flickr8k_test", "voc5": "voc5_val"}
