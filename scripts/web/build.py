@@ -27,7 +27,7 @@ import numpy as np
 import onnx
 
 from ramctl import calibration, salience
-from ramctl.checkpoints.bundle import GRAPH, TEXT_FOLDER, Bundle, resolve_model
+from ramctl.checkpoints.bundle import GRAPH, TEXT_FOLDER, WEIGHTS, Bundle, resolve_model
 from ramctl.errors import RamctlError
 from ramctl.inference.label_set import SHARPNESS, LabelSet, own_labels
 from ramctl.inference.shortlist import read_shortlist
@@ -83,8 +83,7 @@ def tables(bundle: Bundle, labels: LabelSet) -> dict[str, Any]:
 def build(target: Path, model: str, package: Path | None) -> None:
     """Write the folder."""
     bundle = Bundle.open(resolve_model(model))
-    # In fp32: in the browser int8 takes half as long again, and is rounded otherwise than here.
-    graph, labels = onnx.load(bundle.path / GRAPH), own_labels(bundle)
+    labels = own_labels(bundle)
     text = StaticTextEncoder.read(bundle.path / TEXT_FOLDER)
     words = json.loads(text.tokenizer_json)["model"]["vocab"]
     about = tables(bundle, labels) | {"words": sorted(words, key=words.__getitem__)}
@@ -92,6 +91,10 @@ def build(target: Path, model: str, package: Path | None) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         fetch_runtime(package, folder)
+        # In fp32: in the browser int8 takes half as long again, and is rounded otherwise than here.
+        for file in (GRAPH, WEIGHTS):
+            shutil.copy(bundle.path / file, folder)  # onnx reads no weights that are hard-linked
+        graph = onnx.load(folder / GRAPH)
         shutil.copy(folder / SCRIPT, target)
         files = {
             "loader": (folder / LOADER).read_bytes(),
