@@ -186,6 +186,7 @@ def install(options: ConvertOptions, report: Report) -> None:
         report.say(f"{folder}: --model {known.name} --labels FILE finds it")
         return
     out = options.out or model_shelf() / known.name
+    require_bundle(out)  # before gigabytes are fetched
     work = out.with_name(f".{out.name}.ramctl-download")
     work.mkdir(parents=True, exist_ok=True)
     with output_lock(work, say=report.say):

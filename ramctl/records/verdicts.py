@@ -58,12 +58,13 @@ class Verdicts:
     def apply(self, fields: JsonObject) -> None:
         """Take what was decided into a record: no tag that was refused, and what was said of it.
 
-        `refused` and `confirmed` are its tags with a verdict, after those that they held before.
+        `refused` and `confirmed` are its tags with a verdict, after those that they held before. A
+        word that a person added is neither: of what no model gave nobody notes the mistakes.
         """
         self.add(fields)
         verdicts, tags = self.of(fields), string_list(fields, "tags")
-        for name, said in (("confirmed", (KEEP, ADD)), ("refused", (REMOVE,))):
-            if decided := [tag for tag in tags if verdicts.get(tag) in said]:
+        for name, verdict in (("confirmed", KEEP), ("refused", REMOVE)):
+            if decided := [tag for tag in tags if verdicts.get(tag) == verdict]:
                 fields[name] = list(dict.fromkeys([*string_list(fields, name), *decided]))
         if REMOVE in verdicts.values():
             set_tags(fields, [tag for tag in tags if verdicts.get(tag) != REMOVE])

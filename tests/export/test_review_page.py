@@ -110,7 +110,7 @@ def test_a_missing_word_is_written_on_the_page_and_added_to_every_output(export,
     export("--review", "page.html", "--decisions", "decisions.jsonl", "-f", "jsonl", "-o", "out")
     added = json.loads(Path("out").read_text().splitlines()[2])
     assert (added["tags"], added["sources"]) == (["red", "sky", "a wall"], {"a wall": ["human"]})
-    assert added["confirmed"] == ["red", "a wall"]
+    assert added["confirmed"] == ["red"]
     browser.open(Path("page.html").absolute())
     card = "document.querySelector('[aria-label^=\"a wall\"]')"
     for choice, verdict in (("refuse", "remove"), ("accept", "add")):  # the word that was added

@@ -153,3 +153,11 @@ def test_the_table_is_whole_and_listed(ramctl, shelf):
     (facts,) = ramctl("doctor", "--models", "--json").rows
     assert [one["name"] for one in facts["known"]] == list(KNOWN)
     assert facts["models"][0]["name"] == "mini" and facts["models"][0]["mAP"] > 0
+
+
+def test_a_folder_of_somebodys_is_refused_before_anything_is_downloaded(shelf, ramctl, tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    done = ramctl("convert", "ram", "--out", "mine")
+    assert done.returncode == 2 and "mine" in done.messages, done.messages
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine", "letter.txt"]
