@@ -39,7 +39,8 @@ def read_shortlist(bundle: Bundle, labels: LabelSet) -> Shortlist | None:
     if not bundle.has(HEADROOM) or len(labels.labels) <= SIZE:
         return None
     try:
-        offsets = np.load(bundle.path / HEADROOM).astype(np.float64)
+        # Mapped: a header that lies of terabytes is told by the file's size.
+        offsets = np.load(bundle.path / HEADROOM, mmap_mode="r").astype(np.float64)
     except (OSError, EOFError, ValueError) as error:
         raise RunProblem(f"{bundle.path / HEADROOM}: {error}") from error
     if offsets.shape != labels.thresholds.shape:

@@ -75,7 +75,10 @@ def test_labels_far_below_their_thresholds_are_not_asked_about(headed, monkeypat
     assert size == FEW
 
 
-@pytest.mark.parametrize("content", [b"", b"no numbers", None])
+LIES = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000,), }".ljust(117) + b"\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"no numbers", b"\x93NUMPY\x01\x00\x76\x00" + LIES, None])
 def test_headroom_of_other_labels_is_refused(headed, monkeypatch, content):
     monkeypatch.setattr(shortlist, "SIZE", FEW)
     path = headed.path / HEADROOM
