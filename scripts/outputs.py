@@ -24,8 +24,7 @@ use_venv()
 
 from measuring import ENVIRONMENT, SHARED
 
-FORMATS = ["text", "csv", "tsv", "fiftyone", "label-studio", "exiftool-csv", "coco"]
-FORMATS += ["open-images"]
+FORMATS = ["text", "csv", "exiftool-csv", "coco"]
 TRAIN = "--preset mini --set training.workers=0 --threads 1 --dtype fp32 --device cpu -q"
 WORDS = "zebra\nhorse\nsteam locomotive\nchild\n"
 TIMES = re.compile(rb'"(seconds|rate|rate_img_s|wait_share|loss|versions)":[^,}]*(\})?')

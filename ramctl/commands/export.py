@@ -4,7 +4,7 @@ import click
 
 from ramctl.commands import options
 from ramctl.commands.base import common, option
-from ramctl.export import FORMATS, PLACED
+from ramctl.export import FORMATS
 
 TARGET = "ramctl.export.run:ExportOptions"
 HELP = """
@@ -92,8 +92,6 @@ OPTIONS = {
             field="form",
             type=click.Choice(FORMATS),
         ),
-        option("--photos-at PLACE", f"Folder or URL where {', '.join(PLACED)} find photos."),
-        option("--label-config FILE", "Write Label Studio's labelling configuration.", writes=True),
         common("--gallery FILE", "Write an HTML page of the photos.", writes=True),
         common("--review FILE", "Write an HTML page to accept or refuse each tag.", writes=True),
         *options.stream,

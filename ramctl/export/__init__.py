@@ -3,8 +3,4 @@
 from ramctl.tagging import formats
 
 # Here, as a help needs them and no more.
-FORMATS = (
-    *formats.FORMATS, "tsv", "exiftool-csv", "open-images", "coco", "fiftyone", "label-studio",
-    "webdataset",
-)  # fmt: skip
-PLACED = ("coco", "fiftyone", "label-studio")  # that say where a program finds a photo
+FORMATS = (*formats.FORMATS, "exiftool-csv", "coco", "webdataset")

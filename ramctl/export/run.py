@@ -11,7 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from ramctl.errors import RecordProblem, UsageProblem
-from ramctl.export.formats import ADDED, open_label_config, output_format, require_lines
+from ramctl.export.formats import ADDED, output_format, require_lines
 from ramctl.export.review import open_review
 from ramctl.export.sidecars import SidecarOptions, SidecarWriter, planned, require_caption
 from ramctl.pages.gallery import Adder, open_gallery
@@ -59,8 +59,6 @@ class ExportOptions:
     root: str | None = None
     choice: TagChoice = field(default_factory=TagChoice)
     form: str | None = None  # of FORMATS; None: no records are written
-    photos_at: str | None = None  # folder or URL at which other programs find the photos
-    label_config: Path | None = None  # of Label Studio
     gallery: Path | None = None
     review: Path | None = None
     decisions: tuple[Path, ...] = ()  # JSONL; tags that persons refused are left out
@@ -72,7 +70,7 @@ class ExportOptions:
     def check(self) -> None:
         """UsageProblem where nothing is asked for, or what does not go together."""
         sidecars = self.sidecars.xmp or self.sidecars.text or self.xmp_remove
-        pages = self.gallery or self.review or self.label_config
+        pages = self.gallery or self.review
         if not (self.form or sidecars or pages):
             raise UsageProblem("nothing to write: -f, --xmp, --txt, --gallery, --review ...?")
         if self.stream.output and not self.form:
@@ -97,7 +95,7 @@ def run(options: ExportOptions) -> Report:
     """Write what is asked for; a dry run only says what would become of the sidecars."""
     options.check()
     if options.sidecars.dry_run:
-        options = replace(options, form=None, gallery=None, review=None, label_config=None)
+        options = replace(options, form=None, gallery=None, review=None)
     nowhere = Path(os.devnull)
     if options.form is None:
         options = replace(options, stream=replace(options.stream, output=nowhere))
@@ -107,7 +105,7 @@ def run(options: ExportOptions) -> Report:
     require_distinct(
         output=None if stream.output == nowhere else stream.output,
         rejects=rejects_file(stream.rejects), stats=stream.stats, gallery=options.gallery,
-        label_config=options.label_config, review=options.review,
+        review=options.review,
     )  # fmt: skip
     require_ours(options.gallery, PAGE)
     require_ours(options.review, PAGE)
@@ -139,10 +137,8 @@ def run(options: ExportOptions) -> Report:
                 act(record, fields)
             return fields
 
-        form = output_format(
-            options.form or "jsonl", options.sidecars.prefix, options.sidecars.text_style,
-            options.photos_at,
-        )  # fmt: skip
+        form_name = options.form or "jsonl"
+        form = output_format(form_name, options.sidecars.prefix, options.sidecars.text_style)
         run_stream(
             report, source, watched(each(exported), RootCheck().notice), stream,
             fingerprint={
@@ -182,8 +178,6 @@ def _acts(
         yield change_sidecars
     if options.gallery:
         yield stack.enter_context(open_gallery(options.gallery))
-    if options.label_config:
-        yield stack.enter_context(open_label_config(options.label_config))
 
 
 def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:

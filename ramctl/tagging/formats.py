@@ -43,13 +43,10 @@ def tag_columns(*, caption: bool) -> dict[str, Column]:
     return columns
 
 
-def table(columns: Mapping[str, Column], delimiter: str = ",") -> Format:
+def table(columns: Mapping[str, Column]) -> Format:
     """A table with a row for each record."""
-
-    def row(record: JsonObject) -> bytes:
-        return table_row((column(record) for column in columns.values()), delimiter)
-
-    return Format(table_row(columns, delimiter), row)
+    cells = columns.values()
+    return Format(table_row(columns), lambda record: table_row(cell(record) for cell in cells))
 
 
 def table_row(cells: Iterable[str], delimiter: str = ",") -> bytes:

@@ -160,7 +160,7 @@ def test_a_shard_is_continued_as_what_it_was(tmp_path, ramctl):
         ["parse", "--group"],
         ["parse", "--build-labels", "labels.jsonl"],
         ["parse", "-f", "ram", "--labels", "words.txt"],
-        ["export", "-f", "label-studio"],
+        ["export", "-f", "coco"],
         ["clean"],
     ],
 )
