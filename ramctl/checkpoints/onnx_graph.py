@@ -96,7 +96,8 @@ def trace(model: RAM, image_size: int) -> Any:
 
 
 def _export(model: RAM, image_size: int, path: Path) -> None:
-    rows = model.labels().detach()[: min(4, len(model.labels))]
+    n_labels = len(model.labels)  # of which one alone would be too few for a shortlist
+    rows = model.labels().detach()[torch.arange(max(TRACED, min(4, n_labels))) % n_labels]
     photos = torch.zeros(2, 3, image_size, image_size, device=rows.device)
     free = {PHOTOS: {0: "batch"}, LABEL_QUERIES: {0: "labels"}, LOGITS: {0: "batch", 1: "labels"}}
     if rows.dim() == 3:

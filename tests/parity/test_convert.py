@@ -83,6 +83,7 @@ def test_a_checkpoint_that_only_tags_is_a_bundle_that_says_so(files, ramctl, tmp
         ({"tags": "short.txt"}, "24 thresholds for 2 labels"),
         ({"thresholds": "short.txt"}, "2 thresholds for 24 labels"),
         ({"vocab": "short.txt"}, "short.txt: not BERT's vocabulary"),
+        ({"vocab": "latin.txt"}, "latin.txt: 'utf-8' codec"),
         ({"arch": "ram-plus"}, "a ram checkpoint, not ram-plus: .*--arch ram"),
     ],
 )
@@ -90,6 +91,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(
     files, tmp_path, monkeypatch, change, complaint
 ):
     (tmp_path / "short.txt").write_text("dog\ncat\n")
+    (tmp_path / "latin.txt").write_bytes(b"[PAD]\n\xe9\n")
     files("ram")
     monkeypatch.chdir(tmp_path)
     options = ConvertOptions(

@@ -1,5 +1,7 @@
 """Label sampling, and the use of each loss."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,14 @@ from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
 from ramctl.training.data.batches import Batch
-from ramctl.training.losses import asymmetric_loss
-from ramctl.training.objectives import Counts, SampledLabels, TrainingTask, sample_labels
+from ramctl.training.losses import alignment_loss, asymmetric_loss
+from ramctl.training.objectives import (
+    Alignment,
+    Counts,
+    SampledLabels,
+    TrainingTask,
+    sample_labels,
+)
 
 N_LABELS, VOCABULARY = 12, 40
 
@@ -136,6 +144,16 @@ def test_a_loss_without_weight_is_not_computed(override, gone):
     task = make_task('training.distill=["caption"]', override)
     assert gone not in task(make_batch())
     assert gone not in task.counts(make_batch())
+
+
+def test_equal_captions_are_no_negatives_of_each_other():
+    logits, batch = torch.randn(3, 3), make_batch(caption_texts=("a dog", "a cat", "a dog"))
+    model = SimpleNamespace(tag_logits=lambda *_: SimpleNamespace(total=logits))
+    forward = SimpleNamespace(batch=batch, output=SimpleNamespace(encoded=batch.photos))
+    objective = Alignment(make_preset().training.losses, SimpleNamespace(text_features=len))
+    same = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 0, 1]])
+    expected = alignment_loss(logits, same)
+    torch.testing.assert_close(objective.sums(model, forward)["alignment"], expected)
 
 
 def test_unknown_labels_cost_nothing():
