@@ -3,14 +3,16 @@
 import os
 import random
 import re
+import shutil
+import tempfile
 from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
 
+from tests import forked
 from tests.command import Ramctl
 from tests.forked import REPOSITORY
-from tests.forked import close as close_forker
 from tests.pages import browser as real_browser
 
 pytest_plugins = ["tests.times"]
@@ -45,8 +47,16 @@ def pytest_runtest_makereport(item: pytest.Item):
     return report
 
 
-def pytest_sessionfinish() -> None:
-    close_forker()
+def pytest_configure() -> None:
+    """Say where all workers of this run, which start later, find what commands are forked from."""
+    if forked.PLACE not in os.environ:
+        os.environ[forked.PLACE] = tempfile.mkdtemp(prefix="forkers-")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    forked.close()
+    if not hasattr(session.config, "workerinput"):
+        shutil.rmtree(os.environ[forked.PLACE], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

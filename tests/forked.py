@@ -7,6 +7,7 @@ variable of the environment asks for it).
 """
 
 import atexit
+import fcntl
 import gc
 import json
 import os
@@ -19,6 +20,7 @@ import sys
 import threading
 import time
 import traceback
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -33,6 +35,7 @@ _OF_LIBRARIES = {"PYTHONBREAKPOINT"}  # set when Ray is imported
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 _AT_FIRST = dict(os.environ)
 _MOST_REQUEST = 1 << 20
+PLACE = "FORKERS_PLACE"  # the variable that says where the workers of a test run find them
 _FEW = ["ramctl.cli", "ramctl.config", "ramctl.commands.options", "ramctl.records.shards", "numpy",
         "click.shell_completion", "tests.faults.streams", "tests.faults.crashes"]  # fmt: skip
 _PARSE = ["ramctl.parsing.run", "ramctl.commands.parse", "ramctl.parsing.label_building.build"]
@@ -142,7 +145,10 @@ class Forked:
 
 
 class Forker:
-    """A process that others are forked from; it is started when it is first needed."""
+    """A process that others are forked from; it is started when it is first needed.
+
+    The workers of a test run share it: each has a line to it of its own.
+    """
 
     def __init__(self, modules: tuple[str, ...]) -> None:
         self._modules = modules
@@ -182,22 +188,42 @@ class Forker:
 
     def _started(self) -> socket.socket:
         if self._line is None:
-            self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            for side in (self._line, theirs):
-                side.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_REQUEST)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.forked", str(theirs.fileno()), *self._modules],
-                pass_fds=(theirs.fileno(),), cwd=REPOSITORY, stdin=subprocess.DEVNULL,
-                env=_AT_FIRST,
-            )  # fmt: skip
-            theirs.close()
+            line = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MOST_REQUEST)
+            place = Path(os.environ[PLACE], f"{zlib.crc32(repr(self._modules).encode()):08x}")
+            with _locked(place):
+                if not place.exists():
+                    self._process = self._listening(place)
+                line.connect(str(place))
+            self._line = line
         return self._line
 
+    def _listening(self, place: Path) -> "subprocess.Popen[bytes]":
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+            door.bind(str(place))
+            door.listen()
+            return subprocess.Popen(
+                [sys.executable, "-m", "tests.forked", str(door.fileno()), *self._modules],
+                pass_fds=(door.fileno(),), cwd=REPOSITORY, stdin=subprocess.DEVNULL,
+                env=_AT_FIRST,
+            )  # fmt: skip
+
     def close(self) -> None:
-        """End it once what was forked from it has ended."""
-        if self._line is not None and self._process is not None:
+        """Hang up: it ends once all have, and what was forked from it has ended."""
+        if self._line is not None:
             self._line.close()
+
+    def wait(self) -> None:
+        """Wait for its end where it was started from here."""
+        if self._process is not None:
             self._process.wait()
+
+
+@contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    with place.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @cache
@@ -225,6 +251,8 @@ def close() -> None:
     """End what others were forked from."""
     for forker in _forkers:
         forker.close()
+    for forker in _forkers:
+        forker.wait()
 
 
 # What a shell runs as `ramctl`: it hands over its words, folder, environment and streams.
@@ -294,38 +322,51 @@ def needs_fresh(environment: dict[str, str]) -> bool:
 _told = 0.0  # processor seconds of this process, most of them for imports
 
 
-def _serve(line: socket.socket) -> None:
-    """Fork for each request until the other side hangs up and all children have ended."""
+def _serve(door: socket.socket) -> None:
+    """Fork for each request until all lines are hung up and all children have ended."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever interrupts pytest means pytest
     reports: dict[int, int] = {}
-    is_open = True
-    while is_open or reports:
-        for ready in select.select([woken, *([line] if is_open else [])], [], [])[0]:
+    lines: dict[socket.socket, list[int]] = {door.accept()[0]: []}  # with their children
+    while lines or reports or _is_asked_for(door):
+        for ready in select.select([woken, door, *lines], [], [])[0]:
             if ready is woken:
                 os.read(woken, 1 << 10)
                 _reap(reports)
                 continue
-            content, descriptors, _, _ = socket.recv_fds(line, _MOST_REQUEST, 4)
+            if ready is door:
+                lines[door.accept()[0]] = []
+                continue
+            content, descriptors, _, _ = socket.recv_fds(ready, _MOST_REQUEST, 4)
             if not content:
-                is_open = False
-                for left in reports:
+                for left in reports.keys() & lines.pop(ready):
                     with suppress(ProcessLookupError):
                         os.killpg(left, signal.SIGKILL)
+                ready.close()
                 continue
             request = json.loads(content.decode("utf-8", "surrogateescape"))
             child = os.fork()
             if child == 0:
-                for descriptor in (woken, wake, descriptors[3], line.fileno(), *reports.values()):
+                ours = [one.fileno() for one in (door, *lines)]
+                for descriptor in (woken, wake, descriptors[3], *ours, *reports.values()):
                     os.close(descriptor)
                 _be(request, descriptors[:3])
             for descriptor in descriptors[:3]:
                 os.close(descriptor)
             os.write(descriptors[3], f"{child}\n".encode())
             reports[child] = descriptors[3]
+            lines[ready].append(child)
+
+
+def _is_asked_for(door: socket.socket) -> bool:
+    """Whether somebody has just come to the door, which is not found any more from now on."""
+    place = Path(door.getsockname())
+    with _locked(place):
+        place.unlink(missing_ok=True)
+    return bool(select.select([door], [], [], 0)[0])
 
 
 def _reap(reports: dict[int, int]) -> None:
