@@ -38,6 +38,7 @@ EXTRAS = {
     "serve": Extra("ramctl serve", ("starlette", "uvicorn")),
     "heif": Extra("HEIC photos", ("pillow_heif",)),
     "raw": Extra("raw files of cameras", ("rawpy",)),
+    "parquet": Extra("Parquet, in and out", ("pyarrow",)),
     "remote": Extra("records and photos at URLs", ("fsspec",)),
     "ray": Extra("many machines: --ray", ("ray",)),
 }

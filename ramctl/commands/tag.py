@@ -9,8 +9,8 @@ from ramctl.tagging.formats import FORMATS
 
 TARGET = "ramctl.tagging.run:TagOptions"
 HELP = """
-Inputs are photos, folders (-R), *.tar, and *.jsonl[.gz] with image. On - (stdin), a line
-that starts with { is a record, any other line a path.
+Inputs are photos, folders (-R), *.tar, and *.jsonl[.gz] or *.parquet with image. On -
+(stdin), a line that starts with { is a record, any other line a path.
 """
 EXAMPLES = """
 ramctl tag photo.jpg

@@ -14,6 +14,7 @@ from ramctl.pages.gallery import Adder
 from ramctl.photos.archives import split_member
 from ramctl.photos.decoding import photo_size, read_photo
 from ramctl.records.jsonl import dumps
+from ramctl.records.parquet import ParquetWriter
 from ramctl.records.record import JsonObject, Record, decode_name, image_name, shown_name
 from ramctl.records.shards import Shard
 from ramctl.records.stream import separated
@@ -21,7 +22,7 @@ from ramctl.tagging import formats
 from ramctl.tagging.formats import Column, Format, name_of, table
 
 # One document, whose end closes what its head opens.
-DOCUMENTS = ("coco", "webdataset")
+DOCUMENTS = ("coco", "webdataset", "parquet")
 EXIFTOOL_FIELDS = (SUBJECT, HIERARCHICAL)  # that Lightroom reads
 _BLOCK = 512  # bytes of a tar
 _CHUNK = 1 << 20
@@ -39,6 +40,9 @@ def output_format(name: str, prefix: str, text: TextStyle) -> Format:
             return coco()
         case "webdataset":
             return webdataset(text)
+        case "parquet":
+            writer = ParquetWriter()
+            return Format(b"", writer.encode, writer.footer)
     return formats.line_format(name, caption=True)
 
 
@@ -46,7 +50,7 @@ def require_lines(name: str | None, *, resume: bool, shard: Shard) -> None:
     """UsageProblem when a format that is one document is to be continued, or made in parts."""
     if name in DOCUMENTS and resume:
         raise UsageProblem(f"-f {name} is one document and cannot be continued; use jsonl")
-    if name in DOCUMENTS and name != "webdataset" and not shard.is_all:
+    if name == "coco" and not shard.is_all:
         raise UsageProblem(f"-f {name} is one document and cannot be made in shards; use jsonl")
 
 

@@ -20,8 +20,11 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from ramctl.errors import RecordProblem
+from ramctl.records.parquet import SUFFIX, ParquetPhotos
 
-_MEMBER = re.compile(r"(.*?\.tar(?:\?[^#]*)?)#(.*)", re.DOTALL)  # with the query of a URL
+_MEMBER = re.compile(
+    r"(.*?\.(?:tar(?:\?[^#]*)?|parquet))#(.*)", re.DOTALL
+)  # with the query of a URL
 _OPEN_ARCHIVES = 16
 _MOST_HEADER = 1 << 20  # bytes of one header: long names and their like
 _opened_before = set[tuple[Path, int, int]]()
@@ -32,7 +35,7 @@ _HASH, _PLACE = np.dtype("S16"), np.dtype("u8,u8,f8")
 
 
 def split_member(name: str) -> tuple[str, str] | None:
-    """Archive and member of `shard.tar#member`; None for the name of a plain file."""
+    """File and photo of `shard.tar#member` or `x.parquet#row`; None for a plain file's name."""
     match = _MEMBER.fullmatch(name) if "#" in name else None
     return (match[1], match[2]) if match else None
 
@@ -162,13 +165,15 @@ class TarIndex:
 
 
 @lru_cache(_OPEN_ARCHIVES)
-def _index(path: Path, size: int, mtime_ns: int) -> TarIndex:
+def _index(path: Path, size: int, mtime_ns: int) -> TarIndex | ParquetPhotos:
+    if path.suffix == SUFFIX:
+        return ParquetPhotos(path)
     was_open = (path, size, mtime_ns) in _opened_before
     _opened_before.add((path, size, mtime_ns))
     return TarIndex(path, again=was_open)
 
 
-def open_archive(path: Path) -> TarIndex:
+def open_archive(path: Path) -> TarIndex | ParquetPhotos:
     """The index of an archive, kept while the file is unchanged."""
     try:
         facts = path.stat()

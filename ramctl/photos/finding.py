@@ -23,7 +23,7 @@ _PHOTO = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r|GIF8[79]a[^.]|RIFF.{4}WEBP|II\*\0|MM\0\*|\0.{3}ftyp", re.DOTALL
 )
 _BYTES = "bytes:"  # of a key, before a name that is not UTF-8
-_RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+_RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")
 RAW_SUFFIXES = frozenset({
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".mrw", ".nef", ".nrw", ".orf",
     ".pef", ".raf", ".raw", ".rw2", ".srw", ".x3f",

@@ -10,13 +10,14 @@ from ramctl.readers import archives, json_lists, tables
 from ramctl.readers.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
 from ramctl.records.files import unpacked_name
 from ramctl.records.inputs import STDIN, open_input, unread_inputs
+from ramctl.records.parquet import column_names
 from ramctl.records.record import Item, Record, Unread
 from ramctl.records.remote import photo_base
 
 PEEK = 1 << 16
 
 
-#: All but JSONL, whose lines are not parsed here.
+#: All but JSONL and Parquet, whose lines are not parsed here.
 READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
     "coco": json_lists.read_coco,
     "vg": json_lists.read_visual_genome,
@@ -26,14 +27,13 @@ READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
     "csv": tables.read_csv,
     "lines": tables.read_lines,
     "token": tables.read_token,
-    "parquet": tables.read_parquet,
     "tar": archives.read_tar,
     "txt": archives.read_captions,
     "tags": archives.read_tags,
     "ram": json_lists.read_ram,
 }
 _NEED_FILE = frozenset({"coco", "sbu", "csv", "parquet", "txt", "tags"})  # gone over more than once
-FORMATS = ("jsonl", *READERS)
+FORMATS = ("jsonl", "parquet", *READERS)
 PREDICTION_FORMS = ("jsonl", "list")
 _OURS = {"captions", "caption", "tags"}
 _OF_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}
@@ -55,23 +55,28 @@ def unread_any(
     """
     for name in inputs:
         kind = form or recognise(name)
-        if kind == "jsonl":
-            yield from (_renamed(unread, columns) for unread in unread_inputs([name], root, stage))
-            continue
         if name == STDIN and kind in _NEED_FILE:
             raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
+        if kind == "parquet":
+            columns.check(name, column_names(name))
+        if kind in ("jsonl", "parquet"):  # which is read as that
+            for unread in unread_inputs([name], root, stage):
+                yield _renamed(unread, columns, is_table=kind == "parquet")
+            continue
         # The photos of a folder of sidecars are named with the folder.
         base = Path() if not root and Path(name).is_dir() else photo_base(name, root)
         yield from map(_made, READERS[kind](Source(name, base, stage, labels, columns)))
 
 
-def _renamed(unread: Unread, columns: Columns) -> Unread:
-    """The record with the usual names where it has none of ours, or other ones were named."""
+def _renamed(unread: Unread, columns: Columns, *, is_table: bool) -> Unread:
+    """The record with the usual names where it lacks ours, or other ones were named."""
 
     def read() -> Item:
         item = unread()
-        if isinstance(item, Record) and (columns.named or not _OURS & item.fields.keys()):
-            item.fields = with_usual_names(item.fields, columns)
+        if isinstance(item, Record):
+            has_ours = _OURS & item.fields.keys() and ("image" in item.fields or not is_table)
+            if columns.named or not has_ours:
+                item.fields = with_usual_names(item.fields, columns)
         return item
 
     return read

@@ -1,10 +1,9 @@
-"""Tables: CC3M and CC12M, CSV and TSV with a header, Flickr token files, parquet, lists of tags."""
+"""Tables: CC3M and CC12M, CSV and TSV with a header, Flickr token files, lists of tags."""
 
 import csv
 import io
 import re
 from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 from ramctl.errors import RunProblem
@@ -17,7 +16,6 @@ from ramctl.records.record import Item, JsonObject
 TOKEN_LINE = re.compile(r"(.+)#(\d+)\t(.*)")
 IS_URL = re.compile(r"https?://")
 csv.field_size_limit(1 << 24)
-_BATCH_BYTES = 1 << 24  # of parquet's rows at a time
 
 
 def read_cc(source: Source) -> Iterator[Item]:
@@ -82,35 +80,6 @@ def read_csv(source: Source) -> Iterator[Item]:
             yield source.reject(number, "bad_field", message, delimiter.join(row))
         else:
             yield source.record(_fields(names, cells, source), number)
-
-
-def read_parquet(source: Source) -> Iterator[Item]:
-    """One record per row of a parquet file, as img2dataset writes them."""
-    try:
-        from pyarrow import ArrowInvalid, parquet
-    except ImportError as error:
-        raise RunProblem(f"{source.name}: reading parquet needs the package pyarrow") from error
-    try:
-        schema = parquet.read_schema(source.name)
-        source.columns.check(source.name, schema.names)
-        texts = [field.name for field in schema if field.type == "string"]
-        # Texts stay in the file's dictionary until their row comes: a few bytes may stand for many.
-        table = parquet.ParquetFile(source.name, read_dictionary=texts)
-        groups = [table.metadata.row_group(index) for index in range(table.num_row_groups)]
-        widest = max((one.total_byte_size // max(one.num_rows, 1) for one in groups), default=0)
-        batches = table.iter_batches(batch_size=max(min(1024, _BATCH_BYTES // (widest + 1)), 1))
-        for number, row in enumerate(chain.from_iterable(map(_rows_of, batches)), 1):
-            plain = {k: v for k, v in row.items() if not isinstance(v, bytes)}
-            yield source.record(with_usual_names(plain, source.columns), number)
-    except (ArrowInvalid, OSError) as error:
-        raise RunProblem(f"{source.name}: {str(error).splitlines()[0]}") from error
-
-
-def _rows_of(batch: Any) -> Iterator[JsonObject]:
-    """The rows of a batch; one that is as wide as all of it may come in each of them."""
-    step = max(16 * _BATCH_BYTES // max(batch.nbytes, 1), 1)
-    for start in range(0, batch.num_rows, step):
-        yield from batch.slice(start, step).to_pylist()
 
 
 def _rows(source: Source, delimiter: str, **options: Any) -> Iterator[tuple[int, list[str]]]:

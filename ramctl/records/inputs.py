@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.records import parquet
 from ramctl.records.files import is_gzip, is_url, require_known_packing
 from ramctl.records.jsonl import unread_records
 from ramctl.records.record import Item, Record, image_name, shown_name
@@ -25,9 +26,16 @@ _BUFFER = 1 << 17  # bytes; several lines of `tag --dense`
 
 @contextmanager
 def open_input(name: str) -> Iterator[BinaryIO]:
-    """The bytes of a file or URL (`.gz` decompressed) or, for `-`, of standard input."""
+    """The bytes of a file or URL or, for `-`, of standard input.
+
+    What is compressed (`.gz`) is unpacked, and Parquet read as JSON lines.
+    """
     if name == STDIN:
         yield sys.stdin.buffer
+        return
+    if name.endswith(parquet.SUFFIX) and not is_url(name):
+        with parquet.open_lines(name) as lines:
+            yield lines
         return
     try:
         with open_url(name, _BUFFER) if is_url(name) else Path(name).open("rb", _BUFFER) as plain:

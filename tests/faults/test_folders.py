@@ -20,7 +20,6 @@ TRUTH = DATA / "truth.jsonl"
         (["export", "in.jsonl", "-f", "jsonl", "-o", "shut/out"], "shut/out"),
         (["export", "in.jsonl", "--xmp", "--rejects", "shut/rejects"], "shut/rejects"),
         (["export", "in.jsonl", "--gallery", "shut/page.html"], "shut/page.html"),
-        (["export", "in.jsonl", "--label-config", "shut/labels"], "shut/labels"),
         (["eval", TRUTH, "--truth", TRUTH, "-o", "shut/out"], "shut/out"),
         (["eval", TRUTH, "--truth", TRUTH, "--report", "shut/classes"], "shut/classes"),
         (["clean", "in.jsonl", "--root", DATA, "-o", "out", "--work", "shut/work"], "shut/work"),

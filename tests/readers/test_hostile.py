@@ -12,10 +12,11 @@ pytestmark = needs_linux
 READ = HIGHEST + (
     "import resource\n"
     "from ramctl.errors import RunProblem\n"
-    "from ramctl.readers import json_lists, tables\n"
+    "from ramctl.readers import json_lists\n"
     "from ramctl.readers.source import Source\n"
+    "from ramctl.records import parquet\n"
     "resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
-    "read = getattr(json_lists, sys.argv[1], None) or getattr(tables, sys.argv[1])\n"
+    "read = getattr(json_lists, sys.argv[1], lambda source: parquet.open_lines(source.name))\n"
     "try:\n"
     "    print(sum(1 for _ in read(Source(sys.argv[2], Path(), 'parse'))))\n"
     "except RunProblem as problem:\n"
@@ -66,5 +67,5 @@ def test_a_text_that_comes_in_many_rows_of_parquet_is_there_once(tmp_path):
     path = tmp_path / "wide.parquet"
     parquet.write_table(pa.table({"image": ["a.jpg"] * 300, "caption": column}), path)
     assert path.stat().st_size < 6_000_000
-    said, peak = read("read_parquet", path)
+    said, peak = read("parquet", path)
     assert (said, peak < 1_000_000_000) == ("300", True), peak

@@ -16,6 +16,7 @@ from ramctl.errors import RunProblem
 from ramctl.records.files import is_gzip, replacing
 from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.jsonl import parse_line
+from ramctl.records.parquet import SUFFIX
 from ramctl.records.record import Item, Record, Reject, shown_name
 from ramctl.records.remote import COPY_BYTES, photo_base
 
@@ -105,7 +106,8 @@ def spool(name: str, folder: Path) -> Path | None:
 
 def is_read_by_offset(name: str) -> bool:
     """Whether records can be read where they are: not from stdin, `.gz`, a pipe or a URL."""
-    return name != STDIN and not is_gzip(name) and Path(name).is_file()
+    is_lines = not is_gzip(name) and not name.endswith(SUFFIX)
+    return name != STDIN and is_lines and Path(name).is_file()
 
 
 def copy_records(name: str, target: Path) -> None:

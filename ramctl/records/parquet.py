@@ -1,0 +1,256 @@
+"""Parquet: any file is read as JSON lines; records are written by columns, in row groups.
+
+Photos whose bytes are in a file, as `datasets` and img2dataset write them, are named by their rows,
+`FILE.parquet#17` (from 0), as those in archives are by their members.
+"""
+
+import base64
+import io
+import struct
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate, chain
+from pathlib import Path
+from threading import Lock
+from typing import Any, BinaryIO, cast
+
+import orjson
+
+from ramctl.errors import RecordProblem, RunProblem
+from ramctl.parts import require
+from ramctl.records.jsonl import dumps, loads
+from ramctl.records.record import JsonObject
+
+SUFFIX = ".parquet"
+_LISTS = ("tags", "captions", "generated_captions")  # of texts
+_PER_TAG = ("scores", "salience")  # parallel to `tags`, null for a tag without one
+_VECTOR = "embedding", "embedding_model"
+_OTHER = "other"  # the rest of a record, as JSON
+_GROUP_BYTES = 1 << 22  # of JSON in a row group
+_MOST_BYTES = 1 << 24  # of rows that are read at a time
+_PHOTOS = ("image", "image_bytes", "jpg", "jpeg", "png", "webp", "bytes", "content")
+_DAMAGE = (ArithmeticError, OSError, TypeError, ValueError)  # pyarrow's own are among them
+
+
+class ParquetWriter:
+    """Turns records into a Parquet file, of which `encode` and `footer` give what is complete.
+
+    `dense` and `embedding` become lists of float16; the other fields come back as they were.
+    """
+
+    def __init__(self) -> None:
+        require("parquet", "Parquet")
+        import pyarrow as pa
+        from pyarrow.parquet import ParquetWriter as Writer
+
+        texts, halves = pa.list_(pa.string()), pa.list_(pa.float16())
+        fields = {"image": pa.string()} | dict.fromkeys(_LISTS, texts)
+        fields |= dict.fromkeys(_PER_TAG, pa.list_(pa.float64()))
+        fields |= {"dense": halves, "embedding": halves, "embedding_model": pa.string()}
+        self._schema = pa.schema(fields | {_OTHER: pa.string()})
+        self._table = pa.Table.from_pylist
+        self._done = _Pieces()
+        self._writer = Writer(self._done, self._schema, compression="zstd")
+        self._rows: list[JsonObject] = []
+        self._n_bytes = 0
+
+    def encode(self, record: JsonObject) -> bytes:
+        """Add a record."""
+        line = dumps(record)
+        self._rows.append(_row_of(orjson.loads(line)))
+        self._n_bytes += len(line)
+        if self._n_bytes > _GROUP_BYTES:
+            self._write_group()
+        return self._done.taken()
+
+    def footer(self) -> Iterator[bytes]:
+        """The rest of the file."""
+        self._write_group()
+        self._writer.close()
+        yield self._done.taken()
+
+    def _write_group(self) -> None:
+        self._writer.write_table(self._table(self._rows, self._schema))
+        self._rows, self._n_bytes = [], 0
+
+
+class _Pieces:
+    """A file for pyarrow, which counts for itself where it is; what was taken is forgotten."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+
+    def write(self, data: Any) -> int:
+        self._parts.append(bytes(data))
+        return len(data)
+
+    def flush(self) -> None:
+        pass
+
+    def taken(self) -> bytes:
+        content = b"".join(self._parts)
+        self._parts.clear()
+        return content
+
+
+def _row_of(record: JsonObject) -> JsonObject:
+    """The columns of a record; what does not fit them stays in `other`."""
+    import numpy as np
+
+    row: JsonObject = {}
+    if isinstance(record.get("image"), str):
+        row["image"] = record.pop("image")
+    for name in _LISTS:
+        texts = record.get(name)
+        if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
+            row[name] = record.pop(name)
+    tags = row.get("tags", [])
+    for name in _PER_TAG:
+        numbers = record.get(name)
+        if isinstance(numbers, dict) and [*numbers] == [tag for tag in tags if tag in numbers]:
+            row[name] = [record[name].get(tag) for tag in tags]
+            del record[name]
+    if "dense" in record:
+        row["dense"] = np.array(record.pop("dense"), np.float16)
+    if isinstance(record.get("embedding"), str):
+        row["embedding_model"], _, text = record.pop("embedding").partition(":")
+        row["embedding"] = np.frombuffer(base64.b64decode(text), "<f2")
+    return row | ({_OTHER: dumps(record).decode().strip()} if record else {})
+
+
+def _record_of(row: JsonObject) -> JsonObject:
+    """The record of a row that `_row_of` made."""
+    record = {name: value for name, value in row.items() if value is not None}
+    for name in _PER_TAG:
+        if name in record:
+            pairs = zip(record["tags"], record[name], strict=True)
+            record[name] = {tag: number for tag, number in pairs if number is not None}
+    if (model := record.pop("embedding_model", None)) is not None:
+        halves = struct.pack(f"<{len(record['embedding'])}e", *record["embedding"])
+        record["embedding"] = f"{model}:{base64.b64encode(halves).decode()}"
+    return record | loads(record.pop(_OTHER, "{}").encode())
+
+
+def _opened(name: str) -> Any:
+    require("parquet", name)
+    from pyarrow import ArrowException, parquet
+
+    try:
+        texts = [field.name for field in parquet.read_schema(name) if field.type == "string"]
+        # Texts stay in the file's dictionary until their row comes: a few bytes may stand for many.
+        return parquet.ParquetFile(name, read_dictionary=texts)
+    except (ArrowException, *_DAMAGE) as error:
+        raise RunProblem(f"{name}: {str(error).splitlines()[0]}") from error
+
+
+def column_names(name: str) -> list[str]:
+    """The columns of a file; RunProblem where it is no Parquet."""
+    return list(_opened(name).schema_arrow.names)
+
+
+def open_lines(name: str) -> BinaryIO:
+    """The rows of a file as JSON lines; RunProblem where it is no Parquet."""
+    return cast(BinaryIO, io.BufferedReader(_Lines(_lines(name))))
+
+
+class _Lines(io.RawIOBase):
+    def __init__(self, lines: Iterator[bytes]) -> None:
+        self._lines, self._rest = lines, memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        self._rest = self._rest or memoryview(next(self._lines, b""))
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+
+def _lines(name: str) -> Iterator[bytes]:
+    file = _opened(name)
+    groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
+    names = file.schema_arrow.names
+    photos, is_ours = _photo_column(file), {*_VECTOR, _OTHER} <= {*names}
+    # Without the photos themselves, of which `datasets` also keeps the names.
+    columns = [f"{name}.path" if name == photos else name for name in names]
+    widest = max((one.total_byte_size // max(one.num_rows, 1) for one in groups), default=0)
+    size = 1024 if photos else max(min(1024, _MOST_BYTES // (widest + 1)), 1)
+    try:
+        batches = file.iter_batches(batch_size=size, columns=columns)
+        for number, row in enumerate(chain.from_iterable(map(_rows_of, batches))):
+            row = {key: value for key, value in row.items() if not isinstance(value, bytes)}
+            if photos:
+                path = (row.pop(photos, None) or {}).get("path")
+                row = {"image": f"{Path(name).name}#{number}", "path": path} | row
+            fields = _record_of(row) if is_ours else row
+            yield orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE)
+    except _DAMAGE as error:
+        raise RunProblem(f"{name}: {str(error).splitlines()[0]}") from error
+
+
+def _rows_of(batch: Any) -> Iterator[JsonObject]:
+    """The rows of a batch; one that is as wide as all of it may come in each of them."""
+    step = max(16 * _MOST_BYTES // max(batch.nbytes, 1), 1)
+    for start in range(0, batch.num_rows, step):
+        yield from batch.slice(start, step).to_pylist()
+
+
+def _photo_column(file: Any) -> str | None:
+    """The column with the photos' bytes, its own or those of its part `bytes`; None without."""
+    for column in map(file.schema.column, range(len(file.schema))):
+        name, _, part = column.path.partition(".")
+        is_bytes = column.physical_type == "BYTE_ARRAY" and column.logical_type.type == "NONE"
+        if name in _PHOTOS and part in ("", "bytes") and is_bytes:
+            return str(name)
+    return None
+
+
+class ParquetPhotos:
+    """The photos in a file, by the numbers of their rows; the last row group stays in memory."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = _opened(str(path))
+        except RunProblem as problem:
+            raise RecordProblem(problem.message, code="unreadable_image") from problem
+        self._column = _photo_column(self._file)
+        groups = range(self._file.num_row_groups)
+        n_rows = (self._file.metadata.row_group(index).num_rows for index in groups)
+        self._starts = [0, *accumulate(n_rows)]
+        self._lock = Lock()
+        self._group, self._photos = -1, None
+
+    def members(self) -> Iterator[str]:
+        """The names of all photos."""
+        return map(str, range(self._starts[-1] if self._column else 0))
+
+    def stamp(self, member: str) -> str:
+        """The same while the photo is there; RecordProblem where it is not."""
+        if not (self._column and member.isdecimal() and int(member) < self._starts[-1]):
+            raise RecordProblem("no such photo in the file", code="missing_image")
+        return member
+
+    def read(self, member: str, max_bytes: int) -> bytes:
+        """The bytes of a row's photo; RecordProblem where there are none, or they are too many."""
+        row = int(self.stamp(member))
+        group = bisect_right(self._starts, row) - 1
+        with self._lock:
+            if group != self._group:
+                try:
+                    table = self._file.read_row_group(group, columns=[self._column])
+                except _DAMAGE as error:
+                    reason = str(error).splitlines()[0]
+                    raise RecordProblem(reason, code="unreadable_image") from error
+                self._group, self._photos = group, table.column(0)
+            assert self._photos is not None
+            photo = self._photos[row - self._starts[group]].as_py()
+        content = photo.get("bytes") if isinstance(photo, dict) else photo
+        if content is None:
+            raise RecordProblem("the row has no photo", code="missing_image")
+        if len(content) > max_bytes:
+            message = f"{len(content)} bytes, more than the limit of {max_bytes}"
+            raise RecordProblem(message, code="too_large")
+        return cast(bytes, content)

@@ -1,0 +1,118 @@
+"""Records in Parquet: what comes back, what others read, photos that are in the file."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.support import DATA
+
+pa = pytest.importorskip("pyarrow", reason="needs pyarrow")
+from pyarrow import parquet  # noqa: E402
+
+PHOTOS = sorted((DATA / "photos").glob("*.jpg"))
+RECORDS = [
+    {"image": "a.jpg", "tags": ["dog", "red"], "scores": {"dog": 0.9, "red": 1}, "caption": "é\n"},
+    {"image": {"bytes": "/w=="}, "tags": [], "scores": {}, "captions": []},
+    {"image": "b.jpg", "tags": ["cat", "sky"], "scores": {"sky": 0.25}, "key": [1, {"a": None}]},
+    {"image": "c.jpg", "tags": ["cat", "sky"], "scores": {"sky": 0.1, "cat": 0.2}, "dense": [0.5]},
+    {"image": "d.jpg", "tags": ["a,b"], "captions": ["one", "two"], "pi": 3.14159265358979312},
+]
+
+
+def written(path: Path, records: list[dict]) -> None:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+def test_records_come_back_as_they_were(tmp_path, ramctl):
+    written(tmp_path / "in.jsonl", RECORDS)
+    assert ramctl("export", "in.jsonl", "-f", "parquet", "-o", "x.parquet").returncode == 0
+    assert ramctl("export", "x.parquet", "-f", "jsonl").rows == RECORDS
+    (batch,) = parquet.ParquetFile(tmp_path / "x.parquet").iter_batches()
+    rows = batch.to_pylist()
+    assert (rows[0]["tags"], rows[0]["scores"]) == (["dog", "red"], [0.9, 1.0])
+    assert rows[2]["scores"] == [None, 0.25]
+    assert json.loads(rows[2]["other"]) == {"key": [1, {"a": None}]}
+    assert str(batch.schema.field("dense").type.value_type) == "halffloat"
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_records_come_back_in_row_groups(tmp_path, ramctl):
+    fields = {"tags": ["dog", "sky"], "scores": {"dog": 0.5, "sky": 0.25}, "sources": {"dog": "x"}}
+    records = [{"image": f"{n}.jpg", "captions": [f"dog {n}"], **fields} for n in range(100_000)]
+    written(tmp_path / "in.jsonl", records)
+    assert ramctl("export", "in.jsonl", "-f", "parquet", "-o", "x.parquet").returncode == 0
+    assert parquet.ParquetFile(tmp_path / "x.parquet").num_row_groups > 2
+    assert ramctl("export", "x.parquet", "-f", "jsonl").rows == records
+
+
+def test_dense_scores_and_embeddings_are_half_floats(tmp_path, ramctl):
+    options = ["--dense", "--embedding", "-j1", "--threads", "1"]
+    (tmp_path / "in.jsonl").write_bytes(ramctl("tag", *options, *PHOTOS[:2]).stdout)
+    before = [json.loads(line) for line in (tmp_path / "in.jsonl").read_bytes().splitlines()]
+    ramctl("export", "in.jsonl", "-f", "parquet", "-o", "x.parquet")
+    after = ramctl("export", "x.parquet", "-f", "jsonl").rows
+    for old, new in zip(before, after, strict=True):
+        assert new.pop("dense") == pytest.approx(old.pop("dense"), rel=5e-4, abs=1e-7)
+        assert new == old
+    (found,) = ramctl("search", "x.parquet", "--like", before[0]["image"], "-n", 1).rows
+    assert found["image"] == before[1]["image"]
+
+
+def test_duckdb_reads_what_is_written(tmp_path, ramctl):
+    duckdb = pytest.importorskip("duckdb", reason="needs duckdb")
+    written(tmp_path / "in.jsonl", RECORDS)
+    ramctl("export", "in.jsonl", "-f", "parquet", "-o", "x.parquet")
+    query = f"""
+        SELECT tag, max(score) FROM (
+            SELECT unnest(tags) AS tag, unnest(scores) AS score FROM '{tmp_path}/x.parquet'
+        ) GROUP BY tag ORDER BY tag
+    """
+    assert duckdb.sql(query).fetchall() == [
+        ("a,b", None), ("cat", 0.2), ("dog", 0.9), ("red", 1.0), ("sky", 0.25),
+    ]  # fmt: skip
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """As `datasets` writes photos, two to a row group; the last row has none."""
+    images = [{"bytes": path.read_bytes(), "path": path.name} for path in PHOTOS[:3]]
+    table = pa.table({"image": [*images, None], "caption": [f"a dog {n}" for n in range(4)]})
+    parquet.write_table(table, tmp_path / "x.parquet", row_group_size=2)
+    return tmp_path / "x.parquet"
+
+
+def test_photos_in_a_file_are_tagged(photos, ramctl):
+    done = ramctl("tag", "x.parquet", "--rejects", "-")
+    tags = [row["tags"] for row in done.rows]
+    assert tags == [row["tags"] for row in ramctl("tag", *PHOTOS[:3]).rows]
+    assert [(row["image"], row["path"]) for row in done.rows] == [
+        (f"x.parquet#{n}", PHOTOS[n].name) for n in range(3)
+    ]
+    assert done.returncode == 3 and "the row has no photo" in done.messages
+    (last,) = ramctl("tag", "x.parquet#1").rows
+    assert last["tags"] == tags[1]
+    for name in ("x.parquet#9", "x.parquet#a", "nowhere.parquet#0"):
+        assert "missing_image" in ramctl("tag", name, "--rejects", "-").messages
+
+
+def test_captions_beside_photos_are_parsed_and_trained_on(photos, ramctl, tmp_path):
+    rows = ramctl("parse", "x.parquet").rows
+    assert [(row["image"], row["tags"]) for row in rows[:2]] == [
+        ("x.parquet#0", ["dog"]), ("x.parquet#1", ["dog"]),
+    ]  # fmt: skip
+    written(tmp_path / "p.jsonl", rows[:3])
+    ramctl("export", "p.jsonl", "-f", "parquet", "-o", "p.parquet")
+    words = ["--preset", "tiny", "--steps", "1", "--distill", "none", "--out", "m"]
+    assert "3 in, 3 out" in ramctl("train", "p.parquet", *words).messages
+
+
+def test_what_is_no_parquet_is_said_in_one_line(tmp_path, ramctl):
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 and no more")
+    for words in (["parse"], ["export", "-f", "jsonl"], ["tag"], ["eval", "--truth", "x.parquet"]):
+        done = ramctl(*words, "x.parquet")
+        assert done.returncode == 1 and done.messages.count("\n") == 1, done.messages
+        assert "x.parquet: " in done.messages
+    assert ramctl("tag", "x.parquet#0", "--rejects", "-").returncode == 3
+    parquet.write_table(pa.table({"n": [1]}), tmp_path / "n.parquet")
+    assert "no column that can be captions; it has n" in ramctl("parse", "n.parquet").messages
