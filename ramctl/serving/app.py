@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from email.message import Message
 from http import HTTPStatus
+from importlib.resources import files
 from typing import NamedTuple, TypeVar
 
 from starlette.applications import Starlette
@@ -30,6 +31,7 @@ from ramctl.tagging.tagger import Tagger, TagResult
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 MOST_HELD = 6  # times the limit of one request's bytes: of all of them together
+MOST_WAITING = 256  # photos of all requests, whose bytes are counted besides
 MOST_WORDS = 100
 MOST_LETTERS = 100  # of a word
 Found = TypeVar("Found")
@@ -94,11 +96,15 @@ def make_app(model: str, batchers: Batchers, limits: PhotoLimits, *, only_here: 
     async def health(request: Request) -> Response:
         return _json({"status": "ready", "model": model})
 
+    async def description(request: Request) -> Response:
+        content = (files("ramctl.serving") / "openapi.json").read_bytes()
+        return Response(content, media_type="application/json", headers=_HEADERS)
+
     async def tag(request: Request) -> Response:
         question = _question(request)
         async with held.body(request, limits) as body, AsyncExitStack() as stack:
             photos = _photos(request, body)
-            if held.photos + len(photos) > MOST_PHOTOS:
+            if held.photos + len(photos) > MOST_WAITING:
                 raise _busy("too many photos at once; try again")
             held.photos += len(photos)
             stack.callback(lambda: setattr(held, "photos", held.photos - len(photos)))
@@ -117,7 +123,8 @@ def make_app(model: str, batchers: Batchers, limits: PhotoLimits, *, only_here: 
 
     return Starlette(
         routes=[
-            Route("/", page), Route("/healthz", health), Route("/tag", tag, methods=["POST"]),
+            Route("/", page), Route("/healthz", health), Route("/openapi.json", description),
+            Route("/tag", tag, methods=["POST"]),
         ],
         middleware=[Middleware(_Guard, limits=limits, only_here=only_here)],
         exception_handlers={

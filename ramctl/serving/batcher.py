@@ -15,7 +15,7 @@ from ramctl.records.record import Record
 from ramctl.tagging.scorers import Decoded
 from ramctl.tagging.tagger import Tagger, TagResult
 
-MOST_PHOTOS = 32  # that are decoded or wait for it; most of these threads wait, too
+MOST_PHOTOS = 32  # that are decoded at a time, or in a form; most of these threads wait, too
 
 
 class Wanted(NamedTuple):

@@ -42,6 +42,25 @@ def test_a_request_chooses_threshold_number_and_words(server):
     assert one == ["red"]
 
 
+def test_its_description_is_openapi_and_says_what_is_asked_and_answered(server):
+    from jsonschema import Draft202012Validator
+    from openapi_spec_validator import validate
+
+    from ramctl.serving.app import _PARAMETERS
+
+    described = server.ask("GET", "/openapi.json").fields
+    validate(described)
+    asked = described["paths"]["/tag"]["post"]
+    assert {parameter["name"] for parameter in asked["parameters"]} == _PARAMETERS
+    answers = Draft202012Validator(described["components"]["schemas"]["Record"])
+    answers.validate(server.ask(body=RED).fields)
+    problems = Draft202012Validator(described["components"]["schemas"]["Problem"])
+    for path, body in (("/tag?top=0", RED), ("/tag", b"")):
+        refused = server.ask(path=path, body=body)
+        problems.validate(refused.fields)
+        assert str(refused.status) in asked["responses"]
+
+
 def test_tags_are_above_the_threshold_and_a_doubled_one_has_its_highest_score():
     from ramctl.serving.app import _above
 
@@ -345,16 +364,16 @@ def test_what_is_still_being_loaded_says_so_and_is_there_the_next_time():
 
 def test_more_photos_than_are_held_at_once_are_to_wait():
     from ramctl.photos.limits import PhotoLimits
-    from ramctl.serving.app import make_app
-    from ramctl.serving.batcher import MOST_PHOTOS, Batchers
+    from ramctl.serving.app import MOST_WAITING, make_app
+    from ramctl.serving.batcher import Batchers
 
     slow = Slow()
 
     async def ask():
         app = make_app(
-            "m", Batchers(None, slow, 3), PhotoLimits(bytes=100, seconds=30), only_here=True
+            "m", Batchers(None, slow, 3), PhotoLimits(bytes=1000, seconds=30), only_here=True
         )
-        held = [asyncio.create_task(called(app, "/tag", b"photo")) for _ in range(MOST_PHOTOS)]
+        held = [asyncio.create_task(called(app, "/tag", b"photo")) for _ in range(MOST_WAITING)]
         await asyncio.sleep(0)
         refused = await called(app, "/tag", b"photo")
         slow.go_on.set()
