@@ -8,7 +8,7 @@ from ramctl.readers.detect import PREDICTION_FORMS
 
 TARGET = "ramctl.evaluation.run:EvalOptions"
 HELP = """
-PREDICTIONS is JSONL, or - for stdin; several files are compared with each other. Photos are
+PREDICTIONS is JSONL or Parquet, - for stdin; several files are compared with each other. Photos are
 matched by image as written, else by path, else by unique base name. AP equals scikit-learn's
 average_precision_score; of few photos it is higher than of many: compare at equal photos only.
 """

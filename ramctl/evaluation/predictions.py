@@ -5,6 +5,7 @@ Only these are kept, about four bytes per photo and class, not the records.
 
 import math
 import struct
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,9 +25,9 @@ from ramctl.readers.detect import read_predictions
 from ramctl.records.files import read_lines
 from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.jsonl import bounded_lines
-from ramctl.records.record import JsonObject, string_list
+from ramctl.records.record import Item, JsonObject, Record, encode_name, string_list
 from ramctl.records.report import Rejects
-from ramctl.tagger_scores import PhotoList, tag_scores
+from ramctl.tagger_scores import Photo, PhotoList, tag_scores
 
 # Tags that a threshold or a top-k cut off have score 0 here; a sigmoid is almost never exactly 0.
 _MAX_ZERO_FRACTION = 0.1
@@ -427,15 +428,36 @@ def read_table(
     cut: Cut,
     rejects: Rejects,
     *,
-    n_expected: int = 0,
+    photos: Sequence[Photo] = (),
     form: str | None = None,
 ) -> PredictionTable:
-    """The predictions of a file or, for `-`, of standard input, of about so many photos.
+    """The predictions of a file or, for `-`, of standard input, of about the truth's `photos`.
 
     `form` is one of `ramctl.readers.detect.PREDICTION_FORMS`; None: it is recognised.
     """
-    table = PredictionTable(ScoreReader(classes, cut, name), n_expected)
-    items = read_predictions(name, rejects.report.command, form)
+    table = PredictionTable(ScoreReader(classes, cut, name), len(photos))
+    if name.endswith(".npy"):
+        if classes.tag_system is None and classes.n_listed is None:
+            raise UsageProblem(f"{name}: name the labels of its columns by --labels or --classes")
+        items = _read_array(name, photos, classes.tag_system or classes.system)
+    else:
+        items = read_predictions(name, rejects.report.command, form)
     table.photos.fill(items, rejects, table.reader.read, table.keep)
     table.store_kept()
     return table
+
+
+def _read_array(name: str, photos: Sequence[Photo], labels: LabelSystem) -> Iterator[Item]:
+    """The records of an array of scores (N, L); RunProblem where it has another shape."""
+    try:
+        scores = np.load(name, mmap_mode="r")
+    except (OSError, EOFError, ValueError) as error:
+        raise RunProblem(f"{name}: {error}") from error
+    if scores.shape != (expected := (len(photos), len(labels))):
+        rows = "a row for each photo of the truth, a column for each label"
+        raise RunProblem(f"{name}: {scores.shape}, expected {expected}: {rows}")
+    names = {"label_names": labels.tags}
+    for number, (photo, row) in enumerate(zip(photos, scores, strict=True), 1):
+        fields = {"image": encode_name(photo.name), "dense": row.tolist()} | names
+        yield Record(fields, name, number, photo.base)
+        names = {}

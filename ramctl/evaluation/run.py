@@ -116,9 +116,9 @@ def _run(options: EvalOptions, truth_file: str) -> Report:
             read_map(options.map_file),
             LabelSystem.read(labels) if labels else None,
         )
-        n_expected, form = len(truth.photos), options.source_format
+        form = options.source_format
         tables = [
-            read_table(name, classes, cut, rejects, n_expected=n_expected, form=form)
+            read_table(name, classes, cut, rejects, photos=truth.photos, form=form)
             for name in options.systems
         ]
     predictions = tables[0]

@@ -32,6 +32,7 @@ from ramctl.evaluation.metrics import plain_average_precisions
 from ramctl.evaluation.predictions import Cut, PredictionTable, read_table
 from ramctl.labels import LabelSystem
 from ramctl.records.report import Rejects, Report
+from ramctl.tagger_scores import Photo
 
 SIZES = ["57224x214", "50000x4585"]
 LEAST_OF_SKLEARN = 3.0  # times as fast
@@ -69,7 +70,8 @@ def write(folder: Path, n_photos: int, n_classes: int) -> None:
 def read(folder: Path, classes: Classes, n_photos: int) -> PredictionTable:
     report = Report("bench", quiet=True)
     with Rejects(report, None) as rejects:
-        return read_table(str(folder / "dense.jsonl"), classes, Cut(), rejects, n_expected=n_photos)
+        name, photos = str(folder / "dense.jsonl"), [Photo("", folder)] * n_photos
+        return read_table(name, classes, Cut(), rejects, photos=photos)
 
 
 def read_bare(folder: Path, shape: tuple[int, int]) -> np.ndarray:

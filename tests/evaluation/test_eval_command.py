@@ -49,6 +49,27 @@ def evaluated(ramctl, truth, tmp_path):
     return run
 
 
+def test_an_array_and_parquet_give_the_figures_of_the_lines(evaluated, ramctl, truth, tmp_path):
+    expected, _ = evaluated(dense_rows())
+    (tmp_path / "names.txt").write_text("\n".join(NAMES))
+    np.save(tmp_path / "scores.npy", np.array(DENSE))
+    (tmp_path / "rows.jsonl").write_text(lines(row | {"tags": []} for row in dense_rows()))
+    assert ramctl("export", "rows.jsonl", "-f", "parquet", "-o", "x.parquet").returncode == 0
+    for words in (["scores.npy", "--labels", "names.txt"], ["x.parquet", "--threshold", 0.5]):
+        (result,) = ramctl("eval", *words, "--truth", truth).rows
+        for figure in ("mAP", "CP", "CR", "OP", "OR"):
+            assert result[figure] == expected[figure], (words, figure)
+    (tmp_path / "no.npy").write_bytes(b"none")
+    np.save(tmp_path / "few.npy", np.array(DENSE[:3]))
+    for words, said in (
+        (["scores.npy"], "name the labels of its columns by --labels or --classes"),
+        (["few.npy", "--labels", "names.txt"], "(3, 5), expected (4, 5): a row for each photo"),
+        (["no.npy", "--labels", "names.txt"], "no.npy: "),
+    ):
+        done = ramctl("eval", *words, "--truth", truth)
+        assert done.returncode in (1, 2) and said in done.messages, done.messages
+
+
 def test_figures_come_out_as_one_object(evaluated):
     result, done = evaluated(dense_rows())
     # cat: positives .9 and .2 among .9 .3 .2 (.95 is uncertain); dog: both on top.
