@@ -158,7 +158,13 @@ def convert_checkpoint(options: ConvertOptions) -> Bundle:
                 "versions": {"ramctl": __version__},
             },
         }
-        card = f"""# {checkpoint.stem}
+        card = f"""---
+library_name: ramctl
+pipeline_tag: image-classification
+tags: [image-tagging, recognize-anything]
+license: apache-2.0
+---
+# {checkpoint.stem}
 
 {preset.description}. Converted from the authors' checkpoint `{checkpoint.name}`
 (github.com/xinyu1205/recognize-anything, Apache-2.0); {len(labels)} labels in the authors' order,

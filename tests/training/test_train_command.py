@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.records.signals import StopRequest
@@ -335,6 +336,10 @@ def test_map_without_untrained_labels_comes_first_and_the_other_is_told(train, p
     first, both = measured["validation_mAP"], measured["validation_mAP_with_untrained"]
     assert f"mAP {first:.4f} over {n_trained} labels ({both:.4f} over all 3)" in done.messages
     card = (bundle.path / "README.md").read_text()
+    facts = yaml.safe_load(card.split("---")[1])  # as the hub reads them
+    assert facts["library_name"] == "ramctl"
+    (shown,) = facts["model-index"][0]["results"]
+    assert shown["metrics"] == [{"type": "mAP", "value": float(first)}]
     assert card.index(f"validation mAP: {first}") < card.index(f"with untrained: {both}")
     rows = [row | {"chances": dict.fromkeys(bundle.labels.tags, 0.75)} for row in read_rows(parsed)]
     rows.append(rows[0] | {"chances": {"horse": 2}})
