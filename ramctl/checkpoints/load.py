@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from ramctl.checkpoints.bundle import TOKENIZER, WEIGHTS, Bundle
 from ramctl.checkpoints.weights import NoInitialValues, load_weights, save_weights
@@ -73,24 +73,21 @@ def fold_batchnorms(module: nn.Module, photos: Tensor) -> int:
         return 0
     pairs = _pairs(module, photos)
     for convolution, norm in pairs:
-        facts: Any = norm
-        convolution.weight, convolution.bias = fuse_conv_bn_weights(
-            convolution.weight, convolution.bias, facts.running_mean, facts.running_var,
-            facts.eps, facts.weight, facts.bias,
-        )  # fmt: skip
-    folded = {id(norm) for _, norm in pairs}
+        folded = fuse_conv_bn_eval(convolution, norm)
+        convolution.weight, convolution.bias = folded.weight, folded.bias
+    norms = {id(norm) for _, norm in pairs}
     for parent in list(module.modules()):
         for name, child in parent.named_children():
-            if id(child) in folded:
+            if id(child) in norms:
                 setattr(parent, name, getattr(child, "act", nn.Identity()))
     return len(pairs)
 
 
-def _pairs(module: nn.Module, photos: Tensor) -> list[tuple[nn.Conv2d, nn.Module]]:
+def _pairs(module: nn.Module, photos: Tensor) -> list[tuple[nn.Conv2d, Any]]:
     """The convolutions whose output goes into a batch norm, and that batch norm."""
     # By the output's id; the tensor is kept alive, else another one could take over its id.
     made: dict[int, tuple[nn.Conv2d, Tensor]] = {}
-    pairs: list[tuple[nn.Conv2d, nn.Module]] = []
+    pairs: list[tuple[nn.Conv2d, Any]] = []
 
     def note_output(convolution: nn.Module, _: Any, output: Tensor) -> None:
         assert isinstance(convolution, nn.Conv2d)
@@ -135,5 +132,5 @@ def write_model(
     """Write weights and tokenizer into a bundle's folder; what its `meta` must say of the model."""
     save_weights(model, folder / WEIGHTS, half=half)
     if tokenizer is not None:
-        tokenizer.save(folder / TOKENIZER)
+        tokenizer.tokenizer.save(str(folder / TOKENIZER))
     return preset_to_meta(preset)

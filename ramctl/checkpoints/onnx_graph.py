@@ -83,19 +83,6 @@ def trace(model: RAM, image_size: int) -> Any:
     """The model's tagging path as an onnx.ModelProto that holds its weights."""
     onnx = require_onnx()
     model.eval()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "graph.onnx"
-        _export(model, image_size, path)
-        graph = onnx.load(path)
-    photo = torch.zeros(1, 3, image_size, image_size, device=model.labels.bias.device)
-    _join_padding(graph.graph, _same_padding(model.encoder, photo))
-    if model.scores_cells:
-        _take_size(graph.graph)
-    drop_unused(graph.graph)
-    return graph
-
-
-def _export(model: RAM, image_size: int, path: Path) -> None:
     n_labels = len(model.labels)  # of which one alone would be too few for a shortlist
     rows = model.labels().detach()[torch.arange(max(TRACED, min(4, n_labels))) % n_labels]
     photos = torch.zeros(2, 3, image_size, image_size, device=rows.device)
@@ -105,21 +92,29 @@ def _export(model: RAM, image_size: int, path: Path) -> None:
     inputs = {PHOTOS: photos, LABEL_QUERIES: rows}
     if model.scores_cells:
         inputs[OFFSETS], free[OFFSETS] = torch.zeros(len(rows)), {0: "labels"}
-    # The tracer warns of shape checks inside timm, which are constants for one photo size.
-    with warnings.catch_warnings(action="ignore"), torch.no_grad():
-        torch.onnx.export(
-            TaggingGraph(model),
-            tuple(inputs.values()),
-            path,
-            input_names=list(inputs),
-            output_names=[LOGITS],
-            dynamic_axes=free,
-            opset_version=OPSET,
-            dynamo=False,
-            # Weights stay as stored, so that they can be shared; the runtime folds them itself.
-            do_constant_folding=False,
-            training=torch.onnx.TrainingMode.PRESERVE,
-        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.onnx"
+        # The tracer warns of shape checks inside timm, which are constants for one photo size.
+        with warnings.catch_warnings(action="ignore"), torch.no_grad():
+            torch.onnx.export(
+                TaggingGraph(model),
+                tuple(inputs.values()),
+                path,
+                input_names=list(inputs),
+                output_names=[LOGITS],
+                dynamic_axes=free,
+                opset_version=OPSET,
+                dynamo=False,
+                # Weights stay as stored, so that they can be shared; the runtime folds them itself.
+                do_constant_folding=False,
+                training=torch.onnx.TrainingMode.PRESERVE,
+            )
+        graph = onnx.load(path)
+    _join_padding(graph.graph, _same_padding(model.encoder, photos[:1]))
+    if model.scores_cells:
+        _take_size(graph.graph)
+    drop_unused(graph.graph)
+    return graph
 
 
 def _same_padding(encoder: nn.Module, photos: Tensor) -> list[Pads]:

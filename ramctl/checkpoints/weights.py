@@ -143,21 +143,9 @@ def _source_positions(source: int, target: int) -> NDArray[np.float64]:
     return np.concatenate([-steps[::-1], [0.0], steps])
 
 
-def folder_of(path: Path) -> Path:
-    """The folder that a weights file lies in, or the folder itself."""
-    return path if path.is_dir() else path.parent
-
-
-def weight_files(path: Path, suffixes: Collection[str] = SUFFIXES) -> list[Path]:
-    """The weight files of a folder, by name, or the file itself, whatever its name."""
-    if path.is_file():
-        return [path]
-    return sorted(file for file in path.iterdir() if file.suffix in suffixes)
-
-
 def only_weight_file(path: Path, suffixes: Collection[str] = SUFFIXES) -> Path:
-    """The one weight file of a folder, or the file itself; RunProblem when there are several."""
-    files = weight_files(path, suffixes)
+    """The one weight file of a folder, or the file itself, whatever its name; else RunProblem."""
+    files = [path] if path.is_file() else [f for f in path.iterdir() if f.suffix in suffixes]
     if len(files) != 1:
         raise RunProblem(f"{path}: expected one of {', '.join(suffixes)}, found {len(files)}")
     return files[0]

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ramctl.data_engine.baseline import Baseline, Decoded, Photo, SeenPhoto
 from ramctl.data_engine.region_store import ShardWriter, WorkFolder, cut_into_shards, source_bits
+from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.inference.regions import WHOLE, Floats, crop_pixels, tokens_under
 from ramctl.inference.torch_engine import ScoredRegions
@@ -106,11 +107,13 @@ def open_detector(name: str, baseline: Baseline) -> Detector:
     weights = name.removeprefix(GROUNDING_DINO)
     if weights in (name, ""):
         raise UsageProblem(f"--detector {name}: expected attention or {GROUNDING_DINO}WEIGHTS")
-    from ramctl.peers import open_detector as open_grounding_dino
+    from ramctl.peers.grounding_dino import GroundingDino
+    from ramctl.pretrained.hub import local_path
 
     device, dtype = baseline.options.device, baseline.options.dtype
+    runtime = Runtime.choose(device, "fp32" if dtype == "auto" else dtype)
     baseline.run_alone()
-    model = open_grounding_dino(weights, device=device, dtype=dtype)
+    model = GroundingDino(local_path(weights), (), runtime)
 
     def by_prompt(seen: SeenPhoto) -> Sequence[Floats | None]:
         """The paper's: all labels of a photo in one prompt, as far as they fit.
@@ -119,7 +122,7 @@ def open_detector(name: str, baseline: Baseline) -> Detector:
         the tag is there. A label that the detector's vocabulary cannot spell gets none.
         """
         tags = [seen.baseline.labels[label].tag for label in seen.labels]
-        (detections,) = model.detect([np.array(seen.photo.convert("RGB"))], [tags])
+        detections = model.detect(np.array(seen.photo.convert("RGB")), tags)
         return [np.array(one.box, np.float32) if one.score > 0 else None for one in detections]
 
     return by_prompt

@@ -19,7 +19,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -115,8 +115,7 @@ class ShardWriter:
         sync_tree(part)
 
 
-def _map_array(path: Path) -> Array:
-    return np.load(path, mmap_mode="r")
+_map_array = partial(np.load, mmap_mode="r")
 
 
 @dataclass(frozen=True)

@@ -22,13 +22,10 @@ from ramctl.evaluation.metrics import (
     Counts,
     Floats,
     Packed,
-    Ranking,
     Scores,
     Style,
     Truth,
     plain_average_precisions,
-    rank_classes,
-    resampled_precisions,
     with_positives,
 )  # fmt: skip
 from ramctl.evaluation.predictions import PredictionTable
@@ -184,11 +181,6 @@ class Comparison:
             style=style,
         )
 
-    @property
-    def rankings(self) -> list[Ranking]:
-        """The ranking of every class."""
-        return rank_classes(self.scores, self.truth, self.style)
-
     @cached_property
     def ranked(self) -> Floats:
         """Average precision of every class [C] by its scores; NaN (`ram`: 0) without positives."""
@@ -222,10 +214,6 @@ class Comparison:
         if self.style == "ram":
             return np.ones(len(self.classes), bool)
         return self.has_positives
-
-    def resampled(self, seed: int) -> Floats:
-        """Average precision of every class in every resample of the photos [B, C]."""
-        return self.with_unknown(resampled_precisions(self.rankings, len(self.photos), seed))
 
     def conditions(self) -> JsonObject:
         """What the figures are based on."""

@@ -20,6 +20,7 @@ from ramctl.evaluation.metrics import (
     Truth,
     interval,
     mean_over_classes,
+    rank_classes,
     ranked_precisions,
     resamples,
     row_blocks,
@@ -112,11 +113,12 @@ class Figures:
 
     def resampled(self, seed: int) -> tuple[dict[str, Floats], Floats]:
         """Each figure [B], and the average precision of every class [B, C], on resamples."""
-        comparison, rankings = self._comparison, self._comparison.rankings
+        comparison = self._comparison
+        style, truth = comparison.style, comparison.truth
+        rankings = rank_classes(comparison.scores, truth, style)
         blocks, classwise = [], []
         for weights in resamples(len(comparison.photos), seed):
             ranked = ranked_precisions(rankings, weights)
-            style, truth = comparison.style, comparison.truth
             counts = Counts.of_packed(comparison.packed, truth, style, weights)
             fractions = weights / np.float64(len(comparison.photos))
             of_photos = {name: values @ fractions for name, values in self._of_photos.items()}

@@ -212,12 +212,6 @@ class Counts:
         errors = self.false_positives + self.false_negatives
         return _divide(2 * self.true_positives, 2 * self.true_positives + errors)
 
-    def among(self, classes: NDArray[np.bool_]) -> "Counts":
-        """The counts of some of the classes."""
-        counts = (self.true_positives, self.false_positives, self.false_negatives)
-        hits, false, missed = (values[..., classes] for values in counts)
-        return Counts(hits, false, missed, self.style)
-
     @property
     def pooled(self) -> "Counts":
         """The counts of all classes together, as one class."""
@@ -249,12 +243,6 @@ def resamples(n_photos: int, seed: int) -> Iterator[Weights]:
 def ranked_precisions(rankings: Sequence[Ranking], weights: Weights) -> Floats:
     """Average precision of every class [B, C] for each column of photo weights [N, B]."""
     return np.stack([average_precisions(ranking, weights) for ranking in rankings], axis=1)
-
-
-def resampled_precisions(rankings: Sequence[Ranking], n_photos: int, seed: int) -> Floats:
-    """Average precision of every class in every resample [B, C]; NaN where none has it."""
-    blocks = [ranked_precisions(rankings, weights) for weights in resamples(n_photos, seed)]
-    return np.concatenate(blocks)
 
 
 def interval(

@@ -8,7 +8,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -158,7 +158,7 @@ class ScoreReader:
         self._columns: dict[str, _Columns] = {}
         self._sought: set[str] = set()  # labels whose names no line of the file has
         self._latest: _Columns | None = None
-        self._thresholds: dict[str, float] = {}
+        self.threshold = cache(self._threshold)
 
     def read(self, fields: JsonObject) -> Prediction:
         """What a record says; RecordProblem for one without usable scores."""
@@ -172,13 +172,10 @@ class ScoreReader:
             tagged = [c for tag in string_list(fields, "tags") for c in self.classes.of_tag(tag)]
         return Prediction(columns, packed, by_tag, tagged)
 
-    def threshold(self, tag: str) -> float:
+    def _threshold(self, tag: str) -> float:
         """The score above which a tag counts as given."""
-        if tag not in self._thresholds:
-            ids = self._tag_system.ids(tag)
-            known = self._tag_thresholds[ids[0]] if ids else DEFAULT_THRESHOLD
-            self._thresholds[tag] = float(known)
-        return self._thresholds[tag]
+        ids = self._tag_system.ids(tag)
+        return float(self._tag_thresholds[ids[0]]) if ids else DEFAULT_THRESHOLD
 
     @cached_property
     def _tag_system(self) -> LabelSystem:

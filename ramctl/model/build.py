@@ -36,8 +36,9 @@ def build_ram(
     tag_decoder = TagDecoder(config.tag_decoder, token_width, shared_head=not labels.own_head)
     image_encoder = ImageEncoder(encoder, image_size)
     projection = nn.Linear(channels, token_width) if encoder.projection else nn.Identity()
+    head_width = width if labels.own_head else 0
     table = LabelTable(
-        RowLayout.of(labels, width),
+        RowLayout(labels.width, labels.own_width, head_width, int(labels.own_bias)),
         n_labels,
         counts=description_counts if described else None,
         train_text=labels.kind == "learnt",

@@ -19,6 +19,7 @@ from ramctl.model.config import CaptioningConfig
 
 PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 DECODE, ENCODE = "[DEC]", "[ENC]"  # first piece of a caption, first piece of the tags
+_SPECIAL = [PAD, UNKNOWN, START, END, MASK, DECODE, ENCODE]
 CONTINUED = "##"  # precedes pieces inside a word
 MOST_WORDS = 30  # of a caption; authors' max_words
 MOST_SHORT_WORDS = 14  # a caption of more is dense
@@ -112,10 +113,6 @@ class CaptionTokenizer:
         captions = [text[len(self.config.prompt) :] for text in texts]
         return [tidied(caption) for caption in captions] if self.config.tidy else captions
 
-    def save(self, path: Path) -> None:
-        """Write tokenizer.json."""
-        self.tokenizer.save(str(path))
-
     def _prompt(self, style: str, text: str) -> list[int]:
         of_style = [self._id(STYLES[style])] if self.config.styles else []
         return [self.start_caption, *of_style, *self._pieces(text)]
@@ -151,15 +148,12 @@ def bert_tokenizer(vocabulary: Path | None = None) -> Tokenizer:
     missing = [piece for piece in (PAD, UNKNOWN, START, END, MASK) if piece not in lines]
     if missing or lines[0] != PAD:
         raise RunProblem(f"{vocabulary}: not BERT's vocabulary, one token per line from [PAD] on")
-    tokenizer = _word_piece_tokenizer({piece: i for i, piece in enumerate(lines)})
-    tokenizer.add_special_tokens([DECODE, ENCODE])
-    return tokenizer
+    return _word_piece_tokenizer({piece: i for i, piece in enumerate(lines)})
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     """Tokens learnt from captions and tags, at most `vocabulary`; the result is repeatable."""
-    special = [PAD, UNKNOWN, START, END, MASK, DECODE, ENCODE]
-    tokenizer = _word_piece_tokenizer({piece: i for i, piece in enumerate(special)})
+    tokenizer = _word_piece_tokenizer({piece: i for i, piece in enumerate(_SPECIAL)})
     words: Counter[str] = Counter()
     for text in texts:
         clean = tokenizer.normalizer.normalize_str(text)
@@ -168,7 +162,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int) -> Tokenizer:
     # between runs, and breaks ties by these numbers: it must find them numbered already.
     signs = [CONTINUED + sign for sign in sorted(set("".join(words)))]
     trainer = trainers.WordPieceTrainer(
-        vocab_size=vocabulary, special_tokens=[*special, *signs], show_progress=False
+        vocab_size=vocabulary, special_tokens=[*_SPECIAL, *signs], show_progress=False
     )
     tokenizer.train_from_iterator((" ".join([word] * n) for word, n in words.items()), trainer)
     return _word_piece_tokenizer(tokenizer.get_vocab())
@@ -204,7 +198,5 @@ def _word_piece_tokenizer(vocabulary: dict[str, int]) -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    tokenizer.add_special_tokens([PAD, UNKNOWN, START, END, MASK])
-    if DECODE in vocabulary:
-        tokenizer.add_special_tokens([DECODE, ENCODE])
+    tokenizer.add_special_tokens(_SPECIAL)
     return tokenizer

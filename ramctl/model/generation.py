@@ -6,6 +6,7 @@ the version that the authors' captions come from (later versions leave the promp
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import torch
@@ -104,7 +105,7 @@ def _one_by_one(
 
 @dataclass(slots=True)
 class _Finished:
-    """The best finished captions of one photo."""
+    """The best finished captions of one photo, the worst of them first."""
 
     beams: int
     length_penalty: float
@@ -113,10 +114,8 @@ class _Finished:
     def add(self, ids: Tensor, log_probability: float) -> None:
         score = log_probability / len(ids) ** self.length_penalty
         if len(self.captions) < self.beams or score > self.worst:
-            self.captions.append((score, ids))
-            if len(self.captions) > self.beams:
-                lowest = min(range(len(self.captions)), key=lambda i: self.captions[i][0])
-                del self.captions[lowest]
+            # Among equal scores the last one is the best: the authors sort stably and pop.
+            self.captions = sorted([*self.captions, (score, ids)], key=itemgetter(0))[-self.beams :]
 
     def is_done(self, best_log_probability: float, length: int) -> bool:
         """Whether no running beam can still beat the worst finished caption."""
@@ -125,12 +124,11 @@ class _Finished:
 
     @property
     def worst(self) -> float:
-        return min(score for score, _ in self.captions)
+        return self.captions[0][0]
 
     @property
     def best(self) -> Tensor:
-        # Among equal scores the last one: the authors sort stably and pop.
-        return sorted(self.captions, key=lambda caption: caption[0])[-1][1]
+        return self.captions[-1][1]
 
 
 def _beam_search(

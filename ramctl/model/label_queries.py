@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramctl.errors import RunProblem
-from ramctl.model.config import LabelConfig
 
 
 class LabelParts(NamedTuple):
@@ -33,12 +32,6 @@ class RowLayout:
     own: int
     head: int
     bias: int
-
-    @classmethod
-    def of(cls, labels: LabelConfig, query_width: int) -> "RowLayout":
-        """The layout of a configuration; `query_width` is the tag decoder's."""
-        head = query_width if labels.own_head else 0
-        return cls(labels.width, labels.own_width, head, int(labels.own_bias))
 
     @property
     def width(self) -> int:

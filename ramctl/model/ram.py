@@ -156,8 +156,9 @@ class RAM(nn.Module):
         logits = self.tag_logits(encoded, asked, shortlist=shortlist)
         caption_logits = None
         if captions is not None:
+            assert self.captioning is not None
             seen = encoded if captioned is None else encoded[captioned]
-            caption_logits = self.caption_logits(seen, captions)
+            caption_logits = self.captioning(seen.tokens, captions)
         return RamOutput(features, encoded, logits, caption_logits)
 
     def encode(self, features: Tensor, tokens: Tensor | None = None) -> Encoded:
@@ -256,11 +257,6 @@ class RAM(nn.Module):
         assert self.weighting is not None and encoded.global_feature is not None
         text = self.weighting(labels.parts.text, labels.absent, encoded.global_feature)
         return self.tag_decoder.prepare(self.label_queries(text))
-
-    def caption_logits(self, encoded: Encoded, inputs: CaptionInputs) -> Tensor:
-        """Logits (B, S, V); those at position i are of token i + 1."""
-        assert self.captioning is not None
-        return self.captioning(encoded.tokens, inputs)
 
     @torch.no_grad()
     def generate(

@@ -13,7 +13,6 @@ from ramctl.pretrained.known import KNOWN
 
 if TYPE_CHECKING:
     from ramctl.peers.base import Peer
-    from ramctl.peers.grounding_dino import GroundingDino
 
 GROUP = "ramctl.taggers"
 BUILT_IN = {
@@ -65,12 +64,3 @@ def open_peer(
         raise UsageProblem(f"model {spec}: has no labels of its own; name some with --labels")
     dtype = "fp32" if dtype == "auto" and peer.needs_fp32 else dtype
     return peer(local_path(name), labels, Runtime.choose(device, dtype))
-
-
-def open_detector(weights: str, *, device: str = "auto", dtype: str = "auto") -> "GroundingDino":
-    """Grounding DINO for its boxes: the peer `grounding-dino:WEIGHTS`, without labels."""
-    from ramctl.device import Runtime
-    from ramctl.peers.grounding_dino import GroundingDino
-
-    runtime = Runtime.choose(device, "fp32" if dtype == "auto" else dtype)
-    return GroundingDino(local_path(weights), (), runtime)

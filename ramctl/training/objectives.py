@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ramctl.errors import UsageProblem
 from ramctl.model.caption_tokenizer import IGNORED
 from ramctl.model.config import LossConfig, PreprocessConfig, TrainingConfig
-from ramctl.model.ram import RAM, RamOutput
+from ramctl.model.ram import RAM, Encoded, RamOutput, TagLogits
 from ramctl.pretrained.transformers_folder import (
     load_image_processor,
     load_pretrained,
@@ -46,75 +46,25 @@ class SampledLabels:
     weights: Tensor  # (n,)
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
-    """One forward pass. B photos, E text width, K classes of the backbone."""
-
-    batch: Batch
-    sampled: SampledLabels | None  # None: all labels
-    output: RamOutput
-    # What the backbone's own classifier said before training: the class names' embeddings, mixed
-    # by its probabilities (B, E), and its logits (B, K).
-    former: tuple[Tensor, Tensor] | None
-
-
-class Objective(nn.Module):
-    """A loss as a sum and a count, so that its mean does not depend on how a batch is split.
-
-    `names` are those of the sums, as logs show them.
-    """
-
-    def __init__(self, *names: str, weight: float) -> None:
-        super().__init__()
-        self.names = names
-        self.weight = weight
-
-    def count(self, batch: Batch) -> float:
-        """What the sums run over: photos, unless an objective counts otherwise."""
-        return float(batch.n_photos)
-
-    def sums(self, model: RAM, forward: Forward) -> dict[str, Tensor]:
-        """The sums of a batch by name; a name may be missing when the batch has none of it."""
-        raise NotImplementedError
-
-
-class Tagging(Objective):
-    """Which labels a photo shows: of all labels, or of a sample of them."""
-
-    trained: Tensor | None
-
-    def __init__(self, config: LossConfig, trained: Tensor | None) -> None:
-        names = ("tag", "tag text") if config.decouple_own else ("tag",)
-        super().__init__(*names, weight=config.tag_weight)
-        self.config = config
-        self.register_buffer("trained", trained, persistent=False)  # (L,) bool; None: all labels
-
-    def sample(self, targets: Tensor) -> SampledLabels | None:
-        """The labels of a pass; None for all of them. Without a weight nobody asks for any."""
-        if self.config.captions_alone:
-            return SampledLabels(torch.zeros(0, dtype=torch.long), torch.zeros(0))
-        # Not torch's own stream: sampling must not shift the random numbers of dropout.
-        generator = torch.Generator().manual_seed(torch.initial_seed() & 0x7FFFFFFF)
-        return sample_labels(targets, self.config.sampled_labels, generator, self.trained)
-
-    def sums(self, model: RAM, forward: Forward) -> dict[str, Tensor]:
-        """The sum over photos and labels; twice where what labels own is decoupled."""
-        sampled, output = forward.sampled, forward.output
-        targets, weights = forward.batch.targets, forward.batch.weights
-        if sampled is not None:
-            targets = targets[:, sampled.ids]
-            weights = None if weights is None else weights[:, sampled.ids]
-            weights = sampled.weights if weights is None else weights * sampled.weights
-        loss = partial(
-            asymmetric_loss, targets=targets, gamma_neg=self.config.gamma_neg,
-            clip=self.config.clip, weights=weights,
-        )  # fmt: skip
-        if not self.config.decouple_own:
-            return {"tag": loss(output.tag_logits)}
-        # The gradient of the first sum does not reach the text logits: they cannot lean on what
-        # labels own, so that words that were not trained on are scored better.
-        text, own = output.logits
-        return {"tag": loss(text.detach() + own), "tag text": loss(text)}
+def tag_sums(
+    config: LossConfig, logits: TagLogits, batch: Batch, sampled: SampledLabels | None
+) -> dict[str, Tensor]:
+    """The tag loss summed over photos and labels; twice where what labels own is decoupled."""
+    targets, weights = batch.targets, batch.weights
+    if sampled is not None:
+        targets = targets[:, sampled.ids]
+        weights = None if weights is None else weights[:, sampled.ids]
+        weights = sampled.weights if weights is None else weights * sampled.weights
+    loss = partial(
+        asymmetric_loss, targets=targets, gamma_neg=config.gamma_neg, clip=config.clip,
+        weights=weights,
+    )  # fmt: skip
+    if not config.decouple_own:
+        return {"tag": loss(logits.total)}
+    # The gradient of the first sum does not reach the text logits: they cannot lean on what labels
+    # own, so that words that were not trained on are scored better.
+    text, own = logits
+    return {"tag": loss(text.detach() + own), "tag text": loss(text)}
 
 
 def sample_labels(
@@ -144,26 +94,6 @@ def sample_labels(
     drawn = others[order.to(others.device)]
     weights = torch.cat([torch.ones(len(named)), torch.full((n_drawn,), len(others) / n_drawn)])
     return SampledLabels(torch.cat([named, drawn]), weights.to(targets.device))
-
-
-class Captioning(Objective):
-    """The caption of a photo, given its tags."""
-
-    def __init__(self, config: LossConfig) -> None:
-        super().__init__("caption", weight=config.caption_weight)
-        self.smoothing = config.label_smoothing
-
-    def count(self, batch: Batch) -> float:
-        """Tokens that are learnt."""
-        targets = batch.caption_targets
-        return 0.0 if targets is None else float((targets[:, 1:] != IGNORED).sum())
-
-    def sums(self, model: RAM, forward: Forward) -> dict[str, Tensor]:
-        """The sum over tokens; nothing where no photo has a caption."""
-        targets, logits = forward.batch.caption_targets, forward.output.caption_logits
-        if targets is None or logits is None:
-            return {}
-        return {"caption": caption_loss(logits, targets, smoothing=self.smoothing)}
 
 
 class ClipTeacher(nn.Module):
@@ -211,73 +141,6 @@ def _column(values: Sequence[float]) -> Tensor:
     return torch.tensor(list(values)).view(1, -1, 1, 1)
 
 
-class Distillation(Objective):
-    """The global feature is drawn to what a teacher says: captions, the own classifier, or CLIP."""
-
-    def __init__(self, config: LossConfig, teacher: str, clip: ClipTeacher | None) -> None:
-        super().__init__(f"distill {teacher}", weight=config.distill_weight)
-        self.teacher = teacher
-        self.clip = clip if teacher == "clip" else None
-        self.kind = config.distill_loss
-
-    def count(self, batch: Batch) -> float:
-        """Photos that the teacher knows: those with a caption, or all."""
-        if self.teacher != "caption":
-            return float(batch.n_photos)
-        return 0.0 if batch.taught is None else float(batch.taught.sum())
-
-    def sums(self, model: RAM, forward: Forward) -> dict[str, Tensor]:
-        """The distance to the teacher, summed over photos."""
-        feature, batch = forward.output.encoded.global_feature, forward.batch
-        assert feature is not None
-        vector, present = batch.teacher, batch.taught if self.teacher == "caption" else None
-        if self.clip is not None:
-            vector = self.clip.photo_features(batch.photos)
-        elif self.teacher == "imagenet":
-            assert forward.former is not None
-            vector, _ = forward.former
-        if vector is None:  # a stand-in batch: the loss must still reach the global feature
-            return {self.names[0]: feature.sum() * 0}
-        return {self.names[0]: distillation_loss(feature, vector, kind=self.kind, present=present)}
-
-
-class ClassMemory(Objective):
-    """The backbone's own class probabilities stay near those from before training."""
-
-    def __init__(self, config: LossConfig) -> None:
-        super().__init__("classes", weight=config.classes_weight)
-
-    def sums(self, model: RAM, forward: Forward) -> dict[str, Tensor]:
-        """The divergence from the former probabilities, summed over photos."""
-        assert model.prior is not None and forward.former is not None
-        logits = model.prior.class_logits(forward.output.features)
-        return {"classes": class_memory_loss(logits, forward.former[1])}
-
-
-class Alignment(Objective):
-    """Each photo against all captions of the pass, asked as if they were labels."""
-
-    def __init__(self, config: LossConfig, clip: ClipTeacher) -> None:
-        super().__init__("alignment", weight=config.alignment_weight)
-        self.config, self.clip = config, clip
-
-    def count(self, batch: Batch) -> float:
-        """Photos with a caption."""
-        return float(len(batch.caption_texts))
-
-    def sums(self, model: RAM, forward: Forward) -> dict[str, Tensor]:
-        """The sum over pairs of a photo and a text; nothing where no photo has a caption."""
-        batch, same = forward.batch, None
-        if batch.caption_rows is None:
-            return {}
-        texts = self.clip.text_features(batch.caption_texts)
-        logits = model.tag_logits(forward.output.encoded[batch.caption_rows], texts).total
-        if self.config.loss != "ram-official":
-            rows = [[a == b for b in batch.caption_texts] for a in batch.caption_texts]
-            same = torch.tensor(rows, device=logits.device)
-        return {"alignment": alignment_loss(logits, same, clip=self.config.clip)}
-
-
 @dataclass(frozen=True, slots=True)
 class Counts:
     """What each loss's sum runs over, by name: in this pass, and in the whole step."""
@@ -291,9 +154,12 @@ class Counts:
 class TrainingTask(nn.Module):
     """The module that is trained, and that is wrapped when there are several processes.
 
-    Everything with a gradient happens in its forward, as DistributedDataParallel needs it.
+    Everything with a gradient happens in its forward, as DistributedDataParallel needs it. Each
+    loss is a sum and a count, so that its mean does not depend on how a batch is split.
     UsageProblem when the model cannot be trained so.
     """
+
+    trained: Tensor | None
 
     def __init__(
         self,
@@ -310,23 +176,18 @@ class TrainingTask(nn.Module):
             if is_contradiction:
                 raise UsageProblem(message)
         self.model, self.clip = model, clip
-        self.tagging = Tagging(losses, trained)
-        self.objectives: list[Objective] = [self.tagging]
-        if losses.captions_alone:
-            self.objectives = [Captioning(losses)]
-        else:
-            if model.captioning is not None and losses.caption_weight:
-                self.objectives.append(Captioning(losses))
-            if losses.distill_weight:
-                self.objectives += [Distillation(losses, name, clip) for name in teachers]
-            if losses.classes_weight:
-                self.objectives.append(ClassMemory(losses))
-            if losses.alignment_weight and clip is not None:
-                self.objectives.append(Alignment(losses, clip))
-        self.submodules = nn.ModuleList(self.objectives)  # moves their buffers with the model
-        self.weights = {name: o.weight for o in self.objectives for name in o.names}
-        self.asks_former = "imagenet" in teachers or losses.classes_weight > 0
-        self.asks_former &= not losses.captions_alone
+        self.register_buffer("trained", trained, persistent=False)  # (L,) bool; None: all labels
+        weights = {
+            "tag": losses.tag_weight,
+            "tag text": losses.tag_weight * losses.decouple_own,
+            "caption": losses.caption_weight * (model.captioning is not None),
+        }
+        if not losses.captions_alone:
+            weights |= {f"distill {name}": losses.distill_weight for name in teachers}
+            weights |= {"classes": losses.classes_weight, "alignment": losses.alignment_weight}
+        # Of the losses that are computed, by name as logs show them.
+        self.weights = {name: weight for name, weight in weights.items() if weight}
+        self.asks_former = not self.weights.keys().isdisjoint({"distill imagenet", "classes"})
         self.former: Any = None  # encoder and prior from before training
         # A frozen backbone is its own former self: only one that is trained needs a copy.
         if self.asks_former and config.backbone.backbone_lr_factor > 0:
@@ -344,7 +205,13 @@ class TrainingTask(nn.Module):
 
     def counts(self, batch: Batch) -> dict[str, float]:
         """What each sum runs over, by name: photos or tokens. The batch alone decides."""
-        return {name: o.count(batch) for o in self.objectives for name in o.names}
+        targets, taught = batch.caption_targets, batch.taught
+        others = {
+            "caption": 0 if targets is None else (targets[:, 1:] != IGNORED).sum(),
+            "distill caption": 0 if taught is None else taught.sum(),
+            "alignment": len(batch.caption_texts),
+        }
+        return {name: float(others.get(name, batch.n_photos)) for name in self.weights}
 
     def reduce(self, sums: Mapping[str, Tensor], counts: Counts) -> Tensor:
         """The loss of a pass, as `training.loss` says."""
@@ -352,9 +219,20 @@ class TrainingTask(nn.Module):
             return ram_official(self.config.objective, sums, counts)
         return global_mean(self.weights, sums, counts)
 
+    def sample(self, targets: Tensor) -> SampledLabels | None:
+        """The labels of a pass; None for all of them. Without a weight nobody asks for any."""
+        if self.config.captions_alone:
+            return SampledLabels(torch.zeros(0, dtype=torch.long), torch.zeros(0))
+        # Not torch's own stream: sampling must not shift the random numbers of dropout.
+        generator = torch.Generator().manual_seed(torch.initial_seed() & 0x7FFFFFFF)
+        return sample_labels(targets, self.config.sampled_labels, generator, self.trained)
+
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The sum of each loss over the batch, by name; `reduce` makes a loss of them."""
-        model, sampled = self.model, self.tagging.sample(batch.targets)
+        """The sum of each loss over the batch, by name; `reduce` makes a loss of them.
+
+        A name may be missing when the batch has none of it.
+        """
+        model, config, sampled = self.model, self.config, self.sample(batch.targets)
         photos = batch.photos
         if model.encoder.frozen_stages and photos.dim() == 4:
             with torch.no_grad():  # what stays as it was is computed once for both backbones
@@ -365,22 +243,62 @@ class TrainingTask(nn.Module):
             captions=batch.captions if "caption" in self.weights else None,
             captioned=batch.caption_rows,
         )
-        former = None
-        if self.asks_former:
-            prior, features = self.model.prior, output.features
-            with torch.no_grad():
-                if self.former is not None:
-                    prior = self.former["prior"]
-                    features = self.former["encoder"](photos)
-                assert prior is not None
-                former = prior.class_mixture(features), prior.class_logits(features)
-        forward = Forward(batch, sampled, output, former)
-        sums: dict[str, Tensor] = {}
-        for objective in self.objectives:
-            sums |= objective.sums(model, forward)
+        former = self._former(photos, output.features) if self.asks_former else None
+        sums = {} if config.captions_alone else tag_sums(config, output.logits, batch, sampled)
+        if output.caption_logits is not None and batch.caption_targets is not None:
+            logits, smoothing = output.caption_logits, config.label_smoothing
+            sums["caption"] = caption_loss(logits, batch.caption_targets, smoothing=smoothing)
+        for name in self.weights:
+            if name.startswith("distill "):
+                sums[name] = self._distance(name, batch, output, former)
+        if "classes" in self.weights:
+            assert model.prior is not None and former is not None
+            sums["classes"] = class_memory_loss(
+                model.prior.class_logits(output.features), former[1]
+            )
+        if "alignment" in self.weights and batch.caption_rows is not None:
+            sums["alignment"] = self._alignment(batch, output.encoded[batch.caption_rows])
         if not batch.is_real:  # no photo counts, yet every process must have every gradient
             return {name: value * 0 for name, value in sums.items()}
         return sums
+
+    @torch.no_grad()
+    def _former(self, photos: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+        """What the backbone's own classifier said before training.
+
+        The class names' embeddings, mixed by its probabilities (B, E), and its logits (B, K).
+        """
+        prior = self.model.prior
+        if self.former is not None:
+            prior, features = self.former["prior"], self.former["encoder"](photos)
+        assert prior is not None
+        return prior.class_mixture(features), prior.class_logits(features)
+
+    def _distance(
+        self, name: str, batch: Batch, output: RamOutput, former: tuple[Tensor, Tensor] | None
+    ) -> Tensor:
+        """That of the global feature to what a teacher says, summed over photos."""
+        feature, vector, taught = output.encoded.global_feature, batch.teacher, batch.taught
+        assert feature is not None
+        if name == "distill clip":
+            assert self.clip is not None
+            vector, taught = self.clip.photo_features(batch.photos), None
+        elif name == "distill imagenet":
+            assert former is not None
+            vector, taught = former[0], None
+        if vector is None:  # a stand-in batch: the loss must still reach the global feature
+            return feature.sum() * 0
+        return distillation_loss(feature, vector, kind=self.config.distill_loss, present=taught)
+
+    def _alignment(self, batch: Batch, captioned: Encoded) -> Tensor:
+        """The loss of each photo against all captions of the pass, asked as if they were labels."""
+        assert self.clip is not None
+        texts, same = self.clip.text_features(batch.caption_texts), None
+        logits = self.model.tag_logits(captioned, texts).total
+        if self.config.loss != "ram-official":
+            rows = [[a == b for b in batch.caption_texts] for a in batch.caption_texts]
+            same = torch.tensor(rows, device=logits.device)
+        return alignment_loss(logits, same, clip=self.config.clip)
 
 
 def _contradictions(

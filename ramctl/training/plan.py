@@ -202,7 +202,10 @@ def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
     return Plan(
         command=options.command,
         preset=preset,
-        sources=[Source.of(name, options.root, spool(name, work.path)) for name in inputs],
+        sources=[
+            Source.of(name, options.root, spool(name, work.path / f"records{number or ''}.jsonl"))
+            for number, name in enumerate(inputs)
+        ],
         commands=[command],
         **{f.name: getattr(options, f.name) for f in fields(RunPaths)},
     )

@@ -250,7 +250,7 @@ class _Run:
         """
         trainer, out = job.trainer, self.options.out
         model = trainer.model.eval()
-        fill_untrained_labels(model, trainer.task.tagging.trained)
+        fill_untrained_labels(model, trainer.task.trained)
         round_weights(model)
         scored: Scored | None = None
         too_few = "too few photos to hold some out"

@@ -18,7 +18,15 @@ from numpy.typing import NDArray
 
 from ramctl.classes import Classes, read_map
 from ramctl.evaluation.comparison import Comparison, TruthTable
-from ramctl.evaluation.metrics import interval, mean_over_classes
+from ramctl.evaluation.metrics import (
+    Counts,
+    Floats,
+    interval,
+    mean_over_classes,
+    rank_classes,
+    ranked_precisions,
+    resamples,
+)
 from ramctl.evaluation.predictions import Cut, read_table
 from ramctl.labels import LabelSystem
 from ramctl.records.record import Record
@@ -124,9 +132,24 @@ def counted(comparison: Comparison) -> NDArray[np.bool_]:
     return comparison.known
 
 
+def of_counted(counts: Counts, comparison: Comparison) -> Counts:
+    """The counts of those classes."""
+    is_counted = counted(comparison)
+    each = (counts.true_positives, counts.false_positives, counts.false_negatives)
+    hits, false, missed = (values[..., is_counted] for values in each)
+    return Counts(hits, false, missed, counts.style)
+
+
+def resampled_precisions(comparison: Comparison) -> Floats:
+    """Average precision of every class in every resample of the photos [B, C]."""
+    rankings = rank_classes(comparison.scores, comparison.truth, comparison.style)
+    blocks = (ranked_precisions(rankings, w) for w in resamples(len(comparison.photos), SEED))
+    return comparison.with_unknown(np.concatenate(list(blocks)))
+
+
 def average_precisions(comparison: Comparison) -> dict[str, Any]:
     """What can be said later about mAP without looking again: AP by class, and mAP by resample."""
-    resampled = comparison.resampled(SEED)
+    resampled = resampled_precisions(comparison)
     is_counted, precisions = counted(comparison), comparison.precisions
     means = mean_over_classes(np.where(is_counted, resampled, np.nan))
     of_counted = np.where(is_counted, precisions, np.nan)

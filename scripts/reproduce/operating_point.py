@@ -7,7 +7,7 @@ candidates.
 from dataclasses import replace
 
 import numpy as np
-from looks import counted
+from looks import of_counted
 
 from ramctl.errors import RunProblem
 from ramctl.evaluation.comparison import Comparison
@@ -53,8 +53,7 @@ def from_score(comparison: Comparison, score: float, by: str = "") -> Comparison
 
 def best_of(comparison: Comparison, candidates: Scores, precision: float | None) -> int:
     """The place of the best of ascending scores from which on a tag is given."""
-    counts = counts_at(comparison, candidates)
-    figures = decision_figures(counts.among(counted(comparison)))
+    figures = decision_figures(of_counted(counts_at(comparison, candidates), comparison))
     if precision is None:
         return int(np.argmax(figures["OF1"]))
     enough = np.flatnonzero(figures["CP"] >= precision)

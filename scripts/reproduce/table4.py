@@ -92,7 +92,7 @@ class Figures:
         return looks.kept(self.work / "figures" / name / f"{run}.json", path, make, look)
 
     def _measure(self, truth: Truth, comparison: Comparison) -> dict[str, Any]:
-        resampled, is_seen = comparison.resampled(looks.SEED), seen(truth, self.small)
+        resampled, is_seen = looks.resampled_precisions(comparison), seen(truth, self.small)
         found = {}
         for kind, classes in (("seen", is_seen), ("unseen", ~is_seen & comparison.known)):
             value = float(mean_over_classes(comparison.precisions[classes]))

@@ -34,7 +34,7 @@ use_venv()
 import kept
 import numpy as np
 from cells import put_between_marks
-from looks import SEED, Truth, read
+from looks import Truth, read, resampled_precisions
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import Bundle
@@ -199,7 +199,7 @@ class Figures:
         found = {}
         for path in sorted((self.folder / column / self.truth.name).glob(f"{row}-?.jsonl")):
             compared = self.truth.compared(path, self.labels)
-            resampled = mean_over_classes(compared.resampled(SEED))
+            resampled = mean_over_classes(resampled_precisions(compared))
             found[path.stem[-1]] = float(mean_over_classes(compared.precisions)), resampled
         return found
 

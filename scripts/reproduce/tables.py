@@ -42,14 +42,13 @@ from cells import (
     setting_in_words,
     write,
 )
-from looks import Truth, counted
+from looks import Truth, of_counted
 from operating_point import decide
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.errors import RunProblem
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import decision_figures
-from ramctl.evaluation.metrics import Counts
 from ramctl.labels import LabelSystem
 from ramctl.records.jsonl import dumps
 
@@ -357,8 +356,7 @@ def photo_lines(truth: Truth) -> list[bytes]:
 
 def precision_recall(comparison: Comparison) -> dict[str, Any]:
     """CP and CR of decisions."""
-    counts = Counts.of_packed(comparison.packed, comparison.truth, comparison.style)
-    found = decision_figures(counts.among(counted(comparison)))
+    found = decision_figures(of_counted(comparison.counts, comparison))
     return {name: float(found[name]) for name in ("CP", "CR")}
 
 

@@ -6,8 +6,9 @@ from PIL import Image
 
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
 from ramctl.data_engine.detect import open_detector
+from ramctl.device import Runtime
 from ramctl.errors import UsageProblem
-from ramctl.peers import open_detector as open_grounding_dino
+from ramctl.peers.grounding_dino import GroundingDino
 from tests.peers.small_dino import bert_base_tokenizer, save_port
 from tests.support import lines
 
@@ -30,8 +31,9 @@ def test_the_boxes_are_the_detectors_for_each_photos_own_tags(engine_bundle, wei
         for photo, labels in zip(photos, [[0, 2], [4]], strict=True)
     ]
     assert baseline.side_by_side == 1  # there is no memory for another batch
-    expected = open_grounding_dino(str(weights)).detect(pixels, [["horse", "sky"], ["man"]])
-    for own, found in zip(boxes, expected, strict=True):
+    model = GroundingDino(weights, (), Runtime.choose("auto", "fp32"))
+    for own, photo, tags in zip(boxes, pixels, [["horse", "sky"], ["man"]], strict=True):
+        found = model.detect(photo, tags)
         np.testing.assert_allclose(np.stack(own), [detection.box for detection in found])
 
 

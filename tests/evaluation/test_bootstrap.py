@@ -8,7 +8,7 @@ from ramctl.evaluation.metrics import (
     mean_average_precision,
     mean_over_classes,
     rank_classes,
-    resampled_precisions,
+    ranked_precisions,
     resamples,
 )
 
@@ -33,7 +33,9 @@ def test_intervals_cover_the_mean_over_test_sets_about_as_often_as_they_say():
     for seed in range(120):
         scores, truth = draw(300, rng)
         estimate = mean_average_precision(scores, truth)
-        resampled = mean_over_classes(resampled_precisions(rank_classes(scores, truth), 300, seed))
+        rankings = rank_classes(scores, truth)
+        blocks = [ranked_precisions(rankings, weights) for weights in resamples(300, seed)]
+        resampled = mean_over_classes(np.concatenate(blocks))
         intervals.append(interval(estimate, resampled))
         estimates.append(estimate)
     low, high = np.array(intervals).T

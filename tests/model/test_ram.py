@@ -217,9 +217,9 @@ def test_captions_depend_on_the_tags_that_guide_them(photos):
     model, inputs = build(), captions()
     with torch.no_grad():
         encoded = model.encode(model.encoder(photos))
-        logits = model.caption_logits(encoded, inputs)
+        logits = model.captioning(encoded.tokens, inputs)
         other = replace(inputs, tag_ids=inputs.tag_ids.flip(0))
-        assert not torch.allclose(logits, model.caption_logits(encoded, other))
+        assert not torch.allclose(logits, model.captioning(encoded.tokens, other))
 
 
 def test_padding_changes_no_caption(photos):
@@ -231,9 +231,9 @@ def test_padding_changes_no_caption(photos):
     padded = CaptionInputs(other_tags, inputs.tag_mask, longer, mask)
     with torch.no_grad():
         encoded = model.encode(model.encoder(photos))
-        expected = model.caption_logits(encoded, inputs)
+        expected = model.captioning(encoded.tokens, inputs)
         torch.testing.assert_close(
-            model.caption_logits(encoded, padded)[1, :7], expected[1], atol=1e-5, rtol=1e-5
+            model.captioning(encoded.tokens, padded)[1, :7], expected[1], atol=1e-5, rtol=1e-5
         )
 
 
@@ -243,8 +243,8 @@ def test_a_word_piece_sees_only_those_before_it(photos):
     changed[:, 4] = (changed[:, 4] + 1) % 20
     with torch.no_grad():
         encoded = model.encode(model.encoder(photos))
-        one = model.caption_logits(encoded, inputs)
-        two = model.caption_logits(encoded, replace(inputs, caption_ids=changed))
+        one = model.captioning(encoded.tokens, inputs)
+        two = model.captioning(encoded.tokens, replace(inputs, caption_ids=changed))
     torch.testing.assert_close(one[1, :4], two[1, :4])
     assert not torch.allclose(one[1, 4:], two[1, 4:])
 

@@ -8,11 +8,14 @@ import pytest
 import torch
 from PIL import Image
 
+from ramctl.device import Runtime
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.peers import open_detector, open_peer
-from ramctl.peers.grounding_dino import MAX_TOKENS, pack_prompts
+from ramctl.peers import open_peer
+from ramctl.peers.grounding_dino import MAX_TOKENS, GroundingDino, pack_prompts
 from tests.peers.small_dino import BERT, save_original, save_port
 from tests.peers.support import LABELS
+
+RUNTIME = Runtime.choose("cpu", "fp32")
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +43,7 @@ def test_port_scores_equal_the_raw_outputs_of_the_librarys_processor(port, photo
     processor = GroundingDinoProcessor.from_pretrained(port)
     peer = open_peer(f"grounding-dino:{port}", LABELS, device="cpu")
     scores = peer.scores(photos[:2])
-    found = peer.detect(photos[:2], [LABELS, LABELS])
+    found = [peer.detect(photo, LABELS) for photo in photos[:2]]
     for photo, row, detections in zip(photos[:2], scores, found, strict=True):
         inputs = processor(images=Image.fromarray(photo), text=[LABELS], return_tensors="pt")
         text = processor._preprocess_input_text([LABELS])[0]
@@ -60,19 +63,18 @@ def test_port_scores_equal_the_raw_outputs_of_the_librarys_processor(port, photo
 
 
 def test_each_photo_is_asked_for_its_own_labels(port, photos):
-    peer = open_detector(str(port), device="cpu")
+    peer = GroundingDino(port, (), RUNTIME)
     wanted = [["dog", "red"], [], ["living room"]]
-    found = peer.detect(photos, wanted)
+    found = [peer.detect(photo, own) for photo, own in zip(photos, wanted, strict=True)]
     assert [len(row) for row in found] == [2, 0, 1]
-    again = peer.detect(photos[2:], [["living room"]])
-    assert again[0] == found[2]
+    assert peer.detect(photos[2], ["living room"]) == found[2]
     for row in found:
         for (x0, y0, x1, y1), score in row:
             assert 0 <= x0 <= x1 <= 1 and 0 <= y0 <= y1 <= 1 and 0 < score < 1
 
 
 def test_a_label_without_letters_scores_nothing(port, photos):
-    (found,) = open_detector(str(port), device="cpu").detect(photos[:1], [["...", "St. Bernard"]])
+    found = GroundingDino(port, (), RUNTIME).detect(photos[0], ["...", "St. Bernard"])
     assert found[0].score == 0 and found[0].box == (0, 0, 1, 1)
     assert found[1].score > 0
 
@@ -140,7 +142,7 @@ def test_original_scores_equal_the_packages_own_prediction(
     capsys.readouterr()
     peer = open_peer(f"grounding-dino:{folder}", LABELS, device="cpu")
     (row,) = peer.scores([strip])
-    (found,) = peer.detect([strip], [LABELS])
+    found = peer.detect(strip, LABELS)
     assert capsys.readouterr().out == ""
     for column, span in enumerate(token_spans(bert_tokenizer, text, LABELS)):
         each = probabilities[:, span].mean(1)
@@ -157,7 +159,7 @@ def test_the_package_keeps_its_own_text_encoder(original, strip):
     from groundingdino.util import get_tokenlizer
 
     folder, _ = original
-    open_detector(str(folder / "groundingdino_tiny.pth"), device="cpu")
+    GroundingDino(folder / "groundingdino_tiny.pth", (), RUNTIME)
     assert package.BertModelWarper is BertModelWarper
     assert package.get_tokenlizer is get_tokenlizer
 

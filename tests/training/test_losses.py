@@ -8,8 +8,9 @@ import torch
 
 from ramctl.model.caption_tokenizer import IGNORED
 from ramctl.model.config import load_preset
+from ramctl.model.ram import TagLogits
 from ramctl.training.losses import alignment_loss, asymmetric_loss, caption_loss, distillation_loss
-from ramctl.training.objectives import Counts, SampledLabels, Tagging, global_mean, ram_official
+from ramctl.training.objectives import Counts, SampledLabels, global_mean, ram_official, tag_sums
 
 
 def slow_asymmetric(logits, targets, gamma_neg, gamma_pos, clip, weights=None):
@@ -149,13 +150,9 @@ def test_sampled_labels_weigh_for_those_left_out_and_unknown_ones_nothing():
     targets, weights = torch.rand(3, 6) < 0.5, torch.rand(3, 6)
     sampled = SampledLabels(torch.tensor([4, 1]), torch.tensor([1.0, 5.0]))
     logits = torch.randn(3, 2)
-    forward = SimpleNamespace(
-        sampled=sampled,
-        output=SimpleNamespace(tag_logits=logits),
-        batch=SimpleNamespace(targets=targets, weights=weights),
-    )
+    batch = SimpleNamespace(targets=targets, weights=weights)
     assert not config.decouple_own
-    found = Tagging(config, None).sums(None, forward)["tag"]
+    found = tag_sums(config, TagLogits(logits, 0.0), batch, sampled)["tag"]
     expected = asymmetric_loss(
         logits, targets[:, [4, 1]], gamma_neg=config.gamma_neg,
         clip=config.clip, weights=weights[:, [4, 1]] * torch.tensor([1.0, 5.0]),

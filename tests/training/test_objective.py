@@ -13,7 +13,6 @@ from ramctl.model.config import Preset, load_preset
 from ramctl.training.data.batches import Batch
 from ramctl.training.losses import alignment_loss, asymmetric_loss
 from ramctl.training.objectives import (
-    Alignment,
     Counts,
     SampledLabels,
     TrainingTask,
@@ -148,12 +147,12 @@ def test_a_loss_without_weight_is_not_computed(override, gone):
 
 def test_equal_captions_are_no_negatives_of_each_other():
     logits, batch = torch.randn(3, 3), make_batch(caption_texts=("a dog", "a cat", "a dog"))
-    model = SimpleNamespace(tag_logits=lambda *_: SimpleNamespace(total=logits))
-    forward = SimpleNamespace(batch=batch, output=SimpleNamespace(encoded=batch.photos))
-    objective = Alignment(make_preset().training.losses, SimpleNamespace(text_features=len))
+    task = make_task()
+    task.model.tag_logits = lambda *_: SimpleNamespace(total=logits)
+    task.clip = SimpleNamespace(text_features=len)
     same = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 0, 1]])
     expected = alignment_loss(logits, same)
-    torch.testing.assert_close(objective.sums(model, forward)["alignment"], expected)
+    torch.testing.assert_close(task._alignment(batch, batch.photos), expected)
 
 
 def test_unknown_labels_cost_nothing():
@@ -162,7 +161,7 @@ def test_unknown_labels_cost_nothing():
     weights = torch.ones_like(batch.targets)
     weights[:, 6:] = 0
     some = task(make_batch(weights=weights))["tag"]
-    task.tagging.sample = lambda targets: SampledLabels(torch.arange(6), torch.ones(6))
+    task.sample = lambda targets: SampledLabels(torch.arange(6), torch.ones(6))
     assert some.item() == pytest.approx(task(batch)["tag"].item(), rel=1e-6)
 
 

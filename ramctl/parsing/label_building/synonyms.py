@@ -203,9 +203,10 @@ def _least_of_stem(word: str, other: str, number: int, pos: str, lexicon: Lexico
         return 0.0  # a goalkeeper is a goalie, of whatever sense
     if not all(number == senses[0][0] for senses in both):
         return MIN_STEM_SIMILARITY
-    if _is_short_form(word, other):  # a commuter is no commuter train
-        return MIN_SIMILARITY if all(map(_is_ordered, both)) else MIN_ONE_SENSE_SIMILARITY
-    return 0.0 if all(map(_is_ordered, both)) else MIN_ONE_SENSE_SIMILARITY
+    if not all(map(_is_ordered, both)):
+        return MIN_ONE_SENSE_SIMILARITY
+    # A commuter is no commuter train.
+    return MIN_SIMILARITY if _is_short_form(word, other) else 0.0
 
 
 def _share_stem(word: str, other: str) -> bool:

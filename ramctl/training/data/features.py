@@ -52,10 +52,9 @@ class FeatureStore:
         keys = self._keys_path.read_bytes()
         whole = min(len(keys) // KEY_BYTES, self._rows_path.stat().st_size // self._row_bytes)
         self._places = {keys[i * KEY_BYTES : (i + 1) * KEY_BYTES]: i for i in range(whole)}
-        self._count = whole
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._places)
 
     def row(self, key: bytes) -> int | None:
         """The row of a photo's features; None when the store lacks them."""
@@ -69,8 +68,8 @@ class FeatureStore:
         """
         with locked(self._lock_path, say):
             self._read_keys()
-            os.truncate(self._rows_path, self._count * self._row_bytes)
-            os.truncate(self._keys_path, self._count * KEY_BYTES)
+            os.truncate(self._rows_path, len(self) * self._row_bytes)
+            os.truncate(self._keys_path, len(self) * KEY_BYTES)
             yield
 
     def append(self, keys: Sequence[bytes], features: Features) -> None:
@@ -80,12 +79,11 @@ class FeatureStore:
         with naming(self._keys_path), self._keys_path.open("ab") as stream:
             stream.write(b"".join(keys))
         for key in keys:
-            self._places[key] = self._count
-            self._count += 1
+            self._places[key] = len(self)
 
     def __getitem__(self, row: int) -> Features:
-        if self._map is None or len(self._map) != self._count:
-            shape = (self._count, *self.shape)
+        if self._map is None or len(self._map) != len(self):
+            shape = (len(self), *self.shape)
             self._map = np.memmap(self._rows_path, np.float16, "r", shape=shape)
         return self._map[row]
 

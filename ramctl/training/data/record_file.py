@@ -92,25 +92,16 @@ class RecordFile:
         return self.__dict__ | {"_open": {}}
 
 
-def spool(name: str, folder: Path) -> Path | None:
-    """A plain copy in `folder` of what cannot be read twice or by offset; None for a file."""
-    if is_read_by_offset(name):
+def spool(name: str, target: Path) -> Path | None:
+    """A plain copy of what cannot be read twice or by offset: stdin, `.gz`, Parquet, a pipe, a URL.
+
+    None for a file. A copy that is there already is not made again.
+    """
+    is_plain = not is_gzip(name) and not name.endswith(SUFFIX)
+    if name != STDIN and is_plain and Path(name).is_file():
         return None
-    target, number = folder / "records.jsonl", 1
-    while target.exists():
-        number += 1
-        target = folder / f"records-{number}.jsonl"
-    copy_records(name, target)
+    if not target.exists():
+        target.parent.mkdir(exist_ok=True)
+        with open_input(name) as stream, replacing(target) as copy:
+            shutil.copyfileobj(stream, copy, COPY_BYTES)
     return target
-
-
-def is_read_by_offset(name: str) -> bool:
-    """Whether records can be read where they are: not from stdin, `.gz`, a pipe or a URL."""
-    is_lines = not is_gzip(name) and not name.endswith(SUFFIX)
-    return name != STDIN and is_lines and Path(name).is_file()
-
-
-def copy_records(name: str, target: Path) -> None:
-    """Copy records to a plain file."""
-    with open_input(name) as stream, replacing(target) as copy:
-        shutil.copyfileobj(stream, copy, COPY_BYTES)

@@ -79,12 +79,9 @@ class Sampler:
         """Optimiser steps up to a position: those of all begun epochs less those still to do."""
         return (position.epoch + 1) * self.steps_an_epoch - self._steps_after(position.done)
 
-    def order(self, epoch: int) -> NDArray[np.int64]:
-        """The records in the order of an epoch."""
-        return self._epoch(epoch).records
-
-    def _epoch(self, epoch: int) -> Epoch:
-        random = np.random.default_rng([self.seed, epoch])
+    def epoch(self, number: int) -> Epoch:
+        """One epoch, with its records in their order."""
+        random = np.random.default_rng([self.seed, number])
         order = random.permutation(len(self.ids))
         if not self.window or self.shards is None:
             return Epoch(self.ids[order], np.zeros(1, np.int64), (NO_RECORDS,))
@@ -93,12 +90,12 @@ class Sampler:
         order = order[np.argsort(windows[shard_of[order]], kind="stable")]
         n_windows = windows.max(initial=0) + 1
         starts = np.searchsorted(windows[shard_of[order]], np.arange(n_windows))
-        shards = tuple(self.ids[first[windows == number]] for number in range(n_windows))
+        shards = tuple(self.ids[first[windows == window]] for window in range(n_windows))
         return Epoch(self.ids[order], starts, shards)
 
     def steps(self, start: Position) -> Iterator[StepPlan]:
         """The steps from a position on, without end."""
-        number, done, epoch = start.epoch, start.done, self._epoch(start.epoch)
+        number, done, epoch = start.epoch, start.done, self.epoch(start.epoch)
         while True:
             following, window = None, -1
             for left in reversed(range(self._steps_after(done))):
@@ -107,7 +104,7 @@ class Sampler:
                 if window != before and window + 1 < len(epoch.shards):
                     ahead = epoch.shards[window + 1]
                 elif window != before:
-                    following = self._epoch(number + 1)
+                    following = self.epoch(number + 1)
                     ahead = following.shards[0]
                 done += len(records)
                 after = Position(number, done) if left else Position(number + 1, 0)
@@ -116,7 +113,7 @@ class Sampler:
                 # A pass may be empty on some ranks.
                 passes = tuple(block[self.rank :: self.world] for block in blocks)
                 yield StepPlan(number, passes, after, ahead)
-            number, done, epoch = number + 1, 0, following or self._epoch(number + 1)
+            number, done, epoch = number + 1, 0, following or self.epoch(number + 1)
 
     def _steps_after(self, done: int) -> int:
         whole, rest = divmod(len(self.ids) - done, self.records_a_step)

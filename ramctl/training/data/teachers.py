@@ -38,11 +38,6 @@ class ScoresTeacher:
     weight: float = 1.0
     map: Path | None = None
 
-    @property
-    def files(self) -> list[Path]:
-        """The files that its targets come from."""
-        return [self.path] if self.map is None else [self.path, self.map]
-
     @classmethod
     def parse(cls, text: str) -> "ScoresTeacher":
         """The teacher that `--distill` names; UsageProblem for another form."""

@@ -20,12 +20,11 @@ from transformers import (
 )
 
 from ramctl.checkpoints.weights import (
+    SUFFIXES,
     count_blocks,
-    folder_of,
     load_strictly,
     read_checkpoint,
     tensors_of,
-    weight_files,
 )
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem, UsageProblem
@@ -58,7 +57,7 @@ class MKTPeer(Peer):
     kind = "mkt"
 
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        folder = folder_of(folder)
+        folder = folder if folder.is_dir() else folder.parent
         super().__init__(folder, labels, runtime)
         image, text = _both_stages(folder)
         self._image = _image_encoder(image, folder).to(runtime.device)
@@ -95,7 +94,8 @@ class MKTPeer(Peer):
 
 def _both_stages(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The image encoder's weights (stage one) and the text encoder's (stage two)."""
-    files = [tensors_of(read_checkpoint(file)) for file in weight_files(folder)]
+    paths = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
+    files = [tensors_of(read_checkpoint(path)) for path in paths]
     marks = (_IMAGE_MARK, _TEXT_MARK)
     found = {mark: weights for weights in files for mark in marks if mark in weights}
     for mark, stage in ((_IMAGE_MARK, "first (image encoder)"), (_TEXT_MARK, "second (text)")):

@@ -2,7 +2,7 @@
 
 from ramctl.parsing.english.lexicon import Lexicon, word_set
 from ramctl.parsing.english.rules import names, remarks
-from ramctl.parsing.english.rules.sentence import Sentence, subject_of, verb_before
+from ramctl.parsing.english.rules.sentence import Sentence, subject_of
 from ramctl.parsing.english.rules.tables import Exclusion, RuleTable, Span
 from ramctl.parsing.english.rules.tags import BOUNDARIES, DETERMINERS, NOUNS, VERBS
 
@@ -134,7 +134,8 @@ def _foreign(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _awaited(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    is_awaited = f"{verb_before(sentence, i, lexicon)}={sentence.words[i]}" in AWAITED
+    verb = lexicon.verb(sentence.word(max(sentence.skip_back(i - 1, {"RB", "RP"}), 0)))
+    is_awaited = f"{verb}={sentence.words[i]}" in AWAITED
     return (i, sentence.phrase_end(i + 1)) if is_awaited else None
 
 

@@ -146,14 +146,6 @@ def is_person_or_animal(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
     return lemma == "person" or lexicon.first_file(lemma) in ("noun.person", "noun.animal")
 
 
-def verb_before(sentence: Sentence, i: int, lexicon: Lexicon) -> str:
-    """The base form of the verb that a word belongs to."""
-    k = i - 1
-    while k > 0 and sentence.tags[k] in ("RB", "RP"):
-        k -= 1
-    return lexicon.verb(sentence.word(k))
-
-
 @dataclass(slots=True)
 class Findings:
     """The tags of one caption as they are found, and what the rules look at."""
