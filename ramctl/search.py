@@ -18,6 +18,7 @@ import orjson
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.labels import normalise
+from ramctl.records import parquet
 from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.jsonl import bounded_lines, dumps
 from ramctl.records.outputs import records_to_stdout
@@ -43,6 +44,7 @@ _ENDINGS = (
 # photos do not tell which axes matter: of them log-odds may be MOST_APART, the root of the mean
 # square. Both limits leave out the other photos of flickr8k-dev (ramctl/tagging/README.md).
 FEWEST = 1000
+ENOUGH = 16_384  # photos that tell how labels vary
 BLOCK = 4096  # photos compared with as many others at a time
 LEAST_COSINE, NOISE, MOST_APART = 0.85, 0.68, 0.36
 
@@ -62,42 +64,54 @@ class PhotoSearch:
     RunProblem where there are no such records, or they are another model's than `model`'s.
     """
 
-    def __init__(self, paths: Sequence[str | Path] | str | Path, model: str = "mini") -> None:
-        self._paths = [paths] if isinstance(paths, str | Path) else list(paths)
-        self._model = model
+    def __init__(self, path: str | Path, model: str = "mini") -> None:
+        self._path, self._model = str(path), model
         self._bundle = Bundle.open(resolve_model(model))
         self._axes = PhotoAxes.of(self._bundle)
-        packed, self._images = bytearray(), list[str]()
-        for place, fields in self._records():
-            try:
-                packed += self._axes.decode(fields.get("embedding"))
-                self._images.append(image_name(fields))
-            except RecordProblem as problem:
-                raise RunProblem(f"{place}: {problem.message}") from problem
+        self._is_table = self._path.endswith(parquet.SUFFIX)
+        self._images, self._points = self._read_table() if self._is_table else self._read_lines()
         if not self._images:
-            raise RunProblem(f"{', '.join(map(str, self._paths))}: no records")
-        stored = np.frombuffer(packed, "<f2").reshape(len(self._images), -1)
-        self._points = stored.astype(np.float32)
+            raise RunProblem(f"{path}: no records")
         self._middle = self._points.mean(0)
         self._points -= self._middle
 
+    def _read_table(self) -> tuple[list[str], Floats]:
+        images, models, points = parquet.read_vectors(self._path, self._axes.axes.shape[1])
+        if not models <= {self._axes.stamp}:
+            raise RunProblem(f"{self._path}: the embeddings are another model's (--model)")
+        return images, points
+
+    def _read_lines(self) -> tuple[list[str], Floats]:
+        packed, images = bytearray(), list[str]()
+        for place, fields in self._records():
+            try:
+                packed += self._axes.decode(fields.get("embedding"))
+                images.append(image_name(fields))
+            except RecordProblem as problem:
+                raise RunProblem(f"{place}: {problem.message}") from problem
+        stored = np.frombuffer(packed, "<f2").reshape(len(images), -1)
+        return images, stored.astype(np.float32)
+
     def _records(self) -> Iterator[tuple[str, JsonObject]]:
         """Each record, and where it stands."""
-        for path in self._paths:
-            with open_input(str(path)) as stream:
-                for number, line in enumerate(bounded_lines(stream), 1):
-                    try:
-                        fields = orjson.loads(line)
-                    except orjson.JSONDecodeError as error:
-                        raise RunProblem(f"{path}:{number}: not JSON: {error}") from error
-                    if not isinstance(fields, dict):
-                        raise RunProblem(f"{path}:{number}: not a record")
-                    yield f"{path}:{number}", fields
+        with open_input(self._path) as stream:
+            for number, line in enumerate(bounded_lines(stream), 1):
+                place = f"{self._path}:{number}"
+                try:
+                    fields = orjson.loads(line)
+                except orjson.JSONDecodeError as error:
+                    raise RunProblem(f"{place}: not JSON: {error}") from error
+                if not isinstance(fields, dict):
+                    raise RunProblem(f"{place}: not a record")
+                yield place, fields
 
     def records(self, places: Sequence[int]) -> list[JsonObject]:
-        """The records of photos, by their places among all; their files are read once more."""
-        wanted = set(places)
-        found = {i: fields for i, (_, fields) in enumerate(self._records()) if i in wanted}
+        """The records of photos, by their places among all; the file is read once more."""
+        if self._is_table:
+            found = parquet.read_rows(self._path, places)
+        else:
+            wanted = set(places)
+            found = {i: fields for i, (_, fields) in enumerate(self._records()) if i in wanted}
         return [found[place] for place in places]
 
     def __len__(self) -> int:
@@ -213,7 +227,8 @@ class PhotoSearch:
 
     @cached_property
     def _covariance(self) -> Floats:
-        return np.asarray(self._points.T @ self._points / len(self), np.float32)
+        some = self._points[:: -(-len(self) // ENOUGH)]
+        return np.asarray(some.T @ some / len(some), np.float32)
 
     def _best(self, scores: Floats, n: int) -> list[Found]:
         best = np.argsort(-scores, kind="stable")[:n]

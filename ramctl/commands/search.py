@@ -7,7 +7,7 @@ from ramctl.commands.base import common, names_offered
 
 TARGET = "ramctl.search:SearchOptions"
 HELP = """
-FILE holds records of `ramctl tag --embedding` (JSONL): no photo is read again.
+FILE holds records of `ramctl tag --embedding` (JSONL or Parquet): no photo is read again.
 """
 EXAMPLES = """
 ramctl tag --embedding -R photos -o tags.jsonl
