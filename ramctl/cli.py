@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn, TextIO, cast
 
@@ -31,7 +32,7 @@ A command reads JSONL records from files or stdin, adds fields and writes them.
 ramctl COMMAND -h shows the options that most people need, --help all of them."""
 NOTES = """\
 Defaults come from RAMCTL_<COMMAND>_<OPTION>, RAMCTL_<OPTION>, ./ramctl.toml and
-~/.config/ramctl/ramctl.toml, in this order; --show-config prints a command's.
+~/.config/ramctl/ramctl.toml, in this order.
 Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
 4 stopped by --max-time; 130 interrupted, 141 the reader closed the pipe, 143 terminated."""
 
@@ -122,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 
 
 def _run(arguments: list[str], name: str) -> int:
+    # A damaged photo is reported once, in our own words.
+    warnings.filterwarnings("ignore", module="PIL")
     try:
         result: Any = cli.main(args=arguments, prog_name="ramctl", standalone_mode=False)
     except click.exceptions.Exit as finished:

@@ -29,7 +29,8 @@ def load_defaults(
 
     `[common]` applies to every command that has the option. Raises UsageProblem for a file that
     cannot be read, a table that is none of `commands`, and an option that the command, or for
-    `[common]` every command, does not have.
+    `[common]` every command, does not have; and for a variable `RAMCTL_<COMMAND>_...` that names
+    no option.
     """
     merged: dict[str, Any] = {}
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
@@ -54,15 +55,12 @@ def load_defaults(
                     hint = did_you_mean(name, known)
                     raise UsageProblem(f"{path}: [{table}] has no option {name!r}{hint}")
             merged |= {name: value for name, value in values.items() if name in options}
-    return merged
-
-
-def require_known_variables(command: str, options: Collection[str]) -> None:
-    """UsageProblem for a variable `RAMCTL_<COMMAND>_...` that names no option."""
-    known = {name for option in options for name in environment_names(command, option)}
-    for name in sorted(os.environ.keys() - known):
+    variables = {name for option in options for name in environment_names(command, option)}
+    for name in sorted(os.environ.keys() - variables):
         if name.startswith(f"RAMCTL_{command.upper()}_"):
-            raise UsageProblem(f"{name}: {command} has no such option{did_you_mean(name, known)}")
+            hint = did_you_mean(name, variables)
+            raise UsageProblem(f"{name}: {command} has no such option{hint}")
+    return merged
 
 
 def environment_names(command: str, option: str) -> list[str]:

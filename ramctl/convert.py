@@ -47,7 +47,7 @@ from ramctl.model.preprocess import Preprocess
 from ramctl.parsing.closed_mode import label_kinds
 from ramctl.parts import __version__
 from ramctl.photos.decoding import record_photo
-from ramctl.photos.finding import PhotoInputs, read_photo_inputs
+from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.pretrained.hub import HUB, download, fetch_folder, local_path
 from ramctl.pretrained.known import KNOWN
 from ramctl.records.files import output_lock, remove_folder
@@ -215,7 +215,7 @@ def install(options: ConvertOptions, report: Report) -> None:
 def read_official_labels(tags: Path, thresholds: str | None = None) -> LabelSystem:
     """The authors' tag list, or another one, with kinds, and thresholds where they are known."""
     listed = LabelSystem.read(tags)
-    labels = list(listed.labels)
+    labels = list(listed)
     if all(label.kind == "object" for label in labels):  # a plain list
         judged = zip(labels, label_kinds(listed), strict=True)
         labels = [replace(label, kind=kind) for label, kind in judged]
@@ -266,7 +266,8 @@ def _add_int8_graph(bundle: Bundle, options: ConvertOptions, report: Report) -> 
     preprocess = Preprocess(bundle.preset.preprocess)
     size, official = preprocess.config.size, preprocess.config.loader == "official"
     inputs = PhotoInputs([options.calibrate], options.root, recursive=True, stage="convert")
-    records = [item for item in read_photo_inputs(inputs) if isinstance(item, Record)]
+    items = (make() for make in unread_photo_inputs(inputs))
+    records = [item for item in items if isinstance(item, Record)]
     some = records[:: max(1, len(records) // CALIBRATION_PHOTOS)][:CALIBRATION_PHOTOS]
 
     def prepare(record: Record) -> NDArray[np.uint8]:

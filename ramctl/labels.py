@@ -87,11 +87,6 @@ class LabelSystem(tuple[Label, ...]):
     """Labels in id order, with lookup by string: exact first, then `normalise`d."""
 
     @property
-    def labels(self) -> tuple[Label, ...]:
-        """The labels alone."""
-        return self
-
-    @property
     def tags(self) -> list[str]:
         """The labels' tags in id order."""
         return [label.tag for label in self]

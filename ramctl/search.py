@@ -89,7 +89,7 @@ class PhotoSearch:
                 images.append(image_name(fields))
             except RecordProblem as problem:
                 raise RunProblem(f"{place}: {problem.message}") from problem
-        stored = np.frombuffer(packed, "<f2").reshape(len(images), -1)
+        stored = np.frombuffer(packed, "<f2").reshape(-1, self._axes.axes.shape[1])
         return images, stored.astype(np.float32)
 
     def _records(self) -> Iterator[tuple[str, JsonObject]]:

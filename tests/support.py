@@ -5,17 +5,24 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
+from ramctl.records.record import Item
 from tests.command import Done, Ramctl
 
 DATA = Path(__file__).parent / "data"
 TAGS = ["horse", "field", "sky", "train", "boy", "tree", "house", "chicken", "stand", "red"]
 KINDS = ["object"] * 8 + ["action", "attribute"]
+
+
+def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Item]:
+    """The records of photos, each made when it is asked for."""
+    return (make() for make in unread_photo_inputs(inputs))
 
 
 def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> Path:

@@ -27,7 +27,7 @@ def test_written_systems_are_read_back(tmp_path):
     )
     system.write(tmp_path / "labels.jsonl")
     again = LabelSystem.read(tmp_path / "labels.jsonl")
-    assert again.labels == system.labels
+    assert again == system
     assert again.sha256 == system.sha256
 
 

@@ -17,9 +17,10 @@ import click
 from click.shell_completion import CompletionItem, FishComplete, add_completion_class
 
 from ramctl.commands import COMMANDS, MODULES
-from ramctl.config import environment_names, load_defaults, require_known_variables
+from ramctl.config import environment_names, load_defaults
 from ramctl.errors import UsageProblem, without_secrets
 from ramctl.parts import require
+from ramctl.records.files import is_device, require_known_packing
 from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import require_own_outputs
 
@@ -27,12 +28,6 @@ T = TypeVar("T")
 
 BRIEF_COLUMN = 26  # of names; a longer one stands on a line of its own
 HELP_ROW = ("-h, --help", "Show this summary (-h) or every option (--help).")
-_ORIGINS = {
-    "COMMANDLINE": "flag",
-    "ENVIRONMENT": "environment",
-    "DEFAULT_MAP": "ramctl.toml",
-    "DEFAULT": "default",
-}
 _UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
@@ -56,8 +51,7 @@ _TYPES: dict[str, click.ParamType[Any] | Callable[[str], Any]] = {
 }
 
 # What shells complete, by words in the names that a help gives to values.
-_OFFERED = dict.fromkeys(("FILE", "PREDICTIONS", "PHOTOS", "CHECKPOINT"), "file")
-_OFFERED |= dict.fromkeys(("DIR", "BUNDLE", "PLACE"), "dir")
+_OFFERED = {"FILE": "file", "PHOTOS": "file", "DIR": "dir", "BUNDLE": "dir"}
 Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[Any]]]
 
 
@@ -199,17 +193,11 @@ class RamctlCommand(TwoHelps):
         module: Any = import_module(f"ramctl.commands.{MODULES.get(name, name)}")
         if name in MODULES:
             module = getattr(module, name.capitalize())
-        self.target = module.TARGET
-        self.extra: str | None = getattr(module, "EXTRA", None)
+        self.module = module
         self.summary = COMMANDS[name]
         self.examples = [f"  {line}" for line in module.EXAMPLES.strip().splitlines()]
-        self.notes = module.NOTES.strip()
-        show_config = option(
-            "--show-config", "Print every option's value and its origin.", expose_value=False
-        )
         # Copies: an option that several commands share has other variables in each.
         self.options = {heading: [*map(copy, own)] for heading, own in module.OPTIONS.items()}
-        self.options["run"].append(show_config)
         self.all_options = [*chain.from_iterable(self.options.values())]
         for one in self.all_options:
             one.envvar = environment_names(name, one.name or "")
@@ -225,22 +213,7 @@ class RamctlCommand(TwoHelps):
         """The context with the configuration files' defaults in place."""
         names = [parameter.name or "" for parameter in self.params]
         defaults = load_defaults(self.name or "", names, COMMANDS, _options_of_all)
-        require_known_variables(self.name or "", names)
         return super().make_context(*args, default_map=defaults, **attributes)
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Notice `--show-config` before required values are asked for."""
-        if "--show-config" not in args:
-            return super().parse_args(ctx, args)
-        ctx.resilient_parsing = True
-        super().parse_args(ctx, [arg for arg in args if arg != "--show-config"])
-        for parameter in self.params:
-            name = parameter.name or ""
-            source = ctx.get_parameter_source(name)
-            if name != "show_config" and source is not None:
-                value = without_secrets(repr(ctx.params.get(name)))
-                click.echo(f"{name} = {value}  # {_ORIGINS[source.name]}")
-        ctx.exit(0)
 
     def field_values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters under the names of the fields that they fill."""
@@ -249,18 +222,12 @@ class RamctlCommand(TwoHelps):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command's `run` with its dataclass; the exit code."""
-        written = {one.name or "": one.opts[-1] for one in self.all_options if one.writes}
-        values = (value for name, value in ctx.params.items() if name not in written)
-        read = set().union(*map(_files, values))
-        for name, long_option in written.items():
-            if _files(ctx.params[name]) & read:
-                path = ctx.params[name]
-                raise click.UsageError(f"{long_option} {path}: this run reads that file")
-        if self.extra:
-            require(self.extra, "this command")
+        self._require_distinct(ctx.params)
+        if extra := getattr(self.module, "EXTRA", None):
+            require(extra, "this command")
         if name := ctx.params.get("model"):
             obtain(name, ctx.params)
-        module_name, _, options_name = self.target.partition(":")
+        module_name, _, options_name = self.module.TARGET.partition(":")
         module = import_module(module_name)
         fields = self.field_values(ctx.params)
         context = {"command": self.name, "argv": tuple(map(without_secrets, sys.argv[1:]))}
@@ -273,8 +240,25 @@ class RamctlCommand(TwoHelps):
         if stream is not None and stream.output is not None and stream.output.is_dir():
             raise click.UsageError(f"-o {stream.output} is a folder")
         if stream is not None:  # here, as `generate` and `clean` work before they open them
-            require_own_outputs(stream.output, rejects_file(stream.rejects), stream.stats)
+            require_own_outputs(stream.output, rejects_file(stream.rejects))
         return module.run(options).exit_code
+
+    def _require_distinct(self, parameters: Mapping[str, Any]) -> None:
+        """UsageProblem where a file that is written is read as well, written twice, or packed."""
+        written = [one for one in self.all_options if one.writes]
+        others = parameters.keys() - {one.name for one in written}
+        read = set().union(*(_files(parameters[name]) for name in others))
+        named: dict[Path, str] = {}
+        for one in written:
+            path = parameters[one.name or ""]
+            if _files(path) & read:
+                raise click.UsageError(f"{one.opts[-1]} {path}: this run reads that file")
+            if path in (None, "-") or is_device(Path(path)):
+                continue
+            require_known_packing(str(path))
+            other = named.setdefault(Path(path).resolve(), one.opts[0])
+            if other != one.opts[0]:
+                raise UsageProblem(f"{other} and {one.opts[0]} name one file, {path}")
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write everything; texts stand as they are, so that examples keep their form."""
@@ -284,7 +268,7 @@ class RamctlCommand(TwoHelps):
         for heading, own in self.options.items():
             with formatter.section(heading.capitalize()):
                 formatter.write_dl(help_rows(ctx, own) + [HELP_ROW] * (heading == "run"))
-        formatter.write(f"\n{self.notes}\n")
+        formatter.write(f"\n{self.module.NOTES.strip()}\n")
 
     def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the summary, the examples and the common options."""

@@ -1,5 +1,6 @@
 """The options that several commands share, declared once, and the types of their values."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ what is written is complete, and --resume continues)."""
 
 def read_shard(text: str) -> Shard:
     """The shard of `I/N`."""
-    try:
-        return Shard.parse(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
+    if (match := re.fullmatch(r"([0-9]+)/([0-9]+)", text)) is None:
+        raise click.BadParameter(f"{text!r} is not a shard such as 1/4")
+    index, number = match.groups()
+    if not 1 <= int(index) <= int(number):
+        raise click.BadParameter(f"{text!r}: shards count from 1/{number} to {number}/{number}")
+    return Shard(int(index), int(number))
 
 
 def read_kinds(text: str) -> tuple[str, ...]:

@@ -40,7 +40,11 @@ OPTIONS = {
             "Write a label system built from all captions, and no records.",
             writes=True,
         ),
-        common("--review FILE", "With --build-labels: a table of decisions; your edits are kept."),
+        common(
+            "--review FILE",
+            "With --build-labels: a table of decisions; your edits are kept.",
+            writes=True,
+        ),
     ],
     "output": [
         option(

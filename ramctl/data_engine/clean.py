@@ -24,10 +24,9 @@ from ramctl.data_engine.evidence import MIN_PROBABILITY, Estimate, OutOfFold
 from ramctl.data_engine.region_store import WORK, RegionIndex, WorkFolder, input_hash, spool
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pages.review import review_page
-from ramctl.records.files import output_lock, part_path, replacing, require_distinct, work_path
+from ramctl.records.files import output_lock, part_path, replacing, work_path
 from ramctl.records.inputs import STDIN, named_or_stdin, read_inputs, require_files
 from ramctl.records.jsonl import unspool
-from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import KINDS, Item, JsonObject, Record
 from ramctl.records.report import Report
@@ -92,8 +91,6 @@ def run(options: CleanOptions, baseline: Baseline | None = None) -> Report:
     """
     source = _source(options)
     stream, work = options.stream, options.work
-    rejects = rejects_file(stream.rejects)
-    require_distinct(output=stream.output, rejects=rejects, stats=stream.stats, report=options.page)
     require_ours(options.page, PAGE)
     require_ours(work, WORK)
     if work is not None and not stream.shard.is_all:

@@ -27,7 +27,7 @@ from ramctl.inference.torch_engine import CaptionWriter
 from ramctl.labels import LabelSystem, read_threshold, read_thresholds
 from ramctl.model.ram import Encoded
 from ramctl.parsing.parser import CaptionParser
-from ramctl.records.inputs import RootCheck, named_or_stdin, require_files, unread_inputs
+from ramctl.records.inputs import named_or_stdin, require_files, unread_inputs
 from ramctl.records.jsonl import content_stamp, unspool
 from ramctl.records.parallel import chunks, map_good, ordered_map
 from ramctl.records.record import (
@@ -362,7 +362,7 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
     if len(devices) > 1:
         report.device = options.baseline.device
         pool = DevicePool(partial(Generator.load, options), devices, report.say)
-        stage = watched(pool.run, RootCheck().notice)
+        stage = pool.run
     fingerprint = {
         "model": baseline.bundle.fingerprint,
         "thresholds": content_stamp(generator.thresholds.tobytes()),

@@ -16,10 +16,10 @@ from ramctl.evaluation.predictions import Cut, PredictionTable, read_table
 from ramctl.evaluation.report import report_page
 from ramctl.evaluation.tables import class_table, render, report_format, write_rows
 from ramctl.labels import LabelSystem
-from ramctl.records.files import output_lock, require_distinct, unpacked_name, write_atomic
+from ramctl.records.files import output_lock, unpacked_name, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
 from ramctl.records.jsonl import dumps
-from ramctl.records.outputs import records_to_stdout, rejects_file
+from ramctl.records.outputs import records_to_stdout
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Rejects, Report
@@ -94,13 +94,9 @@ def run(options: EvalOptions) -> Report:
     if options.root is not None and not is_page:
         raise UsageProblem("--root goes with --report FILE.html: it says where the photos are")
     require_files(sources)
-    outputs = {
-        "output": options.output, "report": options.report_file, "calibrate": options.calibrate,
-    }  # fmt: skip
-    require_distinct(**outputs, rejects=rejects_file(options.rejects), stats=options.stats)
     if is_page:
         require_ours(options.report_file, PAGE)
-    with output_lock(*outputs.values()):
+    with output_lock(options.output, options.report_file, options.calibrate):
         return _run(options, options.truth)
 
 

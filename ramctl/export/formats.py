@@ -1,31 +1,27 @@
 """Output formats of annotation and training programs, besides those of `ramctl tag`."""
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from tempfile import TemporaryFile
 
-from ramctl.errors import UsageProblem
-from ramctl.export.sidecars import TextStyle, add_photo_keywords, caption_of
+from ramctl.export.sidecars import TextStyle, caption_of, missing_keywords
 from ramctl.export.xmp import HIERARCHICAL, SUBJECT, Field, machine_items
-from ramctl.pages.gallery import Adder
 from ramctl.photos.archives import split_member
 from ramctl.photos.decoding import photo_size, read_photo
 from ramctl.records.jsonl import dumps
 from ramctl.records.parquet import ParquetWriter
-from ramctl.records.record import JsonObject, Record, decode_name, image_name, shown_name
-from ramctl.records.shards import Shard
-from ramctl.records.stream import separated
+from ramctl.records.record import JsonObject, decode_name, shown_name
+from ramctl.records.stream import Format, separated
 from ramctl.tagging import formats
-from ramctl.tagging.formats import Column, Format, name_of, table
+from ramctl.tagging.formats import Column, name_of, table
 
 # One document, whose end closes what its head opens.
 DOCUMENTS = ("coco", "webdataset", "parquet")
 EXIFTOOL_FIELDS = (SUBJECT, HIERARCHICAL)  # that Lightroom reads
 _BLOCK = 512  # bytes of a tar
-_CHUNK = 1 << 20
 
 
 def output_format(name: str, prefix: str, text: TextStyle) -> Format:
@@ -44,14 +40,6 @@ def output_format(name: str, prefix: str, text: TextStyle) -> Format:
             writer = ParquetWriter()
             return Format(b"", writer.encode, writer.footer)
     return formats.line_format(name, caption=True)
-
-
-def require_lines(name: str | None, *, resume: bool, shard: Shard) -> None:
-    """UsageProblem when a format that is one document is to be continued, or made in parts."""
-    if name in DOCUMENTS and resume:
-        raise UsageProblem(f"-f {name} is one document and cannot be continued; use jsonl")
-    if name == "coco" and not shard.is_all:
-        raise UsageProblem(f"-f {name} is one document and cannot be made in shards; use jsonl")
 
 
 def _exiftool_columns(prefix: str) -> dict[str, Column]:
@@ -102,8 +90,7 @@ def coco() -> Format:
     def footer() -> Iterator[bytes]:
         yield b'\n],"annotations":[\n'
         annotations.seek(0)
-        while chunk := annotations.read(_CHUNK):
-            yield chunk
+        yield from annotations
         rows = [{"id": n, "name": name, "supercategory": ""} for name, n in categories.items()]
         yield b"]," + dumps({"categories": rows})[1:]
 
@@ -137,19 +124,9 @@ def webdataset(style: TextStyle) -> Format:
     return Format(b"", sample, lambda: (bytes(2 * _BLOCK),))  # two empty blocks end a tar
 
 
-def add_photo_size(record: Record, fields: JsonObject) -> None:
-    """Add the photo's own `image_size`, [width, height]."""
-    fields["image_size"] = list(photo_size(image_name(fields), record.base))
-
-
-def add_photo_content(record: Record, fields: JsonObject) -> None:
-    """Add the bytes of the photo's file, `content`."""
-    fields["content"] = read_photo(image_name(fields), record.base)
-
-
-#: What is added to a record before it is encoded, by format, and is not part of it otherwise.
-ADDED: dict[str, Adder] = {
-    "coco": add_photo_size,
-    "webdataset": add_photo_content,
-    "exiftool-csv": add_photo_keywords,
+#: What the photo adds to a record before it is encoded, by format: a field, and what gives it.
+ADDED: dict[str, tuple[str, Callable[[str, Path], object]]] = {
+    "coco": ("image_size", photo_size),
+    "webdataset": ("content", read_photo),
+    "exiftool-csv": ("keywords", missing_keywords),
 }

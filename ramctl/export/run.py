@@ -2,7 +2,6 @@
 
 import math
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -11,14 +10,13 @@ from operator import attrgetter
 from pathlib import Path
 
 from ramctl.errors import RecordProblem, UsageProblem
-from ramctl.export.formats import ADDED, output_format, require_lines
+from ramctl.export.formats import ADDED, DOCUMENTS, output_format
 from ramctl.export.review import open_review
 from ramctl.export.sidecars import SidecarOptions, SidecarWriter, planned, require_caption
 from ramctl.pages.gallery import Adder, open_gallery
 from ramctl.photos.finding import PhotoInputs, is_photo_name, unread_photo_inputs
-from ramctl.records.files import read_pairs, require_distinct
-from ramctl.records.inputs import RootCheck, named_or_stdin, unread_inputs
-from ramctl.records.outputs import rejects_file
+from ramctl.records.files import read_pairs
+from ramctl.records.inputs import named_or_stdin, unread_inputs
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import (
     PER_TAG,
@@ -32,7 +30,7 @@ from ramctl.records.record import (
 )
 from ramctl.records.report import Report
 from ramctl.records.shards import shard_of
-from ramctl.records.stream import StreamOptions, each, run_stream, watched
+from ramctl.records.stream import StreamOptions, each, run_stream
 from ramctl.records.verdicts import Verdicts
 from ramctl.tagging.selection import read_tag_list
 
@@ -88,7 +86,10 @@ class ExportOptions:
         if self.xmp_remove and others:
             raise UsageProblem("--xmp-remove stands alone")
         self.sidecars.text_style.check()
-        require_lines(self.form, resume=self.stream.resume, shard=self.stream.shard)
+        if self.form in DOCUMENTS and self.stream.resume:
+            raise UsageProblem(f"-f {self.form} is one document and cannot be continued; use jsonl")
+        if self.form == "coco" and not self.stream.shard.is_all:  # tars are joined by cat
+            raise UsageProblem("-f coco is one document and cannot be made in shards; use jsonl")
 
 
 def run(options: ExportOptions) -> Report:
@@ -96,17 +97,11 @@ def run(options: ExportOptions) -> Report:
     options.check()
     if options.sidecars.dry_run:
         options = replace(options, form=None, gallery=None, review=None)
-    nowhere = Path(os.devnull)
     if options.form is None:
-        options = replace(options, stream=replace(options.stream, output=nowhere))
+        options = replace(options, stream=replace(options.stream, output=Path(os.devnull)))
     if options.form == "webdataset":  # whose photos are in memory
         options = replace(options, stream=replace(options.stream, batch=_PHOTOS))
     stream = options.stream
-    require_distinct(
-        output=None if stream.output == nowhere else stream.output,
-        rejects=rejects_file(stream.rejects), stats=stream.stats, gallery=options.gallery,
-        review=options.review,
-    )  # fmt: skip
     require_ours(options.gallery, PAGE)
     require_ours(options.review, PAGE)
     verdicts = Verdicts.read(options.decisions, "export")
@@ -123,9 +118,6 @@ def run(options: ExportOptions) -> Report:
         read = partial(unread_photo_inputs, photos)
     source, shard = shard_of(stream.shard, named, read)
     with ExitStack() as stack:
-        stack.enter_context(warnings.catch_warnings())
-        # A damaged photo is reported once, in our own words.
-        warnings.filterwarnings("ignore", module="PIL")
         # Tags are taken out of a photo's sidecars whatever its record has itself.
         choose = attrgetter("fields") if options.xmp_remove else chosen_tags(options.choice)
         acts = list(_acts(options, verdicts, report, stack))
@@ -140,13 +132,12 @@ def run(options: ExportOptions) -> Report:
         form_name = options.form or "jsonl"
         form = output_format(form_name, options.sidecars.prefix, options.sidecars.text_style)
         run_stream(
-            report, source, watched(each(exported), RootCheck().notice), stream,
+            report, source, each(exported), stream,
             fingerprint={
                 "choice of tags": f"{options.choice}", "form": f"{options.form}",
                 "decisions file": verdicts.stamp,
             } | shard,
-            encode=form.encode, footer=form.footer,
-            header=form.header if stream.shard.index == 1 else b"",  # one in all shards together
+            form=form,
         )  # fmt: skip
     return report
 
@@ -163,8 +154,11 @@ def _acts(
         yield renamer(options.choice.rename)
     if options.sidecars.text_style.with_caption:
         yield require_caption
-    if adder := ADDED.get(options.form or ""):
-        yield adder
+    if options.form in ADDED:
+        name, of_photo = ADDED[options.form]
+        yield lambda record, fields: fields.update(
+            {name: of_photo(image_name(fields), record.base)}
+        )
     writer = SidecarWriter(options.sidecars)
     write = writer.remove if options.xmp_remove else writer.write
 

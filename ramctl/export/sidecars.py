@@ -143,22 +143,16 @@ class SidecarWriter:
 
     def write(self, record: Record, fields: JsonObject) -> list[Sidecar]:
         """Bring a tagged photo's sidecars up to date."""
-        photo, options = photo_path(image_name(fields), record.base), self.options
+        photo = photo_path(image_name(fields), record.base)
         if not photo.exists():  # the record is an earlier run's
             raise RecordProblem(f"{photo}: no such file", code="missing_image")
 
         def prepare() -> list[Sidecar]:
             sidecars = []
-            if options.xmp:
-                sidecars += xmp_sidecars(photo, fields["tags"], options, self.neighbours)
-            if options.text:
-                path = photo.with_suffix(options.text_style.suffix)
-                if others := self.neighbours(photo):
-                    message = f"{path} would be the sidecar of {others[0]} as well"
-                    raise RecordProblem(message, code="write_failed")
-                earlier = {} if options.forget_refused else self.texts(path)
-                how = options.existing_text, options.text_style
-                sidecars.append(text_sidecar(photo, fields, *how, earlier))
+            if self.options.xmp:
+                sidecars += self.with_tags(photo, fields["tags"])
+            if self.options.text:
+                sidecars.append(self.with_text(photo, fields))
             return sidecars
 
         return self._write(prepare)
@@ -166,7 +160,60 @@ class SidecarWriter:
     def remove(self, record: Record, fields: JsonObject) -> list[Sidecar]:
         """Take the machine tags out of a photo's XMP sidecars."""
         photo = photo_path(image_name(fields), record.base)
-        return self._write(partial(xmp_without_tags, photo, forget=self.options.forget_refused))
+        return self._write(partial(self.without_tags, photo))
+
+    def with_tags(self, photo: Path, tags: Sequence[str]) -> list[Sidecar]:
+        """The photo's XMP sidecars with these machine tags and everything else they hold."""
+
+        def edit(path: Path, content: bytes | None) -> bytes | None:
+            return merge_tags(
+                content, tags, self.options.prefix, embedded=lambda: photo_keywords(photo, path),
+                forget=self.options.forget_refused,
+            )  # fmt: skip
+
+        return _edited(xmp_paths(photo, self.options.style, self.neighbours), edit)
+
+    def without_tags(self, photo: Path) -> list[Sidecar]:
+        """Its XMP sidecars without machine tags; those with nothing else are to be deleted."""
+        forget = self.options.forget_refused
+        return _edited(xmp_names(photo), lambda _, content: remove_tags(content, forget=forget))
+
+    def with_text(self, photo: Path, record: JsonObject) -> Sidecar:
+        """`IMG.txt` with the record's tags on one line, after its caption where the style has it.
+
+        `append` keeps an existing file's line and puts what it lacks after it. What a text was
+        given and does not hold any more is refused: it never comes back.
+        """
+        style, existing = self.options.text_style, self.options.existing_text
+        path = photo.with_suffix(style.suffix)
+        if others := self.neighbours(photo):
+            message = f"{path} would be the sidecar of {others[0]} as well"
+            raise RecordProblem(message, code="write_failed")
+        earlier = {} if self.options.forget_refused else self.texts(path)
+        with problems_of(path):
+            content = read_sidecar(path)
+            if content is not None and existing == "keep":
+                return Sidecar(path, None)
+            text = as_text(content)
+        given, refused = earlier.get("given", []), earlier.get("refused", [])
+        if content is not None:
+            given, refused = text_decisions(text, earlier, style)
+        left_out = set(map(normalise, refused))
+        tags = [tag for tag in style.tags(record["tags"]) if normalise(tag) not in left_out]
+        old = text if existing == "append" else ""
+        present = set(map(normalise, style.split(old)))
+        caption = style.caption(record)
+        new = [tag for tag in tags if normalise(tag) not in present]
+        trigger = "" if normalise(style.trigger) in present else style.trigger
+        parts = (trigger, old, "" if caption in old else caption, style.join(new))
+        new_content = f"{style.separator.join(filter(None, parts))}\n".encode()
+        given = [*dict.fromkeys([*given, *tags] if old else tags)]
+        row = {"text": shown_name(path.name), "separator": style.separator, "given": given}
+        row["refused"] = [*dict.fromkeys(refused)]
+        of_model = (caption if record.get("generated_captions") else "") or earlier.get("caption")
+        if of_model and of_model in new_content.decode():
+            row["caption"] = of_model
+        return Sidecar(path, None if new_content == content else new_content, row)
 
     def _write(self, prepare: Callable[[], list[Sidecar]]) -> list[Sidecar]:
         # All are prepared before the first is written: a bad one leaves the others alone too.
@@ -199,29 +246,6 @@ def xmp_paths(photo: Path, style: NameStyle, neighbours: Neighbours | None = Non
         return [full]
     existing = [path for path in (full, stem) if path.exists()]
     return existing or [full if style == "full" else stem]
-
-
-def xmp_sidecars(
-    photo: Path,
-    tags: Sequence[str],
-    options: SidecarOptions | None = None,
-    neighbours: Neighbours | None = None,
-) -> list[Sidecar]:
-    """The photo's sidecars with these machine tags and everything else they hold."""
-    options = options or SidecarOptions()
-
-    def edit(path: Path, content: bytes | None) -> bytes | None:
-        return merge_tags(
-            content, tags, options.prefix, embedded=lambda: photo_keywords(photo, path),
-            forget=options.forget_refused,
-        )  # fmt: skip
-
-    return _edited(xmp_paths(photo, options.style, neighbours), edit)
-
-
-def xmp_without_tags(photo: Path, *, forget: bool = False) -> list[Sidecar]:
-    """The photo's sidecars without machine tags; those that hold nothing else are to be deleted."""
-    return _edited(xmp_names(photo), lambda _, content: remove_tags(content, forget=forget))
 
 
 def photo_keywords(photo: Path, sidecar: Path) -> Keywords:
@@ -318,45 +342,6 @@ def _text_rows(folder: Path) -> dict[str, JsonObject]:
     return rows
 
 
-def text_sidecar(
-    photo: Path,
-    record: JsonObject,
-    existing: Existing = "append",
-    style: TextStyle = TextStyle(),
-    earlier: JsonObject | None = None,
-) -> Sidecar:
-    """`IMG.txt` with the record's tags on one line, after its caption where the style has it.
-
-    `append` keeps an existing file's line and puts what it lacks after it. What a text was given,
-    `earlier`, and does not hold any more is refused: it never comes back.
-    """
-    path, earlier = photo.with_suffix(style.suffix), earlier or {}
-    with problems_of(path):
-        content = read_sidecar(path)
-        if content is not None and existing == "keep":
-            return Sidecar(path, None)
-        text = as_text(content)
-    given, refused = earlier.get("given", []), earlier.get("refused", [])
-    if content is not None:
-        given, refused = text_decisions(text, earlier, style)
-    left_out = set(map(normalise, refused))
-    tags = [tag for tag in style.tags(record["tags"]) if normalise(tag) not in left_out]
-    old = text if existing == "append" else ""
-    present = set(map(normalise, style.split(old)))
-    caption = style.caption(record)
-    new = [tag for tag in tags if normalise(tag) not in present]
-    trigger = "" if normalise(style.trigger) in present else style.trigger
-    parts = (trigger, old, "" if caption in old else caption, style.join(new))
-    new_content = f"{style.separator.join(filter(None, parts))}\n".encode()
-    given = [*dict.fromkeys([*given, *tags] if old else tags)]
-    row = {"text": shown_name(path.name), "separator": style.separator, "given": given}
-    row["refused"] = [*dict.fromkeys(refused)]
-    of_model = (caption if record.get("generated_captions") else "") or earlier.get("caption")
-    if of_model and of_model in new_content.decode():
-        row["caption"] = of_model
-    return Sidecar(path, None if new_content == content else new_content, row)
-
-
 def text_decisions(
     text: str, earlier: JsonObject, style: TextStyle = TextStyle()
 ) -> tuple[list[str], list[str]]:
@@ -388,11 +373,11 @@ def write_sidecar(sidecar: Sidecar) -> None:
             path.chmod(mode & 0o7777)
 
 
-def add_photo_keywords(record: Record, fields: JsonObject) -> None:
-    """Add `keywords`: by field, what the photo's own must first hold where it lacks the field."""
-    inside = embedded_keywords(image_name(fields), record.base)
+def missing_keywords(name: str, base: Path) -> dict[str, list[str]]:
+    """By field, what the photo's own must first hold where it lacks the field."""
+    inside = embedded_keywords(name, base)
     new = [field for field in FIELDS if field not in inside]
-    fields["keywords"] = {field.name: new_items(field, inside, inside) for field in new}
+    return {field.name: new_items(field, inside, inside) for field in new}
 
 
 def read_sidecar(path: Path) -> bytes | None:

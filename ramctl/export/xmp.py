@@ -6,11 +6,10 @@ recorded in the sidecar, in a namespace of ours: it can be taken out again, and 
 of the record that somebody has taken out is refused: it is never written again.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ramctl.export.xmp_document import OURS, Property, XmpDocument, writable_text
-from ramctl.export.xmp_document import RDF as RDF
 from ramctl.labels import normalise
 
 _REFUSED = Property(OURS, "ramctl", "refused")
@@ -22,7 +21,7 @@ class Field:
     """A field of keywords: plain words, or with a separator paths, such as `people|Anna`."""
 
     name: str
-    property: Property | None = None  # where it is in XMP
+    property: Property  # where it is in XMP
     separator: str = ""
 
     def path(self, item: str) -> str:
@@ -57,7 +56,7 @@ FIELDS = (SUBJECT, HIERARCHICAL, TAGS_LIST)
 #: Fields that other programs write as well, digiKam all of them; they are only read, and cleared.
 MIRRORS = (*_MICROSOFT, Field("CatalogSets", _MEDIAPRO, "|"))
 #: Keywords that a photo holds outside of XMP: IPTC's, and those of Windows.
-KEYWORDS = Field("Keywords")
+KEYWORDS = Field("Keywords", Property("", "", "Keywords"))
 _READ = (TAGS_LIST, *_MICROSOFT, HIERARCHICAL, MIRRORS[-1], SUBJECT, KEYWORDS)  # digiKam's order
 
 #: The keywords of a sidecar or photo; fields without any are not in it.
@@ -66,7 +65,7 @@ Keywords = Mapping[Field, Sequence[str]]
 
 def xmp_keywords(document: XmpDocument) -> Keywords:
     """The keywords of a document."""
-    found = ((of, document.items(of.property)) for of in (*FIELDS, *MIRRORS) if of.property)
+    found = ((of, document.items(of.property)) for of in (*FIELDS, *MIRRORS))
     return {field: items for field, items in found if items}
 
 
@@ -89,7 +88,19 @@ def merge_tags(
     gone = _take_out(document)
     items = machine_items([tag for tag in tags if normalise(_word(tag)) not in refused], prefix)
     if any(items.values()):
-        _add(document, items, embedded, gone)
+        sidecar = xmp_keywords(document)
+        inside = {} if all(field in sidecar for field in FIELDS) else embedded()
+        others = _shown_over(sidecar, inside)
+        for field in FIELDS:
+            present = sidecar.get(field, ())
+            new = () if present else map(writable_text, new_items(field, inside, others))
+            copied = list(filter(None, new))
+            kept = [*present, *(item for item in copied if field.path(item) not in gone)]
+            held = set(kept)
+            added = [tag for tag in items[field] if tag not in held]
+            document.set_items(field.property, [*kept, *added])
+            document.set_items(_record("added", field), added)
+            document.set_items(_record("copied", field), copied)
     document.set_items(_REFUSED, refused.values())
     return None if _state(document) == before else document.to_bytes()
 
@@ -164,28 +175,6 @@ def _shown_over(sidecar: Keywords, inside: Keywords) -> Keywords:
     return sidecar if is_complete else {**inside, **sidecar}
 
 
-def _add(
-    document: XmpDocument,
-    tags: Mapping[Field, Sequence[str]],
-    embedded: Callable[[], Keywords],
-    gone: set[str],
-) -> None:
-    """Add tags to each field, and the owner's keywords to a new one, and record which."""
-    sidecar = xmp_keywords(document)
-    inside = {} if all(field in sidecar for field in FIELDS) else embedded()
-    others = _shown_over(sidecar, inside)
-    for field in FIELDS:
-        present = sidecar.get(field, ())
-        new = () if present else map(writable_text, new_items(field, inside, others))
-        copied = list(filter(None, new))
-        kept = [*present, *(item for item in copied if field.path(item) not in gone)]
-        held = set(kept)
-        added = [tag for tag in tags[field] if tag not in held]
-        _set(document, field, [*kept, *added])
-        document.set_items(_record("added", field), added)
-        document.set_items(_record("copied", field), copied)
-
-
 def _word(tag: str) -> str:
     """A tag as one word of a path."""
     return writable_text(tag).replace("|", "/")
@@ -225,20 +214,16 @@ def _take_out(document: XmpDocument) -> set[str]:
             gone.update(map(field.path, copied.difference(present)))
         own = [item for item in present if item not in added]
         # A field that nobody else added to is not one of the owner's.
-        _set(document, field, [] if copied.issuperset(own) else own)
+        document.set_items(field.property, [] if copied.issuperset(own) else own)
         for what in ("added", "copied"):
             document.set_items(_record(what, field), ())
     for field, items in xmp_keywords(document).items():
         if field in MIRRORS:
-            _set(document, field, [item for item in items if field.path(item) not in machine])
+            kept = [item for item in items if field.path(item) not in machine]
+            document.set_items(field.property, kept)
     # darktable and others repeat the words of a path as plain ones: the prefix is no keyword.
     parents = {word for path in machine for word in path.split("|")[:-1]}
     return gone | (parents - ever_copied)
-
-
-def _set(document: XmpDocument, field: Field, items: Iterable[str]) -> None:
-    if field.property:
-        document.set_items(field.property, items)
 
 
 def _record(what: str, field: Field) -> Property:

@@ -1,7 +1,6 @@
 """`ramctl import`: photos in; their owner's keywords and descriptions as records out."""
 
 import os
-import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,14 +12,13 @@ from ramctl.export.sidecars import photo_path
 from ramctl.importing.photo import PhotoReader, paths_beside
 from ramctl.importing.vocabulary import Vocabulary
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
-from ramctl.records.files import output_lock, require_distinct
-from ramctl.records.inputs import RootCheck, named_or_stdin
-from ramctl.records.outputs import rejects_file
+from ramctl.records.files import output_lock
+from ramctl.records.inputs import named_or_stdin
 from ramctl.records.ownership import LABEL_FILE, require_ours
 from ramctl.records.record import Item, JsonObject, Record, Unread, image_name
 from ramctl.records.report import Report
 from ramctl.records.shards import shard_of
-from ramctl.records.stream import StreamOptions, each, run_stream, watched
+from ramctl.records.stream import StreamOptions, each, run_stream
 
 _LIST = ".txt"  # of keywords
 
@@ -49,8 +47,6 @@ def run(options: ImportOptions) -> Report:
     if target and (stream.resume or stream.max_time or not stream.shard.is_all):
         alone = "--labels-out needs all photos in one run"
         raise UsageProblem(f"{alone}: not with --resume, --shard, --max-time")
-    rejects = rejects_file(stream.rejects)
-    require_distinct(output=stream.output, rejects=rejects, stats=stream.stats, labels_out=target)
     require_ours(target, LABEL_FILE)
     if target and stream.output is None:
         stream = replace(stream, output=Path(os.devnull))
@@ -62,20 +58,21 @@ def run(options: ImportOptions) -> Report:
     )  # fmt: skip
     reader, vocabulary = PhotoReader(people=options.people), Vocabulary(people=options.people)
 
+    def unread() -> Iterator[Unread]:
+        return (partial(_stamped, make) for make in unread_photo_inputs(photos))
+
     def read(record: Record) -> JsonObject:
         fields = reader(record)
         if target:
             vocabulary.add_record(fields)
         return fields
 
-    with output_lock(target, say=report.say), warnings.catch_warnings():
-        # A damaged photo is reported once, in our own words.
-        warnings.filterwarnings("ignore", module="PIL")
+    with output_lock(target, say=report.say):
         for name in lists:
             vocabulary.add_list(Path(name))
-        source, shard = shard_of(stream.shard, named, partial(_unread, photos))
+        source, shard = shard_of(stream.shard, named, unread)
         run_stream(
-            report, source, watched(each(read), RootCheck().notice), stream,
+            report, source, each(read), stream,
             fingerprint={"people": str(options.people)} | shard,
         )  # fmt: skip
         if target:
@@ -84,10 +81,6 @@ def run(options: ImportOptions) -> Report:
             labels.write(target)
             report.say(f"{len(labels)} labels in {target}")
     return report
-
-
-def _unread(photos: PhotoInputs) -> Iterator[Unread]:
-    return (partial(_stamped, make) for make in unread_photo_inputs(photos))
 
 
 def _stamped(make: Unread) -> Item:

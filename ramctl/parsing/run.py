@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ramctl.checkpoints.bundle import resolve_model
 from ramctl.errors import UsageProblem
@@ -14,13 +13,12 @@ from ramctl.parsing.stage import BATCH, ParseStage, build_label_file, ram_encode
 from ramctl.readers.detect import unread_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.readers.source import Columns
-from ramctl.records.files import output_lock, require_distinct
+from ramctl.records.files import output_lock
 from ramctl.records.inputs import named_or_stdin, require_files
-from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import LABEL_FILE, require_ours
 from ramctl.records.report import Rejects, Report
 from ramctl.records.shards import Shared, shard_of
-from ramctl.records.stream import StreamOptions, run_stream
+from ramctl.records.stream import JSONL, Format, StreamOptions, run_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +78,11 @@ def run(options: ParseOptions) -> Report:
     to_ram = options.target_format == "ram"
     stage = ParseStage(labels, options.workers, options.keep_tags, options.explain, to_ram)
     report.extra = stage.stats
-    form: dict[str, Any] = {}
+    form = JSONL
     if to_ram and labels is not None:
-        form = {"encode": ram_encoder(labels), "header": b"[\n", "footer": lambda: (b"\n]\n",)}
+        form = Format(b"[\n", ram_encoder(labels), lambda: (b"\n]\n",))
     fingerprint = ({"labels": labels.sha256} if labels else {}) | shard
-    return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, **form)
+    return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, form=form)
 
 
 def loaded(options: ParseOptions) -> Callable[[ParseOptions], Report]:
@@ -111,10 +109,6 @@ def _check(options: ParseOptions) -> None:
         for name, field_name in SHARED.alone.items():
             if getattr(options, field_name) not in (None, False, "jsonl"):
                 raise UsageProblem(f"{name} needs all records in one run, so not with --shard")
-    require_distinct(
-        build_labels=options.build_labels, review=options.review, output=stream.output,
-        rejects=rejects_file(stream.rejects), stats=stream.stats,
-    )  # fmt: skip
     require_ours(options.build_labels, LABEL_FILE)
     if options.target_format == "ram":
         if not options.labels:

@@ -22,12 +22,10 @@ import numpy as np
 from ramctl.errors import RecordProblem
 from ramctl.records.parquet import SUFFIX, ParquetPhotos
 
-_MEMBER = re.compile(
-    r"(.*?\.(?:tar(?:\?[^#]*)?|parquet))#(.*)", re.DOTALL
-)  # with the query of a URL
+# A tar's URL may have a query.
+_MEMBER = re.compile(r"(.*?\.(?:tar(?:\?[^#]*)?|parquet))#(.*)", re.DOTALL)
 _OPEN_ARCHIVES = 16
 _MOST_HEADER = 1 << 20  # bytes of one header: long names and their like
-_opened_before = set[tuple[Path, int, int]]()
 _DAMAGE = (tarfile.TarError, OSError, ValueError, ArithmeticError, RecursionError)
 Place = tuple[int, int, float]  # first byte, bytes, time
 
@@ -74,11 +72,11 @@ class _Headers:
 class TarIndex:
     """Where the regular files of an archive lie; read only as far as the names asked for so far.
 
-    With `again` all of them are kept for the next time. Safe to share between threads. If two
-    members have one name, the first counts.
+    Opened for the second time, all of them are kept for the next. Safe to share between threads. If
+    two members have one name, the first counts.
     """
 
-    def __init__(self, path: Path, *, again: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self._lock = Lock()
         self._places: dict[str, Place] = {}
         self._names: list[str] = []
@@ -88,12 +86,12 @@ class TarIndex:
         self._tar: tarfile.TarFile | None = None
         self._problem = ""  # that ended the index
         key = (path, facts.st_size, facts.st_mtime_ns)
-        if again and key not in _members:
+        if key in _members and _members[key] is None:
             with suppress(RecordProblem, OverflowError):  # of a damaged archive nothing is kept
                 while self._read_on(len(self._names)):
                     pass
                 _members[key] = _Members(self._places)
-        self._kept = _members.get(key)
+        self._kept = _members.setdefault(key, None)
 
     def members(self) -> Iterator[str]:
         """The names in archive order; RecordProblem where the archive is damaged."""
@@ -164,13 +162,10 @@ class TarIndex:
         return False
 
 
+# By the facts of a file, so that one that has changed is opened anew.
 @lru_cache(_OPEN_ARCHIVES)
 def _index(path: Path, size: int, mtime_ns: int) -> TarIndex | ParquetPhotos:
-    if path.suffix == SUFFIX:
-        return ParquetPhotos(path)
-    was_open = (path, size, mtime_ns) in _opened_before
-    _opened_before.add((path, size, mtime_ns))
-    return TarIndex(path, again=was_open)
+    return ParquetPhotos(path) if path.suffix == SUFFIX else TarIndex(path)
 
 
 def open_archive(path: Path) -> TarIndex | ParquetPhotos:
@@ -201,7 +196,8 @@ class _Members:
         return cast(Place, self._places[row].item()) if is_there else None
 
 
-_members: dict[tuple[Path, int, int], _Members] = {}  # by path, size and time of the archive
+# Of the archives that were opened, by path, size and time; None: once.
+_members: dict[tuple[Path, int, int], _Members | None] = {}
 
 
 def _hash_of(member: str) -> bytes:

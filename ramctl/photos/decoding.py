@@ -27,6 +27,7 @@ from ramctl.photos.limits import (
     Timed,
     TimeLeft,
     bytes_of,
+    check_size,
     in_time,
     room_for_file,
     visits,
@@ -60,6 +61,8 @@ def record_photo(
     record: Record, target: int | None = None, limits: PhotoLimits = LIMITS, official: bool = False
 ) -> Image.Image:
     """The photo of a record, as `load_photo`; problems of a photo from a list name it."""
+    if isinstance(record, PhotoRecord):
+        return record.decode(target, limits, official)
     name = image_name(record.fields)
     try:
         return load_photo(name, record.base, target=target, limits=limits, official=official)
@@ -151,14 +154,14 @@ def decode_photo(
     is_jpeg = data.startswith(b"\xff\xd8") and not official  # Pillow is what the authors use
     time_left = TimeLeft(limits)
     n_visits = visits(data) if is_jpeg else 0
-    decode_jpeg = partial(_decode_jpeg, data, target or 0, limits, time_left, n_visits > 0)
+    decode_jpeg = partial(_decode_jpeg, data, target or 0, time_left, n_visits > 0)
 
     def decode() -> Image.Image:
         # Pillow looks at the clock between blocks, libjpeg-turbo would go through all scans.
         is_usual = is_jpeg and data.count(b"\xff\xda") <= _USUAL_SCANS
         if is_usual and (photo := decode_jpeg()) is not None:
             return photo
-        return _decode_others(data, target, limits, time_left, official)
+        return _decode_others(data, target, time_left, official)
 
     try:
         # No thread, which may take longer than a small photo, where it is known to end in time.
@@ -173,9 +176,10 @@ def decode_photo(
 
 
 def _decode_jpeg(
-    data: bytes, target: int, limits: PhotoLimits, time_left: TimeLeft, buffered: bool
+    data: bytes, target: int, time_left: TimeLeft, buffered: bool
 ) -> Image.Image | None:
     """The photo by libjpeg-turbo; None for what Pillow handles better (CMYK, slight damage)."""
+    limits = time_left.limits
     try:
         height, width, colours, sampling = simplejpeg.decode_jpeg_header(data)
         if colours not in ("YCbCr", "Gray", "RGB"):
@@ -207,17 +211,17 @@ def _decode_jpeg(
 
 
 def _decode_others(
-    data: bytes, target: int | None, limits: PhotoLimits, time_left: TimeLeft, official: bool
+    data: bytes, target: int | None, time_left: TimeLeft, official: bool
 ) -> Image.Image:
-    check = partial(check_size, max_pixels=limits.pixels)
+    limits = time_left.limits
     try:
         if is_raw(data):
             inner = PhotoLimits(limits.pixels, seconds=time_left(), patient=limits.patient)
             decode = partial(decode_photo, target=target, limits=inner)
-            return decode_raw(data, target, check, decode, time_left.room)
+            return decode_raw(data, target, decode, time_left)
         photo: Any = open_photo(data, time_left)
         size, needed = photo.size, bytes_of(photo, buffered=visits(data) > 0)
-        check(*size)
+        check_size(photo.width, photo.height, limits.pixels)
         divisor = 1
         if target and not official and size[0] * size[1] > _LARGE:
             divisor = max(min(size) // (2 * target), 1)
@@ -276,13 +280,6 @@ def _has_heif() -> bool:
         return False
     register_heif_opener()
     return True
-
-
-def check_size(width: int, height: int, max_pixels: int) -> None:
-    """RecordProblem for a photo that has more pixels."""
-    if width * height > max_pixels:
-        message = f"{width}x{height} pixels, more than the limit of {max_pixels}"
-        raise RecordProblem(message, code="too_large")
 
 
 def what_it_is(data: bytes) -> str:

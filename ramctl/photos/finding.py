@@ -14,7 +14,7 @@ from ramctl.photos.archives import open_archive, split_member
 from ramctl.records.files import is_url, plain_name, require_known_packing
 from ramctl.records.inputs import STDIN, open_input, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, content_stamp, parse_line
-from ramctl.records.record import Item, Record, Reject, Unread, decode_name, encode_name, shown_name
+from ramctl.records.record import Record, Reject, Unread, decode_name, encode_name, shown_name
 from ramctl.records.remote import photo_base
 
 _BLOCK = 1 << 16
@@ -90,17 +90,13 @@ class PhotoInputs:
     say: Callable[[str], None] = lambda message: None  # is told of folders without photos
 
 
-def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Item]:
-    """A record for each photo, in order; a folder's files by name, one folder at a time.
-
-    The record of a photo has only `image`, as it was named. Raises UsageProblem for a folder
-    without `recursive`, and for a list, archive or folder that does not exist.
-    """
-    return (make() for make in unread_photo_inputs(inputs))
-
-
 def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
-    """As `read_photo_inputs`, with photos that are not looked at and lines that are not parsed."""
+    """What gives the record of each photo, in order; a folder's files by name, one after another.
+
+    Until it is called no photo is looked at and no line parsed. The record of a photo has only
+    `image`, as it was named. Raises UsageProblem for a folder without `recursive`, and for a list,
+    archive or folder that does not exist.
+    """
     for name in inputs.names:
         if name == STDIN:
             continue

@@ -47,12 +47,23 @@ class PhotoLimits:
 LIMITS = PhotoLimits()
 
 
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """RecordProblem for a photo that has more pixels."""
+    if width * height > max_pixels:
+        message = f"{width}x{height} pixels, more than the limit of {max_pixels}"
+        raise RecordProblem(message, code="too_large")
+
+
 class _Memory:
     """The bytes that the decoders of this process take."""
 
     def __init__(self) -> None:
-        self._change = Condition()
-        self._used = 0
+        self._start()
+        # What is decoded in the process that was forked is not decoded in the new one.
+        os.register_at_fork(after_in_child=self._start)
+
+    def _start(self) -> None:
+        self._change, self._used = Condition(), 0
 
     @contextmanager
     def room(self, n_bytes: int, most: int, seconds: float | None) -> Iterator[None]:
@@ -71,15 +82,6 @@ class _Memory:
 
 
 _pictures, _files = _Memory(), _Memory()
-
-
-def _start_anew() -> None:
-    # What is decoded in the process that was forked is not decoded in this one.
-    global _pictures, _files
-    _pictures, _files = _Memory(), _Memory()
-
-
-os.register_at_fork(after_in_child=_start_anew)
 
 
 @contextmanager
@@ -114,7 +116,7 @@ class TimeLeft:
     """The seconds that one photo has left."""
 
     def __init__(self, limits: PhotoLimits) -> None:
-        self._limits = limits
+        self.limits = limits
         self.end = time.monotonic() + limits.seconds
 
     def __call__(self) -> float:
@@ -127,10 +129,10 @@ class TimeLeft:
             yield
             return
         left = self()
-        if self._limits.patient:
+        if self.limits.patient:
             self.end = math.inf
-        with room_for(n_bytes, self._limits.memory, None if self._limits.patient else left):
-            if self._limits.patient:
+        with room_for(n_bytes, self.limits.memory, None if self.limits.patient else left):
+            if self.limits.patient:
                 self.end = time.monotonic() + left
             yield
 

@@ -7,12 +7,13 @@ import io
 import re
 import struct
 from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import suppress
 from typing import Any
 
 from PIL import Image
 
 from ramctl.errors import RecordProblem
+from ramctl.photos.limits import TimeLeft, check_size
 
 _MAGIC = re.compile(
     rb"FUJIFILMCCD-RAW|FOVb|\0MRM|IIRO|IIRS|MMOR|IIU\0|II\x1a\0\0\0HEAP|....ftypcrx "
@@ -66,30 +67,26 @@ def raw_size(data: bytes) -> tuple[int, int]:
 
 
 def decode_raw(
-    data: bytes,
-    target: int | None,
-    check_size: Callable[[int, int], None],
-    decode: Callable[[bytes], Image.Image],
-    room: Callable[[int], AbstractContextManager[None]],
+    data: bytes, target: int | None, decode: Callable[[bytes], Image.Image], time_left: TimeLeft
 ) -> Image.Image:
     """The upright photo, by its preview where that is large enough.
 
-    That is `target` (px, both sides), or without one half of the photo. `check_size` raises for too
-    many pixels, `decode` gives the upright preview of a JPEG, `room` holds bytes of memory.
-    ValueError for damage; RecordProblem without rawpy.
+    That is `target` (px, both sides), or without one half of the photo. `decode` gives the upright
+    preview of a JPEG. ValueError for damage; RecordProblem without rawpy, and for too many pixels.
     """
     with _opened(data) as raw:
         import rawpy
 
         size = raw.sizes.width, raw.sizes.height
-        check_size(*size)
+        check_size(*size, time_left.limits.pixels)
         least = target or min(size) // 2
         try:
             if (preview := _preview(raw, least, decode)) is not None:
                 return preview
             half = target is not None and min(size) >= 2 * target
             n_sensors = raw.sizes.raw_width * raw.sizes.raw_height
-            with room(n_sensors * (_BYTES_OF_HALF if half else _BYTES_A_PIXEL) + 2 * len(data)):
+            needed = n_sensors * (_BYTES_OF_HALF if half else _BYTES_A_PIXEL) + 2 * len(data)
+            with time_left.room(needed):
                 return Image.fromarray(raw.postprocess(use_camera_wb=True, half_size=half))
         except rawpy.LibRawError as error:
             raise ValueError(_reason(error)) from error

@@ -37,8 +37,6 @@ def read_remote_photo(name: str, base: Path, max_bytes: int) -> bytes:
     """The file of a photo below the URL that `base` is; RunProblem where that is out of reach."""
     inside = split_member(name)
     url = url_below(base, inside[0] if inside else name)
-    if url is None:
-        raise ValueError(f"{base} is no URL")
     if inside:
         return _archive(url).read(inside[1], max_bytes)
     try:
@@ -61,7 +59,7 @@ def copy_ahead(name: str, base: Path, mixed: int) -> None:
 
     def copy() -> None:
         with suppress(RamctlError, OSError):
-            url = url_below(base, inside[0]) or ""
+            url = url_below(base, inside[0])
             size, _ = facts_of(url)
             if 2 * mixed * (size or 0) <= cache_limit():
                 _copy_of(url)
@@ -83,9 +81,9 @@ def _archive(url: str) -> TarIndex:
     index = _open.pop(url, None)
     while index is None:
         with suppress(FileNotFoundError):  # the copy was the oldest, for another process
-            again = url in _copies and _copies[url].exists()
-            _copies[url] = _copies[url] if again else _copy_of(url)
-            index = TarIndex(_copies[url], again=again)
+            if url not in _copies or not _copies[url].exists():
+                _copies[url] = _copy_of(url)
+            index = TarIndex(_copies[url])
     index.touch()
     _open[url] = index
     for oldest in list(_open)[:-_OPEN_COPIES]:

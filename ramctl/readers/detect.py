@@ -3,6 +3,7 @@
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from ramctl.errors import UsageProblem
@@ -61,25 +62,21 @@ def unread_any(
             columns.check(name, column_names(name))
         if kind in ("jsonl", "parquet"):  # which is read as that
             for unread in unread_inputs([name], root, stage):
-                yield _renamed(unread, columns, is_table=kind == "parquet")
+                yield partial(_renamed, unread, columns, is_table=kind == "parquet")
             continue
         # The photos of a folder of sidecars are named with the folder.
         base = Path() if not root and Path(name).is_dir() else photo_base(name, root)
         yield from map(_made, READERS[kind](Source(name, base, stage, labels, columns)))
 
 
-def _renamed(unread: Unread, columns: Columns, *, is_table: bool) -> Unread:
+def _renamed(unread: Unread, columns: Columns, *, is_table: bool) -> Item:
     """The record with the usual names where it lacks ours, or other ones were named."""
-
-    def read() -> Item:
-        item = unread()
-        if isinstance(item, Record):
-            has_ours = _OURS & item.fields.keys() and ("image" in item.fields or not is_table)
-            if columns.named or not has_ours:
-                item.fields = with_usual_names(item.fields, columns)
-        return item
-
-    return read
+    item = unread()
+    if isinstance(item, Record):
+        has_ours = _OURS & item.fields.keys() and ("image" in item.fields or not is_table)
+        if columns.named or not has_ours:
+            item.fields = with_usual_names(item.fields, columns)
+    return item
 
 
 def read_predictions(name: str, stage: str, form: str | None = None) -> Iterator[Item]:

@@ -163,19 +163,6 @@ def read_pairs(path: Path, form: str) -> Iterator[tuple[str, str, str]]:
             yield f"{path}:{number}", name, value
 
 
-def require_distinct(**options: Path | None) -> None:
-    """UsageProblem when two options name one file, or a compression that is not written."""
-    named: dict[Path, str] = {}
-    for name, path in options.items():
-        if path is None or is_device(path):
-            continue
-        require_known_packing(str(path))
-        option = "-o" if name == "output" else f"--{name.replace('_', '-')}"
-        other = named.setdefault(path.resolve(), option)
-        if other != option:
-            raise UsageProblem(f"{other} and {option} name one file, {path}")
-
-
 @contextmanager
 def output_lock(*outputs: Path | None, say: Say = lambda message: None) -> Iterator[None]:
     """Hold the locks of some outputs, with their parts, states and work folders, for a block.

@@ -82,15 +82,13 @@ def bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
             line = stream.readline(MAX_LINE + 1)
 
 
-def read_records(stream: BinaryIO, source: str, base: Path, stage: str) -> Iterator[Item]:
-    """Records of a JSONL stream in order; any other line that is not blank gives a Reject."""
-    return (make() for make in unread_records(stream, source, base, stage))
-
-
 def unread_records(
     stream: BinaryIO, source: str, base: Path, stage: str
 ) -> Iterator[partial[Item]]:
-    """As `read_records`, with lines that are not parsed yet."""
+    """The records of a JSONL stream in order, each made when it is called.
+
+    Any other line that is not blank gives a Reject.
+    """
     for number, line in enumerate(bounded_lines(stream), 1):
         if number == 1:
             line = line.removeprefix(BOM_UTF8)

@@ -217,9 +217,7 @@ def records_to_stdout() -> Iterator[BinaryIO]:
                 stream.flush()
             except OSError as error:
                 # The stream now leads to the null device, so that closing it cannot fail again.
-                null = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(null, stream.fileno())
-                os.close(null)
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
                 if error.errno in (errno.ENOSPC, errno.EIO, errno.EFBIG):
                     raise RunProblem(f"standard output: {error.strerror}") from error
                 raise
@@ -230,35 +228,34 @@ def records_to_stdout() -> Iterator[BinaryIO]:
 
 @contextmanager
 def open_outputs(
-    output: Path | None, rejects: str | None, stats: Path | None, *,
+    output: Path | None, rejects: str | None, *,
     resume: bool, command: str, fingerprint: Mapping[str, str], n_header: int, say: Say,
 ) -> Iterator["RunOutputs"]:  # fmt: skip
     """Lock and open what a run writes, with `resume` where the state of an earlier run ends."""
     rejects_path = rejects_file(rejects)
-    require_own_outputs(output, rejects_path, stats)
+    require_own_outputs(output, rejects_path)
     with ExitStack() as stack:
         stack.enter_context(output_lock(output, rejects_path, say=say))
+        state: ResumeState | None = None
         if output is None or is_device(output):
             if resume:
                 raise RunProblem("--resume needs -o FILE: only a file can be continued")
             opened = replacing(output) if output else records_to_stdout()
-            sink = StreamSink(stack.enter_context(opened))
-            yield RunOutputs({"done": sink, "rejected": open_rejects(rejects, resume=False)})
-            return
-        file = rejects_path if rejects_path and not is_device(rejects_path) else None
-        state = ResumeState(state_path(output), command, fingerprint, file, n_header)
-        if not resume:
-            # First, so that no crash leaves the old state beside a new part.
-            state.start(say)
-            rejected = open_rejects(rejects, resume=False)
-            yield RunOutputs({"done": PartFile(output), "rejected": rejected}, state, output)
-            return
-        roll_forward(output)
-        done = PartFile(output, resume=True)
-        state.load(done.end, unfinished_bytes(file))
-        rejected = open_rejects(rejects, resume=state.continues_rejects)
-        sinks: dict[Status, Sink] = {"done": done, "rejected": rejected}
-        for status, end in state.ends.items():
+            done: Sink = StreamSink(stack.enter_context(opened))
+        else:
+            file = rejects_path if rejects_path and not is_device(rejects_path) else None
+            state = ResumeState(state_path(output), command, fingerprint, file, n_header)
+            if resume:
+                roll_forward(output)
+            else:  # first, so that no crash leaves the old state beside a new part
+                state.start(say)
+            done = PartFile(output, resume=resume)
+            if resume:
+                state.load(done.end, unfinished_bytes(file))
+        continues = resume and state is not None and state.continues_rejects
+        sinks: dict[Status, Sink]
+        sinks = {"done": done, "rejected": open_rejects(rejects, resume=continues)}
+        for status, end in state.ends.items() if resume and state else ():
             is_there = sinks[status].end >= end  # all of it, the header included
             sinks[status].cut(end if is_there or status == "rejected" else 0)
         yield RunOutputs(sinks, state, output)

@@ -21,7 +21,6 @@ from ramctl.records.files import (
     naming,
     part_path,
     remove_folder,
-    require_distinct,
     state_path,
 )
 
@@ -88,9 +87,8 @@ def require_ours(path: Path | None, mark: Mark | FolderMark) -> None:
             raise UsageProblem(f"{message}; move it away or name another path")
 
 
-def require_own_outputs(output: Path | None, rejects: Path | None, stats: Path | None) -> None:
+def require_own_outputs(output: Path | None, rejects: Path | None) -> None:
     """As `require_ours`, of a file of records with its part and state, and of the rejects."""
-    require_distinct(output=output, rejects=rejects, stats=stats)
     require_ours(rejects, REJECTS)
     if output is not None:
         state = state_path(output)

@@ -4,18 +4,18 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from itertools import islice
+from itertools import islice, repeat
 from typing import Any, TypeVar
 
 from ramctl.errors import Interrupted, RecordProblem, RunProblem
 from ramctl.records.signals import PATIENCE_S, end_with_parent, raise_if_stopped
 
 Item = TypeVar("Item")
+Name = TypeVar("Name")
 Result = TypeVar("Result")
-_CALLS_AHEAD = 2  # for each process
 
 
 def usable_cores() -> int:
@@ -47,36 +47,19 @@ def ordered_map(
 ) -> Iterator[Result]:
     """The results of `do` in the order of `items`, computed by `workers` threads.
 
-    Threads help because decoding and onnxruntime release Python's lock.
-    Items are taken in the calling thread, at most two a worker ahead of the results; one worker
-    takes none ahead, so that each result is there as soon as it can be.
+    Threads help because decoding and onnxruntime release Python's lock. One worker takes no items
+    ahead, so that each result is there as soon as it can be.
     """
     if workers == 1:
         yield from map(do, items)
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ramctl-photos")
-    pending: deque[Future[Result]] = deque()
     try:
-        for item in items:
-            pending.append(pool.submit(do, item))
-            while pending and (len(pending) >= 2 * workers or pending[0].done()):
-                yield _result(pending)
-        while pending:
-            yield _result(pending)
-    except Interrupted:
-        while pending and pending[0].done():
-            yield pending.popleft().result()
-        raise
+        named = _in_order(pool, do, zip(repeat(None), items), workers)
+        yield from (result for _, result in named)
     finally:
         # Without waiting: what is still running after an interrupt is done again on resuming.
         pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _result(pending: deque[Future[Result]]) -> Result:
-    """The oldest result, removed once it is there; Interrupted when a signal comes first."""
-    while not wait([pending[0]], PATIENCE_S).done:
-        raise_if_stopped()
-    return pending.popleft().result()
 
 
 @contextmanager
@@ -85,29 +68,44 @@ def ordered_workers(
 ) -> Iterator[Callable[..., Iterator[tuple[Any, Any]]]]:
     """A function from `work` and pairs (name, argument) to pairs (name, work(argument)), in order.
 
-    Each worker calls `start(*arguments)` first. Few pairs are read ahead; results are passed on
-    when they are there. RunProblem when a worker dies.
+    Each worker calls `start(*arguments)` first. RunProblem when a worker dies.
     """
     pool = ProcessPoolExecutor(jobs, initializer=_start_worker, initargs=(start, arguments))
-
-    def run(
-        work: Callable[[Any], object], pairs: Iterable[tuple[Item, object]]
-    ) -> Iterator[tuple[Item, Any]]:
-        pending: deque[tuple[Item, Future[object]]] = deque()
-        for name, argument in pairs:
-            pending.append((name, pool.submit(work, argument)))
-            while pending and (len(pending) > _CALLS_AHEAD * jobs or pending[0][1].done()):
-                done, result = pending.popleft()
-                yield done, result.result()
-        for done, result in pending:
-            yield done, result.result()
-
     try:
-        yield run
+        yield lambda work, pairs: _in_order(pool, work, pairs, jobs)
     except BrokenProcessPool as error:
         raise RunProblem("a worker process was killed; is memory short? (fewer: -j)") from error
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _in_order(
+    pool: Executor, do: Callable[[Item], Result], pairs: Iterable[tuple[Name, Item]], workers: int
+) -> Iterator[tuple[Name, Result]]:
+    """Each name with the result of its item, as soon as it is there and all before it are.
+
+    Items are taken in the calling thread, at most two a worker ahead of the results. Interrupted
+    when a signal comes before a result; those that are there by then come first.
+    """
+    pending: deque[tuple[Name, Future[Result]]] = deque()
+
+    def first() -> tuple[Name, Result]:
+        while not wait([pending[0][1]], PATIENCE_S).done:
+            raise_if_stopped()
+        name, result = pending.popleft()
+        return name, result.result()
+
+    try:
+        for name, item in pairs:
+            pending.append((name, pool.submit(do, item)))
+            while pending and (len(pending) >= 2 * workers or pending[0][1].done()):
+                yield first()
+        while pending:
+            yield first()
+    except Interrupted:
+        while pending and pending[0][1].done():
+            yield first()
+        raise
 
 
 def _start_worker(start: Callable[..., object], arguments: tuple[object, ...]) -> None:

@@ -57,14 +57,12 @@ def base_url(base: Path) -> str | None:
     return f"{match[1]}://{(match[2] or '').removeprefix(_NO_HOST)}" if match else None
 
 
-def url_below(base: Path, name: str) -> str | None:
-    """The URL of a photo or archive, below the URL that its base is; None where that is a folder.
+def url_below(base: Path, name: str) -> str:
+    """The URL of a photo or archive, below the URL that its base is.
 
     RecordProblem for a name that leads out of the base.
     """
     root = base_url(base)
-    if root is None:
-        return None
     inside = name.removeprefix(f"{root}/")
     parts = re.split(r"[/\\]", unquote(inside))
     # fsspec takes `::` for what joins two URLs.
@@ -180,10 +178,9 @@ def exists(url: str) -> bool:
 def exists_below(base: Path, name: str) -> bool:
     """Whether there is a file of that name below the URL that `base` is."""
     try:
-        url = url_below(base, name)
+        return exists(url_below(base, name))
     except RecordProblem:
         return False
-    return url is not None and exists(url)
 
 
 def read_url(url: str, size: int) -> bytes:

@@ -4,7 +4,6 @@ A shard is a consecutive run of positions, so that the outputs of all shards, on
 are the output of one run, and so that each process reads photos and archives that lie together.
 """
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -22,16 +21,6 @@ class Shard:
 
     index: int = 1
     number: int = 1
-
-    @classmethod
-    def parse(cls, text: str) -> "Shard":
-        """The shard of `I/N`; ValueError where there is no such shard."""
-        if (match := re.fullmatch(r"([0-9]+)/([0-9]+)", text)) is None:
-            raise ValueError(f"{text!r} is not a shard such as 1/4")
-        index, number = match.groups()
-        if not 1 <= int(index) <= int(number):
-            raise ValueError(f"{text!r}: shards count from 1/{number} to {number}/{number}")
-        return cls(int(index), int(number))
 
     def __str__(self) -> str:
         return f"{self.index}/{self.number}"

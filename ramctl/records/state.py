@@ -27,7 +27,6 @@ from ramctl.records.files import STATE, kept_path, move_into_place, part_path, r
 from ramctl.records.record import JsonObject
 
 Status = Literal["done", "rejected"]
-Range = tuple[int, int]
 FORMAT = 1
 _START_OVER = "run without --resume to start over"
 _SHORTEST = 32  # bytes of a line, at the least
@@ -243,7 +242,7 @@ class ResumeState:
             start, starts[row["status"]] = starts[row["status"]], row["end"]
             yield row, start, self._index.is_dropped(number)
 
-    def stale(self, status: Status) -> Iterator[Range]:
+    def stale(self, status: Status) -> Iterator[tuple[int, int]]:
         """The bytes of what was dropped in the file of a status, in order."""
         for row, start, is_dropped in self._spans():
             if is_dropped and row["status"] == status and row["end"] > start:
@@ -310,7 +309,7 @@ def read_rows(path: Path) -> Iterator[tuple[bytes, JsonObject]]:
 
 
 class RowIndex:
-    """Finds the rows of a state file by their keys; they stay in the file, 21 bytes of each here.
+    """Finds the rows of a state file by their keys; they stay in the file, 17 bytes of each here.
 
     The hash of a key and the row share a number, hash first: sorted, they are sorted by key, and
     rows of one key keep their order. `n_bytes` are the file's, `start` those of its first line.
@@ -322,7 +321,6 @@ class RowIndex:
         self._keys = array("Q")
         self._offsets = array("Q")
         self._flags = bytearray()
-        self._n_gone = array("I")  # by the first place of a hash: rows there that are gone
         self._stream: BinaryIO | None = None
         self.n_bytes = start
         self.n_dropped = 0
@@ -342,7 +340,6 @@ class RowIndex:
         import numpy as np
 
         np.frombuffer(self._keys, np.uint64).sort()
-        self._n_gone = array("I", [0]) * len(self)
         self._stream = path.open("rb")
 
     def close(self) -> None:
@@ -353,18 +350,11 @@ class RowIndex:
     def take(self, key: str) -> Entry | None:
         """The first row of this key that is neither dropped nor taken before."""
         wanted = hash(key) & self._hash_mask
-        first = bisect_left(self._keys, wanted)
-        if first == len(self):
-            return None
-        place = first + self._n_gone[first]
+        place = bisect_left(self._keys, wanted)
         while place < len(self) and self._keys[place] & self._hash_mask == wanted:
             number = self._keys[place] & self._row_mask
-            is_gone = not self.is_left(number)
-            row = {} if is_gone else self._read(number)
-            is_found = row.get("key") == key
-            if (is_gone or is_found) and place == first + self._n_gone[first]:
-                self._n_gone[first] += 1  # so that a key of many rows is not searched each time
-            if is_found:
+            row = self._read(number) if self.is_left(number) else {}
+            if row.get("key") == key:
                 is_written = bool(self._flags[number] & _WRITTEN)
                 self._flags[number] |= _TAKEN
                 return Entry(number, row["status"], row["stamp"], row["end"], is_written)

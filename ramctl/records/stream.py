@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ramctl.errors import Interrupted, RecordProblem, RunProblem, attempt
 from ramctl.records.files import is_device
+from ramctl.records.inputs import RootCheck
 from ramctl.records.jsonl import dumps, stamp_of
 from ramctl.records.outputs import PartFile, RunOutputs, open_outputs
 from ramctl.records.record import Item, JsonObject, Record, Reject
@@ -30,6 +31,17 @@ Outcome = JsonObject | RecordProblem
 Batch = list[Record]
 Stage = Callable[[Iterator[Batch]], Iterator[list[Outcome]]]
 Encoder = Callable[[JsonObject], bytes]
+
+
+class Format(NamedTuple):
+    """How records become bytes: what comes first, each record, what comes last."""
+
+    header: bytes = b""
+    encode: Encoder = dumps
+    footer: Callable[[], Iterable[bytes]] = tuple
+
+
+JSONL = Format()
 _Wanted = tuple[Record, Entry | None]  # a record, and what it takes the place of
 _Work = _Wanted | Callable[[], None]  # or what writes a reject once all before it is written
 IsGone = Callable[[str], bool]
@@ -111,37 +123,36 @@ def run_stream(
     options: StreamOptions,
     *,
     fingerprint: Mapping[str, str] | None = None,
-    encode: Encoder = dumps,
-    header: bytes = b"",
-    footer: Callable[[], Iterable[bytes]] = tuple,
+    form: Format = JSONL,
     is_gone: IsGone | None = None,
 ) -> Report:
     """Run `stage` over `source` and write what comes out; returns the filled report.
 
-    `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`;
-    `encode` makes the bytes of one output object, `header` comes before the first, what `footer`
-    gives after the last of a finished run. What an earlier run has written of an input is dropped
-    where the input is not in this source and `is_gone(key)`.
+    `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`. The
+    header of `form` is in the first shard alone, its footer in a finished run. What an earlier run
+    has written of an input is dropped where the input is not in this source and `is_gone(key)`.
+    RunProblem also where none of the first photos is there.
     """
+    header = form.header if options.shard.index == 1 else b""
     with ExitStack() as stack:
         goes_on = GOES_ON if options.output and not is_device(options.output) else ""
         stop = stack.enter_context(StopRequest(deadline(options.max_time), goes_on))
         outputs = stack.enter_context(
             open_outputs(
-                options.output, options.rejects, options.stats, resume=options.resume,
+                options.output, options.rejects, resume=options.resume,
                 command=report.command, fingerprint={**(fingerprint or {}), **options.made_from},
                 n_header=len(header), say=report.say,
             )
         )  # fmt: skip
         if header and outputs.sinks["done"].end == 0:
             outputs.sinks["done"].write(header)
-        run = _Run(iter(source), report, options, outputs, encode, stop, is_gone)
+        run = _Run(iter(source), report, options, outputs, form.encode, stop, is_gone)
         shown = options.progress
         if shown is None and options.output is None and sys.stdout and sys.stdout.isatty():
             shown = False  # not between records that are written to the same screen
         advance = stack.enter_context(report.progress(shown))
         try:
-            for outcomes in stage(run.batches()):
+            for outcomes in watched(stage, RootCheck().notice)(run.batches()):
                 run.write(outcomes)
                 advance(len(outcomes))
         except Interrupted:
@@ -151,7 +162,7 @@ def run_stream(
                 outputs.save()
             raise
         if stop.signum is None:
-            run.finish(footer())
+            run.finish(form.footer())
     report.finish(options.stats)
     stop.raise_if_signalled()
     return report

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.records.inputs import open_input
-from ramctl.records.jsonl import content_stamp, read_records
+from ramctl.records.inputs import read_inputs
+from ramctl.records.jsonl import content_stamp
 from ramctl.records.record import (
     HUMAN,
     Item,
@@ -39,11 +39,9 @@ class Verdicts:
         RunProblem names the file and the line of anything else.
         """
         of_photo: dict[str, dict[str, str]] = {}
-        for path in paths:
-            with open_input(str(path)) as stream:
-                for item in read_records(stream, str(path), Path(), stage):
-                    image, tag, verdict = _verdict(item)
-                    of_photo.setdefault(image, {})[tag] = verdict
+        for item in read_inputs([*map(str, paths)], None, stage):
+            image, tag, verdict = _verdict(item)
+            of_photo.setdefault(image, {})[tag] = verdict
         return cls(of_photo)
 
     def of(self, fields: JsonObject) -> Mapping[str, str]:

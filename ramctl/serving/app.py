@@ -128,7 +128,9 @@ def make_app(model: str, batchers: Batchers, limits: PhotoLimits, *, only_here: 
         ],
         middleware=[Middleware(_Guard, limits=limits, only_here=only_here)],
         exception_handlers={
-            HTTPException: _on_problem, RamctlError: _on_problem, Exception: _on_bug,
+            HTTPException: _on_problem, RamctlError: _on_problem,
+            # What it says may name files; it is on standard error.
+            Exception: lambda *_: _json({"code": "failed", "message": "internal error"}, 500),
         },
     )  # fmt: skip
 
@@ -309,8 +311,3 @@ def _on_problem(request: Request, problem: Exception) -> Response:
     answer = _json(*_problem(request, problem))
     answer.headers.update(getattr(problem, "headers", None) or {})
     return answer
-
-
-def _on_bug(request: Request, problem: Exception) -> Response:
-    # What it says may name files; it is on standard error.
-    return _json({"code": "failed", "message": "internal error"}, 500)

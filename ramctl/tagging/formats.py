@@ -5,42 +5,30 @@ import io
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import NamedTuple
 
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, decode_name
-from ramctl.records.stream import Encoder
+from ramctl.records.stream import Format
 
 FORMATS = ("jsonl", "table", "text", "csv")
 Column = Callable[[JsonObject], str]
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
-class Format(NamedTuple):
-    """How records become bytes: what comes first, each record, what comes last."""
-
-    header: bytes
-    encode: Encoder
-    footer: Callable[[], Iterable[bytes]] = tuple
-
-
 def line_format(name: str, *, caption: bool) -> Format:
     """The format of that name, one of FORMATS; csv has a column of captions where asked for."""
     if name == "csv":
-        return table(tag_columns(caption=caption))
+        columns = {
+            "image": name_of,
+            "tags": lambda row: join_tags(row["tags"]),
+            "scores": lambda record: ", ".join(
+                f"{s:.4f}" for s in record.get("scores", {}).values()
+            ),
+        }
+        if caption:
+            columns["caption"] = lambda row: " ".join(row.get("generated_captions", []))
+        return table(columns)
     return Format(b"", {"jsonl": dumps, "table": table_lines, "text": text_line}[name])
-
-
-def tag_columns(*, caption: bool) -> dict[str, Column]:
-    """The columns of a table of tags."""
-    columns = {
-        "image": name_of,
-        "tags": lambda record: join_tags(record["tags"]),
-        "scores": lambda record: ", ".join(f"{s:.4f}" for s in record.get("scores", {}).values()),
-    }
-    if caption:
-        columns["caption"] = lambda record: " ".join(record.get("generated_captions", []))
-    return columns
 
 
 def table(columns: Mapping[str, Column]) -> Format:
@@ -81,8 +69,7 @@ def join_tags(tags: Sequence[str]) -> str:
 
 
 def _escape(match: re.Match[str]) -> str:
-    named = {"\n": "\\n", "\t": "\\t", "\r": "\\r", "\\": "\\\\"}
-    return named.get(match[0]) or f"\\x{ord(match[0]):02x}"
+    return match[0].encode("unicode_escape").decode()
 
 
 def name_of(record: JsonObject) -> str:

@@ -1,7 +1,6 @@
 """`ramctl tag`: photos in, records out."""
 
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from ramctl.errors import UsageProblem
 from ramctl.photos.finding import PhotoInputs, is_gone, require_some, unread_photo_inputs
-from ramctl.records.inputs import RootCheck, named_or_stdin
+from ramctl.records.inputs import named_or_stdin
 from ramctl.records.report import Report
 from ramctl.records.shards import Shared, shard_of
-from ramctl.records.stream import StreamOptions, run_stream, watched
+from ramctl.records.stream import StreamOptions, run_stream
 from ramctl.tagging.formats import line_format
 from ramctl.tagging.scorers import TaggerOptions
 from ramctl.tagging.selection import read_tag_list, unknown_tags
@@ -68,27 +67,20 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
         say=cache(report.say),
     )  # fmt: skip
 
-    def is_pruned(name: str) -> bool:
-        return report.has_found and is_gone(name, options.root)
-
-    with warnings.catch_warnings():
-        # A damaged photo is reported once, in our own words.
-        warnings.filterwarnings("ignore", module="PIL")
-        source, shard = shard_of(stream.shard, named, partial(unread_photo_inputs, photos))
-        tagger = tagger or _load(options, report)
-        report.device = tagger.description
-        written = line_format(form, caption=options.tagger.caption)
-        # Of dense scores only the first line names the labels: they are as long as the scores.
-        is_named = options.tagger.dense and form == "jsonl"
-        names = iter([{"label_names": list(tagger.labels.tags)}] if is_named else [])
-        run_stream(
-            report, source, watched(tagger.stage, RootCheck().notice),
-            replace(stream, batch=tagger.batch),
-            fingerprint=tagger.fingerprint | shard | {"form": form},
-            encode=lambda fields: written.encode(fields | next(names, {})),
-            header=written.header if stream.shard.index == 1 else b"",  # one in all shards together
-            is_gone=is_pruned if options.prune else None,
-        )  # fmt: skip
+    source, shard = shard_of(stream.shard, named, partial(unread_photo_inputs, photos))
+    tagger = tagger or _load(options, report)
+    report.device = tagger.description
+    written = line_format(form, caption=options.tagger.caption)
+    # Of dense scores only the first line names the labels: they are as long as the scores.
+    is_named = options.tagger.dense and form == "jsonl"
+    names = iter([{"label_names": list(tagger.labels.tags)}] if is_named else [])
+    run_stream(
+        report, source, tagger.stage, replace(stream, batch=tagger.batch),
+        fingerprint=tagger.fingerprint | shard | {"form": form},
+        form=written._replace(encode=lambda fields: written.encode(fields | next(names, {}))),
+        is_gone=(lambda name: report.has_found and is_gone(name, options.root))
+        if options.prune else None,
+    )  # fmt: skip
     if options.prune and not report.has_found:
         report.warn("no photo was found, so --prune drops nothing (is the disk mounted?)")
     return report

@@ -185,18 +185,15 @@ class BundleScorer(Scorer):
         self._looking = self.preprocess
         if options.boxes:
             self._looking = Preprocess(looking(bundle.preprocess, bundle.preset.model))
-        # Boxes and captions are made by a torch model, whatever gives the scores.
-        self._annotates = options.boxes or options.caption
+        self._looks_closer = self._looking.config != self.preprocess.config
         self._writer = self._caption_writer() if options.caption else None
         self._loading = threading.Lock()
 
     @property
     def engine(self) -> "OnnxEngine | TorchEngine":
         """What scores, loaded when the first photo asks for it."""
-        if self._runtime == TORCH:
-            return self._torch
         with self._loading:
-            return self._onnx
+            return self._torch_engine if self._runtime == TORCH else self._onnx
 
     @property
     def _torch(self) -> "TorchEngine":
@@ -253,8 +250,9 @@ class BundleScorer(Scorer):
     @property
     def concurrent(self) -> bool:
         """Whether several threads may score at once; a large torch model takes all cores itself."""
-        uses_torch = self._annotates or self._runtime == TORCH
-        return not uses_torch or self._side_by_side
+        # Boxes and captions are made by a torch model, whatever gives the scores.
+        annotates = self._options.boxes or self._options.caption
+        return not (annotates or self._runtime == TORCH) or self._side_by_side
 
     def prepare(self, photo: Image.Image) -> Pixels:
         return self.preprocess.resize(photo)  # (S, S, 3)
@@ -262,10 +260,6 @@ class BundleScorer(Scorer):
     def closer(self, photo: Image.Image) -> Pixels | None:
         # Of the same decoded photo, so that scores do not depend on whether boxes are asked for.
         return self._looking.resize(photo) if self._looks_closer else None
-
-    @property
-    def _looks_closer(self) -> bool:
-        return self._looking.config != self.preprocess.config
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         parts = []

@@ -15,7 +15,7 @@ from ramctl.errors import RecordProblem, UsageProblem, attempt
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.inference.label_set import Threshold, Words
 from ramctl.peers import peer_spec
-from ramctl.photos.decoding import PHOTO_KINDS, Photo, PhotoRecord, photo_record, record_photo
+from ramctl.photos.decoding import PHOTO_KINDS, Photo, photo_record, record_photo
 from ramctl.photos.limits import LIMITS, PhotoLimits
 from ramctl.records.parallel import chunks, map_good, ordered_map, usable_cores
 from ramctl.records.record import JsonObject, Record, decode_name, set_tags
@@ -254,10 +254,7 @@ class Tagger:
 
     def _decode(self, record: Record) -> Decoded:
         target, official, limits = self.scorer.target, self.scorer.official, self.options.limits
-        if isinstance(record, PhotoRecord):
-            photo = record.decode(target, limits, official)
-        else:
-            photo = record_photo(record, target=target, limits=limits, official=official)
+        photo = record_photo(record, target=target, limits=limits, official=official)
         return Decoded(self.scorer.prepare(photo), photo.size, self.scorer.closer(photo))
 
     def score(self, records: Batch, decoded: Sequence[Decoded | RecordProblem]) -> list[Outcome]:

@@ -16,9 +16,8 @@ import torch
 from ramctl.checkpoints.bundle import require_bundle
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem, UsageProblem
-from ramctl.records.files import is_gzip, output_lock, require_distinct
+from ramctl.records.files import is_gzip, output_lock
 from ramctl.records.jsonl import dumps
-from ramctl.records.outputs import rejects_file
 from ramctl.records.record import JsonObject, Reject, shown_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
@@ -47,8 +46,7 @@ def run(options: TrainOptions) -> Report:
     require_bundle(options.out)
     if options.thresholds:
         return learn_thresholds(options)
-    rejects, events = rejects_file(options.rejects), options.events
-    require_distinct(rejects=rejects, stats=options.stats, events=events)
+    events = options.events
     if events is not None and is_gzip(events.name):
         raise UsageProblem(f"--events {events}: it grows line by line, so it is not compressed")
     report = Report(options.command, quiet=options.quiet, unit="photos")

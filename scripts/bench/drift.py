@@ -23,7 +23,7 @@ import numpy as np
 from measuring import SHARED, run_ramctl
 
 from ramctl.errors import RecordProblem
-from ramctl.records.jsonl import read_records
+from ramctl.records.jsonl import unread_records
 from ramctl.records.record import Record
 from ramctl.tagging.tagger import Tagger
 
@@ -51,7 +51,9 @@ def predict(
         tagger.scorer.target = None
     with (given.data / f"{name}.jsonl").open("rb") as stream:
         records = [
-            r for r in read_records(stream, name, given.data, "tag") if isinstance(r, Record)
+            r
+            for make in unread_records(stream, name, given.data, "tag")
+            if isinstance(r := make(), Record)
         ]
     records = records[:: max(1, len(records) // given.photos)] if given.photos else records
     batches = (records[i : i + tagger.batch] for i in range(0, len(records), tagger.batch))

@@ -86,7 +86,7 @@ def main() -> None:
     missed = [tag for tag in often if not labels.ids(tag)]
     covered = 1 - len(missed) / len(often)
     print(f"tags in {args.min_count} captions or more: {len(often)}, covered {covered:.4f}")
-    top = labels.labels[: args.top]
+    top = labels[: args.top]
     by_tag = sum(normalise(label.tag) in tags for label in top)
     by_any = sum(any(normalise(s) in tags for s in (x.tag, *x.synonyms)) for x in top)
     print(f"of the {len(top)} most frequent labels: {by_tag / len(top):.3f} in the list, "

@@ -15,9 +15,9 @@ from PIL import Image
 from ramctl.cli import main
 from ramctl.errors import RecordProblem
 from ramctl.export import sidecars
-from ramctl.export.sidecars import SidecarOptions, SidecarWriter, xmp_sidecars
-from ramctl.export.xmp import FIELDS, MIRRORS, RDF, SUBJECT, merge_tags, remove_tags
-from ramctl.export.xmp_document import OURS, XmpDocument
+from ramctl.export.sidecars import SidecarOptions, SidecarWriter
+from ramctl.export.xmp import FIELDS, MIRRORS, SUBJECT, merge_tags, remove_tags
+from ramctl.export.xmp_document import OURS, RDF, XmpDocument
 from ramctl.records.record import Record
 from tests.conftest import REPOSITORY, SHARED
 
@@ -255,5 +255,5 @@ def test_what_another_program_has_written_anew_is_taken_out_as_well(tmp_path):
     assert remove_tags(text.encode()) == b""
     (tmp_path / "a.jpg").touch()
     (tmp_path / "a.jpg.xmp").write_text(text)
-    (written,) = xmp_sidecars(tmp_path / "a.jpg", ["yellow"])
+    (written,) = SidecarWriter(SidecarOptions()).with_tags(tmp_path / "a.jpg", ["yellow"])
     assert written.content is None

@@ -14,19 +14,24 @@ from PIL import Image
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.export.sidecars import (
     Sidecar,
+    SidecarOptions,
+    SidecarWriter,
     TextStyle,
-    text_sidecar,
     write_sidecar,
     xmp_paths,
-    xmp_sidecars,
-    xmp_without_tags,
 )
-from ramctl.export.xmp import FIELDS, KEYWORDS, MIRRORS, RDF, SUBJECT, merge_tags, remove_tags
-from ramctl.export.xmp_document import XmpDocument
+from ramctl.export.xmp import FIELDS, KEYWORDS, MIRRORS, SUBJECT, merge_tags, remove_tags
+from ramctl.export.xmp_document import RDF, XmpDocument
 
 BY_NAME = {f"{f.property.prefix}_{f.property.name}": f for f in (*FIELDS, *MIRRORS)}
 PROPERTIES = {name: of.property for name, of in BY_NAME.items()}
 BY_NAME["IPTC"] = KEYWORDS
+
+
+def writer() -> SidecarWriter:
+    """As `ramctl export --xmp` has it, which remembers no folder yet."""
+    return SidecarWriter(SidecarOptions())
+
 
 DARKTABLE = """<?xml version="1.0" encoding="UTF-8"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 4.4.0-Exiv2">
@@ -294,7 +299,7 @@ def test_what_is_not_xmp_is_refused_and_left_alone(tmp_path):
     for content in (b"", b"not xml", b"<a><b></a>", b"<svg/>"):
         (tmp_path / "a.jpg.xmp").write_bytes(content)
         with pytest.raises(RecordProblem) as caught:
-            xmp_sidecars(photo, ["cat"])
+            writer().with_tags(photo, ["cat"])
         assert caught.value.code == "write_failed"
         assert (tmp_path / "a.jpg.xmp").read_bytes() == content
 
@@ -307,10 +312,10 @@ def test_a_sidecar_under_either_name_is_found_and_both_are_merged(tmp_path):
     stem.write_text(DARKTABLE)
     assert xmp_paths(photo, "full") == [stem]
     full.write_text(DARKTABLE)
-    for written in xmp_sidecars(photo, ["cat"]):
+    for written in writer().with_tags(photo, ["cat"]):
         write_sidecar(written)
     assert all("auto|cat" in path.read_text() for path in (full, stem))
-    for written in xmp_without_tags(photo):
+    for written in writer().without_tags(photo):
         write_sidecar(written)
     assert not any("auto|" in path.read_text() for path in (full, stem))
 
@@ -338,13 +343,13 @@ def test_photos_of_one_name_do_not_share_a_sidecar(tmp_path):
     ]  # fmt: skip
     # What IMG.xmp says stays in sight of programs that prefer the longer name.
     (tmp_path / "a.xmp").write_bytes(merge_tags(sidecar(dc_subject=["Anna"]), ["old"], "auto"))
-    (written,) = xmp_sidecars(tmp_path / "a.jpg", ["sofa"])
+    (written,) = writer().with_tags(tmp_path / "a.jpg", ["sofa"])
     assert written.path == tmp_path / "a.jpg.xmp"
     assert tags_of(written.content)["digiKam:TagsList"] == ["Anna", "auto/sofa"]
     write_sidecar(written)
-    (again,) = xmp_sidecars(tmp_path / "a.jpg", ["sofa"])
+    (again,) = writer().with_tags(tmp_path / "a.jpg", ["sofa"])
     assert again.content is None
-    own, shared = xmp_without_tags(tmp_path / "a.jpg")
+    own, shared = writer().without_tags(tmp_path / "a.jpg")
     assert own.content == b"" and tags_of(shared.content) == {"dc:subject": ["Anna"]}
 
 
@@ -352,24 +357,25 @@ def test_text_sidecars_append_replace_or_keep(tmp_path):
     photo = tmp_path / "a.png"
 
     def text(*tags, **options):
-        return text_sidecar(photo, {"tags": list(tags)}, **options)
+        return SidecarWriter(SidecarOptions(**options)).with_text(photo, {"tags": list(tags)})
 
     assert text("dog", "salt, pepper").content == b"dog, salt\\, pepper\n"
     (tmp_path / "a.txt").write_text("my dog, grass\n")
     assert text("grass", "dog") == Sidecar(tmp_path / "a.txt", b"my dog, grass, dog\n")
-    assert text("dog", existing="replace").content == b"dog\n"
-    assert text("dog", existing="keep").content is None
+    assert text("dog", existing_text="replace").content == b"dog\n"
+    assert text("dog", existing_text="keep").content is None
     assert text("grass").content is None
 
 
 def test_text_sidecars_in_other_styles(tmp_path):
     style = TextStyle(True, "grass, sky", " | ", underscores=True, extension="caption")
     record = {"tags": ["hot dog", "a|b", "grass"], "captions": ["a dog,\nasleep"]}
-    written = text_sidecar(tmp_path / "a.png", record, style=style)
+    texts = SidecarWriter(SidecarOptions(text_style=style))
+    written = texts.with_text(tmp_path / "a.png", record)
     line = "a dog, asleep | grass | hot_dog | a\\|b\n"
     assert written == Sidecar(tmp_path / "a.caption", line.encode())
     write_sidecar(written)
-    assert text_sidecar(tmp_path / "a.png", record, style=style).content is None
+    assert texts.with_text(tmp_path / "a.png", record).content is None
     for extension in ("jpg", ".CR2", "xmp", "a/b", ""):
         with pytest.raises(UsageProblem):
             TextStyle(extension=extension).check()
@@ -404,7 +410,7 @@ def test_a_new_sidecar_holds_the_keywords_in_the_photo(suffix, tmp_path):
         *(["-IPTC:Keywords=Zoë"] if suffix in ("jpg", "tif") else []),
         *(["-XPKeywords=Omar;Päivi"] if suffix == "jpg" else []),
     )
-    (written,) = xmp_sidecars(photo, ["sofa"])
+    (written,) = writer().with_tags(photo, ["sofa"])
     found = tags_of(written.content)
     words = ["Anna"]
     words += ["Zoë"] if suffix in ("jpg", "tif") else []
@@ -413,7 +419,7 @@ def test_a_new_sidecar_holds_the_keywords_in_the_photo(suffix, tmp_path):
     assert found["lr:hierarchicalSubject"] == ["people|Bob", *words, "auto|sofa"]
     assert found["digiKam:TagsList"] == ["people/Bob", *words, "auto/sofa"]
     write_sidecar(written)
-    assert [removed.content for removed in xmp_without_tags(photo)] == [b"", None]
+    assert [removed.content for removed in writer().without_tags(photo)] == [b"", None]
 
 
 @needs("exiftool")

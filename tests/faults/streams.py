@@ -11,7 +11,7 @@ from ramctl.errors import Interrupted, RecordProblem, RunProblem
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import JsonObject, Record
 from ramctl.records.report import Report
-from ramctl.records.stream import StreamOptions, each, run_stream
+from ramctl.records.stream import Format, StreamOptions, each, run_stream
 
 GOOD = ['{"captions":["a horse"]}', '{"captions":["a boat"]}', '{"captions":["a red house"]}']
 LINES = [GOOD[0], "{oops", GOOD[1], '{"none":1}', GOOD[2]]
@@ -52,7 +52,7 @@ def _stream(output: Path, options: dict, header: bytes) -> int:
     settings = StreamOptions(output, batch=1, progress=False, **options)
     source = read_inputs(["in.jsonl"], None, "test")
     try:
-        return run_stream(report, source, each(words_of), settings, header=header).exit_code
+        return run_stream(report, source, each(words_of), settings, form=Format(header)).exit_code
     except Interrupted as stopped:
         return stopped.exit_code
     except RunProblem as problem:

@@ -15,11 +15,11 @@ from ramctl.errors import RecordProblem
 from ramctl.photos import finding, limits
 from ramctl.photos.archives import open_archive
 from ramctl.photos.decoding import PhotoLimits, decode_photo, load_photo, read_photo
-from ramctl.photos.finding import PhotoInputs, read_photo_inputs
+from ramctl.photos.finding import PhotoInputs
 from ramctl.records import jsonl
-from ramctl.records.jsonl import bounded_lines, dumps, read_records
+from ramctl.records.jsonl import bounded_lines, dumps, unread_records
 from ramctl.records.record import Record, Reject
-from tests.support import DATA
+from tests.support import DATA, read_photo_inputs
 
 PHOTO = DATA / "photos" / "steps.jpg"
 
@@ -190,7 +190,7 @@ def test_a_damaged_archive_of_captions_is_a_reject_after_its_good_samples(tmp_pa
 
 
 def records_of(content: bytes) -> list[Record | Reject]:
-    return list(read_records(io.BytesIO(content), "in.jsonl", Path(), "test"))
+    return [make() for make in unread_records(io.BytesIO(content), "in.jsonl", Path(), "test")]
 
 
 @pytest.mark.parametrize("levels", [10, 199, 240, 260, 400, 1000, 1100, 100_000])

@@ -14,7 +14,7 @@ from ramctl.evaluation.comparison import TruthTable
 from ramctl.evaluation.predictions import Cut, read_table
 from ramctl.labels import Label, LabelSystem, read_thresholds
 from ramctl.parsing.parser import CaptionParser
-from ramctl.records.jsonl import dumps, read_records
+from ramctl.records.jsonl import dumps, unread_records
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
 from ramctl.records.verdicts import Verdicts
@@ -55,7 +55,7 @@ def in_file(path: Path, read):
 
 def test_every_line_gives_one_record_or_one_reject_and_what_is_read_can_be_written():
     def read(data: bytes) -> None:
-        items = list(read_records(io.BytesIO(data), "-", Path(), "parse"))
+        items = [make() for make in unread_records(io.BytesIO(data), "-", Path(), "parse")]
         lines = [line for line in data.removeprefix(b"\xef\xbb\xbf").split(b"\n") if line.strip()]
         assert len(items) == len(lines)
         for item in items:

@@ -6,9 +6,9 @@ from PIL import Image
 from ramctl.errors import RecordProblem
 from ramctl.pages import gallery as gallery_module
 from ramctl.pages.gallery import open_gallery
-from ramctl.photos.finding import PhotoInputs, read_photo_inputs
+from ramctl.photos.finding import PhotoInputs
 from ramctl.records.record import Record
-from tests.support import gallery_photos
+from tests.support import gallery_photos, read_photo_inputs
 
 ODD = "<b> 'n' \"q\" & </script> %23#co?.png"
 BYTES = {"bytes": "/w=="}

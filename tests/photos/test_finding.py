@@ -9,7 +9,8 @@ from PIL import Image
 
 from ramctl.errors import UsageProblem
 from ramctl.photos.decoding import load_photo
-from ramctl.photos.finding import PhotoInputs, read_photo_inputs
+from ramctl.photos.finding import PhotoInputs
+from tests.support import read_photo_inputs
 
 
 @pytest.fixture

@@ -345,12 +345,6 @@ def test_no_secret_of_a_url_is_told_or_kept(web, is_away):
         assert row["record"] == {"image": "../x.jpg"}
 
 
-def test_show_config_shows_no_secret(web):
-    done = Ramctl(Path())("tag", "--root", "https://ann:hunter2@h/x?s3cr3t", "--show-config")
-    assert b"root = 'https://***@h/x?***'" in done.stdout
-    assert_silent(done.stdout.decode() + done.messages)
-
-
 @pytest.mark.parametrize(
     ("text", "shown"),
     [

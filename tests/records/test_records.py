@@ -8,14 +8,16 @@ import pytest
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.records.inputs import RootCheck, read_inputs
-from ramctl.records.jsonl import dumps, loads, parse_line, read_records, stamp_of
+from ramctl.records.jsonl import dumps, loads, parse_line, stamp_of, unread_records
 from ramctl.records.record import captions_of, decode_name, image_name, set_tags, string_list
-from ramctl.records.stream import each, watched
+from ramctl.records.stream import Format, each, watched
 from tests.records.test_stream import run
 
 
 def records_of(content: bytes):
-    return list(read_records(io.BytesIO(content), "in.jsonl", Path("data"), "test"))
+    return [
+        make() for make in unread_records(io.BytesIO(content), "in.jsonl", Path("data"), "test")
+    ]
 
 
 def test_blank_lines_and_a_byte_order_mark_are_skipped():
@@ -106,7 +108,7 @@ def test_batches_have_the_size_that_was_asked_for(tmp_path):
 
 
 def test_a_header_comes_first_and_a_footer_last_once(tmp_path):
-    run(tmp_path, [b'{"a":1}'], header=b"[\n", footer=lambda: [b"]\n"])
+    run(tmp_path, [b'{"a":1}'], form=Format(b"[\n", footer=lambda: [b"]\n"]))
     assert (tmp_path / "out").read_bytes() == b'[\n{"a":1,"seen":true}\n]\n'
 
 

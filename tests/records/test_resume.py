@@ -4,7 +4,7 @@ import pytest
 
 from ramctl.records.files import kept_path, part_path
 from ramctl.records.report import Report
-from ramctl.records.stream import StreamOptions, each, run_stream
+from ramctl.records.stream import Format, StreamOptions, each, run_stream
 from tests.records.test_stream import LINES, crash_at, run, source_of
 from tests.support import read_rows
 
@@ -102,8 +102,8 @@ def test_a_rejects_file_that_is_left_out_once_is_made_whole_later(tmp_path):
 
 
 def test_a_changed_first_record_does_not_take_the_header_with_it(tmp_path):
-    run(tmp_path, LINES[:3], header=b"[head]\n")
-    run(tmp_path, [b'{"a":7}', *LINES[1:3]], header=b"[head]\n", resume=True)
+    run(tmp_path, LINES[:3], form=Format(b"[head]\n"))
+    run(tmp_path, [b'{"a":7}', *LINES[1:3]], form=Format(b"[head]\n"), resume=True)
     assert (tmp_path / "out").read_bytes().splitlines() == [
         b"[head]", b'{"a":2,"seen":true}', b'{"a":7,"seen":true}',
     ]  # fmt: skip

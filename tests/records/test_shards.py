@@ -5,15 +5,17 @@ import tarfile
 from functools import partial
 from itertools import chain
 
+import click
 import pytest
 
+from ramctl.commands.options import read_shard
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.photos.finding import PhotoInputs, read_photo_inputs, unread_photo_inputs
+from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.inputs import read_inputs, unread_inputs
 from ramctl.records.record import Record
 from ramctl.records.shards import ALL, Shard, shard_of
 from tests.conftest import REPOSITORY
-from tests.support import lines, read_rows
+from tests.support import lines, read_photo_inputs, read_rows
 
 DATA = REPOSITORY / "tests" / "data"
 LINES = [
@@ -45,8 +47,8 @@ def test_every_input_is_in_one_shard_and_shards_are_even(number, total):
     ],
 )
 def test_a_shard_that_there_is_not_is_wrong_usage_in_one_line(ramctl, text, says):
-    with pytest.raises(ValueError, match="shard"):
-        Shard.parse(text)
+    with pytest.raises(click.BadParameter, match="shard"):
+        read_shard(text)
     if text in ("4/3", "0/3", "half"):
         done = ramctl("parse", "--shard", text, "in.jsonl")
         assert done.returncode == 2

@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 
 from ramctl.errors import RecordProblem
-from ramctl.records.jsonl import dumps, loads, read_records
+from ramctl.records.jsonl import dumps, loads, unread_records
 from ramctl.records.report import Report
 from ramctl.records.stream import StreamOptions, each, run_stream
 from tests.support import read_rows
 
 LINES = [b'{"a":1}', b"{oops", b'{"a":2}', b'{"bad":1}', b'{"a":3}']
-OF_LOOP = ("fingerprint", "header", "footer", "is_gone")  # what it takes beside its options
+OF_LOOP = ("fingerprint", "form", "is_gone")
 
 
 def source_of(*lines: bytes, command="test"):
-    return read_records(io.BytesIO(b"\n".join(lines) + b"\n"), "in.jsonl", Path(), command)
+    stream = io.BytesIO(b"\n".join(lines) + b"\n")
+    return (make() for make in unread_records(stream, "in.jsonl", Path(), command))
 
 
 def mark(record):

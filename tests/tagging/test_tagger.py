@@ -11,7 +11,7 @@ from ramctl.inference.label_set import LabelSet
 from ramctl.inference.torch_engine import CaptionWriter
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.regions import cell_logits
-from ramctl.tagging.formats import table_lines, tag_columns
+from ramctl.tagging.formats import line_format, table_lines
 from ramctl.tagging.scorers import BundleScorer, TaggerOptions
 from ramctl.tagging.selection import SelectionOptions, TagSelector
 from ramctl.tagging.tagger import significant
@@ -108,7 +108,7 @@ def test_a_caption_below_the_bundle_s_threshold_is_none(tiny_bundle, tmp_path, m
         assert result.record["generated_captions"] == []
         shown = table_lines(result.record).decode().splitlines()
         assert shown[1:] == [f"  {score:.2f}  {tag}" for tag, score in result.scores.items()]
-        assert tag_columns(caption=True)["caption"](result.record) == ""
+        assert line_format("csv", caption=True).encode(result.record).endswith(b",\n")
     drafts = [("a cat", -1.6), ("a dog", -1.4), ("", -1.0), ("a kite", -1.5)]
     monkeypatch.setattr(CaptionWriter, "drafts", lambda *inputs: drafts[: len(inputs[3])])
     assert [result.caption for result in tagged(-1.5)] == [None, "a dog", None, "a kite"]
