@@ -1,20 +1,15 @@
-"""`ramctl doctor`: what is installed and found on this machine, and how fast it tags."""
+"""`ramctl doctor`: what is installed and found on this machine."""
 
-import io
 import platform
 import sys
-import time
 from dataclasses import asdict, dataclass
 from importlib.metadata import distributions
 from importlib.util import find_spec
-from itertools import repeat, takewhile
 from pathlib import Path
 
 import orjson
-from PIL import Image
 
 from ramctl.checkpoints.bundle import (
-    EMBEDDED,
     META,
     Bundle,
     embedded_bundle,
@@ -28,29 +23,24 @@ from ramctl.pretrained.known import KNOWN
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
-from ramctl.tagging.tagger import Tagger
 
 PACKAGES = (
     "onnxruntime", "numpy", "pillow", "simplejpeg", "tokenizers", "torch", "timm", "transformers",
     "spacy", "scikit-learn",
 )  # fmt: skip
-SIZE = (1024, 768)  # of the photos that are tagged: what a web page shows
 
 
 @dataclass(frozen=True, slots=True)
 class DoctorOptions:
     """What `ramctl doctor` is asked for."""
 
-    model: str = EMBEDDED  # whose speed is measured
-    seconds: float = 5.0  # of that
-    device: str = "auto"
     models: bool = False  # only list these
     json: bool = False
 
 
 def run(options: DoctorOptions) -> Report:
     """Examine the machine and write what is found to stdout; the report of the run."""
-    facts = examine(options.model, 0 if options.models else options.seconds, options.device)
+    facts = examine()
     lines = describe(facts)
     if options.models:
         facts = {name: facts[name] for name in ("models", "known")}
@@ -60,11 +50,8 @@ def run(options: DoctorOptions) -> Report:
     return Report("doctor")
 
 
-def examine(model: str = EMBEDDED, seconds: float = 5.0, device: str = "auto") -> JsonObject:
-    """Versions, extras, devices, models, and photos/s measured for so many seconds.
-
-    RamctlError for a model that cannot be opened; 0 seconds measure nothing.
-    """
+def examine() -> JsonObject:
+    """Versions, extras, devices, and models: those that are here, and known ones to download."""
     # The bundles that a bare name finds: embedded, here, and on the shelf.
     metas = sorted([*Path().glob(f"*/{META}"), *model_shelf().glob(f"*/{META}")])
     bundles = [embedded_bundle(), *(meta.parent for meta in metas)]
@@ -81,7 +68,6 @@ def examine(model: str = EMBEDDED, seconds: float = 5.0, device: str = "auto") -
         "devices": _devices(),
         "models": [_model(path) for path in bundles],
         "known": [asdict(one) | {"here": not missing_model(one.name)} for one in KNOWN.values()],
-        "speed": measure(model, device, seconds) if seconds else None,
     }
 
 
@@ -102,27 +88,8 @@ def describe(facts: JsonObject) -> list[str]:
         state = "here" if known["here"] else f"`ramctl convert {known['name']}`"
         published = f", mAP {known['mAP']} (OpenImages-common)" if known["mAP"] else ""
         rows.append(("known", f"{known['name']}: {state}, {KNOWN[known['name']].offer}{published}"))
-    if speed := facts["speed"]:
-        rows.append(("speed", "{photos_per_s:.4g} photos/s ({how}; {photos})".format(**speed)))
     width = max(len(name) for name, _ in rows)
     return [f"{name:{width}}  {text}" for name, text in rows]
-
-
-def measure(model: str, device: str, seconds: float) -> JsonObject:
-    """How many photos a second a model tags, decoding included, start-up not."""
-    tagger = Tagger.from_pretrained(model, device=device)
-    stream = io.BytesIO()
-    # No photo comes with the package; what decoding and tagging take depends on the size alone.
-    Image.effect_mandelbrot(SIZE, (-2, -1, 0.7, 1), 90).convert("RGB").save(stream, "JPEG")
-    photo = stream.getvalue()
-    for _ in tagger.tag([photo] * tagger.batch):  # loads the model
-        pass
-    start = time.perf_counter()
-    photos = takewhile(lambda _: time.perf_counter() < start + seconds, repeat(photo))
-    n_photos = sum(1 for _ in tagger.tag(photos))
-    rate = n_photos / (time.perf_counter() - start)
-    what = f"JPEGs of {SIZE[0]}x{SIZE[1]}"
-    return {"photos_per_s": round(rate, 2), "how": tagger.description, "photos": what}
 
 
 def _devices() -> list[str]:

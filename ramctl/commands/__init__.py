@@ -13,7 +13,7 @@ COMMANDS = {
     "serve": "Tag photos on a page in the browser, and over HTTP.",
     "eval": "Compare predictions with the truth: mAP, precision, recall.",
     "convert": "Convert the authors' checkpoints to bundles, and bundles to ONNX.",
-    "doctor": "Say what is installed and found, and how fast photos are tagged.",
+    "doctor": "Say what is installed and found.",
 }
 
 # The modules of this package that describe a command in a class of its name; each of the others is

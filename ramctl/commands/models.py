@@ -122,35 +122,24 @@ Exit codes: 1 failed; 2 wrong usage; 130 interrupted, 143 terminated.
 
 
 class Doctor:
-    """`ramctl doctor`: what is installed, and how fast photos are tagged."""
+    """`ramctl doctor`: what is installed and found."""
 
     ARGUMENTS: list[click.Argument] = []
     TARGET = "ramctl.doctor:DoctorOptions"
     HELP = """
 Versions of packages; extras, and for each that is not installed the line that brings
-it; devices; models that a bare name finds; and photos tagged per second, measured for
-as long as --seconds says.
+it; devices; models that a bare name finds, and known ones to download.
 """
     EXAMPLES = """
 ramctl doctor
 ramctl doctor --models
-ramctl doctor --json --seconds 0
+ramctl doctor --json
 """
     NOTES = """
 Reads no records; writes lines, or with --json one object, to stdout.
-Exit codes: 0 done; 1 the model cannot tag; 2 wrong usage.
+Exit codes: 0 done; 2 wrong usage.
 """
     OPTIONS = {
-        "measurement": [
-            options.model,
-            common(
-                "--seconds N",
-                "Measure for so long; 0: not at all.",
-                default=5.0,
-                type=click.FloatRange(0, max=3600),
-            ),
-            options.devices,
-        ],
         "output": [
             common("--models", "Only list models: those here, and known ones to download."),
             common("--json", "Write one JSON object."),

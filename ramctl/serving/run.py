@@ -21,7 +21,6 @@ from ramctl.tagging.tagger import Tagger
 if TYPE_CHECKING:
     from ramctl.serving.batcher import Wanted
 
-MOST_UNSENT = 256  # connections whose request is not there yet; another one ends the oldest
 _MOST_OTHERS = 3
 _MEMORY = 90_000_000  # bytes of the files of models for other words, boxes and captions
 
@@ -85,30 +84,11 @@ def _closing_after(seconds: float) -> type[asyncio.Protocol]:
     """uvicorn's HTTP/1.1, which by itself would wait for the head of a request for ever."""
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    unsent: dict[H11Protocol, None] = {}  # in the order in which they came
-
     class Protocol(H11Protocol):
         def connection_made(self, transport: Any) -> None:
-            """Close the connection if its request has not begun in time.
-
-            Those that have sent least for longest make room: who asks is never kept out.
-            """
+            """Close the connection if its request has not begun in time."""
             super().connection_made(transport)
             self.loop.call_later(seconds, self._close_if_silent)
-            unsent[self] = None
-            if len(unsent) > MOST_UNSENT:
-                oldest = next(iter(unsent))
-                del unsent[oldest]
-                oldest.transport.abort()
-
-        def handle_events(self) -> None:
-            super().handle_events()
-            if self.cycle is not None and not self.cycle.more_body:
-                unsent.pop(self, None)
-
-        def connection_lost(self, problem: Exception | None) -> None:
-            unsent.pop(self, None)
-            super().connection_lost(problem)
 
         def _close_if_silent(self) -> None:
             if self.cycle is None:

@@ -141,12 +141,11 @@ def test_what_needs_more_names_the_line_that_brings_it(core):
         assert (code, out) == (1, "")
 
 
-def test_the_doctor_says_what_is_missing_and_tags_without_it(core):
-    done = core("doctor", "--seconds", "0.2")
+def test_the_doctor_says_what_is_missing_without_it(core):
+    done = core("doctor")
     assert (done.returncode, done.stderr) == (0, b"")
     for name in EXTRAS:
         assert f" no: {pip_line(name)} (".encode() in done.stdout
-    assert b"cpu, onnxruntime int8" in done.stdout
 
 
 def test_from_python_a_missing_part_is_a_run_problem(core):
