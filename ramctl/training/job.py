@@ -39,7 +39,7 @@ from ramctl.training.data.sampler import Sampler
 from ramctl.training.data.targets import TagCounts, Targets, build_labels, read_annotation
 from ramctl.training.data.teachers import ScoresTeacher, Silence, SoftTargets, scores_teachers
 from ramctl.training.distributed import World
-from ramctl.training.initial import clip_place, initial_model, open_text_encoder
+from ramctl.training.initial import clip_place, initial_model, open_text_encoder, rows_in
 from ramctl.training.objectives import ClipTeacher, TrainingTask
 from ramctl.training.plan import RECORDS_HASH, Plan, TrainOptions, WorkFolder
 from ramctl.training.train import Trainer
@@ -74,6 +74,9 @@ class Job:
     targets: Targets
     outside: tuple[int, int]  # tags that are not among the labels, and their mentions
     evidence: NDArray[np.bool_]  # (L,) whether enough photos or a teacher show the label
+    learnt: NDArray[
+        np.bool_
+    ]  # (L,) whether it is trained, here or by the model that this goes on from
     tokenizer: CaptionTokenizer | None
     encoder: TextEncoder | None
     training_set: TrainingSet
@@ -124,7 +127,10 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
         SoftTargets(teacher, seen, targets.labels, rows)
         for teacher, (seen, rows) in zip(teachers, scores, strict=True)
     )
-    evidence, trained = _evidence(preset, targets, records.counts, soft)
+    before = np.zeros(len(targets), bool)
+    if init is not None:
+        before = np.array(rows_in(init.labels, targets.labels)) >= 0
+    evidence, trained = _evidence(preset, targets, records.counts, soft, before)
     task = _task(preset, targets, tokenizer, encoder, init, trained, context)
 
     val = None
@@ -177,8 +183,8 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
     trainer = Trainer(task, preset.training, sampler, runtime=context.runtime, world=context.world)
     n_lines = records.n_lines + (val.n_lines if val else 0)
     return Job(
-        plan, context, init, records, n_lines, targets, outside, evidence, tokenizer, encoder,
-        training_set, validation, trainer,
+        plan, context, init, records, n_lines, targets, outside, evidence, trained | before,
+        tokenizer, encoder, training_set, validation, trainer,
     )  # fmt: skip
 
 
@@ -250,16 +256,20 @@ def _labels(
 
 
 def _evidence(
-    preset: Preset, targets: Targets, told: TagCounts, teachers: Sequence[SoftTargets]
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which labels (L,) enough photos or a teacher show, and which can be trained at all."""
+    preset: Preset, targets: Targets, told: TagCounts, teachers: Sequence[SoftTargets],
+    before: NDArray[np.bool_],
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:  # fmt: skip
+    """Which labels (L,) enough photos or a teacher show, and which can be trained at all.
+
+    What the model knew `before` (L,) stays evident: that these photos do not show it says nothing.
+    """
     counts = targets.counts(told.tags + told.likely)
     trained = np.zeros(len(counts), bool)
     for teacher in teachers:
         trained[teacher.known] = True
     fewest = preset.training.losses.fewest_positives
     # Where all labels are rare, none is too rare.
-    evidence = trained | (counts >= min(fewest, counts.max(initial=0)))
+    evidence = before | trained | (counts >= min(fewest, counts.max(initial=0)))
     trained |= counts > 0
     if preset.training.losses.captions_alone:  # the tagger comes with what it has
         evidence[:] = trained[:] = True

@@ -13,7 +13,7 @@ import torch
 from jinja2 import StrictUndefined, Template
 from numpy.typing import NDArray
 
-from ramctl.calibration import Calibration
+from ramctl.calibration import Calibration, log_odds_of
 from ramctl.checkpoints.bundle import (
     AXES,
     CALIBRATION,
@@ -25,7 +25,7 @@ from ramctl.checkpoints.bundle import (
     Bundle,
     BundleWriter,
 )
-from ramctl.checkpoints.load import write_model
+from ramctl.checkpoints.load import load_model, write_model
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.checkpoints.weights import weights_of
 from ramctl.device import Runtime
@@ -42,6 +42,7 @@ from ramctl.tagging.embedding import SAMPLE, write_axes
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.targets import read_annotation
 from ramctl.training.distributed import World
+from ramctl.training.initial import rows_in
 from ramctl.training.job import UNCHANGED, Job
 from ramctl.training.salience import MOST_PHOTOS, learn_salience, mentions
 from ramctl.training.validation import Scored, ThresholdChoice, ValidationSet, choose_thresholds
@@ -57,16 +58,15 @@ def round_weights(model: RAM) -> None:
                 tensor.copy_(tensor.half())
 
 
-def fill_untrained_labels(model: RAM, trained: torch.Tensor | None) -> None:
+def fill_untrained_labels(model: RAM, learnt: NDArray[np.bool_]) -> None:
     """Give labels too rare to train what new words get: a mixture of their neighbours' vectors.
 
-    `trained` (L,) tells which labels were trained; None if all were.
+    `learnt` (L,) tells which were trained, now or before.
     """
     labels = model.labels
-    if trained is None or labels.described:
+    if learnt.all() or not learnt.any() or labels.described:
         return
-    words = (~trained).nonzero()[:, 0].cpu()
-    known = trained.nonzero()[:, 0].cpu()
+    words, known = (torch.from_numpy(which.nonzero()[0]) for which in (~learnt, learnt))
     with torch.no_grad():
         text = labels.text.cpu()
         for part in (labels.own, labels.bias):
@@ -135,6 +135,11 @@ def _thresholds(
     preset = job.plan.preset
     judged = None if scored is None else job.validation.judged(scored)
     choice = choose_thresholds(judged, job.evidence, preset, salience)
+    init = job.init
+    if choice.calibration is None and init is not None and init.preprocess == preset.preprocess:
+        job.context.say(f"thresholds: those of {init.path} stay as they are")
+        _keep_scale(model, job, init)
+        return _kept_thresholds(job.targets.labels, init)
     if choice.why_not:
         job.context.say(f"thresholds: {choice.why_not}")
     if choice.calibration is not None and choice.is_calibrated and model.labels.bias.shape[1]:
@@ -158,6 +163,53 @@ def _thresholds(
     return labels, shared, choice.calibration
 
 
+def _kept_thresholds(
+    labels: LabelSystem, init: Bundle
+) -> tuple[LabelSystem, float, Calibration | None]:
+    """What a model that goes on from `init` has where too few photos tell thresholds anew."""
+    before = {label.tag: label for label in init.labels}
+    kept = (
+        replace(label, validated=old.validated, threshold=old.threshold)
+        if (old := before.get(label.tag))
+        else label
+        for label in labels
+    )
+    is_same = init.has(CALIBRATION) and list(labels) == list(init.labels)
+    return LabelSystem(kept), init.threshold, init.calibration if is_same else None
+
+
+def _keep_scale(model: RAM, job: Job, init: Bundle) -> None:
+    """Shift the labels' log-odds to where thresholds of the model before give as many tags.
+
+    Of tags that a person kept or took out most are right: scores rise with them, the wrong ones as
+    well. Of photos that the model has learnt, each label's last given score becomes what it was.
+    """
+    rows = np.array(rows_in(init.labels, job.targets.labels))
+    ids = job.records.training_ids
+    photos = _learnt_photos(job, ids[:: -(-len(ids) // SAMPLE) or 1])
+    before = load_model(init, preset=job.plan.preset, captioning=False)
+    if stages := model.encoder.frozen_stages:  # whose features may be kept
+        before.encoder.freeze(stages)
+    how = Runtime(torch.device("cpu")), World(), lambda *_: None
+    then = photos.score(before, *how, lambda engine, arrays: engine.scores(arrays)[:, rows])
+    now = photos.score(model.eval(), *how)
+    if not model.labels.bias.shape[1] or then is None or now is None or not len(now.rows):
+        return
+    given = (then.scores > np.array(init.thresholds)[rows]).sum(0)
+    last = len(now.rows) - np.clip(given, 1, None), np.arange(len(rows))
+    was, is_now = (
+        log_odds_of(np.sort(one.scores, axis=0)[last].astype(np.float64)) for one in (then, now)
+    )
+    with torch.no_grad():
+        shifts = torch.from_numpy(np.where(rows < 0, 0.0, was - is_now))
+        model.labels.bias.add_(shifts[:, None])
+
+
+def _learnt_photos(job: Job, ids: NDArray[np.int64]) -> ValidationSet:
+    data, photo = job.training_set, TrainingPhoto(job.plan.preset.preprocess, UNCHANGED)
+    return ValidationSet(data.records, ids, job.targets, photo, data.features)
+
+
 def _known_photos(
     model: RAM, job: Job, parent: Bundle | None
 ) -> tuple[Scored | None, NDArray[np.float32] | None]:
@@ -173,8 +225,7 @@ def _known_photos(
     told = np.array([index for index, note in notes if any(note.captions)], np.int64)
     some = told if len(told) else ids
     some = some[:: -(-len(some) // MOST_PHOTOS) or 1]
-    photo = TrainingPhoto(job.plan.preset.preprocess, UNCHANGED)
-    photos = ValidationSet(data.records, some, job.targets, photo, data.features)
+    photos = _learnt_photos(job, some)
     how = Runtime(next(model.parameters()).device), World(), lambda *_: None
     scored = photos.score(model, *how)
     if scored is None or not len(scored.rows):

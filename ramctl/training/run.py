@@ -248,13 +248,14 @@ class _Run:
         """
         trainer, out = job.trainer, self.options.out
         model = trainer.model.eval()
-        fill_untrained_labels(model, trainer.task.trained)
+        if trainer.task.trained is not None:
+            fill_untrained_labels(model, job.learnt)
         round_weights(model)
         scored: Scored | None = None
         too_few = "too few photos to hold some out"
         measured: JsonObject = {"validation": f"none: {too_few}"}
         if not len(job.validation):
-            self.report.say(f"{too_few}: thresholds are not chosen (see --val)")
+            self.report.say(f"{too_few}: no thresholds are chosen (see --val)")
         # What tags must reach is decided by the scores that most users' machines compute.
         elif (validated := self._validate(job, Runtime(trainer.runtime.device))) is None:
             measured = {"validation": "none: the photos held out tell nothing"}

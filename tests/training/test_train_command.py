@@ -121,6 +121,28 @@ def test_a_hundred_records_without_a_photo_ask_for_the_root(train, tmp_path):
     assert "--root" in done.messages and "Traceback" not in done.messages
 
 
+def test_what_a_few_photos_do_not_show_is_not_forgotten(train, parsed, command, tmp_path):
+    train(parsed, "--out", "x", "--steps", 2)
+    before = Bundle.open(tmp_path / "x")
+    rows = read_rows(parsed)[:2]
+    shown = {tag for row in rows for tag in row["tags"]}
+    write_records(tmp_path / "some.jsonl", rows)
+    words = ["--model", "x/", "some.jsonl", "--root", DATA, "--steps", 1, "--distill", "none"]
+    done = command("finetune", *words, *settings("training.fewest_positives=1", "training.lr=1e-4"))
+    assert "thresholds: those of x stay as they are" in done.messages
+    after = Bundle.open(tmp_path / "model-finetuned")
+    assert after.thresholds == before.thresholds
+    own = [bundle.tensors(["labels.own"])["labels.own"].astype(float) for bundle in (before, after)]
+    others = [index for index, label in enumerate(before.labels) if label.tag not in shown]
+    assert others and np.allclose(own[0][others], own[1][others], atol=1e-3)
+    photos = sorted((DATA / "photos").glob("*.jpg"))
+    for row, was in zip(
+        *(command("tag", "--model", m, *photos).rows for m in ("model-finetuned/", "x/")),
+        strict=True,
+    ):
+        assert len(row["tags"]) <= len(was["tags"]) + 2
+
+
 def test_finetune_keeps_labels_and_appends_new_ones(train, parsed, command, tmp_path):
     train(parsed, "--out", "x", "--steps", 2)
     (tmp_path / "more.txt").write_text("chicken\nsky\n")
