@@ -50,6 +50,7 @@ PRECISION = 0.8  # of the tags that are added
 # where it did not (judged by the photos' other captions).
 CONFIRM = 0.5
 SCORE_DIGITS = 4
+OPPOSITES = {"indoor": "outdoor", "outdoor": "indoor"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,12 +250,17 @@ def merge_generated(
 ) -> JsonObject:
     """The record with new tags after its own, and `kinds`, `sources`, `scores` of all of them.
 
-    `probabilities` (L) are the model's, `predicted` the ids above their thresholds. A tag that
-    was `removed` from this record stays out. Without `captions` that field is left alone; of
+    `probabilities` (L) are the model's, `predicted` the ids above their thresholds; of opposites
+    only the more probable is added. A tag that was `removed` from this record stays out. Without `captions` that field is left alone; of
     the captions' tags only the `confirmed` (L) are added. Without `adds_tags` all new tags stay
     out, and only sources of old ones are added.
     """
     old = string_list(fields, "tags")
+    rivals = {labels[index].tag: probabilities[index] for index in predicted}
+    rivals |= dict.fromkeys(old, np.float32(1))
+    opposites = [OPPOSITES.get(labels[index].tag, "") for index in predicted]
+    pairs = zip(predicted, opposites, strict=True)
+    predicted = [index for index, other in pairs if probabilities[index] > rivals.get(other, 0)]
     sources = _sources(fields, labels, predicted, captions or (), confirmed)
     new = [tag for tag in sources if tag not in set(old)] if adds_tags else []
     tags, kinds = [*old, *new], object_in(fields, "kinds")

@@ -58,6 +58,15 @@ def test_a_removed_tag_is_not_added_again():
     assert out["sources"] == {"sky": ["human", "generated-tag"]}
 
 
+def test_of_opposites_the_more_probable_is_added_and_none_beside_a_named_one():
+    system = LabelSystem.from_tags(["indoor", "outdoor", "dog"])
+    probabilities = np.array([0.8, 0.9, 0.7], np.float32)
+    every = np.ones(3, bool)
+    for named, expected in (([], ["outdoor", "dog"]), (["indoor"], ["indoor", "dog"])):
+        merged = merge_generated({"tags": named}, system, probabilities, [0, 1, 2], None, every)
+        assert merged["tags"] == expected
+
+
 def test_without_captions_their_fields_are_left_as_they_were():
     fields = {"tags": [], "generated_captions": ["old"]}
     assert merged(fields, [0], None)["generated_captions"] == ["old"]
