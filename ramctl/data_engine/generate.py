@@ -251,9 +251,9 @@ def merge_generated(
     """The record with new tags after its own, and `kinds`, `sources`, `scores` of all of them.
 
     `probabilities` (L) are the model's, `predicted` the ids above their thresholds; of opposites
-    only the more probable is added. A tag that was `removed` from this record stays out. Without `captions` that field is left alone; of
-    the captions' tags only the `confirmed` (L) are added. Without `adds_tags` all new tags stay
-    out, and only sources of old ones are added.
+    only the more probable is added. A tag that was `removed` from this record stays out. Without
+    `captions` that field is left alone; of the captions' tags only the `confirmed` (L) are added.
+    Without `adds_tags` all new tags stay out, and only sources of old ones are added.
     """
     old = string_list(fields, "tags")
     rivals = {labels[index].tag: probabilities[index] for index in predicted}
