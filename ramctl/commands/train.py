@@ -105,8 +105,8 @@ class Finetune:
 
     TARGET, EXTRA, NOTES = TARGET, EXTRA, NOTES
     HELP = """
-The model keeps its labels (--labels +FILE adds some); its preset gives the
-settings of fine-tuning. All records are read before the first step.
+The model keeps its labels (--labels +FILE adds some) and, without --val, its
+thresholds; its preset gives the settings of fine-tuning. All records are read first.
 --thresholds needs a few dozen tags that a person kept or took out (export --decisions).
 """
     EXAMPLES = """

@@ -48,6 +48,7 @@ from ramctl.training.salience import MOST_PHOTOS, learn_salience, mentions
 from ramctl.training.validation import Scored, ThresholdChoice, ValidationSet, choose_thresholds
 
 THRESHOLD_DIGITS = 4
+SCALE_PHOTOS = 500  # that say where scores of a model that was fine-tuned have gone
 
 
 def round_weights(model: RAM) -> None:
@@ -101,6 +102,9 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
         if parent is not None:
             for name in filter(parent.has, (AXES, HEADROOM)):
                 shutil.copy(parent.path / name, writer.path / name)
+        elif known is None and job.init is not None and labels.tags == job.init.labels.tags:
+            for name in filter(job.init.has, (AXES,)):  # so that photos can be searched
+                shutil.copy(job.init.path / name, writer.path / name)
         if known is not None:
             sample = known.scores[:: -(-len(known.scores) // SAMPLE)]
             write_axes(writer.path / AXES, sample)
@@ -135,11 +139,11 @@ def _thresholds(
     preset = job.plan.preset
     judged = None if scored is None else job.validation.judged(scored)
     choice = choose_thresholds(judged, job.evidence, preset, salience)
-    init = job.init
-    if choice.calibration is None and init is not None and init.preprocess == preset.preprocess:
+    init, is_told = job.init, choice.calibration is not None and _tells_anew(job)
+    if init is not None and init.preprocess == preset.preprocess and not is_told:
         job.context.say(f"thresholds: those of {init.path} stay as they are")
         _keep_scale(model, job, init)
-        return _kept_thresholds(job.targets.labels, init)
+        return _kept_thresholds(job.targets.labels, init, choice)
     if choice.why_not:
         job.context.say(f"thresholds: {choice.why_not}")
     if choice.calibration is not None and choice.is_calibrated and model.labels.bias.shape[1]:
@@ -163,19 +167,30 @@ def _thresholds(
     return labels, shared, choice.calibration
 
 
+def _tells_anew(job: Job) -> bool:
+    """Whether the validation photos may decide on thresholds that a model has.
+
+    What captions of a few photos leave out is mostly there: by them one tag in four would be given.
+    """
+    return job.plan.command != "finetune" or job.plan.val is not None
+
+
 def _kept_thresholds(
-    labels: LabelSystem, init: Bundle
+    labels: LabelSystem, init: Bundle, choice: ThresholdChoice
 ) -> tuple[LabelSystem, float, Calibration | None]:
-    """What a model that goes on from `init` has where too few photos tell thresholds anew."""
-    before = {label.tag: label for label in init.labels}
-    kept = (
-        replace(label, validated=old.validated, threshold=old.threshold)
-        if (old := before.get(label.tag))
-        else label
-        for label in labels
-    )
-    is_same = init.has(CALIBRATION) and list(labels) == list(init.labels)
-    return LabelSystem(kept), init.threshold, init.calibration if is_same else None
+    """What a model that goes on from `init` has; of new labels what was chosen, if anything was."""
+    rows = rows_in(init.labels, labels)
+    kept = [
+        replace(label, validated=init.labels[row].validated, threshold=init.labels[row].threshold)
+        if row >= 0
+        else replace(
+            label, threshold=None if choice.calibration is None else round(own, THRESHOLD_DIGITS)
+        )
+        for label, row, own in zip(labels, rows, choice.own.tolist(), strict=True)
+    ]
+    ids = [None if row < 0 else row for row in rows]
+    calibration = init.calibration.of(ids) if init.has(CALIBRATION) else None
+    return LabelSystem(kept), init.threshold, calibration
 
 
 def _keep_scale(model: RAM, job: Job, init: Bundle) -> None:
@@ -186,13 +201,17 @@ def _keep_scale(model: RAM, job: Job, init: Bundle) -> None:
     """
     rows = np.array(rows_in(init.labels, job.targets.labels))
     ids = job.records.training_ids
-    photos = _learnt_photos(job, ids[:: -(-len(ids) // SAMPLE) or 1])
+    photos = _learnt_photos(job, ids[:: -(-len(ids) // SCALE_PHOTOS) or 1])
     before = load_model(init, preset=job.plan.preset, captioning=False)
     if stages := model.encoder.frozen_stages:  # whose features may be kept
         before.encoder.freeze(stages)
-    how = Runtime(torch.device("cpu")), World(), lambda *_: None
-    then = photos.score(before, *how, lambda engine, arrays: engine.scores(arrays)[:, rows])
-    now = photos.score(model.eval(), *how)
+    device = job.context.runtime.device
+    how = Runtime(device), World(), lambda *_: None
+    then = photos.score(
+        before.to(device), *how, lambda engine, arrays: engine.scores(arrays)[:, rows]
+    )
+    now = photos.score(model.to(device).eval(), *how)
+    model.cpu()
     if not model.labels.bias.shape[1] or then is None or now is None or not len(now.rows):
         return
     given = (then.scores > np.array(init.thresholds)[rows]).sum(0)

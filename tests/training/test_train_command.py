@@ -132,6 +132,7 @@ def test_what_a_few_photos_do_not_show_is_not_forgotten(train, parsed, command, 
     assert "thresholds: those of x stay as they are" in done.messages
     after = Bundle.open(tmp_path / "model-finetuned")
     assert after.thresholds == before.thresholds
+    assert after.has("axes.safetensors") == before.has("axes.safetensors")
     own = [bundle.tensors(["labels.own"])["labels.own"].astype(float) for bundle in (before, after)]
     others = [index for index, label in enumerate(before.labels) if label.tag not in shown]
     assert others and np.allclose(own[0][others], own[1][others], atol=1e-3)
