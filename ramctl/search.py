@@ -18,7 +18,6 @@ import orjson
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.labels import normalise
-from ramctl.records import parquet
 from ramctl.records.inputs import STDIN, open_input
 from ramctl.records.jsonl import bounded_lines, dumps
 from ramctl.records.outputs import records_to_stdout
@@ -68,29 +67,18 @@ class PhotoSearch:
         self._path, self._model = str(path), model
         self._bundle = Bundle.open(resolve_model(model))
         self._axes = PhotoAxes.of(self._bundle)
-        self._is_table = self._path.endswith(parquet.SUFFIX)
-        self._images, self._points = self._read_table() if self._is_table else self._read_lines()
-        if not self._images:
-            raise RunProblem(f"{path}: no records")
-        self._middle = self._points.mean(0)
-        self._points -= self._middle
-
-    def _read_table(self) -> tuple[list[str], Floats]:
-        images, models, points = parquet.read_vectors(self._path, self._axes.axes.shape[1])
-        if not models <= {self._axes.stamp}:
-            raise RunProblem(f"{self._path}: the embeddings are another model's (--model)")
-        return images, points
-
-    def _read_lines(self) -> tuple[list[str], Floats]:
-        packed, images = bytearray(), list[str]()
+        packed, self._images = bytearray(), list[str]()
         for place, fields in self._records():
             try:
                 packed += self._axes.decode(fields.get("embedding"))
-                images.append(image_name(fields))
+                self._images.append(image_name(fields))
             except RecordProblem as problem:
                 raise RunProblem(f"{place}: {problem.message}") from problem
-        stored = np.frombuffer(packed, "<f2").reshape(-1, self._axes.axes.shape[1])
-        return images, stored.astype(np.float32)
+        if not self._images:
+            raise RunProblem(f"{path}: no records")
+        self._points = np.frombuffer(packed, "<f2").reshape(len(self), -1).astype(np.float32)
+        self._middle = self._points.mean(0)
+        self._points -= self._middle
 
     def _records(self) -> Iterator[tuple[str, JsonObject]]:
         """Each record, and where it stands."""
@@ -107,11 +95,8 @@ class PhotoSearch:
 
     def records(self, places: Sequence[int]) -> list[JsonObject]:
         """The records of photos, by their places among all; the file is read once more."""
-        if self._is_table:
-            found = parquet.read_rows(self._path, places)
-        else:
-            wanted = set(places)
-            found = {i: fields for i, (_, fields) in enumerate(self._records()) if i in wanted}
+        wanted = set(places)
+        found = {i: fields for i, (_, fields) in enumerate(self._records()) if i in wanted}
         return [found[place] for place in places]
 
     def __len__(self) -> int:

@@ -8,7 +8,7 @@ import base64
 import io
 import struct
 from bisect import bisect_right
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from itertools import accumulate, chain
 from pathlib import Path
 from threading import Lock
@@ -19,7 +19,7 @@ import orjson
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.parts import require
 from ramctl.records.jsonl import dumps, loads
-from ramctl.records.record import JsonObject, listed_names
+from ramctl.records.record import JsonObject
 
 SUFFIX = ".parquet"
 _LISTS = ("tags", "captions", "generated_captions")  # of texts
@@ -28,7 +28,6 @@ _HALVES = ("dense", "embedding")
 _VECTOR = ("embedding", "embedding_model")
 _OTHER = "other"  # the rest of a record, as JSON
 _GROUP_BYTES = 1 << 22  # of JSON in a row group
-_ROWS_AT_ONCE = 1 << 14
 _MOST_BYTES = 1 << 24  # of rows that are read at a time
 _PHOTOS = ("image", "image_bytes", "jpg", "jpeg", "png", "webp", "bytes", "content")
 _DAMAGE = (ArithmeticError, OSError, TypeError, ValueError)  # pyarrow's own are among them
@@ -136,42 +135,6 @@ def _record_of(row: JsonObject) -> JsonObject:
         halves = struct.pack(f"<{len(record['embedding'])}e", *record["embedding"])
         record["embedding"] = f"{model}:{base64.b64encode(halves).decode()}"
     return record | loads(record.pop(_OTHER, "{}").encode())
-
-
-def read_vectors(name: str, width: int) -> tuple[list[str], set[str], Any]:
-    """The photos of a file of ours, their `embedding_model`s, and embeddings (N, width), float32.
-
-    RunProblem where there are none of that width.
-    """
-    import numpy as np
-
-    file = _opened(name)
-    if not {"image", *_VECTOR} <= {*file.schema_arrow.names}:
-        raise RunProblem(f"{name}: no embeddings; it has {listed_names(file.schema_arrow.names)}")
-    images, models = list[str](), set[str]()
-    points = np.empty((file.metadata.num_rows, width), np.float32)
-    for batch in file.iter_batches(batch_size=_ROWS_AT_ONCE, columns=["image", *_VECTOR]):
-        names, vectors = batch.column("image"), batch.column("embedding")
-        if names.null_count or vectors.value_lengths().unique().to_pylist() != [width]:
-            raise RunProblem(f"{name}: not each row has a photo's name and {width} numbers of it")
-        numbers = vectors.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-        points[len(images) : len(images) + len(numbers)] = numbers
-        images += names.cast("string").to_pylist()
-        models |= set(batch.column("embedding_model").unique().to_pylist())
-    return images, models, points
-
-
-def read_rows(name: str, places: Collection[int]) -> dict[int, JsonObject]:
-    """The records of some rows of a file of ours, by their places; only their groups are read."""
-    rows: dict[int, JsonObject] = {}
-    file, start = _opened(name), 0
-    for group in range(file.num_row_groups):
-        end = start + file.metadata.row_group(group).num_rows
-        if wanted := [place for place in places if start <= place < end]:
-            table = file.read_row_group(group).take([place - start for place in wanted])
-            rows |= zip(wanted, map(_record_of, table.to_pylist()), strict=True)
-        start = end
-    return rows
 
 
 def _opened(name: str) -> Any:

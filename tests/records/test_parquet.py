@@ -59,13 +59,6 @@ def test_dense_scores_and_embeddings_are_half_floats(tmp_path, ramctl):
         answers = [ramctl("search", name, *asked).rows for name in ("in.jsonl", "x.parquet")]
         assert [row["image"] for row in answers[1]] == [row["image"] for row in answers[0]]
         assert answers[1][0]["tags"] == answers[0][0]["tags"]
-    other = {"embedding": f"12345678:{before[0]['embedding'].partition(':')[2]}"}
-    written(tmp_path / "other.jsonl", [before[0] | other])
-    ramctl("export", "other.jsonl", "-f", "parquet", "-o", "other.parquet")
-    assert "are another model's" in ramctl("search", "other.parquet", "a", "horse").messages
-    written(tmp_path / "bare.jsonl", RECORDS[2:])
-    ramctl("export", "bare.jsonl", "-f", "parquet", "-o", "bare.parquet")
-    assert "not each row has" in ramctl("search", "bare.parquet", "a", "horse").messages
 
 
 def test_duckdb_reads_what_is_written(tmp_path, ramctl):
