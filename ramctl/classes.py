@@ -61,10 +61,6 @@ class Classes:
     def _mapping(self) -> dict[str, list[str]]:
         return {normalise(name): tags for name, tags in self.mapping.items()} | self.mapping
 
-    def unused_map_lines(self) -> list[str]:
-        """The names in the map that are not classes."""
-        return [name for name in self.mapping if not self.system.ids(name)]
-
     def of_tag(self, tag: str) -> tuple[int, ...]:
         """The classes that a predicted tag counts for, in order.
 

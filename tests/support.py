@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ramctl.errors import RecordProblem
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.record import Item
 from tests.command import Done, Ramctl
@@ -78,6 +79,13 @@ def write_records(path: Path, rows: Iterable[object]) -> Path:
     """A JSONL file of records."""
     path.write_bytes(lines(rows))
     return path
+
+
+def problem_of(do: Callable, *arguments: Any, **options: Any) -> RecordProblem:
+    """The problem of a record that a call ends with."""
+    with pytest.raises(RecordProblem) as caught:
+        do(*arguments, **options)
+    return caught.value
 
 
 @pytest.fixture(autouse=True)

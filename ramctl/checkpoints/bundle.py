@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
 from importlib.resources import files
-from math import inf, isfinite
+from math import isfinite
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -123,11 +123,6 @@ class Bundle:
     def open_set_threshold(self) -> float:
         """The threshold for words that the model was not trained on."""
         return float(self.meta.get("thresholds", {}).get("open_set_threshold", DEFAULT_THRESHOLD))
-
-    @property
-    def caption_threshold(self) -> float:
-        """The mean log-likelihood of a token that a caption must have to be given."""
-        return float(self.meta.get("thresholds", {}).get("caption", -inf))
 
     @cached_property
     def thresholds(self) -> list[float]:

@@ -112,7 +112,11 @@ def trace(model: RAM, image_size: int) -> Any:
         graph = onnx.load(path)
     _join_padding(graph.graph, _same_padding(model.encoder, photos[:1]))
     if model.scores_cells:
-        _take_size(graph.graph)
+        # The number of labels on the shortlist becomes an input.
+        (choice,) = (node for node in graph.graph.node if node.op_type == "TopK")
+        choice.input[1] = SHORTLIST
+        size = onnx.helper.make_tensor_value_info(SHORTLIST, onnx.TensorProto.INT64, [1])
+        graph.graph.input.append(size)
     drop_unused(graph.graph)
     return graph
 
@@ -165,15 +169,6 @@ def _join_padding(graph: Any, pads: Sequence[Pads]) -> None:
             if attribute.name == "pads":
                 attribute.ints[:] = list(map(sum, zip(attribute.ints, widths, strict=True)))
         graph.node.remove(before)
-
-
-def _take_size(graph: Any) -> None:
-    """Make the number of labels on the shortlist an input of an exported graph."""
-    from onnx import TensorProto, helper
-
-    (choice,) = (node for node in graph.node if node.op_type == "TopK")
-    choice.input[1] = SHORTLIST
-    graph.input.append(helper.make_tensor_value_info(SHORTLIST, TensorProto.INT64, [1]))
 
 
 def drop_unused(graph: Any) -> None:

@@ -15,19 +15,7 @@ from numpy.typing import NDArray
 
 from ramctl.classes import Classes
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.evaluation.metrics import (
-    NEGATIVE,
-    POSITIVE,
-    UNKNOWN,
-    Counts,
-    Floats,
-    Packed,
-    Scores,
-    Style,
-    Truth,
-    plain_average_precisions,
-    with_positives,
-)  # fmt: skip
+from ramctl.evaluation import metrics
 from ramctl.evaluation.predictions import PredictionTable
 from ramctl.readers.detect import read_predictions
 from ramctl.records.record import (
@@ -96,25 +84,20 @@ class TruthTable(NamedTuple):
         named = ((*one.tags, *one.uncertain, *(one.negatives or ())) for one in self.statements)
         return sorted({name for names in named for name in names})
 
-    def tags_outside(self, classes: Classes) -> list[str]:
-        """The positive tags that are not classes, sorted."""
-        tags = {tag for statement in self.statements for tag in statement.tags}
-        return sorted(tag for tag in tags if not classes.system.ids(tag))
-
-    def code(self, classes: Classes, rows: NDArray[np.int64]) -> Truth:
+    def code(self, classes: Classes, rows: NDArray[np.int64]) -> metrics.Truth:
         """Positive, negative or unknown for some of the photos and each class [N, C].
 
         A record with `negatives` says nothing about other classes; one without is complete.
         """
-        truth = np.full((len(rows), len(classes)), NEGATIVE, np.int8)
+        truth = np.full((len(rows), len(classes)), metrics.NEGATIVE, np.int8)
         for row, statement in zip(truth, (self.statements[row] for row in rows), strict=True):
             if statement.negatives is not None:
-                row[:] = UNKNOWN
+                row[:] = metrics.UNKNOWN
             # Later ones win: a tag that is positive and uncertain is positive.
             for value, tags in (
-                (NEGATIVE, statement.negatives or ()),
-                (UNKNOWN, statement.uncertain),
-                (POSITIVE, statement.tags),
+                (metrics.NEGATIVE, statement.negatives or ()),
+                (metrics.UNKNOWN, statement.uncertain),
+                (metrics.POSITIVE, statement.tags),
             ):
                 for tag in tags:
                     row[list(classes.system.ids(tag))] = value
@@ -127,9 +110,9 @@ class Comparison:
 
     classes: Classes
     photos: list[Photo]
-    truth: Truth
-    scores: Scores
-    packed: Packed
+    truth: metrics.Truth
+    scores: metrics.Scores
+    packed: metrics.Packed
     decided_by: str
     known: NDArray[np.bool_]  # the classes [C] that some tag of the predictions counts for
     score_of_none: float  # what a tag without a score has
@@ -137,7 +120,7 @@ class Comparison:
     matched_by: Counter[str]
     only_in_truth: list[Photo]
     only_in_predictions: list[Photo]
-    style: Style = "exact"
+    style: metrics.Style = "exact"
 
     @classmethod
     def of(
@@ -146,7 +129,7 @@ class Comparison:
         predictions: PredictionTable,
         classes: Classes,
         *,
-        style: Style = "exact",
+        style: metrics.Style = "exact",
     ) -> "Comparison":
         """The comparison of two tables, which spends the predictions.
 
@@ -162,7 +145,7 @@ class Comparison:
             raise RunProblem(f"nothing to evaluate: no photo is on both sides ({names})")
         left, right = pairs.T
         coded = truth.code(classes, left)
-        if not with_positives(coded).any():
+        if not metrics.with_positives(coded).any():
             raise RunProblem("nothing to evaluate: no photo has a tag of the class list")
         scores, packed, decided_by = predictions.select(right)
         return cls(
@@ -182,16 +165,16 @@ class Comparison:
         )
 
     @cached_property
-    def ranked(self) -> Floats:
+    def ranked(self) -> metrics.Floats:
         """Average precision of every class [C] by its scores; NaN (`ram`: 0) without positives."""
-        return plain_average_precisions(self.scores, self.truth, self.style)
+        return metrics.plain_average_precisions(self.scores, self.truth, self.style)
 
     @property
-    def precisions(self) -> Floats:
+    def precisions(self) -> metrics.Floats:
         """The same, with 0 for classes that predictions do not know."""
         return self.with_unknown(self.ranked)
 
-    def with_unknown(self, precisions: Floats, value: float = 0.0) -> Floats:
+    def with_unknown(self, precisions: metrics.Floats, value: float = 0.0) -> metrics.Floats:
         """Average precisions [..., C] with a value for classes that predictions do not know.
 
         Their photos are all tied there: what is measured is how frequent they are.
@@ -201,12 +184,12 @@ class Comparison:
     @cached_property
     def has_positives(self) -> NDArray[np.bool_]:
         """The classes [C] that are true of some photo."""
-        return with_positives(self.truth)
+        return metrics.with_positives(self.truth)
 
     @cached_property
-    def counts(self) -> Counts:
+    def counts(self) -> metrics.Counts:
         """The right and wrong decisions on every class."""
-        return Counts.of_packed(self.packed, self.truth, self.style)
+        return metrics.Counts.of_packed(self.packed, self.truth, self.style)
 
     @cached_property
     def is_averaged(self) -> NDArray[np.bool_]:

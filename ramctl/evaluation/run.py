@@ -123,7 +123,9 @@ def _run(options: EvalOptions, truth_file: str) -> Report:
     compared = [Comparison.of(truth, table, classes, style=options.style) for table in tables]
     first = compared[0]
     result = _result(options, compared, predictions)
-    result["classes"]["truth_tags_outside"] = truth.tags_outside(classes)
+    tags = {tag for statement in truth.statements for tag in statement.tags}
+    outside = sorted(tag for tag in tags if not classes.system.ids(tag))
+    result["classes"]["truth_tags_outside"] = outside
     _explain(report, first, predictions, result)
     report.n_out = len(first.photos)
     content = render(result, options.form, options.called(options.systems[:1])[0])
@@ -197,10 +199,12 @@ def _explain(
     one_sided = (len(comparison.only_in_truth), len(comparison.only_in_predictions))
     if any(one_sided):
         report.say(f"photos in the truth only: {one_sided[0]}, predictions only: {one_sided[1]}")
+    classes = comparison.classes
+    unused = [name for name in classes.mapping if not classes.system.ids(name)]
     for names, what in (
         (result["classes"]["without_tag"], "no predicted tag stands for"),
         (result["classes"]["truth_tags_outside"], "tags of the truth that are not classes"),
-        (comparison.classes.unused_map_lines(), "lines of --map for no class"),
+        (unused, "lines of --map for no class"),
     ):
         if names:
             more = f" ... ({len(names)})" if len(names) > 5 else ""

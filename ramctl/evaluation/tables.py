@@ -130,7 +130,8 @@ def _beside_each_other(comparison: JsonObject) -> Iterator[tuple[Row, list[Row]]
         [
             [figure, " - ".join(letters[name] for name in pair["systems"]),
              f"{pair[figure]['difference']:+.4f}", dict(_flat(pair[figure], ""))["ci"],
-             _p_value(pair[figure]["p_holm"]), _cell(pair[figure]["detectable"])]
+             f"< {_LEAST_P}" if (p := pair[figure]["p_holm"]) < _LEAST_P else f"{p:.3f}",
+             _cell(pair[figure]["detectable"])]
             for figure in _HEADLINES
             for pair in differences
         ],
@@ -219,10 +220,6 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
         yield name, (" to " if is_interval else "|").join(_cell(item) for item in value)
     else:
         yield name, _cell(value)
-
-
-def _p_value(value: float) -> str:
-    return f"< {_LEAST_P}" if value < _LEAST_P else f"{value:.3f}"
 
 
 def _cell(value: Any) -> str:

@@ -289,8 +289,10 @@ class CaptionWriter:
         elif not prompt < length <= config.max_positions:
             possible = f"{prompt + 1} to {config.max_positions} tokens are possible"
             raise UsageProblem(f"captions of {length} tokens: {possible}")
-        # Sampled captions are less likely by their nature than those that the limit was chosen on.
-        self._least = bundle.caption_threshold if decode.startswith("beam") else -inf
+        # The mean log-likelihood of a token that a caption must have to be given. Sampled captions
+        # are less likely by their nature than those that the limit was chosen on.
+        least = float(bundle.meta.get("thresholds", {}).get("caption", -inf))
+        self._least = least if decode.startswith("beam") else -inf
         self.decoding = replace(
             read_decoding(decode, length),
             no_repeat_ngram_size=config.no_repeat_ngram_size, prefer_ended=config.tidy,

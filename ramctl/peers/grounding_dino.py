@@ -29,12 +29,7 @@ from ramctl.checkpoints.weights import (
 from ramctl.device import Runtime
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.peers.base import Peer, Photo, Scores, pixel_values, widen_strip
-from ramctl.pretrained.transformers_folder import (
-    load_image_processor,
-    load_pretrained,
-    load_tokenizer,
-    read_config,
-)
+from ramctl.pretrained import transformers_folder
 
 Box = tuple[float, float, float, float]
 NOWHERE: Box = (0.0, 0.0, 1.0, 1.0)
@@ -156,11 +151,11 @@ class PortBackend:
 
     def __init__(self, folder: Path, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.tokenizer = load_tokenizer(folder)
+        self.tokenizer = transformers_folder.load_tokenizer(folder)
         if any(self.tokenizer.convert_tokens_to_ids(t) != i for t, i in _DELIMITERS.items()):
             raise RunProblem(f"{folder}: the tokenizer is not bert-base-uncased's")
-        self._processor = load_image_processor(folder)
-        self._model: Any = load_pretrained(
+        self._processor = transformers_folder.load_image_processor(folder)
+        self._model: Any = transformers_folder.load_pretrained(
             GroundingDinoForObjectDetection, folder, runtime.device, kinds=("grounding-dino",),
             disable_custom_kernels=True,  # a kernel would be fetched from the hub
         )  # fmt: skip
@@ -189,7 +184,7 @@ class OriginalBackend:
         if text_folder is None:
             raise RunProblem(f"{folder}: no {' or '.join(names)}, here or in {_TEXT_FOLDER}")
         self._runtime = runtime
-        self.tokenizer = load_tokenizer(text_folder)
+        self.tokenizer = transformers_folder.load_tokenizer(text_folder)
         model = _build(weights, text_folder, self.tokenizer, checkpoint)
         loaded = load_strictly(model, weights, checkpoint, unused=_UNUSED)
         self._model = loaded.eval().to(runtime.device)
@@ -276,7 +271,7 @@ def _bert(weights: Mapping[str, Tensor], text_folder: Path) -> nn.Module:
     vocabulary, width = weights["bert.embeddings.word_embeddings.weight"].shape
     config: dict[str, Any] = {"num_attention_heads": width // 64}
     if (text_folder / "config.json").is_file():
-        config |= read_config(text_folder)
+        config |= transformers_folder.read_config(text_folder)
     config |= {
         "vocab_size": vocabulary,
         "hidden_size": width,

@@ -13,15 +13,7 @@ from torch.nn.functional import normalize
 from transformers import CLIPVisionModelWithProjection, SiglipModel
 
 from ramctl.device import Runtime
-from ramctl.peers.base import (
-    Peer,
-    Photo,
-    Scores,
-    crop_strip,
-    from_cosine,
-    pixel_values,
-    token_batches,
-)
+from ramctl.peers import base
 from ramctl.pretrained.transformers_folder import (
     load_image_processor,
     load_pretrained,
@@ -30,7 +22,7 @@ from ramctl.pretrained.transformers_folder import (
 from ramctl.text.clip import ClipTextEncoder
 
 
-class ContrastivePeer(Peer):
+class ContrastivePeer(base.Peer):
     """Score: (1 + cosine) / 2 of photo and text, which keeps the cosine's order."""
 
     model_class: ClassVar[Any]
@@ -44,8 +36,8 @@ class ContrastivePeer(Peer):
         self._model: Any = load_pretrained(self.model_class, folder, runtime.device, kinds=kinds)
 
     @torch.inference_mode()
-    def score_batch(self, photos: Sequence[Photo]) -> Scores:
-        pixels = pixel_values(self._processor, photos, self._runtime)
+    def score_batch(self, photos: Sequence[base.Photo]) -> base.Scores:
+        pixels = base.pixel_values(self._processor, photos, self._runtime)
         with self._runtime.precision():
             vectors = self._embed_photos(pixels)
         return self._from_cosine(normalize(vectors.float(), dim=-1) @ self._texts.T)
@@ -61,8 +53,8 @@ class ContrastivePeer(Peer):
         """The photos in the shared space (B, E), of any length."""
         raise NotImplementedError
 
-    def _from_cosine(self, cosines: Tensor) -> Scores:
-        return from_cosine(cosines)
+    def _from_cosine(self, cosines: Tensor) -> base.Scores:
+        return base.from_cosine(cosines)
 
 
 class ClipPeer(ContrastivePeer):
@@ -78,9 +70,9 @@ class ClipPeer(ContrastivePeer):
         self._texts = torch.from_numpy(texts).to(runtime.device)
         super().__init__(folder, labels, runtime)
 
-    def score_batch(self, photos: Sequence[Photo]) -> Scores:
+    def score_batch(self, photos: Sequence[base.Photo]) -> base.Scores:
         if self._processor.do_center_crop:
-            photos = [crop_strip(photo) for photo in photos]
+            photos = [base.crop_strip(photo) for photo in photos]
         return super().score_batch(photos)
 
     def _embed_photos(self, pixels: Tensor) -> Tensor:
@@ -99,13 +91,13 @@ class SiglipPeer(ContrastivePeer):
         positions = self._model.config.text_config.max_position_embeddings
         length = {"padding": "max_length", "max_length": min(64, positions), "truncation": True}
         template, tokenizer = "This is a photo of {}.", load_tokenizer(folder)
-        tokens = token_batches(tokenizer, template, labels, runtime, **length)
+        tokens = base.token_batches(tokenizer, template, labels, runtime, **length)
         texts = self._model.text_model
         self._texts = self._embed_labels(tokens, lambda **inputs: texts(**inputs).pooler_output)
 
     def _embed_photos(self, pixels: Tensor) -> Tensor:
         return self._model.vision_model(pixel_values=pixels).pooler_output
 
-    def _from_cosine(self, cosines: Tensor) -> Scores:
+    def _from_cosine(self, cosines: Tensor) -> base.Scores:
         logits = cosines * self._model.logit_scale.exp() + self._model.logit_bias
         return logits.sigmoid().cpu().numpy()

@@ -15,14 +15,7 @@ from threading import Thread
 
 from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.archives import TarIndex, check_bytes, split_member
-from ramctl.records.files import (
-    full_disk,
-    is_open_alone,
-    move_into_place,
-    open_alone,
-    part_path,
-    user_cache,
-)
+from ramctl.records import files
 from ramctl.records.remote import COPY_BYTES, base_url, facts_of, open_url, read_url, url_below
 
 VARIABLE = "RAMCTL_SHARD_CACHE"
@@ -97,15 +90,15 @@ def _copy_of(url: str) -> Path:
         size, version = facts_of(url)
     except FileNotFoundError as error:
         raise RecordProblem("no such archive", code="missing_image") from error
-    folder = user_cache("shards")
+    folder = files.user_cache("shards")
     key = hashlib.blake2b(f"{url}\n{version}".encode("utf-8", "surrogatepass"), digest_size=16)
     copy = folder / f"{key.hexdigest()}.tar"
     if copy.exists():
         return copy
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        part = part_path(copy)
-        with open_alone(part) as stream:
+        part = files.part_path(copy)
+        with files.open_alone(part) as stream:
             try:
                 if copy.exists():  # by now
                     part.unlink()
@@ -118,7 +111,7 @@ def _copy_of(url: str) -> Path:
                             _make_room(folder, stream.tell(), url)
                 stream.flush()
                 os.fsync(stream.fileno())
-                move_into_place(part, copy)
+                files.move_into_place(part, copy)
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
@@ -127,7 +120,7 @@ def _copy_of(url: str) -> Path:
             raise RecordProblem("no such archive", code="missing_image") from error
         raise
     except OSError as error:
-        reason = full_disk(error) or error.strerror or str(error)
+        reason = files.full_disk(error) or error.strerror or str(error)
         raise RunProblem(f"{folder}: {reason} (copying {url}; see {VARIABLE})") from error
     return copy
 
@@ -147,7 +140,7 @@ def _make_room(folder: Path, n_bytes: int, url: str) -> None:
                 facts = path.stat()
                 copies.append((facts.st_atime_ns, path, facts.st_size))
                 total += facts.st_size
-            elif path.suffix == ".part" and not is_open_alone(path):  # its process was killed
+            elif path.suffix == ".part" and not files.is_open_alone(path):  # its process was killed
                 path.unlink()
     for _, path, size in sorted(copies):
         if total <= limit and n_bytes <= free:

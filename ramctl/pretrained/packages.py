@@ -131,11 +131,6 @@ class SentenceEncoder:
         return vectors
 
 
-def has_sentence_encoder() -> bool:
-    """Whether one of its packages is installed."""
-    return any(find_spec(name) for name in SENTENCE_ENCODERS)
-
-
 def _package_files() -> tuple[bytes, ...]:
     # The package is only looked up: importing it prints to stdout.
     for name in SENTENCE_ENCODERS:

@@ -15,14 +15,7 @@ from pathlib import Path
 import orjson
 
 from ramctl.errors import UsageProblem
-from ramctl.records.files import (
-    is_device,
-    is_gzip,
-    naming,
-    part_path,
-    remove_folder,
-    state_path,
-)
+from ramctl.records.files import is_device, is_gzip, naming, part_path, remove_folder, state_path
 
 _GENERATOR = b'<meta name="generator" content="ramctl">'  # in the head of each page
 _HEAD_BYTES = 2048

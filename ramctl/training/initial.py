@@ -7,6 +7,7 @@ label, E text width, C channels of the backbone's tokens, K classes of its own c
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,31 +17,17 @@ from numpy.typing import NDArray
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
+from ramctl.checkpoints import weights
 from ramctl.checkpoints.bundle import META, TEXT_FOLDER, Bundle, embedded_bundle
 from ramctl.checkpoints.load import load_model
-from ramctl.checkpoints.weights import (
-    RELATIVE_POSITIONS,
-    SUFFIXES,
-    load_strictly,
-    read_checkpoint,
-    resize_table,
-    tensors_of,
-    weights_of,
-)
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.model.build import build_ram
 from ramctl.model.config import LabelConfig, Preset
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.ram import RAM
+from ramctl.pretrained import packages
 from ramctl.pretrained.hub import HUB, local_path
-from ramctl.pretrained.packages import (
-    PACKAGED,
-    WIDTH,
-    class_names,
-    has_sentence_encoder,
-    load_packaged,
-)
 from ramctl.text.clip import PREFIX, ClipTextEncoder
 from ramctl.text.encoder import TextEncoder, read_text_encoder
 from ramctl.text.static_table import StaticTextEncoder, unit
@@ -112,7 +99,7 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
     """Load ImageNet weights into backbone and prior where there are any; what was loaded."""
     name, prior = preset.model.encoder.backbone, preset.model.prior
     start = preset.training.backbone.encoder
-    packaged = PACKAGED.get(name)
+    packaged = packages.PACKAGED.get(name)
     if start or (packaged is not None and packaged.is_installed):
         head, source = load_encoder(model.encoder, start or name)
         _set_classes(model, head, encoder, source)
@@ -121,7 +108,7 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
         embedded = Bundle.open(embedded_bundle())
         if embedded.preset.model.encoder.backbone == name:
             parts = ("encoder.", "prior.classifier.", "prior.class_names")
-            wanted = [key for key in weights_of(model) if key.startswith(parts)]
+            wanted = [key for key in weights.weights_of(model) if key.startswith(parts)]
             stored = embedded.tensors(wanted)
             _copy_weights(model, {key: torch.from_numpy(stored[key]) for key in wanted})
             return f"backbone {name} from the embedded model"
@@ -140,15 +127,15 @@ def load_encoder(encoder: ImageEncoder, name: str) -> tuple[Classifier | None, s
     resized as those of bundles. RunProblem where the weights cannot be had, or are another's.
     """
     backbone, architecture = encoder.backbone, name.partition(".")[0]
-    is_file = name.startswith(HUB) or "/" in name or name.endswith(SUFFIXES)
-    packaged = PACKAGED.get(architecture)
+    is_file = name.startswith(HUB) or "/" in name or name.endswith(weights.SUFFIXES)
+    packaged = packages.PACKAGED.get(architecture)
     if packaged is not None and packaged.is_installed and not is_file:
-        return load_packaged(backbone, packaged), f"the package {packaged.project}"
+        return packages.load_packaged(backbone, packaged), f"the package {packaged.project}"
     path = local_path(name) if is_file else _fetch(name)
-    tensors = _converted(backbone, tensors_of(read_checkpoint(path)), path)
+    tensors = _converted(backbone, weights.tensors_of(weights.read_checkpoint(path)), path)
     classifier = backbone.pretrained_cfg["classifier"]
     head = [tensors.pop(f"{classifier}.{part}", None) for part in ("weight", "bias")]
-    load_strictly(backbone, tensors, path)
+    weights.load_strictly(backbone, tensors, path)
     if head[0] is None or head[1] is None:
         return None, name
     return (head[0].float().flatten(1), head[1].float()), name
@@ -171,8 +158,8 @@ def _converted(backbone: nn.Module, tensors: dict[str, Tensor], path: Path) -> d
         return tensors
     wanted = backbone.state_dict()
     for name in wanted.keys() & tensors.keys():
-        if name.endswith(RELATIVE_POSITIONS):
-            tensors[name] = resize_table(tensors[name], len(wanted[name]))
+        if name.endswith(weights.RELATIVE_POSITIONS):
+            tensors[name] = weights.resize_table(tensors[name], len(wanted[name]))
     try:
         return convert(tensors, backbone)
     except (AttributeError, KeyError, RuntimeError, ValueError) as error:
@@ -194,19 +181,19 @@ def _set_classes(
             "model.prior.classes needs a text embedding of the backbone's classes, and "
             "learnt label queries have none: set model.prior.classes=0"
         )
-    names = [[part.strip() for part in name.split(",")] for name in class_names()]
+    names = [[part.strip() for part in name.split(",")] for name in packages.class_names()]
     model.prior.set_classes(*head, torch.from_numpy(embed_groups(names, encoder)))
 
 
 def _copy_bundle_weights(model: RAM, preset: Preset, labels: LabelSystem, init: Bundle) -> None:
     """Copy all weights; rows of labels go by their tags, and new labels keep their text."""
     captioning = preset.model.captioning is not None
-    source = weights_of(load_model(init, preset=preset, captioning=captioning))
+    source = weights.weights_of(load_model(init, preset=preset, captioning=captioning))
     rows = rows_in(init.labels, labels)
     moved = rows != list(range(len(init.labels)))
     known = [index for index, row in enumerate(rows) if row >= 0]
     copies = {}
-    for name, own in weights_of(model).items():
+    for name, own in weights.weights_of(model).items():
         if name not in source:
             raise RunProblem(f"{init.path}: has no {name}; is it of another preset?")
         value = source[name].detach()
@@ -220,7 +207,7 @@ def _copy_bundle_weights(model: RAM, preset: Preset, labels: LabelSystem, init: 
 
 
 def _copy_weights(model: RAM, tensors: dict[str, Tensor]) -> None:
-    wanted = weights_of(model)
+    wanted = weights.weights_of(model)
     with torch.no_grad():
         for name, value in tensors.items():
             if value.shape != wanted[name].shape:
@@ -260,7 +247,8 @@ def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> 
         encoder = replace(embedded, source="the embedded model")
     if not isinstance(encoder, StaticTextEncoder):
         return encoder
-    use_encoder = len(encoder.projection) == WIDTH and has_sentence_encoder()
+    is_installed = any(map(find_spec, packages.SENTENCE_ENCODERS))
+    use_encoder = is_installed and len(encoder.projection) == packages.WIDTH
     return replace(encoder.cut_to(labels.width), with_sentence_encoder=use_encoder)
 
 

@@ -10,15 +10,7 @@ import orjson
 from ramctl.checkpoints.bundle import META, TOKENIZER, Bundle, resolve_model
 from ramctl.errors import HIDDEN, RunProblem, UsageProblem, without_secrets
 from ramctl.labels import LABELS
-from ramctl.model.config import (
-    Preset,
-    change_preset,
-    finetuning_preset,
-    load_preset,
-    parse_overrides,
-    preset_from_table,
-    write_table,
-)
+from ramctl.model import config
 from ramctl.records.files import is_url, work_path, write_atomic
 from ramctl.records.inputs import STDIN, named_or_stdin, require_files
 from ramctl.records.ownership import FolderMark, require_ours
@@ -93,7 +85,7 @@ class Plan(RunPaths):
     """All that decides a run's result: written once, read again by `--resume`."""
 
     command: str
-    preset: Preset  # with all overrides merged in
+    preset: config.Preset  # with all overrides merged in
     sources: list[Source]
     commands: list[str]
 
@@ -120,7 +112,7 @@ class WorkFolder:
     def write_plan(self, plan: Plan) -> None:
         """Write it without the secrets in its URLs, which are for who gives them again."""
         table = {f.name: getattr(plan, f.name) for f in fields(plan)}
-        table["preset"] = write_table(plan.preset)
+        table["preset"] = config.write_table(plan.preset)
         table["sources"] = [{"path": str(one.path), "name": one.name} for one in plan.sources]
         # str is for paths.
         content = orjson.dumps(table, default=str, option=orjson.OPT_INDENT_2)
@@ -139,7 +131,7 @@ class WorkFolder:
                     raise UsageProblem(f"{name}: its secrets are not kept: {remedy}")
             for name in ("root", "val"):
                 table[name] = with_secrets.get(table[name], table[name])
-            table["preset"] = preset_from_table(table["preset"])
+            table["preset"] = config.preset_from_table(table["preset"])
             table["sources"] = [
                 Source.of(with_secrets.get(name, name), table["root"], Path(row["path"]))
                 for name, row in zip(names, table["sources"], strict=True)
@@ -189,11 +181,11 @@ def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
         preset = Bundle.open(resolve_model(options.init)).preset
         # The files of scores that taught the bundle are not its user's.
         teachers = [n for n in preset.training.losses.distill if not n.startswith(SCORES)]
-        preset = change_preset(preset, {"training": {"distill": teachers}})
+        preset = config.change_preset(preset, {"training": {"distill": teachers}})
     else:
-        preset = load_preset(options.preset or DEFAULT_PRESET)
+        preset = config.load_preset(options.preset or DEFAULT_PRESET)
     if options.command == "finetune":
-        preset = finetuning_preset(preset)
+        preset = config.finetuning_preset(preset)
     preset = _with_options(preset, options)
     inputs = named_or_stdin(options.inputs, "JSONL files of parsed records")
     require_files(inputs)
@@ -217,7 +209,7 @@ def _check_resumed(options: TrainOptions, plan: Plan) -> None:
     others = [f"--{name}" for name in names if getattr(options, name) != getattr(plan, name)]
     if options.inputs and list(options.inputs) != [source.name for source in plan.sources]:
         others.append("the records")
-    named = plan.preset if options.preset is None else load_preset(options.preset)
+    named = plan.preset if options.preset is None else config.load_preset(options.preset)
     if named.name != plan.preset.name or _with_options(plan.preset, options) != plan.preset:
         others.append("settings (--preset, --set, --steps, --epochs, --seed, --distill)")
     if others:
@@ -227,12 +219,12 @@ def _check_resumed(options: TrainOptions, plan: Plan) -> None:
         )
 
 
-def _with_options(preset: Preset, options: TrainOptions) -> Preset:
+def _with_options(preset: config.Preset, options: TrainOptions) -> config.Preset:
     named = {"steps": options.steps, "seed": options.seed}
     changes: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
     if options.epochs is not None:
         changes |= {"epochs": options.epochs, "steps": 0}
     if options.distill:
         changes["distill"] = [name for name in options.distill if name != "none"]
-    preset = change_preset(preset, parse_overrides(options.overrides))
-    return change_preset(preset, {"training": changes})
+    preset = config.change_preset(preset, config.parse_overrides(options.overrides))
+    return config.change_preset(preset, {"training": changes})

@@ -139,7 +139,9 @@ def _thresholds(
     preset = job.plan.preset
     judged = None if scored is None else job.validation.judged(scored)
     choice = choose_thresholds(judged, job.evidence, preset, salience)
-    init, is_told = job.init, choice.calibration is not None and _tells_anew(job)
+    # What captions of few photos leave out is mostly there: by them one tag in four would be given.
+    is_told = choice.calibration and (job.plan.val or job.plan.command != "finetune")
+    init = job.init
     if init is not None and init.preprocess == preset.preprocess and not is_told:
         job.context.say(f"thresholds: those of {init.path} stay as they are")
         _keep_scale(model, job, init)
@@ -165,14 +167,6 @@ def _thresholds(
         for label, value, known in zip(job.targets.labels, rounded, job.evidence, strict=True)
     )
     return labels, shared, choice.calibration
-
-
-def _tells_anew(job: Job) -> bool:
-    """Whether the validation photos may decide on thresholds that a model has.
-
-    What captions of a few photos leave out is mostly there: by them one tag in four would be given.
-    """
-    return job.plan.command != "finetune" or job.plan.val is not None
 
 
 def _kept_thresholds(

@@ -1,5 +1,7 @@
 """The bundle folder: written whole, opened with checks."""
 
+import errno
+
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
@@ -26,19 +28,12 @@ def test_a_written_bundle_opens_and_verifies(tmp_path):
 
 def test_a_failed_writer_leaves_the_old_bundle(tmp_path):
     write(tmp_path / "model")
-    with pytest.raises(ValueError, match="stop"), BundleWriter(tmp_path / "model") as writer:
+    no_full_disk = FileNotFoundError(errno.ENOENT, "No such file", "elsewhere")
+    with pytest.raises(FileNotFoundError), BundleWriter(tmp_path / "model") as writer:
         (writer.path / "half").write_text("")
-        raise ValueError("stop")
+        raise no_full_disk
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
     Bundle.open(tmp_path / "model", verify=True)
-
-
-def test_a_new_bundle_replaces_the_old_one_and_has_another_fingerprint(tmp_path):
-    write(tmp_path / "model")
-    first = Bundle.open(tmp_path / "model").fingerprint
-    write(tmp_path / "model", value=2.0)
-    assert Bundle.open(tmp_path / "model").fingerprint != first
-    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_opening_says_which_file_is_wrong(tmp_path):

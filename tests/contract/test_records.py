@@ -115,15 +115,6 @@ def test_a_reader_who_left_is_no_error_message(command, tiny_bundle, ramctl):
     assert (process.returncode, err) == (141, b"")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_one_line(command, tiny_bundle, ramctl):
-    with Path("/dev/full").open("wb") as full:
-        process = ramctl.start(*arguments_of(command, tiny_bundle), "-", "-q", stdout=full)
-        _, err = process.communicate(b"\n".join(input_lines()[:3]) + b"\n")
-    assert (process.returncode, err.count(b"\n")) == (1, 1)
-    assert b"No space left" in err
-
-
 def test_an_interrupted_run_can_be_resumed(command, tiny_bundle, ordinary, tmp_path, ramctl):
     """SIGINT while the command waits for more input: complete lines, the signal's own status."""
     arguments = [*arguments_of(command, tiny_bundle), "-", "-o", "out.jsonl", "-b", "1"]

@@ -13,11 +13,10 @@ from ramctl.labels import Label, LabelSystem
 from ramctl.model.build import build_ram
 from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
 from ramctl.model.config import load_preset
-from tests.support import command, one_thread
+from tests.support import DATA, command, one_thread
 
-__all__ = ["command", "one_thread"]
+__all__ = ["DATA", "command", "one_thread"]
 
-DATA = Path(__file__).resolve().parents[1] / "data"
 LABELS = [
     Label("horse", synonyms=("pony",)), Label("field", "scene"), Label("sky"), Label("train"),
     Label("man"), Label("red", "attribute"), Label("stand", "action"), Label("mountain"),

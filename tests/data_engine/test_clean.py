@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.support import lines, read_rows
+from tests.support import lines
 
 
 @pytest.fixture
@@ -99,20 +99,6 @@ def test_tags_that_the_detector_does_not_find_are_left_alone(clean, records, mon
     done = clean("--threshold", 1, stdin=lines(records))
     assert done.rows == records
     assert f"{n_objects} without a region" in done.stderr.decode()
-
-
-def test_bad_lines_and_photos_are_rejected_with_their_place(clean, records, tmp_path):
-    rows = [records[0], {"image": "nowhere.jpg", "tags": ["sky"]}, {"tags": []}, records[1]]
-    text = lines(rows[:2]) + b"{oops\n" + lines(rows[2:]) + b'{"image": "a.jpg", "tags": 3}\n'
-    (tmp_path / "in.jsonl").write_bytes(text)
-    done = clean("in.jsonl", "--rejects", "rejects.jsonl", code=3)
-    assert [row["id"] for row in done.rows] == [0, 1]
-    assert [(r["line"], r["code"]) for r in read_rows(tmp_path / "rejects.jsonl")] == [
-        (2, "missing_image"),
-        (3, "bad_json"),
-        (4, "missing_field"),
-        (6, "missing_image"),
-    ]
 
 
 def test_numbers_of_other_peoples_fields_survive_digit_by_digit(clean, records):

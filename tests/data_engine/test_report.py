@@ -7,11 +7,11 @@ import pytest
 
 from ramctl.data_engine import apply
 from ramctl.data_engine.apply import Cleaner, Review, doubts, doubts_of, removals_of
-from ramctl.data_engine.cluster import DECISION
 from ramctl.data_engine.evidence import NOT_PREDICTED, OUTLIER
 from ramctl.data_engine.region_store import REGION
 from ramctl.records.record import Record, Reject
 from ramctl.records.verdicts import Verdicts
+from tests.data_engine.test_decisions import decision
 from tests.support import lines, page_data
 
 
@@ -43,13 +43,6 @@ class Index:
         return int(first), self.table[first:last]
 
 
-def decision(rows, reasons) -> np.ndarray:
-    decided = np.zeros(len(rows), DECISION)
-    decided["row"], decided["reason"] = rows, reasons
-    decided["distance"], decided["probability"] = 0.75, np.nan
-    return decided
-
-
 def reviewed(index, decisions, records, verdicts=None):
     for position, record in enumerate(records):
         if isinstance(record, Record):
@@ -73,7 +66,7 @@ def test_removed_added_and_a_few_kept_tags_are_judged():
         kinds={"horse": "object", "red": "attribute"}, scores={"red": 0.25, "tall": 0.5},
     )  # fmt: skip
     index = Index([(0, 0.125), (1, 0.5), (2, 0.75)])
-    decisions = [decision([0, 2], [OUTLIER | NOT_PREDICTED, 0])]
+    decisions = [decision([0, 2], [OUTLIER | NOT_PREDICTED, 0], 0.75)]
     unread = Reject("in.jsonl", 2, "clean", "missing_image", "no such file")
     review, judged = reviewed(index, decisions, [one, unread])
     told = [(own.tag, own.state, own.reason) for own in judged]

@@ -131,7 +131,8 @@ def test_examples_do_what_they_show(name, workplace):
             run_step([sys.executable, "-c", code], "", workplace, environment, place)
             continue
         for step in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
-            command, expected = split_step(step)
+            # Lines of the command go on after a backslash; what it prints follows.
+            command, expected = re.fullmatch(r"((?:.*\\\n)*.*\n?)((?:.*\n?)*)", step).groups()
             shell = ["bash", "-o", "pipefail", "-c", command]
             run_step(shell, expected, workplace, environment, place)
 
@@ -147,10 +148,3 @@ def run_step(
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     matches = doctest.OutputChecker().check_output(expected, output, flags)
     assert matches, f"{place}: {command[-1]}\nexpected:\n{expected}\nprinted:\n{output}"
-
-
-def split_step(step: str) -> tuple[str, str]:
-    """The command, with its lines continued by a backslash, and the output after it."""
-    lines = step.splitlines(keepends=True)
-    n_lines = next((i for i, line in enumerate(lines, 1) if not line.endswith("\\\n")), len(lines))
-    return "".join(lines[:n_lines]), "".join(lines[n_lines:])

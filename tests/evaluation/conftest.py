@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ramctl.evaluation.run import EvalOptions, run
+from tests.support import lines, write_records
 
 TRUTH = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": ["b"]}, {"image": "3", "tags": []}]
 
@@ -27,18 +28,12 @@ def sparse(values, names="ab") -> list[dict]:
 
 def write(name: str, *rows: dict) -> Path:
     """A file of JSON lines in the working directory."""
-    write_lines(Path(name), rows)
-    return Path(name)
-
-
-def lines(rows) -> str:
-    """JSON lines."""
-    return "".join(json.dumps(row) + "\n" for row in rows)
+    return write_records(Path(name), rows)
 
 
 def write_lines(path, rows) -> str:
     """A file of JSON lines; text as it is."""
-    path.write_text(rows if isinstance(rows, str) else lines(rows), "utf-8")
+    path.write_bytes(rows.encode() if isinstance(rows, str) else lines(rows))
     return path.name
 
 

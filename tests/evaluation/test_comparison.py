@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.evaluation.conftest import sparse
+
 # Class   truth   given    TP FP FN    P    R   F1
 # a       1 2     1 2 3     2  1  0   2/3   1  4/5
 # b       1 3     2 3       1  1  1   1/2 1/2  1/2
@@ -57,7 +59,7 @@ def test_the_authors_style_averages_over_all_classes(evaluate, classes):
     assert result["CP"] == pytest.approx(3 * CP / 4)
     assert result["CP"] != 3 * CP / 4  # their guard against division by zero
     one = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": []}]
-    predictions = [{"image": "1", "scores": {"a": 0.9}}, {"image": "2", "scores": {"a": 0.1}}]
+    predictions = sparse([[0.9], [0.1]], "a")
     assert evaluate(predictions, one, classes=classes, style="ram")["mAP"] == pytest.approx(1 / 4)
     assert evaluate(predictions, one, classes=classes)["mAP"] == 1.0
 
@@ -100,10 +102,7 @@ def test_the_table_of_classes_says_what_each_figure_is(evaluate, classes):
 
 def test_the_interval_of_a_class_is_its_own(evaluate):
     truth = [{"image": n, "tags": [*"ab"] if n in "13" else []} for n in "1234"]
-    scores = {"1": (0.9, 0.9), "2": (0.1, 0.8), "3": (0.8, 0.7), "4": (0.2, 0.1)}
-    predictions = [
-        {"image": n, "scores": dict(zip("ab", row, strict=True))} for n, row in scores.items()
-    ]
+    predictions = sparse([(0.9, 0.9), (0.1, 0.8), (0.8, 0.7), (0.2, 0.1)])
     evaluate(predictions, truth, report_file=Path("t.csv"), ci=True)
     with Path("t.csv").open() as stream:
         a, b = csv.DictReader(stream)

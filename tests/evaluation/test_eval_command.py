@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.evaluation.conftest import lines
+from tests.support import lines, write_records
 
 TRUTH = [
     {"image": "p/1.jpg", "tags": ["cat"]},
@@ -31,9 +31,7 @@ def dense_rows(values=DENSE) -> list[dict]:
 
 @pytest.fixture
 def truth(tmp_path) -> Path:
-    path = tmp_path / "truth.jsonl"
-    path.write_text(lines(TRUTH))
-    return path
+    return write_records(tmp_path / "truth.jsonl", TRUTH)
 
 
 @pytest.fixture
@@ -41,8 +39,8 @@ def evaluated(ramctl, truth, tmp_path):
     """Evaluates predictions from stdin; returns the result and the finished process."""
 
     def run(rows, *options, code=0):
-        text = rows if isinstance(rows, str) else lines(rows)
-        done = ramctl("eval", "-", "--truth", truth, *options, stdin=text.encode())
+        stdin = rows if isinstance(rows, bytes) else lines(rows)
+        done = ramctl("eval", "-", "--truth", truth, *options, stdin=stdin)
         assert done.returncode == code, done.stderr.decode()
         return json.loads(done.stdout), done
 
@@ -53,7 +51,7 @@ def test_an_array_and_parquet_give_the_figures_of_the_lines(evaluated, ramctl, t
     expected, _ = evaluated(dense_rows())
     (tmp_path / "names.txt").write_text("\n".join(NAMES))
     np.save(tmp_path / "scores.npy", np.array(DENSE))
-    (tmp_path / "rows.jsonl").write_text(lines(row | {"tags": []} for row in dense_rows()))
+    write_records(tmp_path / "rows.jsonl", (row | {"tags": []} for row in dense_rows()))
     assert ramctl("export", "rows.jsonl", "-f", "parquet", "-o", "x.parquet").returncode == 0
     for words in (["scores.npy", "--labels", "names.txt"], ["x.parquet", "--threshold", 0.5]):
         (result,) = ramctl("eval", *words, "--truth", truth).rows
@@ -95,7 +93,7 @@ def test_what_the_figures_stand_on_is_always_printed(evaluated, tmp_path):
 
 def test_thresholds_are_not_chosen_by_a_handful_of_photos(ramctl, truth):
     arguments = ("eval", "-", "--truth", truth, "--calibrate", "thresholds.jsonl")
-    done = ramctl(*arguments, stdin=lines(dense_rows()).encode())
+    done = ramctl(*arguments, stdin=lines(dense_rows()))
     assert done.returncode == 1
     assert b"4 judged photos are too few to choose thresholds by" in done.stderr
     assert not truth.with_name("thresholds.jsonl").exists()
@@ -111,7 +109,7 @@ def test_calibration_says_what_it_expects_and_a_precision_is_kept(evaluated, tmp
         given = {"cat": scores[0] / 10, "dog": scores[1]}
         rows.append({"image": f"{number}.jpg", "scores": given})
         truth.append({"image": f"{number}.jpg", "tags": right})
-    (tmp_path / "many.jsonl").write_text(lines(truth))
+    write_records(tmp_path / "many.jsonl", truth)
     calibrate = ("--truth", "many.jsonl", "--calibrate", "t.jsonl")
     by_file = ("--truth", "many.jsonl", "--threshold", "t.jsonl")
     result, done = evaluated(rows, *calibrate)
@@ -162,7 +160,7 @@ def test_the_authors_files_give_the_authors_figures(ramctl, shared, tmp_path):
     done = ramctl(
         *("eval", "-", "--truth", "annots.txt", "--classes", "classes.txt"),
         *("--threshold", "thresholds.txt", "--metric-style", "ram"),
-        stdin=lines(rows).encode(),
+        stdin=lines(rows),
     )
     result = json.loads(done.stdout)
     assert result["photos"]["matched_by"] == {"name": 40} and result["metric_style"] == "ram"
@@ -190,7 +188,7 @@ BAD += [(f'{{"image": "p/4.jpg", {scores}}}', "bad_field") for scores in SCORES]
 
 @pytest.mark.parametrize(("line", "reason"), BAD)
 def test_an_unusable_prediction_is_rejected_and_the_rest_counts(evaluated, tmp_path, line, reason):
-    text = lines(dense_rows()[:3]) + line + "\n"
+    text = lines(dense_rows()[:3]) + line.encode() + b"\n"
     result, _ = evaluated(text, "--rejects", "rejects.jsonl", code=3)
     (reject,) = [json.loads(row) for row in (tmp_path / "rejects.jsonl").open()]
     assert (reject["stage"], reject["line"], reject["code"]) == ("eval", 4, reason)
@@ -198,14 +196,15 @@ def test_an_unusable_prediction_is_rejected_and_the_rest_counts(evaluated, tmp_p
 
 
 def test_an_unusable_line_of_the_truth_is_rejected(evaluated, truth):
-    truth.write_text(lines(TRUTH) + '{"image": "p/5.jpg"}\n{"image": "p/6.jpg", "tags": "cat"}\n')
+    more = b'{"image": "p/5.jpg"}\n{"image": "p/6.jpg", "tags": "cat"}\n'
+    truth.write_bytes(lines(TRUTH) + more)
     _, done = evaluated(dense_rows(), code=3)
     assert b"truth.jsonl:5: no tags field" in done.stderr
     assert b"truth.jsonl:6: tags is not a list of strings" in done.stderr
 
 
-def failure(ramctl, *arguments, stdin="") -> tuple[int, str]:
-    done = ramctl("eval", *arguments, stdin=stdin.encode())
+def failure(ramctl, *arguments, stdin=b"") -> tuple[int, str]:
+    done = ramctl("eval", *arguments, stdin=stdin)
     assert done.stdout == b""
     assert done.stderr.count(b"\n") == 1
     return done.returncode, done.stderr.decode()
@@ -213,11 +212,11 @@ def failure(ramctl, *arguments, stdin="") -> tuple[int, str]:
 
 def test_nothing_to_evaluate_is_one_line_and_exit_1(ramctl, truth, tmp_path):
     (tmp_path / "empty.jsonl").write_text("")
-    (tmp_path / "dull.jsonl").write_text(lines([{"image": "p/1.jpg", "tags": []}]))
+    write_records(tmp_path / "dull.jsonl", [{"image": "p/1.jpg", "tags": []}])
     prediction = lines([{"image": "p/1.jpg", "scores": {"cat": 1}}])
     strange = lines([{"image": "q/8.jpg", "scores": {"cat": 1}}])
     for file, stdin, reason in (
-        ("truth.jsonl", "", "the predictions have no photo"),
+        ("truth.jsonl", b"", "the predictions have no photo"),
         ("empty.jsonl", prediction, "the truth has no photo"),
         ("truth.jsonl", strange, "no photo is on both sides"),
         ("dull.jsonl", prediction, "no photo has a tag of the class list"),
@@ -246,7 +245,7 @@ def test_the_table_fits_80_columns_and_loses_nothing(ramctl, truth):
     long = f"{'folder' * 12}/{'file' * 8}.jsonl"
     truth.with_name(long.split("/")[0]).mkdir()
     for name in (long, "b.jsonl"):
-        truth.with_name(long.split("/")[0]).parent.joinpath(name).write_text(lines(dense_rows()))
+        write_records(truth.with_name(long.split("/")[0]).parent / name, dense_rows())
     arguments = ("eval", long, "b.jsonl", "--truth", truth, "--classes", "classes.txt")
     done = ramctl(*arguments, "-f", "table")
     shown = done.stdout.decode().splitlines()

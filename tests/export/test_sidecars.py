@@ -11,26 +11,20 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from ramctl.errors import RecordProblem, UsageProblem
-from ramctl.export.sidecars import (
-    Sidecar,
-    SidecarOptions,
-    SidecarWriter,
-    TextStyle,
-    write_sidecar,
-    xmp_paths,
-)
+from ramctl.errors import UsageProblem
+from ramctl.export import sidecars
 from ramctl.export.xmp import FIELDS, KEYWORDS, MIRRORS, SUBJECT, merge_tags, remove_tags
 from ramctl.export.xmp_document import RDF, XmpDocument
+from tests.support import problem_of
 
 BY_NAME = {f"{f.property.prefix}_{f.property.name}": f for f in (*FIELDS, *MIRRORS)}
 PROPERTIES = {name: of.property for name, of in BY_NAME.items()}
 BY_NAME["IPTC"] = KEYWORDS
 
 
-def writer() -> SidecarWriter:
+def writer() -> sidecars.SidecarWriter:
     """As `ramctl export --xmp` has it, which remembers no folder yet."""
-    return SidecarWriter(SidecarOptions())
+    return sidecars.SidecarWriter(sidecars.SidecarOptions())
 
 
 DARKTABLE = """<?xml version="1.0" encoding="UTF-8"?>
@@ -298,25 +292,23 @@ def test_what_is_not_xmp_is_refused_and_left_alone(tmp_path):
     photo = tmp_path / "a.jpg"
     for content in (b"", b"not xml", b"<a><b></a>", b"<svg/>"):
         (tmp_path / "a.jpg.xmp").write_bytes(content)
-        with pytest.raises(RecordProblem) as caught:
-            writer().with_tags(photo, ["cat"])
-        assert caught.value.code == "write_failed"
+        assert problem_of(writer().with_tags, photo, ["cat"]).code == "write_failed"
         assert (tmp_path / "a.jpg.xmp").read_bytes() == content
 
 
 def test_a_sidecar_under_either_name_is_found_and_both_are_merged(tmp_path):
     photo = tmp_path / "a.JPG"
     full, stem = tmp_path / "a.JPG.xmp", tmp_path / "a.xmp"
-    assert xmp_paths(photo, "full") == [full]
-    assert xmp_paths(photo, "stem") == [stem]
+    assert sidecars.xmp_paths(photo, "full") == [full]
+    assert sidecars.xmp_paths(photo, "stem") == [stem]
     stem.write_text(DARKTABLE)
-    assert xmp_paths(photo, "full") == [stem]
+    assert sidecars.xmp_paths(photo, "full") == [stem]
     full.write_text(DARKTABLE)
     for written in writer().with_tags(photo, ["cat"]):
-        write_sidecar(written)
+        sidecars.write_sidecar(written)
     assert all("auto|cat" in path.read_text() for path in (full, stem))
     for written in writer().without_tags(photo):
-        write_sidecar(written)
+        sidecars.write_sidecar(written)
     assert not any("auto|" in path.read_text() for path in (full, stem))
 
 
@@ -325,7 +317,7 @@ def test_writing_keeps_mode_and_link(tmp_path):
     real.write_text("x")
     real.chmod(0o640)
     (tmp_path / "a.jpg.xmp").symlink_to(real)
-    write_sidecar(Sidecar(tmp_path / "a.jpg.xmp", b"y"))
+    sidecars.write_sidecar(sidecars.Sidecar(tmp_path / "a.jpg.xmp", b"y"))
     assert (tmp_path / "a.jpg.xmp").is_symlink()
     assert real.read_bytes() == b"y"
     assert real.stat().st_mode & 0o777 == 0o640
@@ -336,7 +328,7 @@ def test_photos_of_one_name_do_not_share_a_sidecar(tmp_path):
         (tmp_path / name).touch()
 
     def paths(name, style="stem"):
-        return [path.name for path in xmp_paths(tmp_path / name, style)]
+        return [path.name for path in sidecars.xmp_paths(tmp_path / name, style)]
 
     assert [paths(name) for name in ("a.jpg", "a.png", "b.jpg", "c.jpg", "c.CR2")] == [
         ["a.jpg.xmp"], ["a.png.xmp"], ["b.xmp"], ["c.jpg.xmp"], ["c.xmp"],
@@ -346,7 +338,7 @@ def test_photos_of_one_name_do_not_share_a_sidecar(tmp_path):
     (written,) = writer().with_tags(tmp_path / "a.jpg", ["sofa"])
     assert written.path == tmp_path / "a.jpg.xmp"
     assert tags_of(written.content)["digiKam:TagsList"] == ["Anna", "auto/sofa"]
-    write_sidecar(written)
+    sidecars.write_sidecar(written)
     (again,) = writer().with_tags(tmp_path / "a.jpg", ["sofa"])
     assert again.content is None
     own, shared = writer().without_tags(tmp_path / "a.jpg")
@@ -357,28 +349,29 @@ def test_text_sidecars_append_replace_or_keep(tmp_path):
     photo = tmp_path / "a.png"
 
     def text(*tags, **options):
-        return SidecarWriter(SidecarOptions(**options)).with_text(photo, {"tags": list(tags)})
+        writer = sidecars.SidecarWriter(sidecars.SidecarOptions(**options))
+        return writer.with_text(photo, {"tags": list(tags)})
 
     assert text("dog", "salt, pepper").content == b"dog, salt\\, pepper\n"
     (tmp_path / "a.txt").write_text("my dog, grass\n")
-    assert text("grass", "dog") == Sidecar(tmp_path / "a.txt", b"my dog, grass, dog\n")
+    assert text("grass", "dog") == sidecars.Sidecar(tmp_path / "a.txt", b"my dog, grass, dog\n")
     assert text("dog", existing_text="replace").content == b"dog\n"
     assert text("dog", existing_text="keep").content is None
     assert text("grass").content is None
 
 
 def test_text_sidecars_in_other_styles(tmp_path):
-    style = TextStyle(True, "grass, sky", " | ", underscores=True, extension="caption")
+    style = sidecars.TextStyle(True, "grass, sky", " | ", underscores=True, extension="caption")
     record = {"tags": ["hot dog", "a|b", "grass"], "captions": ["a dog,\nasleep"]}
-    texts = SidecarWriter(SidecarOptions(text_style=style))
+    texts = sidecars.SidecarWriter(sidecars.SidecarOptions(text_style=style))
     written = texts.with_text(tmp_path / "a.png", record)
     line = "a dog, asleep | grass | hot_dog | a\\|b\n"
-    assert written == Sidecar(tmp_path / "a.caption", line.encode())
-    write_sidecar(written)
+    assert written == sidecars.Sidecar(tmp_path / "a.caption", line.encode())
+    sidecars.write_sidecar(written)
     assert texts.with_text(tmp_path / "a.png", record).content is None
     for extension in ("jpg", ".CR2", "xmp", "a/b", ""):
         with pytest.raises(UsageProblem):
-            TextStyle(extension=extension).check()
+            sidecars.TextStyle(extension=extension).check()
 
 
 def needs(program):
@@ -418,7 +411,7 @@ def test_a_new_sidecar_holds_the_keywords_in_the_photo(suffix, tmp_path):
     assert found["dc:subject"] == [*words, "Bob", "sofa"]
     assert found["lr:hierarchicalSubject"] == ["people|Bob", *words, "auto|sofa"]
     assert found["digiKam:TagsList"] == ["people/Bob", *words, "auto/sofa"]
-    write_sidecar(written)
+    sidecars.write_sidecar(written)
     assert [removed.content for removed in writer().without_tags(photo)] == [b"", None]
 
 

@@ -11,7 +11,6 @@ from unittest.mock import Mock
 import pytest
 from PIL import Image
 
-from ramctl.errors import RecordProblem
 from ramctl.photos import finding, limits
 from ramctl.photos.archives import open_archive
 from ramctl.photos.decoding import PhotoLimits, decode_photo, load_photo, read_photo
@@ -19,23 +18,10 @@ from ramctl.photos.finding import PhotoInputs
 from ramctl.records import jsonl
 from ramctl.records.jsonl import bounded_lines, dumps, unread_records
 from ramctl.records.record import Record, Reject
-from tests.support import DATA, read_photo_inputs
+from tests.photos.test_decoding import encoded, picture
+from tests.support import DATA, problem_of, read_photo_inputs
 
 PHOTO = DATA / "photos" / "steps.jpg"
-
-
-def picture(form: str, size: tuple[int, int] = (64, 48), **options) -> bytes:
-    """An encoded photo with some structure."""
-    gradient = Image.linear_gradient("L").resize(size)
-    stream = io.BytesIO()
-    Image.merge("RGB", [gradient, gradient.rotate(90), gradient]).save(stream, form, **options)
-    return stream.getvalue()
-
-
-def problem_of(do, *arguments, **options) -> RecordProblem:
-    with pytest.raises(RecordProblem) as caught:
-        do(*arguments, **options)
-    return caught.value
 
 
 FORMS = ["JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", "AVIF"]
@@ -45,7 +31,7 @@ FORMS = ["JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", 
 def test_whatever_a_decoder_raises_is_the_photo_s_own_problem(error, monkeypatch):
     """Errors that no decoder documents; tests/fuzz draws those that damaged photos make."""
     monkeypatch.setattr(Image, "open", Mock(side_effect=error))
-    assert problem_of(decode_photo, picture("PNG")).code == "unreadable_image"
+    assert problem_of(decode_photo, encoded(picture(), "PNG")).code == "unreadable_image"
 
 
 def test_only_regular_files_are_opened(tmp_path):
@@ -77,7 +63,7 @@ def test_the_photos_of_a_folder_with_pipes_and_devices_are_tagged(tmp_path, ramc
 
 
 def test_the_bytes_of_a_photo_are_limited(tmp_path):
-    (tmp_path / "a.png").write_bytes(data := picture("PNG"))
+    (tmp_path / "a.png").write_bytes(data := encoded(picture(), "PNG"))
     assert read_photo("a.png", tmp_path, max_bytes=len(data)) == data
     problem = problem_of(read_photo, "a.png", tmp_path, max_bytes=len(data) - 1)
     assert problem.code == "too_large" and "more than the limit" in problem.message
@@ -110,7 +96,7 @@ def test_the_time_of_a_photo_is_limited_and_its_decoder_ends():
 
 def test_a_progressive_photo_that_cannot_take_long_needs_no_thread(monkeypatch):
     monkeypatch.setattr(limits, "Thread", Mock(side_effect=AssertionError("a thread")))
-    usual = picture("JPEG", (1000, 1000), progressive=True)
+    usual = encoded(picture((1000, 1000)), "JPEG", progressive=True)
     assert decode_photo(usual).size == (1000, 1000)
     for data, seconds in ((usual, 0.1), (many_scans(1000, 2000), 60)):
         with pytest.raises(AssertionError, match="a thread"):
@@ -124,7 +110,7 @@ def test_a_decoder_that_hangs_is_left_behind(monkeypatch):
         end.wait(60)
 
     monkeypatch.setattr(Image, "open", hang)
-    problem = problem_of(decode_photo, picture("PNG"), limits=PhotoLimits(seconds=0.1))
+    problem = problem_of(decode_photo, encoded(picture(), "PNG"), limits=PhotoLimits(seconds=0.1))
     end.set()
     assert problem.code == "too_slow"
 
@@ -143,7 +129,7 @@ def header(name: str, size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
 
 def archive_of(tmp_path: Path, *parts: bytes) -> str:
     """An archive with a good photo, then these."""
-    photo = picture("PNG")
+    photo = encoded(picture(), "PNG")
     info = tarfile.TarInfo("good.png")
     info.size = len(photo)
     good = info.tobuf() + photo + bytes(-len(photo) % 512)

@@ -13,14 +13,7 @@ from unittest.mock import Mock
 import pytest
 
 from ramctl.errors import RunProblem
-from ramctl.records.files import (
-    is_device,
-    is_open_alone,
-    lock_path,
-    locked,
-    output_lock,
-    write_atomic,
-)  # fmt: skip
+from ramctl.records import files
 from tests.faults.crashes import workers_of
 from tests.support import DATA, wait_for
 
@@ -37,7 +30,7 @@ def lock_elsewhere():
         is_held = threading.Event()
 
         def holding() -> None:
-            with output_lock(output):
+            with files.output_lock(output):
                 is_held.set()
                 end.wait()
 
@@ -121,34 +114,35 @@ def test_a_killed_run_leaves_no_lock_though_its_workers_may_live_on(first, tmp_p
 
 def test_a_lock_that_was_given_back_while_it_was_waited_for_is_not_taken_for_the_new_one(tmp_path):
     """The holder removes its file: who has opened that one meanwhile must lock the next."""
-    path = lock_path(tmp_path / "out")
+    path = files.lock_path(tmp_path / "out")
     old = path.open("w")
     path.unlink()
-    with output_lock(tmp_path / "out"):
+    with files.output_lock(tmp_path / "out"):
         fcntl.flock(old, fcntl.LOCK_EX | fcntl.LOCK_NB)  # another file: no conflict
-        assert is_open_alone(path)
+        assert files.is_open_alone(path)
     old.close()
 
 
 def test_the_same_thread_may_lock_again(tmp_path):
-    with output_lock(tmp_path / "out"):
-        with output_lock(tmp_path / "out", None):
+    with files.output_lock(tmp_path / "out"):
+        with files.output_lock(tmp_path / "out", None):
             pass
-        assert is_open_alone(lock_path(tmp_path / "out"))
-    assert not lock_path(tmp_path / "out").exists()
+        assert files.is_open_alone(files.lock_path(tmp_path / "out"))
+    assert not files.lock_path(tmp_path / "out").exists()
 
 
 def test_where_there_are_no_locks_a_run_says_so_and_goes_on(tmp_path, monkeypatch):
     refusing = Mock(side_effect=OSError(errno.ENOLCK, "No locks available"))
     monkeypatch.setattr(fcntl, "flock", refusing)
     said = []
-    with output_lock(tmp_path / "out", say=said.append):
-        write_atomic(tmp_path / "out", b"content")
+    with files.output_lock(tmp_path / "out", say=said.append):
+        files.write_atomic(tmp_path / "out", b"content")
     assert len(said) == 1 and "no locks on this file system" in said[0]
     assert (tmp_path / "out").read_bytes() == b"content"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     (tmp_path / "lock").write_text("somebody's")
-    with pytest.raises(RunProblem, match="cannot be locked"), locked(tmp_path / "lock", print):
+    lock = files.locked(tmp_path / "lock", print)
+    with pytest.raises(RunProblem, match="cannot be locked"), lock:
         pass
     assert (tmp_path / "lock").read_text() == "somebody's"
 
@@ -156,21 +150,21 @@ def test_where_there_are_no_locks_a_run_says_so_and_goes_on(tmp_path, monkeypatc
 def test_files_replaced_at_once_are_whole(tmp_path):
     """Two runs may write one sidecar: the last one wins, and nobody sees a mixture."""
     contents = [bytes([letter]) * 300_000 for letter in b"abcd"]
-    files = [tmp_path / str(number) for number in range(10)]  # the first of each is a new file
+    written = [tmp_path / str(number) for number in range(10)]  # the first of each is a new file
 
     def write(content: bytes) -> None:
-        for file in files:
+        for file in written:
             for _ in range(3):
-                write_atomic(file, content)
+                files.write_atomic(file, content)
 
     threads = [threading.Thread(target=write, args=(content,)) for content in contents]
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        for file in files:
+        for file in written:
             if file.exists():
                 assert file.read_bytes() in contents
-    assert sorted(tmp_path.iterdir()) == sorted(files)
+    assert sorted(tmp_path.iterdir()) == sorted(written)
 
 
 def test_a_file_made_between_two_looks_is_no_device(tmp_path, monkeypatch):
@@ -185,7 +179,7 @@ def test_a_file_made_between_two_looks_is_no_device(tmp_path, monkeypatch):
         return look
 
     monkeypatch.setattr(Path, "stat", stat)
-    assert not is_device(tmp_path / "file")
+    assert not files.is_device(tmp_path / "file")
 
 
 def test_shares_of_a_stage_run_side_by_side(tmp_path, lock_elsewhere, ramctl):

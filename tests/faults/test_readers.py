@@ -72,10 +72,11 @@ def test_messages_that_cannot_be_written_end_no_run(redirection, tmp_path):
     [
         (">&-", ["eval", TRUTH, "--truth", TRUTH, "-q"], b"standard output: Bad file descriptor\n"),
         (">/dev/full", ["eval", TRUTH, "--truth", TRUTH, "-q"], FULL),
+        (">/dev/full", ["parse", DATA / "captions.jsonl", "-q"], FULL),
         (">&-", ["doctor"], b"standard output: Bad file descriptor\n"),
         ("<&-", ["export", "-f", "text", "-"], b"Bad file descriptor\n"),
     ],
-    ids=["eval", "eval, full", "doctor", "export"],
+    ids=["eval", "eval, full", "parse, full", "doctor", "export"],
 )
 def test_streams_that_are_closed_or_full_are_named(redirection, words, said):
     done = redirected(redirection, *words)

@@ -1,13 +1,11 @@
 """Galleries, sidecars, tables and messages of runs that go wrong."""
 
-import errno
 import json
 import re
 import signal
 
 import pytest
 
-from ramctl.checkpoints.bundle import BundleWriter
 from ramctl.export.xmp import merge_tags, remove_tags
 from tests.support import wait_for
 
@@ -54,12 +52,6 @@ def test_two_outputs_in_one_file_are_wrong_usage(words, tmp_path, ramctl):
 def test_two_outputs_may_go_to_one_device(ramctl):
     words = ["parse", "-o", "/dev/null", "--rejects", "/dev/null"]
     assert ramctl(*words, stdin=b'{"captions":["a horse"]}\n').returncode == 0
-
-
-def test_an_error_that_is_no_full_disk_keeps_its_name_and_the_bundle_is_not_made(tmp_path):
-    with pytest.raises(FileNotFoundError), BundleWriter(tmp_path / "model"):
-        raise FileNotFoundError(errno.ENOENT, "No such file", "elsewhere")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_workers_of_a_killed_run_end_without_a_word(tmp_path, ramctl):

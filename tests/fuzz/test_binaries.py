@@ -21,8 +21,9 @@ from ramctl.photos.archives import TarIndex
 from ramctl.photos.decoding import PhotoLimits, decode_photo, photo_size
 from ramctl.readers.archives import read_tar
 from ramctl.readers.source import Source
-from tests.faults.test_bad_inputs import FORMS, picture
+from tests.faults.test_bad_inputs import FORMS
 from tests.fuzz.damage import survive
+from tests.photos.test_decoding import encoded, picture
 from tests.support import DATA
 
 PHOTO = (DATA / "photos" / "steps.jpg").read_bytes()
@@ -36,9 +37,9 @@ def test_photos(form, tmp_path):
     exif = Image.Exif()
     exif[0x0112], exif[0x010E] = 6, "a" * 40
     options = {"exif": exif} if form in ("JPEG", "PNG", "WEBP", "TIFF", "AVIF") else {}
-    seeds = [picture(form, (24, 16), **options), picture(form, (65, 3))]
+    seeds = [encoded(picture((24, 16)), form, **options), encoded(picture((65, 3)), form)]
     if form == "JPEG":
-        seeds += [picture(form, (40, 40), progressive=True), PHOTO[:20_000]]
+        seeds += [encoded(picture((40, 40)), form, progressive=True), PHOTO[:20_000]]
 
     def read(data: bytes) -> None:
         photo = decode_photo(data, target=8, limits=LIMITS)
@@ -49,15 +50,12 @@ def test_photos(form, tmp_path):
     survive(read, seeds, form)
 
 
-def long_names(form: int) -> list[str]:
-    return [] if form == tarfile.USTAR_FORMAT else ["long" * 60 + ".jpg"]
-
-
 def shard(form: int) -> bytes:
     """A tar with all that a tar can hold: folders, links, long, doubled and outward names."""
     stream = io.BytesIO()
+    long_names = [] if form == tarfile.USTAR_FORMAT else ["long" * 60 + ".jpg"]
     with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
-        for name in ("a.jpg", "a.txt", "../b.jpg", "/etc/c.jpg", "a.jpg", *long_names(form)):
+        for name in ("a.jpg", "a.txt", "../b.jpg", "/etc/c.jpg", "a.jpg", *long_names):
             info = tarfile.TarInfo(name)
             content = b"a dog" if name.endswith("txt") else b"photo"
             info.size = len(content)
@@ -175,10 +173,12 @@ class Evil:
 def test_checkpoints(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tensors = {"model": {"a.weight": torch.arange(6.0), "b.bias": torch.zeros(2)}}
-    new, old = io.BytesIO(), io.BytesIO()
+    new, old, evil = io.BytesIO(), io.BytesIO(), io.BytesIO()
     torch.save(tensors, new)
     torch.save(tensors, old, _use_new_zipfile_serialization=False)
-    seeds = [new.getvalue(), old.getvalue(), pickle.dumps({"model": Evil()}), b"<html>no</html>"]
+    torch.save(tensors | {"bad": Evil()}, evil)
+    seeds = [new.getvalue(), old.getvalue(), evil.getvalue(), b"<html>no</html>"]
+    seeds.append(pickle.dumps({"model": Evil()}))
     path = tmp_path / "a.pth"
 
     def read(data: bytes) -> None:

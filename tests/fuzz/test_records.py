@@ -131,6 +131,15 @@ def test_captions_of_any_characters_are_parsed_in_bounded_time(parser):
         "A man in a red shirt rides a brown horse along the beach , no saddle .",
         "фото собаки 犬の写真 🐕 dog #tag @name http://a.b/c IMG_0042.JPG 1girl, masterpiece",
         "the the of of without with and , . ' \" ( ) - -- &amp; \u200b\u202e\u0301",
+        "",
+        " ",
+        "\0",
+        "'s",
+        "'",
+        "``''",
+        "&lt;b&gt;dog&lt;/b&gt;",
+        "\u2028dog\u2029",
+        "a\tdog\n",
     ]
 
     def read(data: bytes) -> None:

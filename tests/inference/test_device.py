@@ -68,13 +68,6 @@ def test_a_gpu_computes_in_what_it_does_well(monkeypatch, has_bf16, tagging, tra
     assert asked == [False, False]  # an emulated format is no gain
 
 
-def bundle_of(n_bytes: int) -> Bundle:
-    files = {name: {"bytes": 1000} for name in (GRAPH, INT8_GRAPH)}
-    meta = {"files": files | {WEIGHTS: {"bytes": n_bytes}}, "thresholds": {"threshold": 0.5}}
-    meta |= preset_to_meta(finetuning_preset(load_preset("ram-swin-l")))
-    return Bundle(Path("x"), meta)
-
-
 @pytest.mark.parametrize(
     ("asked", "n_bytes", "gpu", "expected"),
     [
@@ -93,7 +86,10 @@ def bundle_of(n_bytes: int) -> Bundle:
 def test_one_rule_chooses_what_runs_a_model(monkeypatch, asked, n_bytes, gpu, expected):
     monkeypatch.setattr("ramctl.inference.onnx_engine.has_gpu", lambda: gpu)
     options = {"runtime": "auto", "device": "auto", "dtype": "auto"} | asked
-    assert choose_runtime(bundle_of(n_bytes), **options) == expected
+    files = {name: {"bytes": 1000} for name in (GRAPH, INT8_GRAPH)} | {WEIGHTS: {"bytes": n_bytes}}
+    meta = {"files": files, "thresholds": {"threshold": 0.5}}
+    meta |= preset_to_meta(finetuning_preset(load_preset("ram-swin-l")))
+    assert choose_runtime(Bundle(Path("x"), meta), **options) == expected
 
 
 def test_a_device_and_a_number_format_that_cannot_be_had_are_told(colours):

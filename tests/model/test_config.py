@@ -7,29 +7,20 @@ import pytest
 import torch
 
 from ramctl.errors import UsageProblem
+from ramctl.model import config
 from ramctl.model.build import build_ram
-from ramctl.model.config import (
-    Preset,
-    finetuning_preset,
-    load_preset,
-    preset_from_meta,
-    preset_from_table,
-    preset_names,
-    preset_to_meta,
-    write_table,
-)
 from ramctl.model.ram import RAM
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", config.preset_names())
 def test_a_preset_survives_being_stored(name):
-    preset = load_preset(name)
+    preset = config.load_preset(name)
     assert preset.name == name
-    assert preset_from_table(write_table(preset)) == preset
-    assert preset_from_meta(preset_to_meta(preset)) == preset
+    assert config.preset_from_table(config.write_table(preset)) == preset
+    assert config.preset_from_meta(config.preset_to_meta(preset)) == preset
 
 
-def build(preset: Preset, n_labels: int, vocabulary: int, n_descriptions: int) -> RAM:
+def build(preset: config.Preset, n_labels: int, vocabulary: int, n_descriptions: int) -> RAM:
     """The model without memory."""
     described = preset.model.labels.kind == "descriptions"
     counts = [n_descriptions] * n_labels if described else None
@@ -40,9 +31,9 @@ def build(preset: Preset, n_labels: int, vocabulary: int, n_descriptions: int) -
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", preset_names())
+@pytest.mark.parametrize("name", config.preset_names())
 def test_every_preset_builds(name):
-    preset = load_preset(name)
+    preset = config.load_preset(name)
     model = build(preset, 10, 100, 3)
     assert len(model.labels.bias) == 10
     assert (model.captioning is None) == (preset.model.captioning is None)
@@ -58,32 +49,32 @@ def test_every_preset_builds(name):
     ],
 )
 def test_official_presets_have_the_authors_number_of_parameters(name, n_labels, parameters):
-    model = build(finetuning_preset(load_preset(name)), n_labels, 30_524, 51)
+    model = build(config.finetuning_preset(config.load_preset(name)), n_labels, 30_524, 51)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 def test_overrides_replace_single_values():
-    preset = load_preset("mini", ["training.lr=5e-5", "training.loss=ram-official"])
+    preset = config.load_preset("mini", ["training.lr=5e-5", "training.loss=ram-official"])
     assert preset.training.schedule.lr == 5e-5
     assert preset.training.losses.loss == "ram-official"
-    assert preset.finetuning.schedule.lr == load_preset("mini").finetuning.schedule.lr
+    assert preset.finetuning.schedule.lr == config.load_preset("mini").finetuning.schedule.lr
 
 
 def test_groups_of_settings_are_one_flat_table_in_files():
-    table = write_table(load_preset("mini"))["training"]
+    table = config.write_table(config.load_preset("mini"))["training"]
     assert (table["lr"], table["batch_size"], table["schedule"]) == (1e-3, 64, "cosine")
     assert [key for key, value in table.items() if isinstance(value, dict)] == ["augment"]
     old = {key: value for key, value in table.items() if key != "frozen_stages"}
-    stored = {**write_table(load_preset("mini")), "training": old}
-    assert preset_from_table(stored).training.backbone.frozen_stages == 0
+    stored = {**config.write_table(config.load_preset("mini")), "training": old}
+    assert config.preset_from_table(stored).training.backbone.frozen_stages == 0
 
 
 def test_an_own_file_builds_on_a_preset(tmp_path):
     path = tmp_path / "own.toml"
     path.write_text('base = "mini"\nname = "own"\n[training]\nlr = 0.5\n')
-    preset = load_preset(str(path))
+    preset = config.load_preset(str(path))
     assert (preset.name, preset.training.schedule.lr) == ("own", 0.5)
-    assert preset.model == load_preset("mini").model
+    assert preset.model == config.load_preset("mini").model
 
 
 @pytest.mark.parametrize(
@@ -106,24 +97,24 @@ def test_an_own_file_builds_on_a_preset(tmp_path):
 )
 def test_a_wrong_override_is_named(override, complaint):
     with pytest.raises(UsageProblem, match=complaint.replace("[", r"\[")):
-        load_preset("mini", [override])
+        config.load_preset("mini", [override])
 
 
 def test_a_missing_setting_is_named():
-    table = write_table(load_preset("mini"))
+    table = config.write_table(config.load_preset("mini"))
     del table["preprocess"]["size"]
     with pytest.raises(UsageProblem, match=r"missing setting preset\.preprocess\.size"):
-        preset_from_table(table)
+        config.preset_from_table(table)
 
 
 def test_an_unknown_preset_is_answered_with_the_known_ones(tmp_path):
     with pytest.raises(UsageProblem, match="known: mini, mini-lite2"):
-        load_preset("maxi")
+        config.load_preset("maxi")
     with pytest.raises(UsageProblem, match="does not exist"):
-        load_preset(str(tmp_path / "x.toml"))
+        config.load_preset(str(tmp_path / "x.toml"))
     (tmp_path / "x.toml").write_text("[[[")
     with pytest.raises(UsageProblem, match=r"x\.toml"):
-        load_preset(str(tmp_path / "x.toml"))
+        config.load_preset(str(tmp_path / "x.toml"))
 
 
 @pytest.mark.parametrize(
@@ -142,7 +133,7 @@ def test_a_contradiction_is_named_when_the_model_is_built(override, complaint):
     overrides = [override]
     if override.startswith("model.labels.projection"):
         overrides.append("model.labels.width=16")
-    preset = load_preset("tiny", overrides)
+    preset = config.load_preset("tiny", overrides)
     with pytest.raises(UsageProblem, match=complaint):
         build_ram(preset.model, image_size=64, n_labels=3, vocabulary=10)
 

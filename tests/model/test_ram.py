@@ -160,16 +160,6 @@ def test_a_sharp_mixture_of_class_names_is_added_to_the_text_logits(photos):
         torch.testing.assert_close(model(photos).tag_logits, expected)
 
 
-def test_a_text_alone_is_a_label_without_parts_of_its_own(photos):
-    model = build()
-    text = torch.randn(3, 32)
-    with torch.no_grad():
-        encoded = model.encode(model.encoder(photos))
-        rows = torch.cat([text, torch.zeros(3, model.labels.layout.width - 32)], 1)
-        alone, padded = (model.tag_logits(encoded, labels).total for labels in (text, rows))
-        assert torch.equal(alone, padded)
-
-
 def test_a_subset_of_labels_trains_only_its_own_rows(photos):
     model = build()
     model(photos, model.labels(torch.tensor([1, 4]))).tag_logits.sum().backward()

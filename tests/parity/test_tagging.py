@@ -23,14 +23,6 @@ def test_tag_logits_equal_the_authors_at_once_and_in_pieces(recorded, monkeypatc
     torch.testing.assert_close(run(recorded).tag_logits, expected, **TOLERANCE)
 
 
-def test_decisions_equal_the_authors(recorded):
-    probabilities = run(recorded).tag_logits.sigmoid()
-    for threshold, expected in recorded.facts["decisions"].items():
-        own = threshold == "class_threshold"
-        decided = probabilities > (recorded.io["class_threshold"] if own else float(threshold))
-        assert [row.nonzero().flatten().tolist() for row in decided] == expected, threshold
-
-
 @pytest.mark.parametrize(("architecture", "shape"), [("ram", (7, 512)), ("ram-plus", (6, 5, 512))])
 def test_open_set_labels_equal_the_authors(load_recorded, architecture, shape):
     recorded = load_recorded(architecture)

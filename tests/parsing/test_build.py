@@ -42,11 +42,6 @@ def built():
     return build()
 
 
-def test_a_free_phrase_is_no_spelling(built):
-    assert built.labels.canonical("green house") is None
-    assert built.labels.canonical("greenhouse") == "greenhouse"
-
-
 def test_the_same_captions_give_the_same_system(built):
     assert build().labels.to_bytes() == built.labels.to_bytes()
 

@@ -161,16 +161,6 @@ def test_a_tag_alone_is_itself(parser, tag):
     assert parser.tags(tag) == [tag]
 
 
-ODD = ["", " ", "\0", "\U0001f600\U0001f600", "一只狗在草地上", "&lt;b&gt;dog&lt;/b&gt; &amp; cat",
-       "a" * 100_000, "dog " * 5000, "<" * 1000, "((((" * 1000, "-" * 1000, "'s", "'", "``''",
-       "http://x.y/dog.jpg", "\u2028dog\u2029", "a\tdog\n"]  # fmt: skip
-
-
-@pytest.mark.parametrize("caption", ODD, ids=range(len(ODD)))
-def test_odd_captions_give_a_list(parser, caption):
-    assert isinstance(parser.tags(caption), list)
-
-
 def test_what_has_no_words_gives_no_tags(parser):
     for caption in ("", " ", "1234", "\U0001f600\U0001f600", "一只狗在草地上", "&lt;b&gt;&amp;"):
         assert parser.tags(caption) == []
@@ -232,6 +222,9 @@ def test_paragraphs_are_tagged_a_few_at_a_time_and_all_in_order():
     assert [len(batch) for batch in batches] == [256, 47, 3, 3, 1, 1]
 
 
-@pytest.mark.parametrize("part", ["\U0001f600", "a-", "\u732b", "runs ", "no dog or ", "' s "])
+PARTS = ["\U0001f600", "a-", "\u732b", "runs ", "no dog or ", "' s ", "a", "dog ", "<", "(", "-"]
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_a_long_caption_of_anything_comes_to_an_end(parser, part):
     assert len(parser.tags((part * 50_000)[:50_000])) <= 2

@@ -37,24 +37,19 @@ def bert_base_tokenizer():
 
 def save_port(folder: Path, bert_tokenizer) -> Path:
     """Write a small Grounding DINO of the transformers library."""
-    from transformers import (
-        BertConfig,
-        GroundingDinoConfig,
-        GroundingDinoForObjectDetection,
-        GroundingDinoImageProcessor,
-    )
+    import transformers
 
     torch.manual_seed(0)
-    config = GroundingDinoConfig(
+    config = transformers.GroundingDinoConfig(
         backbone_config=small_swin(2, 3, 4),
-        text_config=BertConfig(vocab_size=len(bert_tokenizer), **BERT), num_queries=20, d_model=64,
-        encoder_layers=1, encoder_ffn_dim=64, encoder_attention_heads=4,
+        text_config=transformers.BertConfig(vocab_size=len(bert_tokenizer), **BERT),
+        num_queries=20, d_model=64, encoder_layers=1, encoder_ffn_dim=64, encoder_attention_heads=4,
         decoder_layers=2, decoder_ffn_dim=64, decoder_attention_heads=4,
     )  # fmt: skip
-    spread(GroundingDinoForObjectDetection(config)).save_pretrained(folder)
+    spread(transformers.GroundingDinoForObjectDetection(config)).save_pretrained(folder)
     bert_tokenizer.save_pretrained(folder)
     size = {"shortest_edge": 64, "longest_edge": 128}
-    GroundingDinoImageProcessor(size=size).save_pretrained(folder)
+    transformers.GroundingDinoImageProcessor(size=size).save_pretrained(folder)
     return folder
 
 

@@ -38,39 +38,33 @@ def sharpen(model):
 
 @pytest.fixture(scope="module")
 def mask2former(tmp_path_factory):
-    from transformers import (
-        Mask2FormerConfig,
-        Mask2FormerForUniversalSegmentation,
-        Mask2FormerImageProcessor,
-    )
+    import transformers
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("mask2former")
     swin = small_swin(1, 2, 3, 4)
-    config = Mask2FormerConfig(backbone_config=swin, feature_size=32, mask_feature_size=32, **SIZES)
-    sharpen(Mask2FormerForUniversalSegmentation(config)).save_pretrained(folder)
-    Mask2FormerImageProcessor(size=SIZE, ignore_index=255).save_pretrained(folder)
+    config = transformers.Mask2FormerConfig(
+        backbone_config=swin, feature_size=32, mask_feature_size=32, **SIZES
+    )
+    sharpen(transformers.Mask2FormerForUniversalSegmentation(config)).save_pretrained(folder)
+    transformers.Mask2FormerImageProcessor(size=SIZE, ignore_index=255).save_pretrained(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def oneformer(tmp_path_factory, clip_tokenizer):
-    from transformers import (
-        OneFormerConfig,
-        OneFormerForUniversalSegmentation,
-        OneFormerImageProcessor,
-    )
+    import transformers
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("oneformer")
-    config = OneFormerConfig(
+    config = transformers.OneFormerConfig(
         backbone_config=small_swin(1, 2, 3, 4), mask_dim=32, conv_dim=32, text_encoder_width=32,
         text_encoder_num_layers=1, text_encoder_vocab_size=len(clip_tokenizer),
         query_dec_layers=1, is_training=False, **SIZES,
     )  # fmt: skip
-    sharpen(OneFormerForUniversalSegmentation(config)).save_pretrained(folder)
+    sharpen(transformers.OneFormerForUniversalSegmentation(config)).save_pretrained(folder)
     clip_tokenizer.save_pretrained(folder)
-    OneFormerImageProcessor(size=SIZE, class_info_file=None).save_pretrained(folder)
+    transformers.OneFormerImageProcessor(size=SIZE, class_info_file=None).save_pretrained(folder)
     # As on the hub: the class names of the training texts lie in another repository.
     path = folder / "preprocessor_config.json"
     elsewhere = {"class_info_file": "coco_panoptic.json", "repo_path": "shi-labs/oneformer_demo"}
@@ -80,24 +74,18 @@ def oneformer(tmp_path_factory, clip_tokenizer):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_scores_are_those_of_the_librarys_segments(kind, request, photos):
-    from transformers import (
-        Mask2FormerForUniversalSegmentation,
-        Mask2FormerImageProcessor,
-        OneFormerForUniversalSegmentation,
-        OneFormerImageProcessor,
-        OneFormerProcessor,
-    )
+    import transformers
 
     folder = request.getfixturevalue(kind)
     if kind == "mask2former":
-        model = Mask2FormerForUniversalSegmentation.from_pretrained(folder).eval()
-        processor = Mask2FormerImageProcessor.from_pretrained(folder)
+        model = transformers.Mask2FormerForUniversalSegmentation.from_pretrained(folder).eval()
+        processor = transformers.Mask2FormerImageProcessor.from_pretrained(folder)
         post = processor
     else:
-        model = OneFormerForUniversalSegmentation.from_pretrained(folder).eval()
+        model = transformers.OneFormerForUniversalSegmentation.from_pretrained(folder).eval()
         tokenizer = request.getfixturevalue("clip_tokenizer")
-        post = OneFormerImageProcessor.from_pretrained(folder, class_info_file=None)
-        processor = OneFormerProcessor(image_processor=post, tokenizer=tokenizer)
+        post = transformers.OneFormerImageProcessor.from_pretrained(folder, class_info_file=None)
+        processor = transformers.OneFormerProcessor(image_processor=post, tokenizer=tokenizer)
     peer = open_peer(f"{kind}:{folder}", [], device="cpu")
     scores = peer.scores(photos[:2])
     n_segments = 0

@@ -10,21 +10,8 @@ from ramctl.errors import RecordProblem
 from ramctl.photos.decoding import PhotoLimits, decode_photo, load_photo, photo_size
 from ramctl.photos.raw import is_raw
 from tests.photos.raw_files import dng
-from tests.photos.test_decoding import encoded, problem_of
-
-
-def marked(size, *, corner=(0, 0)) -> Image.Image:
-    """Green, with a blue corner by which its turn is known."""
-    photo = Image.new("RGB", size, (0, 200, 0))
-    x, y = (size[0] // 2 * corner[0], size[1] // 2 * corner[1])
-    photo.paste((0, 0, 200), (x, y, x + size[0] // 2, y + size[1] // 2))
-    return photo
-
-
-def blue_corner(photo: Image.Image) -> tuple[int, int]:
-    small = np.asarray(photo.resize((2, 2), Image.Resampling.BOX)).astype(int)
-    y, x = np.unravel_index((small[..., 2] - small[..., 1]).argmax(), (2, 2))
-    return int(x), int(y)
+from tests.photos.test_decoding import blue_corner, encoded, marked
+from tests.support import problem_of
 
 
 @pytest.fixture
@@ -82,9 +69,9 @@ def test_a_damaged_preview_leaves_the_photo(rawpy):
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_and_too_large_raw_files_are_problems(rawpy):
     data = dng()
-    problem = problem_of(data, limits=PhotoLimits(pixels=640 * 480 - 1))
+    problem = problem_of(decode_photo, data, limits=PhotoLimits(pixels=640 * 480 - 1))
     assert (problem.code, "640x480" in problem.message) == ("too_large", True)
-    problem = problem_of(b"FUJIFILMCCD-RAW " + bytes(1000))
+    problem = problem_of(decode_photo, b"FUJIFILMCCD-RAW " + bytes(1000))
     assert problem.code == "unreadable_image"
     assert problem.message.startswith("damaged: ") and "b'" not in problem.message
     for cut in range(8, len(data), len(data) // 20):
@@ -98,10 +85,9 @@ def test_without_its_extra_a_raw_file_is_named_not_taken_for_its_stamp(monkeypat
     monkeypatch.setitem(sys.modules, "rawpy", None)
     (tmp_path / "a.dng").write_bytes(dng(preview=marked((320, 240))))
     for read in (load_photo, photo_size):
-        with pytest.raises(RecordProblem) as caught:
-            read("a.dng", tmp_path)
-        assert caught.value.message == "raw files need the extra raw: pip install 'ramctl[raw]'"
-        assert caught.value.code == "unreadable_image"
+        problem = problem_of(read, "a.dng", tmp_path)
+        assert problem.message == "raw files need the extra raw: pip install 'ramctl[raw]'"
+        assert problem.code == "unreadable_image"
 
 
 @pytest.mark.parametrize(

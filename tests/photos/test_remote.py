@@ -17,15 +17,14 @@ from ramctl.photos.decoding import read_photo
 from ramctl.records.inputs import open_input, read_inputs, require_files
 from ramctl.records.remote import base_url, photo_base, url_below
 from tests.remote_store import CountedFileSystem, write_tar
+from tests.support import problem_of
 
 BASE = photo_base("-", "counted://bucket")
 
 
 def code_of(name: str, base=BASE, **options) -> str:
     """The code of the problem that reading a photo has."""
-    with pytest.raises(RecordProblem) as caught:
-        read_photo(name, base, **options)
-    return caught.value.code
+    return problem_of(read_photo, name, base, **options).code
 
 
 def cached(tmp_path) -> list[Path]:

@@ -90,21 +90,6 @@ def test_what_follows_a_torn_line_does_not_count(tmp_path):
     assert path.read_bytes().count(b"\n") == 10
 
 
-def test_each_entry_that_is_dropped_moves_those_after_it_by_its_own_bytes(tmp_path):
-    state_of(tmp_path / "state", "abcdef")
-    again = loaded(tmp_path / "state")
-    for end, key in enumerate("bce", 7):
-        again.add(key, "new", "done", end, drops=again.take(key))
-    again.flush()
-    assert list(again.stale("done")) == [(1, 2), (2, 3), (4, 5)]
-    again.compact()
-    lines = (tmp_path / "state.kept").read_bytes().splitlines()[1:]
-    rows = [json.loads(line) for line in lines]
-    assert [(row["key"], row["end"]) for row in rows] == list(
-        zip("adfbce", range(1, 7), strict=True)
-    )
-
-
 def test_entries_that_were_dropped_go_and_later_ones_move(tmp_path):
     state = ResumeState(tmp_path / "state", "test", {})
     state.start()

@@ -10,13 +10,10 @@ import pytest
 
 from ramctl.errors import RunProblem
 from ramctl.records.inputs import open_input
-from tests.conftest import REPOSITORY
 from tests.records.test_stream import LINES, crash_at, run
-from tests.support import command, gallery_names
+from tests.support import DATA, command, gallery_names
 
 __all__ = ["command"]
-
-DATA = REPOSITORY / "tests" / "data"
 
 
 @pytest.fixture(autouse=True)

@@ -1,11 +1,10 @@
 """Records in Parquet: what comes back, what others read, photos that are in the file."""
 
 import json
-from pathlib import Path
 
 import pytest
 
-from tests.support import DATA
+from tests.support import DATA, write_records
 
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow")
 from pyarrow import parquet  # noqa: E402
@@ -20,12 +19,8 @@ RECORDS = [
 ]
 
 
-def written(path: Path, records: list[dict]) -> None:
-    path.write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
 def test_records_come_back_as_they_were(tmp_path, ramctl):
-    written(tmp_path / "in.jsonl", RECORDS)
+    write_records(tmp_path / "in.jsonl", RECORDS)
     assert ramctl("export", "in.jsonl", "-f", "parquet", "-o", "x.parquet").returncode == 0
     assert ramctl("export", "x.parquet", "-f", "jsonl").rows == RECORDS
     (batch,) = parquet.ParquetFile(tmp_path / "x.parquet").iter_batches()
@@ -40,7 +35,7 @@ def test_records_come_back_as_they_were(tmp_path, ramctl):
 def test_a_hundred_thousand_records_come_back_in_row_groups(tmp_path, ramctl):
     fields = {"tags": ["dog", "sky"], "scores": {"dog": 0.5, "sky": 0.25}, "sources": {"dog": "x"}}
     records = [{"image": f"{n}.jpg", "captions": [f"dog {n}"], **fields} for n in range(100_000)]
-    written(tmp_path / "in.jsonl", records)
+    write_records(tmp_path / "in.jsonl", records)
     assert ramctl("export", "in.jsonl", "-f", "parquet", "-o", "x.parquet").returncode == 0
     assert parquet.ParquetFile(tmp_path / "x.parquet").num_row_groups > 2
     assert ramctl("export", "x.parquet", "-f", "jsonl").rows == records
@@ -61,9 +56,9 @@ def test_dense_scores_and_embeddings_are_half_floats(tmp_path, ramctl):
         assert answers[1][0]["tags"] == answers[0][0]["tags"]
 
 
-def test_duckdb_reads_what_is_written(tmp_path, ramctl):
+def test_duckdb_reads_what_is_write_records(tmp_path, ramctl):
     duckdb = pytest.importorskip("duckdb", reason="needs duckdb")
-    written(tmp_path / "in.jsonl", RECORDS)
+    write_records(tmp_path / "in.jsonl", RECORDS)
     ramctl("export", "in.jsonl", "-f", "parquet", "-o", "x.parquet")
     query = f"""
         SELECT tag, max(score) FROM (
@@ -103,7 +98,7 @@ def test_captions_beside_photos_are_parsed_and_trained_on(photos, ramctl, tmp_pa
     assert [(row["image"], row["tags"]) for row in rows[:2]] == [
         ("x.parquet#0", ["dog"]), ("x.parquet#1", ["dog"]),
     ]  # fmt: skip
-    written(tmp_path / "p.jsonl", rows[:3])
+    write_records(tmp_path / "p.jsonl", rows[:3])
     ramctl("export", "p.jsonl", "-f", "parquet", "-o", "p.parquet")
     words = ["--preset", "tiny", "--steps", "1", "--distill", "none", "--out", "m"]
     assert "3 in, 3 out" in ramctl("train", "p.parquet", *words).messages

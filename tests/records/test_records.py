@@ -10,7 +10,7 @@ from ramctl.errors import RecordProblem, RunProblem
 from ramctl.records.inputs import RootCheck, read_inputs
 from ramctl.records.jsonl import dumps, loads, parse_line, stamp_of, unread_records
 from ramctl.records.record import captions_of, decode_name, image_name, set_tags, string_list
-from ramctl.records.stream import Format, each, watched
+from ramctl.records.stream import each, watched
 from tests.records.test_stream import run
 
 
@@ -105,11 +105,6 @@ def test_batches_have_the_size_that_was_asked_for(tmp_path):
 
     run(tmp_path, [b"{}"] * 7, stage=stage, batch=3)
     assert sizes == [3, 3, 1]
-
-
-def test_a_header_comes_first_and_a_footer_last_once(tmp_path):
-    run(tmp_path, [b'{"a":1}'], form=Format(b"[\n", footer=lambda: [b"]\n"]))
-    assert (tmp_path / "out").read_bytes() == b'[\n{"a":1,"seen":true}\n]\n'
 
 
 def test_another_command_or_model_is_noticed(tmp_path):

@@ -16,7 +16,7 @@ from ramctl.records.files import write_atomic
 from ramctl.records.inputs import RootCheck
 from ramctl.records.record import Record, Reject
 from ramctl.records.report import Rejects, Report
-from ramctl.records.signals import StopRequest, TimeIsUp, deadline
+from ramctl.records.signals import StopRequest, deadline
 from tests.faults.crashes import run
 
 
@@ -31,17 +31,6 @@ def test_a_reject_keeps_the_record_its_place_and_the_reason(reject):
         "source": "in.jsonl", "line": 7, "stage": "test", "code": "bad_field",
         "message": "tags is not a list", "record": {"tags": 3},
     }  # fmt: skip
-
-
-def test_rejects_are_counted_named_and_written(reject, tmp_path, capsys):
-    report = Report("test")
-    with Rejects(report, str(tmp_path / "rejects.jsonl")) as rejects:
-        rejects.add(reject)
-        rejects.add(reject)
-    lines = (tmp_path / "rejects.jsonl").read_bytes().splitlines()
-    assert [json.loads(line) for line in lines] == [reject.to_json()] * 2
-    assert report.rejects == {"bad_field": 2} and report.exit_code == 3
-    assert capsys.readouterr().err == "ramctl test: in.jsonl:7: tags is not a list\n" * 2
 
 
 def test_strict_ends_the_run_after_the_reject_was_written(reject, tmp_path):
@@ -81,17 +70,6 @@ def test_standard_output_is_written_to_where_it_is_a_file(tmp_path):
 def test_the_summary_tells_a_low_rate_with_a_decimal(n_out, rate):
     report = Report("test", n_out=n_out, started=time.monotonic() - 10_000)
     assert report.summary().endswith(f" s, {rate} records/s (cpu)")
-
-
-def test_a_run_has_to_stop_when_its_time_is_up():
-    with StopRequest(deadline(1000)) as stop:
-        assert not stop.is_due
-        stop.raise_if_due()
-    with StopRequest(deadline(0)) as stop:
-        assert stop.is_due
-        stop.raise_if_signalled()
-        with pytest.raises(TimeIsUp):
-            stop.raise_if_due()
 
 
 def test_a_signal_counts_before_the_time():

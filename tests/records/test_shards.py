@@ -11,13 +11,11 @@ import pytest
 from ramctl.commands.options import read_shard
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
-from ramctl.records.inputs import read_inputs, unread_inputs
+from ramctl.records.inputs import unread_inputs
 from ramctl.records.record import Record
 from ramctl.records.shards import ALL, Shard, shard_of
-from tests.conftest import REPOSITORY
-from tests.support import lines, read_photo_inputs, read_rows
+from tests.support import DATA, lines, read_photo_inputs, read_rows
 
-DATA = REPOSITORY / "tests" / "data"
 LINES = [
     {"captions": [f"a {colour} {thing}"]} | extra
     for colour in ("red", "blue", "old")
@@ -192,11 +190,3 @@ def test_the_shards_of_generate_joined_are_one_run(tmp_path, ramctl, tiny_bundle
     assert b"".join(shard.stdout for shard in shards) == done.stdout
     assert b"".join(shard.stderr for shard in shards) == done.stderr
     assert done.stdout.count(b"\n") == 5 and done.stderr.count(b"\n") == 1
-
-
-def test_reading_lines_later_gives_the_same_records(tmp_path):
-    path = tmp_path / "in.jsonl"
-    path.write_bytes(b"\xef\xbb\xbf" + lines(LINES))
-    names = [str(path)]
-    later = [make() for make in unread_inputs(names, None, "test")]
-    assert later == list(read_inputs(names, None, "test")) and len(later) == len(LINES)

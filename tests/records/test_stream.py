@@ -140,30 +140,6 @@ def test_rejects_are_in_the_order_of_the_input_however_far_a_stage_works_ahead(t
         assert held[:2] == [[1], [3]]
 
 
-def test_resume_after_a_crash_gives_what_one_run_gives(tmp_path):
-    lines = [json.dumps({"n": n, "bad": n == 3}).encode() for n in range(10)]
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    for folder in (whole, parts):
-        folder.mkdir()
-    run(whole, lines, rejects="rejects")
-    for n in (2, 5, 9):
-        with pytest.raises(OSError, match="power cut"):
-            run(parts, lines, do=crash_at(n, "n"), resume=True, rejects="rejects", batch=2)
-        with (parts / "out.part").open("ab") as part:
-            part.write(b'{"torn')
-    run(parts, lines, resume=True, rejects="rejects", batch=2)
-    for name in ("out", "rejects"):
-        assert (parts / name).read_bytes() == (whole / name).read_bytes()
-
-
-def test_resume_appends_new_records_and_does_changed_ones_again(tmp_path):
-    run(tmp_path, [b'{"a":1}', b'{"a":2}', b'{"a":3}'])
-    run(tmp_path, [b'{"a":1}', b'{"a":20}', b'{"a":3}', b'{"a":4}'], resume=True)
-    assert [row["a"] for row in read_rows(tmp_path / "out")] == [1, 3, 20, 4]
-    report = run(tmp_path, [b'{"a":1}', b'{"a":20}', b'{"a":3}', b'{"a":4}'], resume=True)
-    assert report.n_in == 0
-
-
 def test_retry_rejects_tries_them_last_and_takes_them_out_of_the_rejects(tmp_path):
     lines = [b'{"a":1,"bad":1}', b'{"a":2}', b'{"a":3}']
     run(tmp_path, lines[:2], rejects="rejects")

@@ -7,9 +7,8 @@ import pytest
 import scale_plan
 from scale_plan import Machines, Rate, plan, plan_stage, read_rate, stage_limits
 
-from tests.conftest import REPOSITORY
+from tests.support import DATA
 
-DATA = REPOSITORY / "tests" / "data"
 EIGHT = Machines(cores=256, gpus=8, storage_bytes_s=1e9)
 DETECT = Rate(core_s=0.012, gpu_s=0.004, bytes_in=330_000, bytes_out=900)
 

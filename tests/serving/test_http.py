@@ -15,10 +15,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from ramctl.photos.limits import PhotoLimits
 from tests.photos.test_memory import needs_linux, png, webp
 from tests.serving.conftest import MOST_BYTES, Server, photo, served
 
 pytest.importorskip("starlette", reason="needs the extra [serve]")
+from ramctl.serving.app import _PARAMETERS, MOST_WAITING, _above, make_app
+from ramctl.serving.batcher import Batchers
+
 RED = photo("red")
 WORDS = ["red", "green", "blue", "purple", "colour"]
 
@@ -46,8 +50,6 @@ def test_its_description_is_openapi_and_says_what_is_asked_and_answered(server):
     from jsonschema import Draft202012Validator
     from openapi_spec_validator import validate
 
-    from ramctl.serving.app import _PARAMETERS
-
     described = server.ask("GET", "/openapi.json").fields
     validate(described)
     asked = described["paths"]["/tag"]["post"]
@@ -62,8 +64,6 @@ def test_its_description_is_openapi_and_says_what_is_asked_and_answered(server):
 
 
 def test_tags_are_above_the_threshold_and_a_doubled_one_has_its_highest_score():
-    from ramctl.serving.app import _above
-
     assert _above(0.5, ["a", "b", "a", "c"], [0.6, 0.7, 0.8, 0.5]) == {"a": 0.8, "b": 0.7}
 
 
@@ -335,10 +335,6 @@ async def called(app, path: str, body: bytes) -> tuple[int, dict]:
 
 
 def test_what_is_still_being_loaded_says_so_and_is_there_the_next_time():
-    from ramctl.photos.limits import PhotoLimits
-    from ramctl.serving.app import make_app
-    from ramctl.serving.batcher import Batchers
-
     may_load, slow = threading.Event(), Slow()
     slow.go_on.set()
 
@@ -363,10 +359,6 @@ def test_what_is_still_being_loaded_says_so_and_is_there_the_next_time():
 
 
 def test_more_photos_than_are_held_at_once_are_to_wait():
-    from ramctl.photos.limits import PhotoLimits
-    from ramctl.serving.app import MOST_WAITING, make_app
-    from ramctl.serving.batcher import Batchers
-
     slow = Slow()
 
     async def ask():

@@ -111,15 +111,6 @@ def test_the_fixture_photos_are_seen_as_by_the_authors(tagger, shared):
     assert differ == []
 
 
-def test_the_fast_way_is_upright_on_white_and_reduced(tagger, tmp_path):
-    fast = tagger("fast")
-    for name in ("turned.jpg", "alpha.png", "large.jpg"):
-        mode, options = FILES[name]
-        picture(mode, (1700, 1300)).save(tmp_path / name, **options)
-        expected = authors(Image.open(tmp_path / name)).numpy()
-        assert np.abs(seen(fast, tmp_path / name) - expected).max() > 0.02, name
-
-
 def test_official_is_a_bundles_or_the_users_choice(tagger):
     official = [tagger(way).scorer.official for way in (None, "official", "fast")]
     assert official == [True, True, False]

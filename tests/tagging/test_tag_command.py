@@ -146,19 +146,6 @@ def test_dense_gives_every_score_and_the_names_once(tag):
     assert min(first["dense"]) > 0
 
 
-def test_resume_tags_only_what_is_new_or_changed(tag, photos):
-    arguments = ["-R", ".", "-o", "tags.jsonl", "--resume"]
-    assert b"5 in, 4 out, 1 rejected" in tag(*arguments).stderr
-    assert b": 0 in, 0 out, 0 rejected, 5 done before" in tag(*arguments).stderr
-    save_photo(photos / "red.png", "blue", size=(64, 64))
-    save_photo(photos / "zebra.png", "white")
-    assert b"2 in, 2 out, 0 rejected, 4 done before" in tag(*arguments).stderr
-    rows = read_rows(photos / "tags.jsonl")
-    by_name = {row["image"]: row["tags"] for row in rows}
-    assert len(rows) == len(by_name) == 5
-    assert by_name["./red.png"] == ["blue", "colour"]
-
-
 def test_resume_refuses_other_thresholds_in_the_same_file(tag):
     arguments = ["red.png", "-o", "tags.jsonl", "--resume"]
     tag(*arguments)
@@ -182,15 +169,6 @@ def test_a_hundred_missing_names_ask_for_the_root(tag, photos):
     done = tag("-", stdin=lines)
     assert done.returncode == 1
     assert b"--root" in done.stderr
-
-
-def test_output_does_not_depend_on_workers_or_neighbours(tag, photos):
-    for number in range(11):
-        Image.effect_noise((50, 40), 10 * number).save(photos / f"noise{number}.png")
-    one = tag("-R", ".", "-j", 1).stdout
-    assert tag("-R", ".", "-j", 3).stdout == one
-    alone = b"".join(tag(name).stdout for name in ("./noise3.png", "./noise7.png"))
-    assert set(alone.splitlines()) <= set(one.splitlines())
 
 
 def test_a_long_label_is_not_printed_whole(tag, photos):

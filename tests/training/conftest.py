@@ -4,12 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY
-from tests.support import command, read_rows, write_records
+from tests.support import DATA, command, read_rows, write_records
 
-__all__ = ["command", "read_rows", "write_records"]
-
-DATA = REPOSITORY / "tests" / "data"
+__all__ = ["DATA", "command", "read_rows", "write_records"]
 
 
 def steps_of(path: Path | str) -> list[dict]:

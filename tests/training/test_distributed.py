@@ -18,14 +18,8 @@ import pytest
 from ramctl.checkpoints.bundle import Bundle
 from tests.command import Done, Ramctl
 from tests.conftest import REPOSITORY
-from tests.training.conftest import (
-    DATA,
-    read_rows,
-    settings,
-    steps_of,
-    training_records,
-    write_records,
-)
+from tests.support import DATA, read_rows, write_records
+from tests.training.conftest import settings, steps_of, training_records
 from tests.training.test_train_command import assert_same_weights
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
@@ -159,14 +153,13 @@ def terminated(arguments: list[object], folder: Path) -> None:
     assert b"continue with --resume" in errors and run.returncode == -signal.SIGTERM
 
 
-def in_one_process(words: list[object], folder: Path) -> Done:
-    return Ramctl(folder)(*words)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after"),
-    [(terminated, in_two_processes), (terminated_by_torchrun, in_one_process)],
+    [
+        (terminated, in_two_processes),
+        (terminated_by_torchrun, lambda words, folder: Ramctl(folder)(*words)),
+    ],
     ids=["1 to 2 processes", "2 to 1 processes"],
 )
 def test_a_terminated_run_goes_on_at_another_number_of_processes(

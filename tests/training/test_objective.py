@@ -12,12 +12,7 @@ from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset
 from ramctl.training.data.batches import Batch
 from ramctl.training.losses import alignment_loss, asymmetric_loss
-from ramctl.training.objectives import (
-    Counts,
-    SampledLabels,
-    TrainingTask,
-    sample_labels,
-)
+from ramctl.training.objectives import Counts, SampledLabels, TrainingTask, sample_labels
 
 N_LABELS, VOCABULARY = 12, 40
 

@@ -5,10 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RunProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.record import Record
 from ramctl.training.data.targets import TagCounts, Targets, build_labels, read_annotation
+from tests.support import problem_of
 
 LABELS = LabelSystem([Label("dog", synonyms=("puppy",)), Label("cat"), Label("sky"), Label("sea")])
 
@@ -104,9 +105,8 @@ def test_a_chance_is_of_a_label_that_is_neither_present_nor_absent():
     ],
 )
 def test_chances_that_are_no_probabilities_reject_the_record(chances, why):
-    with pytest.raises(RecordProblem) as problem:
-        read(tags=[], chances=chances)
-    assert (problem.value.message, problem.value.code) == (why, "bad_field")
+    problem = problem_of(read, tags=[], chances=chances)
+    assert (problem.message, problem.code) == (why, "bad_field")
     assert read(tags=[], chances=None).chances == {}
 
 
@@ -181,6 +181,5 @@ def test_captions_are_guided_by_their_own_tags_that_the_record_still_has():
     ],
 )
 def test_records_that_cannot_teach_are_rejected(fields, code):
-    with pytest.raises(RecordProblem) as caught:
-        read_annotation(Record(fields)).require_tags()
-    assert caught.value.code == code
+    problem = problem_of(lambda: read_annotation(Record(fields)).require_tags())
+    assert problem.code == code

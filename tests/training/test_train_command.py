@@ -16,14 +16,8 @@ from ramctl.checkpoints.bundle import Bundle
 from ramctl.records.signals import StopRequest
 from ramctl.training import initial
 from tests.command import Ramctl
-from tests.training.conftest import (
-    DATA,
-    read_rows,
-    settings,
-    steps_of,
-    training_records,
-    write_records,
-)
+from tests.support import DATA, read_rows, write_records
+from tests.training.conftest import settings, steps_of, training_records
 
 
 def assert_same_weights(a: Path, b: Path) -> None:
@@ -375,7 +369,7 @@ def test_map_without_untrained_labels_comes_first_and_the_other_is_told(train, p
 
 def test_a_prior_without_text_embedding_is_refused_by_its_own_name(train, parsed, monkeypatch):
     package = SimpleNamespace(is_installed=True, project="weights")
-    monkeypatch.setattr(initial, "PACKAGED", {"test_efficientnet": package})
+    monkeypatch.setattr(initial.packages, "PACKAGED", {"test_efficientnet": package})
     head = torch.zeros(9, 256), torch.zeros(9)
     monkeypatch.setattr(initial, "load_encoder", lambda *_: (head, "the package weights"))
     changes = "model.labels.kind=learnt", "model.prior.classes=9", "training.distill=[]"

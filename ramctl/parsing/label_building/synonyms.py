@@ -149,7 +149,10 @@ def _proposals(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator[Propo
         pairs = [plural for lemma in lemmas if (plural := f"{lemma}s") in lexicon.plural_only]
         for other in (*lemmas, *pairs):  # headphones and earphones
             same_pos = POS_OF_KIND[counts.kind(other)] == pos
-            if other != word and same_pos and not _are_siblings(word, other):
+            # Parallel, not the same: a game and its ball, colours of hair.
+            are_siblings = word in (other, f"{other} game") or other == f"{word} game"
+            are_siblings |= word.endswith(" haired") and other.endswith(" haired")
+            if same_pos and not are_siblings:
                 yield from _of_one_synset(word, other, number, counts, lexicon)
 
 
@@ -240,12 +243,6 @@ def _other_spellings(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator
             described = lexicon.is_plain_adjective(first) or first in lexicon.colors
             is_free = described and not lexicon.is_listed(phrase)
             yield Proposal(other, "spelling", MIN_FREE_SIMILARITY if is_free else 0.0)
-
-
-def _are_siblings(word: str, other: str) -> bool:
-    """Whether two compounds are parallel, not the same: a game and its ball, colours of hair."""
-    is_game = f"{other} game" == word or f"{word} game" == other
-    return is_game or (word.endswith(" haired") and other.endswith(" haired"))
 
 
 def _splits(word: str, counts: TagCounts) -> list[str]:
