@@ -27,8 +27,7 @@ from ramctl.tagging.embedding import Floats, PhotoAxes
 from ramctl.tagging.formats import table_row
 from ramctl.tagging.selection import DECIMALS
 from ramctl.tagging.tagger import Tagger
-from ramctl.text.encoder import read_text_encoder
-from ramctl.text.static_table import StaticTextEncoder, unit
+from ramctl.text.static_table import StaticTextEncoder, read_text_encoder, unit
 
 LEAST_SPREAD = 1.0  # of a label's log-odds: in small collections they hardly vary
 RIDGE = 1.0  # of the map from texts to log-odds; from 0.1 to 3 it makes no difference

@@ -19,8 +19,7 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem, read_threshold, read_thresholds
 from ramctl.records.files import read_text, unpacked_name
 from ramctl.records.parallel import chunks
-from ramctl.text.encoder import read_text_encoder
-from ramctl.text.static_table import unit
+from ramctl.text.static_table import read_text_encoder, unit
 
 Rows = NDArray[np.float32]
 #: Labels to look for: their words, or a file or bundle that holds them.

@@ -11,13 +11,11 @@ from ramctl.readers import archives, json_lists, tables
 from ramctl.readers.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
 from ramctl.records.files import unpacked_name
 from ramctl.records.inputs import STDIN, open_input, unread_inputs
-from ramctl.records.parquet import column_names
+from ramctl.records.parquet import opened
 from ramctl.records.record import Item, Record, Unread
 from ramctl.records.remote import photo_base
 
 PEEK = 1 << 16
-
-
 #: All but JSONL and Parquet, whose lines are not parsed here.
 READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
     "coco": json_lists.read_coco,
@@ -59,7 +57,7 @@ def unread_any(
         if name == STDIN and kind in _NEED_FILE:
             raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
         if kind == "parquet":
-            columns.check(name, column_names(name))
+            columns.check(name, opened(name).schema_arrow.names)
         if kind in ("jsonl", "parquet"):  # which is read as that
             for unread in unread_inputs([name], root, stage):
                 yield partial(_renamed, unread, columns, is_table=kind == "parquet")

@@ -25,7 +25,6 @@ SUFFIX = ".parquet"
 _LISTS = ("tags", "captions", "generated_captions")  # of texts
 _PER_TAG = ("scores", "salience")  # parallel to `tags`, null for a tag without one
 _HALVES = ("dense", "embedding")
-_VECTOR = ("embedding", "embedding_model")
 _OTHER = "other"  # the rest of a record, as JSON
 _GROUP_BYTES = 1 << 22  # of JSON in a row group
 _MOST_BYTES = 1 << 24  # of rows that are read at a time
@@ -137,7 +136,8 @@ def _record_of(row: JsonObject) -> JsonObject:
     return record | loads(record.pop(_OTHER, "{}").encode())
 
 
-def _opened(name: str) -> Any:
+def opened(name: str) -> Any:
+    """pyarrow's file; RunProblem where it is no Parquet."""
     require("parquet", name)
     from pyarrow import ArrowException, parquet
 
@@ -147,11 +147,6 @@ def _opened(name: str) -> Any:
         return parquet.ParquetFile(name, read_dictionary=texts)
     except (ArrowException, *_DAMAGE) as error:
         raise RunProblem(f"{name}: {str(error).splitlines()[0]}") from error
-
-
-def column_names(name: str) -> list[str]:
-    """The columns of a file; RunProblem where it is no Parquet."""
-    return list(_opened(name).schema_arrow.names)
 
 
 def open_lines(name: str) -> BinaryIO:
@@ -174,10 +169,10 @@ class _Lines(io.RawIOBase):
 
 
 def _lines(name: str) -> Iterator[bytes]:
-    file = _opened(name)
+    file = opened(name)
     groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
     names = file.schema_arrow.names
-    photos, is_ours = _photo_column(file), {*_VECTOR, _OTHER} <= {*names}
+    photos, is_ours = _photo_column(file), {*_HALVES, _OTHER} <= {*names}
     # Without the photos themselves, of which `datasets` also keeps the names.
     columns = [f"{name}.path" if name == photos else name for name in names]
     widest = max((one.total_byte_size // max(one.num_rows, 1) for one in groups), default=0)
@@ -217,7 +212,7 @@ class ParquetPhotos:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._file = _opened(str(path))
+            self._file = opened(str(path))
         except RunProblem as problem:
             raise RecordProblem(problem.message, code="unreadable_image") from problem
         self._column = _photo_column(self._file)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.text.clip import NAMED_ENCODER, ClipTextEncoder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -121,3 +122,16 @@ def unit(rows: Rows) -> Rows:
     """The rows scaled to length 1; zero rows stay zero."""
     lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
     return (rows / np.maximum(lengths, 1e-12)).astype(np.float32)
+
+
+# What a bundle's `text` folder holds: `encoder.json`, which names a CLIP, or a static table.
+TextEncoder = ClipTextEncoder | StaticTextEncoder
+
+
+def read_text_encoder(folder: Path) -> TextEncoder | None:
+    """The encoder in a `text` folder, None without (Tag2Text); RunProblem if it is unreadable."""
+    if (folder / NAMED_ENCODER).is_file():
+        return ClipTextEncoder.read(folder)
+    if (folder / TABLE).is_file():
+        return StaticTextEncoder.read(folder, source=str(folder.parent))
+    return None

@@ -29,8 +29,7 @@ from ramctl.model.ram import RAM
 from ramctl.pretrained import packages
 from ramctl.pretrained.hub import HUB, local_path
 from ramctl.text.clip import PREFIX, ClipTextEncoder
-from ramctl.text.encoder import TextEncoder, read_text_encoder
-from ramctl.text.static_table import StaticTextEncoder, unit
+from ramctl.text.static_table import StaticTextEncoder, TextEncoder, read_text_encoder, unit
 
 Say = Callable[[str], None]
 Rows = NDArray[np.float32]

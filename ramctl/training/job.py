@@ -29,7 +29,7 @@ from ramctl.records.inputs import require_files
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import Reject
 from ramctl.tagger_scores import Photo, TaggerScores
-from ramctl.text.encoder import TextEncoder
+from ramctl.text.static_table import TextEncoder
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.batches import TrainingSet
 from ramctl.training.data.features import CachedFeatures, FeatureCache, keep_caption_vectors

@@ -23,7 +23,7 @@ from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import decode_photo, read_photo
 from ramctl.records.files import Say, locked, naming
-from ramctl.text.encoder import TextEncoder
+from ramctl.text.static_table import TextEncoder
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.targets import Annotation, read_annotation
 from ramctl.training.initial import embed_groups
