@@ -65,7 +65,7 @@ def test_the_recipe_has_all_parts():
 
 @pytest.mark.slow
 def test_each_command_of_the_recipe_works(tiny_bundle, tmp_path):
-    (tmp_path / "small-swin.toml").write_text(SMALL_SWIN)
+    shutil.copy(SMALL_SWIN, tmp_path / "small-swin.toml")
     (tmp_path / "captions").mkdir()
     rows = [json.loads(line) for line in (DATA / "captions.jsonl").read_text().splitlines()]
     for row in rows:
@@ -85,7 +85,7 @@ def test_each_command_of_the_recipe_works(tiny_bundle, tmp_path):
 
 @pytest.mark.slow
 def test_the_command_with_a_store_works(tiny_bundle, tmp_path):
-    (tmp_path / "small-swin.toml").write_text(SMALL_SWIN)
+    shutil.copy(SMALL_SWIN, tmp_path / "small-swin.toml")
     bucket = tmp_path / "bucket"
     (bucket / "shards").mkdir(parents=True)
     rows = photos_in_shards(bucket / "shards")

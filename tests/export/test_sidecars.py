@@ -15,7 +15,7 @@ from ramctl.errors import UsageProblem
 from ramctl.export import sidecars
 from ramctl.export.xmp import FIELDS, KEYWORDS, MIRRORS, SUBJECT, merge_tags, remove_tags
 from ramctl.export.xmp_document import RDF, XmpDocument
-from tests.support import problem_of
+from tests.support import DATA, problem_of
 
 BY_NAME = {f"{f.property.prefix}_{f.property.name}": f for f in (*FIELDS, *MIRRORS)}
 PROPERTIES = {name: of.property for name, of in BY_NAME.items()}
@@ -27,36 +27,7 @@ def writer() -> sidecars.SidecarWriter:
     return sidecars.SidecarWriter(sidecars.SidecarOptions())
 
 
-DARKTABLE = """<?xml version="1.0" encoding="UTF-8"?>
-<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="XMP Core 4.4.0-Exiv2">
- <rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
-  <rdf:Description rdf:about=""
-    xmlns:xmp="http://ns.adobe.com/xap/1.0/"
-    xmlns:darktable="http://darktable.sf.net/"
-    xmlns:dc="http://purl.org/dc/elements/1.1/"
-    xmlns:lr="http://ns.adobe.com/lightroom/1.0/"
-   xmp:Rating="4"
-   darktable:history_end="3">
-   <!-- made by hand -->
-   <dc:title>
-    <rdf:Alt><rdf:li xml:lang="x-default">Großmutter &amp; Ich</rdf:li></rdf:Alt>
-   </dc:title>
-   <dc:subject>
-    <rdf:Bag>
-     <rdf:li>family</rdf:li>
-     <rdf:li>dog</rdf:li>
-    </rdf:Bag>
-   </dc:subject>
-   <lr:hierarchicalSubject>
-    <rdf:Seq>
-     <rdf:li>people|family</rdf:li>
-    </rdf:Seq>
-   </lr:hierarchicalSubject>
-  </rdf:Description>
- </rdf:RDF>
-</x:xmpmeta>
-"""
-
+DARKTABLE = (DATA / "darktable.xmp").read_text("utf-8")
 ODD_PREFIXES = (
     '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>'
     '<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'

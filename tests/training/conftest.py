@@ -32,52 +32,7 @@ def training_records() -> list[dict]:
     return records
 
 
-# RAM's own preset, shrunk until a test can train it: Swin, label queries from texts, captioning.
-SMALL_SWIN = """
-base = "ram-swin-b"
-finetuning_size = 0
-finetuning_window = 0
-
-[model.encoder]
-width = 64
-options = { drop_path_rate = 0.0, embed_dim = 8, depths = [2, 2, 2, 2], num_heads = [1, 2, 4, 8] }
-window_size = 2
-projection = 32
-
-[model.labels]
-width = 32
-
-[model.tag_decoder]
-width = 32
-ffn_width = 64
-dropout = 0.0
-
-[model.captioning]
-width = 32
-tag_layers = 3
-layers = 2
-heads = 4
-ffn_width = 64
-dropout = 0.0
-vocabulary = 1000
-pieces = "learnt"
-
-[preprocess]
-size = 64
-
-[training]
-encoder = ""
-distill = ["caption"]
-batch_size = 4
-warmup_steps = 0
-lr = 1e-3
-drop_last = false
-workers = 0
-augment = { crop_scale = [1.0, 1.0], operations = 0 }
-
-[finetuning]
-batch_size = 4
-"""
+SMALL_SWIN = DATA / "small_swin.toml"
 
 
 @pytest.fixture(scope="session")
@@ -94,11 +49,9 @@ def tiny_options(tiny_bundle) -> list[object]:
 
 
 @pytest.fixture
-def small_swin(tmp_path) -> Path:
+def small_swin() -> Path:
     """A preset file: RAM with a Swin of a few thousand weights, photos of 64 px."""
-    path = tmp_path / "small-swin.toml"
-    path.write_text(SMALL_SWIN)
-    return path
+    return SMALL_SWIN
 
 
 @pytest.fixture
