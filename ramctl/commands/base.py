@@ -277,7 +277,7 @@ class RamctlCommand(TwoHelps):
         with formatter.section("Options"):
             formatter.write_dl([*help_rows(ctx, shown), HELP_ROW], col_max=BRIEF_COLUMN)
         n_more = len(self.all_options) - len(shown)
-        more = f"{n_more} more option{'s' * (n_more > 1)}, fields, exit codes: {ctx.command_path} --help"
+        more = f"{n_more} more option{'s' * (n_more > 1)} and exit codes: {ctx.command_path} --help"
         formatter.write(f"\n{more}\n")
 
 
