@@ -23,6 +23,7 @@ from ramctl.parts import require
 from ramctl.records.files import is_device, require_known_packing
 from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import require_own_outputs
+from ramctl.records.parquet import SUFFIX
 
 T = TypeVar("T")
 
@@ -256,6 +257,8 @@ class RamctlCommand(TwoHelps):
             if path in (None, "-") or is_device(Path(path)):
                 continue
             require_known_packing(str(path))
+            if str(path).endswith(SUFFIX) and parameters.get("format") != "parquet":
+                raise UsageProblem(f"{path}: Parquet is written by ramctl export -f parquet")
             other = named.setdefault(Path(path).resolve(), one.opts[0])
             if other != one.opts[0]:
                 raise UsageProblem(f"{other} and {one.opts[0]} name one file, {path}")

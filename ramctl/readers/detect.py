@@ -64,7 +64,8 @@ def unread_any(
             continue
         # The photos of a folder of sidecars are named with the folder.
         base = Path() if not root and Path(name).is_dir() else photo_base(name, root)
-        yield from map(_made, READERS[kind](Source(name, base, stage, labels, columns)))
+        for item in READERS[kind](Source(name, base, stage, labels, columns)):
+            yield partial(lambda made: made, item)
 
 
 def _renamed(unread: Unread, columns: Columns, *, is_table: bool) -> Item:
@@ -86,10 +87,6 @@ def read_predictions(name: str, stage: str, form: str | None = None) -> Iterator
         yield from tables.read_list(Source(name, photo_base(name, None), stage))
     else:
         yield from (make(stamped=False) for make in unread_inputs([name], None, stage))
-
-
-def _made(item: Item) -> Unread:
-    return lambda: item
 
 
 def recognise(name: str) -> str:

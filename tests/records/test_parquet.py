@@ -104,6 +104,13 @@ def test_captions_beside_photos_are_parsed_and_trained_on(photos, ramctl, tmp_pa
     assert "3 in, 3 out" in ramctl("train", "p.parquet", *words).messages
 
 
+def test_lines_are_not_written_under_the_name_of_parquet(tmp_path, ramctl):
+    for words in (["tag", PHOTOS[0]], ["parse", "in.jsonl"], ["export", "in.jsonl", "-f", "csv"]):
+        done = ramctl(*words, "-o", "x.parquet")
+        assert done.returncode == 2 and "export -f parquet" in done.messages, done.messages
+    assert not (tmp_path / "x.parquet.part").exists()
+
+
 def test_what_is_no_parquet_is_said_in_one_line(tmp_path, ramctl):
     (tmp_path / "x.parquet").write_bytes(b"PAR1 and no more")
     for words in (["parse"], ["export", "-f", "jsonl"], ["tag"], ["eval", "--truth", "x.parquet"]):
