@@ -177,9 +177,7 @@ def _kept_thresholds(
     kept = [
         replace(label, validated=init.labels[row].validated, threshold=init.labels[row].threshold)
         if row >= 0
-        else replace(
-            label, threshold=None if choice.calibration is None else round(own, THRESHOLD_DIGITS)
-        )
+        else replace(label, threshold=round(own, THRESHOLD_DIGITS))
         for label, row, own in zip(labels, rows, choice.own.tolist(), strict=True)
     ]
     ids = [None if row < 0 else row for row in rows]
