@@ -24,9 +24,9 @@ from ramctl.records.record import JsonObject
 SUFFIX = ".parquet"
 _LISTS = ("tags", "captions", "generated_captions")  # of texts
 _PER_TAG = ("scores", "salience")  # parallel to `tags`, null for a tag without one
-_HALVES = ("dense", "embedding")
 _OTHER = "other"  # the rest of a record, as JSON
 _GROUP_BYTES = 1 << 22  # of JSON in a row group
+_ROWS_AT_ONCE, _HELD = 64, 8  # rows of texts, photos
 _MOST_BYTES = 1 << 24  # of rows that are read at a time
 _PHOTOS = ("image", "image_bytes", "jpg", "jpeg", "png", "webp", "bytes", "content")
 _DAMAGE = (ArithmeticError, OSError, TypeError, ValueError)  # pyarrow's own are among them
@@ -50,10 +50,7 @@ class ParquetWriter:
         self._schema = pa.schema(fields | {_OTHER: pa.string()})
         self._table = pa.Table.from_pylist
         self._done = _Pieces()
-        # Numbers hardly repeat, and are read a dozen times as fast as they are.
-        packed = dict.fromkeys(self._schema.names, "zstd") | dict.fromkeys(_HALVES, "none")
-        repeated = [name for name in packed if name not in _HALVES]
-        self._writer = Writer(self._done, self._schema, compression=packed, use_dictionary=repeated)
+        self._writer = Writer(self._done, self._schema, compression="zstd")
         self._rows: list[JsonObject] = []
         self._n_bytes = 0
 
@@ -77,24 +74,18 @@ class ParquetWriter:
         self._rows, self._n_bytes = [], 0
 
 
-class _Pieces:
+class _Pieces(list[bytes]):
     """A file for pyarrow, which counts for itself where it is; what was taken is forgotten."""
 
     closed = False
 
-    def __init__(self) -> None:
-        self._parts: list[bytes] = []
-
     def write(self, data: Any) -> int:
-        self._parts.append(bytes(data))
+        self.append(bytes(data))
         return len(data)
 
-    def flush(self) -> None:
-        pass
-
     def taken(self) -> bytes:
-        content = b"".join(self._parts)
-        self._parts.clear()
+        content = b"".join(self)
+        self.clear()
         return content
 
 
@@ -170,15 +161,12 @@ class _Lines(io.RawIOBase):
 
 def _lines(name: str) -> Iterator[bytes]:
     file = opened(name)
-    groups = [file.metadata.row_group(index) for index in range(file.num_row_groups)]
     names = file.schema_arrow.names
-    photos, is_ours = _photo_column(file), {*_HALVES, _OTHER} <= {*names}
+    photos, is_ours = _photo_column(file), {"embedding_model", _OTHER} <= {*names}
     # Without the photos themselves, of which `datasets` also keeps the names.
     columns = [f"{name}.path" if name == photos else name for name in names]
-    widest = max((one.total_byte_size // max(one.num_rows, 1) for one in groups), default=0)
-    size = 1024 if photos else max(min(1024, _MOST_BYTES // (widest + 1)), 1)
     try:
-        batches = file.iter_batches(batch_size=size, columns=columns)
+        batches = file.iter_batches(_ROWS_AT_ONCE, columns=columns)
         for number, row in enumerate(chain.from_iterable(map(_rows_of, batches))):
             row = {key: value for key, value in row.items() if not isinstance(value, bytes)}
             if photos:
@@ -208,7 +196,10 @@ def _photo_column(file: Any) -> str | None:
 
 
 class ParquetPhotos:
-    """The photos in a file, by the numbers of their rows; the last row group stays in memory."""
+    """The photos in a file, by the numbers of their rows: read on from the last one, if they can.
+
+    Row by row, as a few bytes may stand for the same photo many times.
+    """
 
     def __init__(self, path: Path) -> None:
         try:
@@ -220,7 +211,8 @@ class ParquetPhotos:
         n_rows = (self._file.metadata.row_group(index).num_rows for index in groups)
         self._starts = [0, *accumulate(n_rows)]
         self._lock = Lock()
-        self._group, self._photos = -1, None
+        self._next, self._rows = self._starts[-1], iter(())  # what is read next, and from where
+        self._held: dict[int, Any] = {}  # the last photos: threads ask for them out of order
 
     def members(self) -> Iterator[str]:
         """The names of all photos."""
@@ -235,21 +227,30 @@ class ParquetPhotos:
     def read(self, member: str, max_bytes: int) -> bytes:
         """The bytes of a row's photo; RecordProblem where there are none, or they are too many."""
         row = int(self.stamp(member))
-        group = bisect_right(self._starts, row) - 1
         with self._lock:
-            if group != self._group:
-                try:
-                    table = self._file.read_row_group(group, columns=[self._column])
-                except _DAMAGE as error:
-                    reason = str(error).splitlines()[0]
-                    raise RecordProblem(reason, code="unreadable_image") from error
-                self._group, self._photos = group, table.column(0)
-            assert self._photos is not None
-            photo = self._photos[row - self._starts[group]].as_py()
+            try:
+                while row not in self._held:
+                    self._read_on(row, max_bytes)
+            except _DAMAGE as error:
+                raise RecordProblem(str(error).splitlines()[0], code="unreadable_image") from error
+            photo = self._held[row]
         content = photo.get("bytes") if isinstance(photo, dict) else photo
         if content is None:
             raise RecordProblem("the row has no photo", code="missing_image")
-        if len(content) > max_bytes:
-            message = f"{len(content)} bytes, more than the limit of {max_bytes}"
-            raise RecordProblem(message, code="too_large")
         return cast(bytes, content)
+
+    def _read_on(self, row: int, max_bytes: int) -> None:
+        group = bisect_right(self._starts, row) - 1
+        start = self._starts[group]
+        if not start < self._next <= row:
+            if (size := self._file.metadata.row_group(group).total_byte_size) > max_bytes:
+                message = f"its row group has {size} bytes, more than the limit of {max_bytes}"
+                raise RecordProblem(message, code="too_large")
+            self._rows = self._file.iter_batches(1, row_groups=[group], columns=[self._column])
+            self._next = start
+        if (batch := next(self._rows, None)) is None:
+            raise ValueError("fewer rows than the file says")
+        self._held[self._next] = batch.column(0)[0].as_py()
+        self._next += 1
+        for oldest in list(self._held)[:-_HELD]:
+            del self._held[oldest]

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from ramctl.errors import RecordProblem
+from ramctl.records.parquet import ParquetPhotos
 from tests.support import DATA, write_records
 
 pa = pytest.importorskip("pyarrow", reason="needs pyarrow")
@@ -91,6 +93,21 @@ def test_photos_in_a_file_are_tagged(photos, ramctl):
     assert last["tags"] == tags[1]
     for name in ("x.parquet#9", "x.parquet#a", "nowhere.parquet#0"):
         assert "missing_image" in ramctl("tag", name, "--rejects", "-").messages
+
+
+def test_a_small_file_that_unfolds_to_gigabytes_is_not_unfolded(tmp_path, ramctl):
+    rows = pa.DictionaryArray.from_arrays(
+        pa.array([0] * 300, pa.int32()), pa.array([bytes(20_000_000)], pa.binary())
+    )
+    captions = pa.array(["a dog"] * 300)
+    parquet.write_table(pa.table({"image": rows, "caption": captions}), tmp_path / "many.parquet")
+    held = ParquetPhotos(tmp_path / "many.parquet")
+    before = pa.total_allocated_bytes()
+    assert held.read("299", 10**9) == bytes(20_000_000)
+    assert pa.total_allocated_bytes() - before < 100_000_000
+    with pytest.raises(RecordProblem, match="its row group has 2000") as refused:
+        ParquetPhotos(tmp_path / "many.parquet").read("0", 10**7)
+    assert refused.value.code == "too_large"
 
 
 def test_captions_beside_photos_are_parsed_and_trained_on(photos, ramctl, tmp_path):
