@@ -18,10 +18,11 @@ from ramctl.records.record import Record, Reject, Unread, decode_name, encode_na
 from ramctl.records.remote import photo_base
 
 _BLOCK = 1 << 16
-# How the common formats begin; no name does.
-_PHOTO = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r|GIF8[79]a[^.]|RIFF.{4}WEBP|II\*\0|MM\0\*|\0.{3}ftyp", re.DOTALL
-)
+# How the common formats begin, gzip and Parquet too; no name does.
+_NO_TEXT = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r|GIF8[79]a[^.]|RIFF.{4}WEBP|II\*\0|MM\0\*|\0.{3}ftyp"
+    rb"|\x1f\x8b|PAR1\x15", re.DOTALL,
+)  # fmt: skip
 _BYTES = "bytes:"  # of a key, before a name that is not UTF-8
 _RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")
 RAW_SUFFIXES = frozenset({
@@ -236,8 +237,8 @@ def _from_stdin(inputs: PhotoInputs) -> Iterator[Unread]:
     with open_input(STDIN) as stream:
         for number, entry in enumerate(_entries(stream, null=inputs.null), 1):
             line = entry.removeprefix(BOM_UTF8) if number == 1 else entry
-            if number == 1 and _PHOTO.match(line):
-                raise UsageProblem("standard input is a photo; - reads names of photos, or records")
+            if number == 1 and _NO_TEXT.match(line):
+                raise UsageProblem("standard input is no text; - reads names of photos, or records")
             if line.lstrip().startswith(b"{") or len(line) > MAX_LINE:
                 yield partial(parse_line, line, STDIN, number, base, inputs.stage)
             elif name := os.fsdecode(line if inputs.null else line.rstrip(b"\r")):

@@ -1,5 +1,6 @@
-"""How scripts/mini/Makefile goes on after a training run that time has ended."""
+"""How scripts/mini/Makefile goes on when time is up, and what its captions are learnt from."""
 
+import json
 import shutil
 
 import pytest
@@ -32,3 +33,14 @@ def test_time_that_is_up_is_said_and_no_target_is_made(ends, code, message, tmp_
     done = captured(["make", *given], input=PROBE, cwd=REPOSITORY)
     assert (done.returncode, "not finished" in done.stderr) == (code, bool(message)), done.stderr
     assert message in done.stderr and (tmp_path / "done").exists() == (code == 0)
+
+
+def test_a_dense_caption_says_the_main_thing_briefly_too():
+    coupe = "A green-grey vintage coupe with a chrome grille and a star is parked on a brick-paved"
+    dense = [f"{coupe} street in front of brick houses.", "A pink water, lily-like, with a dog."]
+    record = {"image": "a.jpg", "captions": dense, "caption_tags": [["car"], ["car"]]}
+    short = REPOSITORY / "scripts" / "mini" / "short_captions.py"
+    done = json.loads(captured([short], input=json.dumps(record)).stdout)
+    short_one = "A green-grey vintage coupe is parked on a brick-paved street."
+    assert done["captions"] == [*dense, short_one]
+    assert done["caption_tags"] == [["car"]] * 3

@@ -154,12 +154,13 @@ def test_resume_refuses_other_thresholds_in_the_same_file(tag):
     assert b"another thresholds" in done.stderr
 
 
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF"])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF", "Parquet"])
 def test_a_photo_on_standard_input_is_refused_in_a_line_without_its_bytes(form, tag):
-    stream = io.BytesIO()
-    Image.new("RGB", (64, 48), "red").save(stream, form)
+    stream = io.BytesIO(b"PAR1\x15\4\x15")
+    if form != "Parquet":
+        Image.new("RGB", (64, 48), "red").save(stream, form)
     done = tag("-", stdin=stream.getvalue())
-    message = "ramctl tag: standard input is a photo; - reads names of photos, or records"
+    message = "ramctl tag: standard input is no text; - reads names of photos, or records"
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode() == f"{message}\n"
 
