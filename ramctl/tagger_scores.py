@@ -96,11 +96,9 @@ def match(
 
 
 def _unique(photos: Sequence[Photo], key_of: Callable[[Photo], str]) -> dict[str, int]:
-    places: dict[str, int] = {}
-    for index, photo in enumerate(photos):
-        key = key_of(photo)
-        places[key] = -1 if key in places else index
-    return {key: index for key, index in places.items() if index >= 0}
+    keys = list(map(key_of, photos))
+    times = Counter(keys)
+    return {key: index for index, key in enumerate(keys) if times[key] == 1}
 
 
 class PhotoList(list[Photo]):

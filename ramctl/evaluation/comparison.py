@@ -145,7 +145,7 @@ class Comparison:
             raise RunProblem(f"nothing to evaluate: no photo is on both sides ({names})")
         left, right = pairs.T
         coded = truth.code(classes, left)
-        if not metrics.with_positives(coded).any():
+        if coded.max(initial=metrics.UNKNOWN) < metrics.POSITIVE:
             raise RunProblem("nothing to evaluate: no photo has a tag of the class list")
         scores, packed, decided_by = predictions.select(right)
         return cls(
@@ -184,7 +184,7 @@ class Comparison:
     @cached_property
     def has_positives(self) -> NDArray[np.bool_]:
         """The classes [C] that are true of some photo."""
-        return metrics.with_positives(self.truth)
+        return np.asarray(self.truth.max(axis=0) == metrics.POSITIVE)
 
     @cached_property
     def counts(self) -> metrics.Counts:

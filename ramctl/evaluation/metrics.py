@@ -28,7 +28,7 @@ LEVEL = 0.95  # of the intervals
 RESAMPLES = 1000
 _RESAMPLES_PER_BLOCK = 64  # whose photo weights are in memory at once
 _BYTES_AT_ONCE = 1 << 20
-_CLASSES_AT_ONCE = 16  # of single scores, a line of the processor's cache
+_CLASSES_AT_ONCE, _ROWS_AT_ONCE = 16, 512  # of singles, what the processor's cache holds
 
 
 class Ranking(NamedTuple):
@@ -114,23 +114,33 @@ def plain_average_precisions(scores: Scores, truth: Truth, style: Style = "exact
     order.
     """
     precisions = np.empty(scores.shape[1])
-    for start in range(0, scores.shape[1], _CLASSES_AT_ONCE):
-        classes = slice(start, start + _CLASSES_AT_ONCE)
-        columns = (np.ascontiguousarray(values[:, classes].T) for values in (scores, truth))
-        for c, (column, true) in enumerate(zip(*columns, strict=True), start):
-            if style == "ram":
-                once = np.ones((len(column), 1), np.float32)
-                precisions[c] = average_precisions(rank(column, true, style), once)[0]
-            else:
-                precisions[c] = _average_precision(column, true)
+    for c, (column, true) in enumerate(zip(_columns(scores), _columns(truth), strict=True)):
+        if style == "ram":
+            once = np.ones((len(column), 1), np.float32)
+            precisions[c] = average_precisions(rank(column, true, style), once)[0]
+        else:
+            precisions[c] = _average_precision(column, true)
     return precisions
 
 
+def _columns(values: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Each column of an array [N, C], in memory that a later one takes."""
+    block = np.empty((_CLASSES_AT_ONCE, len(values)), values.dtype)
+    for start in range(0, values.shape[1], _CLASSES_AT_ONCE):
+        columns = values[:, start : start + _CLASSES_AT_ONCE].T
+        for row in range(0, len(values), _ROWS_AT_ONCE):
+            rows = slice(row, row + _ROWS_AT_ONCE)
+            block[: len(columns), rows] = columns[:, rows]
+        yield from block[: len(columns)]
+
+
 def _average_precision(scores: Scores, truth: Truth) -> float:
+    """Of one class; `scores` are put into order."""
     positives = np.sort(scores[truth == POSITIVE])
     if not len(positives):
         return float("nan")
-    known = np.sort(scores if truth.min() > UNKNOWN else scores[truth > UNKNOWN])
+    known = scores if truth.min() > UNKNOWN else scores[truth > UNKNOWN]
+    known.sort()
     hits = len(positives) - np.searchsorted(positives, positives)
     seen = len(known) - np.searchsorted(known, positives)
     return float((hits / seen).mean())
@@ -150,14 +160,6 @@ def row_blocks(values: NDArray[Any]) -> Iterator[slice]:
 def unpacked(packed: Packed, n_classes: int) -> Decisions:
     """Decisions [N, C] of eight classes to a byte."""
     return np.unpackbits(packed, axis=1, count=n_classes).view(np.bool_)
-
-
-def with_positives(truth: Truth) -> NDArray[np.bool_]:
-    """The classes [C] of a truth [N, C] that are true of some photo."""
-    positive = np.zeros(truth.shape[1], bool)
-    for part in row_blocks(truth):
-        positive |= (truth[part] == POSITIVE).any(axis=0)
-    return positive
 
 
 @dataclass(frozen=True, slots=True)

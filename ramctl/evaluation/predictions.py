@@ -4,6 +4,7 @@ Only these are kept, about four bytes per photo and class, not the records.
 """
 
 import math
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import orjson
+import simdjson
 from numpy.typing import NDArray
 
 from ramctl.classes import Classes
@@ -24,18 +26,20 @@ from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
 from ramctl.readers.detect import read_predictions
 from ramctl.records.files import read_lines
 from ramctl.records.inputs import STDIN, open_input
-from ramctl.records.jsonl import bounded_lines
+from ramctl.records.jsonl import bounded_lines, loads
 from ramctl.records.record import Item, JsonObject, Record, encode_name, string_list
 from ramctl.records.report import Rejects
 from ramctl.tagger_scores import Photo, PhotoList, tag_scores
 
 # Tags that a threshold or a top-k cut off have score 0 here; a sigmoid is almost never exactly 0.
 _MAX_ZERO_FRACTION = 0.1
-_BYTES_AT_ONCE = 1 << 20
+_BYTES_AT_ONCE = 1 << 17  # for which the memory of the last ones is taken again
 _COLUMNS_AT_ONCE = 64
-# Numbers with at most six digits stay apart in single precision (C's FLT_DIG).
-_DIGITS = 6
-_POWERS = np.array([float(f"1e{n}") for n in range(23)])  # those that are doubles
+_DENSE = re.compile(rb'"dense"\s*:\s*\[')
+# Numbers with at most six digits stay apart in single precision (C's FLT_DIG). By the first bits of
+# a single, sign and power of two, the power of ten that makes six digits of it an integer.
+_POWERS = (5 - math.floor((bits % 256 - 127) * math.log10(2)) for bits in range(512))
+_SCALES = np.array([float(f"1e{min(max(n, 0), 22)}") for n in _POWERS])
 
 Number = TypeVar("Number", np.float64, np.bool_)
 
@@ -118,7 +122,6 @@ class _Columns:
     labels: NDArray[np.intp]
     starts: NDArray[np.intp]
     thresholds: Floats  # of all labels
-    packed: struct.Struct  # doubles of all labels
 
     @classmethod
     def of(cls, system: LabelSystem, classes: Classes, cut: Cut) -> "_Columns":
@@ -126,7 +129,7 @@ class _Columns:
         by_class, labels = np.array(sorted(pairs), np.intp).reshape(-1, 2).T
         which, starts = np.unique(by_class, return_index=True)
         thresholds = cut.for_tags(system, classes.n_listed)
-        return cls(which, labels, starts, thresholds, struct.Struct(f"{len(system)}d"))
+        return cls(which, labels, starts, thresholds)
 
     def best(self, values: NDArray[Number]) -> NDArray[Number]:
         """The highest value [n, len(which)] of each class's labels, from those of all [n, L]."""
@@ -136,10 +139,10 @@ class _Columns:
 
 
 class Prediction(NamedTuple):
-    """What a record says: doubles by label, or numbers by tag, and the classes of its `tags`."""
+    """What a record says: numbers by label or by tag, and the classes of its `tags`."""
 
     columns: _Columns | None
-    packed: bytes
+    dense: Floats
     by_tag: dict[str, float]
     tagged: list[int] | None
 
@@ -155,52 +158,63 @@ class ScoreReader:
         self.classes, self.cut, self._file = classes, cut, file
         self.matched = np.zeros(len(classes), bool)
         self.are_stated = classes.tag_system is not None
-        self._columns: dict[str, _Columns] = {}
+        self._columns: dict[str, _Columns] = {}  # by the hash of their names; "": the latest ones
         self._sought: set[str] = set()  # labels whose names no line of the file has
-        self._latest: _Columns | None = None
         self.threshold = cache(self._threshold)
+        self._parser: Any = simdjson.Parser()
+
+    def loads(self, line: bytes) -> JsonObject:
+        """The object of a line as by `loads`, a list of numbers `dense` as an array of doubles."""
+        if found := _DENSE.search(line):
+            rest = b"%bnull%b" % (line[: found.end() - 1], line[line.find(b"]", found.end()) + 1 :])
+            # What is not plainly a record with one list of numbers is read, or refused, as ever.
+            try:
+                doubles = np.frombuffer(self._parser.parse(line)["dense"].as_buffer(of_type="d"))
+                fields = loads(rest)
+            except (ValueError, TypeError, LookupError, AttributeError, RuntimeError):
+                return loads(line)
+            if rest.count(b'"dense"') == 1 and fields.get("dense", 0) is None:
+                return fields | {"dense": doubles}
+        return loads(line)
 
     def read(self, fields: JsonObject) -> Prediction:
         """What a record says; RecordProblem for one without usable scores."""
-        columns, packed, by_tag = None, b"", {}
         if fields.get("dense") is not None:
-            columns, packed = self._read_dense(fields)
+            (columns, dense), by_tag = self._read_dense(fields), {}
         else:
-            by_tag = tag_scores(fields)
+            columns, dense, by_tag = None, np.empty(0), tag_scores(fields)
         tagged = None
         if fields.get("tags") is not None:
             tagged = [c for tag in string_list(fields, "tags") for c in self.classes.of_tag(tag)]
-        return Prediction(columns, packed, by_tag, tagged)
+        return Prediction(columns, dense, by_tag, tagged)
 
     def _threshold(self, tag: str) -> float:
         """The score above which a tag counts as given."""
-        ids = self._tag_system.ids(tag)
-        return float(self._tag_thresholds[ids[0]]) if ids else DEFAULT_THRESHOLD
+        system, thresholds = self._tags
+        return float(thresholds[ids[0]]) if (ids := system.ids(tag)) else DEFAULT_THRESHOLD
 
     @cached_property
-    def _tag_system(self) -> LabelSystem:
-        return self.classes.tag_system or LabelSystem.from_tags(self.classes.strings())
+    def _tags(self) -> tuple[LabelSystem, Floats]:
+        known, n_listed = self.classes.tag_system, self.classes.n_listed
+        system = known or LabelSystem.from_tags(self.classes.strings())
+        return system, self.cut.for_tags(system, n_listed, in_order=known is not None)
 
-    @cached_property
-    def _tag_thresholds(self) -> Floats:
-        in_order = self.classes.tag_system is not None
-        return self.cut.for_tags(self._tag_system, self.classes.n_listed, in_order=in_order)
-
-    def _read_dense(self, fields: JsonObject) -> tuple[_Columns, bytes]:
+    def _read_dense(self, fields: JsonObject) -> tuple[_Columns, Floats]:
         columns = self._columns_for(fields)
         dense, n_labels = fields["dense"], len(columns.thresholds)
-        if not isinstance(dense, list) or not dense or isinstance(dense[0], bool):
-            raise RecordProblem("dense is not a list of numbers", code="bad_field")
+        if not isinstance(dense, np.ndarray):  # what JSON's numbers became, which are finite
+            try:
+                if isinstance(dense[0], bool):
+                    raise TypeError
+                dense = np.frombuffer(struct.pack(f"{len(dense)}d", *dense))
+            except (struct.error, OverflowError, TypeError, LookupError) as error:
+                raise RecordProblem("dense is not a list of numbers", code="bad_field") from error
+            if not np.isfinite(dense).all():
+                raise RecordProblem("dense holds a number that is not finite", code="bad_field")
         if len(dense) != n_labels:
             message = f"dense has {len(dense)} numbers for {n_labels} labels"
             raise RecordProblem(message, code="bad_field")
-        try:
-            numbers = columns.packed.pack(*dense)
-        except (struct.error, OverflowError) as error:
-            raise RecordProblem("dense is not a list of numbers", code="bad_field") from error
-        if not math.isfinite(sum(dense)) and not np.isfinite(np.frombuffer(numbers)).all():
-            raise RecordProblem("dense holds a number that is not finite", code="bad_field")
-        return columns, numbers
+        return columns, dense
 
     def _columns_for(self, fields: JsonObject) -> _Columns:
         """The columns of the label system that a record's `dense` refers to.
@@ -211,12 +225,12 @@ class ScoreReader:
         key = key if isinstance(key, str) else ""
         known = self.classes.tag_system
         if fields.get("label_names") is not None:
-            self._latest = None
+            self._columns.pop("", None)
             names = string_list(fields, "label_names")
             # Thresholds may name the synonyms that the system of `--labels` has.
             system = known if known and known.tags == names else LabelSystem.from_tags(names)
-            self._latest = self._add(key, system)
-        columns = self._columns.get(key) if key else self._latest
+            self._columns[""] = self._add(key, system)
+        columns = self._columns.get(key)
         if columns is None and known is not None:
             columns = self._add(key, known)
         if columns is None and (names := self._names_further_on(key)):
@@ -264,7 +278,7 @@ class ScoreStore:
     def append(self, block: Floats) -> None:
         """Add the scores [n, C] of some photos."""
         if self._values.dtype == np.float32 and not self._fits(block):
-            exact = self.doubles(slice(self._n))
+            exact = self._exact(self._values[: self._n])
             self._values = np.empty(self._values.shape)
             self._values[: self._n] = exact
         needed = self._n + len(block)
@@ -279,19 +293,16 @@ class ScoreStore:
         self.lowest = min(self.lowest, float(block.min(initial=np.inf, where=scores)))
         self.highest = max(self.highest, float(block.max(initial=-np.inf)))
 
-    def doubles(self, rows: slice) -> Floats:
-        """The scores of some photos as they came."""
-        values = self._values[rows]
-        if values.dtype == np.float32 and self._is_decimal:
-            return _six_digits(values)
-        return values.astype(np.float64)
+    def _exact(self, singles: Scores) -> Scores:
+        """Scores as they came."""
+        return _six_digits(singles) if self._is_decimal else singles
 
     def _fits(self, block: Floats) -> bool:
         """Whether single precision is enough for a block, by the form that the first one has."""
         single = block.astype(np.float32)
         if self._is_decimal is None:
             self._is_decimal = not np.array_equal(single, block)
-        return np.array_equal(_six_digits(single) if self._is_decimal else single, block)
+        return np.array_equal(self._exact(single), block)
 
     @property
     def are_probabilities(self) -> bool:
@@ -314,8 +325,7 @@ class ScoreStore:
 
 def _six_digits(singles: Scores) -> Floats:
     """The doubles with six digits that are nearest to numbers, exact above 1e-16."""
-    sizes = np.clip(np.abs(singles), 1e-17, 10.0 ** (_DIGITS - 1))
-    scale = _POWERS.take((_DIGITS - 1 - np.floor(np.log10(sizes))).astype(np.intp), mode="clip")
+    scale = _SCALES.take(singles.view(np.uint32) >> 23)
     return np.asarray(np.rint(singles * scale) / scale)
 
 
@@ -339,14 +349,14 @@ class PredictionTable:
         self._decided: list[NDArray[np.uint8]] = []
         self._has_tags = bytearray()
         self._waiting: list[Prediction] = []
-        self._n_waiting = 0
-        self._most_waiting = max(1, _BYTES_AT_ONCE // (8 * max(1, len(reader.classes))))
+        classes = reader.classes
+        self._class_thresholds = reader.cut.for_classes(classes.system, classes.n_listed)
 
     def keep(self, prediction: Prediction) -> None:
         """Add what one photo's record says, at the latest with `store_kept`."""
         self._waiting.append(prediction)
-        self._n_waiting += len(prediction.packed)
-        if self._n_waiting >= _BYTES_AT_ONCE or len(self._waiting) >= self._most_waiting:
+        widest = max(len(self.reader.classes), len(prediction.dense))
+        if 8 * widest * len(self._waiting) >= _BYTES_AT_ONCE:
             self.store_kept()
 
     def store_kept(self) -> None:
@@ -359,8 +369,7 @@ class PredictionTable:
             if columns is None:
                 self._spread(predictions, scores, decided)
             else:
-                numbers = b"".join(prediction.packed for prediction in predictions)
-                values = np.frombuffer(numbers).reshape(len(predictions), -1)
+                values = np.stack([prediction.dense for prediction in predictions])
                 scores[:, columns.which] = columns.best(values)
                 if not cut.is_default:
                     above = cut.passed_by(values, columns.thresholds)
@@ -377,7 +386,6 @@ class PredictionTable:
                 decided = np.where(np.isnan(by_class), decided, cut.passed_by(scores, by_class))
             self._decided.append(np.packbits(decided, axis=1))
         self._waiting.clear()
-        self._n_waiting = 0
 
     def _spread(self, predictions: list[Prediction], scores: Floats, decided: Decisions) -> None:
         reader = self.reader
@@ -387,11 +395,6 @@ class PredictionTable:
                     scores[row, c] = max(scores[row, c], score)
                     decided[row, c] |= reader.cut.passed_by(score, reader.threshold(tag))
                     reader.matched[c] = True
-
-    @cached_property
-    def _class_thresholds(self) -> Floats:
-        classes = self.reader.classes
-        return self.reader.cut.for_classes(classes.system, classes.n_listed)
 
     def select(self, rows: NDArray[np.int64]) -> tuple[Scores, NDArray[np.uint8], str]:
         """The class scores [N, C] of some photos, the decisions about them, and what made these.
@@ -438,7 +441,7 @@ def read_table(
             raise UsageProblem(f"{name}: name the labels of its columns by --labels or --classes")
         items = _read_array(name, photos, classes.tag_system or classes.system)
     else:
-        items = read_predictions(name, rejects.report.command, form)
+        items = read_predictions(name, rejects.report.command, form, table.reader.loads)
     table.photos.fill(items, rejects, table.reader.read, table.keep)
     table.store_kept()
     return table

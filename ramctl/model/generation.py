@@ -167,31 +167,18 @@ def _advance(
     Of the 2K best candidates those that end a caption are finished (if among the K best), and the
     K best of the others go on.
     """
-    photos, vocabulary = len(finished), scores.shape[-1]
-    beams = finished[0].beams
+    photos, beams = len(finished), finished[0].beams
     best, place = scores.view(photos, -1).topk(2 * beams, sorted=True)  # (N, 2K)
-    words = torch.full((photos, beams), ends.pad, device=ids.device)
-    origin = torch.zeros_like(words)
-    sums = torch.zeros(photos, beams, device=ids.device)
-    best_list, place_list = best.tolist(), place.tolist()
-    for photo in range(photos):
-        if done[photo]:
-            continue
-        kept = 0
-        candidates = zip(best_list[photo], place_list[photo], strict=True)
-        for rank, (score, where) in enumerate(candidates):
-            row, word = photo * beams + where // vocabulary, where % vocabulary
-            if word == ends.end:
-                if rank < beams:
-                    finished[photo].add(ids[row], score)
-                continue
-            words[photo, kept], origin[photo, kept] = word, row
-            sums[photo, kept] = best[photo, rank]
-            kept += 1
-            if kept == beams:
-                break
-        done[photo] = finished[photo].is_done(best_list[photo][0], ids.shape[1])
-    return words.view(-1), origin.view(-1), sums
+    words = place % scores.shape[-1]
+    rows = place // scores.shape[-1] + beams * torch.arange(photos, device=ids.device)[:, None]
+    for photo, rank in (words[:, :beams] == ends.end).nonzero().tolist():
+        if not done[photo]:
+            finished[photo].add(ids[rows[photo, rank]], float(best[photo, rank]))
+    for photo, highest in enumerate(best[:, 0].tolist()):
+        done[photo] = done[photo] or finished[photo].is_done(highest, ids.shape[1])
+    going_on = (words == ends.end).int().argsort(dim=1, stable=True)[:, :beams]
+    words, rows, sums = (x.gather(1, going_on) for x in (words, rows, best))
+    return words.view(-1), rows.view(-1), sums
 
 
 def _penalise(scores: Tensor, ids: Tensor, decoding: Decoding, ends: Ends) -> Tensor:

@@ -43,12 +43,14 @@ class Preprocess:
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(..., 3, S, S) of pixels (..., S, S, 3)."""
         height, width, channels = pixels.shape[-3:]
-        # One array, channels first from the start: a sixth of the time of one array a step.
+        # One array, channels first from the start, and photo by photo, which the processor's cache
+        # holds: a sixth of the time of one array a step.
         scaled = np.empty((*pixels.shape[:-3], channels, height, width), np.float32)
-        np.copyto(scaled, np.moveaxis(pixels, -1, -3))
-        scaled /= 255
-        scaled -= self.mean[:, None, None]
-        scaled /= self.std[:, None, None]
+        for index in np.ndindex(pixels.shape[:-3]):
+            own = scaled[index]
+            np.divide(np.moveaxis(pixels[index], -1, 0), np.float32(255), out=own)
+            own -= self.mean[:, None, None]
+            own /= self.std[:, None, None]
         return scaled
 
     def full_batch(self, photos: Sequence[NDArray[np.uint8]], number: int) -> NDArray[np.float32]:

@@ -11,8 +11,9 @@ from ramctl.readers import archives, json_lists, tables
 from ramctl.readers.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
 from ramctl.records.files import unpacked_name
 from ramctl.records.inputs import STDIN, open_input, unread_inputs
+from ramctl.records.jsonl import loads
 from ramctl.records.parquet import opened
-from ramctl.records.record import Item, Record, Unread
+from ramctl.records.record import Item, JsonObject, Record, Unread
 from ramctl.records.remote import photo_base
 
 PEEK = 1 << 16
@@ -78,15 +79,17 @@ def _renamed(unread: Unread, columns: Columns, *, is_table: bool) -> Item:
     return item
 
 
-def read_predictions(name: str, stage: str, form: str | None = None) -> Iterator[Item]:
-    """A tagger's records in a file or, for `-`, on standard input.
+def read_predictions(
+    name: str, stage: str, form: str | None = None, read: Callable[[bytes], JsonObject] = loads
+) -> Iterator[Item]:
+    """A tagger's records in a file or, for `-`, on standard input; `read` makes them of lines.
 
     `form` None: a list of tags by the name .txt or .csv, else JSONL.
     """
     if form == "list" or (form is None and Path(unpacked_name(name)).suffix in (".txt", ".csv")):
         yield from tables.read_list(Source(name, photo_base(name, None), stage))
     else:
-        yield from (make(stamped=False) for make in unread_inputs([name], None, stage))
+        yield from (make(stamped=False, read=read) for make in unread_inputs([name], None, stage))
 
 
 def recognise(name: str) -> str:

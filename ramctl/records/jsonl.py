@@ -5,7 +5,7 @@ import json
 import os
 import re
 from codecs import BOM_UTF8
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -67,7 +67,7 @@ def _exact(digits: str) -> Any:
 
 def require_writable(fields: JsonObject, content: bytes) -> None:
     """ValueError when an object, read from or written as `content`, is nested too deeply."""
-    if max(content.count(b"{"), content.count(b"[")) > _SAFE_LEVELS // 2:
+    if len(content) > _SAFE_LEVELS and max(map(content.count, (b"{", b"["))) > _SAFE_LEVELS // 2:
         try:
             orjson.dumps([[[[fields]]]], option=orjson.OPT_SERIALIZE_NUMPY)
         except TypeError as error:
@@ -92,20 +92,21 @@ def unread_records(
     for number, line in enumerate(bounded_lines(stream), 1):
         if number == 1:
             line = line.removeprefix(BOM_UTF8)
-        if line.strip():
+        if not line.isspace():
             yield partial(parse_line, line, source, number, base, stage)
 
 
 def parse_line(
-    line: bytes, source: str, number: int, base: Path, stage: str, *, stamped: bool = True
-) -> Item:
-    """The record of one line, `stamped` for `--resume`, or the Reject that says why not."""
+    line: bytes, source: str, number: int, base: Path, stage: str, *,
+    stamped: bool = True, read: Callable[[bytes], JsonObject] = loads,
+) -> Item:  # fmt: skip
+    """The record that `read` makes of one line, `stamped` for `--resume`, or why there is none."""
     if len(line) > MAX_LINE:
         message = f"a line of more than {MAX_LINE} bytes"
         shown = line[:_SHOWN_OF_LINE].decode("utf-8", "backslashreplace")
         return Reject(source, number, stage, "too_large", message, raw=shown)
     try:
-        fields, base = _unwrap(loads(line), base)
+        fields, base = _unwrap(read(line), base)
     except (ValueError, RecursionError) as error:
         reason = str(error).split(": line 1", 1)[0] or "too deeply nested"
         code, message = "bad_json", f"bad JSON: {reason}"

@@ -33,7 +33,7 @@ from ramctl.labels import LabelSystem
 from ramctl.parsing.captions import ParsedCaption
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.english.lexicon import Lexicon
-from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES
+from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES, PosTagger
 from ramctl.parsing.english.readings import FrequentReadings
 from ramctl.parsing.english.rules.sentence import clean
 from ramctl.parsing.parser import CaptionParser
@@ -79,6 +79,10 @@ def main() -> None:
     sure = [caption for caption in captions if frequent.read(clean(caption)) is not None]
     ways: dict[str, Way] = {
         "spaCy, default pipeline": (captions, lambda some: list(nlp.pipe(some))),
+        "its tagger alone, as we run it": (
+            captions,
+            lambda some: list(PosTagger.shared().tag(map(clean, some))),
+        ),
         "open mode": (captions, lambda some: list(CaptionParser.open().parse(some))),
         "closed mode": (captions, lambda some: list(CaptionParser.closed(labels).parse(some))),
     }

@@ -1,5 +1,6 @@
 """What records of truth and predictions say: classes, scores, decisions, thresholds."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,17 @@ def test_a_score_that_is_not_finite_is_a_problem(number):
     for fields in ({"dense": [number, 0.5], "label_names": ["a", "b"]}, {"scores": {"a": number}}):
         with pytest.raises(RecordProblem):
             reader.read(fields)
+
+
+LISTS = ("[0.1, -2e-7,3]", "[0.1,true]", '[0.1,"2"]', "[[0.1]]", "[]", "null")
+LINES = ('{"dense": %s, "a": 1}', r'{"a\"dense":[1],"dense":%s}', '{"b":{"dense":[2]},"dense":%s}')
+
+
+@pytest.mark.parametrize("line", [line % numbers for line in LINES for numbers in LISTS])
+def test_a_line_says_what_json_says(line):
+    reader = ScoreReader(Classes(LabelSystem.from_tags("ab"), None, {}), Cut())
+    fields = json.dumps(reader.loads(line.encode()), default=list)
+    assert json.loads(fields) == json.loads(line)
 
 
 def test_own_tags_decide_only_if_all_records_have_them(evaluate):

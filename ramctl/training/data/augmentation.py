@@ -31,6 +31,10 @@ class TrainingPhoto:
 
     def __call__(self, annotation: Annotation, random: np.random.Generator) -> NDArray[np.float32]:
         """(3, S, S); RecordProblem when the photo is missing or broken."""
+        return self.preprocess.normalise(self.pixels(annotation, random))
+
+    def pixels(self, annotation: Annotation, random: np.random.Generator) -> NDArray[np.uint8]:
+        """The same before it is normalised (S, S, 3): a quarter of the memory."""
         name, base = annotation.image, annotation.base
         official = self.preprocess.config.loader == "official"
         photo = load_photo(name, base, target=self.decode_px, official=official)
@@ -40,7 +44,7 @@ class TrainingPhoto:
             photo = ImageOps.mirror(photo)
         if self.augment.operations:
             photo = random_operations(photo, self.augment, random)
-        return self.preprocess(photo)
+        return self.preprocess.resize(photo)
 
 
 def random_crop(

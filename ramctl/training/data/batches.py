@@ -35,7 +35,7 @@ Unreadable = tuple[int, RecordProblem]  # number of a record, and what is wrong 
 class Sample:
     """One record as one epoch sees it."""
 
-    photo: Array  # (3, S, S), or features (T, C)
+    photo: Array  # pixels (S, S, 3), or features (T, C)
     target: Target
     caption: str | None
     caption_tags: list[str]
@@ -67,10 +67,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The batch on a device; from pinned memory it is copied while the host goes on."""
-        if device.type == "cpu":
-            return self
-        has_queue = device.type == "cuda"
-        return map_tensors(lambda tensor: tensor.to(device, non_blocking=has_queue), self)
+        return map_tensors(lambda x: x.to(device, non_blocking=device.type == "cuda"), self)
 
     def pin_memory(self) -> "Batch":
         """The batch in memory that a GPU copies from by itself; torch's loader asks for it."""
@@ -101,7 +98,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         try:
             photo: Array
             if self.features is None:
-                photo = self.photo(annotation, random)
+                photo = self.photo.pixels(annotation, random)
             else:
                 flipped = random.random() < self.config.data.augment.flip
                 photo = self.features.of(index, int(flipped))
@@ -140,7 +137,10 @@ class TrainingSet(Dataset[Sample | Unreadable]):
             shape = self.features.stores[0].shape if self.features else (3, size, size)
             photos, targets = torch.zeros(1, *shape), torch.zeros(1, len(self.targets))
             return Batch(photos, targets, is_real=False, rejected=rejected)
-        photos = torch.from_numpy(np.stack([sample.photo for sample in samples])).float()
+        stacked = np.stack([sample.photo for sample in samples])
+        if stacked.dtype == np.uint8:  # not features
+            stacked = self.photo.preprocess.normalise(stacked)
+        photos = torch.from_numpy(stacked).float()
         targets, weights = self.targets_of(samples)
         captions, caption_targets = self._captions(samples)
         rows = [row for row, sample in enumerate(samples) if sample.caption]
