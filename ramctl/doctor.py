@@ -40,21 +40,23 @@ class DoctorOptions:
 
 def run(options: DoctorOptions) -> Report:
     """Examine the machine and write what is found to stdout; the report of the run."""
-    facts = examine()
-    lines = describe(facts)
-    if options.models:
-        facts = {name: facts[name] for name in ("models", "known")}
-        lines = [line for line in lines if line.startswith(("model", "known"))]
-    text = orjson.dumps(facts).decode() if options.json else "\n".join(lines)
+    facts = examine(options.models)
+    text = orjson.dumps(facts).decode() if options.json else "\n".join(describe(facts))
     sys.stdout.write(text + "\n")
     return Report("doctor")
 
 
-def examine() -> JsonObject:
+def examine(only_models: bool = False) -> JsonObject:
     """Versions, extras, devices, and models: those that are here, and known ones to download."""
     # The bundles that a bare name finds: embedded, here, and on the shelf.
     metas = sorted([*Path().glob(f"*/{META}"), *model_shelf().glob(f"*/{META}")])
     bundles = [embedded_bundle(), *(meta.parent for meta in metas)]
+    models = {
+        "models": [_model(path) for path in bundles],
+        "known": [asdict(one) | {"here": not missing_model(one.name)} for one in KNOWN.values()],
+    }
+    if only_models:
+        return models
     versions = {one.name.lower(): one.version for one in distributions()}
     return {
         "ramctl": __version__,
@@ -66,19 +68,20 @@ def examine() -> JsonObject:
             for name, extra in EXTRAS.items()
         },
         "devices": _devices(),
-        "models": [_model(path) for path in bundles],
-        "known": [asdict(one) | {"here": not missing_model(one.name)} for one in KNOWN.values()],
-    }
+    } | models
 
 
 def describe(facts: JsonObject) -> list[str]:
     """The lines for people of what `examine` found."""
-    rows = [("ramctl", f"{facts['ramctl']}, Python {facts['python']}, {facts['platform']}")]
-    rows += [(name, number or "not installed") for name, number in facts["packages"].items()]
-    for name, extra in facts["extras"].items():
+    rows = []
+    if "ramctl" in facts:
+        rows = [("ramctl", f"{facts['ramctl']}, Python {facts['python']}, {facts['platform']}")]
+    packages, extras = facts.get("packages", {}), facts.get("extras", {})
+    rows += [(name, number or "not installed") for name, number in packages.items()]
+    for name, extra in extras.items():
         state = f"no: {extra['install']}" if extra["missing"] else "yes"
         rows.append((f"[{name}]", f"{state} ({extra['purpose']})"))
-    rows += [("device", device) for device in facts["devices"]]
+    rows += [("device", device) for device in facts.get("devices", ())]
     for model in facts["models"]:
         size = f"{model.get('bytes', 0) / 1e6:.1f} MB"
         what = model.get("problem") or f"{model['labels']} labels, {size}, {model['runs_in']}"

@@ -33,7 +33,8 @@ SHARPNESS = 20.0
 # million words need besides themselves.
 EMBEDDED_AT_ONCE = 8192
 BLOCK = 128
-_ROW_PARTS = ("labels.text", "labels.own", "labels.head", "labels.bias")
+TEXTS = "labels.text"  # the bundle's tensor of its labels' embeddings
+_ROW_PARTS = (TEXTS, "labels.own", "labels.head", "labels.bias")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ def label_rows(bundle: Bundle) -> Rows:
     """The rows of the bundle's labels, as `ramctl.model.label_queries` lays them out."""
     tensors = bundle.tensors([*_ROW_PARTS, "labels.counts"])
     counts = tensors.pop("labels.counts")
-    if len(tensors["labels.text"]) != len(counts):
-        text = tensors["labels.text"].astype(np.float32, copy=False)
+    if len(tensors[TEXTS]) != len(counts):
+        text = tensors[TEXTS].astype(np.float32, copy=False)
         if len(text) == len(counts) * max(counts):
             return text.reshape(len(counts), max(counts), -1)
         return _padded(np.split(text, np.cumsum(counts)[:-1]), max(counts), text.shape[1])
@@ -217,11 +218,23 @@ def borrowed(words: Rows, texts: Rows, owned: Rows) -> Rows:
     own. The mixture weighs labels by exp(sharpness * cosine) and is scaled by the square of the
     best cosine, so that a word without a neighbour borrows next to nothing.
     """
+    weights, best = _nearness(words, texts)
+    return np.asarray(best**2 * (weights @ owned), np.float32)
+
+
+def _nearness(words: Rows, texts: Rows) -> tuple[Rows, Rows]:
+    """How much each label counts for words (N, L), and the words' best cosines (N, 1)."""
     cosines = words @ texts.T  # (N, L)
     best = cosines.max(axis=1, keepdims=True, initial=0.0)
     weights = np.exp(SHARPNESS * (cosines - best))
     weights /= weights.sum(axis=1, keepdims=True) + np.finfo(np.float32).tiny
-    return np.asarray(best**2 * (weights @ owned), np.float32)
+    return weights, best
+
+
+def of_nearest(words: Rows, texts: Rows, values: Rows) -> Rows:
+    """For words (N, E) the mean of `values` (L,) over the labels nearest in meaning, (N,)."""
+    blocks = (words[start : start + BLOCK] for start in range(0, len(words), BLOCK))
+    return np.concatenate([_nearness(block, texts)[0] @ values for block in blocks])
 
 
 def peer_label_set(tags: Sequence[str], usual: float, threshold: Threshold | None) -> LabelSet:

@@ -4,10 +4,10 @@ B photos a batch, S pixels a side, L labels, W width of a label's row.
 """
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from ramctl.checkpoints.bundle import (
     GRAPH,
     INT8_GRAPH,
     LABEL_QUERIES,
+    LOGITS,
     OFFSETS,
     PHOTOS,
     SHORTLIST,
@@ -23,81 +24,118 @@ from ramctl.checkpoints.bundle import (
     Bundle,
 )
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.inference.graph_parts import Graph, constant_field, input_field
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
 
 TORCH = "torch"
 LARGE = 200_000_000  # bytes of weights, from which on decoding is no longer what takes the time
-# Constants made of a label's row take 4 to 8 KB, and four times as much while the graph is loaded.
-# Of longer lists nothing is kept but the rows, and the graph runs for one part after the other: by
-# half more work for a batch of four photos.
+# Constants made of a label's row take 4 to 8 KB, and four times as much while they are made. Of a
+# longer list they are made again for each group of batches, one part of it after the other.
 LABELS_AT_ONCE = 8192
-# Protobuf's wire types, and the numbers of the fields that `bind_input` reads or writes. Source:
-# onnx.proto (ModelProto, GraphProto, TensorProto, ValueInfoProto).
-VARINT, DELIMITED = 0, 2
-MODEL_GRAPH = 7
-GRAPH_INITIALIZER, GRAPH_INPUT = 5, 11
-INPUT_NAME = 1
-TENSOR_DIMS, TENSOR_TYPE, TENSOR_NAME, TENSOR_DATA = 1, 2, 8, 9
-FLOAT = 1
 Floats = NDArray[np.float32]
 
 
 class OnnxEngine:
     """A graph of the bundle with a fixed set of labels, on the CPU.
 
-    Of labels that are not on a photo's shortlist, as `LabelSet.shortlist` gives it, scores are 0.
+    Of labels that are not on a photo's shortlist, as `LabelSet.shortlist` gives it, scores are 0;
+    of a long list, each part of it has a shortlist.
     """
 
     def __init__(
         self, bundle: Bundle, graph: str, rows: Floats, threads: int,
         shortlist: tuple[Floats, int] | None = None,
     ) -> None:  # fmt: skip
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        if _adds_in_16_bits():
-            options.add_session_config_entry("session.x64quantprecision", "1")
-        # Waiting threads that spin would take the cores from the workers that decode.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        path = bundle.path / graph
-        # Weights are references into the bundle; bytes have no folder of their own.
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(bundle.path)
-        )
+        self._threads, path = threads, bundle.path / graph
+        self._parts = [slice(i, i + LABELS_AT_ONCE) for i in range(0, len(rows), LABELS_AT_ONCE)]
+        self._rows = rows
+        self._sides: dict[str, InferenceSession] = {}
+        self._constants: dict[str, NDArray[Any]] = {}  # which a session reads where they are
         try:
-            content = path.read_bytes()
-            if rows.ndim == 2 and len(rows) <= LABELS_AT_ONCE:
-                content = bind_input(content, LABEL_QUERIES, rows)
-            # Its kernel takes four times as long as the addition and the norm that it joins.
-            slow = ["SkipLayerNormFusion"]
-            self._session = onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"], disabled_optimizers=slow
-            )
+            self._load(path, rows)
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise RunProblem(f"{path}: onnxruntime cannot load it: {error}") from error
-        takes = {given.name for given in self._session.get_inputs()}
+        takes = {given.name for given in self._main.get_inputs()}
         offsets, most = shortlist or (np.zeros(len(rows), np.float32), len(rows))
         self._feeds: list[dict[str, NDArray[Any]]] = []  # besides the photos, of one run each
-        for start in range(0, len(rows), LABELS_AT_ONCE):
-            # Descriptions are weighed by each photo: nothing of them can be done once.
-            part = slice(start, start + LABELS_AT_ONCE)
+        for part in self._parts:
             size = np.array([min(most, len(rows[part]))])
             feed = {LABEL_QUERIES: rows[part], OFFSETS: offsets[part], SHORTLIST: size}
             self._feeds.append({name: value for name, value in feed.items() if name in takes})
 
+    def _load(self, path: Path, rows: Floats) -> None:
+        """Sessions: one of all, of what labels meet; of a long list also those of either side."""
+        graph = Graph(path.read_bytes())
+        given = dict(graph.inputs)
+        # Descriptions are weighed by each photo: nothing of them can be done once.
+        for name in (LABEL_QUERIES, PHOTOS)[: len(self._parts)] if rows.ndim == 2 else ():
+            part = graph.cut(graph.border(name), {name: given.pop(name)})
+            side = self._session(path, part, plain=len(self._parts) == 1)
+            if len(self._parts) == 1:
+                self._constants = values = _outputs(side, {name: rows})
+                for one in side.get_outputs():
+                    given[one.name] = constant_field(one.name, one.type, values[one.name].shape)
+            else:
+                self._sides[name] = side
+                given |= {one.name: input_field(one.name, one.type) for one in side.get_outputs()}
+        self._main = self._session(path, graph.cut([LOGITS], given), self._constants)
+
+    def _session(
+        self, path: Path, model: bytes, constants: Mapping[str, NDArray[Any]] | None = None,
+        plain: bool = False,
+    ) -> "InferenceSession":  # fmt: skip
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        # It gives nothing back; without it fp32, whose results are large, takes a quarter longer.
+        options.enable_cpu_mem_arena = path.name != INT8_GRAPH
+        if plain:  # as constants are folded: node by node
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if _adds_in_16_bits():
+            options.add_session_config_entry("session.x64quantprecision", "1")
+        # Waiting threads that spin would take the cores from the workers that decode.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # Weights are references into the bundle; bytes have no folder of their own.
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(path.parent)
+        )
+        if constants:
+            values = map(onnxruntime.OrtValue.ortvalue_from_numpy, constants.values())
+            options.add_external_initializers(list(constants), list(values))
+        # Its kernel takes four times as long as the addition and the norm that it joins.
+        slow = ["SkipLayerNormFusion"]
+        return onnxruntime.InferenceSession(
+            model, options, providers=["CPUExecutionProvider"], disabled_optimizers=slow
+        )
+
     def scores(self, photos: Floats) -> Floats:
         """Probabilities (B, L) of photos (B, 3, S, S)."""
-        from onnxruntime import OrtValue
+        return self.scores_each([photos])[0]
 
+    def scores_each(self, batches: Sequence[Floats]) -> list[Floats]:
+        """Those of each batch; what a long list's words need by themselves is done once for all."""
+        seen = [{PHOTOS: photos} for photos in batches]
+        if PHOTOS in self._sides:
+            seen = [_outputs(self._sides[PHOTOS], photos) for photos in seen]
         parts = []
-        for feed in self._feeds:
-            inputs = {PHOTOS: photos, **feed}
-            values = {name: OrtValue.ortvalue_from_numpy(given) for name, given in inputs.items()}
-            (logits,) = self._session.run_with_ort_values(None, values)
-            parts.append(sigmoid(np.asarray(logits.numpy())))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
+        for part, feed in zip(self._parts, self._feeds, strict=True):
+            words = {}
+            if LABEL_QUERIES in self._sides:
+                rows = {LABEL_QUERIES: self._rows[part]}
+                words = _outputs(self._sides[LABEL_QUERIES], rows)
+            runs = (self._main.run(None, photos | words | feed) for photos in seen)
+            parts.append([sigmoid(logits) for (logits,) in runs])
+        return [np.concatenate(of_batch, 1) for of_batch in zip(*parts, strict=True)]
+
+
+def _outputs(session: "InferenceSession", feed: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feed), strict=True))
 
 
 def _adds_in_16_bits() -> bool:
@@ -155,76 +193,3 @@ def has_gpu() -> bool:
 def number_format(graph: str) -> str:
     """The number format in which a graph computes."""
     return "int8" if graph == INT8_GRAPH else "fp32"
-
-
-def bind_input(model: bytes, name: str, values: Floats) -> bytes:
-    """The serialised model with the constant `values` in place of the input `name`.
-
-    As an input, the label rows go through the label projection again in every batch; what depends
-    on a constant alone is folded when the graph is loaded. The graph is edited as bytes because the
-    package that writes graphs is not installed for tagging. ValueError without such an input.
-    """
-    dims = b"".join(_number(TENSOR_DIMS, size) for size in values.shape)
-    data = _message(TENSOR_DATA, np.ascontiguousarray(values, "<f4").tobytes())
-    named = _number(TENSOR_TYPE, FLOAT) + _message(TENSOR_NAME, name.encode())
-    constant = _message(GRAPH_INITIALIZER, dims + named + data)
-    out: list[bytes | memoryview] = []
-    is_bound = False
-    for number, field, content in _fields(memoryview(model)):  # slices of it are no copies
-        if number == MODEL_GRAPH:
-            kept = [whole for n, whole, inner in _fields(content) if not _is_input(n, inner, name)]
-            is_bound = sum(map(len, kept)) < len(content)
-            out.append(_message(MODEL_GRAPH, b"".join([*kept, constant])))
-        else:
-            out.append(field)
-    if not is_bound:
-        raise ValueError(f"no graph with an input {name}")
-    return b"".join(out)
-
-
-def _is_input(number: int, content: memoryview, name: str) -> bool:
-    if number != GRAPH_INPUT:
-        return False
-    return any(n == INPUT_NAME and inner == name.encode() for n, _, inner in _fields(content))
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3 | VARINT) + _varint(value)
-
-
-def _message(field: int, content: bytes) -> bytes:
-    return _varint(field << 3 | DELIMITED) + _varint(len(content)) + content
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:
-    """The number, all bytes and the content of each field; a number has no content."""
-    end = 0
-    while end < len(message):
-        start = end
-        key, end = _read_varint(message, start)
-        if key & 7 not in (VARINT, DELIMITED):
-            raise ValueError("not a protobuf message")
-        value, content = _read_varint(message, end)
-        end = content + value if key & 7 == DELIMITED else content
-        if end > len(message):
-            raise ValueError("a truncated protobuf message")
-        yield key >> 3, message[start:end], message[content:end]
-
-
-def _read_varint(message: memoryview, place: int) -> tuple[int, int]:
-    """The number that starts at a place, and where it ends."""
-    value = shift = 0
-    for end, byte in enumerate(message[place : place + 10], place + 1):
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, end
-    raise ValueError("a truncated protobuf message")

@@ -25,7 +25,13 @@ from ramctl.inference.label_set import (
     peer_label_set,
     read_words,
 )
-from ramctl.inference.onnx_engine import TORCH, OnnxEngine, choose_runtime, number_format
+from ramctl.inference.onnx_engine import (
+    LABELS_AT_ONCE,
+    TORCH,
+    OnnxEngine,
+    choose_runtime,
+    number_format,
+)
 from ramctl.inference.regions import View, looking
 from ramctl.inference.shortlist import read_shortlist
 from ramctl.model.preprocess import Preprocess
@@ -42,6 +48,7 @@ if TYPE_CHECKING:  # an installation that only tags has no torch
     from ramctl.inference.torch_engine import CaptionWriter, TorchEngine
 
 DEFAULT_BATCH = 8
+LONG_LIST_BATCH = 64  # for which the work that is the words' own is done once
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Scores = NDArray[np.float32]  # (n, L)
 Tags = Mapping[str, float]  # a photo's, with their scores
@@ -159,11 +166,14 @@ class BundleScorer(Scorer):
         self._bundle = bundle
         self._options = options
         # Only labels that can be given are asked about, where nobody wants the scores of others.
-        wanted = options.labels, options.threshold, options.precision
+        wanted = options.threshold, options.precision
         all_scores = options.dense or options.embedding or any(x is not None for x in wanted)
+        is_long = len(self.label_set.labels) > LABELS_AT_ONCE
+        # In torch parts of a list have no shortlists of their own.
+        all_scores |= is_long and self._runtime == TORCH
         self._shortlist = None if all_scores else read_shortlist(bundle, self.label_set)
         self._usual_batch = bundle.batch_size or DEFAULT_BATCH
-        self.batch = options.batch or self._usual_batch
+        self.batch = options.batch or (LONG_LIST_BATCH if is_long else self._usual_batch)
         how = f"cpu, onnxruntime {dtype}"
         if self._runtime == TORCH:
             from ramctl.inference.torch_engine import photos_that_fit
@@ -262,11 +272,11 @@ class BundleScorer(Scorer):
         return self._looking.resize(photo) if self._looks_closer else None
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
-        parts = []
-        for some in chunks(photos, self._at_once):
-            full = self.preprocess.full_batch(some, self._at_once)
-            parts.append(self.engine.scores(full)[: len(some)])
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+        parts = chunks(photos, self._at_once)
+        full = [self.preprocess.full_batch(some, self._at_once) for some in parts]
+        if isinstance(self.engine, OnnxEngine):
+            return np.concatenate(self.engine.scores_each(full))[: len(photos)]
+        return np.concatenate([self.engine.scores(one) for one in full])[: len(photos)]
 
     def annotate(
         self, photos: Sequence[Decoded], chosen: Sequence[Choice], ids: Mapping[str, int]

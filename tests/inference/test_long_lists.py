@@ -34,12 +34,13 @@ def test_the_graph_sees_so_many_words_at_once_and_gives_the_same_scores(
     expected = OnnxEngine(bundle, "model.onnx", rows, 1).scores(PHOTOS)
     monkeypatch.setattr(onnx_engine, "LABELS_AT_ONCE", AT_ONCE)
     engine, seen = OnnxEngine(bundle, "model.onnx", rows, 1), []
-    session, run = engine._session, engine._session.run_with_ort_values
+    run = onnx_engine._outputs
     monkeypatch.setattr(
-        session, "run_with_ort_values", lambda *a: (seen.append(a[1]["label_queries"]), run(*a))[1]
+        onnx_engine, "_outputs", lambda part, feed: (seen.append(feed), run(part, feed))[1]
     )
-    np.testing.assert_allclose(engine.scores(PHOTOS), expected, atol=1e-6)
-    assert [rows.shape()[0] for rows in seen] == [40, 40, 20]
+    for scores in engine.scores_each([PHOTOS, PHOTOS]):
+        np.testing.assert_allclose(scores, expected, atol=1e-6)
+    assert [len(some) for feed in seen for some in feed.values()] == [2, 2, 40, 40, 20]  # once
     assert expected.shape == (2, 100)
 
 

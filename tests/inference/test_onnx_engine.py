@@ -18,10 +18,9 @@ from ramctl.checkpoints.bundle import (
 )
 from ramctl.errors import RunProblem
 from ramctl.inference import onnx_engine
+from ramctl.inference.graph_parts import Graph
 from ramctl.inference.label_set import own_labels
-from ramctl.inference.onnx_engine import OnnxEngine, bind_input, sigmoid
-
-onnx = pytest.importorskip("onnx")
+from ramctl.inference.onnx_engine import OnnxEngine, sigmoid
 
 
 @pytest.fixture(scope="module")
@@ -39,23 +38,10 @@ def test_scores_equal_those_of_the_graph_as_stored(mini):
     np.testing.assert_allclose(scores, sigmoid(logits), atol=1e-5)
 
 
-def test_the_input_becomes_a_constant_and_nothing_else_changes(mini):
-    stored = (mini.path / GRAPH).read_bytes()
-    values = np.arange(6, dtype=np.float32).reshape(2, 3)
-    bound = onnx.load_from_string(bind_input(stored, LABEL_QUERIES, values))
-    was = onnx.load_from_string(stored)
-    assert [given.name for given in bound.graph.input] == [PHOTOS, OFFSETS, SHORTLIST]
-    constant = bound.graph.initializer.pop()
-    assert constant.name == LABEL_QUERIES
-    np.testing.assert_array_equal(onnx.numpy_helper.to_array(constant), values)
-    bound.graph.input.insert(1, next(i for i in was.graph.input if i.name == LABEL_QUERIES))
-    assert bound.SerializeToString() == was.SerializeToString()
-
-
 @pytest.mark.parametrize("content", [b"", b"no graph", b"\x3a\xff\xff", b"\x3a", b"\x08\xff"])
 def test_what_is_no_such_graph_is_refused(content):
     with pytest.raises(ValueError):
-        bind_input(content, LABEL_QUERIES, np.zeros((1, 2), np.float32))
+        Graph(content)
 
 
 def test_a_damaged_graph_is_told_in_one_line(mini, tmp_path):
@@ -85,11 +71,6 @@ def test_processors_that_add_in_16_bits_are_known(monkeypatch, machine, flags, e
     monkeypatch.setattr(onnx_engine.platform, "machine", lambda: machine)
     monkeypatch.setattr(onnx_engine.Path, "read_text", read)
     assert onnx_engine._adds_in_16_bits() is expected
-
-
-def test_an_input_that_is_not_there_is_refused(mini):
-    with pytest.raises(ValueError, match="no graph with an input words"):
-        bind_input((mini.path / GRAPH).read_bytes(), "words", np.zeros((1, 2), np.float32))
 
 
 def test_scores_do_not_depend_on_the_place_in_the_batch(tiny_bundle):

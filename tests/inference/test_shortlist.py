@@ -14,7 +14,9 @@ from ramctl.inference.label_set import own_labels
 from ramctl.inference.onnx_engine import OnnxEngine
 from ramctl.inference.shortlist import read_shortlist, write_headroom
 from ramctl.inference.torch_engine import TorchEngine
+from ramctl.labels import LabelSystem
 from ramctl.tagging.tagger import Tagger
+from tests.conftest import REPOSITORY
 from tests.support import TAGS
 
 PHOTOS = sorted((Path(__file__).parents[1] / "data" / "photos").glob("*.jpg"))
@@ -106,3 +108,14 @@ def test_mini_gives_the_tags_that_it_gives_when_it_is_asked_about_all_labels():
     few, asked_all = (Tagger.from_pretrained("mini", dense=dense) for dense in (False, True))
     for photo in PHOTOS:
         assert few.tag(photo).scores == asked_all.tag(photo).scores
+
+
+def test_of_a_long_list_the_same_words_are_given_as_when_all_are_asked_about():
+    words = REPOSITORY / "ramctl" / "checkpoints" / "labels" / "ram.jsonl"
+    words = [label.tag for label in LabelSystem.read(words)]
+    everything, few = (Tagger.from_pretrained(labels=words, dense=dense) for dense in (True, False))
+    assert few.scorer._shortlist[1] < len(words) / 8
+    for all_scored, asked in zip(everything.tag(PHOTOS), few.tag(PHOTOS), strict=True):
+        given = np.flatnonzero(np.array(all_scored.dense) > few.scorer.label_set.thresholds)
+        assert set(asked.tags) == {words[index] for index in given}
+        assert asked.scores == all_scored.scores

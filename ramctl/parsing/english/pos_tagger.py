@@ -1,5 +1,6 @@
 """Part-of-speech tags from spaCy's small English model: only its tokenizer and tagger are used."""
 
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -42,7 +43,15 @@ class PosTagger:
     def shared() -> "PosTagger":
         """The tagger of the first installed model; RunProblem naming them if there is none."""
         require("parse", "parsing captions")
-        import spacy
+        # spaCy imports torch where it is installed, which takes twice as long as the rest of it,
+        # for models with layers in torch. These have none.
+        modules: Any = sys.modules  # where None stands for what is not to be found
+        hides_torch = modules.setdefault("torch") is None
+        try:
+            import spacy
+        finally:
+            if hides_torch:
+                del modules["torch"]
 
         for name in MODEL_PACKAGES:
             if spacy.util.is_package(name):
