@@ -118,8 +118,8 @@ def engine(run: Runner) -> None:
         "--threshold 0.4 g-in.jsonl")  # fmt: skip
     run("clean.jsonl", f"ramctl clean -q {root} --min-regions 2 --report clean.html --stats "
         "clean-stats.json generate.jsonl")  # fmt: skip
-    run("clean-crop.jsonl", f"ramctl clean -q {root} --embed crop --threshold 0.3 "
-        "--min-regions 2 generate.jsonl")  # fmt: skip
+    run("clean-scores.jsonl", f"ramctl clean -q {root} --threshold 0.3 --min-regions 2 "
+        "generate.jsonl")  # fmt: skip
     stages = (f"ramctl clean -q --work w --stage {stage}" for stage in ("cluster", "apply"))
     first = f"ramctl clean -q {root} --work w --stage detect --kinds all generate.jsonl"
     run("clean-staged.jsonl", " && ".join([first, *stages]))

@@ -6,14 +6,6 @@ from ramctl.commands import options
 from ramctl.commands.base import common, option
 
 
-def read_top(text: str) -> int:
-    """The number of `top:K`."""
-    number = text.removeprefix("top:")
-    if not number.isdecimal() or number == text or int(number) < 1:
-        raise click.BadParameter(f"{text!r} is not top:K, for example top:534")
-    return int(number)
-
-
 class Generate:
     """`ramctl generate`: tags are added."""
 
@@ -52,7 +44,7 @@ may end in ,map=FILE as train --distill, reads all records first, into a tempora
             ),
             common(
                 "--evidence scores:FILE",
-                "Add chances of tags from another tagger; repeatable.",
+                "Add chances of tags from another tagger or captions; repeatable.",
                 multiple=True,
             ),
             option("--hard", "With --evidence: add the model's own tags too."),
@@ -94,10 +86,6 @@ in place of the estimate; they remove what captions name as well.
                 "What finds the region of a tag.",
                 default="attention",
             ),
-            option(
-                "--embed [pool|crop]",
-                "Region features: pooled tokens, or the encoded crop [default: fits the detector].",
-            ),
         ],
         "cleaning": [
             option(
@@ -107,16 +95,12 @@ in place of the estimate; they remove what captions name as well.
                 default="all",
                 show_default=False,
             ),
-            option("--only top:K", "Only the K most frequent tags.", type=read_top, field="top"),
             common(
                 "--evidence scores:FILE", "Scores from another tagger; repeatable.", multiple=True
             ),
-            common(
-                "--min-probability SHARE", "Remove tags that are less probable [default: 0.25]."
-            ),
+            common("--min-probability SHARE", "Remove tags that are less probable [default: 0.2]."),
             option("--outliers SHARE", "Fraction of a tag's regions to drop as outliers."),
             option("--threshold SCORE", "Remove tags whose region scores no more than this."),
-            option("--clusters N", "Clusters per tag [default: one per 50 regions, at most 8]."),
             option(
                 "--min-regions N",
                 "Leave tags with fewer regions alone; of others keep the N most probable photos.",

@@ -46,14 +46,11 @@ class CleanOptions:
     root: str | None = None  # the folder of relative photo names
     model: str = "mini"
     detector: str = "attention"
-    embed: str | None = None  # pool or crop; None: pool where the detector is the model's own
     kinds: Collection[str] = KINDS
-    top: int | None = None  # only the tags with the most regions
     evidence: tuple[str, ...] = ()  # scores:FILE, what other taggers said of the photos
     min_probability: float | None = None  # of being right; None: MIN_PROBABILITY
     outliers: float | None = None  # this and `threshold` are the paper's rules, not estimated
     threshold: float | None = None  # the score that a region must exceed
-    clusters: int | None = None
     min_regions: int = 1
     seed: int = 0
     decisions: tuple[Path, ...] = ()  # JSONL; what a person decided outranks all of the above
@@ -63,10 +60,6 @@ class CleanOptions:
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
-
-    @property
-    def embed_kind(self) -> str:
-        return self.embed or ("pool" if self.detector == "attention" else "crop")
 
     @property
     def score_files(self) -> list[Path]:
@@ -205,7 +198,6 @@ class Cleaning:
         return {
             "model": self.bundle.fingerprint,
             "detector": detector_facts(self.options.detector),
-            "embed": self.options.embed_kind,
             "kinds": sorted(self.options.kinds),
         }
 
@@ -220,8 +212,8 @@ class Cleaning:
             probability = MIN_PROBABILITY
         evidence = tuple(file_sha256(path) for path in options.score_files)
         return Rules(
-            probability, options.outliers or 0.0, options.threshold, options.clusters,
-            options.seed, options.min_regions, options.top, evidence,
+            probability, options.outliers or 0.0, options.threshold,
+            options.seed, options.min_regions, evidence,
         )  # fmt: skip
 
     def out_of_time(self, how_to_go_on: str) -> Report:
@@ -241,7 +233,7 @@ class Cleaning:
         options = self.options
         baseline = baseline or Baseline(self.bundle, options.baseline, captioning=False)
         work.start(self.settings)
-        finder = RegionFinder.open(baseline, options.detector, options.embed_kind, options.kinds)
+        finder = RegionFinder.open(baseline, options.detector, options.kinds)
         self.report.device = str(baseline.runtime.device)
         baseline.say = self.report.say
         with self._stopping("records") as (stop, tick):

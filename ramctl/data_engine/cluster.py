@@ -41,10 +41,8 @@ class Rules:
     min_probability: float | None = None  # a less probable tag goes; None: the paper's rules
     outliers: float = 0.0  # the fraction of a tag's regions that is dropped
     threshold: float | None = None  # the score that a region must exceed; None: any will do
-    clusters: int | None = None  # None: by the number of regions
     seed: int = 0
     min_regions: int = 1  # the most probable photos that a tag keeps; one with fewer is left alone
-    top: int | None = None  # only the tags with the most regions
     evidence: tuple[str, ...] = ()  # hashes of the files of scores
 
     @property
@@ -112,10 +110,8 @@ def decide(
 
 
 def chosen_labels(index: RegionIndex, rules: Rules) -> list[int]:
-    """The labels with enough regions; with `top` only the most frequent of them."""
-    counts = index.counts()
-    frequent = sorted(counts, key=lambda label: (-counts[label], label))[: rules.top]
-    return sorted(label for label in frequent if counts[label] >= rules.min_regions)
+    """The labels with enough regions, in order."""
+    return sorted(label for label, n in index.counts().items() if n >= rules.min_regions)
 
 
 def decide_label(
@@ -128,7 +124,7 @@ def decide_label(
     decided["row"] = rows
     # Of an estimated tag the distance decides nothing, but `removed` tells it all the same.
     decided["distance"] = cluster_distances(
-        len(rows), lambda places: index.features(rows[places]), rules.clusters, rules.seed
+        len(rows), lambda places: index.features(rows[places]), rules.seed
     )
     if estimate is None or rules.min_probability is None:
         decided["probability"] = np.nan
@@ -149,15 +145,13 @@ def decide_label(
     return decided
 
 
-def cluster_distances(
-    n_regions: int, read: ReadRows, clusters: int | None = None, seed: int = 0
-) -> NDArray[np.float32]:
+def cluster_distances(n_regions: int, read: ReadRows, seed: int = 0) -> NDArray[np.float32]:
     """The distance of each of a tag's regions to the centre of its cluster.
 
     `read(rows)` gives the unit-length features of some rows, (rows, D); they are never held all
-    at once. By default there is a cluster per 50 regions, at most 8.
+    at once. There is a cluster per 50 regions, at most 8.
     """
-    centres = _centres(n_regions, read, clusters or max(1, min(8, n_regions // 50)), seed)
+    centres = _centres(n_regions, read, max(1, min(8, n_regions // 50)), seed)
     distance = np.empty(n_regions, np.float32)
     for start in range(0, n_regions, CHUNK):
         rows = np.arange(start, min(start + CHUNK, n_regions))

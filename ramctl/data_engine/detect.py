@@ -24,7 +24,15 @@ from ramctl.inference.torch_engine import ScoredRegions
 from ramctl.labels import LabelSystem
 from ramctl.model.regions import Regions
 from ramctl.records.parallel import chunks, map_good, ordered_map
-from ramctl.records.record import Item, JsonObject, Record, Reject, object_in, string_list
+from ramctl.records.record import (
+    Item,
+    JsonObject,
+    Record,
+    Reject,
+    object_in,
+    string_list,
+    tags_by_caption,
+)
 from ramctl.records.shards import ALL, Shard
 
 Tick = Callable[[int], object]
@@ -153,9 +161,7 @@ def wanted_tags(
     """The tags of a record that get a region; the others are counted by reason."""
     tags = string_list(fields, "tags")
     kind_of, sources = (object_in(fields, name) for name in ("kinds", "sources"))
-    by_caption = fields.get("caption_tags")
-    lists = by_caption if isinstance(by_caption, list) else []
-    named_by = Counter(chain.from_iterable({*map(str, x)} for x in lists if isinstance(x, list)))
+    named_by = Counter(chain.from_iterable(tags_by_caption(fields)))
     wanted = []
     for place, tag in enumerate(tags):
         if tag in tags[:place]:
@@ -187,13 +193,11 @@ class RegionFinder:
     whole_photos: bool = False  # crops are cut from photos at their own scale
 
     @classmethod
-    def open(
-        cls, baseline: Baseline, detector: str, embed: str, kinds: Collection[str]
-    ) -> "RegionFinder":
-        """The finder with what `--detector` and `--embed`, pool or crop, name."""
-        embedder = pooled if embed == "pool" else cropped
-        whole = embed == "crop" or detector != "attention"
-        return cls(baseline, open_detector(detector, baseline), embedder, kinds, whole)
+    def open(cls, baseline: Baseline, detector: str, kinds: Collection[str]) -> "RegionFinder":
+        """The finder with what `--detector` names; others' boxes are cropped from whole photos."""
+        crops = detector != "attention"
+        embedder = cropped if crops else pooled
+        return cls(baseline, open_detector(detector, baseline), embedder, kinds, crops)
 
     def shard(self, items: Sequence[Item], tick: Tick) -> ShardWriter:
         """A shard of some inputs with their regions.

@@ -45,10 +45,9 @@ from ramctl.records.shards import Shared, shard_of
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, run_stream, watched
 
 PRECISION = 0.8  # of the tags that are added
-# The fraction of its threshold that a caption's tag must reach. Of the tags that a baseline's
-# captions added, 35 % were right where the model also scored them above their threshold, and 4 %
-# where it did not (judged by the photos' other captions).
-CONFIRM = 0.5
+# The fraction of its threshold that a caption's tag must reach. Of 93 tags that captions alone gave
+# to 216 training photos, looked at, 46 are right and 9 wrong above it; from half of it 13 and 11.
+CONFIRM = 0.7
 SCORE_DIGITS = 4
 OPPOSITES = {"indoor": "outdoor", "outdoor": "indoor"}
 
@@ -316,7 +315,8 @@ def counted(stage: Stage, report: Report) -> Stage:
             sources, n_before = outcome["sources"].values(), len(record.fields.get("tags") or ())
             counts.update(records=1, before=n_before, after=len(sources))
             counts["chances"] += len(outcome.get("chances", ()))
-            by_source.update(chain.from_iterable(sources))
+            # A tag counts once: by the last name, which is the one nearest to a person.
+            by_source.update(max(of, default=HUMAN) for of in sources)
         return outcome
 
     def run(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:

@@ -19,6 +19,7 @@ from ramctl.tagger_scores import Photo, TaggerScores
 
 FOLDS = 5
 LOWEST, HIGHEST = 1e-6, 0.99  # probabilities
+UNSEEN = np.zeros(0, np.int32), np.zeros(0, np.float32)
 Floats = NDArray[np.float64]
 
 
@@ -97,26 +98,27 @@ class Witness:
         self.tagger = tagger
         # A photo that several records have meets its scores once.
         distinct = list(dict.fromkeys(photos))
-        rows = tagger.rows_of(distinct).tolist()
-        self._rows: dict[Photo | None, int] = dict(zip(distinct, rows, strict=True))
+        rows = zip(distinct, tagger.rows_of(distinct).tolist(), strict=True)
+        self._said = {photo: tagger.scores[row] for photo, row in rows if row >= 0}
         given = [scores for _, scores in tagger.scores if len(scores)]
         smallest = min((float(scores.min()) for scores in given), default=0.0)
         self.says_probabilities = smallest >= 0 and all(scores.max() <= 1 for scores in given)
+        self.gives_tags_alone = self.says_probabilities and smallest == 1
         # What a tagger leaves out is below all that it gives; of tags without scores that is 1.
         self._left_out = min(smallest, DEFAULT_THRESHOLD)
 
-    def scores(self, photo: Photo) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The numbers of the tagger's names on a photo that it has seen, and their scores."""
-        return self.tagger.scores[self._rows[photo]]
+    def scores(self, photo: Photo | None) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """The numbers of the tagger's names on a photo, and their scores; none where not seen."""
+        return self._said.get(photo, UNSEEN) if photo else UNSEEN
 
     def inputs(self, photos: Sequence[Photo | None]) -> tuple[Floats, NDArray[np.bool_]]:
         """The log-odds of the scores (n, F - 1), and which photos the tagger has seen (n,)."""
-        rows = np.array([self._rows.get(photo, -1) for photo in photos], np.int64)
-        filled = np.full((len(rows), len(self.tagger.names)), self._left_out)
-        for place in np.flatnonzero(rows >= 0).tolist():
-            names, scores = self.tagger.scores[rows[place]]
+        is_seen = np.array([photo in self._said for photo in photos], bool)
+        filled = np.full((len(is_seen), len(self.tagger.names)), self._left_out)
+        for place, photo in enumerate(photos):
+            names, scores = self.scores(photo)
             filled[place, names] = scores
-        return log_odds_of(filled) if self.says_probabilities else filled, rows >= 0
+        return log_odds_of(filled) if self.says_probabilities else filled, is_seen
 
 
 def fold_of(photo: Photo | None) -> int:

@@ -37,7 +37,7 @@ from ramctl.records.parallel import chunks
 from ramctl.records.record import BY_CAPTION, BY_TAG, HUMAN, PARSED, Item, JsonObject, Record
 from ramctl.records.shards import Shard as Part
 
-FORMAT = 5
+FORMAT = 6
 SHARD_INPUTS = 128
 # Mapped files that stay open, each of which takes a descriptor: a process often may have 1,024.
 MOST_MAPS = 128

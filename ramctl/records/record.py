@@ -199,6 +199,13 @@ def captions_of(fields: JsonObject) -> list[str]:
     return [caption]
 
 
+def tags_by_caption(fields: JsonObject) -> list[set[str]]:
+    """The tags of each caption in `caption_tags`, none where that is absent or of another type."""
+    lists = fields.get("caption_tags")
+    lists = lists if isinstance(lists, list) else []
+    return [{*map(str, names)} for names in lists if isinstance(names, list)]
+
+
 def removed_before(fields: JsonObject) -> list[str]:
     """The tags that `removed` names."""
     entries = fields.get("removed")

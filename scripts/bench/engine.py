@@ -36,8 +36,7 @@ COMMANDS = {
     "generate, no captions": ["generate", "--captions", "0", *FP32],
     "generate, beam:3": ["generate", "--captions", "1", *FP32],
     "generate, nucleus:0.9": ["generate", "--captions", "1", "--decode", "nucleus:0.9", *FP32],
-    "clean, attention, pool": [*DETECT, "--embed", "pool"],
-    "clean, attention, crop": [*DETECT, "--embed", "crop"],
+    "clean": DETECT,
 }
 
 
@@ -84,7 +83,7 @@ def write_records(folder: Path, n_photos: int) -> tuple[Path, Path]:
 def clustering_s(records: Path, folder: Path, options: argparse.Namespace) -> float:
     """Core seconds of the stages after the look at the photos."""
     work = str(folder / "clustered")
-    detect = command("clean, attention, pool", records, folder, options)
+    detect = command("clean", records, folder, options)
     core_s([*detect[: detect.index("--work")], "--work", work])
     shared = ["clean", "--model", options.model, "--work", work, "--stage"]
     return core_s([*shared, "cluster"]) + core_s([*shared, "apply", "-o", str(folder / "cleaned")])
@@ -124,7 +123,7 @@ def main() -> int:
         "clean by attention, pooled, at most times tag's time": MOST_OF_TAG,
     }
     print(json.dumps(facts, indent=1))
-    holds = tag / bare >= LEAST_OF_TAG and took["clean, attention, pool"] <= MOST_OF_TAG * tag
+    holds = tag / bare >= LEAST_OF_TAG and took["clean"] <= MOST_OF_TAG * tag
     return int(not holds)
 
 

@@ -130,14 +130,10 @@ def test_photos_that_nobody_tagged_and_guesses_teach_nothing(world, tmp_path):
     for number in range(0, 250, 10):
         assert chances_of(both, number) == chances_of(alone, number)
     assert all(any(chances_of(both, n) for n in range(s, s + 50)) for s in (250, 300))
+    by_model = {"pet": ["generated-tag"]}
     guessing = [
-        Record(
-            one.fields
-            | {"tags": [*one.fields["tags"], "pet"]}
-            | {"sources": one.fields["sources"] | {"pet": ["generated-tag"]}},
-            base=BASE,
-        )
-        for one in some
+        record(name, [*was["tags"], "pet"], sources=was["sources"] | by_model)
+        for name, was in zip(NAMES, (one.fields for one in some), strict=False)
     ]
     assert chances_of(Chances([evidence], SYSTEM, guessing), 5) == chances_of(alone, 5)
 
@@ -162,6 +158,25 @@ def test_the_tagger_s_own_score_counts_where_it_is_larger_and_the_map_says_what_
         assert chances_of(yaks, number).get("yak", 0) == pytest.approx(yak if yak >= LEAST else 0)
     several = Chances([Evidence(path), mapped], SYSTEM, records_of(named))
     assert chances_of(several, 11) == chances_of(yaks, 11)  # the larger one of each
+
+
+@pytest.mark.parametrize("n_captions", [1, 2])
+def test_a_source_of_captions_is_as_reliable_as_what_it_says_is_there(n_captions, tmp_path):
+    random, words, names = np.random.default_rng(1), np.array(["cat", "dog"]), range(12000)
+    shown = random.random((12000, 2)) < 0.3
+    captions = shown & (random.random((n_captions, 12000, 2)) < 0.4)
+    wrong = (0.02, 0.2) if n_captions > 1 else (0.1, 0.1)  # one alone cannot tell labels apart
+    said = random.random((12000, 2)) < np.where(shown, 0.5, wrong)
+    rows = [{"image": str(n), "tags": words[said[n]].tolist()} for n in names]
+    (tmp_path / "t.jsonl").write_bytes(lines(rows))
+    told = [[words[one[n]].tolist() for one in captions] for n in names]
+    records = [record(str(n), sum(told[n], []), caption_tags=told[n]) for n in names]  # noqa: RUF017
+    chances = Chances([Evidence(tmp_path / "t.jsonl")], SYSTEM, records)
+    alone = said & ~captions.any(0)
+    right = (alone & shown).sum(0) / alone.sum(0)
+    photos = [(Photo(str(n), BASE), records[n].fields) for n in alone.argmax(0)]
+    got = [chances.of(*photo)[word] for photo, word in zip(photos, words, strict=True)]
+    assert got == pytest.approx(right, abs=0.1)
 
 
 @pytest.mark.parametrize("form", ["tags alone", "logits"])
@@ -260,10 +275,9 @@ def test_a_stopped_run_goes_on_and_refuses_other_evidence(generate, tmp_path):
     assert b"another input" in generate(*options, "--resume", code=1).stderr
 
 
-def test_what_does_not_go_together_is_wrong_usage(generate, command):
+def test_what_does_not_go_together_is_wrong_usage(generate):
     assert b"not with --shard" in generate("in.jsonl", "--shard", "1/2", code=2).stderr
     assert b"no such file" in generate("in.jsonl", "--evidence", "scores:no", code=2).stderr
-    assert b"--hard needs --evidence" in command("generate", "--hard", "in.jsonl", code=2).stderr
 
 
 def test_a_photo_that_cannot_be_read_is_a_reject(generate, photo_records, tmp_path):

@@ -41,7 +41,7 @@ def test_equal_regions_make_one_cluster():
         return np.ones((len(rows), 4), np.float32)
 
     assert len(_centres(30, read, 4, 0)) == 1
-    assert not cluster_distances(30, read, 4).any()
+    assert not cluster_distances(150, read).any()
 
 
 def test_many_regions_are_fitted_on_a_sample_and_all_get_a_distance():

@@ -8,7 +8,7 @@ import pytest
 
 from ramctl.data_engine import cluster
 from ramctl.data_engine.apply import Cleaner, removals_of
-from ramctl.data_engine.cluster import DECISION, Rules, chosen_labels, decide, decide_label
+from ramctl.data_engine.cluster import DECISION, Rules, decide, decide_label
 from ramctl.data_engine.evidence import NOT_PREDICTED, OUT_OF_FOLD, OUTLIER, SCORES, Estimate
 from ramctl.data_engine.generate import merge_generated, thresholds_to_add
 from ramctl.data_engine.region_store import REGION, source_bits
@@ -54,7 +54,7 @@ def test_a_region_keeps_its_tag_only_above_the_threshold():
 def test_outliers_and_unseen_regions_have_their_own_reasons():
     features = np.array([[1, 0], [1, 0.01], [1, -0.01], [0, 1]], np.float32)
     regions = Regions([0.9, 0.1, 0.9, 0.1], features=features)
-    found = reasons(regions, outliers=0.25, clusters=1, threshold=0.5)
+    found = reasons(regions, outliers=0.25, threshold=0.5)
     assert found == [0, NOT_PREDICTED, 0, OUTLIER | NOT_PREDICTED]
 
 
@@ -91,14 +91,6 @@ def test_the_likeliest_regions_of_a_tag_stay_that_it_can_be_learnt():
     assert removed(min_probability=0.2, min_regions=4) == []
     # A rule that was asked for does what it says.
     assert reasons(regions, threshold=0.5, min_regions=4) == [NOT_PREDICTED] * 4
-
-
-def test_labels_with_enough_regions_are_chosen_the_most_frequent_with_top():
-    regions = Regions([], counts={7: 9, 3: 5, 2: 4, 5: 9})
-    assert chosen_labels(regions, Rules()) == [2, 3, 5, 7]
-    assert chosen_labels(regions, Rules(min_regions=5)) == [3, 5, 7]
-    assert chosen_labels(regions, Rules(top=2)) == [5, 7]
-    assert chosen_labels(regions, Rules(top=1)) == [5]
 
 
 def test_what_is_decided_is_not_decided_again(tmp_path, monkeypatch):

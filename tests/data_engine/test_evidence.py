@@ -130,9 +130,8 @@ def test_evidence_adds_up(monkeypatch):
     own = np.array([-1.0, 1.0, 0.5, -9.0])
     labels = np.array([CAT] * 3 + [DOG], np.uint32)
     sources = np.array([PARSED, GENERATED, GENERATED, PARSED], np.uint8)
-    folds = np.array(
-        [2.0, -3.0, 1.0, np.nan], np.float32
-    )  # the usual: 2 of cats named, -1 of others
+    # The usual: 2 of cats named, -1 of others.
+    folds = np.array([2.0, -3.0, 1.0, np.nan], np.float32)
     scores = np.array([np.nan, 4.0, 4.0, -5.0], np.float32)
     found = estimate(own, labels, sources, [(OUT_OF_FOLD, folds), (SCORES, scores)])
     expected = [-1 + 8, 1 - part * 2, 0.5 + part * 2, -9 + 8]

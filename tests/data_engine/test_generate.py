@@ -8,7 +8,7 @@ import pytest
 
 from ramctl.calibration import Calibration, CurvePoint
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, BundleWriter
-from ramctl.data_engine.generate import CONFIRM, Caption, merge_generated
+from ramctl.data_engine.generate import BY_CAPTION, CONFIRM, Caption, merge_generated
 from ramctl.errors import UsageProblem
 from ramctl.inference.torch_engine import read_decoding
 from ramctl.labels import LabelSystem
@@ -130,11 +130,13 @@ def test_tags_of_captions_need_a_fraction_of_their_threshold(command, photo_reco
 
     def named() -> dict[tuple[int, str], float]:
         """The scores of tags that captions alone name, by record and tag."""
-        rows = command("generate", "--threshold", 0.9, stdin=lines(photo_records)).rows
-        return {
+        done = command("generate", "--threshold", 0.9, stdin=lines(photo_records))
+        found = {
             (row["id"], tag): row["scores"][tag]
-            for row in rows for tag, of in row["sources"].items() if of == ["generated-caption"]
+            for row in done.rows for tag, of in row["sources"].items() if of == [BY_CAPTION]
         }  # fmt: skip
+        assert f"generated-caption {len(found) / len(done.rows):.2f}, ".encode() in done.stderr
+        return found
 
     few = named()
     monkeypatch.setattr("ramctl.data_engine.generate.CONFIRM", 0.0)

@@ -58,7 +58,7 @@ def test_other_weights_do_not_continue_the_work(
     command(*arguments, stdin=lines(photo_records[:1]))
     detector = ["--detector", f"grounding-dino:{weights}"]
     done = command(*arguments, *detector, stdin=lines(photo_records[:1]), code=1)
-    assert b"started with other detector, embed" in done.stderr
+    assert b"started with other detector;" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["grounding-dino:", "sam:weights", "attention:x"])

@@ -57,11 +57,10 @@ def test_records(command, records, words):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("embed", ["pool", "crop"])
-def test_regions(command, records, tmp_path, embed):
+def test_regions(command, records, tmp_path):
     def found(*way: int) -> dict[str, bytes]:
         work = tmp_path / "-".join(map(str, way))
-        words = ["clean", records, "--stage", "detect", "--work", work, "--embed", embed]
+        words = ["clean", records, "--stage", "detect", "--work", work]
         command(*words, *options(*way), code=3)
         return {path.name: path.read_bytes() for path in work.rglob("*.npy")}
 
