@@ -229,15 +229,8 @@ def _official_name(name: str, model: RAM) -> str:
 
 
 def _infer_encoder(tensors: Tensors, base: EncoderConfig) -> EncoderConfig:
-    blocks = [
-        re.match(r"visual_encoder\.layers\.(\d+)\.blocks\.(\d+)\.attn\.relative_position_bias", k)
-        for k in tensors
-    ]
-    places = sorted({(int(m[1]), int(m[2])) for m in blocks if m})
-    if not places:
-        raise KeyError("visual_encoder.layers.0.blocks.0.attn.relative_position_bias_table")
-    n_stages = places[-1][0] + 1
-    depths = [sum(stage == i for stage, _ in places) for i in range(n_stages)]
+    n_stages = max(1, count_blocks(tensors, "visual_encoder.layers."))
+    depths = [count_blocks(tensors, f"visual_encoder.layers.{i}.blocks.") for i in range(n_stages)]
     tables = [
         tensors[f"visual_encoder.layers.{i}.blocks.0.attn.relative_position_bias_table"]
         for i in range(n_stages)

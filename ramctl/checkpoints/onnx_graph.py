@@ -54,7 +54,7 @@ class TaggingGraph(nn.Module):
         """
         shortlist = None if offsets is None else Shortlist(offsets, TRACED)
         # Not a call of the module: the tracer would put its name into every node's.
-        return self.model.forward(photos, rows, shortlist=shortlist).tag_logits
+        return self.model.forward(photos, rows, shortlist=shortlist).logits.total
 
 
 def export_graph(model: RAM, image_size: int, path: Path, *, weights: Path | None = None) -> None:
@@ -173,14 +173,12 @@ def _join_padding(graph: Any, pads: Sequence[Pads]) -> None:
 
 def drop_unused(graph: Any) -> None:
     """Remove nodes and weights of a graph whose results nothing uses."""
-    outputs = {output.name for output in graph.output}
-    has_unused = True
-    while has_unused:
-        read = outputs.union(*(node.input for node in graph.node))
-        unused = [node for node in graph.node if not read.intersection(node.output)]
-        for node in unused:
+    read = {output.name for output in graph.output}
+    for node in reversed(list(graph.node)):  # a node stands behind those whose results it takes
+        if read.isdisjoint(node.output):
             graph.node.remove(node)
-        has_unused = bool(unused)
+        else:
+            read.update(node.input)
     for initialiser in [i for i in graph.initializer if i.name not in read]:
         graph.initializer.remove(initialiser)
 

@@ -27,7 +27,8 @@ class Graph:
         for number, whole, content in _fields(graph):
             if number == NODE:
                 # They are written by their numbers: what else a node has is not looked at.
-                names = [(n, str(x, "utf-8")) for n, _, x in takewhile(_is_name, _fields(content))]
+                first = takewhile(lambda field: field[0] <= 2, _fields(content))
+                names = [(n, str(x, "utf-8")) for n, _, x in first]
                 takes, gives = ([name for n, name in names if n == kind] for kind in (1, 2))
                 self._nodes.append((whole, takes, gives))
             elif number in NAME_OF:
@@ -87,10 +88,6 @@ def _varint(value: int) -> bytes:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*out, value])
-
-
-def _is_name(field: tuple[int, memoryview, memoryview]) -> bool:
-    return field[0] <= 2
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]:

@@ -27,7 +27,8 @@ from ramctl.inference.regions import (
     attention_heat,
     cell_heat,
 )
-from ramctl.model.generation import Decoding, Ends
+from ramctl.model.attention import joined, map_tensors
+from ramctl.model.generation import Decoding, Ends, generate
 from ramctl.model.ram import RAM, Encoded, PreparedLabels, Shortlist
 from ramctl.model.regions import Regions, cell_logits, region_logits
 
@@ -149,10 +150,10 @@ class TorchEngine:
                 inputs = self._features(inputs)
             output = self.model(inputs, asked, shortlist=shortlist)
             # Not torch's sigmoid, which rounds by where in the batch a score stands.
-            return output.encoded, sigmoid(output.tag_logits.float().cpu().numpy())
+            return output.encoded, sigmoid(output.logits.total.float().cpu().numpy())
 
         encoded, scores = zip(*self._run(score, len(photos)), strict=True)
-        return Encoded.join(encoded), np.concatenate(scores)
+        return joined(encoded), np.concatenate(scores)
 
     def branch_scores(self, photos: Floats | Tensor) -> Floats:
         """Probabilities (B, L) by the global branch alone, for a model that `scores_cells`."""
@@ -161,7 +162,8 @@ class TorchEngine:
 
         def score(some: slice) -> Floats:
             encoded = self.model.encode(self._features(photos[some]))
-            return sigmoid(self.model.branch_logits(encoded, labels).float().cpu().numpy())
+            by_text, own = self.model.branch_logits(encoded, labels)
+            return sigmoid(torch.as_tensor(by_text + own).float().cpu().numpy())
 
         return np.concatenate(self._run(score, len(photos)))
 
@@ -172,7 +174,7 @@ class TorchEngine:
     def encode(self, photos: Floats | Tensor) -> Encoded:
         """The photos as the decoders see them."""
         parts = self._run(lambda x: self.model.encode(self._features(photos[x])), len(photos))
-        return Encoded.join(parts)
+        return joined(parts)
 
     def heat_maps(self, features: Tensor, labels: PreparedLabels) -> HeatMaps:
         """Where labels are in photos, by the features that the encoder gives for them.
@@ -200,11 +202,11 @@ class TorchEngine:
         """Each region's probability of its label, and what it is compared by."""
 
         def score(some: slice) -> tuple[Floats, Floats]:
-            asked = regions[some].to(self.runtime.device)
+            asked = map_tensors(lambda part: part[some].to(self.runtime.device), regions)
             logits, feature = region_logits(self.model, features, asked, labels)
             return logits.sigmoid().float().cpu().numpy(), feature.float().cpu().numpy()
 
-        parts = self._run(score, len(regions), "regions")
+        parts = self._run(score, len(regions.label), "regions")
         return ScoredRegions(*map(np.concatenate, zip(*parts, strict=True)))
 
     def write(
@@ -218,11 +220,13 @@ class TorchEngine:
         """
         ids, mask, start = (torch.from_numpy(x).to(self.runtime.device) for x in (*tags, prompt))
         numbers = None if draws is None else torch.from_numpy(draws).to(self.runtime.device)
+        branch = self.model.captioning
+        assert branch is not None
 
         def write(some: slice) -> list[tuple[Tokens, float]]:
             drawn = None if numbers is None else numbers[some]
-            guide = encoded[some], ids[some], mask[some], start[some]
-            captions = self.model.generate(*guide, decoding, ends, drawn)
+            state = branch.start(encoded.tokens[some], ids[some], mask[some])
+            captions = generate(branch.decoder, state, start[some], decoding, ends, drawn)
             return list(zip(captions.ids.cpu().numpy(), captions.likelihoods.tolist(), strict=True))
 
         return [caption for part in self._run(write, len(prompt)) for caption in part]
@@ -246,8 +250,7 @@ class TorchEngine:
 
     def _features(self, photos: Floats | Tensor) -> Tensor:
         tensor = self._on_device(photos)
-        parts = [self.model.encoder(part) for part in tensor.split(self._at_once(tensor))]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        return joined([self.model.encoder(x) for x in tensor.split(self._at_once(tensor))])
 
     def _at_once(self, photos: Tensor) -> int:
         if self._pixels_at_once is None or photos.dim() != 4:
@@ -265,36 +268,28 @@ class TorchEngine:
 
 
 class CaptionWriter:
-    """Writes a caption a photo, of `length` tokens at most, those of the prompt included.
+    """Writes a caption a photo.
 
     `style` is one of caption_tokenizer.STYLES; None: short, or the only one that the model has.
-    UsageProblem for an unknown search, an impossible length or a style that was not learnt,
-    RunProblem without a branch.
+    UsageProblem for an unknown search or a style that was not learnt, RunProblem without a branch.
     """
 
-    def __init__(
-        self, bundle: Bundle, decode: str = SEARCH, length: int | None = None,
-        style: str | None = None,
-    ) -> None:  # fmt: skip
+    def __init__(self, bundle: Bundle, decode: str = SEARCH, style: str | None = None) -> None:
         self._labels = bundle.labels
         self._tokenizer = load_caption_tokenizer(bundle)
-        config, prompt = self._tokenizer.config, len(self._tokenizer.prompt_ids)
+        config = self._tokenizer.config
         self.in_label_order = config.tag_order == "labels"  # the tags that guide a caption
         if style and not config.styles:
             raise UsageProblem(f"--caption-style {style}: {bundle.path} has learnt one style only")
         self._style = style or "short"
-        if length is None:
-            most = config.caption_tokens if config.tidy else LONGEST
-            length = min(most, config.max_positions, config.caption_tokens)
-        elif not prompt < length <= config.max_positions:
-            possible = f"{prompt + 1} to {config.max_positions} tokens are possible"
-            raise UsageProblem(f"captions of {length} tokens: {possible}")
+        most = config.caption_tokens if config.tidy else LONGEST
+        longest = min(most, config.max_positions, config.caption_tokens)
         # The mean log-likelihood of a token that a caption must have to be given. Sampled captions
         # are less likely by their nature than those that the limit was chosen on.
         least = float(bundle.meta.get("thresholds", {}).get("caption", -inf))
         self._least = least if decode.startswith("beam") else -inf
         self.decoding = replace(
-            read_decoding(decode, length),
+            read_decoding(decode, longest),
             no_repeat_ngram_size=config.no_repeat_ngram_size, prefer_ended=config.tidy,
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ B batch, L queries, T keys, D width, h heads.
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 import torch
@@ -143,3 +143,8 @@ def map_tensors(do: Callable[..., Tensor], *values: Nested) -> Nested:
         inner = [map_tensors(do, *part) for part in zip(*items, strict=True)]
         first = kind(*inner) if hasattr(kind, "_fields") else kind(inner)
     return first
+
+
+def joined(parts: Sequence[Nested], axis: int = 0) -> Nested:
+    """Several such values as one, their tensors joined along an axis."""
+    return parts[0] if len(parts) == 1 else map_tensors(lambda *x: torch.cat(x, axis), *parts)

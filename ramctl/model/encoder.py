@@ -100,12 +100,9 @@ class ImageEncoder(nn.Module):
     def train(self, mode: bool = True) -> "ImageEncoder":
         """As in torch, but frozen stages and batch norms stay in evaluation mode."""
         super().train(mode)
-        for module in self.frozen:
+        norms = [m for m in self.modules() if self.freeze_batchnorm and isinstance(m, BatchNorm)]
+        for module in [*self.frozen, *norms]:
             module.eval()
-        if self.freeze_batchnorm:
-            for module in self.modules():
-                if isinstance(module, BatchNorm):
-                    module.eval()
         return self
 
 

@@ -35,7 +35,6 @@ class Decoding:
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0  # of tokens: none comes twice; 0: all may
     prefer_ended: bool = False  # beams that `max_length` stops count only where none has ended
-    length_penalty: float = 1.0
     top_p: float | None = None
     top_k: int = 50  # transformers' default, which the authors' sampling inherits
 
@@ -108,11 +107,10 @@ class _Finished:
     """The best finished captions of one photo, the worst of them first."""
 
     beams: int
-    length_penalty: float
     captions: list[tuple[float, Tensor]] = field(default_factory=list)
 
     def add(self, ids: Tensor, log_probability: float) -> None:
-        score = log_probability / len(ids) ** self.length_penalty
+        score = log_probability / len(ids)
         if len(self.captions) < self.beams or score > self.worst:
             # Among equal scores the last one is the best: the authors sort stably and pop.
             self.captions = sorted([*self.captions, (score, ids)], key=itemgetter(0))[-self.beams :]
@@ -120,15 +118,11 @@ class _Finished:
     def is_done(self, best_log_probability: float, length: int) -> bool:
         """Whether no running beam can still beat the worst finished caption."""
         full = len(self.captions) >= self.beams
-        return full and self.worst >= best_log_probability / length**self.length_penalty
+        return full and self.worst >= best_log_probability / length
 
     @property
     def worst(self) -> float:
         return self.captions[0][0]
-
-    @property
-    def best(self) -> Tensor:
-        return self.captions[-1][1]
 
 
 def _beam_search(
@@ -141,7 +135,7 @@ def _beam_search(
     # All beams of a photo start alike, so only the first may win the first step.
     sums = torch.full((photos, beams), -1e9, device=prompt.device)
     sums[:, 0] = 0
-    finished = [_Finished(beams, decoding.length_penalty) for _ in range(photos)]
+    finished = [_Finished(beams) for _ in range(photos)]
     done = [False] * photos
     while True:
         scores = logits[:, -1].float().log_softmax(-1)
@@ -155,7 +149,8 @@ def _beam_search(
         if not done[photo] and not (decoding.prefer_ended and hypotheses.captions):
             for beam in range(beams):
                 hypotheses.add(ids[photo * beams + beam], float(sums[photo, beam]))
-    ended = [F.pad(hypotheses.best, (0, 1), value=ends.end) for hypotheses in finished]
+    best = (hypotheses.captions[-1][1] for hypotheses in finished)
+    ended = [F.pad(caption, (0, 1), value=ends.end) for caption in best]
     return pad_sequence(ended, batch_first=True, padding_value=ends.pad)[:, : decoding.max_length]
 
 

@@ -83,10 +83,6 @@ class GlobalBranch(nn.Module):
         """The classifier's probabilities, flattened by the temperature, (B, K)."""
         return (self.class_logits(features) / self.config.temperature).softmax(-1)
 
-    def class_mixture(self, features: Tensor) -> Tensor:
-        """The class names' embeddings, mixed by the classifier's probabilities, (B, E)."""
-        return self.class_probabilities(features) @ self.class_names
-
     def forward(self, features: Tensor) -> GlobalFeatures:
         """The global features of the backbone's tokens (B, T, C)."""
         pooled = dropout(features.mean(1), self.config.dropout, self.training)  # (B, C)
@@ -104,27 +100,18 @@ class GlobalBranch(nn.Module):
         sharpness = self.config.class_sharpness
         return (sharpness * (text @ self.class_names.t())).exp() if sharpness else None
 
-    def text_logits(
+    def logits(
         self, photo: GlobalFeatures, labels: LabelParts, likeness: Tensor | None
-    ) -> Tensor | float:
-        """What a label's text adds to its logit, (B, L); `likeness` is what `prepare` gave.
+    ) -> tuple[Tensor | float, Tensor | float]:
+        """What a label's text and a seen label's own vector add to its logit, (B, L) each.
 
-        scale <g, e> + class_scale log sum_k p_k exp(sharpness <n_k, e>): a sharp mixture over
-        single class names finds the right class among a thousand, their mean direction does not.
+        `likeness` is what `prepare` gave. Of the text: scale <g, e> + class_scale log sum_k p_k
+        exp(sharpness <n_k, e>). A sharp mixture over single class names finds the right class among
+        a thousand, their mean direction does not.
         """
         total: Tensor | float = 0.0
         if self.scale is not None:
             total = self.scale * (F.normalize(photo.feature, dim=-1) @ labels.text.t())
         if likeness is not None and photo.classes is not None:
             total = total + self.class_scale * (photo.classes @ likeness.t()).log() + self.offset
-        return total
-
-    def logits(
-        self, photo: GlobalFeatures, labels: LabelParts, likeness: Tensor | None
-    ) -> Tensor | float:
-        """All that the branch adds to labels' logits, (B, L)."""
-        return self.text_logits(photo, labels, likeness) + self.own_logits(photo, labels)
-
-    def own_logits(self, photo: GlobalFeatures, labels: LabelParts) -> Tensor | float:
-        """What a seen label's own vector adds to its logit, (B, L): <own, U f>."""
-        return 0.0 if photo.own is None else photo.own @ labels.own.t()
+        return total, 0.0 if photo.own is None else photo.own @ labels.own.t()  # <own, U f>

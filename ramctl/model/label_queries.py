@@ -90,16 +90,15 @@ class LabelTable(nn.Module):
 
         Described labels give (L, M, E), filled up with rows of zeros.
         """
+        chosen = slice(None) if ids is None else ids
         if not self.described:
             parts = [part for part in (self.text, self.own, self.head, self.bias) if part.shape[1]]
-            return torch.cat([part if ids is None else part[ids] for part in parts], 1)
-        counts = self.counts if ids is None else self.counts[ids]
+            return torch.cat([part[chosen] for part in parts], 1)
+        counts = self.counts[chosen]
         most = int(self.counts.max())
         if len(self.text) == most * len(self):
-            rows = self.text.view(len(self), most, -1)
-            return rows if ids is None else rows[ids]
-        first = self.counts.cumsum(0) - self.counts
-        starts = first if ids is None else first[ids]
+            return self.text.view(len(self), most, -1)[chosen]
+        starts = (self.counts.cumsum(0) - self.counts)[chosen]
         place = torch.arange(most, device=counts.device)
         present = place < counts[:, None]  # (L, M)
         return self.text[(starts[:, None] + place).where(present, 0)] * present[..., None]

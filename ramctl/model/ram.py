@@ -4,17 +4,15 @@ B batch, T tokens, C channels, D width, L labels, E text width, S caption tokens
 V vocabulary.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ramctl.model.attention import map_tensors
+from ramctl.model.attention import joined, map_tensors
 from ramctl.model.captioning import Captioning, CaptionInputs
 from ramctl.model.encoder import ImageEncoder
-from ramctl.model.generation import Decoding, Ends, Written, generate
 from ramctl.model.global_branch import GlobalBranch, GlobalFeatures
 from ramctl.model.label_queries import DescriptionWeighting, LabelParts, LabelQueries, LabelTable
 from ramctl.model.tag_decoder import Queries, TagDecoder
@@ -41,11 +39,6 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.tokens)
-
-    @classmethod
-    def join(cls, parts: Sequence["Encoded"]) -> "Encoded":
-        """The photos of several batches as one."""
-        return parts[0] if len(parts) == 1 else map_tensors(lambda *part: torch.cat(part), *parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +92,6 @@ class RamOutput:
     encoded: Encoded
     logits: TagLogits
     caption_logits: Tensor | None  # (B, S, V)
-
-    @property
-    def tag_logits(self) -> Tensor:
-        """(B, L)."""
-        return self.logits.total
 
 
 class RAM(nn.Module):
@@ -212,7 +200,7 @@ class RAM(nn.Module):
         logits = []
         for piece in pieces:
             some = self.prepare_labels(piece) if isinstance(piece, Tensor) else piece
-            by_text, own = self._branch_logits(encoded, some)
+            by_text, own = self.branch_logits(encoded, some)
             queries, heads = self._queries(encoded, some), some.parts.head
             if shortlist is None:
                 states = self.tag_decoder(queries, contexts, maps=maps)
@@ -227,27 +215,18 @@ class RAM(nn.Module):
                     some_text = some_text + by_text.gather(1, asked)
                 by_text = torch.full_like(lead, -torch.inf).scatter(1, asked, some_text)
             logits.append(TagLogits(by_text, own))
-        if len(logits) == 1:
-            return logits[0]
-        text, own_parts = zip(*logits, strict=True)
-        has_own = isinstance(own_parts[0], Tensor)
-        return TagLogits(torch.cat(text, 1), torch.cat(own_parts, -1) if has_own else 0.0)
+        return joined(logits, -1)
 
-    def branch_logits(self, encoded: Encoded, labels: PreparedLabels) -> Tensor:
-        """Logits (B, L) without what the tag decoder adds, for a model that `scores_cells`."""
-        by_text, own = self._branch_logits(encoded, labels)
-        return torch.as_tensor(by_text + own)
-
-    def _branch_logits(
+    def branch_logits(
         self, encoded: Encoded, labels: PreparedLabels
     ) -> tuple[Tensor | float, Tensor | float]:
-        """What the labels' texts and what they own add to the tag decoder's logits."""
+        """What labels' texts and what they own add to the tag decoder's logits, (B, L) or (L)."""
         by_text: Tensor | float = 0.0
         bias = labels.parts.bias
         own: Tensor | float = bias.squeeze(-1) if bias.shape[-1] else 0.0
         if self.prior is not None and encoded.photo is not None:
-            by_text = self.prior.text_logits(encoded.photo, labels.parts, labels.likeness)
-            own = own + self.prior.own_logits(encoded.photo, labels.parts)
+            by_text, learnt = self.prior.logits(encoded.photo, labels.parts, labels.likeness)
+            own = own + learnt
         return by_text, own
 
     def _queries(self, encoded: Encoded, labels: PreparedLabels) -> Queries:
@@ -257,19 +236,3 @@ class RAM(nn.Module):
         assert self.weighting is not None and encoded.global_feature is not None
         text = self.weighting(labels.parts.text, labels.absent, encoded.global_feature)
         return self.tag_decoder.prepare(self.label_queries(text))
-
-    @torch.no_grad()
-    def generate(
-        self,
-        encoded: Encoded,
-        tag_ids: Tensor,
-        tag_mask: Tensor,
-        prompt: Tensor,
-        decoding: Decoding,
-        ends: Ends,
-        draws: Tensor | None = None,
-    ) -> Written:
-        """Captions (B, length) as tokens, from tags (B, G) and a prompt (B, P)."""
-        assert self.captioning is not None
-        state = self.captioning.start(encoded.tokens, tag_ids, tag_mask)
-        return generate(self.captioning.decoder, state, prompt, decoding, ends, draws)

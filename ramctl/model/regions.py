@@ -9,7 +9,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ramctl.model.attention import map_tensors
 from ramctl.model.ram import RAM, PreparedLabels
 
 
@@ -20,16 +19,6 @@ class Regions:
     photo: Tensor  # (P) which photo a region belongs to
     cover: Tensor  # (P, tokens of the grid) how much each token counts; 0 hides it
     label: Tensor  # (P) which of the prepared labels
-
-    def __len__(self) -> int:
-        return len(self.photo)
-
-    def __getitem__(self, some: slice) -> "Regions":
-        return map_tensors(lambda part: part[some], self)
-
-    def to(self, device: torch.device) -> "Regions":
-        """The same on another device."""
-        return map_tensors(lambda part: part.to(device), self)
 
 
 def region_logits(
@@ -62,8 +51,8 @@ def region_logits(
     if parts.bias.shape[-1]:
         logits = logits + parts.bias[regions.label].squeeze(-1)
     if model.prior is not None and photo is not None:
-        of_all = model.prior.logits(photo, parts, labels.likeness)
-        if isinstance(of_all, Tensor):  # (P, L)
+        by_text, own = model.prior.logits(photo, parts, labels.likeness)
+        if isinstance(of_all := by_text + own, Tensor):  # (P, L)
             logits = logits + of_all.gather(1, regions.label[:, None]).squeeze(1)
     if photo is None:
         return logits, F.normalize(pooled, dim=-1)
@@ -91,6 +80,7 @@ def cell_logits(model: RAM, features: Tensor, labels: PreparedLabels) -> Tensor:
     assert model.prior is not None
     grid = features[:, model.encoder.extra_tokens :]
     cells = model.prior(grid.flatten(0, 1)[:, None])
-    logits = model.prior.logits(cells, labels.parts, labels.likeness)
+    by_text, own = model.prior.logits(cells, labels.parts, labels.likeness)
+    logits = by_text + own
     assert isinstance(logits, Tensor)
     return logits.unflatten(0, grid.shape[:2]).transpose(1, 2)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ramctl.calibration import Flags
 from ramctl.checkpoints.bundle import TOKENIZER, Bundle, file_sha256, resolve_model
 from ramctl.device import Runtime, choose_device, number_format
 from ramctl.errors import RecordProblem, RunProblem
@@ -73,10 +74,8 @@ class Job:
     n_lines: int  # of records and validation records, good or bad
     targets: Targets
     outside: tuple[int, int]  # tags that are not among the labels, and their mentions
-    evidence: NDArray[np.bool_]  # (L,) whether enough photos or a teacher show the label
-    learnt: NDArray[
-        np.bool_
-    ]  # (L,) whether it is trained, here or by the model that this goes on from
+    evidence: Flags  # (L,) whether enough photos or a teacher show the label
+    learnt: Flags  # (L,) whether it is trained, here or by the model that this goes on from
     tokenizer: CaptionTokenizer | None
     encoder: TextEncoder | None
     training_set: TrainingSet
@@ -257,8 +256,8 @@ def _labels(
 
 def _evidence(
     preset: Preset, targets: Targets, told: TagCounts, teachers: Sequence[SoftTargets],
-    before: NDArray[np.bool_],
-) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:  # fmt: skip
+    before: Flags,
+) -> tuple[Flags, Flags]:  # fmt: skip
     """Which labels (L,) enough photos or a teacher show, and which can be trained at all.
 
     What the model knew `before` (L,) stays evident: that these photos do not show it says nothing.
@@ -310,8 +309,7 @@ def _tokenizer(
 
 def _task(
     preset: Preset, targets: Targets, tokenizer: CaptionTokenizer | None,
-    encoder: TextEncoder | None, init: Bundle | None, trained: NDArray[np.bool_],
-    context: RunContext,
+    encoder: TextEncoder | None, init: Bundle | None, trained: Flags, context: RunContext,
 ) -> TrainingTask:  # fmt: skip
     """The model with its objectives, on its device; `trained` (L,) are the labels to train."""
     device, labels, training = context.runtime.device, targets.labels, preset.training

@@ -272,7 +272,8 @@ class TrainingTask(nn.Module):
         if self.former is not None:
             prior, features = self.former["prior"], self.former["encoder"](photos)
         assert prior is not None
-        return prior.class_mixture(features), prior.class_logits(features)
+        mixture = prior.class_probabilities(features) @ prior.class_names
+        return mixture, prior.class_logits(features)
 
     def _distance(
         self, name: str, batch: Batch, output: RamOutput, former: tuple[Tensor, Tensor] | None

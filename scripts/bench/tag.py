@@ -96,7 +96,7 @@ def plain_loop(model: str) -> Callable[[Iterator[Path]], Iterator[Any]]:
         for path in paths:
             photo = prepare(Image.open(path).convert("RGB"))[None]
             with torch.no_grad():
-                yield network(photo).tag_logits.sigmoid()[0].numpy()
+                yield network(photo).logits.total.sigmoid()[0].numpy()
 
     return tag
 

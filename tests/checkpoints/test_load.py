@@ -49,7 +49,7 @@ def test_a_model_comes_back_bit_for_bit_with_or_without_captioning(tmp_path):
     assert tagger.captioning is None
     with torch.no_grad():
         for loaded in (again, tagger):
-            assert torch.equal(loaded(photos).tag_logits, model(photos).tag_logits)
+            assert torch.equal(loaded(photos).logits.total, model(photos).logits.total)
     assert load_caption_tokenizer(bundle).prompt_ids == tokenizer.prompt_ids
 
 
@@ -63,8 +63,8 @@ def test_products_in_bf16_are_those_that_autocast_makes(tmp_path):
     assert sizes[1] < 0.6 * sizes[0]
     photos = torch.randn(2, 3, 96, 96)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        expected = plain(photos, plain.prepare_labels(plain.labels())).tag_logits
-        logits = stored(photos, stored.prepare_labels(stored.labels())).tag_logits
+        expected = plain(photos, plain.prepare_labels(plain.labels())).logits.total
+        logits = stored(photos, stored.prepare_labels(stored.labels())).logits.total
     assert torch.equal(logits, expected)
 
 
@@ -76,7 +76,7 @@ def test_half_weights_keep_vectors_whole_and_logits_close(tmp_path):
     assert stored["tag_decoder.layers.0.feed_forward.expand.bias"].dtype == "float32"
     photos = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
-        logits, expected = (m(photos).tag_logits for m in (load_model(bundle), model))
+        logits, expected = (m(photos).logits.total for m in (load_model(bundle), model))
     torch.testing.assert_close(logits, expected, atol=2e-2, rtol=0)
 
 

@@ -185,7 +185,7 @@ def test_regions_that_do_not_fit_in_memory_are_done_in_parts(baseline, photos, s
     monkeypatch.setattr(model.encoder, "forward", fits(model.encoder.forward, 2, len))
 
     def number(_model, _features, asked, _labels):
-        return len(asked)
+        return len(asked.label)
 
     monkeypatch.setattr(torch_engine, "region_logits", fits(torch_engine.region_logits, 4, number))
     np.testing.assert_allclose(baseline.features(photos), features, atol=1e-5)
@@ -205,10 +205,8 @@ def test_captions_that_do_not_fit_in_memory_are_done_in_parts(engine_bundle, mon
     encoded, scores = engine.encode_and_score(photos)
     tags = [["horse"], ["field", "sky"], [], ["man"]]
     expected = writer.write(engine, encoded, tags)
-    model = engine.model
-    monkeypatch.setattr(
-        model, "generate", fits(model.generate, 2, lambda encoded, *others: len(encoded))
-    )
+    model, branch = engine.model, engine.model.captioning
+    monkeypatch.setattr(branch, "start", fits(branch.start, 2, lambda tokens, *others: len(tokens)))
     monkeypatch.setattr(model.encoder, "forward", fits(model.encoder.forward, 2, len))
     again, in_parts = engine.encode_and_score(photos)
     np.testing.assert_allclose(in_parts, scores, atol=1e-6)

@@ -188,7 +188,8 @@ def test_step_by_step_logits_equal_those_of_whole_captions(beams):
         prompt = torch.tensor([[5, 6]] * 3)
         decoding, ends = Decoding(beams=beams, max_length=12, min_length=4), Ends(END, PAD)
         slow = generate(whole, Prefix(prompt[:, :0], torch.arange(3)), prompt, decoding, ends)
-        quick = model.generate(encoded, tags, mask, prompt, decoding, ends)
+        start = model.captioning.start(encoded.tokens, tags, mask)
+        quick = generate(model.captioning.decoder, start, prompt, decoding, ends)
     assert torch.equal(slow.ids, quick.ids)
     torch.testing.assert_close(slow.likelihoods, quick.likelihoods)
     assert len(set(map(tuple, quick.ids.tolist()))) > 1
@@ -214,11 +215,11 @@ def test_two_beams_find_what_one_misses():
 
 
 def test_a_photo_is_done_when_no_beam_can_beat_its_worst_caption():
-    finished = _Finished(1, 1.0)
+    finished = _Finished(1)
     assert not finished.is_done(-100.0, 2)
     finished.add(torch.tensor([1, 2]), -2.0)  # -1 a token
     assert finished.is_done(-10.0, 4)
     assert not finished.is_done(-2.0, 4)
     finished.add(torch.tensor([1, 2, 4]), -1.5)
-    assert finished.best.tolist() == [1, 2, 4]
+    assert finished.captions[-1][1].tolist() == [1, 2, 4]
     assert finished.worst == -0.5

@@ -8,11 +8,10 @@ import torch
 import torch.nn.functional as F
 
 from ramctl.model import ram as ram_module
-from ramctl.model.attention import AttentionBlock, FeedForwardBlock, dropout
+from ramctl.model.attention import AttentionBlock, FeedForwardBlock, dropout, joined
 from ramctl.model.config import load_preset
 from ramctl.model.encoder import WINDOWS, ImageEncoder, WindowAttention
 from ramctl.model.label_queries import LabelQueries
-from ramctl.model.ram import Encoded
 from ramctl.model.regions import Regions, pool_regions, region_logits
 from ramctl.model.tag_decoder import TagDecoder
 from tests.model.test_ram import PRIOR, build, captions
@@ -147,7 +146,7 @@ def test_a_region_of_the_whole_photo_is_scored_like_the_photo(photos, overrides)
         which = torch.tensor([[0, 1], [1, 4], [1, 0]])
         regions = Regions(which[:, 0], torch.ones(3, grid), which[:, 1])
         logits, feature = region_logits(model, features, regions, labels)
-        expected = model(photos).tag_logits[which[:, 0], which[:, 1]]
+        expected = model(photos).logits.total[which[:, 0], which[:, 1]]
     torch.testing.assert_close(logits, expected)
     torch.testing.assert_close(feature.norm(dim=-1), torch.ones(3))
 
@@ -180,10 +179,10 @@ def test_a_region_weighs_its_tokens_by_how_much_it_covers(photos):
 
 def test_a_long_list_of_labels_gives_in_pieces_what_it_gives_at_once(photos, monkeypatch):
     model = build(PRIOR)
-    whole = model(photos).tag_logits.detach()
+    whole = model(photos).logits.total.detach()
     monkeypatch.setattr(ram_module, "ROWS_AT_ONCE", 4)  # two labels of two photos
     with torch.no_grad():
-        torch.testing.assert_close(model(photos).tag_logits, whole)
+        torch.testing.assert_close(model(photos).logits.total, whole)
 
 
 def test_captions_belong_to_the_photos_that_have_some(photos):
@@ -198,10 +197,10 @@ def test_photos_of_several_batches_are_joined_and_taken_apart(photos):
     model = build(PRIOR)
     with torch.no_grad():
         encoded = model.encode(model.encoder(photos))
-    joined = Encoded.join([encoded[:1], encoded[1:]])
-    assert torch.equal(joined.tokens, encoded.tokens)
-    assert torch.equal(joined.photo.feature, encoded.photo.feature)
-    assert len(joined) == 2
+    both = joined([encoded[:1], encoded[1:]])
+    assert torch.equal(both.tokens, encoded.tokens)
+    assert torch.equal(both.photo.feature, encoded.photo.feature)
+    assert len(both) == 2
 
 
 def test_similarity_is_of_directions_and_class_names_have_unit_length(photos):

@@ -1,6 +1,7 @@
 """The joined model: labels, prior, cached features, frozen parts, precision."""
 
 from dataclasses import replace
+from operator import attrgetter
 
 import pytest
 import torch
@@ -50,7 +51,7 @@ def test_kept_features_give_what_photos_give(photos, n_frozen):
     with torch.no_grad():
         kept = model.encoder.frozen_features(photos)
         assert (kept.shape[-1] != model.encoder(photos).shape[-1]) == bool(n_frozen)
-        assert torch.equal(model(kept).tag_logits, model(photos).tag_logits)
+        assert torch.equal(model(kept).logits.total, model(photos).logits.total)
 
 
 def test_the_pooled_feature_is_dropped_in_training_alone_and_classes_keep_what_they_know(photos):
@@ -69,7 +70,7 @@ def test_the_pooled_feature_is_dropped_in_training_alone_and_classes_keep_what_t
 def test_frozen_stages_get_no_gradient_and_alone_decide_what_is_kept(photos):
     model = build(PRIOR)
     model.encoder.freeze(3)
-    model(model.encoder.frozen_features(photos)).tag_logits.sum().backward()
+    model(model.encoder.frozen_features(photos)).logits.total.sum().backward()
     behind = model.encoder.frozen_weights()
     learning = {n for n, p in model.encoder.named_parameters() if p.grad is not None}
     assert learning
@@ -107,7 +108,7 @@ def test_logits_are_the_sum_of_decoder_prior_and_own_parts(photos):
         similarity = torch.nn.functional.normalize(feature, dim=-1) @ model.labels.text.T
         own = model.prior.own_projection(pooled) @ model.labels.own.T
         expected = decoder + model.prior.scale * similarity + own + model.labels.bias[:, 0]
-        torch.testing.assert_close(model(photos).tag_logits, expected)
+        torch.testing.assert_close(model(photos).logits.total, expected)
         torch.testing.assert_close(encoded.global_feature, feature)
         token = model.prior.token_projection(mixture)
         torch.testing.assert_close(encoded.tokens[:, -1], token)
@@ -156,13 +157,13 @@ def test_a_sharp_mixture_of_class_names_is_added_to_the_text_logits(photos):
         probabilities = (model.prior.classifier(model.encoder(photos).mean(1)) / 2).softmax(-1)
         cosines = model.prior.class_names @ model.labels.text.T  # (K, L)
         mixture = 0.7 * torch.log(probabilities @ torch.exp(3 * cosines)) + model.prior.offset
-        expected = plain(photos).tag_logits + mixture
-        torch.testing.assert_close(model(photos).tag_logits, expected)
+        expected = plain(photos).logits.total + mixture
+        torch.testing.assert_close(model(photos).logits.total, expected)
 
 
 def test_a_subset_of_labels_trains_only_its_own_rows(photos):
     model = build()
-    model(photos, model.labels(torch.tensor([1, 4]))).tag_logits.sum().backward()
+    model(photos, model.labels(torch.tensor([1, 4]))).logits.total.sum().backward()
     assert model.labels.bias.grad.flatten().nonzero().flatten().tolist() == [1, 4]
     assert model.labels.text.grad is None
 
@@ -170,7 +171,7 @@ def test_a_subset_of_labels_trains_only_its_own_rows(photos):
 def test_no_labels_give_no_logits(photos):
     model = build()
     with torch.no_grad():
-        assert model(photos, model.labels()[:0]).tag_logits.shape == (2, 0)
+        assert model(photos, model.labels()[:0]).logits.total.shape == (2, 0)
 
 
 @pytest.mark.parametrize("switches", [
@@ -181,13 +182,13 @@ def test_no_labels_give_no_logits(photos):
 def test_each_part_can_be_switched_off(switches, photos):
     with torch.no_grad():
         out = build(switches)(photos)
-    assert out.tag_logits.shape == (2, 6)
+    assert out.logits.total.shape == (2, 6)
     assert (out.encoded.global_feature is None) == ("model.prior=false" in switches)
 
 
 def test_the_classifier_of_the_prior_is_frozen(photos):
     model = build(PRIOR).train()
-    model(photos).tag_logits.sum().backward()
+    model(photos).logits.total.sum().backward()
     assert all(p.grad is None for p in model.prior.classifier.parameters())
 
 
@@ -245,8 +246,8 @@ def test_bfloat16_autocast_stays_close(photos):
         exact = model(photos, captions=inputs)
         with torch.autocast("cpu", torch.bfloat16):
             rough = model(photos, captions=inputs)
-    for name in ("tag_logits", "caption_logits"):
-        got, wanted = getattr(rough, name).float(), getattr(exact, name)
+    for read in (attrgetter("logits.total"), attrgetter("caption_logits")):
+        got, wanted = read(rough).float(), read(exact)
         # bf16 keeps eight bits: three of its steps of the largest logit, for several roundings.
         torch.testing.assert_close(got, wanted, atol=3 * 2**-8 * float(wanted.abs().max()), rtol=0)
 
@@ -292,7 +293,7 @@ def test_ragged_descriptions_weigh_as_each_label_alone():
 def test_described_model_takes_ragged_labels_end_to_end(photos):
     model = build(DESCRIBED, n_labels=3, description_counts=[2, 5, 1])
     with torch.no_grad():
-        whole = model(photos).tag_logits
+        whole = model(photos).logits.total
         encoded = model.encode(model.encoder(photos))
         for label, (start, end) in enumerate(((0, 2), (2, 7), (7, 8))):
             alone = model.tag_logits(encoded, model.labels.text[None, start:end]).total

@@ -34,7 +34,7 @@ def test_checkpoint_to_bundle_to_graph_gives_the_authors_decisions(
         assert stored[name].dtype == value.detach().numpy().dtype
     model = load_model(bundle, captioning=False)
     with torch.no_grad():
-        probabilities = model(io["image"]).tag_logits.sigmoid()
+        probabilities = model(io["image"]).logits.total.sigmoid()
     decided = probabilities > torch.tensor(bundle.thresholds)
     ours = [row.nonzero().flatten().tolist() for row in decided]
     assert ours == facts["decisions"]["class_threshold"]

@@ -109,7 +109,7 @@ def test_a_file_without_the_captioning_branch_tags_as_the_whole_one(
     preset, model = official.convert_official(architecture, tensors, N_LABELS[architecture])
     assert preset.model.captioning is None
     with torch.no_grad():
-        logits = model.eval()(recorded.io["image"]).tag_logits
+        logits = model.eval()(recorded.io["image"]).logits.total
     torch.testing.assert_close(logits, recorded.io["eval.logits"], rtol=1e-4, atol=1e-4)
     half = {k: v for k, v in whole.items() if not k.startswith("text_decoder.")}
     with pytest.raises(RunProblem, match="missing text_decoder"):

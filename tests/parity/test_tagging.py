@@ -18,9 +18,9 @@ def run(recorded):
 
 def test_tag_logits_equal_the_authors_at_once_and_in_pieces(recorded, monkeypatch):
     expected = recorded.io["eval.logits"]
-    torch.testing.assert_close(run(recorded).tag_logits, expected, **TOLERANCE)
+    torch.testing.assert_close(run(recorded).logits.total, expected, **TOLERANCE)
     monkeypatch.setattr("ramctl.model.ram.ROWS_AT_ONCE", 3 * 10)
-    torch.testing.assert_close(run(recorded).tag_logits, expected, **TOLERANCE)
+    torch.testing.assert_close(run(recorded).logits.total, expected, **TOLERANCE)
 
 
 @pytest.mark.parametrize(("architecture", "shape"), [("ram", (7, 512)), ("ram-plus", (6, 5, 512))])

@@ -58,7 +58,7 @@ def train_pass(recorded):
     else:
         captions, targets = caption_inputs(recorded)
     out = model(io["image"], captions=captions)
-    sums = {"tag": asymmetric_loss(out.tag_logits, io.get("image_tag", io.get("tag")))}
+    sums = {"tag": asymmetric_loss(out.logits.total, io.get("image_tag", io.get("tag")))}
     counts = {"distill clip": float(len(io["image"]))}
     if captions is not None:
         sums["caption"] = caption_loss(out.caption_logits, targets)

@@ -103,7 +103,7 @@ def test_a_torn_feature_file_is_cut_and_continued(tmp_path):
     with store.filling(print):
         store.append([b"x" * 16], values[:1] + 1)
     again = FeatureStore(tmp_path, (2, 3))
-    assert np.array_equal(again[again.row(b"x" * 16)], values[0] + 1)
+    assert np.array_equal(again[again.places[b"x" * 16]], values[0] + 1)
     assert np.array_equal(again[1], values[1])
 
 
@@ -123,7 +123,7 @@ def test_a_run_that_lacks_photos_waits_for_the_one_that_adds_them(tmp_path):
         assert "waiting" in messages.get(timeout=60)
         store.append([b"x" * 16], row)
     waiting.join(60)
-    assert later.row(b"x" * 16) == 0
+    assert later.places[b"x" * 16] == 0
 
 
 def test_records_are_read_by_offset_with_their_line_numbers(tmp_path, monkeypatch):

@@ -51,14 +51,11 @@ class FeatureStore:
     def _read_keys(self) -> None:
         keys = self._keys_path.read_bytes()
         whole = min(len(keys) // KEY_BYTES, self._rows_path.stat().st_size // self._row_bytes)
-        self._places = {keys[i * KEY_BYTES : (i + 1) * KEY_BYTES]: i for i in range(whole)}
+        # The row of each photo's features, by the photo's key.
+        self.places = {keys[i * KEY_BYTES : (i + 1) * KEY_BYTES]: i for i in range(whole)}
 
     def __len__(self) -> int:
-        return len(self._places)
-
-    def row(self, key: bytes) -> int | None:
-        """The row of a photo's features; None when the store lacks them."""
-        return self._places.get(key)
+        return len(self.places)
 
     @contextmanager
     def filling(self, say: Say) -> Iterator[None]:
@@ -79,7 +76,7 @@ class FeatureStore:
         with naming(self._keys_path), self._keys_path.open("ab") as stream:
             stream.write(b"".join(keys))
         for key in keys:
-            self._places[key] = len(self)
+            self.places[key] = len(self)
 
     def __getitem__(self, row: int) -> Features:
         if self._map is None or len(self._map) != len(self):
@@ -147,16 +144,16 @@ class FeatureCache:
                 if position % PHOTOS_AT_ONCE == PHOTOS_AT_ONCE - 1:
                     on_done(PHOTOS_AT_ONCE)
             self._compute(waiting)
-        rows = [[-1 if key is None else store.row(key) for store in self.stores] for key in keys]
+        rows = [[-1 if key is None else store.places[key] for store in self.stores] for key in keys]
         places = np.array(rows, np.int64).reshape(len(keys), len(self.stores))
         return CachedFeatures(self.stores, places)
 
     def _is_missing(self, key: bytes) -> bool:
-        return any(store.row(key) is None for store in self.stores)
+        return any(key not in store.places for store in self.stores)
 
     def _compute(self, waiting: dict[bytes, NDArray[np.float32]]) -> None:
         for view, store in enumerate(self.stores):
-            missing = [key for key in waiting if store.row(key) is None]
+            missing = [key for key in waiting if key not in store.places]
             if missing:
                 photos = np.stack([waiting[key] for key in missing])
                 store.append(missing, self._encode(photos[..., ::-1] if view else photos))

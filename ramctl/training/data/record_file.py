@@ -62,10 +62,9 @@ class RecordFile:
     def extend(self, others: "RecordFile", source: int, first_line: int) -> None:
         """Append records of one source whose lines are counted from `first_line`."""
         _, offsets, lengths, lines = others.columns
-        self.columns[0].extend([source] * len(others))
-        self.columns[1].extend(offsets)
-        self.columns[2].extend(lengths)
-        self.columns[3].extend(first_line + line for line in lines)
+        added = [source] * len(others), offsets, lengths, (first_line + line for line in lines)
+        for column, values in zip(self.columns, added, strict=True):
+            column.extend(values)
 
     def __getitem__(self, index: int) -> Record:
         record = self.item(index, "train")
