@@ -14,7 +14,7 @@ from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.parser import parsed_batches
 from ramctl.records.jsonl import dumps
-from ramctl.records.parallel import map_good
+from ramctl.records.parallel import chunks, map_good
 from ramctl.records.record import (
     HUMAN,
     PARSED,
@@ -104,12 +104,12 @@ class ParseStage:
         fields["kinds"], fields["sources"] = kinds, sources
         set_tags(fields, list(kinds))
         if self.explain:
-            explained: dict[str, list[JsonObject]] = {tag: [] for tag in kinds}
+            explained: dict[str, list[JsonObject]] = {}
             for number, caption in enumerate(parsed):
                 for mention in caption.mentions:
                     reason = {"caption": number, "words": mention.words, "rule": mention.rule}
-                    explained[mention.tag].append(reason)
-            fields["explain"] = {tag: reasons for tag, reasons in explained.items() if reasons}
+                    explained.setdefault(mention.tag, []).append(reason)
+            fields["explain"] = explained
         self._counts.update(fields["tags"])
         return fields
 
@@ -178,7 +178,9 @@ def build_label_file(
     report, counts = rejects.report, TagCounts()
     decisions = read_review(review) if review else {}
     with report.progress(progress) as advance, parsed_batches(None, jobs) as parse:
-        for n_records, parsed in parse(_caption_batches(items, rejects)):
+        read = chunks(accepted(items, _captions_to_parse, rejects), BATCH)
+        batches = ((len(some), [text for _, mine in some for text in mine]) for some in read)
+        for n_records, parsed in parse(batches):
             for caption in parsed:
                 counts.add(caption)
             report.n_out += n_records
@@ -192,15 +194,3 @@ def build_label_file(
     report.extra["labels"] = len(labels)
     report.extra["strings"] = sum(1 + len(label.synonyms) for label in labels)
     report.say(f"{len(labels)} labels in {path}")
-
-
-def _caption_batches(items: Iterable[Item], rejects: Rejects) -> Iterator[tuple[int, list[str]]]:
-    captions: list[str] = []
-    n_records = 0
-    for _, mine in accepted(items, _captions_to_parse, rejects):
-        captions += mine
-        n_records += 1
-        if len(captions) >= BATCH:
-            yield n_records, captions
-            captions, n_records = [], 0
-    yield n_records, captions

@@ -57,12 +57,6 @@ def test_synonyms_count_whatever_their_case(mapper):
     assert mapper.find("train").count is None  # the first of two labels with one name
 
 
-def test_a_label_by_itself_is_found_although_no_sentence_has_it():
-    closed = CaptionParser.closed(LabelSystem([Label("front", "scene"), Label("dog", "object")]))
-    assert closed.tags("front") == ["front"]
-    assert closed.tags("a dog in front of a house") == ["dog"]
-
-
 def test_a_plain_word_list_takes_its_kinds_from_the_lexicon():
     mapper = LabelMapper(LabelSystem.from_tags(["Dusk", "ride"]), Lexicon.shared())
     assert mapper.find("dusk").kind == "scene"
@@ -102,7 +96,6 @@ def test_frequent_readings_need_no_tagger(readings):
         "a d\u00f6g",
         "dog",
         "a trains",  # a word whose neighbours decide, beside others
-        "trains a puppy",  # what is a thing elsewhere is an action here
     ],
 )
 def test_what_is_in_doubt_is_left_to_the_rules(readings, text):

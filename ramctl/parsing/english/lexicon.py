@@ -103,10 +103,19 @@ class Lexicon:
         return self.spelling.get(lemma, lemma)
 
     def _verb(self, word: str) -> str:
+        """The base form of a verb; the word itself where it is one or nothing better is known."""
         for lemma in (word, word[:-1], word[:-2], word[:-3], word[:-3] + "e"):
             if lemma in self.extra_verbs:
                 return lemma
-        lemma = verb_lemma(word, self.wordnet)
+        forms = list(self.wordnet.entry(word).base_forms.get(VERB, ()))
+        for suffix in ("ing", "ied", "ed"):
+            stem = word.removesuffix(suffix)
+            if stem != word and len(stem) > 1:
+                forms += [stem + "y", stem + "ie"] if suffix == "ied" else _stems(stem)
+        forms.append(word)
+        if word.endswith("s"):
+            forms += [word[:-1], word[:-2], word[:-3] + "y"]
+        lemma = next((form for form in forms if self.wordnet.has(form, VERB)), word)
         return self.spelling.get(lemma, lemma)
 
     def is_plain_noun(self, word: str) -> bool:
@@ -135,8 +144,7 @@ class Lexicon:
 
     def is_relational(self, word: str) -> bool:
         """Whether an adjective only relates a thing to another (WordNet: pertainym): military."""
-        senses = self.wordnet.synsets(word, ADJECTIVE)
-        return bool(senses) and senses[0].file == "adj.pert"
+        return self.first_file(word, ADJECTIVE) == "adj.pert"
 
     def is_known(self, word: str) -> bool:
         """Whether WordNet or a list has the word."""
@@ -219,9 +227,9 @@ class Lexicon:
         noun = adjective.removesuffix("en")
         return noun if noun != adjective and self.first_file(noun) == "noun.substance" else ""
 
-    def first_file(self, lemma: str) -> str:
-        """The lexicographer file of the noun's first sense; empty if it has none."""
-        senses = self.wordnet.synsets(lemma, NOUN)
+    def first_file(self, lemma: str, pos: str = NOUN) -> str:
+        """The lexicographer file of the word's first sense; empty if it has none."""
+        senses = self.wordnet.synsets(lemma, pos)
         return senses[0].file if senses else ""
 
     def thing_file(self, lemma: str) -> str:
@@ -239,12 +247,13 @@ class Lexicon:
             if lemma in getattr(self, name):
                 return kind
         head = lemma.rpartition(" ")[2]
-        synsets = self.wordnet.synsets(lemma, NOUN)
+        is_place = head != lemma and head in self.scenes and head != "court"
         if lemma in self.objects:
-            return "scene" if self._is_kind_of_place(lemma) else "object"
+            return "scene" if is_place else "object"
+        synsets = self.wordnet.synsets(lemma, NOUN)
         if lemma in self.added_compounds or lemma in self.plural_only:
-            is_place = bool(synsets) and self.is_place(synsets[0].number)
-            return "scene" if is_place or self._is_kind_of_place(lemma) else "object"
+            is_place = is_place or (bool(synsets) and self.is_place(synsets[0].number))
+            return "scene" if is_place else "object"
         if not synsets and head != lemma:
             return self.noun_kind(head)
         if not synsets:
@@ -259,12 +268,7 @@ class Lexicon:
             if head != lemma and file == "noun.act" and head.endswith("ing"):
                 return "action"
             return self.noun_kind(head) if head != lemma else None
-        is_place = self.is_place(synsets[0].number) or self._is_kind_of_place(lemma)
-        return "scene" if is_place else "object"
-
-    def _is_kind_of_place(self, lemma: str) -> bool:
-        head = lemma.rpartition(" ")[2]
-        return head != lemma and head in self.scenes and head != "court"
+        return "scene" if is_place or self.is_place(synsets[0].number) else "object"
 
     def _mostly_visible(self, lemma: str) -> bool:
         senses = self.wordnet.entry(lemma).senses.get(NOUN, ())
@@ -297,9 +301,8 @@ class Lexicon:
             return False  # "the 21st"
         if word in self.states:
             return True
-        synsets = self.wordnet.synsets(word, ADJECTIVE)
-        if synsets:
-            return synsets[0].file != "adj.pert"
+        if file := self.first_file(word, ADJECTIVE):
+            return file != "adj.pert"
         return word.endswith("ed") and self.wordnet.has(self.verb(word), VERB)
 
 
@@ -319,6 +322,14 @@ class PhraseIndex(frozenset[str]):
             if " ".join(words[i : i + length]) in self:
                 return length
         return 1
+
+    def spans(self, words: list[str]) -> Iterator[tuple[int, int]]:
+        """The start and end of each phrase and each other word, the longest, left to right."""
+        start = 0
+        while start < len(words):
+            end = start + self.length_at(words, start)
+            yield start, end
+            start = end
 
 
 def _is_name(synset: Synset, lemma: str) -> bool:
@@ -356,19 +367,6 @@ def _singulars(word: str) -> list[str]:
     if word.endswith("ses"):
         return [word[:-1], word[:-2], word[:-1]]
     return [word[:-1]]
-
-
-def verb_lemma(word: str, wordnet: WordNet) -> str:
-    """The base form of a verb; the word itself where it is one or nothing better is known."""
-    forms = list(wordnet.entry(word).base_forms.get(VERB, ()))
-    for suffix in ("ing", "ied", "ed"):
-        stem = word.removesuffix(suffix)
-        if stem != word and len(stem) > 1:
-            forms += [stem + "y", stem + "ie"] if suffix == "ied" else _stems(stem)
-    forms.append(word)
-    if word.endswith("s"):
-        forms += [word[:-1], word[:-2], word[:-3] + "y"]
-    return next((form for form in forms if wordnet.has(form, VERB)), word)
 
 
 def _stems(stem: str) -> list[str]:

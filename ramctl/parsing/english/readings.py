@@ -68,29 +68,19 @@ class FrequentReadings:
         words = [self._lexicon.spelling.get(word, word) for word in TOKEN.findall(lower)]
         if not self._ambiguous.isdisjoint(words) or len(words) < 2:
             return None
-        forms = self._joined(words)
+        # Idioms and compounds of the table are one form each.
+        forms = [" ".join(words[start:end]) for start, end in self._forms.spans(words)]
         mentions: list[Mention] = []
         phrases: list[str] = []
         for i, form in enumerate(forms):
             reading = self._always.get(form)
-            if reading is None:
-                reading = self._read_beside(forms, i)
-                if reading is None:
-                    return None
+            if reading is None and (reading := self._read_beside(forms, i)) is None:
+                return None
             for tag, kind in reading:
                 mentions.append(Mention(i, tag, kind, form, "frequent reading"))
                 if i and kind != "action" and forms[i - 1].isalpha():
                     phrases.append(f"{forms[i - 1]} {tag}")
         return ParsedCaption.of(mentions, phrases)
-
-    def _joined(self, words: list[str]) -> list[str]:
-        """The words with idioms and compounds of the table as one form each, longest first."""
-        forms, i = list[str](), 0
-        while i < len(words):
-            length = self._forms.length_at(words, i)
-            forms.append(" ".join(words[i : i + length]))
-            i += length
-        return forms
 
     def _read_beside(self, forms: list[str], i: int) -> Reading | None:
         form = forms[i]

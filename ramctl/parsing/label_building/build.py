@@ -8,6 +8,7 @@ import io
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 
 from ramctl.errors import RunProblem
@@ -194,7 +195,7 @@ class LabelBuilder:
         merges = rare_synonyms(counts, self.lexicon, words, strings)
         return [
             Candidate(word, "synonym", of, counts.kind(word), counts.captions[word], rule)
-            for word, of, rule in merges[: max(self.sizes.max_strings - len(strings), 0)]
+            for word, of, rule in islice(merges, max(self.sizes.max_strings - len(strings), 0))
         ]
 
     def _system(self, candidates: list[Candidate], contexts: Contexts) -> LabelSystem:

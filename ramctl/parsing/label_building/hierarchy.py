@@ -121,9 +121,8 @@ class Hierarchy:
         """The hypernyms of the sense that is meant, nearest first."""
         path = self._wordnet.hypernym_path
         if kind == "attribute":
-            shades = (s for s in self._wordnet.synsets(tag, NOUN) if s.file == COLORS_FILE)
-            shade = next(shades, None) if tag in self._lexicon.colors else None
-            return [] if shade is None else path(shade.number)
+            shades = [s for s in self._wordnet.synsets(tag, NOUN) if s.file == COLORS_FILE]
+            return path(shades[0].number) if shades and tag in self._lexicon.colors else []
         if kind == "action":
             senses = self._lexicon.senses(tag, VERB)
             # Verbs soon become too general: to run is to hurry is to travel is to move.
@@ -224,15 +223,14 @@ class Hierarchy:
         is_meant = is_meant or not any(counts.values())
         if first.file in NO_THINGS and first.number not in seen and is_meant:
             return first.number  # a pile is a heap, not what velvet has
+        others = [n for n in seen if counts[n] >= counts[seen[0]]]
         if synset(seen[0]).file == "noun.plant":  # a melon on a plate is no vine
-            foods = (n for n in seen if synset(n).file == "noun.food")
-            return next((n for n in foods if counts[n] >= counts[seen[0]]), seen[0])
-        if synset(seen[0]).file == "noun.person" and counts[seen[0]] <= RARE:
-            others = (n for n in seen if synset(n).file in NO_PEOPLE)
+            others = [n for n in others if synset(n).file == "noun.food"]
+        elif synset(seen[0]).file == "noun.person" and counts[seen[0]] <= RARE:
+            others = [n for n in others if synset(n).file in NO_PEOPLE]
             # A diver is not first of all a loon.
-            named_so = (n for n in others if spelled(synset(n).lemmas[0]) == tag)
-            return next((n for n in named_so if counts[n] >= counts[seen[0]]), seen[0])
-        return seen[0]
+            others = [n for n in others if spelled(synset(n).lemmas[0]) == tag]
+        return (others or seen)[0]
 
     def _synsets(self, tag: str) -> list[Synset]:
         """The senses of a noun as it is spelt: with spaces or without."""

@@ -82,19 +82,17 @@ def find_merges(counts: TagCounts, lexicon: Lexicon, contexts: "Contexts") -> di
 
 def rare_synonyms(
     counts: TagCounts, lexicon: Lexicon, words: list[str], labels: Mapping[str, str]
-) -> list[tuple[str, str, str]]:
+) -> Iterator[tuple[str, str, str]]:
     """(word, label, rule) of words too rare to judge by contexts: spellings, nouns of one sense.
 
     `labels` maps strings to labels.
     """
-    merges = []
     for word in words:
         for proposal in _proposals(word, counts, lexicon):
             is_sure = proposal.least == 0.0 and proposal.rule in ("spelling", "one sense")
             if is_sure and proposal.tag in labels:
-                merges.append((word, labels[proposal.tag], proposal.rule))
+                yield word, labels[proposal.tag], proposal.rule
                 break
-    return merges
 
 
 class Proposal(NamedTuple):
@@ -126,15 +124,11 @@ class Contexts:
     def mean(self, tag: str, sense: int, word: str) -> bool:
         """Whether a tag's contexts are those of a sense, judged by a `word` that has the sense."""
         pos = POS_OF_KIND[self._counts.kind(tag)]
-        shown = self.similarity(word, tag)
-        for number, _ in self._lexicon.senses(tag, pos):
-            if number == sense:
-                continue
-            for lemma in self._lexicon.wordnet.synset(number).lemmas:
-                other = spelled(lemma)
-                if other in self.rank and other != tag and self.similarity(other, tag) > shown:
-                    return False
-        return True
+        shown, synset = self.similarity(word, tag), self._lexicon.wordnet.synset
+        senses = (number for number, _ in self._lexicon.senses(tag, pos) if number != sense)
+        words = {spelled(lemma) for number in senses for lemma in synset(number).lemmas}
+        others = (words - {tag}) & self.rank.keys()
+        return all(self.similarity(other, tag) <= shown for other in others)
 
 
 def _proposals(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator[Proposal]:
@@ -236,18 +230,14 @@ def _other_spellings(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator
     if (plural := f"{word}s") in lexicon.plural_only:
         is_slip = " " in word or counts.captions[plural] >= SLIP * counts.captions[word]
         yield Proposal(plural, "spelling", 0.0 if is_slip else MIN_SIMILARITY)
-    for other in (word.replace(" ", ""), *_splits(word, counts)):
+    others = [word.replace(" ", "")]
+    if " " not in word:  # "surf board" for "surfboard"
+        splits = (f"{word[:i]} {word[i:]}" for i in range(3, len(word) - 2))
+        others += [form for form in splits if form in counts.captions or form in counts.phrases]
+    for other in others:
         if other != word:
             phrase = max(word, other, key=lambda form: form.count(" "))
             first = phrase.partition(" ")[0]
             described = lexicon.is_plain_adjective(first) or first in lexicon.colors
             is_free = described and not lexicon.is_listed(phrase)
             yield Proposal(other, "spelling", MIN_FREE_SIMILARITY if is_free else 0.0)
-
-
-def _splits(word: str, counts: TagCounts) -> list[str]:
-    """Two-word spellings of a word that occur: "surf board" for "surfboard"."""
-    if " " in word or len(word) < 6:
-        return []
-    found = (f"{word[:i]} {word[i:]}" for i in range(3, len(word) - 2))
-    return [split for split in found if split in counts.captions or split in counts.phrases]

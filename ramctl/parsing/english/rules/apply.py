@@ -21,9 +21,8 @@ def read_caption(written: list[str], tags: list[str], lexicon: Lexicon) -> Parse
         text = " ".join(read.words)
         kind = _kind_of_phrase(text, lexicon) if len(read) > 1 else _kind_of_word(text, lexicon)
         if kind is not None:
-            return ParsedCaption(
-                (Mention(0, text, kind, " ".join(read.written), "the whole text"),)
-            )
+            mention = Mention(0, text, kind, " ".join(read.written), "the whole text")
+            return ParsedCaption((mention,))
     return ParsedCaption.of(findings.mentions, findings.phrases)
 
 

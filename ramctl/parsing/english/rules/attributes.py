@@ -31,12 +31,8 @@ def _black_and_white(findings: Findings, i: int) -> int | None:
 def _is_of_picture(findings: Findings, i: int) -> bool:
     """Whether "black and white" is how a picture is: "a black and white photo", "..., in ..."."""
     sentence, end, pictures = findings.sentence, i + 3, word_set("pictures")
-    k = end
-    while sentence.tag(k) in ADJECTIVES | {"VBN", "VBG", "NN", "CD"} and (
-        sentence.word(k) not in pictures and k < end + 3
-    ):
-        k += 1
-    if sentence.word(k) in pictures:
+    last = min(sentence.skip(end, ADJECTIVES | {"VBN", "VBG", "NN", "CD"}), end + 3)
+    if not pictures.isdisjoint(sentence.words[end : last + 1]):
         return True
     at_end = sentence.tag(end) in ("", ".", ",", "IN", ":")
     stands_alone = at_end and (sentence.word(i - 1) in ("in", ",") or i == 0)
@@ -47,8 +43,7 @@ def _phrase(findings: Findings, i: int) -> int | None:
     pair = f"{findings.sentence.words[i]} {findings.sentence.word(i + 1)}"
     if pair not in findings.lexicon.attribute_phrases:
         return None
-    findings.add(i, i + 2, pair, "attribute", "attribute phrase")
-    return i + 2
+    return findings.add(i, i + 2, pair, "attribute", "attribute phrase")
 
 
 def _lightness(findings: Findings, i: int) -> int | None:
@@ -62,8 +57,7 @@ def color(findings: Findings, i: int) -> int | None:
     word = findings.sentence.words[i]
     if word not in findings.lexicon.colors:
         return None
-    findings.add(i, i + 1, word, "attribute", "colour")
-    return i + 1
+    return findings.add(i, i + 1, word, "attribute", "colour")
 
 
 def _look(findings: Findings, i: int) -> int | None:
@@ -73,8 +67,7 @@ def _look(findings: Findings, i: int) -> int | None:
         return None
     if word not in lexicon.visible_adjectives and _describes_nothing(findings, i):
         return None
-    findings.add(i, i + 1, word, "attribute", "adjective")
-    return i + 1
+    return findings.add(i, i + 1, word, "attribute", "adjective")
 
 
 def _describes_nothing(findings: Findings, i: int) -> bool:

@@ -36,21 +36,15 @@ def correct_tags(sentence: Sentence, lexicon: Lexicon) -> None:
     Two passes: single words first, what is no name among them before all else; then what relies
     on its neighbours' corrected tags.
     """
-    words, tags = sentence.words, sentence.tags
-    for i, word in enumerate(words):
-        if tags[i] in PROPER:
-            _correct_word(sentence, i, NAMES.rows_at(word, tags[i]), lexicon)
-        if rows := WORDS.rows_at(word, tags[i]):
-            _correct_word(sentence, i, rows, lexicon)
-    for i, word in enumerate(words):
-        if rows := RULES.rows_at(word, tags[i]):
-            _correct_word(sentence, i, rows, lexicon)
+    for i in range(len(sentence)):
+        _correct(sentence, i, NAMES, lexicon)
+        _correct(sentence, i, WORDS, lexicon)
+    for i in range(len(sentence)):
+        _correct(sentence, i, RULES, lexicon)
 
 
-def _correct_word(
-    sentence: Sentence, i: int, rows: tuple[Correction, ...], lexicon: Lexicon
-) -> None:
-    for rule in rows:
+def _correct(sentence: Sentence, i: int, table: RuleTable[Correction], lexicon: Lexicon) -> None:
+    for rule in table.rows_at(sentence.words[i], sentence.tags[i]):
         if tag := rule.pattern(sentence, i, lexicon):
             sentence.tags[i] = tag
             sentence.corrected[i] = (*sentence.corrected.get(i, ()), rule.name)
@@ -235,26 +229,19 @@ def _noun_after_all(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
 
 def _noun_by_use(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     """A "verb" that mostly is a noun and has no fitting subject: "a chef hat/VBP"."""
-    word = sentence.words[i]
+    word, before, after = sentence.words[i], sentence.tag(i - 1), sentence.tag(i + 1)
     if sentence.tags[i] in ("VBD", "VBN") or word in NEVER_NOUNS:
         return None
-    if sentence.tag(i + 1) in ("DT", "PRP$", "PRP") or not lexicon.noun_kind(lexicon.noun(word)):
+    if after in ("DT", "PRP$", "PRP") or not lexicon.noun_kind(lexicon.noun(word)):
         return None
-    decide = _are_leaves if word == "leaves" else _is_mostly_noun
-    return _number(word, lexicon) if decide(sentence, i, lexicon) else None
-
-
-def _are_leaves(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    before, after = sentence.tag(i - 1), sentence.tag(i + 1)
-    has_no_subject = before in NOUNS | {""} and not is_person_or_animal(sentence, i - 1, lexicon)
-    return before in ADJECTIVES or (has_no_subject and after in AFTER_HEAD | {",", "CC"})
-
-
-def _is_mostly_noun(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    word = sentence.words[i]
-    as_noun = lexicon.wordnet.count(lexicon.noun(word), NOUN)
-    as_verb = lexicon.wordnet.count(lexicon.verb(word), VERB)
-    return i == 0 and (as_noun > 2 * as_verb or as_noun == as_verb == 0)
+    if word == "leaves":
+        no_subject = before in NOUNS | {""} and not is_person_or_animal(sentence, i - 1, lexicon)
+        is_noun = before in ADJECTIVES or (no_subject and after in AFTER_HEAD | {",", "CC"})
+    else:
+        as_noun = lexicon.wordnet.count(lexicon.noun(word), NOUN)
+        as_verb = lexicon.wordnet.count(lexicon.verb(word), VERB)
+        is_noun = i == 0 and (as_noun > 2 * as_verb or as_noun == as_verb == 0)
+    return _number(word, lexicon) if is_noun else None
 
 
 def _is_comparative(word: str, lexicon: Lexicon) -> bool:

@@ -8,8 +8,6 @@ from ramctl.parsing.english.rules.tags import BOUNDARIES, DETERMINERS, NOUNS, VE
 
 QUOTES_OPEN = frozenset({"``", "''"})
 QUOTES = frozenset('"\u201c\u201d')
-WRITTEN_ON = word_set("written_on")
-AWAITED = word_set("awaited")
 # What a figure of speech is made of: a waterfall of curls, a forest of cranes.
 FIGURED = frozenset({"noun.body", "noun.artifact", "noun.person", "noun.animal", "noun.plant",
                       "noun.shape"})  # fmt: skip
@@ -25,14 +23,14 @@ SIGNS = frozenset({"sign", "signs", "symbol", "symbols", "zone"})
 
 def exclude_words(sentence: Sentence, lexicon: Lexicon) -> None:
     """Mark the words that give no tags, each with the name of the rule."""
-    i = 0
-    while i < len(sentence):
-        length = lexicon.idioms.length_at(sentence.words, i)
-        if length > 1:
-            sentence.exclude(i, i + length, "idiom")
-        i += length
-    _exclude_quotations(sentence)
-    for i, (word, tag) in enumerate(zip(sentence.words, sentence.tags, strict=True)):
+    for start, end in lexicon.idioms.spans(sentence.words):
+        if end > start + 1:
+            sentence.exclude(start, end, "idiom")
+    tagged = list(enumerate(zip(sentence.words, sentence.tags, strict=True)))
+    quotes = [i for i, (w, tag) in tagged if w in QUOTES or (tag in QUOTES_OPEN and w != "'")]
+    for start, end in zip(quotes[::2], quotes[1::2], strict=False):
+        sentence.exclude(start, end + 1, "quotation")
+    for i, (word, tag) in tagged:
         for rule in RULES.rows_at(word, tag):
             if not sentence.excluded[i] and (span := rule.pattern(sentence, i, lexicon)):
                 sentence.exclude(span[0], span[1], rule.name)
@@ -48,18 +46,6 @@ def _figure(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     # A waterfall of curls, but a waterfall of water, a rainbow of light, a river of ice.
     is_figure = head in lexicon.figure_heads and lexicon.first_file(of) in FIGURED
     return (i, i + 1) if is_figure else None
-
-
-def _exclude_quotations(sentence: Sentence) -> None:
-    opened = None
-    for i, word in enumerate(sentence.words):
-        if word not in QUOTES and (sentence.tags[i] not in QUOTES_OPEN or word == "'"):
-            continue
-        if opened is None:
-            opened = i
-        else:
-            sentence.exclude(opened, i + 1, "quotation")
-            opened = None
 
 
 def _as_if(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -135,7 +121,7 @@ def _foreign(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 def _awaited(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     verb = lexicon.verb(sentence.word(max(sentence.skip_back(i - 1, {"RB", "RP"}), 0)))
-    is_awaited = f"{verb}={sentence.words[i]}" in AWAITED
+    is_awaited = f"{verb}={sentence.words[i]}" in lexicon.awaited
     return (i, sentence.phrase_end(i + 1)) if is_awaited else None
 
 
@@ -158,10 +144,8 @@ def _compared(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 def _written(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if lexicon.verb(sentence.words[i]) not in ("say", "read", "spell", "state"):
         return None
-    if (
-        subject_of(sentence, i, lexicon) not in WRITTEN_ON
-        and sentence.tag(i + 1) not in QUOTES_OPEN
-    ):
+    is_quoted = sentence.tag(i + 1) in QUOTES_OPEN
+    if not is_quoted and subject_of(sentence, i, lexicon) not in lexicon.written_on:
         return None
     return i, sentence.text_end(i + 1, BOUNDARIES | {"IN"})
 
@@ -229,9 +213,7 @@ def _nobody_does(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
         start = i + (after == "one")
     else:
         return None
-    verb = start + 1
-    while verb < min(start + NEAR_VERB, len(sentence)) and sentence.tags[verb] not in VERBS:
-        verb += 1
+    verb = min(sentence.text_end(start + 1, VERBS), start + NEAR_VERB)
     whom = word not in ("none", "neither") or sentence.word(i + 2) in ("whom", "which", "them")
     return (i if whom else verb), sentence.clause_end(verb)
 

@@ -7,7 +7,6 @@ from ramctl.parsing.english.rules.tags import ADJECTIVES, NOUNS
 
 # How many words a maker and a model have before the model's number.
 LONGEST_MODEL = 3
-AT_PLACE = word_set("at_place")
 
 
 def _name(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -85,7 +84,7 @@ def _maker(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 def _place(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     """What a place is called: "at Brown Chapel" is a chapel."""
-    if sentence.is_title or sentence.word(i - 1) not in AT_PLACE:
+    if sentence.is_title or sentence.word(i - 1) not in lexicon.at_place:
         return None
     end = _name_end(sentence, i)
     if end < i + 2:

@@ -127,6 +127,7 @@ def _parts(findings: Findings, start: int) -> tuple[list[Noun], int]:
     parts: list[Noun] = []
     i = start
     while i < len(sentence) and not sentence.excluded[i]:
+        word = sentence.words[i]
         if i in sentence.compounds:
             end, lemma = sentence.compounds[i]
             is_action = findings.lexicon.noun_kind(lemma) == "action"
@@ -135,7 +136,8 @@ def _parts(findings: Findings, start: int) -> tuple[list[Noun], int]:
             parts.append(Noun(i, end, lemma))
             i = end
         elif sentence.tags[i] in NOUNS:
-            parts.append(Noun(i, i + 1, _singular(findings, i)))
+            holds = word == "glasses" and sentence.word(i + 1) in ("of", "filled", "full")
+            parts.append(Noun(i, i + 1, "glass" if holds else findings.lexicon.noun(word)))
             i += 1
         else:
             break
@@ -162,13 +164,6 @@ def _read(findings: Findings, rows: "RuleTable[Naming]", noun: Noun) -> bool:
 
 def _is_name(findings: Findings, i: int) -> bool:
     return findings.sentence.tags[i] in NAMES and i not in findings.sentence.compounds
-
-
-def _singular(findings: Findings, i: int) -> str:
-    sentence, word = findings.sentence, findings.sentence.words[i]
-    if word == "glasses" and sentence.word(i + 1) in ("of", "filled", "full"):
-        return "glass"
-    return findings.lexicon.noun(word)
 
 
 def _light_verb(findings: Findings, noun: Noun) -> Tag | None:

@@ -106,9 +106,7 @@ class Sentence:
 
 def read_sentence(written: list[str], tags: list[str], spelling: dict[str, str]) -> Sentence:
     """The caption's words in lower case with known misspellings corrected; hyphens are left out."""
-    kept_written: list[str] = []
-    words: list[str] = []
-    kept_tags: list[str] = []
+    kept: list[tuple[str, str, str]] = []
     for word, tag in zip(written, tags, strict=True):
         if (tag in ("HYPH", "_SP", "AFX") and not word.isalpha()) or word == "-":
             continue
@@ -116,12 +114,10 @@ def read_sentence(written: list[str], tags: list[str], spelling: dict[str, str])
         if not lower.isascii() and lower not in word_set("foreign"):
             lower = captions.without_accents(lower)
         lower = spelling.get(lower, lower)
-        for part in lower.split():
-            kept_written.append(word)
-            words.append(part)
-            kept_tags.append(tag)
-    sentence = Sentence(kept_written, words, kept_tags, [""] * len(words))
-    long_words = [word for word in kept_written if len(word) > 3 and word.isalpha()]
+        kept += [(word, part, tag) for part in lower.split()]
+    written, words, tags = ([row[k] for row in kept] for k in range(3))
+    sentence = Sentence(written, words, tags, [""] * len(words))
+    long_words = [word for word in written if len(word) > 3 and word.isalpha()]
     upper = sum(word[0].isupper() for word in long_words)
     sentence.is_title = len(long_words) > 1 and upper > 0.7 * len(long_words)
     return sentence
@@ -160,11 +156,12 @@ class Findings:
     # Free compounds ("soccer field" beside the tag "field"): candidates for a label system.
     phrases: list[str] = field(default_factory=list)
 
-    def add(self, start: int, end: int, tag: str, kind: str, rule: str) -> None:
-        """Note a tag made of the words of a span."""
+    def add(self, start: int, end: int, tag: str, kind: str, rule: str) -> int:
+        """Note a tag made of the words of a span; returns the span's end."""
         written = " ".join(self.sentence.written[start:end])
         corrected = self.sentence.corrected
         if any(i in corrected for i in range(start, end)):
             names = dict.fromkeys(name for i in range(start, end) for name in corrected.get(i, ()))
             rule = f"{rule}, by {', '.join(names)}"
         self.mentions.append(Mention(start, tag, kind, written, rule))
+        return end

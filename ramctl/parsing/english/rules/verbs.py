@@ -1,6 +1,5 @@
 """Verbs to tags: actions, gerunds, light verbs, figures of speech (guidelines: actions)."""
 
-from ramctl.parsing.english.lexicon import word_set
 from ramctl.parsing.english.rules import attributes
 from ramctl.parsing.english.rules.sentence import Findings, subject_of
 from ramctl.parsing.english.rules.tables import Reading, RuleTable
@@ -12,7 +11,6 @@ LIVING_OR_MOVING = frozenset({"noun.animal", "noun.person", "noun.object", "noun
 LAND = frozenset({"noun.location", "noun.object"})
 LIFELESS = frozenset({"noun.artifact", "noun.shape", "noun.substance", "noun.body",
                       "noun.attribute"})  # fmt: skip
-SHAPES_OF_LAND = word_set("shapes_of_land")
 TALL_THINGS = frozenset({"building", "house", "tree", "mountain", "crane", "skyscraper", "tower"})
 
 
@@ -59,7 +57,8 @@ def _course(findings: Findings, i: int) -> int | None:
 def _purpose(findings: Findings, i: int) -> int | None:
     lexicon, head = findings.lexicon, _head_after(findings, i)
     is_before_land = lexicon.noun_kind(head) == "scene" or lexicon.first_file(head) in LAND
-    is_shape = _lemma(findings, i) in SHAPES_OF_LAND and is_before_land  # "rolling green hills"
+    # "Rolling green hills".
+    is_shape = _lemma(findings, i) in lexicon.shapes_of_land and is_before_land
     if not is_shape and not _is_purpose(findings, i):
         return None
     word = findings.sentence.words[i]
@@ -69,8 +68,7 @@ def _purpose(findings: Findings, i: int) -> int | None:
 
 
 def _action(findings: Findings, i: int) -> int | None:
-    findings.add(i, i + 1, _lemma(findings, i), "action", "verb")
-    return i + 1
+    return findings.add(i, i + 1, _lemma(findings, i), "action", "verb")
 
 
 def _note_act_noun(findings: Findings, i: int) -> None:
