@@ -272,7 +272,7 @@ def _check(options: Any, shared: Shared) -> None:
 
 def _shards(options: Any, shared: Shared) -> Iterator[Any]:
     """The options of each input alone, with the files that it becomes."""
-    folder, form = options.stream.output, (shared.photos and options.form) or "jsonl"
+    folder, form = options.stream.output, (shared.photos and options.format) or "jsonl"
     taken: dict[str, str] = {}
     for name in options.inputs:
         suffix = next((end for end in RECORDS if name.lower().endswith(end)), "")

@@ -260,7 +260,7 @@ class SearchOptions:
     like: str | None = None
     duplicates: bool = False
     number: int = 20
-    form: str = ""  # jsonl, text; empty: what suits the output
+    format: str = ""  # jsonl, text; empty: what suits the output
     model: str = "mini"
     quiet: bool = False
 
@@ -288,7 +288,7 @@ def run(options: SearchOptions) -> Report:
             del row["embedding"]
             row["score"] = round(one.score, DECIMALS)
     is_read = sys.stdout is not None and sys.stdout.isatty()
-    encode = _text_line if (options.form or ("text" if is_read else "jsonl")) == "text" else dumps
+    encode = _text_line if (options.format or ("text" if is_read else "jsonl")) == "text" else dumps
     with records_to_stdout() as stream:
         stream.writelines(map(encode, rows))
     what = "groups of copies in" if options.duplicates else "of"

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import time
+import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,15 @@ def gallery_photos(page: Path) -> list[dict]:
 def gallery_names(page: Path) -> list:
     """The photos of a gallery as they are named."""
     return [photo["image"] for photo in gallery_photos(page)]
+
+
+def traced(do: Callable[[], Any]) -> tuple[Any, int, int]:
+    """What a function returns, the bytes that are held then, and the most of them meanwhile."""
+    tracemalloc.start()
+    try:
+        return do(), *tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
 
 
 def wait_for(condition: Callable[[], object]) -> None:

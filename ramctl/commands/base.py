@@ -24,6 +24,8 @@ from ramctl.records.files import is_device, require_known_packing
 from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import require_own_outputs
 from ramctl.records.parquet import SUFFIX
+from ramctl.records.record import KINDS
+from ramctl.records.shards import Shard
 
 T = TypeVar("T")
 
@@ -40,6 +42,24 @@ def read_duration(text: str) -> float:
     return float(match[1]) * _UNIT_S[match[2]]
 
 
+def read_shard(text: str) -> Shard:
+    """The shard of `I/N`."""
+    if (match := re.fullmatch(r"([0-9]+)/([0-9]+)", text)) is None:
+        raise click.BadParameter(f"{text!r} is not a shard such as 1/4")
+    index, number = match.groups()
+    if not 1 <= int(index) <= int(number):
+        raise click.BadParameter(f"{text!r}: shards count from 1/{number} to {number}/{number}")
+    return Shard(int(index), int(number))
+
+
+def read_kinds(text: str) -> tuple[str, ...]:
+    """The kinds of tags that are named, in any order; `none` and `all` for the extremes."""
+    words = {"none": set(), "all": set(KINDS)}.get(text, set(text.split(",")))
+    if unknown := words - set(KINDS):
+        raise click.BadParameter(f"{min(unknown)!r} is not one of {', '.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in words)
+
+
 # The types of values that are named so in a help.
 _TYPES: dict[str, click.ParamType[Any] | Callable[[str], Any]] = {
     "FILE": click.Path(dir_okay=False, path_type=Path),
@@ -49,6 +69,8 @@ _TYPES: dict[str, click.ParamType[Any] | Callable[[str], Any]] = {
     "SHARE": click.FloatRange(0, 1),
     "SCORE": click.FloatRange(0, 1),
     "TIME": read_duration,
+    "I/N": read_shard,
+    "KIND,...": read_kinds,
 }
 
 # What shells complete, by words in the names that a help gives to values.
@@ -100,7 +122,7 @@ def option(spec: str, help: str, **attributes: Any) -> Option:
     """An option declared as its help shows it.
 
     `-o, --output FILE` takes a value, `--to [a|b]` one of these, `--dry-run` none. FILE, DIR, N
-    (from 1), P, SHARE, SCORE and TIME are also types, unless another is given. The parameter, and
+    (from 1) and the others of `_TYPES` are also types, unless another is given. The parameter, and
     with it the variable and the key in a file, has the long option's name; the rest is `Option`'s
     and click's.
     """

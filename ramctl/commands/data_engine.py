@@ -88,13 +88,7 @@ in place of the estimate; they remove what captions name as well.
             ),
         ],
         "cleaning": [
-            option(
-                "--kinds KIND,...",
-                "Kinds of tags to clean [default: all].",
-                type=options.read_kinds,
-                default="all",
-                show_default=False,
-            ),
+            option("--kinds KIND,...", "Kinds of tags to clean [default: all]."),
             common(
                 "--evidence scores:FILE", "Scores from another tagger; repeatable.", multiple=True
             ),
@@ -128,9 +122,6 @@ in place of the estimate; they remove what captions name as well.
             option(
                 "--shard I/N",
                 "Do the I-th of N parts of --stage detect; any N gives the same result.",
-                type=options.read_shard,
-                default="1/1",
-                show_default=False,
             ),
         ],
         "run": [options.device, *options.engine_run, options.ray, *options.messages],

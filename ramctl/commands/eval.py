@@ -68,12 +68,7 @@ OPTIONS = {
         options.seed,
     ],
     "output": [
-        common(
-            "-f, --format [json|table|csv|md|latex]",
-            "Format of the figures.",
-            field="form",
-            default="json",
-        ),
+        common("-f, --format [json|table|csv|md|latex]", "Format of the figures.", default="json"),
         common("-o, --output FILE", "Write FILE, not stdout.", writes=True),
         common(
             "--report FILE",

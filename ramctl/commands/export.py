@@ -86,12 +86,7 @@ OPTIONS = {
         common("--dry-run", "Say which sidecars would change, and write nothing."),
     ],
     "output": [
-        common(
-            "-f, --format FORMAT",
-            f"{', '.join(FORMATS)}.",
-            field="form",
-            type=click.Choice(FORMATS),
-        ),
+        common("-f, --format FORMAT", f"{', '.join(FORMATS)}.", type=click.Choice(FORMATS)),
         common("--gallery FILE", "Write an HTML page of the photos.", writes=True),
         common("--review FILE", "Write an HTML page to accept or refuse each tag.", writes=True),
         *options.stream,

@@ -1,6 +1,5 @@
-"""The options that several commands share, declared once, and the types of their values."""
+"""The options that several commands share, declared once."""
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,6 @@ from typing import Any
 import click
 
 from ramctl.commands.base import Option, common, option
-from ramctl.records.record import KINDS
-from ramctl.records.shards import ALL, Shard
 
 FILE_OR_FOLDER = click.Path(path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -18,32 +15,7 @@ Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were re
 4 stopped by --max-time, inputs are left; 130 interrupted, 143 terminated (in these three cases
 what is written is complete, and --resume continues)."""
 
-
-def read_shard(text: str) -> Shard:
-    """The shard of `I/N`."""
-    if (match := re.fullmatch(r"([0-9]+)/([0-9]+)", text)) is None:
-        raise click.BadParameter(f"{text!r} is not a shard such as 1/4")
-    index, number = match.groups()
-    if not 1 <= int(index) <= int(number):
-        raise click.BadParameter(f"{text!r}: shards count from 1/{number} to {number}/{number}")
-    return Shard(int(index), int(number))
-
-
-def read_kinds(text: str) -> tuple[str, ...]:
-    """The kinds of tags that are named, in any order; `none` and `all` for the extremes."""
-    words = {"none": set(), "all": set(KINDS)}.get(text, set(text.split(",")))
-    if unknown := words - set(KINDS):
-        raise click.BadParameter(f"{min(unknown)!r} is not one of {', '.join(KINDS)}")
-    return tuple(kind for kind in KINDS if kind in words)
-
-
-shard = option(
-    "--shard I/N",
-    "Process part I of N of the input; cat joins the outputs.",
-    type=read_shard,
-    default=str(ALL),
-    show_default=False,
-)
+shard = option("--shard I/N", "Process part I of N of the input; cat joins the outputs.")
 root = option(
     "--root DIR|URL",
     "Folder or URL of relative photo names [default: beside the input file].",
@@ -96,12 +68,7 @@ ray = option(
 batch = option("-b, --batch N", "Records per batch [default: suits the model].")
 threads = option("--threads N", "CPU threads of the model [default: all cores].")
 device = common("--device DEVICE", "auto, cpu, mps or cuda[:N].", default="auto")
-devices = common(
-    "--device DEVICE",
-    "auto, cpu, mps, cuda:0 or cuda:0,1 [default: auto].",
-    default="auto",
-    show_default=False,
-)
+devices = common("--device DEVICE", "auto, cpu, mps, cuda:0 or cuda:0,1 [default: auto].")
 dtype = option(
     "--dtype [auto|fp32|bf16|fp16|int8]", "Number format of the computation.", default="auto"
 )

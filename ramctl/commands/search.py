@@ -36,9 +36,7 @@ OPTIONS = {
     ],
     "output": [
         common(
-            "-f, --format [jsonl|text]",
-            "Format of the answer [default: jsonl; terminal: text].",
-            field="form",
+            "-f, --format [jsonl|text]", "Format of the answer [default: jsonl; terminal: text]."
         ),
     ],
     "run": [options.quiet, options.verbose],

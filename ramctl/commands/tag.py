@@ -44,11 +44,7 @@ OPTIONS = {
         common("--precision P", "Target precision, 0 to 1."),
         common("--top N", "At most N tags per photo."),
         option("--sort [salience|score]", "Main things first, or by score.", default="salience"),
-        option(
-            "--kinds KIND,...",
-            f"Only these kinds of tags: {', '.join(KINDS)}.",
-            type=options.read_kinds,
-        ),
+        option("--kinds KIND,...", f"Only these kinds of tags: {', '.join(KINDS)}."),
         option("--include FILE", "Give only the tags in FILE.", type=options.EXISTING_FILE),
         option("--exclude FILE", "Never give the tags in FILE.", type=options.EXISTING_FILE),
         option("--leaf", "Drop parent tags (animal) when a child (dog) is given."),
@@ -58,7 +54,6 @@ OPTIONS = {
         common(
             "-f, --format FORMAT",
             f"{', '.join(FORMATS)} [default: jsonl; terminal: table].",
-            field="form",
             type=click.Choice(FORMATS),
         ),
         option("--dense", "Add the scores of all labels."),

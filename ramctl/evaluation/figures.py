@@ -87,7 +87,9 @@ def photo_figures(packed: Packed, truth: Truth) -> dict[str, Floats]:
     """Precision, recall and F1 of each photo's tags [N]; 0 where there is nothing to divide by."""
     columns = []
     for part in row_blocks(truth):
-        counts = Counts.of(unpacked(packed[part], truth.shape[1]).T, truth[part].T)
+        decided, true = unpacked(packed[part], truth.shape[1]), truth[part] == POSITIVE
+        kinds = (decided & true, decided & (truth[part] == NEGATIVE), ~decided & true)
+        counts = Counts(*(cells.sum(axis=1, dtype=np.float64) for cells in kinds))
         columns.append((counts.precision, counts.recall, counts.f1))
     joined = (np.concatenate(values) for values in zip(*columns, strict=True))
     return dict(zip(("photo.precision", "photo.recall", "photo.f1"), joined, strict=True))

@@ -172,21 +172,10 @@ class Counts:
     style: Style = "exact"
 
     @classmethod
-    def of(cls, decided: Decisions, truth: Truth, style: Style = "exact") -> "Counts":
-        """The counts of decisions [N, C] against truth [N, C]; unknown cells do not count."""
-        is_positive, is_negative = truth == POSITIVE, truth == NEGATIVE
-        return cls(
-            (decided & is_positive).sum(axis=0).astype(np.float64),
-            (decided & is_negative).sum(axis=0).astype(np.float64),
-            (~decided & is_positive).sum(axis=0).astype(np.float64),
-            style,
-        )
-
-    @classmethod
     def of_packed(
         cls, packed: Packed, truth: Truth, style: Style = "exact", weights: Weights | None = None
     ) -> "Counts":
-        """The counts of packed decisions; [B, C] where photos count by weights [N, B]."""
+        """The counts of packed decisions on known cells; [B, C] by photos' weights [N, B]."""
         n_photos, n_classes = truth.shape
         often = np.ones((n_photos, 1), np.float32) if weights is None else weights
         sums = np.zeros((3, n_classes, often.shape[1]))

@@ -230,15 +230,13 @@ class ScoreReader:
             # Thresholds may name the synonyms that the system of `--labels` has.
             system = known if known and known.tags == names else LabelSystem.from_tags(names)
             self._columns[""] = self._add(key, system)
-        columns = self._columns.get(key)
-        if columns is None and known is not None:
-            columns = self._add(key, known)
-        if columns is None and (names := self._names_further_on(key)):
-            columns = self._add(key, LabelSystem.from_tags(names))
-        if columns is None:
-            message = "dense without label_names: no line names its labels (see --labels)"
-            raise RecordProblem(message, code="missing_field")
-        return columns
+        if key not in self._columns:
+            system = known or LabelSystem.from_tags(self._names_further_on(key))
+            if not system:
+                message = "dense without label_names: no line names its labels (see --labels)"
+                raise RecordProblem(message, code="missing_field")
+            self._add(key, system)
+        return self._columns[key]
 
     def _names_further_on(self, key: str) -> list[str]:
         """The names of the labels that the hash `key` stands for, from any line of the file."""

@@ -37,7 +37,7 @@ class EvalOptions:
     groups: Path | None = None
     labels: Path | None = None
     source_format: str | None = None  # of the predictions; None: it is recognised
-    form: str = "json"
+    format: str = "json"
     output: Path | None = None
     report_file: Path | None = None
     root: Path | None = None  # of the photos that a report shows; None: the truth's
@@ -128,7 +128,7 @@ def _run(options: EvalOptions, truth_file: str) -> Report:
     result["classes"]["truth_tags_outside"] = outside
     _explain(report, first, predictions, result)
     report.n_out = len(first.photos)
-    content = render(result, options.form, options.called(options.systems[:1])[0])
+    content = render(result, options.format, options.called(options.systems[:1])[0])
     if options.output is None:
         with records_to_stdout() as stream:
             stream.write(content)

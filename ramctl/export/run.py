@@ -56,7 +56,7 @@ class ExportOptions:
     recursive: bool = False
     root: str | None = None
     choice: TagChoice = field(default_factory=TagChoice)
-    form: str | None = None  # of FORMATS; None: no records are written
+    format: str | None = None  # of FORMATS; None: no records are written
     gallery: Path | None = None
     review: Path | None = None
     decisions: tuple[Path, ...] = ()  # JSONL; tags that persons refused are left out
@@ -69,9 +69,9 @@ class ExportOptions:
         """UsageProblem where nothing is asked for, or what does not go together."""
         sidecars = self.sidecars.xmp or self.sidecars.text or self.xmp_remove
         pages = self.gallery or self.review
-        if not (self.form or sidecars or pages):
+        if not (self.format or sidecars or pages):
             raise UsageProblem("nothing to write: -f, --xmp, --txt, --gallery, --review ...?")
-        if self.stream.output and not self.form:
+        if self.stream.output and not self.format:
             raise UsageProblem("-o FILE needs -f FORMAT")
         if self.stream.resume and (sidecars or pages):
             raise UsageProblem("--resume is for -f FORMAT -o FILE: all else is brought up to date")
@@ -82,24 +82,25 @@ class ExportOptions:
             raise UsageProblem(
                 "inputs are records, those of ramctl tag; photos: --xmp-remove alone"
             )
-        others = self.form or pages or self.decisions or self.sidecars.xmp or self.sidecars.text
+        others = self.format or pages or self.decisions or self.sidecars.xmp or self.sidecars.text
         if self.xmp_remove and others:
             raise UsageProblem("--xmp-remove stands alone")
         self.sidecars.text_style.check()
-        if self.form in DOCUMENTS and self.stream.resume:
-            raise UsageProblem(f"-f {self.form} is one document and cannot be continued; use jsonl")
-        if self.form == "coco" and not self.stream.shard.is_all:  # tars are joined by cat
-            raise UsageProblem("-f coco is one document and cannot be made in shards; use jsonl")
+        document = f"-f {self.format} is one document and cannot be"
+        if self.format in DOCUMENTS and self.stream.resume:
+            raise UsageProblem(f"{document} continued; use jsonl")
+        if self.format == "coco" and not self.stream.shard.is_all:  # tars are joined by cat
+            raise UsageProblem(f"{document} made in shards; use jsonl")
 
 
 def run(options: ExportOptions) -> Report:
     """Write what is asked for; a dry run only says what would become of the sidecars."""
     options.check()
     if options.sidecars.dry_run:
-        options = replace(options, form=None, gallery=None, review=None)
-    if options.form is None:
+        options = replace(options, format=None, gallery=None, review=None)
+    if options.format is None:
         options = replace(options, stream=replace(options.stream, output=Path(os.devnull)))
-    if options.form == "webdataset":  # whose photos are in memory
+    if options.format == "webdataset":  # whose photos are in memory
         options = replace(options, stream=replace(options.stream, batch=_PHOTOS))
     stream = options.stream
     require_ours(options.gallery, PAGE)
@@ -129,12 +130,12 @@ def run(options: ExportOptions) -> Report:
                 act(record, fields)
             return fields
 
-        form_name = options.form or "jsonl"
+        form_name = options.format or "jsonl"
         form = output_format(form_name, options.sidecars.prefix, options.sidecars.text_style)
         run_stream(
             report, source, each(exported), stream,
             fingerprint={
-                "choice of tags": f"{options.choice}", "form": f"{options.form}",
+                "choice of tags": f"{options.choice}", "form": f"{options.format}",
                 "decisions file": verdicts.stamp,
             } | shard,
             form=form,
@@ -154,8 +155,8 @@ def _acts(
         yield renamer(options.choice.rename)
     if options.sidecars.text_style.with_caption:
         yield require_caption
-    if options.form in ADDED:
-        name, of_photo = ADDED[options.form]
+    if options.format in ADDED:
+        name, of_photo = ADDED[options.format]
         yield lambda record, fields: fields.update(
             {name: of_photo(image_name(fields), record.base)}
         )

@@ -4,6 +4,7 @@ import os
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -67,13 +68,9 @@ class Neighbours:
 
 
 def _names_by_stem(folder: Path) -> dict[str, list[str]]:
-    try:
-        names = sorted(path.name for path in folder.iterdir())
-    except OSError:
-        return {}  # nothing is written there either
     by_stem: dict[str, list[str]] = {}
-    for name in names:
-        if is_photo_name(name):
+    with suppress(OSError):  # nothing is written there either
+        for name in filter(is_photo_name, sorted(path.name for path in folder.iterdir())):
             by_stem.setdefault(Path(name).stem, []).append(name)
     return {stem: names for stem, names in by_stem.items() if len(names) > 1}
 

@@ -4,10 +4,10 @@ import ctypes
 import io
 import math
 import os
-import queue
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from threading import Condition, Thread
@@ -143,25 +143,19 @@ def in_time(do: Callable[[], Result], time_left: TimeLeft) -> Result:
     A thread cannot be stopped: it ends with its decoder, which has no more than the limit on
     pixels to do, or where that asks for more data.
     """
-    outcomes: queue.SimpleQueue[Result | BaseException] = queue.SimpleQueue()
+    outcome: Future[Result] = Future()
 
     def work() -> None:
         try:
-            outcomes.put(do())
+            outcome.set_result(do())
         except BaseException as error:
-            outcomes.put(error)
+            outcome.set_exception(error)
 
     Thread(target=work, name="ramctl-decoder", daemon=True).start()
-    while True:
-        try:
-            outcome = outcomes.get(timeout=min(time_left(), 1.0))
-        except queue.Empty:
-            if not time_left():
-                raise TimeoutError from None
-            continue
-        if isinstance(outcome, BaseException):
-            raise outcome
-        return outcome
+    while not wait([outcome], min(time_left(), 1.0)).done:
+        if not time_left():
+            raise TimeoutError
+    return outcome.result()
 
 
 class Timed:

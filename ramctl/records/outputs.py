@@ -32,17 +32,23 @@ from ramctl.records.state import Entry, ResumeState, Status, roll_forward
 
 
 class Sink:
-    """Something that lines are appended to; as it is, it takes them nowhere."""
+    """Something that lines are appended to: standard output, a pipe or a device, or nothing."""
 
-    def __init__(self) -> None:
+    def __init__(self, stream: BinaryIO | None = None) -> None:
+        self._stream = stream
         self.end = 0  # bytes written
 
     def write(self, data: bytes) -> int:
         """Append and return the offset after the data."""
+        if self._stream is not None:
+            self._stream.write(data)
+            self.end += len(data)
         return self.end
 
     def flush(self) -> None:
         """Let the reader see what was written."""
+        if self._stream is not None:
+            self._stream.flush()
 
     def cut(self, end: int) -> None:
         """Drop everything after byte `end`: what a killed run wrote but did not record."""
@@ -58,22 +64,6 @@ class Sink:
         """Make the file visible under its name."""
 
 
-class StreamSink(Sink):
-    """Lines on standard output, a pipe or a device, flushed a batch at a time."""
-
-    def __init__(self, stream: BinaryIO) -> None:
-        super().__init__()
-        self._stream = stream
-
-    def write(self, data: bytes) -> int:
-        self._stream.write(data)
-        self.end += len(data)
-        return self.end
-
-    def flush(self) -> None:
-        self._stream.flush()
-
-
 class PartFile(Sink):
     """An output that grows as `FILE.part` and is renamed to FILE when complete.
 
@@ -87,7 +77,6 @@ class PartFile(Sink):
         super().__init__()
         self.path = path
         self.part = part_path(path)
-        self._stream: BinaryIO | None = None
         if resume:
             self._source = self.part if self.part.exists() else path
             self.end = unfinished_bytes(path)
@@ -104,18 +93,14 @@ class PartFile(Sink):
     def write(self, data: bytes) -> int:
         if self._stream is None:
             self._open()
-        assert self._stream is not None
         try:  # not `naming`, which would cost a microsecond a record
-            self._stream.write(data)
+            return super().write(data)
         except OSError as error:
             raise RunProblem(f"{self.part}: {error.strerror or error}") from error
-        self.end += len(data)
-        return self.end
 
     def flush(self) -> None:
-        if self._stream is not None:
-            with naming(self.part):
-                self._stream.flush()
+        with naming(self.part):
+            super().flush()
 
     def _open(self) -> None:
         with naming(self.part):
@@ -191,8 +176,8 @@ def open_rejects(name: str | None, *, resume: bool) -> Sink:
     """The sink for rejects: a file, `-` for stderr, or nowhere."""
     path = rejects_file(name)
     if path is None:
-        return StreamSink(sys.stderr.buffer) if name else Sink()
-    return StreamSink(path.open("wb")) if is_device(path) else PartFile(path, resume=resume)
+        return Sink(sys.stderr.buffer if name else None)
+    return Sink(path.open("wb")) if is_device(path) else PartFile(path, resume=resume)
 
 
 @contextmanager
@@ -241,7 +226,7 @@ def open_outputs(
             if resume:
                 raise RunProblem("--resume needs -o FILE: only a file can be continued")
             opened = replacing(output) if output else records_to_stdout()
-            done: Sink = StreamSink(stack.enter_context(opened))
+            done = Sink(stack.enter_context(opened))
         else:
             file = rejects_path if rejects_path and not is_device(rejects_path) else None
             state = ResumeState(state_path(output), command, fingerprint, file, n_header)
@@ -274,7 +259,7 @@ class RunOutputs:
 
     def earlier(self, key: str) -> Entry | None:
         """What an earlier run did with an input."""
-        return self.state.take(key) if self.state else None
+        return self.state.index.take(key) if self.state else None
 
     def write(
         self, status: Status, key: str, stamp: str, line: bytes, *, drops: Entry | None = None
@@ -297,7 +282,7 @@ class RunOutputs:
         self.sinks["done"].close()
         if self.state:
             self.sinks["rejected"].close()
-            self.state.close()
+            self.state.index.close()
         else:
             self.sinks["rejected"].finish()
 
@@ -305,13 +290,13 @@ class RunOutputs:
         """Give the files their names, without what was dropped."""
         self.flush()
         if self.state and self.output:
-            if self.state.has_dropped:
+            if self.state.index.n_dropped:
                 for status, sink in self.sinks.items():
                     sink.compact(self.state.stale(status))
-                self.state.close()
+                self.state.index.close()
                 self.state.compact()
                 roll_forward(self.output)
-            self.state.close()
+            self.state.index.close()
             sync_file(state_path(self.output))
         for sink in self.sinks.values():
             sink.finish()

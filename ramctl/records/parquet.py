@@ -49,7 +49,7 @@ class ParquetWriter:
         fields |= {"dense": halves, "embedding": halves, "embedding_model": pa.string()}
         self._schema = pa.schema(fields | {_OTHER: pa.string()})
         self._table = pa.Table.from_pylist
-        self._done = _Pieces()
+        self._done = io.BytesIO()
         self._writer = Writer(self._done, self._schema, compression="zstd")
         self._rows: list[JsonObject] = []
         self._n_bytes = 0
@@ -61,31 +61,22 @@ class ParquetWriter:
         self._n_bytes += len(line)
         if self._n_bytes > _GROUP_BYTES:
             self._write_group()
-        return self._done.taken()
+        return self._taken()
 
     def footer(self) -> Iterator[bytes]:
         """The rest of the file."""
         self._write_group()
         self._writer.close()
-        yield self._done.taken()
+        yield self._taken()
 
     def _write_group(self) -> None:
         self._writer.write_table(self._table(self._rows, self._schema))
         self._rows, self._n_bytes = [], 0
 
-
-class _Pieces(list[bytes]):
-    """A file for pyarrow, which counts for itself where it is; what was taken is forgotten."""
-
-    closed = False
-
-    def write(self, data: Any) -> int:
-        self.append(bytes(data))
-        return len(data)
-
-    def taken(self) -> bytes:
-        content = b"".join(self)
-        self.clear()
+    def _taken(self) -> bytes:
+        content = self._done.getvalue()
+        self._done.seek(0)  # pyarrow counts for itself where it is in the file
+        self._done.truncate()
         return content
 
 

@@ -64,7 +64,7 @@ class OtherRun(RunProblem):
 
 
 class ResumeState:
-    """Looks up earlier entries by input key and appends new ones.
+    """Earlier entries, which `index` looks up by input key; new ones are appended.
 
     `rejects` is the rejects file of this run, if there is one; `n_header` are the output's bytes
     before the first record.
@@ -80,7 +80,7 @@ class ResumeState:
             "rejects": None if rejects is None else os.path.abspath(rejects),  # noqa: PTH100
             "header": n_header,
         }  # fmt: skip
-        self._index = RowIndex()
+        self.index = RowIndex()
         self._pending: list[bytes] = []
         self._size = 0
         self.ends: dict[Status, int] = {"done": n_header, "rejected": 0}
@@ -121,23 +121,23 @@ class ResumeState:
             old_head = stream.readline()
         n_valid = self._take_head(old_head, n_reject_bytes)
         head = orjson.dumps(self._head) + b"\n"
-        self._index = RowIndex(self._size, len(head))
+        self.index = RowIndex(self._size, len(head))
         is_changed = head != old_head
         try:
             for line, row, was_unwritten in self._valid_rows(n_output_bytes, n_valid):
                 status: Status = row["status"]
-                self._index.add(row["key"], line, is_written=row["end"] > self.ends[status])
+                self.index.add(row["key"], line, is_written=row["end"] > self.ends[status])
                 self.ends[status] = row["end"]
                 if "drops" in row:
-                    self._index.drop(row["drops"])
+                    self.index.drop(row["drops"])
                 is_changed |= was_unwritten
         except (LookupError, TypeError) as error:
-            why = f"line {len(self._index) + 2} is none of a state"
+            why = f"line {len(self.index) + 2} is none of a state"
             raise RunProblem(f"{self._path}: {why}; {_START_OVER}") from error
-        if is_changed or self._size != self._index.n_bytes:
+        if is_changed or self._size != self.index.n_bytes:
             rows = self._valid_rows(n_output_bytes, n_valid)
             self._size = self._write(self._path, (line for line, *_ in rows))
-        self._index.open(self._path)
+        self.index.open(self._path)
 
     def _valid_rows(
         self, n_output: int, n_rejects: int | None
@@ -173,16 +173,12 @@ class ResumeState:
         self.continues_rejects = self._head["rejects"] == recorded
         return n_reject_bytes if self.continues_rejects else 0
 
-    def take(self, key: str) -> Entry | None:
-        """The earlier entry of this input; a repeated input takes one entry each time."""
-        return self._index.take(key)
-
     def prune(self, is_gone: Callable[[str], bool]) -> int:
         """Drop the entries of inputs that were not taken and are gone; how many these are."""
         n_pruned = 0
-        for number, (_, row) in enumerate(islice(read_rows(self._path), len(self._index))):
-            if self._index.is_left(number) and is_gone(row["key"]):
-                self._index.drop(number)
+        for number, (_, row) in enumerate(islice(read_rows(self._path), len(self.index))):
+            if self.index.is_left(number) and is_gone(row["key"]):
+                self.index.drop(number)
                 n_pruned += 1
         return n_pruned
 
@@ -192,17 +188,17 @@ class ResumeState:
         Returns how many of such places there are whose content did not come at all.
         """
         gone: dict[str, list[int]] = {}
-        if any(map(self._index.is_left, range(len(self._index)))):
-            for number, (_, row) in enumerate(islice(read_rows(self._path), len(self._index))):
-                if self._index.is_left(number) and row["key"].isdecimal():
+        if any(map(self.index.is_left, range(len(self.index)))):
+            for number, (_, row) in enumerate(islice(read_rows(self._path), len(self.index))):
+                if self.index.is_left(number) and row["key"].isdecimal():
                     gone.setdefault(row["stamp"], []).append(number)
         if gone:
             for number, (_, row) in enumerate(read_rows(self._path)):
-                is_earlier = number < len(self._index)
-                if is_earlier and (self._index.is_left(number) or self._index.is_dropped(number)):
+                is_earlier = number < len(self.index)
+                if is_earlier and (self.index.is_left(number) or self.index.is_dropped(number)):
                     continue
                 for double in gone.pop(row["stamp"], ()):
-                    self._index.drop(double)
+                    self.index.drop(double)
         return sum(map(len, gone.values()))
 
     def add(
@@ -212,7 +208,7 @@ class ResumeState:
         row: JsonObject = {"key": key, "stamp": stamp, "status": status, "end": end}
         if drops is not None:
             row["drops"] = drops.row
-            self._index.drop(drops.row)
+            self.index.drop(drops.row)
         self._pending.append(orjson.dumps(row) + b"\n")
 
     def flush(self) -> None:
@@ -230,17 +226,12 @@ class ResumeState:
         self._size += len(content)
         self._pending.clear()
 
-    @property
-    def has_dropped(self) -> bool:
-        """Whether the outputs hold lines that are to be left out when they are complete."""
-        return self._index.n_dropped > 0
-
     def _spans(self) -> Iterator[tuple[JsonObject, int, bool]]:
         """The rows of the file, where each begins in its output, and whether it was dropped."""
         starts: dict[Status, int] = {"done": self._head["header"], "rejected": 0}
         for number, (_, row) in enumerate(read_rows(self._path)):
             start, starts[row["status"]] = starts[row["status"]], row["end"]
-            yield row, start, self._index.is_dropped(number)
+            yield row, start, self.index.is_dropped(number)
 
     def stale(self, status: Status) -> Iterator[tuple[int, int]]:
         """The bytes of what was dropped in the file of a status, in order."""
@@ -267,11 +258,7 @@ class ResumeState:
                 yield orjson.dumps(row) + b"\n"
 
         self._write(kept_path(self._path), kept_rows())
-        self._index = RowIndex()
-
-    def close(self) -> None:
-        """Look up no earlier entries any more."""
-        self._index.close()
+        self.index = RowIndex()
 
 
 def roll_forward(output: Path) -> None:

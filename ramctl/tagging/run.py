@@ -35,7 +35,7 @@ class TagOptions:
     tagger: TaggerOptions = field(default_factory=TaggerOptions)
     include: Path | None = None  # files of the tags in `tagger.choice`
     exclude: Path | None = None
-    form: str = ""  # of FORMATS; empty: what suits the output
+    format: str = ""  # of FORMATS; empty: what suits the output
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
 
@@ -53,7 +53,7 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
     stream = options.stream
     is_read = stream.output is None and sys.stdout is not None and sys.stdout.isatty()
     wants_all = options.tagger.dense or options.tagger.embedding
-    form = options.form or ("table" if is_read and not wants_all else "jsonl")
+    form = options.format or ("table" if is_read and not wants_all else "jsonl")
     if wants_all and form != "jsonl":
         raise UsageProblem(f"--dense and --embedding need -f jsonl: {form} does not hold them")
     if options.prune and not (stream.resume and form == "jsonl"):

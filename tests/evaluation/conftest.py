@@ -50,6 +50,6 @@ def evaluate(tmp_path, monkeypatch):
             names["truth"] = write_lines(tmp_path / f"truth.{suffix}", truth)
         out = Path("out.txt")
         assert run(EvalOptions(**names, output=out, **options)).exit_code == code
-        return json.loads(out.read_text()) if options.get("form", "json") == "json" else None
+        return json.loads(out.read_text()) if options.get("format", "json") == "json" else None
 
     return go

@@ -162,7 +162,7 @@ def test_long_lists_of_names_are_cut(evaluate, tmp_path, capsys):
     ],
 )
 def test_figures_in_other_formats(evaluate, classes, form, shown):
-    evaluate(GIVEN, TRUTH, classes=classes, form=form, ci=True)
+    evaluate(GIVEN, TRUTH, classes=classes, format=form, ci=True)
     text = Path("out.txt").read_text()
     assert shown in text
     assert all(figure in text for figure in ("mAP", "classes.sha256", "photos.only_in_truth"))

@@ -46,7 +46,7 @@ def test_the_ram_style_divides_with_the_authors_guards():
     scores = np.array([[0.9, 0.1], [0.1, 0.2]])
     precisions = metrics.plain_average_precisions(scores, truth, "ram")
     assert precisions.tolist() == [1 / (1 + 1e-8), 0.0]
-    counts = metrics.Counts.of(scores > 0.5, truth, "ram")
+    counts = metrics.Counts.of_packed(np.packbits(scores > 0.5, axis=1), truth, "ram")
     assert counts.precision.tolist() == counts.recall.tolist() == [1 / (1 + 1e-9), 0.0]
     assert counts.pooled.precision.tolist() == [1.0]  # their code pools nothing
 

@@ -96,7 +96,7 @@ def test_a_spreadsheet_has_a_row_a_figure_and_columns_for_systems_and_pairs(comp
     systems = (write("good", 1), write("poor", 0), write("fair", 0.5))
     names = ("Ours=good", "Theirs, old=poor")
     told = compared(*systems, names=names)["comparison"]
-    run(EvalOptions("truth", systems, names=names, output=Path("t"), form="csv"))
+    run(EvalOptions("truth", systems, names=names, output=Path("t"), format="csv"))
     rows = {row["figure"]: row for row in csv.DictReader(Path("t").read_text().splitlines())}
     assert set(rows) == set(told["differences"][0]) - {"systems"}
     for figure in ("mAP", "macro.f1", "photo.recall"):
@@ -113,14 +113,14 @@ def test_a_table_for_papers_has_systems_as_rows_and_the_best_in_bold(compared):
     write("good", 1)
     write("poor", 0)
     names = ("RAM & co_1=good", "Old=poor")
-    run(EvalOptions("truth", "good", names=names, output=Path("t"), form="latex"))
+    run(EvalOptions("truth", "good", names=names, output=Path("t"), format="latex"))
     told = compared("good", "poor")["comparison"]["systems"]
     lines = Path("t").read_text().splitlines()
     best, other = (f"{100 * told[name]['mAP']:.1f}" for name in ("good", "poor"))
     assert lines[4] == r"\midrule"
     assert lines[5].startswith(rf"RAM \& co\_1 & \textbf{{{best}}} & ")
     assert lines[6].startswith(f"Old & {other} & ")
-    run(EvalOptions("truth", "good", output=Path("t"), form="latex"))
+    run(EvalOptions("truth", "good", output=Path("t"), format="latex"))
     assert rf"good & {best} & " in Path("t").read_text()
 
 

@@ -4,7 +4,6 @@ import gzip
 import io
 import json
 import tarfile
-import tracemalloc
 
 import pytest
 
@@ -14,6 +13,7 @@ from ramctl.readers.grouping import group_by_image
 from ramctl.readers.json_lists import read_objects
 from ramctl.readers.source import Columns, Source
 from ramctl.records.record import Record, Reject
+from tests.support import traced
 
 
 def read_any(*arguments, **options):
@@ -205,12 +205,8 @@ def test_a_long_json_list_takes_no_memory(tmp_path):
     row = json.dumps({"image": "photo.jpg", "caption": "a dog " * 10})
     (tmp_path / "long.json").write_text(f"[{','.join([row] * 20_000)}]")
     source = Source(str(tmp_path / "long.json"), tmp_path, "parse")
-    tracemalloc.start()
-    try:
-        assert sum(1 for _ in read_objects(source)) == 20_000
-        assert tracemalloc.get_traced_memory()[1] < 1_000_000
-    finally:
-        tracemalloc.stop()
+    n_items, _, most = traced(lambda: sum(1 for _ in read_objects(source)))
+    assert n_items == 20_000 and most < 1_000_000
 
 
 def test_columns_that_the_user_names_are_taken_and_missing_ones_are_named(tmp_path):
@@ -250,11 +246,6 @@ def test_a_line_without_end_takes_no_more_memory_than_a_long_one(form, tmp_path,
     path = tmp_path / "a.txt.gz"
     path.write_bytes(gzip.compress(b"a" * 8_000_000 + b"\nb.jpg#0\ta dog\n"))
     assert path.stat().st_size < 10_000
-    tracemalloc.start()
-    try:
-        items = list(read_any([str(path)], None, "parse", form=form))
-        _, most = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    items, _, most = traced(lambda: list(read_any([str(path)], None, "parse", form=form)))
     assert len(items) == 2 and isinstance(items[1], Record)
     assert most < 1_000_000

@@ -1,13 +1,13 @@
 """What the entries of a resume state cost, and that each is found once, in order."""
 
 import json
-import tracemalloc
 
 import pytest
 
 from ramctl.errors import RunProblem
 from ramctl.records import state as state_module
 from ramctl.records.state import ResumeState, RowIndex
+from tests.support import traced
 
 N = 20_000
 
@@ -31,36 +31,31 @@ def loaded(path, n_bytes=N):
 def test_an_entry_takes_few_bytes_of_memory(tmp_path):
     state_of(tmp_path / "state", [f"/photos/of/a/folder/{place}.jpg" for place in range(N)])
     loaded(tmp_path / "state")  # what is imported then does not count
-    tracemalloc.start()
-    try:
-        again = loaded(tmp_path / "state")
-        n_bytes, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    again, n_bytes, _ = traced(lambda: loaded(tmp_path / "state"))
     assert n_bytes / N < 40
-    assert again.take("/photos/of/a/folder/7.jpg").end == 8
+    assert again.index.take("/photos/of/a/folder/7.jpg").end == 8
 
 
 def test_the_entries_of_one_key_are_found_in_their_order(tmp_path):
     state_of(tmp_path / "state", ["a.jpg"] * 300 + ["b.jpg"])
     again = loaded(tmp_path / "state")
-    assert [again.take("a.jpg").end for _ in range(300)] == list(range(1, 301))
-    assert again.take("a.jpg") is None
-    assert again.take("b.jpg").end == 301
+    assert [again.index.take("a.jpg").end for _ in range(300)] == list(range(1, 301))
+    assert again.index.take("a.jpg") is None
+    assert again.index.take("b.jpg").end == 301
 
 
 def test_keys_of_one_hash_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(state_module, "hash", lambda key: 5 << 40, raising=False)
     state_of(tmp_path / "state", ["a", "b", "a", "c", "b", "a"])
     again = loaded(tmp_path / "state")
-    taken = [again.take(key) for key in "bcabaaacd"]
+    taken = [again.index.take(key) for key in "bcabaaacd"]
     assert [entry and entry.end for entry in taken] == [2, 4, 1, 5, 3, 6, None, None, None]
 
 
 def test_what_the_output_has_lost_is_not_done(tmp_path):
     state_of(tmp_path / "state", "aaa")
     cut = loaded(tmp_path / "state", 2)
-    taken = [cut.take("a") for _ in range(3)]
+    taken = [cut.index.take("a") for _ in range(3)]
     assert (cut.ends["done"], [entry and entry.end for entry in taken]) == (2, [1, 2, None])
 
 
@@ -83,7 +78,7 @@ def test_what_follows_a_torn_line_does_not_count(tmp_path):
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*lines[:9], b'{"key":\n', *lines[9:]]))
     again = loaded(path)
-    assert (again.ends["done"], again.take("8")) == (8, None)
+    assert (again.ends["done"], again.index.take("8")) == (8, None)
     assert path.read_bytes() == b"".join(lines[:9])
     again.add("new", "stamp", "done", 9)
     again.flush()
@@ -98,12 +93,12 @@ def test_entries_that_were_dropped_go_and_later_ones_move(tmp_path):
         state.add(key, "s", status, end)
     state.flush()
     again = loaded(tmp_path / "state", 30)
-    again.add("c", "t", "done", 37, drops=again.take("c"))
+    again.add("c", "t", "done", 37, drops=again.index.take("c"))
     again.flush()
     assert [list(again.stale(status)) for status in ("done", "rejected")] == [[(10, 25)], []]
     third = loaded(tmp_path / "state", 37)
     assert list(third.stale("done")) == [(10, 25)]
-    assert (third.take("c").stamp, third.take("c")) == ("t", None)
+    assert (third.index.take("c").stamp, third.index.take("c")) == ("t", None)
     third.compact()
     lines = (tmp_path / "state.kept").read_bytes().splitlines()[1:]
     rows = [json.loads(line) for line in lines]
