@@ -37,7 +37,8 @@ DATA = """\
 - COCO 2017, 251 photos, 1,255 captions: annotations CC BY 4.0; each photo has its own Flickr
   licence, all with conditions.
 - FSA/OWI colour photographs 1939-1944, Library of Congress, 1,000 photos, their archive titles as
-  captions: no known restrictions.
+  captions (its written captions were learnt from 227 of these without their names): no known
+  restrictions.
 - Photos of many kinds, 7,645 with one dense caption each by a vision-language model that saw the
   photo, and 1,300 without: Caltech-101 and weather (CC BY 4.0); SUN, Pascal VOC, Food-101, CamVid,
   15 scenes, houses and others for research; shop goods, receipts, logos and pages by their
