@@ -4,11 +4,12 @@ Source: RAM sec. 3.1 mentions such a parser; the authors' own was not released.
 """
 
 import gc
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import chain
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ramctl.labels import LabelSystem
 from ramctl.parsing.captions import ParsedCaption, sentences
@@ -82,13 +83,31 @@ class CaptionParser:
             yield read_caption(words, tags, self._lexicon)
 
 
+@contextmanager
+def _without_torch() -> Iterator[None]:
+    """A time in which torch is not found, unless it is imported already.
+
+    spaCy imports it where it is installed, which takes twice as long as the rest of it, for models
+    with layers in torch. Ours have none; but a program that calls CaptionParser may have others, so
+    this is for the command's own processes.
+    """
+    modules: Any = sys.modules  # where None stands for what is not to be found
+    hides_torch = modules.setdefault("torch") is None
+    try:
+        yield
+    finally:
+        if hides_torch:
+            del modules["torch"]
+
+
 def _open_parser(labels: LabelSystem | None) -> CaptionParser:
     """The parser of the closed mode for `labels`, of the open mode without.
 
     The garbage collector leaves alone what the process holds by then, lexicon and model: scanning
     it took a fifth of a second each time, half of the closed mode's time on short streams.
     """
-    parser = CaptionParser.open() if labels is None else CaptionParser.closed(labels)
+    with _without_torch():
+        parser = CaptionParser.open() if labels is None else CaptionParser.closed(labels)
     gc.freeze()
     return parser
 

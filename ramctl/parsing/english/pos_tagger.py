@@ -1,6 +1,5 @@
 """Part-of-speech tags from spaCy's small English model: only its tokenizer and tagger are used."""
 
-import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from functools import cache
@@ -43,15 +42,7 @@ class PosTagger:
     def shared() -> "PosTagger":
         """The tagger of the first installed model; RunProblem naming them if there is none."""
         require("parse", "parsing captions")
-        # spaCy imports torch where it is installed, which takes twice as long as the rest of it,
-        # for models with layers in torch. These have none.
-        modules: Any = sys.modules  # where None stands for what is not to be found
-        hides_torch = modules.setdefault("torch") is None
-        try:
-            import spacy
-        finally:
-            if hides_torch:
-                del modules["torch"]
+        import spacy
 
         for name in MODEL_PACKAGES:
             if spacy.util.is_package(name):
