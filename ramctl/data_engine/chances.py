@@ -21,10 +21,10 @@ from ramctl.records.record import (
     Item,
     JsonObject,
     Record,
+    barred_tags,
     guessed_tags,
     image_name,
     is_tagged,
-    removed_before,
     string_list,
     tags_by_caption,
 )
@@ -205,7 +205,7 @@ class Chances:
     def of(self, photo: Photo, fields: JsonObject) -> dict[str, float]:
         """The chances by tag of a record with this photo, the largest first.
 
-        None is of a tag that the record has, or that follows from one, or that `clean` removed.
+        None is of a tag that the record has, or that follows from one, or that is barred.
         """
         n = max(len(tags_by_caption(fields)), 1)
         said = [of for heads in self.heads if (of := heads.of(photo, n)) is not None]
@@ -216,7 +216,7 @@ class Chances:
         of_tags = [label for tag in tags for label in self.labels.ids(tag)]
         # Who names a boy says that there is a person, for certain.
         implied = [parent for label in of_tags for parent in self.labels[label].parents]
-        for tag in (*tags, *implied, *removed_before(fields)):
+        for tag in (*tags, *implied, *barred_tags(fields)):
             chances[list(self.labels.ids(tag))] = 0
         telling = np.where(chances >= LEAST, chances / self.heads[0].usual, 0)
         some = np.argsort(-telling, kind="stable")[: min(MOST, np.count_nonzero(telling))]

@@ -36,8 +36,8 @@ from ramctl.records.record import (
     HUMAN,
     JsonObject,
     Record,
+    barred_tags,
     object_in,
-    removed_before,
     string_list,
 )
 from ramctl.records.report import Report
@@ -291,7 +291,7 @@ def _sources(
     # A tag that came in without a source is a person's.
     sources = {tag: list(old) if isinstance(old, list) else [HUMAN] for tag, old in named.items()}
     known = {index: tag for tag in reversed(tags) for index in labels.ids(tag)}
-    barred = {index for tag in removed_before(fields) for index in labels.ids(tag)} - known.keys()
+    barred = {index for tag in barred_tags(fields) for index in labels.ids(tag)} - known.keys()
     added: list[tuple[int, str]] = []
     for tag in chain.from_iterable(caption.tags for caption in captions):
         ids = labels.ids(tag)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -206,12 +206,13 @@ def tags_by_caption(fields: JsonObject) -> list[set[str]]:
     return [{*map(str, names)} for names in lists if isinstance(names, list)]
 
 
-def removed_before(fields: JsonObject) -> list[str]:
-    """The tags that `removed` names."""
+def barred_tags(fields: JsonObject) -> list[str]:
+    """The tags that may not come back: what `removed` names, and what a person says is absent."""
     entries = fields.get("removed")
     entries = entries if isinstance(entries, list) else []
     tags = [entry.get("tag") for entry in entries if isinstance(entry, dict)]
-    return [tag for tag in tags if isinstance(tag, str)]
+    denied = chain.from_iterable(string_list(fields, name) for name in ("negatives", "refused"))
+    return [tag for tag in (*tags, *denied) if isinstance(tag, str)]
 
 
 PER_TAG = ("kinds", "scores", "salience", "sources")

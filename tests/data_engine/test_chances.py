@@ -205,8 +205,9 @@ def test_chances_are_of_tags_that_the_record_does_not_have(world, tmp_path):
     removed = [{"tag": "dog", "reason": "decision"}]
     left = chances_of(chances, number, tags=["dog"])
     assert left == {tag: chance for tag, chance in every.items() if tag != "dog"}
-    # Nor of what follows from its tags, nor of what was removed from it.
-    assert chances_of(chances, number, tags=["kitty"], removed=removed) == {}
+    # Nor of what follows from its tags, nor of what was removed from it or is denied.
+    for barred in ({"removed": removed}, {"negatives": ["dog"]}, {"refused": ["dog"]}):
+        assert chances_of(chances, number, tags=["kitty"], **barred) == {}
 
 
 def test_a_record_has_the_most_likely_chances_alone(tmp_path):

@@ -51,9 +51,10 @@ def test_tags_are_joined_with_their_sources_kinds_and_scores():
     }
 
 
-def test_a_removed_tag_is_not_added_again():
-    fields = {"tags": ["sky"], "removed": [{"tag": "pony", "reason": "outlier"}, {"tag": "sky"}]}
-    out = merged(fields, [0, 2], [Caption("a horse", ["horse"])])
+@pytest.mark.parametrize("name", ["removed", "negatives", "refused"])
+def test_what_was_removed_or_denied_is_not_added_again(name):
+    barred = [{"tag": "pony"}, {"tag": "sky"}] if name == "removed" else ["pony", "sky"]
+    out = merged({"tags": ["sky"], name: barred}, [0, 2], [Caption("a horse", ["horse"])])
     assert out["tags"] == ["sky"]
     assert out["sources"] == {"sky": ["human", "generated-tag"]}
 
