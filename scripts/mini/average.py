@@ -21,7 +21,14 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from ramctl.checkpoints.bundle import GRAPH, INT8_GRAPH, WEIGHTS, Bundle, BundleWriter
+from ramctl.checkpoints.bundle import (
+    CALIBRATION,
+    GRAPH,
+    INT8_GRAPH,
+    WEIGHTS,
+    Bundle,
+    BundleWriter,
+)
 
 LABELS = "labels."
 BIAS = "labels.bias"
@@ -55,7 +62,7 @@ def main() -> None:
     n_bundles = len(args.bundles)
     means = {n: (value / n_bundles).to(stored[n].dtype) for n, value in total.items()}
     with BundleWriter(args.out) as writer:
-        writer.link_files(first, without={WEIGHTS, GRAPH, INT8_GRAPH})
+        writer.link_files(first, without={WEIGHTS, GRAPH, INT8_GRAPH, CALIBRATION})
         save_file(means, writer.path / WEIGHTS, metadata={"format": "pt"})
         writer.meta = first.meta | {"dtype": "fp32"}
 

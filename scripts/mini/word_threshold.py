@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Print which threshold suits words that are no labels, and what it gives on judged photos.
 
-    scripts/mini/word_threshold.py judged_dev.jsonl judge.py words.txt dense.jsonl
+    scripts/mini/word_threshold.py judge.py words.txt dense.jsonl JUDGED.jsonl...
 
 Words that are right on four judged photos or more are dealt into five folds by their names. For
 each fold the threshold is the one that has the best F0.5 (precision counts twice as much as recall)
@@ -35,8 +35,9 @@ Printed = Callable[[float], Flags]  # at a limit, (photos, words)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("judged", "judge", "words", "dense"):
+    for name in ("judge", "words", "dense"):
         parser.add_argument(name, type=Path)
+    parser.add_argument("judged", type=Path, nargs="+")
     args = parser.parse_args()
     judge = open_judge(args.judge)
     words = args.words.read_text("utf-8").split("\n")[:-1]
@@ -45,7 +46,7 @@ def main() -> None:
     scores = np.array([row["dense"] for row in told])[:, [place[word] for word in words]]
 
     def marked(field: str) -> Flags:
-        rows = map(json.loads, args.judged.open(encoding="utf-8"))
+        rows = [json.loads(line) for path in args.judged for line in path.open(encoding="utf-8")]
         forms = [{judge.fold(tag) for tag in row[field]} for row in rows]
         return np.array([[judge.fold(word) in own for word in words] for own in forms])
 
