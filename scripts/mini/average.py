@@ -61,10 +61,15 @@ def main() -> None:
     stored = load_file(first.path / WEIGHTS)
     n_bundles = len(args.bundles)
     means = {n: (value / n_bundles).to(stored[n].dtype) for n, value in total.items()}
-    with BundleWriter(args.out) as writer:
-        writer.link_files(first, without={WEIGHTS, GRAPH, INT8_GRAPH, CALIBRATION})
-        save_file(means, writer.path / WEIGHTS, metadata={"format": "pt"})
-        writer.meta = first.meta | {"dtype": "fp32"}
+    write_with(first, means, args.out)
+
+
+def write_with(bundle: Bundle, tensors: dict[str, torch.Tensor], out: Path) -> None:
+    """Write the bundle with other weights, without its graphs and the calibration of its scores."""
+    with BundleWriter(out) as writer:
+        writer.link_files(bundle, without={WEIGHTS, GRAPH, INT8_GRAPH, CALIBRATION})
+        save_file(tensors, writer.path / WEIGHTS, metadata={"format": "pt"})
+        writer.meta = bundle.meta | {"dtype": "fp32"}
 
 
 if __name__ == "__main__":

@@ -25,11 +25,12 @@ from venv_python import use_venv
 use_venv("torch")
 
 import torch
+from average import write_with
 from linear import Plan, Taught, photos_of, read_notes, read_teachers, train_layer
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ramctl.checkpoints.bundle import CALIBRATION, GRAPH, INT8_GRAPH, WEIGHTS, Bundle, BundleWriter
+from ramctl.checkpoints.bundle import CALIBRATION, WEIGHTS, Bundle
 from ramctl.checkpoints.load import load_model
 from ramctl.device import set_up_cpu
 from ramctl.training.data.targets import Annotation
@@ -149,10 +150,7 @@ def main() -> None:
         learnt |= {name: (NEW * TEXT + 1 - NEW) * was[name] for name in SCALED}
     for name, value in learnt.items():
         tensors[name] = value.to(tensors[name].dtype).contiguous()
-    with BundleWriter(args.out) as writer:
-        writer.link_files(bundle, without={WEIGHTS, GRAPH, INT8_GRAPH, CALIBRATION})
-        save_file(tensors, writer.path / WEIGHTS, metadata={"format": "pt"})
-        writer.meta = bundle.meta | {"dtype": "fp32"}
+    write_with(bundle, tensors, args.out)
 
 
 if __name__ == "__main__":
