@@ -34,8 +34,7 @@ may end in ,map=FILE as train --distill, reads all records first, into a tempora
             ),
             common(
                 "--decode beam:K|nucleus:P",
-                "Beam search or nucleus sampling of captions.",
-                default="beam:3",
+                "Beam search or nucleus sampling of captions [default: the model's].",
             ),
             common("--threshold NUMBER|FILE", "Add tags above this score."),
             common(

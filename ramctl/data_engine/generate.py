@@ -5,11 +5,10 @@ Source: RAM sec. 3.3. Where other taggers have seen the photos, chances of tags 
 
 import hashlib
 import tempfile
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -22,11 +21,10 @@ from ramctl.data_engine.baseline import Baseline, BaselineOptions, Decoded, Phot
 from ramctl.data_engine.chances import Chances, Evidence
 from ramctl.data_engine.region_store import spool
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
+from ramctl.inference.captions import CaptionWriter
 from ramctl.inference.device_pool import DevicePool, split_devices
-from ramctl.inference.torch_engine import CaptionWriter
 from ramctl.labels import LabelSystem, read_threshold, read_thresholds
 from ramctl.model.ram import Encoded
-from ramctl.parsing.parser import CaptionParser
 from ramctl.records.inputs import named_or_stdin, require_files, unread_inputs
 from ramctl.records.jsonl import content_stamp, unspool
 from ramctl.records.parallel import chunks, map_good, ordered_map
@@ -60,7 +58,7 @@ class GenerateOptions:
     root: str | None = None  # the folder of relative photo names
     model: str = "mini"
     captions: int = 1
-    decode: str = "beam:3"
+    decode: str | None = None  # beam:K or nucleus:P; None: as the model says
     threshold: str | None = None  # a number or a file; None: those of `precision`
     precision: float | None = None  # the fraction of the added tags that shall be right
     evidence: tuple[str, ...] = ()  # scores:FILE, what other taggers said of the photos
@@ -99,11 +97,6 @@ class Captioner:
         self.number = options.captions
         self.seed = options.seed
         self._baseline = baseline
-        self._parsing = threading.Lock()  # captions of one batch at a time
-
-    @cached_property
-    def _parser(self) -> CaptionParser:
-        return CaptionParser.closed(self._baseline.labels)  # when the first caption is there
 
     def captions(
         self, encoded: Encoded, tags: Sequence[list[str]], names: Sequence[str]
@@ -143,9 +136,7 @@ class Captioner:
         return [list({one.text: one for one in few if one}.values()) for few in by_photo]
 
     def _parsed(self, texts: list[str | None]) -> list[Caption | None]:
-        with self._parsing:
-            parsed = list(self._parser.parse([text or "" for text in texts]))
-        pairs = zip(texts, parsed, strict=True)
+        pairs = zip(texts, self.writer.parsed(text or "" for text in texts), strict=True)
         return [None if text is None else Caption(text, result.tags) for text, result in pairs]
 
 

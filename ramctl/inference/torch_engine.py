@@ -5,9 +5,7 @@ B photos, S pixels a side, T tokens, C channels of the backbone, L labels, P reg
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import cached_property
-from math import inf
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -16,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.checkpoints.load import fold_batchnorms, load_caption_tokenizer, load_model
+from ramctl.checkpoints.load import fold_batchnorms, load_model
 from ramctl.device import Runtime
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.errors import RunProblem
 from ramctl.inference.onnx_engine import LABELS_AT_ONCE, sigmoid
 from ramctl.inference.regions import (
     CELL_PEAK_SHARE,
@@ -31,14 +29,12 @@ from ramctl.model.attention import joined, map_tensors
 from ramctl.model.generation import Decoding, Ends, generate
 from ramctl.model.ram import RAM, Encoded, PreparedLabels, Shortlist
 from ramctl.model.regions import Regions, cell_logits, region_logits
+from ramctl.records.parallel import chunks
 
 # Photos of 384 px leave 160 MB each in Swin-L's first layers, and more at once are no faster.
 PIXELS_AT_ONCE = 384 * 384
 BYTES_A_PIXEL = 1100  # the same in fp32
 MOST_AT_ONCE = 64  # more gain nothing: a GPU is busy by then
-LONGEST = 30  # tokens of a caption; authors' tag2text.py
-SEARCH = "beam:3"  # authors' tag2text.py
-DRAW_BITS = 23  # of the random numbers: what single precision holds below 1
 Floats = NDArray[np.float32]
 Tokens = NDArray[np.int64]
 Part = TypeVar("Part")
@@ -109,8 +105,9 @@ class TorchEngine:
             own_rows = torch.from_numpy(rows)
             is_long = rows.ndim == 2 and len(rows) > LABELS_AT_ONCE
             engine.labels = own_rows.to(runtime.device) if is_long else engine.prepare(own_rows)
-            # A second copy of the descriptions would be a third of RAM++'s memory.
-            model.labels.text = torch.nn.Parameter(torch.empty(0), requires_grad=False)
+            if not captioning:
+                # A second copy of the descriptions would be a third of RAM++'s memory.
+                model.labels.text = torch.nn.Parameter(torch.empty(0), requires_grad=False)
         return engine
 
     @cached_property
@@ -119,6 +116,11 @@ class TorchEngine:
 
         Prepared, or the rows of a long list, which are prepared piece by piece for each batch.
         """
+        return self.own_labels
+
+    @cached_property
+    def own_labels(self) -> PreparedLabels:
+        """All labels of the model's own."""
         return self.labels_of(None)
 
     def labels_of(self, ids: Sequence[int] | None) -> PreparedLabels:
@@ -167,6 +169,15 @@ class TorchEngine:
 
         return np.concatenate(self._run(score, len(photos)))
 
+    def own_scores(self, encoded: Encoded) -> Floats:
+        """Probabilities of the model's own labels, of encoded photos (B, L)."""
+
+        def score(some: slice) -> Floats:
+            logits = self.model.tag_logits(encoded[some], self.own_labels)
+            return sigmoid(logits.total.float().cpu().numpy())
+
+        return np.concatenate(self._run(score, len(encoded)))
+
     def features(self, photos: Floats | Tensor) -> Tensor:
         """What the encoder gives for photos, (B, T, C) in fp32."""
         return torch.cat(self._run(lambda some: self._features(photos[some]).float(), len(photos)))
@@ -212,8 +223,8 @@ class TorchEngine:
     def write(
         self, encoded: Encoded, tags: tuple[Tokens, Tokens], prompt: Tokens, decoding: Decoding,
         ends: Ends, draws: Floats | None = None,
-    ) -> list[tuple[Tokens, float]]:  # fmt: skip
-        """The tokens of a caption a photo, from tags and their mask (B, G) and a prompt.
+    ) -> list[list[tuple[Tokens, float]]]:  # fmt: skip
+        """The tokens of each photo's captions, from tags and their mask (B, G) and a prompt.
 
         With each its likelihood: the mean natural logarithm of its tokens' probabilities.
         Sampling takes `draws` (B, length) in [0, 1).
@@ -223,13 +234,14 @@ class TorchEngine:
         branch = self.model.captioning
         assert branch is not None
 
-        def write(some: slice) -> list[tuple[Tokens, float]]:
+        def write(some: slice) -> list[list[tuple[Tokens, float]]]:
             drawn = None if numbers is None else numbers[some]
             state = branch.start(encoded.tokens[some], ids[some], mask[some])
             captions = generate(branch.decoder, state, start[some], decoding, ends, drawn)
-            return list(zip(captions.ids.cpu().numpy(), captions.likelihoods.tolist(), strict=True))
+            pairs = zip(captions.ids.cpu().numpy(), captions.likelihoods.tolist(), strict=True)
+            return list(chunks(pairs, decoding.candidates))
 
-        return [caption for part in self._run(write, len(prompt)) for caption in part]
+        return [captions for part in self._run(write, len(prompt)) for captions in part]
 
     def _run(self, do: Callable[[slice], Part], number: int, kind: str = "photos") -> list[Part]:
         """`do` for all of a batch, or for one part after the other once memory ran out."""
@@ -265,77 +277,3 @@ class TorchEngine:
         if tensor.dim() == 4:
             tensor = tensor.contiguous(memory_format=self._layout)
         return tensor
-
-
-class CaptionWriter:
-    """Writes a caption a photo.
-
-    `style` is one of caption_tokenizer.STYLES; None: short, or the only one that the model has.
-    UsageProblem for an unknown search or a style that was not learnt, RunProblem without a branch.
-    """
-
-    def __init__(self, bundle: Bundle, decode: str = SEARCH, style: str | None = None) -> None:
-        self._labels = bundle.labels
-        self._tokenizer = load_caption_tokenizer(bundle)
-        config = self._tokenizer.config
-        self.in_label_order = config.tag_order == "labels"  # the tags that guide a caption
-        if style and not config.styles:
-            raise UsageProblem(f"--caption-style {style}: {bundle.path} has learnt one style only")
-        self._style = style or "short"
-        most = config.caption_tokens if config.tidy else LONGEST
-        longest = min(most, config.max_positions, config.caption_tokens)
-        # The mean log-likelihood of a token that a caption must have to be given. Sampled captions
-        # are less likely by their nature than those that the limit was chosen on.
-        least = float(bundle.meta.get("thresholds", {}).get("caption", -inf))
-        self._least = least if decode.startswith("beam") else -inf
-        self.decoding = replace(
-            read_decoding(decode, longest),
-            no_repeat_ngram_size=config.no_repeat_ngram_size, prefer_ended=config.tidy,
-        )  # fmt: skip
-
-    def ordered(self, tags: Sequence[str]) -> list[str]:
-        """Tags of the label system by falling score, in the order that the branch has learnt."""
-        return sorted(tags, key=self._labels.ids) if self.in_label_order else list(tags)
-
-    def write(
-        self, engine: TorchEngine, encoded: Encoded, tags: Sequence[Sequence[str]],
-        seeds: Sequence[int] = (),
-    ) -> list[str | None]:  # fmt: skip
-        """As `drafts`; None in place of those that the model itself finds too unlikely."""
-        drafts = self.drafts(engine, encoded, tags, seeds)
-        return [text if text and likely >= self._least else None for text, likely in drafts]
-
-    def drafts(
-        self, engine: TorchEngine, encoded: Encoded, tags: Sequence[Sequence[str]],
-        seeds: Sequence[int] = (),
-    ) -> list[tuple[str, float]]:  # fmt: skip
-        """Captions of a batch's first photos from the tags of each; the rest only fills it.
-
-        With each its likelihood (`TorchEngine.write`). A sampled caption has a seed of its own, and
-        does not depend on its neighbours.
-        """
-        tokenizer, draws = self._tokenizer, None
-        if self.decoding.top_p is not None:
-            draws = np.zeros((len(encoded), self.decoding.max_length), np.float32)
-            for row, seed in zip(draws, seeds, strict=False):
-                row[:] = np.random.default_rng(seed).integers(2**DRAW_BITS, size=row.shape)
-            draws /= 2**DRAW_BITS
-        texts = [*tags, *[()] * (len(encoded) - len(tags))]
-        guides = tokenizer.encode_tags(texts)
-        prompts = tokenizer.prompts(len(texts), self._style)
-        ends = Ends(tokenizer.end, tokenizer.pad)
-        written = engine.write(encoded, guides, prompts, self.decoding, ends, draws)[: len(tags)]
-        return [(tokenizer.decode(ids[None])[0].strip(), likely) for ids, likely in written]
-
-
-def read_decoding(text: str, longest: int = LONGEST) -> Decoding:
-    """The search that `beam:K` or `nucleus:P` names; UsageProblem for anything else."""
-    kind, _, number = text.partition(":")
-    try:
-        if kind == "beam" and int(number) >= 1:
-            return Decoding(beams=int(number), max_length=longest)
-        if kind == "nucleus" and 0 < float(number) <= 1:
-            return Decoding(beams=1, max_length=longest, top_p=float(number))
-    except ValueError:
-        pass
-    raise UsageProblem(f"--decode {text}: expected beam:K or nucleus:P, as beam:3 or nucleus:0.9")

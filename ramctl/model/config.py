@@ -101,6 +101,10 @@ class CaptioningConfig:
     no_repeat_ngram_size: int = 2  # of tokens: none comes twice in a caption; 0: all may
     tidy: bool = True  # captions stop at a word that can be the last, and read as people write
     styles: bool = False  # captions are learnt as short or dense, and asked for as either
+    beams: int = 3  # of the search for captions
+    # What the mean log score of the labels that a caption names counts, beside its likelihood, when
+    # one of the beams' captions is chosen.
+    agreement: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ class Decoding:
     prefer_ended: bool = False  # beams that `max_length` stops count only where none has ended
     top_p: float | None = None
     top_k: int = 50  # transformers' default, which the authors' sampling inherits
+    candidates: int = 1  # of the beams' captions that are given
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +49,10 @@ class Ends:
 
 
 class Written(NamedTuple):
-    """Captions, and how likely the model finds them."""
+    """The C candidates of each photo, the best first, and how likely the model finds them."""
 
-    ids: Tensor  # (N, length) from the prompt on, padded after their end
-    likelihoods: Tensor  # (N) mean natural logarithm of a token's probability, its end included
+    ids: Tensor  # (N * C, length) from the prompt on, padded after their end
+    likelihoods: Tensor  # (N * C) mean natural logarithm of a token's probability, its end included
 
 
 def generate(
@@ -67,38 +68,31 @@ def generate(
     `step(ids, state)` gives logits (N, positions, V) and the next state. Sampling takes `draws`
     (N, max_length), uniform on [0, 1): a row of them alone decides about its caption.
     """
-    if decoding.top_p is not None or decoding.beams == 1:
-        ids = _one_by_one(step, state, prompt, decoding, ends, draws)
-    else:
-        ids = _beam_search(step, state, prompt, decoding, ends)
-    start = prompt.shape[1]
-    # All as long as they may be, so that rounding does not depend on a photo's neighbours.
-    padded = F.pad(ids, (0, decoding.max_length - ids.shape[1]), value=ends.pad)
-    # In a pass of its own: a search's sums hold its penalties, and sampling has none.
-    logits, _ = step(padded[:, :-1], state)
-    logs = logits.float().log_softmax(-1).gather(2, padded[:, 1:, None])[:, start - 1 :, 0]
-    ended = (padded[:, start:] == ends.end).int()
-    written = (ended.cumsum(1) - ended == 0).float()  # (N, length - P) up to the end
-    return Written(ids, (logs * written).sum(1) / written.sum(1))
+    search = _one_by_one if decoding.top_p is not None or decoding.beams == 1 else _beam_search
+    return search(step, state, prompt, decoding, ends, draws)
 
 
 def _one_by_one(
     step: Step, state: State, ids: Tensor, decoding: Decoding, ends: Ends, draws: Tensor | None
-) -> Tensor:
+) -> Written:
     logits, state = step(ids, state)
     open_rows = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
+    likely, lengths = logits.new_zeros(2, len(ids), dtype=torch.float)
     while True:
-        scores = _penalise(logits[:, -1].float(), ids, decoding, ends)
+        last = logits[:, -1].float()
+        scores = _penalise(last, ids, decoding, ends)
         if decoding.top_p is None:
             word = scores.argmax(-1)
         else:
             assert draws is not None
             word = _drawn(scores, decoding.top_p, decoding.top_k, draws[:, ids.shape[1]])
+        likely += last.log_softmax(-1).gather(1, word[:, None])[:, 0].where(open_rows, 0)
+        lengths += open_rows
         word = word.where(open_rows, ends.pad)
         ids = torch.cat([ids, word[:, None]], 1)
         open_rows &= word != ends.end
         if ids.shape[1] >= decoding.max_length or not open_rows.any():
-            return ids
+            return Written(ids, likely / lengths)
         logits, state = step(word[:, None], state)
 
 
@@ -107,18 +101,25 @@ class _Finished:
     """The best finished captions of one photo, the worst of them first."""
 
     beams: int
-    captions: list[tuple[float, Tensor]] = field(default_factory=list)
+    # Of each the score, the tokens, and what `Written` calls its likelihood.
+    captions: list[tuple[float, Tensor, float]] = field(default_factory=list)
 
-    def add(self, ids: Tensor, log_probability: float) -> None:
+    def add(self, ids: Tensor, log_probability: float, likelihood: float) -> None:
         score = log_probability / len(ids)
         if len(self.captions) < self.beams or score > self.worst:
             # Among equal scores the last one is the best: the authors sort stably and pop.
-            self.captions = sorted([*self.captions, (score, ids)], key=itemgetter(0))[-self.beams :]
+            captions = [*self.captions, (score, ids, likelihood)]
+            self.captions = sorted(captions, key=itemgetter(0))[-self.beams :]
 
     def is_done(self, best_log_probability: float, length: int) -> bool:
         """Whether no running beam can still beat the worst finished caption."""
         full = len(self.captions) >= self.beams
         return full and self.worst >= best_log_probability / length
+
+    def best(self, number: int) -> list[tuple[float, Tensor, float]]:
+        """The best captions, the best first; of fewer than `number` the first again and again."""
+        found = self.captions[::-1][:number]
+        return found + found[:1] * (number - len(found))
 
     @property
     def worst(self) -> float:
@@ -126,54 +127,53 @@ class _Finished:
 
 
 def _beam_search(
-    step: Step, state: State, prompt: Tensor, decoding: Decoding, ends: Ends
-) -> Tensor:
-    photos, beams = len(prompt), decoding.beams
+    step: Step, state: State, prompt: Tensor, decoding: Decoding, ends: Ends, draws: Tensor | None
+) -> Written:
+    (photos, start), beams = prompt.shape, decoding.beams
     rows = torch.arange(photos, device=prompt.device).repeat_interleave(beams)
     logits, state = step(prompt, state)
     ids, logits, state = prompt[rows], logits[rows], state.select(rows)
     # All beams of a photo start alike, so only the first may win the first step.
     sums = torch.full((photos, beams), -1e9, device=prompt.device)
     sums[:, 0] = 0
+    likely = torch.zeros_like(sums)  # the same sums without penalties
     finished = [_Finished(beams) for _ in range(photos)]
     done = [False] * photos
     while True:
-        scores = logits[:, -1].float().log_softmax(-1)
-        scores = _penalise(scores, ids, decoding, ends) + sums.view(-1, 1)
-        words, origin, sums = _advance(scores, ids, finished, done, ends)
-        ids = torch.cat([ids[origin], words[:, None]], 1)
+        logs = logits[:, -1].float().log_softmax(-1)
+        scores = _penalise(logs, ids, decoding, ends) + sums.view(-1, 1)
+        words, origin, sums = _advance(scores, beams)
+        likely = likely.view(-1)[origin] + logs[origin, words]  # (N, 2K)
+        length = ids.shape[1]
+        for photo, rank in (words[:, :beams] == ends.end).nonzero().tolist():
+            if not done[photo]:
+                mean = float(likely[photo, rank]) / (length + 1 - start)
+                finished[photo].add(ids[origin[photo, rank]], float(sums[photo, rank]), mean)
+        for photo, highest in enumerate(sums[:, 0].tolist()):
+            done[photo] = done[photo] or finished[photo].is_done(highest, length)
+        # The K best of those that do not end a caption go on.
+        going_on = (words == ends.end).int().argsort(dim=1, stable=True)[:, :beams]
+        words, origin, sums, likely = (x.gather(1, going_on) for x in (words, origin, sums, likely))
+        ids = torch.cat([ids[origin.view(-1)], words.view(-1, 1)], 1)
         if all(done) or ids.shape[1] >= decoding.max_length:
             break
-        logits, state = step(words[:, None], state.reorder(origin))
+        logits, state = step(words.view(-1, 1), state.reorder(origin.view(-1)))
     for photo, hypotheses in enumerate(finished):
         if not done[photo] and not (decoding.prefer_ended and hypotheses.captions):
             for beam in range(beams):
-                hypotheses.add(ids[photo * beams + beam], float(sums[photo, beam]))
-    best = (hypotheses.captions[-1][1] for hypotheses in finished)
-    ended = [F.pad(caption, (0, 1), value=ends.end) for caption in best]
-    return pad_sequence(ended, batch_first=True, padding_value=ends.pad)[:, : decoding.max_length]
+                mean = float(likely[photo, beam]) / (ids.shape[1] - start)
+                hypotheses.add(ids[photo * beams + beam], float(sums[photo, beam]), mean)
+    best = [caption for of_photo in finished for caption in of_photo.best(decoding.candidates)]
+    ended = [F.pad(ids, (0, 1), value=ends.end) for _, ids, _ in best]
+    padded = pad_sequence(ended, batch_first=True, padding_value=ends.pad)
+    return Written(padded[:, : decoding.max_length], sums.new_tensor([mean for *_, mean in best]))
 
 
-def _advance(
-    scores: Tensor, ids: Tensor, finished: list[_Finished], done: list[bool], ends: Ends
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Each beam's next token, the row it continues, and its sum; marks photos as done.
-
-    Of the 2K best candidates those that end a caption are finished (if among the K best), and the
-    K best of the others go on.
-    """
-    photos, beams = len(finished), finished[0].beams
-    best, place = scores.view(photos, -1).topk(2 * beams, sorted=True)  # (N, 2K)
-    words = place % scores.shape[-1]
-    rows = place // scores.shape[-1] + beams * torch.arange(photos, device=ids.device)[:, None]
-    for photo, rank in (words[:, :beams] == ends.end).nonzero().tolist():
-        if not done[photo]:
-            finished[photo].add(ids[rows[photo, rank]], float(best[photo, rank]))
-    for photo, highest in enumerate(best[:, 0].tolist()):
-        done[photo] = done[photo] or finished[photo].is_done(highest, ids.shape[1])
-    going_on = (words == ends.end).int().argsort(dim=1, stable=True)[:, :beams]
-    words, rows, sums = (x.gather(1, going_on) for x in (words, rows, best))
-    return words.view(-1), rows.view(-1), sums
+def _advance(scores: Tensor, beams: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Of sums (N * K, V) each photo's 2K best: words (N, 2K), the rows that they continue, sums."""
+    best, place = scores.view(len(scores) // beams, -1).topk(2 * beams, sorted=True)
+    first = torch.arange(0, len(scores), beams, device=scores.device)[:, None]
+    return place % scores.shape[-1], place // scores.shape[-1] + first, best
 
 
 def _penalise(scores: Tensor, ids: Tensor, decoding: Decoding, ends: Ends) -> Tensor:

@@ -45,7 +45,8 @@ if TYPE_CHECKING:  # an installation that only tags has no torch
     from torch import Tensor
 
     from ramctl.device import Runtime
-    from ramctl.inference.torch_engine import CaptionWriter, TorchEngine
+    from ramctl.inference.captions import CaptionWriter
+    from ramctl.inference.torch_engine import TorchEngine
 
 DEFAULT_BATCH = 8
 LONG_LIST_BATCH = 64  # for which the work that is the words' own is done once
@@ -211,7 +212,7 @@ class BundleScorer(Scorer):
             return self._torch_engine
 
     def _caption_writer(self) -> "CaptionWriter":
-        from ramctl.inference.torch_engine import CaptionWriter
+        from ramctl.inference.captions import CaptionWriter
 
         return CaptionWriter(self._bundle, style=self._options.caption_style)
 

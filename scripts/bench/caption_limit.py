@@ -1,11 +1,14 @@
 #!/usr/bin/env python3
-"""What captions are worth by their likelihood, to choose `thresholds.caption` of a bundle.
+"""How good captions are by what they are worth to the model: chooses `thresholds.caption`.
 
     scripts/bench/caption_limit.py --model model/ --root photos photos/flickr8k-dev.jsonl
+    scripts/bench/caption_limit.py --model model/ --judge eval/judge.py --root eval \
+        eval/judged_other.jsonl
     scripts/bench/caption_limit.py --model model/ --set -1.35
 
 For each limit the share of captions that it keeps, and CIDEr of those and of the others (by
-pycocoevalcap). `--set` writes one into bundle.json; `none` takes it out.
+pycocoevalcap). With judge.py and judged photos also the share of the captions that it keeps whose
+labels are all right or doubtful. `--set` writes a limit into bundle.json; `none` takes it out.
 """
 
 import argparse
@@ -25,14 +28,14 @@ from pycocoevalcap.cider.cider_scorer import CiderScorer
 
 from ramctl import Tagger
 from ramctl.checkpoints.bundle import META, Bundle, resolve_model, write_meta
-from ramctl.inference.torch_engine import CaptionWriter
+from ramctl.inference.captions import CaptionWriter
 
 
 class Drafts(CaptionWriter):
-    """Gives every caption, after its likelihood and a space."""
+    """Gives every caption, after what it is worth and a space."""
 
     def write(self, *inputs: Any, **options: Any) -> list[str | None]:
-        return [f"{likely} {text}" for text, likely in self.drafts(*inputs, **options)]
+        return [f"{worth} {text}" for text, worth in self.drafts(*inputs, **options)]
 
 
 def main() -> None:
@@ -40,7 +43,8 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--root", type=Path, default=Path())
     parser.add_argument("--set", help="write this limit into the bundle")
-    parser.add_argument("--limits", type=float, nargs="+", default=np.arange(-1.6, -0.95, 0.05))
+    parser.add_argument("--limits", type=float, nargs="+", default=np.arange(-2.2, -0.95, 0.1))
+    parser.add_argument("--judge", type=Path)
     parser.add_argument("records", nargs="*", help="JSONL with captions (or caption) by people")
     args = parser.parse_args()
     folder = resolve_model(args.model)
@@ -52,25 +56,33 @@ def main() -> None:
         write_meta(folder, {k: v for k, v in meta.items() if k not in ("format", "files")})
     tagger = Tagger.from_pretrained(args.model, caption=True)
     scorer: Any = tagger.scorer
-    scorer._writer = Drafts(Bundle.open(folder))
+    scorer._writer = writer = Drafts(Bundle.open(folder))
+    if args.judge is not None:
+        sys.path.append(str(args.judge.parent))
+        from judge import fold
     for name in args.records:
         rows = [json.loads(line) for line in Path(name).read_text("utf-8").splitlines()]
         truth = [row.get("captions") or [row["caption"]] for row in rows]
-        cider, likelihoods = CiderScorer(), []
+        cider, worths, right = CiderScorer(), [], []
         photos = tagger.tag(str(args.root / row["image"]) for row in rows)
-        for result, captions in zip(photos, truth, strict=True):
-            likelihood, _, text = (result.caption or "").partition(" ")
-            likelihoods.append(float(likelihood))
+        for result, row, captions in zip(photos, rows, truth, strict=True):
+            value, _, text = (result.caption or "").partition(" ")
+            worths.append(float(value))
             cider += (words(text), [words(caption) for caption in captions])
+            if args.judge is not None:
+                accepted = {fold(tag) for tag in [*row["right"], *row["doubtful"]]}
+                right.append({fold(tag) for tag in writer.parsed([text])[0].tags} <= accepted)
         _, scores = cider.compute_score()
-        likely, ciders = np.array(likelihoods), 100 * np.array(scores)
+        worth, ciders = np.array(worths), 100 * np.array(scores)
         print(f"{name}: {len(rows)} photos, CIDEr {ciders.mean():.1f}")
         for limit in args.limits:
-            kept = likely >= limit
-            mean = [
-                f"{ciders[some].mean():5.1f}" if some.any() else "    -" for some in (kept, ~kept)
-            ]
-            print(f"{limit:6.2f}  {kept.mean():5.1%} kept, CIDEr {mean[0]}; dropped {mean[1]}")
+            kept = worth >= limit
+            means = (
+                f"{some.mean():5.1f}" if some.size else "-"
+                for some in (ciders[kept], ciders[~kept])
+            )
+            line = "{:6.2f}  {:5.1%} kept, CIDEr {}; dropped {}".format(limit, kept.mean(), *means)
+            print(line + (f"; all right {np.array(right)[kept].mean():.1%}" if right else ""))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from ramctl.calibration import Calibration, CurvePoint
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, BundleWriter
 from ramctl.data_engine.generate import BY_CAPTION, CONFIRM, Caption, merge_generated
 from ramctl.errors import UsageProblem
-from ramctl.inference.torch_engine import read_decoding
+from ramctl.inference.captions import read_decoding
 from ramctl.labels import LabelSystem
 from tests.data_engine.conftest import LABELS
 from tests.support import lines, with_caption_threshold
@@ -110,10 +110,8 @@ def test_tags_are_added_never_removed_and_the_statistics_tell(generate, photo_re
         assert set(row["kinds"]) == set(row["sources"]) == set(row["scores"]) == set(row["tags"])
         n_added += len(row["tags"]) - len(given["tags"])
     assert n_added
-    n = len(out)
-    told = f"tags a record: 4.00 before, {4 + n_added / n:.2f} after (generated-tag "
-    assert told in done.stderr.decode()
-    assert "parsed 4.00)" in done.stderr.decode()
+    told = f"tags a record: 4.00 before, {4 + n_added / len(out):.2f} after (generated-tag "
+    assert told.encode() in done.stderr and b"parsed 4.00)" in done.stderr
 
 
 def test_precision_says_how_many_tags_are_added(command, photo_records):
@@ -131,7 +129,8 @@ def test_tags_of_captions_need_a_fraction_of_their_threshold(command, photo_reco
 
     def named() -> dict[tuple[int, str], float]:
         """The scores of tags that captions alone name, by record and tag."""
-        done = command("generate", "--threshold", 0.5, stdin=lines(photo_records))
+        arguments = ["--decode", "nucleus:0.9", "--captions", 4, "--threshold", 0.5]
+        done = command("generate", *arguments, stdin=lines(photo_records))
         found = {
             (row["id"], tag): row["scores"][tag]
             for row in done.rows for tag, of in row["sources"].items() if of == [BY_CAPTION]

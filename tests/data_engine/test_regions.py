@@ -13,10 +13,11 @@ from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
 from ramctl.data_engine.detect import cropped, pooled, wanted_tags
 from ramctl.data_engine.region_store import TWICE, source_bits
 from ramctl.inference import regions, torch_engine
-from ramctl.inference.torch_engine import CaptionWriter
+from ramctl.inference.captions import CaptionWriter
 from ramctl.labels import LabelSystem
 from ramctl.model.config import load_preset
-from tests.data_engine.conftest import LABELS
+from ramctl.parsing.parser import CaptionParser
+from tests.data_engine.conftest import DATA, LABELS
 from tests.support import fits
 
 WHOLE = np.array([0, 0, 1, 1], np.float32)
@@ -211,3 +212,25 @@ def test_captions_that_do_not_fit_in_memory_are_done_in_parts(engine_bundle, mon
     again, in_parts = engine.encode_and_score(photos)
     np.testing.assert_allclose(in_parts, scores, atol=1e-6)
     assert writer.write(engine, again, tags) == expected
+
+
+def test_a_caption_is_chosen_by_its_likelihood_and_the_scores_of_its_labels(monkeypatch):
+    baseline = Baseline.load("mini", BaselineOptions(batch=8), captioning=True)
+    engine, labels, seen = baseline.engine, baseline.labels, []
+    paths, read = sorted((DATA / "photos").glob("*.jpg")), baseline.preprocess
+    photos = read.full_batch([read.resize(Image.open(path)) for path in paths], len(paths))
+    encoded, scores = engine.encode_and_score(photos)
+    write, writer = engine.write, CaptionWriter(baseline.bundle)
+    monkeypatch.setattr(engine, "write", lambda *inputs: seen.extend(write(*inputs)) or seen)
+    drafts = writer.drafts(engine, encoded, [[]] * len(photos))
+    parser, n_others = CaptionParser.closed(labels), 0
+    for draft, candidates, row in zip(drafts, seen, scores, strict=True):
+        worth = {}
+        for ids, likelihood in candidates:
+            text = writer._tokenizer.decode(ids[None])[0].strip()
+            named = [row[labels.ids(tag)[0]] for tag in parser.tags(text)] or [0.05]
+            worth[text] = likelihood + 0.6 * np.log(np.maximum(named, 0.001)).mean()
+        best = max(worth, key=worth.get)
+        assert draft == (best, pytest.approx(worth[best], abs=1e-4))
+        n_others += best != next(iter(worth))
+    assert len(seen[0]) == 16 and n_others > 1

@@ -8,7 +8,8 @@ import torch
 
 from ramctl.convert import ConvertOptions, convert_checkpoint
 from ramctl.device import Runtime
-from ramctl.inference.torch_engine import CaptionWriter, TorchEngine
+from ramctl.inference.captions import CaptionWriter
+from ramctl.inference.torch_engine import TorchEngine
 from ramctl.model.generation import Decoding, Ends
 from ramctl.records.record import Record
 from ramctl.tagging.scorers import BundleScorer, Decoded, TaggerOptions
@@ -30,7 +31,7 @@ def generate(recorded, images, tags, decoding):
     guides, prompt = tokenizer.encode_tags(tags), tokenizer.prompts(len(images))
     ends = Ends(tokenizer.end, tokenizer.pad)
     written = engine.write(engine.encode(images), guides, prompt, decoding, ends)
-    pieces = np.stack([ids for ids, _ in written])
+    pieces = np.stack([ids for ((ids, _),) in written])
     return pieces, tokenizer.decode(pieces)
 
 

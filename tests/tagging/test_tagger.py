@@ -7,8 +7,8 @@ import pytest
 
 from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle
+from ramctl.inference.captions import CaptionWriter
 from ramctl.inference.label_set import LabelSet
-from ramctl.inference.torch_engine import CaptionWriter
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.regions import cell_logits
 from ramctl.tagging.formats import line_format, table_lines
