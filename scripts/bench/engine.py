@@ -34,7 +34,7 @@ COMMANDS = {
     "tag": ["tag", "--runtime", "torch", *FP32],
     "tag, its own runtime": ["tag"],
     "generate, no captions": ["generate", "--captions", "0", *FP32],
-    "generate, beam:3": ["generate", "--captions", "1", *FP32],
+    "generate, beams": ["generate", "--captions", "1", *FP32],
     "generate, nucleus:0.9": ["generate", "--captions", "1", "--decode", "nucleus:0.9", *FP32],
     "clean": DETECT,
 }
@@ -116,7 +116,7 @@ def main() -> int:
         "speed, tag = 1": of_tag,
         "milliseconds a caption": {
             name: round(1e3 * (took[f"generate, {name}"] - bare), 1)
-            for name in ("beam:3", "nucleus:0.9")
+            for name in ("beams", "nucleus:0.9")
         },
         "cluster and apply, core seconds": round(clustering, 2),
         "generate without captions, at least": LEAST_OF_TAG,
