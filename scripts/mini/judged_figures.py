@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,37 @@ def records_of(path: Path) -> Iterator[dict[str, Any]]:
         yield from map(json.loads, lines)
 
 
+def count(
+    judge: Any, kinds: Mapping[str, str], record: dict[str, Any], tags: Sequence[str]
+) -> dict[str, int]:
+    """What judge.py and subjects.py count on a photo with these tags."""
+    forms, printed = {judge.fold(tag) for tag in record["right"]}, list(map(judge.fold, tags))
+    doubtful = {judge.fold(tag) for tag in record["doubtful"]} - forms
+    main = [{judge.fold(word) for word in thing} for thing in record["main"]]
+    things = [
+        tag
+        for tag in tags
+        if kinds.get(tag, "object") in ("object", "scene") and tag not in judge.VAGUE
+    ]
+    people, found = record["people"], any(tag in judge.PEOPLE for tag in tags)
+    return {
+        "photos": 1,
+        "printed": len(tags),
+        "right": sum(form in forms for form in printed),
+        "doubtful": sum(form in doubtful for form in printed),
+        "things": len(things),
+        "right_things": sum(judge.fold(tag) in forms for tag in things),
+        "subjects": bool(main[0] & set(printed)),
+        "telling_first": any(form in thing for form in printed[:2] for thing in main),
+        "main": len(main),
+        "main_found": sum(bool(thing & set(printed)) for thing in main),
+        "peopled": int(people),
+        "peopleless": int(not people),
+        "found_people": int(people and found),
+        "false_people": int(not people and found),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("judge", "labels", "tags", "dense"):
@@ -59,42 +90,13 @@ def main() -> None:
     kinds = {label.tag: label.kind for label in LabelSystem.read(args.labels)}
     given = {judge.name(record["image"]): record["tags"] for record in records_of(args.tags)}
 
-    def count(record: dict[str, Any]) -> dict[str, int]:
-        """What judge.py and subjects.py count on a photo."""
-        tags = given[judge.name(record["image"])]
-        forms, printed = {judge.fold(tag) for tag in record["right"]}, list(map(judge.fold, tags))
-        doubtful = {judge.fold(tag) for tag in record["doubtful"]} - forms
-        main = [{judge.fold(word) for word in thing} for thing in record["main"]]
-        things = [
-            t
-            for t in tags
-            if kinds.get(t, "object") in ("object", "scene") and t not in judge.VAGUE
-        ]
-        people, found = record["people"], any(tag in judge.PEOPLE for tag in tags)
-        return {
-            "photos": 1,
-            "printed": len(tags),
-            "right": sum(form in forms for form in printed),
-            "doubtful": sum(form in doubtful for form in printed),
-            "things": len(things),
-            "right_things": sum(judge.fold(tag) in forms for tag in things),
-            "subjects": bool(main[0] & set(printed)),
-            "telling_first": any(form in thing for form in printed[:2] for thing in main),
-            "main": len(main),
-            "main_found": sum(bool(thing & set(printed)) for thing in main),
-            "peopled": int(people),
-            "peopleless": int(not people),
-            "found_people": int(people and found),
-            "false_people": int(not people and found),
-        }
-
     random = np.random.default_rng(0)
     sets: dict[str, Any] = {}
     photos: list[dict[str, Any]] = []
     for path in args.judged:
         records = list(photos_of(path))
         photos += records
-        rows = [count(record) for record in records]
+        rows = [count(judge, kinds, r, given[judge.name(r["image"])]) for r in records]
         table = {key: np.array([row[key] for row in rows]) for key in rows[0]}
         picks = random.integers(0, len(rows), (RESAMPLES, len(rows)))
         intervals = {
