@@ -81,8 +81,8 @@ class CaptionWriter:
     ) -> list[tuple[str, float]]:  # fmt: skip
         """Captions of a batch's first photos from the tags of each; the rest only fills it.
 
-        With each what it is worth: its likelihood (`TorchEngine.write`), and as many times as the
-        configuration says its `agreement` with the photo's tags. Of the search's captions the best
+        With each what it is worth: its likelihood (`TorchEngine.write`) and, times the number that
+        the configuration calls agreement, what `agreement` gives. Of a search's captions the best
         by that is taken. A sampled caption has a seed of its own, and does not depend on its
         neighbours.
         """
