@@ -30,13 +30,13 @@ class CaptionParser:
     """Captions to tags: every visible thing, place, property and action that they name."""
 
     def __init__(self, lexicon: Lexicon, mapper: LabelMapper | None = None) -> None:
-        self._tagger = PosTagger.shared()
         self._lexicon, self._mapper = lexicon, mapper
         self._known: OrderedDict[str, ParsedCaption] = OrderedDict()
 
     @classmethod
     def open(cls) -> "CaptionParser":
         """A parser whose tags may be any words: open mode; RunProblem without spaCy's model."""
+        PosTagger.shared()
         return cls(Lexicon.shared())
 
     @classmethod
@@ -79,7 +79,8 @@ class CaptionParser:
             yield self._mapper.label_of_whole_text(text) or self._mapper.map(whole)
 
     def _by_rules(self, texts: list[str]) -> Iterator[ParsedCaption]:
-        for words, tags in self._tagger.tag(texts):
+        # Loaded when it is first asked for: closed mode reads most short captions without it.
+        for words, tags in PosTagger.shared().tag(texts) if texts else ():
             yield read_caption(words, tags, self._lexicon)
 
 
@@ -107,6 +108,7 @@ def _open_parser(labels: LabelSystem | None) -> CaptionParser:
     it took a fifth of a second each time, half of the closed mode's time on short streams.
     """
     with _without_torch():
+        PosTagger.shared()  # at once, so that a missing one is told before any input is read
         parser = CaptionParser.open() if labels is None else CaptionParser.closed(labels)
     gc.freeze()
     return parser
