@@ -169,7 +169,8 @@ class Bundle:
         """A hash of everything that outputs depend on, which is all but the model card."""
         listed = sorted(self.meta.get("files", {}).items())
         hashes = [[name, facts["sha256"]] for name, facts in listed if name != CARD]
-        parts = [hashes, self.meta.get("preprocess"), self.meta.get("thresholds")]
+        names = ("architecture", "preprocess", "thresholds")
+        parts = [hashes, *(self.meta.get(name) for name in names)]
         return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     @property

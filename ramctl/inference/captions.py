@@ -41,7 +41,9 @@ class CaptionWriter:
         self._style = style or "short"
         most = config.caption_tokens if config.tidy else LONGEST
         longest = min(most, config.max_positions, config.caption_tokens)
-        decoding = read_decoding(decode or f"beam:{config.beams}", longest)
+        decoding = Decoding(beams=config.beams, max_length=longest)
+        if decode is not None:
+            decoding = read_decoding(decode, longest)
         is_search = decoding.top_p is None
         # What a caption must be worth to be given. Sampled captions are less likely by their nature
         # than those that the limit was chosen on.

@@ -79,6 +79,8 @@ def _check(
     if captioning is not None:
         if vocabulary < 1:
             raise UsageProblem("a captioning branch needs a tokenizer")
+        if captioning.beams < 1:
+            raise UsageProblem(f"model.captioning.beams is {captioning.beams}: less than 1")
         names = ("width", "ffn_width", "layer_norm_eps")
         differ = any(getattr(captioning, name) != getattr(decoder, name) for name in names)
         if captioning.tie_tag_decoder and differ:

@@ -127,13 +127,12 @@ def test_an_unknown_preset_is_answered_with_the_known_ones(tmp_path):
         ("model.prior.class_token=true", "class_token and class_sharpness need"),
         ("model.prior=false", "own_width needs"),
         ("model.labels.kind=descriptions", "one description or more"),
+        ("model.captioning.beams=0", "beams is 0: less than 1"),
     ],
 )
 def test_a_contradiction_is_named_when_the_model_is_built(override, complaint):
-    overrides = [override]
-    if override.startswith("model.labels.projection"):
-        overrides.append("model.labels.width=16")
-    preset = config.load_preset("tiny", overrides)
+    more = ["model.labels.width=16"] if "labels.projection" in override else []
+    preset = config.load_preset("tiny", [override, *more])
     with pytest.raises(UsageProblem, match=complaint):
         build_ram(preset.model, image_size=64, n_labels=3, vocabulary=10)
 
