@@ -1,7 +1,7 @@
 """A linear layer on a backbone's pooled features, taught with the product's own targets.
 
 It learns in half a minute: enough to choose between targets (`ablations.py`), and a second opinion
-of the labels (`soft_scores.py`). N photos, C channels, L labels.
+of the labels (`own_vectors.py`). N photos, C channels, L labels.
 """
 
 from collections.abc import Iterator, Sequence
