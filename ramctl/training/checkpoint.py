@@ -47,7 +47,9 @@ def save_checkpoint(folder: Path, step: int, state: State) -> Path:
         try:
             torch.save(state, hashed)  # type: ignore[arg-type]  # writes and flushes, no more
         except RuntimeError as error:
-            raise hashed.problem or error from error
+            if hashed.problem is None:
+                raise
+            raise hashed.problem from error
     path = folder / f"step-{step:08d}-{hashed.digest.hexdigest()[:16]}.pt"
     move_into_place(unnamed, path)
     for old in list_checkpoints(folder)[:-KEPT]:

@@ -98,10 +98,13 @@ def _explained(runtime: Runtime) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         remedy = "--restart with a smaller training.batch_size"
         raise RunProblem(f"{runtime.device}: out of memory; {remedy}") from error
-    except RuntimeError as error:
-        if "DataLoader worker (pid" not in str(error):
+    except Exception as error:
+        told: BaseException | None = error
+        while told and "DataLoader worker (pid" not in str(told):
+            told = told.__context__  # hidden by that of a checkpoint that it cut short
+        if not told or isinstance(error, RunProblem):
             raise
-        died = f"a process that reads photos died ({str(error).strip().rstrip('.')})"
+        died = f"a process that reads photos died ({str(told).strip().rstrip('.')})"
         raise RunProblem(f"{died}; {RESUME_HINT}, with a lower -j") from error
 
 

@@ -12,6 +12,8 @@ from tests.faults.test_workers import workers_of
 from tests.training.test_train_command import assert_same_weights, start
 
 DEAD = "a process that reads photos died (DataLoader worker"
+HIDING = RuntimeError("unexpected pos 346304 vs 346192")  # a checkpoint that was being written
+HIDING.__context__ = RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
 
 
 def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_path, monkeypatch):
@@ -46,9 +48,10 @@ def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_p
         (RuntimeError("DataLoader worker (pid 1) exited."), DEAD),
         (ConnectionResetError("reset"), DEAD),
         (EOFError(), DEAD),
+        (HIDING, DEAD),
         (ConnectionResetError("Caught an error in DataLoader worker process 0"), "Caught an error"),
     ],
-    ids=["told by torch", "reset", "closed", "an error of its own"],
+    ids=["told by torch", "reset", "closed", "hidden", "an error of its own"],
 )
 def test_a_dead_reader_is_one_line_however_it_is_noticed(error, told, train, parsed, monkeypatch):
     def failing(*_, **__):
