@@ -349,7 +349,7 @@ def describe_bundle(bundle: Bundle) -> list[str]:
         f"thresholds  {bundle.threshold:g}, {n_own} labels have their own; "
         f"open set {bundle.open_set_threshold:g}",
         f"photos      {preset.preprocess.size} px, {preset.preprocess.interpolation}, "
-        f"{preset.preprocess.fit}, {preset.preprocess.loader} loader",
+        f"{preset.preprocess.loader} loader",
         f"encoder     {encoder.backbone}{window}",
         f"decoder     {preset.model.tag_decoder.layers} layers of width "
         f"{preset.model.tag_decoder.width}, {captions}",

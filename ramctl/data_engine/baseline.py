@@ -16,7 +16,6 @@ from torch import Tensor
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.device import Runtime, set_up_cpu, usual_threads
 from ramctl.errors import RecordProblem, attempt
-from ramctl.inference.regions import View
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.ram import PreparedLabels
@@ -129,11 +128,6 @@ class SeenPhoto:
     photo: Photo
     labels: Sequence[int]
     features: Tensor  # (1, extra + T, C)
-
-    @cached_property
-    def view(self) -> View:
-        """The part of the photo that the model sees."""
-        return View.of(self.photo.width, self.photo.height, self.baseline.preset.preprocess)
 
     @cached_property
     def prepared(self) -> PreparedLabels:

@@ -53,7 +53,7 @@ def by_attention(seen: SeenPhoto) -> Sequence[Floats | None]:
     regions from larger ones told right tags from wrong ones no better (AUC 0.725, 0.722).
     """
     maps = seen.baseline.engine.heat_maps(seen.features, seen.prepared)
-    return maps.boxes(0, seen.places(seen.labels), seen.view)
+    return maps.boxes(0, seen.places(seen.labels))
 
 
 def pooled(
@@ -64,8 +64,7 @@ def pooled(
     The other tokens count `context` times as much: a token of a small photo sees far beyond its
     cell, and a model that was trained on whole photos does not know what a few tokens mean.
     """
-    boxes = [seen.view.from_photo(box) for _, box in regions]
-    under = np.stack([tokens_under(box, seen.grid, seen.grid) for box in boxes])
+    under = np.stack([tokens_under(box, seen.grid, seen.grid) for _, box in regions])
     cover = torch.from_numpy(np.maximum(under, np.float32(context)))
     photo = torch.zeros(len(regions), dtype=torch.long)
     return _scored(seen, regions, seen.features, photo, cover)

@@ -31,37 +31,6 @@ CLOSER = 1.75
 STRIDE = 32  # pixels a cell
 
 
-@dataclass(frozen=True, slots=True)
-class View:
-    """The part of a photo that the model sees: all of it, or the middle square."""
-
-    box: tuple[float, float, float, float] = WHOLE
-
-    @classmethod
-    def of(cls, width: int, height: int, config: PreprocessConfig) -> "View":
-        """The view of a photo of that size after a model's preprocessing."""
-        if config.fit == "squash":
-            return cls()
-        side = min(width, height) * config.crop_share
-        x, y = (1 - side / width) / 2, (1 - side / height) / 2
-        return cls((x, y, 1 - x, 1 - y))
-
-    def to_photo(self, box: Floats) -> Floats:
-        """A box of the view as a box of the photo."""
-        origin, size = self._frame
-        return np.asarray(origin + box * size)
-
-    def from_photo(self, box: Floats) -> Floats:
-        """A box of the photo as a box of the view, cut at its border."""
-        origin, size = self._frame
-        return np.asarray(((box - origin) / size).clip(0, 1))
-
-    @property
-    def _frame(self) -> tuple[Floats, Floats]:
-        x0, y0, x1, y1 = self.box
-        return np.array([x0, y0] * 2, np.float32), np.array([x1 - x0, y1 - y0] * 2, np.float32)
-
-
 def looking(preprocess: PreprocessConfig, model: ModelConfig) -> PreprocessConfig:
     """How photos are prepared to find labels in them: larger, where the model scores cells."""
     if not model.scores_cells or model.encoder.image_size_option:
@@ -77,12 +46,10 @@ class HeatMaps:
     heat: Floats  # (B, L, rows, columns)
     peak_share: float  # of a map's range, that a box is cut at
 
-    def boxes(self, photo: int, labels: Sequence[int], view: View) -> list[Floats]:
-        """The box of a photo for each of some labels, from what the model saw of it."""
-        return [
-            view.to_photo(heat_map_box(self.heat[photo, label], peak_share=self.peak_share))
-            for label in labels
-        ]
+    def boxes(self, photo: int, labels: Sequence[int]) -> list[Floats]:
+        """The box of a photo for each of some labels."""
+        heat = self.heat[photo]
+        return [heat_map_box(heat[label], peak_share=self.peak_share) for label in labels]
 
 
 def cell_heat(logits: Floats) -> Floats:

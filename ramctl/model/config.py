@@ -129,9 +129,7 @@ class ModelConfig:
 class PreprocessConfig:
     """How `ramctl.model.preprocess` turns a photo into a tensor."""
 
-    size: int  # px, both sides
-    fit: Literal["squash", "crop"]  # squash: both sides to `size`; crop: the middle square
-    crop_share: float  # of the shorter side, for `crop`
+    size: int  # px, both sides, whatever the photo's shape
     interpolation: Literal["bilinear", "bicubic"]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]

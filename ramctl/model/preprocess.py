@@ -31,14 +31,9 @@ class Preprocess:
         """The photo's pixels at the model's size (S, S, 3)."""
         photo = photo.convert("RGB")
         size = self.config.size
-        box = None
-        if self.config.fit == "crop":
-            side = min(photo.size) * self.config.crop_share
-            left, top = (photo.width - side) / 2, (photo.height - side) / 2
-            box = (left, top, left + side, top + side)
         # Pillow widens its filters when it shrinks a photo, which avoids aliasing.
         filter_ = Image.Resampling[self.config.interpolation.upper()]
-        return np.asarray(photo.resize((size, size), filter_, box))
+        return np.asarray(photo.resize((size, size), filter_))
 
     def normalise(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """(..., 3, S, S) of pixels (..., S, S, 3)."""

@@ -3,6 +3,7 @@
 S pixels a side, L labels.
 """
 
+import math
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ramctl.calibration import log_odds_of, sigmoid
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import UsageProblem
 from ramctl.inference.label_set import (
@@ -32,7 +34,7 @@ from ramctl.inference.onnx_engine import (
     choose_runtime,
     number_format,
 )
-from ramctl.inference.regions import View, looking
+from ramctl.inference.regions import looking
 from ramctl.inference.shortlist import read_shortlist
 from ramctl.model.preprocess import Preprocess
 from ramctl.parts import require
@@ -49,6 +51,7 @@ if TYPE_CHECKING:  # an installation that only tags has no torch
     from ramctl.inference.torch_engine import TorchEngine
 
 DEFAULT_BATCH = 8
+PART = 0.6  # of each side of a photo; chosen on the judged photos for development
 LONG_LIST_BATCH = 64  # for which the work that is the words' own is done once
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Scores = NDArray[np.float32]  # (n, L)
@@ -74,6 +77,7 @@ class TaggerOptions:
     threshold: Threshold | None = None  # None: the model's, per tag
     precision: float | None = None  # the share of the tags that shall be right; None: the model's
     choice: SelectionOptions = field(default_factory=SelectionOptions)
+    thorough: bool = False  # look at parts of each photo too
     dense: bool = False  # give the scores of all labels too
     embedding: bool = False  # give a vector to search by
     boxes: bool = False  # give where the model looked for each tag
@@ -111,6 +115,7 @@ class Decoded(NamedTuple):
     pixels: Pixels
     size: tuple[int, int]
     closer: Pixels | None = None  # larger, where the model finds labels better so
+    parts: Sequence[Pixels] = ()  # of the photo, each as the model takes it
 
 
 class Scorer(ABC):
@@ -133,13 +138,17 @@ class Scorer(ABC):
     def prepare(self, photo: Image.Image) -> Pixels:
         """A decoded photo as `scores` takes it; called in the decoding threads."""
 
-    def closer(self, photo: Image.Image) -> Pixels | None:
-        """A decoded photo as boxes are found in it, where that is another size."""
-        return None
+    def look(self, photo: Image.Image) -> Decoded:
+        """A decoded photo in all the ways that the options ask for."""
+        return Decoded(self.prepare(photo), photo.size)
 
     @abstractmethod
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         """Probabilities (n, L) of n prepared photos, n at most `batch`."""
+
+    def scores_of(self, photos: Sequence[Decoded]) -> Scores:
+        """Probabilities (n, L) of n photos, n at most `batch`."""
+        return self.scores([photo.pixels for photo in photos])
 
     def annotate(
         self, photos: Sequence[Decoded], chosen: Sequence[Choice], ids: Mapping[str, int]
@@ -191,7 +200,9 @@ class BundleScorer(Scorer):
         self.official = loader == "official"
         if loader != bundle.preprocess.loader:
             self.fingerprint["preprocess"] = loader
-        self.target = bundle.preprocess.size
+        if options.thorough:
+            self.fingerprint["look"] = "thorough"
+        self.target = math.ceil(bundle.preprocess.size / (PART if options.thorough else 1))
         self.preprocess = Preprocess(bundle.preprocess)
         self._looking = self.preprocess
         if options.boxes:
@@ -268,9 +279,11 @@ class BundleScorer(Scorer):
     def prepare(self, photo: Image.Image) -> Pixels:
         return self.preprocess.resize(photo)  # (S, S, 3)
 
-    def closer(self, photo: Image.Image) -> Pixels | None:
+    def look(self, photo: Image.Image) -> Decoded:
         # Of the same decoded photo, so that scores do not depend on whether boxes are asked for.
-        return self._looking.resize(photo) if self._looks_closer else None
+        closer = self._looking.resize(photo) if self._looks_closer else None
+        parts = map(self.prepare, parts_of(photo) if self._options.thorough else ())
+        return Decoded(self.prepare(photo), photo.size, closer, list(parts))
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         parts = chunks(photos, self._at_once)
@@ -278,6 +291,16 @@ class BundleScorer(Scorer):
         if isinstance(self.engine, OnnxEngine):
             return np.concatenate(self.engine.scores_each(full))[: len(photos)]
         return np.concatenate([self.engine.scores(one) for one in full])[: len(photos)]
+
+    def scores_of(self, photos: Sequence[Decoded]) -> Scores:
+        scores = super().scores_of(photos)
+        if not self._options.thorough:
+            return scores
+        # What is small in the photo is large in a part of it.
+        parts = self.scores([part for photo in photos for part in photo.parts])
+        highest = parts.reshape(len(photos), -1, parts.shape[1]).max(1)
+        both = [log_odds_of(some.astype(np.float64)) for some in (scores, highest)]
+        return sigmoid(np.mean(both, axis=0)).astype(np.float32)
 
     def annotate(
         self, photos: Sequence[Decoded], chosen: Sequence[Choice], ids: Mapping[str, int]
@@ -329,11 +352,19 @@ class BundleScorer(Scorer):
 
         rows = torch.from_numpy(self.label_set.rows)[[ids[tag] for tag in things]]
         maps = self._torch.heat_maps(features, self._torch.prepare(rows))
-        boxes = maps.boxes(0, range(len(things)), View.of(*size, self.preprocess.config))
+        boxes = maps.boxes(0, range(len(things)))
         return {
             tag: [[round(corner, DECIMALS) for corner in box.tolist()], tags[tag]]
             for tag, box in zip(things, boxes, strict=True)
         }
+
+
+def parts_of(photo: Image.Image) -> list[Image.Image]:
+    """Five parts of a photo that overlap, its corners and its middle, `PART` of each side long."""
+    width, height = (max(1, round(PART * side)) for side in photo.size)
+    right, lower = photo.width - width, photo.height - height
+    corners = [(0, 0), (right, 0), (0, lower), (right, lower), (right // 2, lower // 2)]
+    return [photo.crop((left, top, left + width, top + height)) for left, top in corners]
 
 
 class PeerScorer(Scorer):
@@ -346,8 +377,8 @@ class PeerScorer(Scorer):
             raise UsageProblem(f"--boxes and --caption need a bundle, not {spec}")
         if options.runtime == "onnx":
             raise UsageProblem(f"--runtime onnx needs a bundle, not {spec}")
-        for name in ("precision", "preprocess"):
-            if getattr(options, name) is not None:
+        for name in ("precision", "preprocess", "thorough"):
+            if getattr(options, name):
                 raise UsageProblem(f"--{name} needs a bundle, not {spec}")
         words = [] if options.labels is None else read_words(options.labels).tags
         require("train", f"model {spec}")

@@ -35,7 +35,7 @@ from measuring import SHARED
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.inference.label_set import LabelSet, choose_labels
-from ramctl.inference.regions import View, looking
+from ramctl.inference.regions import looking
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import load_photo
@@ -108,7 +108,7 @@ def find(
         config = looking(config, bundle.preset.model)
     features = engine.features(Preprocess(config)(photo)[None])
     maps = engine.heat_maps(features, prepared[np.array(asked)])
-    boxes = maps.boxes(0, range(len(asked)), View.of(*photo.size, config))
+    boxes = maps.boxes(0, range(len(asked)))
     seconds = time.process_time() - began
     place = {label: index for index, label in enumerate(asked)}
     found = [

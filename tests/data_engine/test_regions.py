@@ -81,16 +81,6 @@ def test_the_smallest_box_covers_a_token_and_a_pixel(box):
     assert 0 <= top < bottom <= 5
 
 
-def test_a_box_of_the_middle_square_is_a_box_of_the_photo_and_back():
-    config = replace(load_preset("tiny").preprocess, fit="crop", crop_share=0.8)
-    view = regions.View.of(200, 100, config)
-    photo_box = view.to_photo(WHOLE)
-    assert photo_box.tolist() == pytest.approx([0.3, 0.1, 0.7, 0.9])
-    assert view.from_photo(photo_box).tolist() == pytest.approx([0, 0, 1, 1])
-    cut = view.from_photo(np.array([0, 0, 0.5, 1], np.float32))
-    assert cut.tolist() == pytest.approx([0, 0, 0.5, 1])
-
-
 @pytest.fixture
 def baseline(engine_bundle):
     return Baseline.load(str(engine_bundle), BaselineOptions())
@@ -142,7 +132,7 @@ def test_a_box_is_where_a_label_finds_what_it_owns(baseline):
         features[0, -1] += towards[:, 1]
     maps = engine.heat_maps(features, engine.labels_of([2, 4]))
     assert maps.peak_share == regions.CELL_PEAK_SHARE
-    first, last = maps.boxes(0, [0, 1], regions.View())
+    first, last = maps.boxes(0, [0, 1])
     assert first[:2].tolist() == [0, 0]
     assert last[2:].tolist() == [1, 1]
     assert max(first[2:]) < min(last[:2])

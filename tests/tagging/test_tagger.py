@@ -11,6 +11,7 @@ from ramctl.inference.captions import CaptionWriter
 from ramctl.inference.label_set import LabelSet
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.regions import cell_logits
+from ramctl.photos.decoding import load_photo
 from ramctl.tagging.formats import line_format, table_lines
 from ramctl.tagging.scorers import BundleScorer, TaggerOptions
 from ramctl.tagging.selection import SelectionOptions, TagSelector
@@ -119,9 +120,8 @@ def test_boxes_are_found_in_larger_photos_and_are_of_the_photo(tiny_bundle):
     import torch
 
     from ramctl.checkpoints.load import load_model
-    from ramctl.inference.regions import View, cell_heat, heat_map_box
+    from ramctl.inference.regions import cell_heat, heat_map_box
     from ramctl.model.preprocess import Preprocess
-    from ramctl.photos.decoding import load_photo
 
     tagger = Tagger.from_pretrained(str(tiny_bundle), threshold=0.3, boxes=True)
     bundle = Bundle.open(tiny_bundle)
@@ -138,11 +138,29 @@ def test_boxes_are_found_in_larger_photos_and_are_of_the_photo(tiny_bundle):
     assert found
     for tag, box in found.items():
         (label,) = bundle.labels.ids(tag)
-        expected = View().to_photo(heat_map_box(heat[label], peak_share=0.6))
+        expected = heat_map_box(heat[label], peak_share=0.6)
         assert list(box) == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_boxes_and_captions_do_not_depend_on_neighbours(tiny_bundle):
-    tagger = Tagger.from_pretrained(str(tiny_bundle), threshold=0.3, boxes=True, caption=True)
+def test_a_thorough_look_is_at_the_whole_and_at_the_part_that_says_most():
+    photo = np.asarray(load_photo(str(PHOTOS[0])))
+    (height, width), (rows, columns) = photo.shape[:2], np.round(0.6 * np.array(photo.shape[:2]))
+    down, right = int(height - rows), int(width - columns)
+    places = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
+    parts = [photo[y : y + int(rows), x : x + int(columns)] for y, x in places]
+    plain, thorough = (Tagger.from_pretrained(dense=True, thorough=way) for way in (False, True))
+    scores = np.array([one.dense for one in plain.tag([photo, *parts])])
+    odds = np.log(scores / (1 - scores))
+    expected = (odds[0] + odds[1:].max(0)) / 2
+    found = np.array(thorough.tag(photo).dense)
+    np.testing.assert_allclose(np.log(found / (1 - found)), expected, atol=1e-3)
+    assert plain.fingerprint != thorough.fingerprint
+    assert thorough.tag(np.zeros((1, 300, 3), np.uint8)).dense
+
+
+@pytest.mark.parametrize("thorough", [False, True])
+def test_boxes_and_captions_do_not_depend_on_neighbours(tiny_bundle, thorough):
+    way = {"threshold": 0.3, "boxes": True, "caption": True, "thorough": thorough}
+    tagger = Tagger.from_pretrained(str(tiny_bundle), **way)
     together = tagger.tag(PHOTOS)
     assert [tagger.tag(photo) for photo in PHOTOS] == together
