@@ -37,7 +37,7 @@ OPTIONS = {
         options.model,
         option("--download", "Download the known model that --model names, if it is not here."),
         options.labels,
-        common("--thorough", "Look at parts of each photo too: more tags, 3 to 5 times as long."),
+        option("--thorough", "Look at parts of each photo too: more tags, 3 to 5 times as long."),
         option("--runtime [auto|onnx|torch]", "What runs the model.", default="auto"),
     ],
     "selection": [
