@@ -1,6 +1,7 @@
 """How scripts/mini/Makefile goes on when time is up, and what its captions are learnt from."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -33,6 +34,16 @@ def test_time_that_is_up_is_said_and_no_target_is_made(ends, code, message, tmp_
     done = captured(["make", *given], input=PROBE, cwd=REPOSITORY)
     assert (done.returncode, "not finished" in done.stderr) == (code, bool(message)), done.stderr
     assert message in done.stderr and (tmp_path / "done").exists() == (code == 0)
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+@pytest.mark.parametrize("target", ["all", "ablations", "choices", "drift", "install"])
+def test_a_target_names_scripts_that_are_there_and_no_pattern(target, tmp_path):
+    given = ["-n", "-f", "scripts/mini/Makefile", f"WORK={tmp_path}", "SHARED=none", target]
+    recipe = captured(["make", *given], cwd=REPOSITORY).stdout
+    scripts = re.findall(r"scripts/[\w/]+\.py", recipe)
+    assert scripts and all((REPOSITORY / script).is_file() for script in scripts)
+    assert "%" not in recipe
 
 
 def test_a_dense_caption_says_the_main_thing_briefly_too():
