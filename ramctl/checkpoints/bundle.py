@@ -80,7 +80,8 @@ class Bundle:
             raise RunProblem(f"{meta_path}: format {version!r}; this ramctl reads up to {FORMAT}")
         _check_meta(meta_path, meta)
         if meta.get("preprocess", {}).get("fit") == "squash":  # a setting of before: the only way
-            del meta["preprocess"]["fit"], meta["preprocess"]["crop_share"]
+            for gone in ("fit", "crop_share"):
+                meta["preprocess"].pop(gone, None)
         for name, facts in meta.get("files", {}).items():
             file, wanted = path / name, facts.get("bytes")
             if not file.exists():
@@ -210,9 +211,9 @@ class Bundle:
 def _check_meta(path: Path, meta: JsonObject) -> None:
     """RunProblem for values that no bundle has; the preset's own tables are checked when read."""
     listed, thresholds = meta.get("files", {}), meta.get("thresholds", {})
-    preset = meta.get("preset", {})
-    if not all(isinstance(table, dict) for table in (listed, thresholds, preset)):
-        raise RunProblem(f"{path}: files, thresholds and preset must be tables")
+    preset, preprocess = meta.get("preset", {}), meta.get("preprocess", {})
+    if not all(isinstance(table, dict) for table in (listed, thresholds, preset, preprocess)):
+        raise RunProblem(f"{path}: files, thresholds, preset and preprocess must be tables")
     for name, facts in listed.items():
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
             raise RunProblem(f"{path}: {name!r} leads outside the bundle")
