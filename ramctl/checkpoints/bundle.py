@@ -79,9 +79,6 @@ class Bundle:
         if not isinstance(version, int) or version > FORMAT:
             raise RunProblem(f"{meta_path}: format {version!r}; this ramctl reads up to {FORMAT}")
         _check_meta(meta_path, meta)
-        if meta.get("preprocess", {}).get("fit") == "squash":  # a setting of before: the only way
-            for gone in ("fit", "crop_share"):
-                meta["preprocess"].pop(gone, None)
         for name, facts in meta.get("files", {}).items():
             file, wanted = path / name, facts.get("bytes")
             if not file.exists():

@@ -349,6 +349,9 @@ def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """
     known = _keys(cls)
     unknown = sorted(set(table) - set(known))
+    if cls is PreprocessConfig and table.get("fit") == "squash":
+        # Settings of bundles and runs of before; there is no other fit now.
+        unknown = [key for key in unknown if key not in ("fit", "crop_share")]
     if unknown:
         shown = (key if key.isprintable() else repr(key) for key in unknown)
         names = ", ".join(f"{where}.{key}" for key in shown)

@@ -92,12 +92,19 @@ def test_an_own_file_builds_on_a_preset(tmp_path):
         ),
         ("training.distill=clip", "preset.training.distill must be a list"),
         ("model.encoder=3", "preset.model.encoder must be a table"),
+        ("preprocess.fit=crop", "unknown setting preset.preprocess.fit"),
         ("training.lr", "expected KEY=VALUE"),
     ],
 )
 def test_a_wrong_override_is_named(override, complaint):
     with pytest.raises(UsageProblem, match=complaint.replace("[", r"\[")):
         config.load_preset("mini", [override])
+
+
+def test_the_fit_of_before_is_read():
+    preset = config.load_preset("mini")
+    before = {"preprocess": {"fit": "squash", "crop_share": 1.0}}
+    assert config.change_preset(preset, before) == preset
 
 
 def test_a_missing_setting_is_named():
