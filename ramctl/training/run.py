@@ -1,12 +1,13 @@
 """A whole training run: from the options to the bundle, through interruptions."""
 
 import resource
+import signal
 import statistics
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -104,6 +105,9 @@ def _explained(runtime: Runtime) -> Iterator[None]:
             told = told.__context__  # hidden by that of a checkpoint that it cut short
         if not told or isinstance(error, RunProblem):
             raise
+        # torch raises at the death of every child, also while this one's is told.
+        with suppress(ValueError):  # only the main thread has handlers
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         died = f"a process that reads photos died ({str(told).strip().rstrip('.')})"
         raise RunProblem(f"{died}; {RESUME_HINT}, with a lower -j") from error
 

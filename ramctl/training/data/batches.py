@@ -3,6 +3,7 @@
 B photos, L labels, T image tokens, C channels, E text width, S tokens.
 """
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,7 @@ from ramctl.training.data.targets import Target, Targets, read_annotation
 from ramctl.training.data.teachers import NOTICED, Silence, SoftTargets, soft_targets, unsaid
 
 Array = NDArray[Any]
+DEATH_NOTICE_S = 0.5  # from a pipe that closes to the news that its process is dead
 AHEAD = -1  # in the place of an epoch: no sample, but an archive that is to be copied
 Unreadable = tuple[int, RecordProblem]  # number of a record, and what is wrong with its photo
 
@@ -227,5 +229,6 @@ class TrainingSet(Dataset[Sample | Unreadable]):
             is_its_own = str(error).startswith("Caught ")  # raised by the reader, and sent here
             if is_its_own or not self.workers:
                 raise
+            time.sleep(DEATH_NOTICE_S)  # torch names the reader by raising here, when it is told
             what = str(error) or "its pipe was closed"
             raise RuntimeError(f"DataLoader worker (pid unknown) is gone: {what}") from error
