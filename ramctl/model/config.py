@@ -350,7 +350,7 @@ def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     known = _keys(cls)
     unknown = sorted(set(table) - set(known))
     if cls is PreprocessConfig and table.get("fit") == "squash":
-        # Settings of bundles and runs of before; there is no other fit now.
+        # Older bundles, presets and runs say so; photos are always squashed now.
         unknown = [key for key in unknown if key not in ("fit", "crop_share")]
     if unknown:
         shown = (key if key.isprintable() else repr(key) for key in unknown)

@@ -51,7 +51,7 @@ if TYPE_CHECKING:  # an installation that only tags has no torch
     from ramctl.inference.torch_engine import TorchEngine
 
 DEFAULT_BATCH = 8
-PART = 0.6  # of each side of a photo; chosen on the judged photos for development
+PART = 0.6  # of each side of a photo, for a thorough look; chosen on the judged photos
 LONG_LIST_BATCH = 64  # for which the work that is the words' own is done once
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Scores = NDArray[np.float32]  # (n, L)
@@ -110,10 +110,9 @@ class TaggerOptions:
 
 
 class Decoded(NamedTuple):
-    """A photo as the model takes it, and its original width and height."""
+    """A photo as the model takes it."""
 
     pixels: Pixels
-    size: tuple[int, int]
     closer: Pixels | None = None  # larger, where the model finds labels better so
     parts: Sequence[Pixels] = ()  # of the photo, each as the model takes it
 
@@ -140,7 +139,7 @@ class Scorer(ABC):
 
     def look(self, photo: Image.Image) -> Decoded:
         """A decoded photo in all the ways that the options ask for."""
-        return Decoded(self.prepare(photo), photo.size)
+        return Decoded(self.prepare(photo))
 
     @abstractmethod
     def scores(self, photos: Sequence[Pixels]) -> Scores:
@@ -283,7 +282,7 @@ class BundleScorer(Scorer):
         # Of the same decoded photo, so that scores do not depend on whether boxes are asked for.
         closer = self._looking.resize(photo) if self._looks_closer else None
         parts = map(self.prepare, parts_of(photo) if self._options.thorough else ())
-        return Decoded(self.prepare(photo), photo.size, closer, list(parts))
+        return Decoded(self.prepare(photo), closer, list(parts))
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         parts = chunks(photos, self._at_once)
@@ -322,10 +321,10 @@ class BundleScorer(Scorer):
             looked_at = self._looking.full_batch(larger, size) if self._looks_closer else inputs
             features = self._torch.features(looked_at)
             inputs = inputs if self._looks_closer else features  # the encoder runs once
-            for index, (photo, choice) in enumerate(zip(photos, chosen, strict=True)):
+            for index, choice in enumerate(chosen):
                 # One by one, so that a photo's boxes do not depend on the tags of the others.
                 one = features[index : index + 1]
-                found[index]["boxes"] = self._boxes(one, photo.size, choice.scores, ids)
+                found[index]["boxes"] = self._boxes(one, choice.scores, ids)
         if self._writer is not None:
             # The branch has learnt the model's own tag strings, not those of --lang.
             labels = self.label_set.labels
@@ -338,9 +337,7 @@ class BundleScorer(Scorer):
                 added["generated_captions"] = [] if caption is None else [caption]
         return found
 
-    def _boxes(
-        self, features: "Tensor", size: tuple[int, int], tags: Tags, ids: Mapping[str, int]
-    ) -> JsonObject:
+    def _boxes(self, features: "Tensor", tags: Tags, ids: Mapping[str, int]) -> JsonObject:
         """`{tag: [[x0, y0, x1, y1], score]}` of one photo, corners as shares of its sides.
 
         Of things only: there is no telling whether a box of a scene or a colour is right.

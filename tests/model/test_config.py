@@ -101,7 +101,7 @@ def test_a_wrong_override_is_named(override, complaint):
         config.load_preset("mini", [override])
 
 
-def test_the_fit_of_before_is_read():
+def test_an_older_preset_may_say_that_photos_are_squashed():
     preset = config.load_preset("mini")
     before = {"preprocess": {"fit": "squash", "crop_share": 1.0}}
     assert config.change_preset(preset, before) == preset

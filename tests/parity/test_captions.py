@@ -71,7 +71,7 @@ def tagged(files, tmp_path, parity):
     wanted = TaggerOptions(caption=True, runtime="torch", device="cpu", batch=3)
     scorer = BundleScorer(bundle, wanted)
     scorer.preprocess = RecordedInputs(io["image"])
-    photos = [Decoded(np.array(i, np.uint8), (96, 96)) for i in range(3)]
+    photos = [Decoded(np.array(i, np.uint8)) for i in range(3)]
     records = [Record({"image": f"{i}.jpg"}, "list", i, tmp_path) for i in range(3)]
     outcomes = Tagger(scorer, wanted).score(records, photos)
     return bundle, scorer, [outcome["generated_captions"][0] for outcome in outcomes]

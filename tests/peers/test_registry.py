@@ -57,6 +57,9 @@ def test_an_installed_package_brings_a_tagger(colours, ramctl, monkeypatch):
     (row,) = tag("colours:palette.txt").rows
     assert set(row["scores"]) <= {"black", "grey", "white"}
     assert sum(row["scores"].values()) == pytest.approx(1, abs=1e-4)
+    refused = tag("colours:palette.txt", "--thorough")
+    assert (refused.returncode, refused.rows) == (2, [])
+    assert "--thorough needs a bundle, not colours:palette.txt" in refused.messages
     (few,) = tag("colours:palette.txt", "--labels", "words.txt").rows
     assert few["scores"] == {"grey": row["scores"]["grey"]}
     done = tag("broken:palette.txt")

@@ -91,7 +91,8 @@ def test_pictures_are_turned_upright_and_put_on_white(tagger, colours):
     wide.save(turned, "PNG", exif=exif)
     opened = Image.open(io.BytesIO(turned.getvalue()))
     _, (by_content, by_picture) = tagger.decode(records_of(tagger, [turned.getvalue(), opened]))
-    assert by_content.size == by_picture.size == (20, 40)
+    top, bottom = by_content.pixels[0], by_content.pixels[-1]  # what was left is above
+    assert (top == (0, 0, 255)).all() and (bottom == (255, 0, 0)).all()
     assert np.array_equal(by_content.pixels, by_picture.pixels)
     assert opened.size == (40, 20)  # the caller's own
 

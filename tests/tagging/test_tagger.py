@@ -142,7 +142,7 @@ def test_boxes_are_found_in_larger_photos_and_are_of_the_photo(tiny_bundle):
         assert list(box) == pytest.approx(expected.tolist(), abs=1e-4)
 
 
-def test_a_thorough_look_is_at_the_whole_and_at_the_part_that_says_most():
+def test_a_thorough_look_is_at_the_whole_and_at_the_part_that_says_most(ramctl):
     photo = np.asarray(load_photo(str(PHOTOS[0])))
     (height, width), (rows, columns) = photo.shape[:2], np.round(0.6 * np.array(photo.shape[:2]))
     down, right = int(height - rows), int(width - columns)
@@ -155,6 +155,8 @@ def test_a_thorough_look_is_at_the_whole_and_at_the_part_that_says_most():
     found = np.array(thorough.tag(photo).dense)
     np.testing.assert_allclose(np.log(found / (1 - found)), expected, atol=1e-3)
     assert plain.fingerprint != thorough.fingerprint
+    (row,) = ramctl("tag", "-q", PHOTOS[0], "--thorough").rows
+    assert row["scores"] == thorough.tag(PHOTOS[0]).scores != plain.tag(PHOTOS[0]).scores
     assert thorough.tag(np.zeros((1, 300, 3), np.uint8)).dense
 
 
