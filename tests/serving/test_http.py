@@ -15,13 +15,14 @@ from types import SimpleNamespace
 
 import pytest
 
+from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.limits import PhotoLimits
 from tests.photos.test_memory import needs_linux, png, webp
 from tests.serving.conftest import MOST_BYTES, Server, photo, served
 
 pytest.importorskip("starlette", reason="needs the extra [serve]")
 from ramctl.serving.app import _PARAMETERS, MOST_WAITING, _above, make_app
-from ramctl.serving.batcher import Batchers
+from ramctl.serving.batcher import MOST_PHOTOS, Batchers
 
 RED = photo("red")
 WORDS = ["red", "green", "blue", "purple", "colour"]
@@ -315,8 +316,8 @@ class Slow:
         return [{"tags": ["red"], "scores": {"red": 0.9}} for _ in photos]
 
 
-async def called(app, path: str, body: bytes) -> tuple[int, dict]:
-    """The status and the fields that the application answers to a photo."""
+async def called(app, path: str, body: bytes, content_type: str = "") -> tuple[int, dict]:
+    """The status and the fields that the application answers to a photo, or to a form of some."""
     sent = []
 
     async def receive():
@@ -328,7 +329,8 @@ async def called(app, path: str, body: bytes) -> tuple[int, dict]:
     path, _, query = path.partition("?")
     await app(
         {"type": "http", "method": "POST", "path": path, "query_string": query.encode(),
-         "headers": [(b"host", b"localhost")], "http_version": "1.1", "root_path": ""},
+         "headers": [(b"host", b"localhost"), (b"content-type", content_type.encode())],
+         "http_version": "1.1", "root_path": ""},
         receive, send,
     )  # fmt: skip
     return sent[0]["status"], json.loads(sent[1]["body"])
@@ -374,3 +376,37 @@ def test_more_photos_than_are_held_at_once_are_to_wait():
     refused, answered = asyncio.run(ask())
     assert (refused[0], refused[1]["message"]) == (503, "too many photos at once; try again")
     assert {status for status, _ in answered} == {200}
+
+
+class Quick(Slow):
+    """One that answers at once, and that an empty photo is a problem to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go_on.set()
+
+    def decode_photo(self, photo, place):
+        return place, photo or RecordProblem("no photo", code="unreadable_image")
+
+
+def cannot(wanted):
+    raise RunProblem("the model cannot do this")
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "status"),
+    [("/tag", b"photo", 200), ("/tag", b"", 200), ("/tag?boxes=1", b"photo", 501)],
+    ids=["tagged", "no photos", "nothing to tag them"],
+)
+def test_the_photos_of_a_form_that_was_answered_leave_room_for_others(path, content, status):
+    one = form(*[content] * MOST_PHOTOS)
+
+    async def ask():
+        batchers, limits = Batchers(cannot, Quick(), 3), PhotoLimits(bytes=10_000, seconds=30)
+        app = make_app("m", batchers, limits, only_here=True)
+        for _ in range(MOST_WAITING // MOST_PHOTOS + 1):
+            answered = await called(app, path, **one)
+            assert answered[0] == status, answered
+        return await called(app, "/tag", b"photo")
+
+    assert asyncio.run(ask()) == (200, {"tags": ["red"], "scores": {"red": 0.9}})
