@@ -144,6 +144,16 @@ def test_other_depths_come_to_eight_bits(values, expected):
     assert decode_photo(data).getpixel((0, 0)) == (expected,) * 3
 
 
+def test_floating_point_from_0_to_1_is_the_picture_that_it_is_from_0_to_255(tmp_path):
+    steps = np.arange(256, dtype=np.float32).reshape(16, 16)
+    values = np.minimum(steps + np.float32(0.25), 255)  # of which rounding makes no other step
+    Image.fromarray(values).save(tmp_path / "to 255.tif")
+    Image.fromarray(values / np.float32(255)).save(tmp_path / "to 1.tif")
+    for name in ("to 255.tif", "to 1.tif"):
+        found = np.asarray(load_photo(name, tmp_path))
+        assert (found == steps[..., None]).all(), name
+
+
 def test_the_first_frame_of_an_animation_counts():
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
     for kind in ("GIF", "WEBP"):
