@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 from PIL import Image
 
 from tests.command import Ramctl
-from tests.support import read_rows
+from tests.support import DATA, read_rows
 from tests.tagging.conftest import names, save_photo, tags
+
+PHOTO = DATA / "photos" / "horses.jpg"
 
 
 def test_a_photo_gets_its_tags_with_scores_by_falling_score(tag):
@@ -152,6 +155,20 @@ def test_resume_refuses_other_thresholds_in_the_same_file(tag):
     done = tag(*arguments, "--threshold", "0.3")
     assert done.returncode == 1
     assert b"another thresholds" in done.stderr
+
+
+@pytest.mark.parametrize("name", ["threshold", "open_set_threshold", "caption"])
+def test_resume_refuses_a_bundle_whose_threshold_changed(name, tiny_bundle, ramctl, tmp_path):
+    bundle = shutil.copytree(tiny_bundle, tmp_path / "model")
+    (tmp_path / "words.txt").write_text("wild horse\n")
+    words = ["tag", "--model", bundle, "--labels", "+words.txt", "--caption", PHOTO]
+    assert ramctl(*words, "-o", "out.jsonl").returncode == 0
+    meta = json.loads((bundle / "bundle.json").read_text())
+    meta["thresholds"][name] = -1.5 if name == "caption" else 0.4
+    (bundle / "bundle.json").write_text(json.dumps(meta))
+    done = ramctl(*words, "-o", "out.jsonl", "--resume")
+    assert done.returncode == 1
+    assert "the earlier part was made with another model" in done.messages
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF", "Parquet"])
