@@ -1,6 +1,7 @@
 """What `import` reads is what exiftool reads; what ramctl wrote is told from what the owner did."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -16,6 +17,7 @@ from ramctl.export.xmp_document import XmpDocument
 from ramctl.importing.photo import PhotoReader, takeout_paths
 from ramctl.records.record import Record
 from tests.conftest import SHARED
+from tests.support import read_rows
 
 EXIFTOOL = shutil.which("exiftool")
 exiftool_there = pytest.mark.skipif(EXIFTOOL is None, reason="needs exiftool")
@@ -330,6 +332,16 @@ def test_a_resumed_run_reads_photos_again_whose_sidecars_changed(ramctl, tmp_pat
     assert [(row["image"], row.get("tags")) for row in rows] == [
         ("p/a.jpg", None), ("p/b.jpg", ["sea"]),
     ]  # fmt: skip
+
+
+def test_a_resumed_run_reads_a_text_again_that_changed_and_is_as_long_as_before(ramctl, tmp_path):
+    text = photo(tmp_path / "a.jpg").with_suffix(".txt")
+    words = ["import", "a.jpg", "-o", "out.jsonl", "--resume"]
+    for time, tags in enumerate((["sea", "sand"], ["fog", "hail"])):
+        text.write_text(", ".join(tags))
+        os.utime(text, (time, time))
+        assert ramctl(*words).returncode == 0
+        assert [row["tags"] for row in read_rows(tmp_path / "out.jsonl")] == [tags]
 
 
 def test_damaged_files_reject_their_photo_and_end_nothing(tmp_path):
