@@ -49,6 +49,29 @@ def test_two_outputs_in_one_file_are_wrong_usage(words, tmp_path, ramctl):
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
+@pytest.mark.parametrize(
+    ("output", "stats"),
+    [
+        ("{here}/o.jsonl", "o.jsonl"), ("o.jsonl", "{here}/o.jsonl"), ("linked/o.jsonl", "o.jsonl"),
+        ("{here}/linked/o.jsonl", "there/../o.jsonl"), ("link.jsonl", "o.jsonl"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("is_there", [False, True])
+def test_one_file_by_two_names_is_wrong_usage(is_there, output, stats, tmp_path, ramctl):
+    (tmp_path / "in").write_text('{"image":"a.jpg","tags":["sky"]}\n')
+    (tmp_path / "there").mkdir()
+    (tmp_path / "linked").symlink_to(".")
+    (tmp_path / "link.jsonl").symlink_to("o.jsonl")
+    words = ["export", "-q", "-f", "jsonl", "in"]
+    if is_there:
+        assert ramctl(*words, "-o", "o.jsonl").returncode == 0
+    before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    names = [name.format(here=tmp_path) for name in (output, stats)]
+    done = ramctl(*words, "-o", names[0], "--stats", names[1])
+    assert (done.returncode, "name one file" in done.messages) == (2, True), done.messages
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
 def test_two_outputs_may_go_to_one_device(ramctl):
     words = ["parse", "-o", "/dev/null", "--rejects", "/dev/null"]
     assert ramctl(*words, stdin=b'{"captions":["a horse"]}\n').returncode == 0
