@@ -230,6 +230,13 @@ def test_columns_that_the_user_names_are_taken_and_missing_ones_are_named(tmp_pa
             list(read_any([str(tmp_path / name)], None, "parse", columns=Columns(caption="text")))
 
 
+def test_a_row_of_a_table_may_end_with_a_comma(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("image,caption\na.jpg,a dog,\nb.jpg,a cat\nc.jpg\n")
+    rows = shown(read_any([str(path)], None, "parse"))
+    assert rows == [("a.jpg", ["a dog"]), ("b.jpg", ["a cat"]), "bad_field"]
+
+
 def test_columns_are_named_in_one_short_line(tmp_path):
     (tmp_path / "a.csv").write_text('B,"A\n B",' + ",".join(["C" * 99] * 30) + "\n1,2\n")
     with pytest.raises(RunProblem, match="it has B, A B, CCC") as caught:
