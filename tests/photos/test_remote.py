@@ -189,6 +189,31 @@ def test_the_oldest_copies_go_and_open_ones_can_still_be_read(store, tmp_path, m
     assert sum(path.stat().st_size for path in cached(tmp_path)) <= 2 * size + 50
 
 
+def test_the_copy_that_was_not_read_for_the_longest_time_makes_room(store, tmp_path, monkeypatch):
+    for number in range(3):
+        write_tar(store.bucket / f"{number}.tar", one=b"%d" % number)
+    size = (store.bucket / "0.tar").stat().st_size
+    monkeypatch.setenv("RAMCTL_SHARD_CACHE", str(2 * size))
+    copies = []
+    for number in (0, 1):
+        assert _read_all([number]) == [b"%d" % number]
+        (copy,) = set(cached(tmp_path)).difference(copies)
+        os.utime(copy, ns=(copy.stat().st_atime_ns, number))  # made one after the other
+        copies.append(copy)
+    _read_all([0, 2])
+    assert [copy.exists() for copy in copies] == [True, False]
+
+
+def test_a_copy_that_is_read_is_marked_where_the_file_system_would_not(store, tmp_path):
+    write_tar(store.bucket / "0.tar", one=b"0")
+    _read_all([0])
+    (copy,) = cached(tmp_path)
+    tomorrow = copy.stat().st_mtime_ns + 86_400 * 10**9  # a read alone need not set that back
+    os.utime(copy, ns=(tomorrow, copy.stat().st_mtime_ns))
+    _read_all([0])
+    assert copy.stat().st_atime_ns < tomorrow
+
+
 def test_an_archive_that_is_larger_than_the_cache_is_named(store, monkeypatch):
     write_tar(store.bucket / "shard.tar", one=b"1")
     monkeypatch.setenv("RAMCTL_SHARD_CACHE", "5K")
