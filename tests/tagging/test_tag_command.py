@@ -69,6 +69,13 @@ def test_records_and_names_mix_on_standard_input(tag):
     assert second["kinds"] == {"blue": "attribute", "colour": "attribute"}
 
 
+def test_what_another_model_said_to_be_the_main_thing_does_not_stay(tag):
+    record = b'{"image": "red.png", "tags": ["red", "sky"], "salience": {"red": 0.9, "sky": 0.5}}\n'
+    (row,) = tag("-", stdin=record).rows
+    assert row["tags"] == ["red", "colour"]
+    assert "salience" not in row
+
+
 def test_members_of_archives_are_tagged(tag, photos):
     with tarfile.open(photos / "shard-0.tar", "w") as tar:
         for name in ("red.png", "notes.txt", "blue.png"):
