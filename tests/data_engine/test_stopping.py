@@ -65,6 +65,34 @@ def test_time_that_is_up_is_said_in_the_exit_code_and_in_the_statistics(
     clean("in.jsonl", "-o", "out.jsonl", "--resume")
 
 
+class NthLook:
+    """A time that has come when a clock is compared with it once more than so many times."""
+
+    def __init__(self, n_looks: int) -> None:
+        self.left = n_looks
+
+    def __le__(self, now: float) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+@pytest.mark.parametrize("n_done", [0, 3])
+def test_a_run_that_is_out_of_time_while_it_writes_keeps_its_work_and_goes_on(
+    n_done, clean, photo_records, tmp_path, monkeypatch
+):
+    (tmp_path / "in.jsonl").write_bytes(lines(photo_records))
+    words = ["in.jsonl", "--threshold", 1, "--min-regions", 1]
+    whole = clean(*words).stdout
+    with monkeypatch.context() as patch:
+        patch.setattr("ramctl.records.stream.deadline", lambda max_time: NthLook(n_done))
+        done = clean(*words, "-o", "out.jsonl", "--max-time", "1h", code=4)
+    assert f"{n_done} out" in done.messages
+    assert (tmp_path / "out.jsonl.work" / "shards" / "00000").is_dir()
+    clean(*words, "-o", "out.jsonl", "--resume")
+    assert (tmp_path / "out.jsonl").read_bytes() == whole
+    assert not (tmp_path / "out.jsonl.work").exists()
+
+
 def test_no_more_than_a_shard_of_a_long_stream_is_in_memory(finder, tmp_path):
     alive: weakref.WeakSet[Record] = weakref.WeakSet()
     most = 0
