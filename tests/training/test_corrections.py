@@ -1,5 +1,6 @@
 """`finetune --thresholds`: what a person kept and took out moves thresholds, and nothing else."""
 
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -95,6 +96,19 @@ def test_refused_tags_need_more_and_all_else_stays(command, judged):
     # A second sitting starts from what the first one learnt.
     command("finetune", "--thresholds", "--model", "mine", "judged.jsonl", "--out", "mine")
     assert Bundle.open(Path("mine")).thresholds[index] > after.thresholds[index]
+
+
+def test_the_effect_is_told_of_photos_that_nothing_was_learnt_from(command):
+    """Each refused tag is one photo's alone: what is learnt of it changes no other photo."""
+    tagged = command("tag", "-q", *sorted(DATA.glob("p*s/*.jpg"))).rows
+    n_photos = Counter(tag for record in tagged for tag in record["tags"])
+    refused = {r["image"]: [tag for tag in r["tags"] if n_photos[tag] == 1] for r in tagged}
+    write_records(Path("judged.jsonl"), [{"image": i, "refused": t} for i, t in refused.items()])
+    done = command("finetune", "--thresholds", "judged.jsonl", "--out", "mine")
+    n = sum(map(len, refused.values()))
+    assert re.search(rf"held-out photos: before, 0 of {n} .* after, 0 of {n} tags", done.messages)
+    again = command("tag", "-q", "--model", "mine", *refused).rows
+    assert sum(tag in refused[row["image"]] for row in again for tag in row["tags"]) < n
 
 
 def test_what_cannot_be_learnt_from_is_said(command, judged, tiny_bundle):
