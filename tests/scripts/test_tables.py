@@ -126,7 +126,9 @@ def test_development_photos_may_be_looked_at_without_a_note(scripts):
 
 
 def test_every_look_on_file_has_all_fields():
-    for look in read_rows(FOLDER / "looks.jsonl"):
+    on_file = read_rows(FOLDER / "looks.jsonl")
+    assert on_file
+    for look in on_file:
         assert list(look) == ["date", "commit", "set", "model", "looked_at"]
 
 
