@@ -67,7 +67,7 @@ def shared() -> Path:
 
 @pytest.fixture
 def ramctl(tmp_path: Path) -> Ramctl:
-    """Runs the command below `tmp_path`, in a process of its own."""
+    """Runs the command below `tmp_path`: called, in this process; `.process`, in one of its own."""
     return Ramctl(tmp_path)
 
 
