@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from ramctl.commands import COMMANDS
 from tests.conftest import REPOSITORY
 
 FOLDERS = ("ramctl", "scripts", "tests", "completions")
@@ -12,7 +13,10 @@ WORD = re.compile(r"[\w./*-]+")
 PROMISED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+README = REPOSITORY / "README.md"
+HELPS = "ramctl/commands/README.md"
 MOST_README_LINES = 250
+LINES_AT_A_GLANCE = 24
 MOST_PICTURE_BYTES = 60_000
 
 
@@ -74,8 +78,25 @@ def test_the_scripts_list_themselves():
     assert there - {"README.md"} == listed
 
 
-def test_a_newcomer_can_finish_the_readme():
-    assert (REPOSITORY / "README.md").read_text("utf-8").count("\n") <= MOST_README_LINES
+def test_the_readme_is_not_long():
+    assert README.read_text("utf-8").count("\n") <= MOST_README_LINES
+
+
+def test_the_readme_begins_with_an_example_and_how_to_install_it():
+    beginning = README.read_text("utf-8").partition("\n## ")[0]
+    above, example, below = beginning.partition("\n```console\n$ ramctl ")
+    assert example and above.count("\n") < LINES_AT_A_GLANCE
+    assert "\n$ pip install " in below
+
+
+def test_the_readme_leads_to_the_help_of_every_command():
+    links = set(LINK.findall(README.read_text("utf-8")))
+    assert {f"{HELPS}#{command}" for command in COMMANDS} <= links
+
+
+def test_the_readme_leads_to_every_manual():
+    links = {link.partition("#")[0] for link in LINK.findall(README.read_text("utf-8"))}
+    assert {name for name in map(by_name, documents()) if name.startswith("ramctl/")} <= links
 
 
 def test_the_pictures_are_small():
