@@ -6,7 +6,7 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO, cast
 
 import click
@@ -37,6 +37,15 @@ Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were re
 4 stopped by --max-time; 130 interrupted, 141 the reader closed the pipe, 143 terminated."""
 
 
+@contextlib.contextmanager
+def _reader() -> Iterator[None]:
+    """Where the reader of standard output may leave: click itself would end with 1."""
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from error
+
+
 class LazyGroup(TwoHelps, click.Group):
     """Finds commands by name and imports a command's module only when it is used."""
 
@@ -52,13 +61,15 @@ class LazyGroup(TwoHelps, click.Group):
             ctx.fail(f"no command {cmd_name!r}{did_you_mean(cmd_name, COMMANDS)}")
         return None
 
+    def make_context(self, *args: Any, **attributes: Any) -> click.Context:
+        """The context; where a help is asked for, it is written here."""
+        with _reader():
+            return super().make_context(*args, **attributes)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; its result is the exit code."""
-        try:
+        with _reader():
             return super().invoke(ctx)
-        except BrokenPipeError as error:
-            # click itself would end with 1.
-            raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from error
 
     def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the summary, the pipeline and the commands."""
@@ -116,7 +127,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = EXIT_BROKEN_PIPE
     lost = _close(sys.stdout)
     _close(sys.stderr)
-    if lost is not None and not isinstance(lost, BrokenPipeError):
+    if isinstance(lost, BrokenPipeError):
+        code = code or EXIT_BROKEN_PIPE
+    elif lost is not None:
         code = code or EXIT_FAILED
         _say(f"ramctl{command}", f"standard output: {lost.strerror}")
     sys.exit(code)

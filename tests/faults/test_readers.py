@@ -38,17 +38,19 @@ def test_a_reader_that_leaves_after_a_line_ends_a_run_over_an_endless_input(ramc
 
 @pytest.mark.parametrize(
     "words",
-    [["eval", TRUTH, "--truth", TRUTH, "-q"], ["tag", "--help"], ["--version"]],
-    ids=lambda words: str(words[0]),
-)
-def test_a_reader_that_is_not_there(words, ramctl):
+    [
+        ["eval", TRUTH, "--truth", TRUTH, "-q"], ["doctor", "--models"], ["tag", "--help"],
+        ["tag", "-h"], ["--help"], ["-h"], ["--version"],
+    ],
+    ids=["eval", "doctor", "a help", "a short help", "the help", "the short help", "the version"],
+)  # fmt: skip
+def test_a_reader_that_is_not_there_ends_whatever_is_printed(words, ramctl):
     read_end, write_end = os.pipe()
-    os.close(read_end)
+    os.close(read_end)  # before anything starts
     run = ramctl.start(*words, stdout=write_end)
     os.close(write_end)
     _, err = run.communicate()
-    assert err == b""
-    assert run.returncode == 141 or (run.returncode == 0 and words[0] != "eval")
+    assert (run.returncode, err) == (141, b"")
 
 
 def redirected(redirection: str, *words: object) -> subprocess.CompletedProcess:
