@@ -7,7 +7,6 @@ import io
 import re
 import struct
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 from PIL import Image
@@ -49,12 +48,14 @@ def _first_tags(data: bytes) -> dict[int, int]:
         return {}
     order = "<" if data[:2] == b"II" else ">"
     tags = {}
-    with suppress(struct.error):  # it is cut
+    try:
         (start,) = struct.unpack_from(f"{order}I", data, 4)
         (number,) = struct.unpack_from(f"{order}H", data, start)
         for place in range(start + 2, start + 2 + 12 * number, 12):
             tag, kind = struct.unpack_from(f"{order}HH", data, place)
             (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, place + 8)
+    except struct.error:  # it is cut, perhaps before the tag that leads to the photo
+        tags[_SUB_IFDS] = 0
     return tags
 
 

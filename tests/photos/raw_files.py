@@ -8,6 +8,7 @@ from PIL import Image, ImageColor
 
 _FORMS = {1: "B", 2: "s", 3: "H", 4: "I", 5: "II", 10: "ii"}  # of TIFF's types
 _IDENTITY = [(1, 1), (0, 1), (0, 1), (0, 1), (1, 1), (0, 1), (0, 1), (0, 1), (1, 1)]
+_LATER = 0xFEDCBA98  # in place of a place that is not known yet
 Tags = dict[int, tuple[int, object]]  # by number, with type and values
 
 
@@ -41,10 +42,9 @@ def dng(size=(640, 480), preview: Image.Image | None = None, flip: int = 1, colo
     sensor[0::2, 0::2], sensor[1::2, 1::2] = red, blue
     sensor[0::2, 1::2] = sensor[1::2, 0::2] = green
     tiff = _Tiff(b"II*\0\0\0\0\0")
-    pixels = tiff.put(sensor.tobytes())
     raw = tiff.page({
         254: (4, [0]), 256: (4, [width]), 257: (4, [height]), 258: (3, [16]), 259: (3, [1]),
-        262: (3, [32803]), 273: (4, [pixels]), 277: (3, [1]), 278: (4, [height]),
+        262: (3, [32803]), 273: (4, [_LATER]), 277: (3, [1]), 278: (4, [height]),
         279: (4, [sensor.nbytes]), 33421: (3, [2, 2]), 33422: (1, [0, 1, 1, 2]),
     })  # fmt: skip
     tags: Tags = {
@@ -67,4 +67,5 @@ def dng(size=(640, 480), preview: Image.Image | None = None, flip: int = 1, colo
         279: (4, [len(shown)]),
     }  # fmt: skip
     tiff[4:8] = struct.pack("<I", tiff.page(tags))
-    return bytes(tiff)
+    pixels = tiff.put(sensor.tobytes())  # last, as in most cameras' files
+    return bytes(tiff).replace(struct.pack("<I", _LATER), struct.pack("<I", pixels), 1)

@@ -66,19 +66,31 @@ def test_a_damaged_preview_leaves_the_photo(rawpy):
     assert np.asarray(decode_photo(bytes(data), target=224)).mean((0, 1))[0] > 200
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_damaged_and_too_large_raw_files_are_problems(rawpy):
-    data = dng()
-    problem = problem_of(decode_photo, data, limits=PhotoLimits(pixels=640 * 480 - 1))
+    problem = problem_of(decode_photo, dng(), limits=PhotoLimits(pixels=640 * 480 - 1))
     assert (problem.code, "640x480" in problem.message) == ("too_large", True)
     problem = problem_of(decode_photo, b"FUJIFILMCCD-RAW " + bytes(1000))
     assert problem.code == "unreadable_image"
     assert problem.message.startswith("damaged: ") and "b'" not in problem.message
-    for cut in range(8, len(data), len(data) // 20):
-        try:
-            decode_photo(data[:cut], target=224)
-        except RecordProblem as problem:
-            assert problem.code == "unreadable_image"
+
+
+def pixels_or_code(data: bytes) -> bytes | str:
+    """The pixels of a photo, or the code of the problem that it is."""
+    try:
+        return decode_photo(data, target=224).tobytes()
+    except RecordProblem as problem:
+        return problem.code
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Truncated File Read")
+@pytest.mark.parametrize("preview", [None, marked((320, 240))], ids=["sensor", "preview"])
+def test_a_raw_file_that_is_cut_is_the_whole_photo_or_none_and_never_its_stamp(rawpy, preview):
+    data = dng(preview=preview)
+    whole, n_head = pixels_or_code(data), len(data) - 640 * 480 * 2
+    cuts = [*range(1, n_head), *range(n_head, len(data), len(data) // 20)]
+    found = {cut: pixels_or_code(data[:cut]) for cut in cuts}
+    assert [cut for cut, one in found.items() if one not in (whole, "unreadable_image")] == []
+    assert found[cuts[-1]] == (whole if preview else "unreadable_image")
 
 
 def test_without_its_extra_a_raw_file_is_named_not_taken_for_its_stamp(monkeypatch, tmp_path):
