@@ -208,7 +208,7 @@ def renamer(path: Path) -> Adder:
     def rename(_: Record, fields: JsonObject) -> None:
         # Of two tags that get one name the first stays.
         fields["tags"] = list(dict.fromkeys(names.get(tag, tag) for tag in fields["tags"]))
-        for name in (*PER_TAG, "boxes"):
+        for name in PER_TAG:
             per_tag = fields.get(name)
             if isinstance(per_tag, dict):
                 renamed = {names.get(tag, tag): value for tag, value in reversed(per_tag.items())}

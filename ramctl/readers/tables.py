@@ -74,6 +74,8 @@ def read_csv(source: Source) -> Iterator[Item]:
         cells = [cell.strip() for cell in row]
         if not names:
             names = [cell.strip('" ') for cell in cells]
+            while names and not names[-1]:  # a line may end with a delimiter
+                names.pop()
             source.columns.check(source.name, names)
         elif len(cells) < len(names):
             message = f"{len(cells)} columns, not {len(names)}"

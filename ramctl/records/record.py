@@ -215,7 +215,7 @@ def barred_tags(fields: JsonObject) -> list[str]:
     return [tag for tag in (*tags, *denied) if isinstance(tag, str)]
 
 
-PER_TAG = ("kinds", "scores", "salience", "sources")
+PER_TAG = ("kinds", "scores", "salience", "sources", "boxes")
 
 
 def set_tags(fields: JsonObject, tags: list[str]) -> None:

@@ -266,7 +266,11 @@ class Tagger:
         for record, added in zip(records, map_good(decoded, self._fields), strict=True):
             if not isinstance(added, RecordProblem):
                 fields = record.fields
-                fields.pop("salience", None)  # of a tagger that knew it
+                if "dense" in fields:  # an earlier tagger's, and so is all else that goes here
+                    del fields["dense"]
+                    fields.pop("labels", None)
+                for name in ("salience", "boxes"):
+                    fields.pop(name, None)
                 set_tags(fields, added["tags"])
                 fields |= added
                 if "kinds" in fields:

@@ -251,9 +251,10 @@ def test_columns_that_the_user_names_are_taken_and_missing_ones_are_named(tmp_pa
             list(read_any([str(tmp_path / name)], None, "parse", columns=Columns(caption="text")))
 
 
-def test_a_row_of_a_table_may_end_with_a_comma(tmp_path):
+@pytest.mark.parametrize("end", ["", ","])
+def test_lines_of_a_table_may_end_with_a_comma(end, tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text("image,caption\na.jpg,a dog,\nb.jpg,a cat\nc.jpg\n")
+    path.write_text(f"image,caption{end}\na.jpg,a dog,\nb.jpg,a cat\nc.jpg\n")
     rows = shown(read_any([str(path)], None, "parse"))
     assert rows == [("a.jpg", ["a dog"]), ("b.jpg", ["a cat"]), "bad_field"]
 

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.command import Ramctl
-from tests.support import DATA, read_rows
+from tests.support import DATA, lines, read_rows
 from tests.tagging.conftest import names, save_photo, tags
 
 PHOTO = DATA / "photos" / "horses.jpg"
@@ -69,11 +69,17 @@ def test_records_and_names_mix_on_standard_input(tag):
     assert second["kinds"] == {"blue": "attribute", "colour": "attribute"}
 
 
-def test_what_another_model_said_to_be_the_main_thing_does_not_stay(tag):
-    record = b'{"image": "red.png", "tags": ["red", "sky"], "salience": {"red": 0.9, "sky": 0.5}}\n'
-    (row,) = tag("-", stdin=record).rows
+def test_what_another_model_said_of_a_photo_does_not_stay(tag):
+    said = {"salience": {"red": 0.9}, "boxes": {"red": [[0, 0, 1, 1], 0.5]}, "dense": [0.1]}
+    record = {"image": "red.png", "tags": ["red", "sky"], "labels": "sha256:1", "mine": 1, **said}
+    (row,) = tag("-", stdin=lines([record])).rows
     assert row["tags"] == ["red", "colour"]
-    assert "salience" not in row
+    assert row.keys() - {"scores", "kinds"} == {"image", "tags", "mine"}
+
+
+def test_labels_of_the_owner_are_no_tagger_s(tag):
+    (row,) = tag("-", stdin=lines([{"image": "red.png", "labels": ["mine"]}])).rows
+    assert row["labels"] == ["mine"]
 
 
 def test_members_of_archives_are_tagged(tag, photos):
