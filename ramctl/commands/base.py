@@ -61,7 +61,7 @@ def read_kinds(text: str) -> tuple[str, ...]:
 
 
 # The types of values that are named so in a help.
-_TYPES: dict[str, click.ParamType[Any] | Callable[[str], Any]] = {
+_TYPES: "dict[str, click.ParamType[Any] | Callable[[str], Any]]" = {  # click 8.2 has no generics
     "FILE": click.Path(dir_okay=False, path_type=Path),
     "DIR": click.Path(file_okay=False, path_type=Path),
     "N": click.IntRange(1),
@@ -75,7 +75,7 @@ _TYPES: dict[str, click.ParamType[Any] | Callable[[str], Any]] = {
 
 # What shells complete, by words in the names that a help gives to values.
 _OFFERED = {"FILE": "file", "PHOTOS": "file", "DIR": "dir", "BUNDLE": "dir"}
-Offer = Callable[[click.Context, click.Parameter, str], list[CompletionItem[Any]]]
+Offer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem[Any]]"]
 
 
 def names_offered(metavar: str) -> Offer | None:

@@ -1,11 +1,9 @@
 """The documents say what the program does: helps, tables, examples, lists."""
 
-import doctest
 import json
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,8 +17,9 @@ from ramctl.model.config import preset_names
 from ramctl.peers import BUILT_IN
 from ramctl.readers import detect
 from tests.conftest import REPOSITORY
+from tests.docs.examples import examples, run_example
 from tests.forked import program_for_shells
-from tests.support import DATA, captured
+from tests.support import DATA
 
 FOLDERS = [REPOSITORY / name for name in ("ramctl", "scripts", "tests")]
 PATHS = [*REPOSITORY.glob("*.md"), *(path for folder in FOLDERS for path in folder.rglob("*.md"))]
@@ -32,7 +31,6 @@ DOCUMENTS = {
 }
 README = DOCUMENTS["README.md"]
 HELPS = DOCUMENTS["ramctl/commands/README.md"]
-BLOCK = re.compile(r"```(console|python)( [a-z ]+)?\n(.*?)```", re.DOTALL)
 CHOICES = {  # what can be named on the command line, by the document that explains it
     "ramctl/parsing/README.md": detect.FORMATS,
     "ramctl/evaluation/README.md": detect.PREDICTION_FORMS,
@@ -40,16 +38,6 @@ CHOICES = {  # what can be named on the command line, by the document that expla
     "ramctl/peers/README.md": [f"{kind}:PATH" for kind in BUILT_IN],
     "ramctl/model/presets/README.md": preset_names(),
 }
-UNRUN = {"network", "cluster", "gpu", "setup", "long"}
-
-
-def examples(text: str):
-    """The examples of a document that are run: (line, language, code)."""
-    for match in BLOCK.finditer(text):
-        marks = set((match[2] or "").split())
-        assert marks <= UNRUN, f"unknown mark {marks - UNRUN}"
-        if not marks:
-            yield text[: match.start()].count("\n") + 2, match[1], match[3]
 
 
 def test_generated_parts_are_current(monkeypatch, capsys):
@@ -115,36 +103,12 @@ SLOW = {f"ramctl/{room}/README.md" for room in ("training", "tagging", "export",
     ],
 )
 def test_examples_do_what_they_show(name, workplace):
-    """A document's examples in order, in one folder.
-
-    Each `$` line runs in bash; its output follows, `...` standing for anything. Python runs whole.
-    """
+    """A document's examples in order, in one folder."""
     environment = {
         **os.environ,
         "PATH": f"{workplace / 'bin'}:{os.environ['PATH']}",
         "PYTHONPATH": str(REPOSITORY),
         "OMP_NUM_THREADS": "1",
     }
-    for line, language, code in examples(DOCUMENTS[name]):
-        place = f"{name}:{line}"
-        if language == "python":
-            run_step([sys.executable, "-c", code], "", workplace, environment, place)
-            continue
-        for step in re.split(r"^\$ ", code, flags=re.MULTILINE)[1:]:
-            # Lines of the command go on after a backslash; what it prints follows.
-            command, expected = re.fullmatch(r"((?:.*\\\n)*.*\n?)((?:.*\n?)*)", step).groups()
-            shell = ["bash", "-o", "pipefail", "-c", command]
-            run_step(shell, expected, workplace, environment, place)
-
-
-def run_step(
-    command: list[str], expected: str, workplace: Path, environment: dict[str, str], place: str
-) -> None:
-    done = captured(command, cwd=workplace, env=environment, timeout=600)
-    output = done.stdout + done.stderr
-    if not expected.strip():
-        assert done.returncode == 0, f"{place}: {command[-1]}\n{output}"
-        return
-    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
-    matches = doctest.OutputChecker().check_output(expected, output, flags)
-    assert matches, f"{place}: {command[-1]}\nexpected:\n{expected}\nprinted:\n{output}"
+    for example in examples(DOCUMENTS[name]):
+        run_example(name, example, workplace, environment)

@@ -67,7 +67,13 @@ def served(*words: object, folder: Path, first: Path | str = ""):
     for name in ("starlette", "uvicorn"):
         pytest.importorskip(name, reason="needs the extra [serve]")
     path = {"PYTHONPATH": os.pathsep.join([str(first), *sys.path])} if first else {}
-    process = Ramctl(folder).start("serve", "--port", "0", *words, **path)
+    with answering(Ramctl(folder).start("serve", "--port", "0", *words, **path)) as server:
+        yield server
+
+
+@contextmanager
+def answering(process: Forked | subprocess.Popen):
+    """The server that a process becomes, which is ended after the block."""
     try:
         line = process.stderr.readline()
         found = re.search(rb"http://127\.0\.0\.1:(\d+)/ tags photos", line)
@@ -77,16 +83,3 @@ def served(*words: object, folder: Path, first: Path | str = ""):
         process.send_signal(signal.SIGTERM)
         process.wait(30)
         process.stderr.close()
-
-
-@pytest.fixture(scope="session")
-def server(colours, tmp_path_factory):
-    """One that sees colours, with narrow limits and without torch."""
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "modules").mkdir()
-    missing = "raise ModuleNotFoundError('no torch', name='torch')"
-    (folder / "modules" / "torch.py").write_text(missing)
-    (folder / "red.png").write_bytes(photo("red"))
-    limits = ["--max-bytes", MOST_BYTES, "--max-seconds", MOST_SECONDS]
-    with served("--model", colours, *limits, folder=folder, first=folder / "modules") as running:
-        yield running
