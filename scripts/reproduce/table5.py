@@ -73,7 +73,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", nargs="+")
     parser.add_argument("--truth", nargs="+", action="append")
     parser.add_argument("--evidence")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()  # before Python 3.12 no files stand behind options
     for line in commands[options.command](options):
         text = line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)
         sys.stdout.write(f"{text}\n")

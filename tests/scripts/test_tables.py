@@ -227,6 +227,15 @@ def test_a_dropped_tag_is_gone_from_every_field_and_the_more_are_dropped_the_few
         assert row["captions"] == parsed(0)["captions"]
 
 
+def test_files_may_stand_behind_options_as_in_the_makefile(tmp_path, monkeypatch, capsys):
+    records = tmp_path / "parsed.jsonl"
+    records.write_bytes(lines([parsed(0)]))
+    words = ["short", "--share", "1", "--captioned", "1", "--kept", "1", str(records)]
+    monkeypatch.setattr(sys, "argv", ["table5.py", *words])
+    table5.main()
+    assert json.loads(capsys.readouterr().out) == parsed(0)
+
+
 def test_of_a_photo_without_captions_nothing_is_left_but_what_its_collection_says(tmp_path):
     path = tmp_path / "parsed.jsonl"
     plain = [{"image": f"p{n}.jpg", "tags": ["sea"], "caption_tags": []} for n in range(40)]
