@@ -39,7 +39,7 @@ EXTRAS = {
     "heif": Extra("HEIC photos", ("pillow_heif",)),
     "raw": Extra("raw files of cameras", ("rawpy",)),
     "parquet": Extra("Parquet, in and out", ("pyarrow",)),
-    "remote": Extra("records and photos at URLs", ("fsspec",)),
+    "remote": Extra("records and photos at URLs", ("fsspec", "aiohttp")),
     "ray": Extra("many machines: --ray", ("ray",)),
 }
 

@@ -47,6 +47,7 @@ def installed(tmp_path_factory):
     shutil.copytree(REPOSITORY / "completions", folder / "completions")
     (folder / "ramctl" / "parsing" / "english" / "data").mkdir(parents=True)
     (folder / "ramctl" / "__init__.py").touch()
+    shutil.copy(REPOSITORY / "ramctl" / "parts.py", folder / "ramctl")  # for its version
     (folder / "ramctl" / "parsing" / "english" / "data" / "WORDNET-LICENSE").touch()
     build = "from setuptools.build_meta import build_wheel; print(build_wheel('.'))"
     made = captured([sys.executable, "-c", build], cwd=folder)

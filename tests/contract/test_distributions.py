@@ -1,4 +1,7 @@
-"""What is released is all there, installs into empty environments, and does what is promised."""
+"""What is released is all there, installs into empty environments, and does what is promised.
+
+Environments are new ones, and the package in them is the wheel or the source distribution.
+"""
 
 import fcntl
 import os
@@ -8,16 +11,20 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from PIL import Image
 
-from ramctl.parts import __version__
+from ramctl.parts import EXTRAS, __version__
 from tests.conftest import REPOSITORY
 from tests.docs.examples import examples, run_example
+from tests.photos.raw_files import dng
 from tests.serving.conftest import answering
 from tests.support import DATA, captured
+from tests.web_server import WebServer
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
 PICTURE = DATA / "pictures" / "cat.jpg"
@@ -59,12 +66,19 @@ class Environment(NamedTuple):
     bin: Path
     folder: Path
 
+    @classmethod
+    def made(cls, below: Path, python: str = sys.executable) -> "Environment":
+        """One with pip alone, and an empty folder beside it."""
+        subprocess.run([python, "-m", "venv", below / "environment"], check=True)
+        (below / "empty").mkdir()
+        return cls(below / "environment" / "bin", below / "empty")
+
     @property
     def variables(self) -> dict[str, str]:
-        """Those of a shell in which it is active, and nobody's settings."""
+        """Those of a shell in which it is active, without anybody's settings of Python."""
         kept = {name: value for name, value in os.environ.items() if "PYTHON" not in name}
         path = f"{self.bin}{os.pathsep}{os.environ['PATH']}"
-        return kept | {"PATH": path, "HOME": str(self.folder.parent), "OMP_NUM_THREADS": "1"}
+        return kept | {"PATH": path, "OMP_NUM_THREADS": "1"}
 
     def run(self, *command: object, code: int = 0) -> str:
         """What one of its programs prints, which must end with the status `code`."""
@@ -74,8 +88,20 @@ class Environment(NamedTuple):
         assert done.returncode == code, f"{command}: {output}"
         return output
 
-    def tags_a_photo_over_http(self) -> None:
-        """Start `ramctl serve`, send it a photo, end it."""
+    def install(self, *words: object) -> None:
+        """Install by uv, which is quick and shares files with its cache."""
+        uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet"]
+        subprocess.run([*uv, "--python", self.bin / "python", *words], check=True)
+
+    def runs_examples(self, number: int | None) -> None:
+        """The first examples of the README, or all, run and print what they show."""
+        shutil.copytree(DATA, self.folder, dirs_exist_ok=True)
+        for example in [*examples(README)][:number]:
+            python = self.bin / "python"
+            run_example("README.md", example, self.folder, self.variables, python)
+
+    def serves(self) -> None:
+        """`ramctl serve` answers a photo with its tags."""
         process = subprocess.Popen(
             [self.bin / "ramctl", "serve", "--port", "0"], cwd=self.folder,
             env=self.variables, stderr=subprocess.PIPE,
@@ -83,13 +109,6 @@ class Environment(NamedTuple):
         with answering(process) as server:
             answer = server.ask(body=PICTURE.read_bytes())
             assert (answer.status, "cat" in answer.fields["tags"]) == (200, True)
-
-
-def new_environment(folder: Path, python: str = sys.executable) -> Environment:
-    """An environment with pip alone, and an empty folder beside it."""
-    subprocess.run([python, "-m", "venv", folder / "environment"], check=True)
-    (folder / "empty").mkdir()
-    return Environment(folder / "environment" / "bin", folder / "empty")
 
 
 def other_python() -> str:
@@ -154,50 +173,126 @@ def test_what_pip_installs_does_what_the_readme_shows_first(
     suffix, python, distributions, tmp_path
 ):
     program = sys.executable if python == "this Python" else other_python()
-    installed = new_environment(tmp_path, program)
+    installed = Environment.made(tmp_path, program)
     installed.run("pip", "install", "--quiet", distributions[suffix])
     assert installed.run("ramctl", "--version") == f"ramctl {__version__}\n"
     assert installed.run("python", "-m", "ramctl", "--version") == f"ramctl {__version__}\n"
-    assert re.search(
-        r"^model +mini: 2105 labels, .* onnxruntime", installed.run("ramctl", "doctor"), re.M
-    )
-    assert installed.run("ramctl", "tag", "-q", "-f", "text", PICTURE).split("\t")[0] == str(
-        PICTURE
-    )
-    shutil.copytree(PICTURE.parent, installed.folder / "pictures")
-    run_example("README.md", next(examples(README)), installed.folder, installed.variables)
+    found = installed.run("ramctl", "doctor")
+    assert re.search(r"^model +mini: 2105 labels, .* onnxruntime int8", found, re.MULTILINE), found
+    tagged = installed.run("ramctl", "tag", "-q", "-f", "text", PICTURE)
+    assert re.match(rf"{PICTURE}\t.*\bcat\b", tagged), tagged
+    installed.runs_examples(1)
     assert (installed.folder / "page.html").stat().st_size > 10_000
     # The extra that a message names can be had as it says, though no index has the package.
     message = installed.run("ramctl", "serve", code=1)
     line = re.search(r"(pip) (install) '(ramctl\[serve\])'$", message)
     assert line, message
     installed.run(*line.groups(), "--quiet")
-    installed.tags_a_photo_over_http()
+    installed.serves()
 
 
 @pytest.mark.slow
 def test_the_lowest_versions_that_are_allowed_are_enough(distributions, tmp_path):
     """Each direct dependency in the lowest version that pyproject.toml allows; wheels alone."""
-    installed = new_environment(tmp_path)
-    uv = [
-        sys.executable,
-        "-m",
-        "uv",
-        "pip",
-        "install",
-        "--quiet",
-        "--python",
-        installed.bin / "python",
-    ]
-    lowest = ["--resolution", "lowest-direct", "--only-binary", ":all:"]
-    extras = ["--extra", "train", "--extra", "serve"]
-    subprocess.run([*uv, *lowest, *extras, "-r", REPOSITORY / "pyproject.toml"], check=True)
-    subprocess.run([*uv, "--no-deps", distributions[".whl"]], check=True)
-    versions = installed.run("pip", "list", "--format", "freeze")
+    lowest = Environment.made(tmp_path)
+    packages = ["-r", REPOSITORY / "pyproject.toml", "--extra", "train", "--extra", "serve"]
+    lowest.install("--resolution", "lowest-direct", "--only-binary", ":all:", *packages)
+    lowest.install("--no-deps", distributions[".whl"])
+    versions = lowest.run("pip", "list", "--format", "freeze")
     assert "click==8.2.0\n" in versions and "numpy==2.1.0\n" in versions
-    shutil.copytree(DATA, installed.folder, dirs_exist_ok=True)
-    for example in examples(README):
-        run_example(
-            "README.md", example, installed.folder, installed.variables, installed.bin / "python"
-        )
-    installed.tags_a_photo_over_http()
+    lowest.runs_examples(None)
+    lowest.serves()
+
+
+class Trial(NamedTuple):
+    """A command that needs an extra, and what makes its inputs in a folder."""
+
+    command: str
+    prepare: Callable[[Path], object] = lambda folder: None
+
+
+def write_heic(folder: Path) -> None:
+    pillow_heif = pytest.importorskip("pillow_heif", reason="needs the extra [heif]")
+    pillow_heif.from_pillow(Image.open(PICTURE)).save(folder / "cat.heic")
+
+
+def write_grounding_dino(folder: Path) -> None:
+    from tests.peers.conftest import bert_base_tokenizer
+    from tests.peers.small_dino import save_original
+
+    tokenizer = bert_base_tokenizer()
+    save_original(folder, tokenizer)
+    tokenizer.save_pretrained(folder / "bert-base-uncased")
+
+
+# With a vocabulary of SentencePiece's, which is made of the captions.
+SIGLIP = """
+import sentencepiece
+from transformers import SiglipConfig, SiglipImageProcessor, SiglipModel, SiglipTokenizer
+sentencepiece.SentencePieceTrainer.train(
+    input="captions.jsonl", model_prefix="spiece", vocab_size=200, hard_vocab_limit=False,
+    pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+tokenizer = SiglipTokenizer("spiece.model")
+sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 1}
+sizes["num_attention_heads"] = 2
+config = SiglipConfig(
+    text_config=sizes | {"vocab_size": len(tokenizer), "projection_size": 32},
+    vision_config=sizes | {"image_size": 32, "patch_size": 16})
+photos = SiglipImageProcessor(size={"height": 32, "width": 32})
+for part in (SiglipModel(config), tokenizer, photos):
+    part.save_pretrained("siglip")
+"""
+LIGHT = {
+    "parse": Trial("parse captions.jsonl --build-labels labels.jsonl"),
+    "heif": Trial("tag cat.heic", write_heic),
+    "raw": Trial("tag photo.dng", lambda folder: (folder / "photo.dng").write_bytes(dng())),
+    "parquet": Trial("export truth.jsonl -f parquet -o truth.parquet"),
+    "remote": Trial("tag {web}/photos.jsonl"),
+    "ray": Trial("tag truth.jsonl --ray local -o tagged"),
+}
+WITH_TORCH = {
+    "train": Trial("train captions.jsonl --out model --steps 1"),
+    "onnx": Trial("convert mini --to onnx --out with-graph"),
+    "mini": Trial("train captions.jsonl --out model --steps 1 --preset mini"),
+    "grounding-dino": Trial(
+        "tag --model grounding-dino:. --labels words.txt photos/kite.jpg", write_grounding_dino
+    ),
+    "siglip": Trial("tag --model siglip:siglip --labels words.txt photos/kite.jpg"),
+}
+
+
+def test_each_extra_is_tried():
+    assert {*LIGHT, *WITH_TORCH, "serve"} == {*EXTRAS}  # which is installed and started above
+
+
+def try_extra(extra: str, trial: Trial, environment: Environment) -> None:
+    found = environment.run("ramctl", "doctor")
+    assert re.search(rf"^\[{extra}\] +yes", found, re.MULTILINE), found
+    folder = environment.folder
+    shutil.copytree(DATA, folder, dirs_exist_ok=True)
+    (folder / "words.txt").write_text("kite\nhorse\n")
+    trial.prepare(folder)
+    with WebServer() as web:
+        web.files["/photos.jsonl"] = b'{"image":"kite.jpg"}\n'
+        web.files["/kite.jpg"] = (folder / "photos" / "kite.jpg").read_bytes()
+        environment.run("ramctl", *trial.command.format(web=web.url).split(), "-q")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", LIGHT)
+def test_an_extra_alone_is_enough_for_its_command(extra, distributions, tmp_path):
+    environment = Environment.made(tmp_path)
+    environment.install(f"{distributions['.whl']}[{extra}]")
+    try_extra(extra, LIGHT[extra], environment)
+
+
+@pytest.mark.skipif("RAMCTL_LONG" not in os.environ, reason="installs torch: RAMCTL_LONG=1")
+@pytest.mark.parametrize("extra", WITH_TORCH)
+def test_an_extra_that_brings_torch_is_enough_for_its_command(extra, distributions, tmp_path):
+    environment = Environment.made(tmp_path)
+    brought_by = "train" if extra == "onnx" else extra  # which is a part of it
+    environment.run("pip", "install", "--quiet", f"{distributions['.whl']}[{brought_by}]")
+    if extra == "siglip":
+        (environment.folder / "captions.jsonl").write_bytes((DATA / "captions.jsonl").read_bytes())
+        environment.run("python", "-c", SIGLIP)
+    try_extra(extra, WITH_TORCH[extra], environment)

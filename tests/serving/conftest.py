@@ -83,3 +83,16 @@ def answering(process: Forked | subprocess.Popen):
         process.send_signal(signal.SIGTERM)
         process.wait(30)
         process.stderr.close()
+
+
+@pytest.fixture(scope="session")
+def server(colours, tmp_path_factory):
+    """One that sees colours, with narrow limits and without torch."""
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "modules").mkdir()
+    missing = "raise ModuleNotFoundError('no torch', name='torch')"
+    (folder / "modules" / "torch.py").write_text(missing)
+    (folder / "red.png").write_bytes(photo("red"))
+    limits = ["--max-bytes", MOST_BYTES, "--max-seconds", MOST_SECONDS]
+    with served("--model", colours, *limits, folder=folder, first=folder / "modules") as running:
+        yield running
