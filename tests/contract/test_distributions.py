@@ -192,15 +192,21 @@ def test_what_pip_installs_does_what_the_readme_shows_first(
 
 
 @pytest.mark.slow
-def test_the_lowest_versions_that_are_allowed_are_enough(distributions, tmp_path):
-    """Each direct dependency in the lowest version that pyproject.toml allows; wheels alone."""
+@pytest.mark.parametrize("extra", ["parse", "train"])
+def test_the_lowest_versions_that_are_allowed_are_enough(extra, distributions, tmp_path):
+    """Each direct dependency in the lowest version that pyproject.toml allows; wheels alone.
+
+    With torch and transformers others are not as low as without, for these ask for more.
+    """
     lowest = Environment.made(tmp_path)
-    packages = ["-r", REPOSITORY / "pyproject.toml", "--extra", "train", "--extra", "serve"]
+    packages = ["-r", REPOSITORY / "pyproject.toml", "--extra", extra, "--extra", "serve"]
     lowest.install("--resolution", "lowest-direct", "--only-binary", ":all:", *packages)
     lowest.install("--no-deps", distributions[".whl"])
-    versions = lowest.run("pip", "list", "--format", "freeze")
-    assert "click==8.2.0\n" in versions and "numpy==2.1.0\n" in versions
-    lowest.runs_examples(None)
+    (bound,) = re.findall(r'^  "click>=(.*)",$', (REPOSITORY / "pyproject.toml").read_text(), re.M)
+    click = re.search(r"^click==(.*)$", lowest.run("pip", "list", "--format", "freeze"), re.M)
+    assert extra != "parse" or click[1].startswith(bound)
+    lowest.runs_examples(1 if extra == "parse" else None)
+    lowest.run("ramctl", "parse", "captions.jsonl")
     lowest.serves()
 
 
