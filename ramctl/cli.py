@@ -24,7 +24,7 @@ from ramctl.errors import (
     shortened,
     without_secrets,
 )
-from ramctl.parts import __version__, extra_of, pip_line
+from ramctl.parts import __version__, extra_of, needs
 
 PIPELINE = "captions | parse | train; then generate | clean | train; finetune; tag | export, eval"
 TEXT = """\
@@ -168,7 +168,7 @@ def _told(error: Exception) -> str:
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror or error}"
     if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name)):
-        return f"this needs the extra {extra}: {pip_line(extra)}"
+        return needs("this", extra)
     # torch, whose own kind this is on a GPU, need not be there.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         first = next(iter(str(error).splitlines()), "it is all taken")

