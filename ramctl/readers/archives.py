@@ -10,11 +10,12 @@ import orjson
 
 from ramctl.readers.source import Source, split_tags, with_usual_names
 from ramctl.records.files import plain_name
-from ramctl.records.inputs import open_input
+from ramctl.records.inputs import TarHeader, open_input
 from ramctl.records.record import Item, JsonObject, encode_name
 
 PHOTO_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 MAX_TEXT = 1 << 22
+_DAMAGE = (tarfile.TarError, OSError, ValueError, ArithmeticError, RecursionError)
 EMPTY_READS = 3  # that a sound archive may cause at its end
 
 
@@ -28,8 +29,8 @@ def read_tar(source: Source) -> Iterator[Item]:
     number = 1
     with open_input(source.name) as stream:
         try:
-            with tarfile.open(fileobj=_Ending(stream), mode="r|") as archive:  # type: ignore[call-overload]
-                files = (member for member in archive if member.isfile())
+            with tarfile.open(fileobj=_Ending(stream), mode="r|", tarinfo=TarHeader) as archive:  # type: ignore[call-overload]
+                files = _Files(archive)
                 for _, members in groupby(files, lambda member: _split(member.name)[0]):
                     sample: JsonObject = {}
                     for member in members:
@@ -42,10 +43,30 @@ def read_tar(source: Source) -> Iterator[Item]:
                     if sample:
                         yield _sample(source, sample, number)
                         number += 1
-        except (tarfile.TarError, OSError, ValueError, ArithmeticError, RecursionError) as error:
+                files.check()
+        except _DAMAGE as error:
             # The archive is damaged here; what came before is good.
             message = f"not a readable tar archive: {error}"
             yield source.reject(number, "unreadable_image", message, "")
+
+
+class _Files:
+    """The files in an archive; they end where it is damaged, and what was read of the last sample is kept."""
+
+    def __init__(self, archive: tarfile.TarFile) -> None:
+        self._archive = archive
+        self._damage: BaseException | None = None
+
+    def __iter__(self) -> Iterator[tarfile.TarInfo]:
+        try:
+            yield from (member for member in self._archive if member.isfile())
+        except _DAMAGE as error:
+            self._damage = error
+
+    def check(self) -> None:
+        """Raise what ended the files, unless it is the archive's end."""
+        if self._damage is not None:
+            raise self._damage
 
 
 class _Ending:

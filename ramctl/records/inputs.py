@@ -4,6 +4,7 @@ import errno
 import gzip
 import io
 import sys
+import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -54,6 +55,21 @@ def open_input(name: str) -> Iterator[BinaryIO]:
         if error.errno == errno.ENOENT:
             raise UsageProblem(f"{name}: no such file") from error
         raise RunProblem(f"{name}: {error.strerror}") from error
+
+
+class TarHeader(tarfile.TarInfo):
+    """A member's header; ReadError for one that is damaged, which tarfile takes for the end."""
+
+    @classmethod
+    def fromtarfile(cls, archive: tarfile.TarFile) -> "TarHeader":
+        """The header that comes next."""
+        try:
+            header = super().fromtarfile(archive)
+        except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
+            raise tarfile.ReadError(str(error)) from error
+        if header.size < 0:  # it would lead back to a member that was read
+            raise tarfile.ReadError(f"a member of {header.size} bytes")
+        return header
 
 
 def named_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
