@@ -51,7 +51,7 @@ def read_tar(source: Source) -> Iterator[Item]:
 
 
 class _Files:
-    """The files in an archive; they end where it is damaged, and what was read of the last sample is kept."""
+    """The files in an archive, up to where it is damaged; of the last sample what was read."""
 
     def __init__(self, archive: tarfile.TarFile) -> None:
         self._archive = archive
