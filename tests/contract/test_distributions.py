@@ -111,8 +111,10 @@ class Environment(NamedTuple):
             assert (answer.status, "cat" in answer.fields["tags"]) == (200, True)
 
 
-def other_python() -> str:
-    """The newest Python that is supported, is here, and is another one than this."""
+def python_named(name: str) -> str:
+    """This Python, or the newest other one that is supported and is here."""
+    if name == "this Python":
+        return sys.executable
     for version in ((3, 13), (3, 12), (3, 11)):
         program = shutil.which("python{}.{}".format(*version))
         if version != sys.version_info[:2] and program:
@@ -172,8 +174,7 @@ def test_the_wheel_holds_the_package_and_the_completions(distributions):
 def test_what_pip_installs_does_what_the_readme_shows_first(
     suffix, python, distributions, tmp_path
 ):
-    program = sys.executable if python == "this Python" else other_python()
-    installed = Environment.made(tmp_path, program)
+    installed = Environment.made(tmp_path, python_named(python))
     installed.run("pip", "install", "--quiet", distributions[suffix])
     assert installed.run("ramctl", "--version") == f"ramctl {__version__}\n"
     assert installed.run("python", "-m", "ramctl", "--version") == f"ramctl {__version__}\n"
@@ -192,13 +193,16 @@ def test_what_pip_installs_does_what_the_readme_shows_first(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("extra", ["parse", "train"])
-def test_the_lowest_versions_that_are_allowed_are_enough(extra, distributions, tmp_path):
+@pytest.mark.parametrize(
+    ("extra", "python"),
+    [("parse", "this Python"), ("train", "this Python"), ("train", "another Python")],
+)
+def test_the_lowest_versions_that_are_allowed_are_enough(extra, python, distributions, tmp_path):
     """Each direct dependency in the lowest version that pyproject.toml allows; wheels alone.
 
     With torch and transformers others are not as low as without, for these ask for more.
     """
-    lowest = Environment.made(tmp_path)
+    lowest = Environment.made(tmp_path, python_named(python))
     packages = ["-r", REPOSITORY / "pyproject.toml", "--extra", extra, "--extra", "serve"]
     lowest.install("--resolution", "lowest-direct", "--only-binary", ":all:", *packages)
     lowest.install("--no-deps", distributions[".whl"])
@@ -206,7 +210,9 @@ def test_the_lowest_versions_that_are_allowed_are_enough(extra, distributions, t
     click = re.search(r"^click==(.*)$", lowest.run("pip", "list", "--format", "freeze"), re.M)
     assert extra != "parse" or click[1].startswith(bound)
     lowest.runs_examples(1 if extra == "parse" else None)
-    lowest.run("ramctl", "parse", "captions.jsonl")
+    lowest.run("ramctl", "parse", "-q", "captions.jsonl", "-o", "parsed-again.jsonl")
+    if extra == "train":
+        lowest.run("ramctl", "clean", "-q", "parsed-again.jsonl", "-o", "cleaned-again.jsonl")
     lowest.serves()
 
 
