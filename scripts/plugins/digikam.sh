@@ -27,7 +27,7 @@ if [ $# -ne 2 ]; then
     stop 2 'usage: digikam.sh $INPUT $OUTPUT'
 fi
 command -v "$ramctl" > /dev/null ||
-    stop 127 "ramctl is not installed, or not in the PATH: pip install ramctl, or set RAMCTL"
+    stop 127 "ramctl is not installed, or not in the PATH: install it, or set RAMCTL"
 case $input in
 *digikamtempfile*)
     # What another tool of the queue made: the photo's own sidecar cannot be found from it.

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,13 +66,6 @@ class Environment(NamedTuple):
     bin: Path
     folder: Path
 
-    @classmethod
-    def made(cls, below: Path, python: str = sys.executable) -> "Environment":
-        """One with pip alone, and an empty folder beside it."""
-        subprocess.run([python, "-m", "venv", below / "environment"], check=True)
-        (below / "empty").mkdir()
-        return cls(below / "environment" / "bin", below / "empty")
-
     @property
     def variables(self) -> dict[str, str]:
         """Those of a shell in which it is active, without anybody's settings of Python."""
@@ -124,6 +117,21 @@ def python_named(name: str) -> str:
     pytest.skip("needs another Python that is supported, with venv")
 
 
+@pytest.fixture
+def python() -> str:
+    """Of which Python an environment is; a test's parameter of that name counts more."""
+    return "this Python"
+
+
+@pytest.fixture
+def environment(python, tmp_path) -> Iterator[Environment]:
+    """One with pip alone."""
+    subprocess.run([python_named(python), "-m", "venv", tmp_path / "environment"], check=True)
+    (tmp_path / "empty").mkdir()
+    yield Environment(tmp_path / "environment" / "bin", tmp_path / "empty")
+    shutil.rmtree(tmp_path / "environment")  # six gigabytes, with an old torch
+
+
 @pytest.fixture(scope="session")
 def distributions(tmp_path_factory) -> dict[str, Path]:
     """The wheel and the source distribution, by their suffixes: made once, by any worker."""
@@ -172,24 +180,23 @@ def test_the_wheel_holds_the_package_and_the_completions(distributions):
 @pytest.mark.parametrize("python", ["this Python", "another Python"])
 @pytest.mark.parametrize("suffix", [".whl", ".gz"])
 def test_what_pip_installs_does_what_the_readme_shows_first(
-    suffix, python, distributions, tmp_path
+    suffix, python, distributions, environment
 ):
-    installed = Environment.made(tmp_path, python_named(python))
-    installed.run("pip", "install", "--quiet", distributions[suffix])
-    assert installed.run("ramctl", "--version") == f"ramctl {__version__}\n"
-    assert installed.run("python", "-m", "ramctl", "--version") == f"ramctl {__version__}\n"
-    found = installed.run("ramctl", "doctor")
+    environment.run("pip", "install", "--quiet", distributions[suffix])
+    assert environment.run("ramctl", "--version") == f"ramctl {__version__}\n"
+    assert environment.run("python", "-m", "ramctl", "--version") == f"ramctl {__version__}\n"
+    found = environment.run("ramctl", "doctor")
     assert re.search(r"^model +mini: 2105 labels, .* onnxruntime int8", found, re.MULTILINE), found
-    tagged = installed.run("ramctl", "tag", "-q", "-f", "text", PICTURE)
+    tagged = environment.run("ramctl", "tag", "-q", "-f", "text", PICTURE)
     assert re.match(rf"{PICTURE}\t.*\bcat\b", tagged), tagged
-    installed.runs_examples(1)
-    assert (installed.folder / "page.html").stat().st_size > 10_000
+    environment.runs_examples(1)
+    assert (environment.folder / "page.html").stat().st_size > 10_000
     # The extra that a message names can be had as it says, though no index has the package.
-    message = installed.run("ramctl", "serve", code=1)
+    message = environment.run("ramctl", "serve", code=1)
     line = re.search(r"(pip) (install) '(ramctl\[serve\])'$", message)
     assert line, message
-    installed.run(*line.groups(), "--quiet")
-    installed.serves()
+    environment.run(*line.groups(), "--quiet")
+    environment.serves()
 
 
 @pytest.mark.slow
@@ -197,23 +204,22 @@ def test_what_pip_installs_does_what_the_readme_shows_first(
     ("extra", "python"),
     [("parse", "this Python"), ("train", "this Python"), ("train", "another Python")],
 )
-def test_the_lowest_versions_that_are_allowed_are_enough(extra, python, distributions, tmp_path):
+def test_the_lowest_versions_that_are_allowed_are_enough(extra, python, distributions, environment):
     """Each direct dependency in the lowest version that pyproject.toml allows; wheels alone.
 
     With torch and transformers others are not as low as without, for these ask for more.
     """
-    lowest = Environment.made(tmp_path, python_named(python))
     packages = ["-r", REPOSITORY / "pyproject.toml", "--extra", extra, "--extra", "serve"]
-    lowest.install("--resolution", "lowest-direct", "--only-binary", ":all:", *packages)
-    lowest.install("--no-deps", distributions[".whl"])
+    environment.install("--resolution", "lowest-direct", "--only-binary", ":all:", *packages)
+    environment.install("--no-deps", distributions[".whl"])
     (bound,) = re.findall(r'^  "click>=(.*)",$', (REPOSITORY / "pyproject.toml").read_text(), re.M)
-    click = re.search(r"^click==(.*)$", lowest.run("pip", "list", "--format", "freeze"), re.M)
+    click = re.search(r"^click==(.*)$", environment.run("pip", "list", "--format", "freeze"), re.M)
     assert extra != "parse" or click[1].startswith(bound)
-    lowest.runs_examples(1 if extra == "parse" else None)
-    lowest.run("ramctl", "parse", "-q", "captions.jsonl", "-o", "parsed-again.jsonl")
+    environment.runs_examples(1 if extra == "parse" else None)
+    environment.run("ramctl", "parse", "-q", "captions.jsonl", "-o", "parsed-again.jsonl")
     if extra == "train":
-        lowest.run("ramctl", "clean", "-q", "parsed-again.jsonl", "-o", "cleaned-again.jsonl")
-    lowest.serves()
+        environment.run("ramctl", "clean", "-q", "parsed-again.jsonl", "-o", "cleaned-again.jsonl")
+    environment.serves()
 
 
 class Trial(NamedTuple):
@@ -292,16 +298,14 @@ def try_extra(extra: str, trial: Trial, environment: Environment) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", LIGHT)
-def test_an_extra_alone_is_enough_for_its_command(extra, distributions, tmp_path):
-    environment = Environment.made(tmp_path)
+def test_an_extra_alone_is_enough_for_its_command(extra, distributions, environment):
     environment.install(f"{distributions['.whl']}[{extra}]")
     try_extra(extra, LIGHT[extra], environment)
 
 
 @pytest.mark.skipif("RAMCTL_LONG" not in os.environ, reason="installs torch: RAMCTL_LONG=1")
 @pytest.mark.parametrize("extra", WITH_TORCH)
-def test_an_extra_that_brings_torch_is_enough_for_its_command(extra, distributions, tmp_path):
-    environment = Environment.made(tmp_path)
+def test_an_extra_that_brings_torch_is_enough_for_its_command(extra, distributions, environment):
     brought_by = "train" if extra == "onnx" else extra  # which is a part of it
     environment.run("pip", "install", "--quiet", f"{distributions['.whl']}[{brought_by}]")
     captions = shutil.copy(DATA / "captions.jsonl", environment.folder)
