@@ -270,7 +270,8 @@ class Tagger:
                     del fields["dense"]
                     fields.pop("labels", None)
                 for name in ("salience", "boxes"):
-                    fields.pop(name, None)
+                    if isinstance(fields.get(name), dict):  # else it is none of a tagger's
+                        del fields[name]
                 set_tags(fields, added["tags"])
                 fields |= added
                 if "kinds" in fields:

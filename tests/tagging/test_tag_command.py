@@ -77,9 +77,10 @@ def test_what_another_model_said_of_a_photo_does_not_stay(tag):
     assert row.keys() - {"scores", "kinds"} == {"image", "tags", "mine"}
 
 
-def test_labels_of_the_owner_are_no_tagger_s(tag):
-    (row,) = tag("-", stdin=lines([{"image": "red.png", "labels": ["mine"]}])).rows
-    assert row["labels"] == ["mine"]
+def test_fields_of_the_owner_that_have_such_a_name_stay(tag):
+    own = {"labels": ["mine"], "boxes": [[0, 0, 9, 9]], "salience": "high"}
+    (row,) = tag("-", stdin=lines([{"image": "red.png", **own}])).rows
+    assert {name: row[name] for name in own} == own
 
 
 def test_members_of_archives_are_tagged(tag, photos):
