@@ -21,7 +21,7 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, read_thresholds
 from ramctl.pretrained.hub import HUB, hub_hint, local_path
 from ramctl.pretrained.known import KNOWN, KnownModel
-from ramctl.records.files import full_disk, output_lock, sync_folder, sync_tree
+from ramctl.records.files import full_disk, output_lock, remove_all, sync_folder, sync_tree
 from ramctl.records.ownership import Mark, others_in, require_ours
 from ramctl.records.record import JsonObject
 
@@ -69,6 +69,8 @@ class Bundle:
     def open(cls, path: Path, *, verify: bool = False) -> "Bundle":
         """The bundle in a folder; RunProblem names a file of wrong size or, with `verify`, hash."""
         meta_path = path / META
+        _require_inside(meta_path, path)
+        _require_inside(path / LABELS, path)
         try:
             meta = orjson.loads(meta_path.read_bytes())
         except FileNotFoundError as error:
@@ -83,6 +85,7 @@ class Bundle:
             file, wanted = path / name, facts.get("bytes")
             if not file.exists():
                 raise RunProblem(f"{file}: missing from the bundle")
+            _require_inside(file, path)
             if (size := file.stat().st_size) != wanted:
                 raise RunProblem(f"{file}: {size} bytes instead of {wanted}")
             if verify and file_sha256(file) != facts.get("sha256"):
@@ -221,6 +224,21 @@ def _check_meta(path: Path, meta: JsonObject) -> None:
         raise RunProblem(f"{path}: thresholds and batch_size must be numbers")
 
 
+def _require_inside(file: Path, bundle: Path) -> None:
+    """RunProblem for a file of a bundle that is a pipe or the like, or a link out of its folder.
+
+    A stranger's bundle shall not have other files of the user read. In the hub's cache the files of
+    a snapshot are links to its `blobs`.
+    """
+    if not file.exists():
+        return
+    real, folder = file.resolve(), bundle.resolve()
+    if not real.is_file():
+        raise RunProblem(f"{file}: not a file")
+    if not real.is_relative_to(folder) and real.parent != folder.parent.parent / "blobs":
+        raise RunProblem(f"{file}: leads outside the bundle")
+
+
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's content."""
     with path.open("rb") as stream:
@@ -311,7 +329,7 @@ class BundleWriter:
         self._lock.enter_context(output_lock(self.target))
         if not self.target.exists() and self._sibling("old").exists():
             self._sibling("old").rename(self.target)  # a killed run had moved it aside
-        shutil.rmtree(self.path, ignore_errors=True)  # of a killed run
+        remove_all(self.path)  # of a killed run
         self.path.mkdir()
         return self
 
@@ -324,7 +342,7 @@ class BundleWriter:
                     self._complete()
             except OSError as failure:
                 error = failure
-            shutil.rmtree(self.path, ignore_errors=True)
+            remove_all(self.path)
             if error is not None and (reason := full_disk(error)):
                 raise RunProblem(f"{self.target}: {reason}") from error
             if error is not None and kind is None:
@@ -338,13 +356,13 @@ class BundleWriter:
             _link(file, self.path / file.relative_to(self.target), follow=False)
         sync_tree(self.path)
         aside = self._sibling("old")
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_all(aside)
         if self.target.exists() and not _exchange(self.path, self.target):
             self.target.rename(aside)
         if not self.target.exists():
             self.path.rename(self.target)
         sync_folder(self.target.parent)
-        shutil.rmtree(aside, ignore_errors=True)
+        remove_all(aside)
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -14,7 +14,6 @@ clusters/*/00017.npy what was decided on the regions of the label with this id
 """
 
 import hashlib
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
@@ -30,7 +29,7 @@ from numpy.lib.recfunctions import repack_fields
 from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem
-from ramctl.records.files import naming, sync_folder, sync_tree, write_atomic
+from ramctl.records.files import naming, remove_all, sync_folder, sync_tree, write_atomic
 from ramctl.records.jsonl import spool_line, stamp_of, unspool
 from ramctl.records.ownership import FolderMark, require_ours
 from ramctl.records.parallel import chunks
@@ -88,10 +87,10 @@ class ShardWriter:
                 self._write(part, stamp)
                 for left in begun.glob(f".{folder.name}.*"):  # by runs that were killed
                     if left.name != part.name:  # mkdtemp makes paths absolute from Python 3.12 on
-                        shutil.rmtree(left, ignore_errors=True)
+                        remove_all(left)
                 part.rename(folder)
             except OSError:
-                shutil.rmtree(part, ignore_errors=True)
+                remove_all(part)
                 if not folder.exists():  # else another process finished the same shard first
                     raise
             sync_folder(folder.parent)

@@ -1,5 +1,6 @@
 """Sidecars: files beside a photo that hold its tags, XMP for photo managers, text for trainers."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -25,7 +26,7 @@ from ramctl.photos.archives import split_member
 from ramctl.photos.embedded import read_embedded
 from ramctl.photos.finding import Neighbours, is_photo_name, is_raw_name
 from ramctl.photos.limits import PhotoLimits, TimeLeft, in_time
-from ramctl.records.files import full_disk, write_atomic
+from ramctl.records.files import NOT_PLAIN, full_disk, is_plain, open_to_append, write_atomic
 from ramctl.records.jsonl import MAX_LINE, dumps
 from ramctl.records.record import JsonObject, Record, image_name, shown_name, string_list
 from ramctl.records.remote import base_url
@@ -33,6 +34,7 @@ from ramctl.records.state import parsed
 
 XMP_PREFIX = "auto"
 TEXT_RECORD = ".ramctl-txt.jsonl"  # in each folder: what its texts were given, and lost
+_ROW = b'{"text":'  # that each of its lines begins with
 _TAKEN = (".xmp", ".jsonl", ".tar")  # extensions of other files than texts
 _FOLDERS = 16  # whose records are in memory
 _MOST_SECONDS = 60  # that a photo's sidecars may take to be read and merged
@@ -155,12 +157,12 @@ class SidecarWriter:
                 sidecars.append(self.with_text(photo, fields))
             return sidecars
 
-        return self._write(prepare)
+        return self._write(photo, prepare)
 
     def remove(self, record: Record, fields: JsonObject) -> list[Sidecar]:
         """Take the machine tags out of a photo's XMP sidecars."""
         photo = photo_path(image_name(fields), record.base)
-        return self._write(partial(self.without_tags, photo))
+        return self._write(photo, partial(self.without_tags, photo))
 
     def with_tags(self, photo: Path, tags: Sequence[str]) -> list[Sidecar]:
         """The photo's XMP sidecars with these machine tags and everything else they hold."""
@@ -215,13 +217,16 @@ class SidecarWriter:
             row["caption"] = of_model
         return Sidecar(path, None if new_content == content else new_content, row)
 
-    def _write(self, prepare: Callable[[], list[Sidecar]]) -> list[Sidecar]:
+    def _write(self, photo: Path, prepare: Callable[[], list[Sidecar]]) -> list[Sidecar]:
         # All are prepared before the first is written: a bad one leaves the others alone too.
         try:
             sidecars = in_time(prepare, TimeLeft(PhotoLimits(seconds=_MOST_SECONDS)))
         except TimeoutError as error:
             message = f"sidecars not ready after {_MOST_SECONDS} seconds"
             raise RecordProblem(message, code="too_slow") from error
+        for sidecar in sidecars:
+            with problems_of(sidecar.path):
+                _require_writable(sidecar, photo)
         if not self.options.dry_run:
             for sidecar in sidecars:
                 write_sidecar(sidecar)
@@ -321,7 +326,7 @@ class TextRecords:
         if sidecar.row is None or self(sidecar.path) == sidecar.row:
             return
         path = sidecar.path.with_name(TEXT_RECORD)
-        with problems_of(path), path.open("a+b") as stream:
+        with problems_of(path), open_to_append(path) as stream:
             stream.seek(max(stream.tell() - 1, 0))
             torn = b"" if stream.read() in (b"", b"\n") else b"\n"  # by a crash
             stream.write(torn + dumps(sidecar.row))
@@ -331,8 +336,10 @@ class TextRecords:
 def _text_rows(folder: Path) -> dict[str, JsonObject]:
     path, rows = folder / TEXT_RECORD, {}
     with problems_of(path):
-        lines = (read_sidecar(path) or b"").splitlines(keepends=True)
-    for line in lines:
+        content = read_sidecar(path) or b""
+        if not content.startswith(_ROW[: len(content)]):
+            raise ValueError("not what ramctl keeps here of the texts; move it away")
+    for line in content.splitlines(keepends=True):
         row = parsed(line) or {}
         with suppress(RecordProblem):  # torn, or somebody else's
             lists = {name: string_list(row, name) for name in ("given", "refused")}
@@ -358,12 +365,23 @@ def as_text(content: bytes | None) -> str:
     return (content or b"").decode("utf-8-sig").strip()
 
 
+def _require_writable(sidecar: Sidecar, photo: Path) -> None:
+    """ValueError for a sidecar that would be the photo itself, or that is read-only."""
+    path = sidecar.path
+    if path == photo:
+        raise ValueError("the photo itself would be its sidecar")
+    # Root may write what is read-only; its owner has still asked that nobody does.
+    may_write = not path.exists() or (os.access(path, os.W_OK) and path.stat().st_mode & 0o222)
+    if sidecar.content is not None and not may_write:
+        raise ValueError("read-only")
+
+
 def write_sidecar(sidecar: Sidecar) -> None:
     """Write or delete a sidecar atomically; RecordProblem when that fails."""
     if sidecar.content is None:
         return
-    path = sidecar.path.resolve()  # a link stays one: its target is replaced
-    with problems_of(sidecar.path):
+    path = sidecar.path
+    with problems_of(path):
         if not sidecar.content:
             path.unlink(missing_ok=True)
             return
@@ -381,14 +399,15 @@ def missing_keywords(name: str, base: Path) -> dict[str, list[str]]:
 
 
 def read_sidecar(path: Path) -> bytes | None:
-    """A sidecar's content, None where there is none; ValueError for what is no file."""
-    if not path.exists():
-        return None
-    if not path.is_file():
-        raise ValueError("not a regular file")
-    if path.stat().st_size > MAX_LINE:
+    """A sidecar's content, None where there is none; ValueError for what is no plain file.
+
+    No link is followed: the folder may be a stranger's, and lead to any file of the user's.
+    """
+    if not is_plain(path):
+        raise ValueError(NOT_PLAIN)
+    if not is_plain(path, MAX_LINE):
         raise ValueError(f"larger than {MAX_LINE // 10**6} MB")
-    return path.read_bytes()
+    return path.read_bytes() if path.exists() else None
 
 
 @contextmanager

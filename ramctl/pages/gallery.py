@@ -3,6 +3,7 @@
 The page holds a line of JSON for each photo, of which its script makes what is looked at.
 """
 
+import errno
 import os
 import re
 from base64 import b64decode
@@ -18,7 +19,7 @@ import orjson
 from ramctl.pages import render, thumbnail
 from ramctl.photos.archives import split_member
 from ramctl.photos.finding import THUMBNAILS
-from ramctl.records.files import is_device, naming, output_lock, replacing
+from ramctl.records.files import create, is_device, naming, output_lock, replacing
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Record, image_name, object_in
 from ramctl.records.remote import base_url
@@ -72,19 +73,23 @@ def open_gallery(path: Path) -> Iterator[Adder]:
 def _with_files(lines: Iterable[bytes], folder: Path, used: set[str]) -> Iterator[bytes]:
     """The photos' lines with thumbnails as files, whose names, by content, are added to `used`."""
     with naming(folder):
+        if folder.is_symlink():
+            raise NotADirectoryError(errno.ENOTDIR, "a link, where thumbnails have a folder")
         folder.mkdir(exist_ok=True)
     for line in lines:
         photo = orjson.loads(line)
         content = b64decode(photo["thumbnail"].removeprefix(_INSIDE))
         name = blake2b(content, digest_size=16).hexdigest() + ".jpg"
-        with naming(folder / name):
-            (folder / name).write_bytes(content)
+        with naming(folder / name), create(folder / name) as file:
+            file.write(content)
         used.add(name)
         yield _html_safe(photo | {"thumbnail": f"{quote(folder.name)}/{name}"})
 
 
 def _clear(folder: Path, used: set[str]) -> None:
     """Delete the thumbnails that no photo of the page has, as far as that can be done."""
+    if folder.is_symlink():
+        return
     with suppress(OSError):
         for file in folder.iterdir():
             if _FILE_NAME.fullmatch(file.name) and file.name not in used:

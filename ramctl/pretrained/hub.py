@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.records.files import move_into_place, naming, part_path, sync_file
+from ramctl.records.files import move_into_place, naming, open_to_append, part_path, sync_file
 from ramctl.records.remote import COPY_BYTES, attempted, open_url
 
 HUB = "hf://"
@@ -52,7 +52,7 @@ def download(url: str, target: Path, count: Callable[[int], object]) -> None:
     """
     part = part_path(target)
     done = part.stat().st_size if part.exists() else 0
-    with open_url(url, COPY_BYTES, done) as source, naming(part), part.open("ab") as copy:
+    with open_url(url, COPY_BYTES, done) as source, naming(part), open_to_append(part) as copy:
         count(done)
         while block := source.read(COPY_BYTES):
             copy.write(block)

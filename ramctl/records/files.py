@@ -8,6 +8,7 @@ makes files that a killed process leaves locked.
 import errno
 import fcntl
 import gzip
+import math
 import os
 import re
 import shutil
@@ -23,12 +24,15 @@ from typing import BinaryIO, cast
 from ramctl.errors import RunProblem, UsageProblem
 
 STATE = ".state.jsonl"
+NOT_PLAIN = "a link, pipe, device or folder: ramctl reads and writes only a plain file here"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _LEVEL = 6  # of gzip: its own default; 9 takes three times as long for a hundredth less
 _OTHER_PACKING = (".bz2", ".xz", ".zst")
 # What file systems without locks answer: some mounts of NFS and Lustre, and FUSE.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _WAIT_S = 0.1  # between two looks at a lock that is waited for
+_NEW_FILE = ".ramctl-part"  # ends the hidden name of a file before it replaces another
+_MAX_NAME = 240  # bytes of that name before its end: file systems allow 255
 Say = Callable[[str], None]
 _held: dict[Path, tuple[int, int]] = {}  # the descriptor of each, and the thread that holds it
 
@@ -41,6 +45,20 @@ def part_path(output: Path) -> Path:
 def state_path(output: Path) -> Path:
     """`FILE.state.jsonl`, which tells `--resume` what FILE holds."""
     return output.with_name(output.name + STATE)
+
+
+def new_file_path(path: Path) -> Path:
+    """`.FILE.ramctl-part`, in which a whole file is written before it replaces FILE.
+
+    No other program has files of such names. Of two long names with one beginning it is the same:
+    the second writer waits for the first.
+    """
+    return path.with_name(os.fsdecode(os.fsencode(f".{path.name}")[:_MAX_NAME]) + _NEW_FILE)
+
+
+def is_new_file(path: Path) -> bool:
+    """Whether a file is one that a killed run has not given its name."""
+    return path.name.startswith(".") and path.name.endswith(_NEW_FILE)
 
 
 def kept_path(path: Path) -> Path:
@@ -120,6 +138,38 @@ def packing(name: str, stream: BinaryIO) -> AbstractContextManager[BinaryIO]:
         return nullcontext(stream)
     # Without a name and a time in its head: the same content gives the same file.
     return cast(BinaryIO, gzip.GzipFile("", "wb", _LEVEL, stream, mtime=0))
+
+
+def is_plain(path: Path, max_bytes: float = math.inf) -> bool:
+    """Whether a path is a plain file or nothing yet: no link, pipe, device or folder."""
+    try:
+        facts = path.lstat()
+    except FileNotFoundError:
+        return True
+    return stat.S_ISREG(facts.st_mode) and facts.st_size <= max_bytes
+
+
+def open_plain(path: Path, flags: int) -> int:
+    """A descriptor of a file that ramctl writes; RunProblem for what is no plain file.
+
+    The folder may be a stranger's: a link would lead what is written elsewhere, a FIFO would make
+    the run wait.
+    """
+    if not is_plain(path):
+        raise RunProblem(f"{path}: {NOT_PLAIN}")
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+
+
+def create(path: Path) -> BinaryIO:
+    """A new file to write, in place of one of that name."""
+    if not path.is_dir():
+        path.unlink(missing_ok=True)
+    return os.fdopen(open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
+
+
+def open_to_append(path: Path) -> BinaryIO:
+    """A file to append to, and to cut; a new one where there is none."""
+    return os.fdopen(open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+b")
 
 
 @contextmanager
@@ -209,11 +259,16 @@ def locked(path: Path, say: Say) -> Iterator[None]:
 
 @contextmanager
 def held(path: Path, output: Path, say: Say) -> Iterator[None]:
-    """Hold the lock file of an output while the block runs; it is there for so long only."""
+    """Hold the lock file of an output while the block runs; it is there for so long only.
+
+    RunProblem for somebody's file of that name: a lock is empty.
+    """
     if path in _held and _held[path][1] == threading.get_ident():
         yield
         return
     try:
+        if not is_plain(path, max_bytes=0):
+            raise RunProblem(f"{path}: not a lock of ramctl; move it away or name another output")
         descriptor = _open_locked(path, waits=False)
     except BlockingIOError as error:
         raise RunProblem(f"{output}: locked; another run is in progress") from error
@@ -246,7 +301,7 @@ def open_alone(path: Path) -> BinaryIO:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        descriptor = os.open(path, os.O_RDWR)
+        descriptor = open_plain(path, os.O_RDWR)
     os.ftruncate(descriptor, 0)
     return os.fdopen(descriptor, "wb")
 
@@ -266,7 +321,7 @@ def is_open_alone(path: Path) -> bool:
 def _open_locked(path: Path, *, waits: bool) -> int:
     """Open, or make, and lock a file; BlockingIOError when it is held and not waited for."""
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
         try:
             while True:
                 try:
@@ -312,10 +367,21 @@ def sync_tree(path: Path) -> None:
 def remove_folder(path: Path) -> None:
     """Delete a folder so that no crash leaves half of it under its name."""
     gone = path.with_name(f".{path.name}.ramctl-gone")
-    shutil.rmtree(gone, ignore_errors=True)
+    remove_all(gone)
     if path.exists():
         path.rename(gone)
-        shutil.rmtree(gone, ignore_errors=True)
+        remove_all(gone)
+
+
+def remove_all(path: Path) -> None:
+    """Delete what stands under a name that only ramctl gives, a folder as far as that can be done.
+
+    Of a link only the link goes. `shutil.rmtree` alone would wait for a pipe.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def move_into_place(source: Path, target: Path) -> None:
@@ -335,16 +401,16 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with path.open("wb") as device, packing(path.name, device) as target:
             yield target
         return
-    part = part_path(path)
-    with naming(path), open_alone(part) as stream:
+    new = new_file_path(path)
+    with naming(path), open_alone(new) as stream:
         try:
             with packing(path.name, stream) as target:
                 yield target
             stream.flush()
             os.fsync(stream.fileno())
-            move_into_place(part, path)
+            move_into_place(new, path)
         except BaseException:
-            part.unlink(missing_ok=True)
+            new.unlink(missing_ok=True)
             raise
 
 

@@ -14,11 +14,13 @@ from typing import BinaryIO, cast
 from ramctl.errors import RunProblem
 from ramctl.records.files import (
     Say,
+    create,
     is_device,
     is_gzip,
     kept_path,
     move_into_place,
     naming,
+    open_to_append,
     output_lock,
     packing,
     part_path,
@@ -83,7 +85,8 @@ class PartFile(Sink):
         else:
             self._source = self.part
             kept_path(self.part).unlink(missing_ok=True)
-            self._open()
+            with naming(self.part):
+                self._stream = create(self.part)
 
     def cut(self, end: int) -> None:
         if end < self.end:
@@ -107,11 +110,9 @@ class PartFile(Sink):
             if self._source == self.path and self.path.exists():
                 self._copy([])
                 kept_path(self.part).replace(self.part)
-            if self.end == 0:
-                self.part.write_bytes(b"")
-            os.truncate(self.part, self.end)
             self._source = self.part
-            self._stream = self.part.open("ab")
+            self._stream = open_to_append(self.part)
+            self._stream.truncate(self.end)
 
     def close(self) -> None:
         if self._stream is not None:
@@ -136,7 +137,7 @@ class PartFile(Sink):
                     whole = kept_path(self.part)
                     with (
                         self.part.open("rb") as source,
-                        whole.open("wb") as target,
+                        create(whole) as target,
                         packing(self.path.name, target) as stream,
                     ):
                         shutil.copyfileobj(source, stream, 1 << 20)
@@ -148,7 +149,7 @@ class PartFile(Sink):
         """Write what is there to `FILE.part.kept`, without some ranges, which are in order."""
         with (
             open_input(str(self._source.absolute())) as source,
-            kept_path(self.part).open("wb") as target,
+            create(kept_path(self.part)) as target,
         ):
             for start, end in chain(stale, [(self.end, self.end)]):
                 while block := source.read(min(start - source.tell(), 1 << 20)):

@@ -5,21 +5,34 @@ the run is refused before it has done anything.
 """
 
 import gzip
+import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import orjson
 
 from ramctl.errors import UsageProblem
-from ramctl.records.files import is_device, is_gzip, naming, part_path, remove_folder, state_path
+from ramctl.records.files import (
+    NOT_PLAIN,
+    is_device,
+    is_gzip,
+    is_new_file,
+    is_plain,
+    kept_path,
+    naming,
+    part_path,
+    remove_folder,
+    state_path,
+)
 
 _GENERATOR = b'<meta name="generator" content="ramctl">'  # in the head of each page
 _HEAD_BYTES = 2048
 _LONGEST_LINE = 1 << 26
+_REMEDY = "move it away or name another path"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +57,14 @@ class FolderMark:
     def is_on(self, folder: Path) -> bool:
         return (folder / self.file).is_file()
 
+    def not_plain(self, folder: Path) -> Iterator[Path]:
+        """The links, pipes and devices that stand where ramctl has its files."""
+        others = set(others_in(folder, self.made))
+        paths = (path for path in folder.rglob("*") if path not in others)
+        return (
+            path for path in paths if path.is_symlink() or not (is_plain(path) or path.is_dir())
+        )
+
     def put_on(self, folder: Path) -> None:
         """Make the folder where it is not there, and mark it."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -67,8 +88,10 @@ def require_ours(path: Path | None, mark: Mark | FolderMark) -> None:
 
     None, a pipe or a device is nothing that could be replaced.
     """
-    if path is None or not path.exists() or is_device(path):
+    if path is None or not os.path.lexists(path) or is_device(path):
         return
+    if not path.exists():
+        raise UsageProblem(f"{path}: a link to nothing; {_REMEDY}")
     with naming(path):
         if path.is_dir():
             # Processes that share a folder lock their parts of it before it is marked.
@@ -76,18 +99,31 @@ def require_ours(path: Path | None, mark: Mark | FolderMark) -> None:
         else:
             is_empty = not _first_line(path)
         if not is_empty and not mark.is_on(path):
-            message = f"{path}: exists, but is not {mark.kind}"
-            raise UsageProblem(f"{message}; move it away or name another path")
+            raise UsageProblem(f"{path}: exists, but is not {mark.kind}; {_REMEDY}")
+        if isinstance(mark, FolderMark) and (other := next(mark.not_plain(path), None)):
+            raise UsageProblem(f"{other}: {NOT_PLAIN}; {_REMEDY}")
 
 
 def require_own_outputs(output: Path | None, rejects: Path | None) -> None:
-    """As `require_ours`, of a file of records with its part and state, and of the rejects."""
-    require_ours(rejects, REJECTS)
+    """As `require_ours`, of a file of records and the rejects, with what they are made of."""
+    if rejects is not None:
+        require_ours(rejects, REJECTS)
+        _require_own_part(part_path(rejects), Mark(f"the beginning of {REJECTS.kind}", _is_begun))
     if output is not None:
         state = state_path(output)
         kind = f"an output of ramctl (no {state.name} of one is beside it)"
-        for path in (output, part_path(output), state):
-            require_ours(path, Mark(kind, lambda _: _is_object(state, "command", "fingerprint")))
+        mark = Mark(kind, lambda _: is_plain(state) and _is_state(state))
+        require_ours(output, mark)
+        for path in (part_path(output), state):
+            _require_own_part(path, mark)
+        _require_own_part(kept_path(state), replace(mark, is_on=_is_state))
+
+
+def _require_own_part(path: Path, mark: Mark) -> None:
+    """As `require_ours`, of a file beside an output: a link or a pipe there is somebody's."""
+    if not is_plain(path):
+        raise UsageProblem(f"{path}: {NOT_PLAIN}; {_REMEDY}")
+    require_ours(path, mark)
 
 
 def others_in(folder: Path, made: Sequence[str]) -> Iterator[Path]:
@@ -96,7 +132,8 @@ def others_in(folder: Path, made: Sequence[str]) -> Iterator[Path]:
         name = path.relative_to(folder).as_posix()
         patterns = [p for p in made if "/" in p or "/" not in name]  # `*` stands for a / too
         is_file = path.is_symlink() or not path.is_dir()
-        if is_file and not any(fnmatchcase(name, pattern) for pattern in patterns):
+        is_ours = is_new_file(path) or any(fnmatchcase(name, pattern) for pattern in patterns)
+        if is_file and not is_ours:
             yield path
 
 
@@ -118,11 +155,25 @@ def _is_object(path: Path, *keys: str) -> bool:
     return isinstance(content, dict) and set(keys) <= content.keys()
 
 
+def _is_state(path: Path) -> bool:
+    return _is_object(path, "command", "fingerprint")
+
+
+def _is_label_file(path: Path) -> bool:
+    """Whether the first line is a label's, as `Label.to_json` has it, and no decision."""
+    return _is_object(path, "tag", "kind") and not _is_object(path, "verdict")
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether rejects begin a file, of which a crash may have torn the first line."""
+    return _first_line(path).startswith(b'{"source":')
+
+
 def _is_page(path: Path) -> bool:
     with (gzip.open if is_gzip(path.name) else open)(path, "rb") as stream:
         return _GENERATOR in stream.read(_HEAD_BYTES)
 
 
 PAGE = Mark("a page that ramctl wrote", _is_page)
-LABEL_FILE = Mark("a label system", lambda path: _is_object(path, "tag"))
+LABEL_FILE = Mark("a label system that ramctl wrote", _is_label_file)
 REJECTS = Mark("a file of rejects", lambda p: _is_object(p, "source", "stage", "code", "message"))

@@ -23,7 +23,15 @@ from typing import BinaryIO, Literal
 import orjson
 
 from ramctl.errors import RunProblem
-from ramctl.records.files import STATE, kept_path, move_into_place, part_path, replacing, state_path
+from ramctl.records.files import (
+    STATE,
+    kept_path,
+    move_into_place,
+    open_to_append,
+    part_path,
+    replacing,
+    state_path,
+)
 from ramctl.records.record import JsonObject
 
 Status = Literal["done", "rejected"]
@@ -217,7 +225,7 @@ class ResumeState:
             return
         content = b"".join(self._pending)
         try:
-            with self._path.open("ab") as stream:
+            with open_to_append(self._path) as stream:
                 stream.write(content)
         except OSError as error:
             with suppress(OSError):  # half a line would spoil the next one

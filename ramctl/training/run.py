@@ -11,13 +11,14 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
 from ramctl.checkpoints.bundle import require_bundle
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem, UsageProblem
-from ramctl.records.files import is_gzip, output_lock
+from ramctl.records.files import is_device, is_gzip, naming, open_to_append, output_lock
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject, Reject, shown_name
 from ramctl.records.report import Rejects, Report
@@ -193,7 +194,7 @@ class _Run:
             bar = self.report.progress(options.progress, title="train", unit="steps", total=total)
             advance = stack.enter_context(bar)
             if options.events is not None and self.world.is_main:
-                log = stack.enter_context(options.events.open("ab" if resumed else "wb"))
+                log = stack.enter_context(_open_log(options.events, resumed=resumed))
             advance(trainer.step)
             for event in trainer.events(job.training_set.batches, pace):
                 if log is not None:
@@ -285,6 +286,15 @@ class _Run:
             self.report.extra |= {"out": str(out), "steps": trainer.step, **measured}
             self.work.remove()
             self.report.say(f"wrote {out}")
+
+
+def _open_log(path: Path, *, resumed: bool) -> BinaryIO:
+    """The file of `--events`, at its end where the run goes on."""
+    with naming(path):
+        stream = path.open("ab") if is_device(path) else open_to_append(path)
+        if not resumed and not is_device(path):
+            stream.truncate(0)
+        return stream
 
 
 def _dry_run(options: TrainOptions, report: Report) -> JsonObject:

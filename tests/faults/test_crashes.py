@@ -29,11 +29,14 @@ def placed(name: str) -> list[str]:
     return [f"fsync {name}", f"os.rename {name}", "fsync run"]
 
 
-BEGUN = placed("out.state.jsonl.part")
+BEGUN = placed(".out.state.jsonl.ramctl-part")
 COPIED = [
     f"{step} {name}.part.kept" for name in ("out", "rejects") for step in ("fsync", "os.rename")
 ]
-COMPACTED = [*COPIED[::2], *placed("out.state.jsonl.kept.part")]  # the state after its outputs
+COMPACTED = [
+    *COPIED[::2],
+    *placed(".out.state.jsonl.kept.ramctl-part"),
+]  # the state after its outputs
 for name in ("out.part.kept", "rejects.part.kept", "out.state.jsonl.kept"):
     COMPACTED += [f"os.rename {name}", "fsync run"]
 
@@ -79,7 +82,7 @@ def test_all_of_a_bundle_is_on_the_disk_before_it_has_its_name(tiny_bundle, sync
 
 def test_a_file_that_is_replaced_is_on_the_disk_before_it_has_its_name(synced, tmp_path):
     write_atomic(tmp_path / "labels.jsonl", b"{}")
-    assert synced == [str(tmp_path / "labels.jsonl.part"), str(tmp_path)]
+    assert synced == [str(tmp_path / ".labels.jsonl.ramctl-part"), str(tmp_path)]
 
 
 def test_a_first_run(tmp_path):

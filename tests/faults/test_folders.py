@@ -80,7 +80,7 @@ def test_a_folder_that_vanishes_at_any_step_is_named_and_the_run_goes_on_when_it
 def test_the_folder_of_a_gallery_vanishes(folder):
     tagged_photos(folder)
     words = ["export", "in.jsonl", "--gallery", "outs/page.html"]
-    steps = ["open page.html.part", "os.rename page.html.part"]
+    steps = ["open .page.html.ramctl-part", "os.rename .page.html.ramctl-part"]
     vanished_and_back(folder, words, words, steps)
 
 
@@ -88,7 +88,7 @@ def test_the_work_folder_of_clean_vanishes(tiny_bundle, folder):
     records(folder)
     words = ["clean", "in.jsonl", "--model", tiny_bundle, "--root", DATA, "-o", "outs/out"]
     words += ["--min-regions", "1"]
-    vanished_and_back(folder, words, [*words, "--resume"], ["os.rename detect.json.part"])
+    vanished_and_back(folder, words, [*words, "--resume"], ["os.rename .detect.json.ramctl-part"])
 
 
 def test_the_work_folder_of_train_vanishes(tiny_bundle, folder):
@@ -97,6 +97,8 @@ def test_the_work_folder_of_train_vanishes(tiny_bundle, folder):
     words = ["train", "in.jsonl", "--root", DATA, "--preset", "tiny", "--steps", "1", "-j0"]
     words += ["--text", tiny_bundle / "text", "--out", "outs/model"]
     accident = partial((folder / "outs").rename, folder / "gone")
-    status, _, err = run(folder, words, crash_before="open labels.jsonl.part", accident=accident)
+    status, _, err = run(
+        folder, words, crash_before="open .labels.jsonl.ramctl-part", accident=accident
+    )
     assert status == 1 and "internal error" not in err
     assert "outs/model" in err.splitlines()[-1], err

@@ -6,7 +6,6 @@ them. T tokens, C channels.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -22,7 +21,7 @@ from ramctl.model.config import PreprocessConfig
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import decode_photo, read_photo
-from ramctl.records.files import Say, locked, naming
+from ramctl.records.files import Say, locked, naming, open_to_append
 from ramctl.text.static_table import TextEncoder
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.targets import Annotation, read_annotation
@@ -44,7 +43,8 @@ class FeatureStore:
         self._row_bytes = 2 * shape[0] * shape[1]
         folder.mkdir(parents=True, exist_ok=True)
         for path in (self._rows_path, self._keys_path):
-            path.touch()
+            with naming(path):
+                open_to_append(path).close()
         self._map: np.memmap | None = None
         self._read_keys()
 
@@ -65,15 +65,16 @@ class FeatureStore:
         """
         with locked(self._lock_path, say):
             self._read_keys()
-            os.truncate(self._rows_path, len(self) * self._row_bytes)
-            os.truncate(self._keys_path, len(self) * KEY_BYTES)
+            for path, n_bytes in ((self._rows_path, self._row_bytes), (self._keys_path, KEY_BYTES)):
+                with naming(path), open_to_append(path) as stream:
+                    stream.truncate(len(self) * n_bytes)
             yield
 
     def append(self, keys: Sequence[bytes], features: Features) -> None:
         """Add rows. Keys are written last, so that a crash leaves no key without its row."""
-        with naming(self._rows_path), self._rows_path.open("ab") as stream:
+        with naming(self._rows_path), open_to_append(self._rows_path) as stream:
             stream.write(np.ascontiguousarray(features, np.float16).tobytes())
-        with naming(self._keys_path), self._keys_path.open("ab") as stream:
+        with naming(self._keys_path), open_to_append(self._keys_path) as stream:
             stream.write(b"".join(keys))
         for key in keys:
             self.places[key] = len(self)
@@ -189,13 +190,13 @@ def keep_caption_vectors(
     path.parent.mkdir(parents=True, exist_ok=True)
     row_bytes = 2 * encoder.width
     done = path.stat().st_size // row_bytes if path.is_file() else 0
-    path.touch()
-    os.truncate(path, done * row_bytes)
+    with naming(path), open_to_append(path) as stream:
+        stream.truncate(done * row_bytes)
     for start in range(done, len(records), CAPTIONED_AT_ONCE):
         block = range(start, min(start + CAPTIONED_AT_ONCE, len(records)))
         captions = [read_annotation(records[index]).captions for index in block]
         vectors = embed_groups([[c.text for c in texts] for texts in captions], encoder)
-        with naming(path), path.open("ab") as stream:
+        with naming(path), open_to_append(path) as stream:
             stream.write(vectors.astype(np.float16).tobytes())
         on_done(len(block))
     return np.memmap(path, np.float16, "r", shape=(len(records), encoder.width))

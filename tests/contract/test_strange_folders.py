@@ -1,0 +1,254 @@
+"""What stands where ramctl writes: a folder that was downloaded may hold anything under any name.
+
+The table has every file that a command opens to write, apart from those that the user has named
+with `>` in mind, which are replaced: `--stats`, `--events` and the outputs of `eval`.
+"""
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from ramctl.checkpoints.bundle import Bundle
+from tests.support import DATA
+
+RECORD = {"image": "a.jpg", "captions": ["a boy on steps"], "tags": ["boy"], "scores": {"boy": 0.9}}
+MINE = b"mine\n"
+
+# Commands, and what they open to write. `=`: it is replaced, whoever made it, as no other program
+# has such names, or as the user has named it to be written. `+`: what is there is added to.
+WRITTEN = {
+    "parse in.jsonl -o o.jsonl --rejects r.jsonl --stats s.json": [
+        "o.jsonl", "o.jsonl.part", "o.jsonl.part.lock", "o.jsonl.state.jsonl",
+        "=.o.jsonl.state.jsonl.ramctl-part", "r.jsonl", "r.jsonl.part", "r.jsonl.part.lock",
+        "=s.json", "=.s.json.ramctl-part",
+    ],
+    "parse in.jsonl -o o.gz": ["o.gz", "o.gz.part", "=o.gz.part.kept"],
+    "parse in.jsonl -o old.jsonl --resume --retry-rejects --rejects r.jsonl": [
+        "=old.jsonl.part", "=old.jsonl.part.kept", "=old.jsonl.state.jsonl.kept",
+    ],
+    "parse in.jsonl --build-labels l.jsonl --review review.tsv": [
+        "l.jsonl", "=.l.jsonl.ramctl-part", "l.jsonl.part.lock", "=review.tsv",
+        "=.review.tsv.ramctl-part", "review.tsv.part.lock",
+    ],
+    "import a.jpg words.txt --labels-out l.jsonl -o /dev/null": [
+        "l.jsonl", "=.l.jsonl.ramctl-part", "l.jsonl.part.lock",
+    ],
+    "export in.jsonl --xmp": ["a.jpg.xmp", "=.a.jpg.xmp.ramctl-part"],
+    "export in.jsonl --xmp --xmp-name stem": ["a.xmp", "=.a.xmp.ramctl-part"],
+    "export in.jsonl --txt": ["+a.txt", "=.a.txt.ramctl-part", ".ramctl-txt.jsonl"],
+    "export in.jsonl --gallery p.html": [
+        "p.html", "=.p.html.ramctl-part", "p.html.part.lock", "+p.html.thumbnails",
+        "=p.html.thumbnails/{thumbnail}",
+    ],
+    "export in.jsonl --review p.html": ["p.html", "=.p.html.ramctl-part", "p.html.part.lock"],
+    "eval judged.jsonl --truth judged.jsonl -o f.json --report p.html --calibrate t.jsonl": [
+        "=f.json", "=.f.json.ramctl-part", "f.json.part.lock", "p.html", "=.p.html.ramctl-part",
+        "p.html.part.lock", "=t.jsonl", "=.t.jsonl.ramctl-part", "t.jsonl.part.lock",
+    ],
+    "clean in.jsonl --model {model} -o o.jsonl --report p.html": [
+        "o.jsonl", "o.jsonl.part", "o.jsonl.part.lock", "o.jsonl.state.jsonl",
+        "o.jsonl.work", "p.html", "=.p.html.ramctl-part",
+    ],
+    "train in.jsonl --preset tiny --steps 1 --out m --events e.jsonl --cache c": [
+        "m", "m.part.lock", "m.work", "=.m.ramctl-new", "=.m.ramctl-old", "=e.jsonl",
+    ],
+    "convert {model} --to onnx --out m": ["m", "m.part.lock", "=.m.ramctl-new", "=.m.ramctl-old"],
+}  # fmt: skip
+ROWS = [(line, name.lstrip("=+"), name[:1]) for line, names in WRITTEN.items() for name in names]
+OBSTACLES = ["link", "link to nothing", "somebody's", "read-only", "pipe", "folder"]
+
+
+def place(obstacle: str, path: Path, outside: Path) -> None:
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.unlink(missing_ok=True)
+    if obstacle == "link":
+        path.symlink_to(outside / "thesis.txt")
+    elif obstacle == "link to nothing":
+        path.symlink_to(outside / "new.txt")
+    elif obstacle == "pipe":
+        os.mkfifo(path)
+    elif obstacle == "folder":
+        path.mkdir()
+        (path / "letter.txt").write_bytes(MINE)
+    else:
+        path.write_bytes(MINE)
+        path.chmod(0o444 if obstacle == "read-only" else 0o644)
+
+
+@pytest.fixture
+def in_time():
+    """A run that waits for a pipe does not wait for ever."""
+
+    def late(*_: object) -> None:
+        raise TimeoutError("it waits for a pipe")
+
+    before = signal.signal(signal.SIGALRM, late)
+    signal.alarm(20)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize("obstacle", OBSTACLES)
+@pytest.mark.parametrize(("line", "name", "mark"), ROWS, ids=lambda v: str(v)[:40])
+def test_nothing_that_is_not_ours_is_written_to(
+    line, name, mark, obstacle, tmp_path, tiny_bundle, ramctl, monkeypatch
+):
+    monkeypatch.setattr("ramctl.pages.gallery.MOST_INSIDE", 0)
+    if obstacle == "pipe" and name in line.split():
+        pytest.skip("who names a pipe has the run write to it")
+    outside, here = tmp_path / "outside", tmp_path / "downloaded"
+    outside.mkdir()
+    here.mkdir()
+    (outside / "thesis.txt").write_bytes(MINE)
+    shutil.copy(DATA / "photos" / "steps.jpg", here / "a.jpg")
+    (here / "in.jsonl").write_text(json.dumps(RECORD) + "\n")
+    judged = (RECORD | {"image": f"{number}.jpg"} for number in range(60))
+    (here / "judged.jsonl").write_text("".join(json.dumps(row) + "\n" for row in judged))
+    (here / "words.txt").write_text("boy\nsteps\n")
+    if "old.jsonl" in line:
+        assert ramctl("parse", "in.jsonl", "-o", "old.jsonl", cwd=here).returncode == 0
+        (here / "in.jsonl").write_text(json.dumps(RECORD | {"captions": ["a dog"]}) + "\n{bad\n")
+    if "{thumbnail}" in name:
+        ramctl(*line.split(), cwd=here)
+        thumbnail = next((here / "p.html.thumbnails").iterdir()).name
+        name = name.format(thumbnail=thumbnail)
+    path = here / name
+    place(obstacle, path, outside)
+    before = path.lstat()
+    done = ramctl(*line.format(model=tiny_bundle).split(), cwd=here)
+
+    assert "internal error" not in done.messages, done.messages
+    assert [file.name for file in outside.iterdir()] == ["thesis.txt"]
+    assert (outside / "thesis.txt").read_bytes() == MINE
+    is_ours = mark == "=" or (mark == "+" and obstacle in ("somebody's", "folder"))
+    refusal = any(name in message for message in done.messages.splitlines())
+    assert is_ours or (done.returncode in (1, 2, 3) and refusal), done.messages
+    if obstacle == "folder" and mark != "=":
+        assert (path / "letter.txt").read_bytes() == MINE
+    if obstacle == "somebody's" and mark == "+":
+        assert path.read_bytes().startswith(MINE.strip())
+    if not is_ours:
+        assert (path.lstat().st_ino, path.lstat().st_size) == (before.st_ino, before.st_size)
+
+
+@pytest.fixture
+def here(tmp_path) -> Path:
+    """A folder that was downloaded, beside one with a file of the user's."""
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "outside" / "thesis.txt").write_bytes(MINE)
+    folder = tmp_path / "downloaded"
+    folder.mkdir()
+    shutil.copy(DATA / "photos" / "steps.jpg", folder / "a.jpg")
+    (folder / "in.jsonl").write_text(json.dumps(RECORD) + "\n")
+    return folder
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize("obstacle", ["link", "pipe"])
+@pytest.mark.parametrize("name", ["a.txt", "a.caption", "a.jpg.xmp", "a.jpg.json"])
+def test_import_reads_nothing_through_a_link(name, obstacle, here, ramctl):
+    place(obstacle, here / name, here.parent / "outside")
+    done = ramctl("import", "a.jpg", "--rejects", "r.jsonl", cwd=here)
+    assert (done.returncode, done.stdout) == (3, b""), done.messages
+    reject = json.loads((here / "r.jsonl").read_bytes())
+    assert (reject["code"], reject["record"]["image"]) == ("bad_sidecar", "a.jpg")
+    assert reject["message"].startswith(f"{name}: a link, pipe")
+
+
+def test_a_photo_is_never_its_own_sidecar(here, ramctl):
+    for name, words in (("diary.txt", ["--txt"]), ("a.xmp", ["--xmp", "--xmp-name", "stem"])):
+        content = b'<?xpacket?><x xmlns="auto|boy"/>' if name == "a.xmp" else b"dear diary\n"
+        (here / name).write_bytes(content)
+        record = json.dumps(RECORD | {"image": name}).encode()
+        done = ramctl("export", *words, cwd=here, stdin=record)
+        assert done.returncode == 3 and name in done.messages
+        assert (here / name).read_bytes() == content
+    assert (
+        "the photo itself would be its sidecar"
+        in ramctl(
+            "export", "--txt", cwd=here, stdin=json.dumps(RECORD | {"image": "diary.txt"}).encode()
+        ).messages
+    )
+
+
+@pytest.mark.parametrize("command", ["parse in.jsonl --build-labels", "import a.jpg --labels-out"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"image": "a.jpg", "tag": "boat", "verdict": "remove"},
+        {"tag": "boat", "verdict": "remove", "image": "a.jpg", "kind": "object"},
+        {"tag": "boat", "threshold": 0.4},
+    ],
+    ids=["decisions", "decisions with kinds", "thresholds"],
+)
+def test_a_file_of_decisions_or_thresholds_is_no_label_system_to_replace(
+    line, command, here, ramctl
+):
+    (here / "kept.jsonl").write_text(json.dumps(line) + "\n")
+    done = ramctl(*command.split(), "kept.jsonl", cwd=here)
+    assert done.returncode == 2 and "kept.jsonl: exists, but is not a label system" in done.messages
+    assert json.loads((here / "kept.jsonl").read_bytes()) == line
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize("obstacle", ["link", "pipe"])
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("m.work/plan.json", "train in.jsonl --preset tiny --steps 400 --out m --resume"),
+        ("m.work/plan.json", "train in.jsonl --preset tiny --steps 400 --out m --restart"),
+        ("o.work/detect.json", "clean in.jsonl --model {model} -o o"),
+        ("o.work/complete.json", "clean in.jsonl --model {model} -o o"),
+    ],
+)
+def test_a_work_folder_with_links_or_pipes_in_it_is_refused(
+    name, line, obstacle, here, tiny_bundle, ramctl
+):
+    words = line.format(model=tiny_bundle).split()
+    line = json.dumps({"image": "a.jpg", "tags": ["boy", "dog"]}) + "\n"
+    (here / "in.jsonl").write_text(line * 2)
+    first = [word for word in words if word not in ("--resume", "--restart")]
+    time_is_up = ramctl(*first, "--max-time", "0.001", cwd=here)
+    assert (here / name).parent.is_dir(), time_is_up.messages
+    place(obstacle, here / name, here.parent / "outside")
+    done = ramctl(*words, cwd=here)
+    assert done.returncode == 2 and f"{name}: a link, pipe" in done.messages, done.messages
+    assert (here.parent / "outside" / "thesis.txt").read_bytes() == MINE
+
+
+@pytest.mark.usefixtures("in_time")
+@pytest.mark.parametrize(
+    "name", ["bundle.json", "labels.jsonl", "model.onnx", "text/table.safetensors"]
+)
+def test_a_bundle_is_not_read_through_a_link_or_a_pipe(name, here, tiny_bundle, ramctl):
+    shutil.copytree(tiny_bundle, here / "model")
+    file = here / "model" / name
+    (here.parent / "outside" / "copy").write_bytes(file.read_bytes())
+    for make, reason in (
+        (lambda: file.symlink_to(here.parent / "outside" / "copy"), "leads outside the bundle"),
+        (lambda: os.mkfifo(file), "not a file"),
+    ):
+        file.unlink()
+        make()
+        done = ramctl("tag", "a.jpg", "--model", "./model", cwd=here)
+        assert done.returncode == 1 and f"{name}: {reason}" in done.messages, done.messages
+    file.unlink()
+    file.symlink_to(os.path.relpath(here / "elsewhere.bin", file.parent))
+    (here / "elsewhere.bin").write_bytes((here.parent / "outside" / "copy").read_bytes())
+    assert "leads outside" in ramctl("tag", "a.jpg", "--model", "./model", cwd=here).messages
+
+
+def test_a_bundle_in_the_cache_of_the_hub_is_links_to_its_blobs(here, tiny_bundle):
+    snapshot, blobs = here / "models--x" / "snapshots" / "r1", here / "models--x" / "blobs"
+    shutil.copytree(tiny_bundle, snapshot)
+    blobs.mkdir()
+    for number, file in enumerate([path for path in snapshot.rglob("*") if path.is_file()]):
+        file.rename(blobs / str(number))
+        file.symlink_to(os.path.relpath(blobs / str(number), file.parent))
+    assert Bundle.open(snapshot, verify=True).labels
