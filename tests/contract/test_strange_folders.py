@@ -201,8 +201,8 @@ def test_a_file_of_decisions_or_thresholds_is_no_label_system_to_replace(
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("m.work/plan.json", "train in.jsonl --preset tiny --steps 400 --out m --resume"),
-        ("m.work/plan.json", "train in.jsonl --preset tiny --steps 400 --out m --restart"),
+        ("m.work/run.json", "train in.jsonl --preset tiny --steps 400 --out m --resume"),
+        ("m.work/run.json", "train in.jsonl --preset tiny --steps 400 --out m --restart"),
         ("o.work/detect.json", "clean in.jsonl --model {model} -o o"),
         ("o.work/complete.json", "clean in.jsonl --model {model} -o o"),
     ],
@@ -211,8 +211,8 @@ def test_a_work_folder_with_links_or_pipes_in_it_is_refused(
     name, line, obstacle, here, tiny_bundle, ramctl
 ):
     words = line.format(model=tiny_bundle).split()
-    line = json.dumps({"image": "a.jpg", "tags": ["boy", "dog"]}) + "\n"
-    (here / "in.jsonl").write_text(line * 2)
+    record = json.dumps({"image": "a.jpg", "tags": ["boy", "dog"]}) + "\n"
+    (here / "in.jsonl").write_text(record * 2)
     first = [word for word in words if word not in ("--resume", "--restart")]
     time_is_up = ramctl(*first, "--max-time", "0.001", cwd=here)
     assert (here / name).parent.is_dir(), time_is_up.messages

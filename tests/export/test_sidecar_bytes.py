@@ -98,7 +98,7 @@ def test_exiftool_finds_nothing_changed_but_keywords_in_any_sidecar(tmp_path, mo
     monkeypatch.chdir(tmp_path)
     Path("photos").mkdir()
     for path in FOLDER.glob("*.xmp"):
-        shutil.copy(path, "photos")
+        shutil.copyfile(path, Path("photos", path.name))  # what is read-only would stay
         Image.new("RGB", (8, 8)).save(Path("photos", path.stem))
     rows = [
         {"image": str(path), "tags": ["yellow", "dog"]} for path in Path("photos").glob("*.jpg")
