@@ -25,6 +25,7 @@ from ramctl.errors import (
     without_secrets,
 )
 from ramctl.parts import __version__, extra_of, needs
+from ramctl.records import pipes
 
 PIPELINE = "captions | parse | train; then generate | clean | train; finetune; tag | export, eval"
 TEXT = """\
@@ -108,6 +109,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with the documented exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((f" {word}" for word in arguments if word in COMMANDS), "")
+    pipes.forget()
     # Stand-ins for closed streams, whose numbers files would get; only standard error works.
     for number, stream in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, stream) is None:

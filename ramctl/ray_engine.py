@@ -21,7 +21,8 @@ from typing import Any, Self
 from ramctl.errors import RamctlError, RunProblem, UsageProblem
 from ramctl.parts import needs
 from ramctl.records.files import move_into_place, output_lock, part_path, state_path, write_atomic
-from ramctl.records.inputs import STDIN, require_files
+from ramctl.records.inputs import require_files
+from ramctl.records.pipes import STDIN
 from ramctl.records.record import JsonObject, shown_name
 from ramctl.records.report import Report
 from ramctl.records.shards import Shard, Shared

@@ -18,9 +18,10 @@ import orjson
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.labels import normalise
-from ramctl.records.inputs import STDIN, open_input
+from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import bounded_lines, dumps
 from ramctl.records.outputs import records_to_stdout
+from ramctl.records.pipes import is_pipe
 from ramctl.records.record import JsonObject, decode_name, encode_name, image_name
 from ramctl.records.report import Report
 from ramctl.tagging.embedding import Floats, PhotoAxes
@@ -270,8 +271,8 @@ def run(options: SearchOptions) -> Report:
     text = " ".join(options.words).strip()
     if (bool(text), options.like is not None, options.duplicates).count(True) != 1:
         raise UsageProblem("name what to search for: words, --like PHOTO or --duplicates")
-    if str(options.file) == STDIN:
-        raise UsageProblem("records are read twice: name a file, not standard input")
+    if is_pipe(options.file):
+        raise UsageProblem(f"{options.file}: records are read twice: name a file, not a pipe")
     report = Report("search", quiet=options.quiet, unit="photos")
     search = PhotoSearch(options.file, options.model)
     rows: list[JsonObject]

@@ -23,6 +23,7 @@ from ramctl.pretrained.hub import HUB, hub_hint, local_path
 from ramctl.pretrained.known import KNOWN, KnownModel
 from ramctl.records.files import full_disk, output_lock, remove_all, sync_folder, sync_tree
 from ramctl.records.ownership import Mark, others_in, require_ours
+from ramctl.records.pipes import mark_read
 from ramctl.records.record import JsonObject
 
 if TYPE_CHECKING:
@@ -241,6 +242,7 @@ def _require_inside(file: Path, bundle: Path) -> None:
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's content."""
+    mark_read(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -25,9 +25,10 @@ from ramctl.data_engine.region_store import WORK, RegionIndex, WorkFolder, input
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pages.review import review_page
 from ramctl.records.files import output_lock, part_path, replacing, work_path
-from ramctl.records.inputs import STDIN, named_or_stdin, read_inputs, require_files
+from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
 from ramctl.records.jsonl import unspool
 from ramctl.records.ownership import PAGE, require_ours
+from ramctl.records.pipes import STDIN
 from ramctl.records.record import KINDS, Item, JsonObject, Record
 from ramctl.records.report import Report
 from ramctl.records.shards import Shared

@@ -25,8 +25,9 @@ from ramctl.evaluation.metrics import Decisions, Floats, Scores, row_blocks
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
 from ramctl.readers.detect import read_predictions
 from ramctl.records.files import read_lines
-from ramctl.records.inputs import STDIN, open_input
+from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import bounded_lines, loads
+from ramctl.records.pipes import STDIN, is_pipe
 from ramctl.records.record import Item, JsonObject, Record, encode_name, string_list
 from ramctl.records.report import Rejects
 from ramctl.tagger_scores import Photo, PhotoList, tag_scores
@@ -240,7 +241,7 @@ class ScoreReader:
 
     def _names_further_on(self, key: str) -> list[str]:
         """The names of the labels that the hash `key` stands for, from any line of the file."""
-        if not key or key in self._sought or self._file == STDIN:
+        if not key or key in self._sought or is_pipe(self._file):
             return []
         self._sought.add(key)
         with open_input(self._file) as stream:

@@ -17,10 +17,11 @@ from ramctl.evaluation.report import report_page
 from ramctl.evaluation.tables import class_table, render, report_format, write_rows
 from ramctl.labels import LabelSystem
 from ramctl.records.files import output_lock, unpacked_name, write_atomic
-from ramctl.records.inputs import STDIN, named_or_stdin, require_files
+from ramctl.records.inputs import named_or_stdin, require_files
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import records_to_stdout
 from ramctl.records.ownership import PAGE, require_ours
+from ramctl.records.pipes import STDIN
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Rejects, Report
 

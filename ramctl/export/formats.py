@@ -22,6 +22,7 @@ from ramctl.tagging.formats import Column, name_of, table
 DOCUMENTS = ("coco", "webdataset", "parquet")
 EXIFTOOL_FIELDS = (SUBJECT, HIERARCHICAL)  # that Lightroom reads
 _BLOCK = 512  # bytes of a tar
+_NAME, _LONGEST_END = 100, 16  # bytes of a member's name in a tar, and of a photo's extension
 
 
 def output_format(name: str, prefix: str, text: TextStyle) -> Format:
@@ -106,11 +107,13 @@ def webdataset(style: TextStyle) -> Format:
         inside = split_member(name)
         path = PurePath(shown_name(inside[1] if inside else name))
         stem = "".join(c if c.isalnum() and c.isascii() else "_" for c in path.stem)
-        key = f"{next(numbers):06d}_{stem}"
+        end = path.suffix.lower().lstrip(".")
+        end = end if 0 < len(end.encode()) <= _LONGEST_END else "jpg"
+        key = f"{next(numbers):06d}_{stem}"[: _NAME - max(len(end.encode()), len("json")) - 1]
         text = "" if style.with_caption else caption_of(record)
         fields = {field: value for field, value in record.items() if field != "content"}
         members = {
-            path.suffix.lower().lstrip(".") or "jpg": record["content"],
+            end: record["content"],
             "txt": (text or style.line(record)).encode(),
             "json": dumps(fields).rstrip(b"\n"),
         }

@@ -22,12 +22,13 @@ from ramctl.export.xmp import (
 )
 from ramctl.export.xmp_document import XmpDocument
 from ramctl.labels import normalise
-from ramctl.photos.archives import split_member
+from ramctl.photos.archives import facts_of_file, member_of
 from ramctl.photos.embedded import read_embedded
 from ramctl.photos.finding import Neighbours, is_photo_name, is_raw_name
 from ramctl.photos.limits import PhotoLimits, TimeLeft, in_time
 from ramctl.records.files import NOT_PLAIN, full_disk, is_plain, open_to_append, write_atomic
 from ramctl.records.jsonl import MAX_LINE, dumps
+from ramctl.records.pipes import mode_of
 from ramctl.records.record import JsonObject, Record, image_name, shown_name, string_list
 from ramctl.records.remote import base_url
 from ramctl.records.state import parsed
@@ -146,8 +147,10 @@ class SidecarWriter:
     def write(self, record: Record, fields: JsonObject) -> list[Sidecar]:
         """Bring a tagged photo's sidecars up to date."""
         photo = photo_path(image_name(fields), record.base)
-        if not photo.exists():  # the record is an earlier run's
-            raise RecordProblem(f"{photo}: no such file", code="missing_image")
+        try:
+            facts_of_file(photo)  # the record is an earlier run's
+        except RecordProblem as problem:
+            raise RecordProblem(f"{photo}: {problem.message}", code=problem.code) from problem
 
         def prepare() -> list[Sidecar]:
             sidecars = []
@@ -236,9 +239,11 @@ class SidecarWriter:
 
 def photo_path(name: str, base: Path) -> Path:
     """The photo's path on disk; RecordProblem when it is inside an archive."""
-    if base_url(base) or (split_member(name) and not (base / name).is_file()):
+    if base_url(base) or member_of(name, base):
         message = "a photo in an archive, or at a URL, has no place for a sidecar"
         raise RecordProblem(message, code="write_failed")
+    if not (base / name).name:
+        raise RecordProblem(f"{base / name}: is a directory", code="unreadable_image")
     return base / name
 
 
@@ -249,7 +254,7 @@ def xmp_paths(photo: Path, style: NameStyle, neighbours: Neighbours | None = Non
     # `IMG.xmp` of several photos is the raw file's (Adobe).
     if others and (not is_raw_name(photo.name) or any(map(is_raw_name, others))):
         return [full]
-    existing = [path for path in (full, stem) if path.exists()]
+    existing = [path for path in (full, stem) if mode_of(path)]
     return existing or [full if style == "full" else stem]
 
 
@@ -370,9 +375,10 @@ def _require_writable(sidecar: Sidecar, photo: Path) -> None:
     path = sidecar.path
     if path == photo:
         raise ValueError("the photo itself would be its sidecar")
+    if sidecar.content is None or not path.exists():
+        return
     # Root may write what is read-only; its owner has still asked that nobody does.
-    may_write = not path.exists() or (os.access(path, os.W_OK) and path.stat().st_mode & 0o222)
-    if sidecar.content is not None and not may_write:
+    if not (os.access(path, os.W_OK) and path.stat().st_mode & 0o222):
         raise ValueError("read-only")
 
 
@@ -407,7 +413,7 @@ def read_sidecar(path: Path) -> bytes | None:
         raise ValueError(NOT_PLAIN)
     if not is_plain(path, MAX_LINE):
         raise ValueError(f"larger than {MAX_LINE // 10**6} MB")
-    return path.read_bytes() if path.exists() else None
+    return path.read_bytes() if mode_of(path) else None
 
 
 @contextmanager

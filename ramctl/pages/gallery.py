@@ -17,7 +17,7 @@ from urllib.parse import quote
 import orjson
 
 from ramctl.pages import render, thumbnail
-from ramctl.photos.archives import split_member
+from ramctl.photos.archives import member_of
 from ramctl.photos.finding import THUMBNAILS
 from ramctl.records.files import create, is_device, naming, output_lock, replacing
 from ramctl.records.jsonl import dumps
@@ -122,7 +122,6 @@ def _html_safe(photo: JsonObject) -> bytes:
 def _link(record: Record, page: Path) -> str | None:
     """The way from the page to the photo, for a browser; None for one in an archive or at a URL."""
     name = image_name(record.fields)
-    photo = record.base / name
-    if base_url(record.base) or (split_member(name) and not photo.exists()):
+    if base_url(record.base) or member_of(name, record.base):
         return None
-    return quote(os.fsencode(os.path.relpath(photo, page.parent)))
+    return quote(os.fsencode(os.path.relpath(record.base / name, page.parent)))

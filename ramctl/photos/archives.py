@@ -22,6 +22,7 @@ import numpy as np
 from ramctl.errors import RecordProblem
 from ramctl.records.inputs import TarHeader
 from ramctl.records.parquet import SUFFIX, ParquetPhotos
+from ramctl.records.pipes import is_file
 
 # A tar's URL may have a query.
 _MEMBER = re.compile(r"(.*?\.(?:tar(?:\?[^#]*)?|parquet))#(.*)", re.DOTALL)
@@ -37,6 +38,30 @@ def split_member(name: str) -> tuple[str, str] | None:
     """File and photo of `shard.tar#member` or `x.parquet#row`; None for a plain file's name."""
     match = _MEMBER.fullmatch(name) if "#" in name else None
     return (match[1], match[2]) if match else None
+
+
+def member_of(name: str, base: Path) -> tuple[str, str] | None:
+    """As `split_member`, but None where a file of the whole name is in the folder `base`."""
+    inside = split_member(name)
+    return None if inside and is_file(base / name) else inside
+
+
+def facts_of_file(path: Path, what: str = "file") -> os.stat_result:
+    """What the system says of a photo's file, or of an archive; RecordProblem where it is none.
+
+    Only regular files are opened: a pipe may never end, and a device may do anything.
+    """
+    try:
+        facts = path.stat()
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise RecordProblem(f"no such {what}", code="missing_image") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise RecordProblem(reason.lower(), code="unreadable_image") from error
+    if not stat.S_ISREG(facts.st_mode):
+        reason = "is a directory" if stat.S_ISDIR(facts.st_mode) else "not a regular file"
+        raise RecordProblem(reason, code="unreadable_image")
+    return facts
 
 
 def check_bytes(size: int, max_bytes: int) -> None:
@@ -169,13 +194,9 @@ def _index(path: Path, size: int, mtime_ns: int) -> TarIndex | ParquetPhotos:
 
 def open_archive(path: Path) -> TarIndex | ParquetPhotos:
     """The index of an archive, kept while the file is unchanged."""
+    facts = facts_of_file(path, "archive")
     try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            raise RecordProblem("not a regular file", code="unreadable_image")
         return _index(path, facts.st_size, facts.st_mtime_ns)
-    except FileNotFoundError as error:
-        raise RecordProblem("no such archive", code="missing_image") from error
     except OSError as error:
         raise RecordProblem(str(error.strerror), code="unreadable_image") from error
 

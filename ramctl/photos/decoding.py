@@ -21,7 +21,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ramctl.errors import RecordProblem
 from ramctl.parts import needs
-from ramctl.photos.archives import check_bytes, open_archive, split_member
+from ramctl.photos.archives import check_bytes, facts_of_file, member_of, open_archive
 from ramctl.photos.limits import (
     LIMITS,
     PhotoLimits,
@@ -118,22 +118,15 @@ def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
 
 
 def read_photo(name: str, base: Path = Path(), *, max_bytes: int = LIMITS.bytes) -> bytes:
-    """The photo's file as it is; RecordProblem when it is missing, too large or cannot be read.
-
-    Only regular files are opened: a pipe may never end, and a device may do anything.
-    """
+    """The photo's file as it is; RecordProblem when it is missing, too large or cannot be read."""
     if base_url(base) is not None:
         return read_remote_photo(name, base, max_bytes)
-    inside = split_member(name)
-    if inside and not (base / name).is_file():
+    if inside := member_of(name, base):
         return open_archive(base / inside[0]).read(inside[1], max_bytes)
     path = base / name
+    facts = facts_of_file(path)
+    check_bytes(facts.st_size, max_bytes)
     try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):
-            what = "is a directory" if stat.S_ISDIR(facts.st_mode) else "not a regular file"
-            raise RecordProblem(what, code="unreadable_image")
-        check_bytes(facts.st_size, max_bytes)
         with os.fdopen(os.open(path, _OPEN), "rb") as stream:
             return stream.read(facts.st_size)
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.photos.archives import open_archive, split_member
+from ramctl.photos.archives import member_of, open_archive, split_member
 from ramctl.records.files import is_url, plain_name, require_known_packing
-from ramctl.records.inputs import STDIN, open_input, require_files, unread_inputs
+from ramctl.records.inputs import open_input, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, content_stamp, parse_line
+from ramctl.records.pipes import STDIN, is_file, is_folder, is_pipe, mode_of
 from ramctl.records.record import Record, Reject, Unread, decode_name, encode_name, shown_name
 from ramctl.records.remote import photo_base
 
@@ -104,16 +105,16 @@ def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
             what = "at a URL only JSONL can be named, of records and their photos"
             raise UsageProblem(f"{name}: {what}")
         may_be_folder = inputs.recursive and not is_photo_name(name)
-        if Path(name).is_dir():
+        if is_folder(name):
             if not inputs.recursive:
                 raise UsageProblem(f"{name} is a folder; -R takes the photos in it")
         elif kind.endswith((*_RECORDS, ".tar")) or may_be_folder:
             require_files([name])
     for name in inputs.names:
-        if name == STDIN:
-            yield from _from_stdin(inputs)
-        elif plain_name(name).lower().endswith(_RECORDS):
+        if plain_name(name).lower().endswith(_RECORDS):
             yield from unread_inputs([name], inputs.root, inputs.stage)
+        elif is_pipe(name) and not (is_photo_name(name) or name.lower().endswith(".tar")):
+            yield from _from_list(name, inputs)
         else:
             yield from _expand(name, Path(), inputs)
 
@@ -121,10 +122,9 @@ def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
 def require_some(names: Sequence[str]) -> None:
     """RunProblem for an input where nothing is, as on a disk that is not mounted."""
     for name in names:
-        place = Path(name)
         if name == STDIN or is_photo_name(name):
             continue
-        if not (any(place.iterdir()) if place.is_dir() else place.exists()):
+        if not (any(Path(name).iterdir()) if is_folder(name) else mode_of(name)):
             raise RunProblem(f"{name}: nothing is there (--prune; is the disk mounted?)")
 
 
@@ -159,13 +159,13 @@ def _is_missing(name: str, base: Path) -> bool:
 
 def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     place = base / name
-    if inputs.recursive and place.is_dir():
+    if inputs.recursive and is_folder(place):
         unread = None
         for unread in _walk(name, base, inputs):
             yield unread
         if unread is None:
             inputs.say(f"{name}: no photos in it")
-    elif name.lower().endswith(".tar") and place.is_file():
+    elif name.lower().endswith(".tar") and is_file(place):
         yield from _archive(name, base, inputs)
     else:
         yield partial(_photo, name, base, inputs)
@@ -180,12 +180,12 @@ def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
         message = f"cannot list the folder: {error.strerror}"
         yield _unreadable(folder, "unreadable_image", message, inputs)
         return
-    for name, is_folder in entries:
-        is_left = is_folder and (name in _LEFT_BY_PROGRAMS or name.endswith(THUMBNAILS))
+    for name, is_below in entries:
+        is_left = is_below and (name in _LEFT_BY_PROGRAMS or name.endswith(THUMBNAILS))
         if is_left or name.startswith("."):
             continue
         path = os.path.join(folder, name)  # noqa: PTH118 (keeps ./ as the user wrote it)
-        if is_folder:
+        if is_below:
             yield from _walk(path, base, inputs)
         elif is_photo_name(name):
             yield partial(_photo, path, base, inputs)
@@ -214,13 +214,13 @@ def _photo(name: str, base: Path, inputs: PhotoInputs) -> Record:
 
 def _stamp(name: str, base: Path, inputs: PhotoInputs) -> str:
     """A hash of a photo's content, or its size and time; empty for a missing photo."""
-    inside = split_member(name)
+    inside = member_of(name, base)
     try:
         if inputs.by_content:
             from ramctl.photos.decoding import read_photo  # Pillow
 
             return content_stamp(read_photo(name, base))
-        if inside and not (base / name).exists():
+        if inside:
             return open_archive(base / inside[0]).stamp(inside[1])
         # Of paths half the time of a resume of 100,000 photos would go into taking them apart.
         facts = os.stat(os.path.join(base, name))  # noqa: PTH116, PTH118
@@ -229,15 +229,17 @@ def _stamp(name: str, base: Path, inputs: PhotoInputs) -> str:
     return f"{facts.st_size}-{facts.st_mtime_ns}"
 
 
-def _from_stdin(inputs: PhotoInputs) -> Iterator[Unread]:
-    base = photo_base(STDIN, inputs.root)
-    with open_input(STDIN) as stream:
+def _from_list(source: str, inputs: PhotoInputs) -> Iterator[Unread]:
+    """What the names and records stand for that come from standard input, or from another pipe."""
+    base = photo_base(source, inputs.root)
+    with open_input(source) as stream:
         for number, entry in enumerate(_entries(stream, null=inputs.null), 1):
             line = entry.removeprefix(BOM_UTF8) if number == 1 else entry
             if number == 1 and _NO_TEXT.match(line):
-                raise UsageProblem("standard input is no text; - reads names of photos, or records")
+                what = "standard input" if source == STDIN else source
+                raise UsageProblem(f"{what} is no text; {source} reads names of photos, or records")
             if line.lstrip().startswith(b"{") or len(line) > MAX_LINE:
-                yield partial(parse_line, line, STDIN, number, base, inputs.stage)
+                yield partial(parse_line, line, source, number, base, inputs.stage)
             elif name := os.fsdecode(line if inputs.null else line.rstrip(b"\r")):
                 yield from _expand(name, base, inputs)
 

@@ -3,6 +3,7 @@
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -10,13 +11,13 @@ from ramctl.errors import UsageProblem
 from ramctl.readers import archives, json_lists, tables
 from ramctl.readers.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
 from ramctl.records.files import unpacked_name
-from ramctl.records.inputs import STDIN, open_input, unread_inputs
+from ramctl.records.inputs import copy_of_pipe, first_bytes, unread_inputs
 from ramctl.records.jsonl import loads
 from ramctl.records.parquet import opened
+from ramctl.records.pipes import STDIN, is_folder, is_pipe
 from ramctl.records.record import Item, JsonObject, Record, Unread
 from ramctl.records.remote import photo_base
 
-PEEK = 1 << 16
 #: All but JSONL and Parquet, whose lines are not parsed here.
 READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
     "coco": json_lists.read_coco,
@@ -32,7 +33,8 @@ READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
     "tags": archives.read_tags,
     "ram": json_lists.read_ram,
 }
-_NEED_FILE = frozenset({"coco", "sbu", "csv", "parquet", "txt", "tags"})  # gone over more than once
+_NEED_FILE = frozenset({"parquet", "txt", "tags"})
+_TWICE = frozenset({"coco", "sbu"})  # gone over more than once
 FORMATS = ("jsonl", "parquet", *READERS)
 PREDICTION_FORMS = ("jsonl", "list")
 _OURS = {"captions", "caption", "tags"}
@@ -55,7 +57,7 @@ def unread_any(
     """
     for name in inputs:
         kind = form or recognise(name)
-        if name == STDIN and kind in _NEED_FILE:
+        if kind in _NEED_FILE and is_pipe(name):
             raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
         if kind == "parquet":
             columns.check(name, opened(name).schema_arrow.names)
@@ -64,9 +66,10 @@ def unread_any(
                 yield partial(_renamed, unread, columns, is_table=kind == "parquet")
             continue
         # The photos of a folder of sidecars are named with the folder.
-        base = Path() if not root and Path(name).is_dir() else photo_base(name, root)
-        for item in READERS[kind](Source(name, base, stage, labels, columns)):
-            yield partial(lambda made: made, item)
+        base = Path() if not root and is_folder(name) else photo_base(name, root)
+        with copy_of_pipe(name) if kind in _TWICE else nullcontext("") as copy:
+            for item in READERS[kind](Source(name, base, stage, labels, columns, copy)):
+                yield partial(lambda made: made, item)
 
 
 def _renamed(unread: Unread, columns: Columns, *, is_table: bool) -> Item:
@@ -96,13 +99,12 @@ def recognise(name: str) -> str:
     """The format of an input by its name, then by its first bytes; `jsonl` for standard input."""
     if name == STDIN:
         return "jsonl"
-    if Path(name).is_dir():
+    if is_folder(name):
         return "txt"
     suffix = Path(unpacked_name(name)).suffix
     if suffix in _OF_SUFFIX:
         return _OF_SUFFIX[suffix]
-    with open_input(name) as stream:
-        start = stream.read(PEEK).lstrip(BOM_UTF8 + b" \t\r\n")
+    start = first_bytes(name).lstrip(BOM_UTF8 + b" \t\r\n")
     if start[:1] in (b"{", b"["):
         return _recognise_json(start)
     first = start.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")

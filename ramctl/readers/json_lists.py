@@ -101,7 +101,7 @@ def _items(source: Source, key: str | None) -> Iterator[Any]:
     import ijson
 
     prefix, opening, kind = (f"{key}.item", b"{", "object") if key else ("item", b"[", "list")
-    with open_input(source.name) as stream:
+    with open_input(source.copy or source.name) as stream:
         text = BufferedReader(stream)  # type: ignore[type-var]
         try:
             # ijson yields nothing where the text is of another shape; a byte order mark ends it.

@@ -55,6 +55,7 @@ class Source:
     stage: str  # the command
     labels: Sequence[str] = ()  # to which ids in it refer
     columns: Columns = USUAL
+    copy: str = ""  # what is read in its place
 
     def record(self, fields: JsonObject, line: int) -> Item:
         """The record of one row, or a reject where it cannot be written; `line` counts from 1."""

@@ -8,8 +8,8 @@ from typing import Any
 
 from ramctl.errors import RunProblem
 from ramctl.readers.source import TAG_FIELDS, Source, split_tags, with_usual_names
-from ramctl.records.inputs import open_input
-from ramctl.records.jsonl import MAX_LINE, bounded_lines
+from ramctl.records.inputs import first_bytes, open_input
+from ramctl.records.jsonl import bounded_lines
 from ramctl.records.record import Item, JsonObject
 
 #: Flickr8k.token.txt: name.jpg#0 TAB caption.
@@ -66,8 +66,7 @@ def read_csv(source: Source) -> Iterator[Item]:
     The delimiter is whichever of tab, `|`, `;` and comma the header holds most often.
     Columns named `tags`, `labels` or `keywords` are tags, split at `,`, `;` or `|`.
     """
-    with open_input(source.name) as stream:
-        header = stream.readline(MAX_LINE).decode("utf-8-sig", "replace")
+    header = first_bytes(source.name).partition(b"\n")[0].decode("utf-8-sig", "replace")
     delimiter = max("\t|;,", key=header.count)
     names: list[str] = []
     for number, row in _rows(source, delimiter):

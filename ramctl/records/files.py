@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.records.pipes import mark_read
 
 STATE = ".state.jsonl"
 NOT_PLAIN = "a link, pipe, device or folder: ramctl reads and writes only a plain file here"
@@ -144,8 +145,10 @@ def is_plain(path: Path, max_bytes: float = math.inf) -> bool:
     """Whether a path is a plain file or nothing yet: no link, pipe, device or folder."""
     try:
         facts = path.lstat()
-    except FileNotFoundError:
-        return True
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENAMETOOLONG):
+            return True
+        raise
     return stat.S_ISREG(facts.st_mode) and facts.st_size <= max_bytes
 
 
@@ -184,6 +187,7 @@ def naming(path: Path) -> Iterator[None]:
 def read_text(path: Path) -> str:
     """A text file, without a byte-order mark; UsageProblem where none is, else RunProblem."""
     require_known_packing(str(path))
+    mark_read(path)
     try:
         content = path.read_bytes()
         return (gzip.decompress(content) if is_gzip(path.name) else content).decode("utf-8-sig")

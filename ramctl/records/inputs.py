@@ -3,38 +3,53 @@
 import errno
 import gzip
 import io
+import shutil
 import sys
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import BinaryIO, TypeVar, cast
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.records import parquet
 from ramctl.records.files import is_gzip, is_url, require_known_packing
 from ramctl.records.jsonl import unread_records
+from ramctl.records.pipes import STDIN, is_pipe, mark_read, mode_of, stream_of
 from ramctl.records.record import Item, Record, image_name, shown_name
 from ramctl.records.remote import exists, open_url, photo_base
 
 Seen = TypeVar("Seen")
-STDIN = "-"
 ROOT_CHECK_RECORDS = 100
+PEEK = 1 << 16  # bytes by which an input is recognised
 _BUFFER = 1 << 17  # bytes; several lines of `tag --dense`
+# Pipes whose first bytes were looked at: the whole of each, and what closes it.
+_begun: dict[str, tuple[ExitStack, BinaryIO]] = {}
 
 
 @contextmanager
 def open_input(name: str) -> Iterator[BinaryIO]:
     """The bytes of a file or URL or, for `-`, of standard input.
 
-    What is compressed (`.gz`) is unpacked, and Parquet read as JSON lines.
+    What is compressed (`.gz`) is unpacked, and Parquet read as JSON lines. UsageProblem for a pipe
+    that was read before.
     """
+    if name in _begun:
+        stack, whole = _begun.pop(name)
+        with stack:
+            yield whole
+        return
+    mark_read(name)
     if name == STDIN:
         yield sys.stdin.buffer
         return
     if name.endswith(parquet.SUFFIX) and not is_url(name):
+        if is_pipe(name):
+            raise UsageProblem(f"{name}: Parquet is read from a file, not from a pipe")
         with parquet.open_lines(name) as lines:
             yield lines
         return
@@ -55,6 +70,33 @@ def open_input(name: str) -> Iterator[BinaryIO]:
         if error.errno == errno.ENOENT:
             raise UsageProblem(f"{name}: no such file") from error
         raise RunProblem(f"{name}: {error.strerror}") from error
+
+
+def first_bytes(name: str) -> bytes:
+    """The first PEEK bytes of an input, which can still be read as a whole, a pipe too."""
+    with ExitStack() as stack:
+        stream = stack.enter_context(open_input(name))
+        start = stream.read(PEEK)
+        if is_pipe(name):
+            rest = iter(partial(cast(io.BufferedReader, stream).read1, _BUFFER), b"")
+            _begun[name] = stack.pop_all(), stream_of(chain([start], rest))
+    return start
+
+
+@contextmanager
+def copy_of_pipe(name: str) -> Iterator[str]:
+    """The name of what holds an input to read it twice: of a pipe a copy on the disk, else itself.
+
+    The copy is there for a block.
+    """
+    if not is_pipe(name):
+        yield name
+        return
+    with NamedTemporaryFile() as copy:
+        with open_input(name) as stream:
+            shutil.copyfileobj(stream, copy, _BUFFER)
+        copy.flush()
+        yield copy.name
 
 
 class TarHeader(tarfile.TarInfo):
@@ -95,7 +137,7 @@ def require_files(inputs: Sequence[str]) -> None:
     """UsageProblem naming the first input that is missing, or packed in a way that is not read."""
     for name in inputs:
         require_known_packing(name)
-        if name != STDIN and not (exists(name) if is_url(name) else Path(name).exists()):
+        if name != STDIN and not (exists(name) if is_url(name) else mode_of(name)):
             raise UsageProblem(f"{name}: no such file")
 
 

@@ -19,6 +19,7 @@ import orjson
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.parts import require
 from ramctl.records.jsonl import dumps, loads
+from ramctl.records.pipes import stream_of
 from ramctl.records.record import JsonObject
 
 SUFFIX = ".parquet"
@@ -133,21 +134,7 @@ def opened(name: str) -> Any:
 
 def open_lines(name: str) -> BinaryIO:
     """The rows of a file as JSON lines; RunProblem where it is no Parquet."""
-    return cast(BinaryIO, io.BufferedReader(_Lines(_lines(name))))
-
-
-class _Lines(io.RawIOBase):
-    def __init__(self, lines: Iterator[bytes]) -> None:
-        self._lines, self._rest = lines, memoryview(b"")
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._rest = self._rest or memoryview(next(self._lines, b""))
-        size = min(len(buffer), len(self._rest))
-        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
-        return size
+    return stream_of(_lines(name))
 
 
 def _lines(name: str) -> Iterator[bytes]:

@@ -19,6 +19,7 @@ from urllib.parse import unquote
 from ramctl.errors import RamctlError, RecordProblem, RunProblem
 from ramctl.parts import require
 from ramctl.records.files import is_url, plain_name
+from ramctl.records.pipes import folder_of
 
 Result = TypeVar("Result")
 WAITS_S = (1.0, 5.0, 20.0)  # between tries
@@ -47,7 +48,7 @@ def photo_base(name: str, root: str | None = None) -> Path:
         scheme, _, rest = place.partition("://")
         folder = rest if root else rest.rpartition("/")[0]
         return Path(f"{scheme}:/{_NO_HOST if rest.startswith('/') else ''}{folder}")
-    path = Path(root) if root else Path(name).parent
+    path = Path(root) if root else folder_of(name)
     return path if base_url(path) is None else path.absolute()  # a folder called `s3:`
 
 

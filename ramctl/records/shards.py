@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.records.inputs import STDIN, open_input
+from ramctl.records.inputs import open_input
+from ramctl.records.pipes import STDIN, is_pipe
 from ramctl.records.record import Item, Unread
 
 
@@ -61,9 +61,9 @@ def shard_of(
     if shard.is_all:
         return (make() for make in read()), {}
     twice = "--shard reads inputs twice, to count them"
-    for place in (Path(name) for name in names if name != STDIN):
-        if place.exists() and not (place.is_file() or place.is_dir()):
-            raise UsageProblem(f"{twice}: {place} is not a file")
+    for name in names:
+        if name != STDIN and is_pipe(name):
+            raise UsageProblem(f"{twice}: {name} is not a file")
     with open_input(STDIN) if STDIN in names else nullcontext() as stream:
         if stream and not stream.seekable():
             raise UsageProblem(f"{twice}: name a file, or redirect one (< FILE)")

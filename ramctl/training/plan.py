@@ -12,8 +12,9 @@ from ramctl.errors import HIDDEN, RunProblem, UsageProblem, without_secrets
 from ramctl.labels import LABELS
 from ramctl.model import config
 from ramctl.records.files import is_url, work_path, write_atomic
-from ramctl.records.inputs import STDIN, named_or_stdin, require_files
+from ramctl.records.inputs import named_or_stdin, require_files
 from ramctl.records.ownership import FolderMark, require_ours
+from ramctl.records.pipes import STDIN
 from ramctl.records.report import Report
 from ramctl.tagger_scores import PREFIX as SCORES
 from ramctl.training.data.record_file import Source, spool

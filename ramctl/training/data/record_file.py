@@ -14,9 +14,10 @@ from typing import Any
 
 from ramctl.errors import RunProblem
 from ramctl.records.files import is_gzip, replacing
-from ramctl.records.inputs import STDIN, open_input
+from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import parse_line
 from ramctl.records.parquet import SUFFIX
+from ramctl.records.pipes import is_file, is_of_process
 from ramctl.records.record import Item, Record, Reject, shown_name
 from ramctl.records.remote import COPY_BYTES, photo_base
 
@@ -97,7 +98,7 @@ def spool(name: str, target: Path) -> Path | None:
     None for a file. A copy that is there already is not made again.
     """
     is_plain = not is_gzip(name) and not name.endswith(SUFFIX)
-    if name != STDIN and is_plain and Path(name).is_file():
+    if is_plain and is_file(name) and not is_of_process(name):
         return None
     if not target.exists():
         target.parent.mkdir(exist_ok=True)

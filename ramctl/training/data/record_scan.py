@@ -22,6 +22,7 @@ from ramctl.photos.archives import split_member
 from ramctl.records.inputs import ROOT_CHECK_RECORDS, RootCheck
 from ramctl.records.jsonl import bounded_lines, parse_line
 from ramctl.records.parallel import ordered_workers
+from ramctl.records.pipes import mode_of
 from ramctl.records.record import Reject, shown_name
 from ramctl.records.remote import base_url, exists_below
 from ramctl.training.data.record_file import RecordFile, Source
@@ -182,11 +183,10 @@ def _lines(path: Path, start: int, stop: int) -> Iterator[tuple[int, int, bytes]
 
 
 def _exists(image: str, base: Path) -> bool:
-    inside = split_member(image)
     if base_url(base) is not None:
+        inside = split_member(image)
         return exists_below(base, image if inside is None else inside[0])
-    names = [image] if inside is None else [image, inside[0]]
-    return any((base / name).exists() for name in names)
+    return any(mode_of(base / name) for name in {image, *(split_member(image) or [image])[:1]})
 
 
 def _held_out(shares: NDArray[np.uint16]) -> NDArray[np.bool_]:
