@@ -25,6 +25,7 @@ Flags = NDArray[np.bool_]
 NEVER = 1.0  # the threshold of a label that is not given by default
 LARGEST_SHIFT = 5.0  # of a label's bias, in log-odds
 CLOSEST = 1e-6  # probabilities are kept this far from 0 and 1
+FEWEST_GIVEN = 30  # tags, of which a fraction that is right is no accident
 FOLDS = 5  # parts of the photos, each calibrated by the others
 # What a label's offset costs, as much as so many photos that speak against it, and its slope.
 # Chosen on folds of 487 judged photos that hold whole origins (likelihood -0.569; 0.5 and 10, which
@@ -272,7 +273,8 @@ def thresholds_for(
 
     Without a precision: for the best F1, and the macro F1 of such thresholds on photos that did not
     choose them. Scores (N, L) that are no probabilities are read as log-odds, whatever their unit.
-    RunProblem where no threshold reaches the precision, and when the photos are too few.
+    RunProblem where no threshold reaches the precision for FEWEST_GIVEN tags, and when the photos
+    are too few.
     """
     is_log_odds = scores.min() < 0 or scores.max() > 1
     centre, unit = float(scores.mean()), float(scores.std()) or 1.0
@@ -280,7 +282,12 @@ def thresholds_for(
         scores = sigmoid((scores - centre) / unit)
     calibration = calibrate(Judged(scores, right, known), np.ones(scores.shape[1], bool))
     if precision is not None:
-        thresholds, expected = calibration.thresholds(precision), None
+        # The likeliest few tags may all be right by accident, whatever is asked for.
+        told = (
+            point for point in calibration.curve if round(point.tags * len(scores)) >= FEWEST_GIVEN
+        )
+        thresholds = replace(calibration, curve=tuple(told)).thresholds(precision)
+        expected = None
     else:
         thresholds = calibration.f1_thresholds(scores)[0]
         decided = np.zeros(scores.shape, bool)

@@ -5,6 +5,7 @@ Nothing but the embeddings of `tag --embedding` is read of the photos. N photos,
 
 import re
 import sys
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,8 +23,8 @@ from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import bounded_lines, dumps
 from ramctl.records.outputs import records_to_stdout
 from ramctl.records.pipes import is_pipe
-from ramctl.records.record import JsonObject, decode_name, encode_name, image_name
-from ramctl.records.report import Report
+from ramctl.records.record import JsonObject, Reject, decode_name, encode_name, image_name
+from ramctl.records.report import Rejects, Report
 from ramctl.tagging.embedding import Floats, PhotoAxes
 from ramctl.tagging.formats import table_row
 from ramctl.tagging.selection import DECIMALS
@@ -60,28 +61,46 @@ class PhotoSearch:
     """Answers from records with the `embedding` of `ramctl tag --embedding`.
 
     `PhotoSearch("tags.jsonl").words("a dog on a beach")` are the twenty photos that fit best.
-    RunProblem where there are no such records, or they are another model's than `model`'s.
+    RunProblem where there are no such records, or they are another model's than `model`'s, and
+    without `rejects` for a vector that no photo can have.
     """
 
-    def __init__(self, path: str | Path, model: str = "mini") -> None:
+    def __init__(
+        self, path: str | Path, model: str = "mini", *, rejects: Rejects | None = None
+    ) -> None:
         self._path, self._model = str(path), model
         self._bundle = Bundle.open(resolve_model(model))
         self._axes = PhotoAxes.of(self._bundle)
-        packed, self._images = bytearray(), list[str]()
-        for place, fields in self._records():
+        packed, images, lines = bytearray(), list[str](), array("I")
+        for line, fields in self._records():
             try:
                 packed += self._axes.decode(fields.get("embedding"))
-                self._images.append(image_name(fields))
+                images.append(image_name(fields))
+                lines.append(line)
             except RecordProblem as problem:
-                raise RunProblem(f"{place}: {problem.message}") from problem
+                raise RunProblem(f"{path}:{line}: {problem.message}") from problem
+        halves = np.frombuffer(packed, "<f2").reshape(len(images), self._axes.axes.shape[1])
+        points = halves.astype(np.float32)
+        # One that is too long, or not finite, would make all others copies of each other.
+        is_possible = np.linalg.norm(points, axis=1) <= self._axes.longest
+        for i in np.flatnonzero(~is_possible).tolist():
+            reject = Reject(
+                self._path, lines[i], "search", "bad_field",
+                "the embedding's numbers are no photo's", {"image": encode_name(images[i])},
+            )  # fmt: skip
+            if rejects is None:
+                raise RunProblem(f"{reject.place}: {reject.message}")
+            rejects.add(reject)
+        self._places = np.flatnonzero(is_possible).tolist()  # of photos, among all records
+        self._images = [images[place] for place in self._places]
         if not self._images:
             raise RunProblem(f"{path}: no records")
-        self._points = np.frombuffer(packed, "<f2").reshape(len(self), -1).astype(np.float32)
+        self._points = points if is_possible.all() else points[is_possible]
         self._middle = self._points.mean(0)
         self._points -= self._middle
 
-    def _records(self) -> Iterator[tuple[str, JsonObject]]:
-        """Each record, and where it stands."""
+    def _records(self) -> Iterator[tuple[int, JsonObject]]:
+        """The number of each record's line, and its fields."""
         with open_input(self._path) as stream:
             for number, line in enumerate(bounded_lines(stream), 1):
                 place = f"{self._path}:{number}"
@@ -91,7 +110,7 @@ class PhotoSearch:
                     raise RunProblem(f"{place}: not JSON: {error}") from error
                 if not isinstance(fields, dict):
                     raise RunProblem(f"{place}: not a record")
-                yield place, fields
+                yield number, fields
 
     def records(self, places: Sequence[int]) -> list[JsonObject]:
         """The records of photos, by their places among all; the file is read once more."""
@@ -217,7 +236,7 @@ class PhotoSearch:
 
     def _best(self, scores: Floats, n: int) -> list[Found]:
         best = np.argsort(-scores, kind="stable")[:n]
-        return [Found(self._images[i], float(scores[i]), i) for i in best.tolist()]
+        return [Found(self._images[i], float(scores[i]), self._places[i]) for i in best.tolist()]
 
 
 def named_labels(text: str, ids_of: Callable[[str], Sequence[int]]) -> set[int]:
@@ -274,7 +293,8 @@ def run(options: SearchOptions) -> Report:
     if is_pipe(options.file):
         raise UsageProblem(f"{options.file}: records are read twice: name a file, not a pipe")
     report = Report("search", quiet=options.quiet, unit="photos")
-    search = PhotoSearch(options.file, options.model)
+    with Rejects(report, None) as rejects:
+        search = PhotoSearch(options.file, options.model, rejects=rejects)
     rows: list[JsonObject]
     if options.duplicates:
         rows = [{"images": [*map(encode_name, names)]} for names in search.duplicates()]

@@ -4,7 +4,6 @@ A file of records with `image` and `scores` teaches (`train --distill scores:FIL
 (`generate` and `clean --evidence scores:FILE`) and is evaluated (`eval`).
 """
 
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +17,8 @@ from numpy.typing import NDArray
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.readers.detect import read_predictions
-from ramctl.records.record import Item, JsonObject, Record, image_name, json_type, string_list
+from ramctl.records.fields import OF_PREDICTIONS
+from ramctl.records.record import Item, JsonObject, Record, image_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.stream import accepted
 
@@ -147,20 +147,12 @@ class PhotoList(list[Photo]):
 def tag_scores(fields: JsonObject) -> dict[str, float]:
     """The scores by tag of a prediction; 1 for each tag where there are no scores.
 
-    Raises RecordProblem when there is neither, and for a score that is not a number.
+    Raises RecordProblem when there is neither.
     """
-    if fields.get("scores") is None:
-        if fields.get("tags") is None:
-            raise RecordProblem("no dense, scores or tags field", code="missing_field")
-        return dict.fromkeys(string_list(fields, "tags"), 1.0)
-    scores = fields["scores"]
-    if not isinstance(scores, dict):
-        raise RecordProblem(f"scores is not an object (got {json_type(scores)})", code="bad_field")
-    for tag, score in scores.items():
-        is_number = isinstance(score, int | float) and not isinstance(score, bool)
-        if not is_number or not math.isfinite(score):
-            raise RecordProblem(f"the score of {tag!r} is not a number", code="bad_field")
-    return scores
+    scores: dict[str, float] | None = fields.get("scores")
+    if scores is None and fields.get("tags") is None:
+        raise RecordProblem("no dense, scores or tags field", code="missing_field")
+    return dict.fromkeys(fields["tags"], 1.0) if scores is None else scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +178,7 @@ class TaggerScores:
 
         report = Report(command, quiet=True)
         with Rejects(report, None, strict=True) as rejects:
-            items = read_predictions(str(path), command)
+            items = read_predictions(str(path), command, forms=OF_PREDICTIONS)
             table.photos.fill(items, rejects, take, table.scores.append)
         return table
 

@@ -80,7 +80,11 @@ OPTIONS = {
             "--root DIR", "Folder of the photos that the page shows [default: that of the truth]."
         ),
         common("--calibrate FILE", "Write the thresholds that maximise F1, as JSONL.", writes=True),
-        option("--precision P", "Target precision of --calibrate, 0 to 1 [default: the best F1]."),
+        option(
+            "--precision P",
+            "Target precision of --calibrate, 0 to 1, of all tags together; an error where no "
+            "threshold has it for 30 tags or more [default: the best F1].",
+        ),
         options.rejects,
         options.strict,
         options.stats,

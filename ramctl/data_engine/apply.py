@@ -22,7 +22,7 @@ from ramctl.data_engine.cluster import DECISION
 from ramctl.data_engine.evidence import reason
 from ramctl.data_engine.region_store import Array, RegionIndex
 from ramctl.pages.review import ADDED, KEPT, MOST_JUDGED, REMOVED, Judged, Pictured
-from ramctl.records.record import MODELS, Item, JsonObject, Record, object_in, set_tags, string_list
+from ramctl.records.record import MODELS, Item, JsonObject, Record, listed, object_in, set_tags
 from ramctl.records.verdicts import REMOVE, Verdicts
 
 BY_PERSON = "decision"  # the reason in `removed`
@@ -49,22 +49,21 @@ class Cleaner:
     def __call__(self, record: Record) -> JsonObject:
         """The record without the tags that it loses; all other fields are unchanged."""
         fields = record.fields
-        tags = string_list(fields, "tags")
+        tags = listed(fields, "tags")
         _count(self.before, fields, tags)
         entries = self.removed(record)
         if entries:
             gone = {entry["tag"] for entry in entries}
             set_tags(fields, [tag for tag in tags if tag not in gone])
-            earlier = fields.get("removed")
-            fields["removed"] = [*(earlier if isinstance(earlier, list) else []), *entries]
+            fields["removed"] = [*listed(fields, "removed"), *entries]
             self.reasons.update(entry["reason"] for entry in entries)
         self.verdicts.add(fields)
-        _count(self.after, fields, string_list(fields, "tags"))
+        _count(self.after, fields, listed(fields, "tags"))
         return fields
 
     def removed(self, record: Record) -> list[JsonObject]:
         """What `removed` says of the tags that a record loses, those that a person took last."""
-        tags, verdicts = string_list(record.fields, "tags"), self.verdicts.of(record.fields)
+        tags, verdicts = listed(record.fields, "tags"), self.verdicts.of(record.fields)
         first, regions = self.index.of_input(int(record.key))
         start, end = np.searchsorted(self.removals["row"], [first, first + len(regions)])
         entries = []
@@ -99,8 +98,7 @@ def _count(counter: Counter[str], fields: JsonObject, tags: list[str]) -> None:
     counter["tags"] += len(tags)
     sources = object_in(fields, "sources")
     for tag in tags:
-        of_tag = sources.get(tag)
-        counter.update(of_tag if isinstance(of_tag, list) else [])
+        counter.update(sources.get(tag, ()))
 
 
 # What was decided, by row of the regions: a doubt from -1 to 1, and whether the tag was kept but is
@@ -149,15 +147,15 @@ class Review:
 
     def _of(self, record: Record) -> Iterator[Judged]:
         """The removed, added and compared tags of one record, and those that were decided on."""
-        fields, tags = record.fields, string_list(record.fields, "tags")
+        fields, tags = record.fields, listed(record.fields, "tags")
         kinds, sources, scores = (object_in(fields, n) for n in ("kinds", "sources", "scores"))
         verdicts = self.cleaner.verdicts.of(fields)
-        pictured = Pictured.of(record, _strings(fields.get("generated_captions")))
+        pictured = Pictured.of(record, listed(fields, "generated_captions"))
         reasons = {entry["tag"]: entry["reason"] for entry in self.cleaner.removed(record)}
         first, regions = self.cleaner.index.of_input(int(record.key))
         rows = {tags[int(region["place"])]: row for row, region in enumerate(regions, first)}
         for tag in dict.fromkeys(tags):
-            row, of_tag = rows.get(tag), _strings(sources.get(tag))
+            row, of_tag = rows.get(tag), sources.get(tag, ())
             added = of_tag and MODELS.issuperset(of_tag)
             state = REMOVED if tag in reasons else ADDED if added else KEPT
             self.totals[tag][state] += 1
@@ -167,9 +165,7 @@ class Review:
             if row is not None:
                 facts = self._seen(row, regions[row - first])
             else:  # nothing is known but its score on the whole photo
-                score = scores.get(tag)
-                known = float(score) if isinstance(score, int | float) else None
-                facts = {"score": known, "doubt": -(known or 0.0)}
+                facts = {"score": scores.get(tag), "doubt": -scores.get(tag, 0.0)}
             kind, reason, verdict = str(kinds.get(tag, "")), reasons.get(tag), verdicts.get(tag)
             yield Judged(
                 tag, kind, state, record=pictured, sources=of_tag, reason=reason, verdict=verdict,
@@ -183,8 +179,3 @@ class Review:
             return facts | {"doubt": -facts["score"]}
         facts |= {"chance": None if math.isnan(probability) else round(probability, 4)}
         return facts | {"doubt": doubt, "distance": round(distance, 4)}
-
-
-def _strings(value: object) -> list[str]:
-    """The strings of a list in a field that `clean` does not check."""
-    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []

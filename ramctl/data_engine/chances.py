@@ -25,7 +25,7 @@ from ramctl.records.record import (
     guessed_tags,
     image_name,
     is_tagged,
-    string_list,
+    listed,
     tags_by_caption,
 )
 from ramctl.records.stream import Outcome
@@ -79,9 +79,9 @@ class Noted(NamedTuple):
 
     @classmethod
     def of(cls, record: Record, labels: LabelSystem) -> "Noted":
-        """RecordProblem for a field of a wrong type, and without a photo."""
+        """RecordProblem without a photo."""
         fields = record.fields
-        photo, tags = _photo(record), string_list(fields, "tags")
+        photo, tags = _photo(record), listed(fields, "tags")
         if not is_tagged(fields):
             return cls(photo, None)
         given = set(tags).difference(guessed_tags(fields, tags))
@@ -212,7 +212,7 @@ class Chances:
         if not said:
             return {}
         chances = np.max(said, axis=0)
-        tags = string_list(fields, "tags")
+        tags = listed(fields, "tags")
         of_tags = [label for tag in tags for label in self.labels.ids(tag)]
         # Who names a boy says that there is a person, for certain.
         implied = [parent for label in of_tags for parent in self.labels[label].parents]

@@ -29,8 +29,8 @@ from ramctl.records.record import (
     JsonObject,
     Record,
     Reject,
+    listed,
     object_in,
-    string_list,
     tags_by_caption,
 )
 from ramctl.records.shards import ALL, Shard
@@ -158,7 +158,7 @@ def wanted_tags(
     fields: JsonObject, labels: LabelSystem, kinds: Collection[str], counts: Counter[str]
 ) -> list[WantedTag]:
     """The tags of a record that get a region; the others are counted by reason."""
-    tags = string_list(fields, "tags")
+    tags = listed(fields, "tags")
     kind_of, sources = (object_in(fields, name) for name in ("kinds", "sources"))
     named_by = Counter(chain.from_iterable(tags_by_caption(fields)))
     wanted = []
@@ -167,16 +167,14 @@ def wanted_tags(
             continue
         counts["tags"] += 1
         ids, kind = tuple(labels.ids(tag)), kind_of.get(tag)
-        if ids and not isinstance(kind, str):
+        if ids and kind is None:
             kind = labels[ids[0]].kind
         if not ids:
             counts["unknown to the model"] += 1
         elif kind not in kinds:
             counts["of another kind"] += 1
         else:
-            named = sources.get(tag)
-            given = named if isinstance(named, list) else ()
-            bits = source_bits(given, twice=named_by[tag] > 1)
+            bits = source_bits(sources.get(tag, ()), twice=named_by[tag] > 1)
             wanted.append(WantedTag(place, ids, bits))
     return wanted
 

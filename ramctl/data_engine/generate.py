@@ -35,8 +35,8 @@ from ramctl.records.record import (
     JsonObject,
     Record,
     barred_tags,
+    listed,
     object_in,
-    string_list,
 )
 from ramctl.records.report import Report
 from ramctl.records.shards import Shared, shard_of
@@ -245,7 +245,7 @@ def merge_generated(
     `captions` that field is left alone; of the captions' tags only the `confirmed` (L) are added.
     Without `adds_tags` all new tags stay out, and only sources of old ones are added.
     """
-    old = string_list(fields, "tags")
+    old = listed(fields, "tags")
     rivals = {labels[index].tag: probabilities[index] for index in predicted}
     rivals |= dict.fromkeys(old, np.float32(1))
     opposites = [OPPOSITES.get(labels[index].tag, "") for index in predicted]
@@ -277,10 +277,9 @@ def _sources(
     confirmed: NDArray[np.bool_],
 ) -> dict[str, list[str]]:
     """The sources of the record's tags and of those that are added, in order."""
-    tags, before = string_list(fields, "tags"), object_in(fields, "sources")
-    named = {tag: before.get(tag) for tag in tags}
+    tags, before = listed(fields, "tags"), object_in(fields, "sources")
     # A tag that came in without a source is a person's.
-    sources = {tag: list(old) if isinstance(old, list) else [HUMAN] for tag, old in named.items()}
+    sources = {tag: list(before.get(tag, [HUMAN])) for tag in tags}
     known = {index: tag for tag in reversed(tags) for index in labels.ids(tag)}
     barred = {index for tag in barred_tags(fields) for index in labels.ids(tag)} - known.keys()
     added: list[tuple[int, str]] = []
@@ -303,9 +302,9 @@ def counted(stage: Stage, report: Report) -> Stage:
 
     def count(record: Record, outcome: Outcome) -> Outcome:
         if not isinstance(outcome, RecordProblem):
-            sources, n_before = outcome["sources"].values(), len(record.fields.get("tags") or ())
+            sources, n_before = outcome["sources"].values(), len(listed(record.fields, "tags"))
             counts.update(records=1, before=n_before, after=len(sources))
-            counts["chances"] += len(outcome.get("chances", ()))
+            counts["chances"] += len(object_in(outcome, "chances"))
             # A tag counts once: by the last name, which is the one nearest to a person.
             by_source.update(max(of, default=HUMAN) for of in sources)
         return outcome

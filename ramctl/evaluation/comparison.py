@@ -24,7 +24,7 @@ from ramctl.records.record import (
     decided_tags,
     encode_name,
     is_tagged,
-    string_list,
+    listed,
 )
 from ramctl.records.report import Rejects
 from ramctl.tagger_scores import Photo, PhotoList, match
@@ -41,7 +41,7 @@ class Statement(NamedTuple):
 
     @classmethod
     def of(cls, fields: JsonObject) -> "Statement":
-        """The statement of a record; RecordProblem without `tags` and for wrong types.
+        """The statement of a record; RecordProblem without `tags`.
 
         Where a person decided on a model's tags, the others of these are nobody's statement.
         """
@@ -58,7 +58,7 @@ class Statement(NamedTuple):
 
 def _few(fields: JsonObject, name: str) -> tuple[str, ...]:
     """The strings of a list, each kept once however many records have it."""
-    return tuple(map(sys.intern, string_list(fields, name)))
+    return tuple(map(sys.intern, listed(fields, name)))
 
 
 class TruthTable(NamedTuple):

@@ -5,7 +5,6 @@ Only these are kept, about four bytes per photo and class, not the records.
 
 import math
 import re
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,11 +23,12 @@ from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.evaluation.metrics import Decisions, Floats, Scores, row_blocks
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
 from ramctl.readers.detect import read_predictions
+from ramctl.records.fields import OF_PREDICTIONS, require_forms, string_list
 from ramctl.records.files import read_lines
 from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import bounded_lines, loads
 from ramctl.records.pipes import STDIN, is_pipe
-from ramctl.records.record import Item, JsonObject, Record, encode_name, string_list
+from ramctl.records.record import Item, JsonObject, Record, encode_name
 from ramctl.records.report import Rejects
 from ramctl.tagger_scores import Photo, PhotoList, tag_scores
 
@@ -180,13 +180,19 @@ class ScoreReader:
 
     def read(self, fields: JsonObject) -> Prediction:
         """What a record says; RecordProblem for one without usable scores."""
+        columns, dense, by_tag = None, np.empty(0), {}
         if fields.get("dense") is not None:
-            (columns, dense), by_tag = self._read_dense(fields), {}
-        else:
-            columns, dense, by_tag = None, np.empty(0), tag_scores(fields)
+            # First of all: where the record is rejected, its names are still those of what follows.
+            columns = self._columns_for(fields)
+        require_forms(fields, OF_PREDICTIONS)
+        if columns is None:
+            by_tag = tag_scores(fields)
+        elif len(dense := np.asarray(fields["dense"], np.float64)) != len(columns.thresholds):
+            message = f"dense has {len(dense)} numbers for {len(columns.thresholds)} labels"
+            raise RecordProblem(message, code="bad_field")
         tagged = None
         if fields.get("tags") is not None:
-            tagged = [c for tag in string_list(fields, "tags") for c in self.classes.of_tag(tag)]
+            tagged = [c for tag in fields["tags"] for c in self.classes.of_tag(tag)]
         return Prediction(columns, dense, by_tag, tagged)
 
     def _threshold(self, tag: str) -> float:
@@ -199,23 +205,6 @@ class ScoreReader:
         known, n_listed = self.classes.tag_system, self.classes.n_listed
         system = known or LabelSystem.from_tags(self.classes.strings())
         return system, self.cut.for_tags(system, n_listed, in_order=known is not None)
-
-    def _read_dense(self, fields: JsonObject) -> tuple[_Columns, Floats]:
-        columns = self._columns_for(fields)
-        dense, n_labels = fields["dense"], len(columns.thresholds)
-        if not isinstance(dense, np.ndarray):  # what JSON's numbers became, which are finite
-            try:
-                if isinstance(dense[0], bool):
-                    raise TypeError
-                dense = np.frombuffer(struct.pack(f"{len(dense)}d", *dense))
-            except (struct.error, OverflowError, TypeError, LookupError) as error:
-                raise RecordProblem("dense is not a list of numbers", code="bad_field") from error
-            if not np.isfinite(dense).all():
-                raise RecordProblem("dense holds a number that is not finite", code="bad_field")
-        if len(dense) != n_labels:
-            message = f"dense has {len(dense)} numbers for {n_labels} labels"
-            raise RecordProblem(message, code="bad_field")
-        return columns, dense
 
     def _columns_for(self, fields: JsonObject) -> _Columns:
         """The columns of the label system that a record's `dense` refers to.
@@ -440,7 +429,7 @@ def read_table(
             raise UsageProblem(f"{name}: name the labels of its columns by --labels or --classes")
         items = _read_array(name, photos, classes.tag_system or classes.system)
     else:
-        items = read_predictions(name, rejects.report.command, form, table.reader.loads)
+        items = read_predictions(name, rejects.report.command, form, table.reader.loads, forms={})
     table.photos.fill(items, rejects, table.reader.read, table.keep)
     table.store_kept()
     return table

@@ -11,9 +11,10 @@ from ramctl.export.sidecars import TextStyle, caption_of, missing_keywords
 from ramctl.export.xmp import HIERARCHICAL, SUBJECT, Field, machine_items
 from ramctl.photos.archives import split_member
 from ramctl.photos.decoding import photo_size, read_photo
+from ramctl.records.fields import scored_boxes
 from ramctl.records.jsonl import dumps
 from ramctl.records.parquet import ParquetWriter
-from ramctl.records.record import JsonObject, decode_name, shown_name
+from ramctl.records.record import JsonObject, decode_name, object_in, shown_name
 from ramctl.records.stream import Format, separated
 from ramctl.tagging import formats
 from ramctl.tagging.formats import Column, name_of, table
@@ -68,7 +69,7 @@ def coco() -> Format:
     def image(record: JsonObject) -> bytes:
         nonlocal n_images, n_annotations
         n_images += 1
-        width, height = record["image_size"]
+        (width, height), boxes = record["image_size"], scored_boxes(record)
         for tag in record["tags"]:
             n_annotations += 1
             annotation: JsonObject = {
@@ -76,10 +77,10 @@ def coco() -> Format:
                 "image_id": n_images,
                 "category_id": categories.setdefault(tag, len(categories) + 1),
             }
-            if tag in record.get("scores", {}):
+            if tag in object_in(record, "scores"):
                 annotation["score"] = record["scores"][tag]
-            if tag in record.get("boxes", {}):
-                x0, y0, x1, y1 = record["boxes"][tag][0]
+            if tag in boxes:
+                x0, y0, x1, y1 = boxes[tag][0]
                 box = [x0 * width, y0 * height, (x1 - x0) * width, (y1 - y0) * height]
                 annotation["bbox"] = [round(side, 1) for side in box]
                 annotation |= {"area": round(box[2] * box[3], 1), "iscrowd": 0}

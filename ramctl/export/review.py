@@ -11,10 +11,11 @@ from pathlib import Path
 
 from ramctl.pages.gallery import Adder
 from ramctl.pages.review import GIVEN, MOST_JUDGED, Judged, Pictured, review_page
+from ramctl.records.fields import scored_boxes
 from ramctl.records.files import output_lock, replacing
 from ramctl.records.jsonl import dumps
 from ramctl.records.parallel import usable_cores
-from ramctl.records.record import JsonObject, Record, object_in, string_list
+from ramctl.records.record import JsonObject, Record, listed, object_in
 from ramctl.records.verdicts import ADD, Verdicts
 
 UNKNOWN = 0.5  # the chance of being right of a tag without a score
@@ -35,18 +36,16 @@ def open_review(path: Path, verdicts: Verdicts) -> Iterator[Adder]:
 
     def add(record: Record, fields: JsonObject) -> None:
         written = (tag for tag, verdict in verdicts.of(fields).items() if verdict == ADD)
-        tags = list(dict.fromkeys([*string_list(fields, "tags"), *written]))
-        kinds, scores, boxes = (object_in(fields, name) for name in ("kinds", "scores", "boxes"))
+        tags = list(dict.fromkeys([*listed(fields, "tags"), *written]))
+        kinds, scores = object_in(fields, "kinds"), object_in(fields, "scores")
+        boxes = scored_boxes(fields)
         pictured, decided = Pictured.of(record), verdicts.of(fields)
         stamp.update(dumps([{"image": fields["image"], "tags": tags}]))
         for tag in tags:
-            score = scores.get(tag)
-            known = float(score) if isinstance(score, int | float) else None
-            doubt = 1 - (UNKNOWN if known is None else known)
-            box = boxes.get(tag)
+            doubt = 1 - scores.get(tag, UNKNOWN)
             judged = Judged(
-                tag, str(kinds.get(tag, "")), GIVEN, doubt, pictured, score=known,
-                box=box[0] if isinstance(box, list) else None, verdict=decided.get(tag),
+                tag, kinds.get(tag, ""), GIVEN, doubt, pictured, score=scores.get(tag),
+                box=boxes.get(tag, [None])[0], verdict=decided.get(tag),
             )  # fmt: skip
             totals[tag][GIVEN] += 1
             expected_wrong[tag] += doubt

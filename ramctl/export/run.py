@@ -24,9 +24,9 @@ from ramctl.records.record import (
     Record,
     Unread,
     image_name,
-    json_type,
+    listed,
+    object_in,
     set_tags,
-    string_list,
 )
 from ramctl.records.report import Report
 from ramctl.records.shards import shard_of
@@ -186,12 +186,8 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
         image_name(fields)  # raises RecordProblem for a record without one
         if "tags" not in fields:
             raise RecordProblem("no tags field", code="missing_field")
-        scores = fields.get("scores", {})
-        values = scores.values() if isinstance(scores, dict) else [None]
-        if not all(isinstance(value, int | float) for value in values):
-            message = f"scores is not an object of numbers (got {json_type(scores)})"
-            raise RecordProblem(message, code="bad_field")
-        kept = [tag for tag in string_list(fields, "tags") if tag not in exclude]
+        scores = object_in(fields, "scores")
+        kept = [tag for tag in listed(fields, "tags") if tag not in exclude]
         kept = [tag for tag in kept if scores.get(tag, 1.0) > least]
         kept = [tag for tag in kept if include is None or tag in include]
         set_tags(fields, kept[: choice.top])

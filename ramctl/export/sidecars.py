@@ -26,10 +26,11 @@ from ramctl.photos.archives import facts_of_file, member_of
 from ramctl.photos.embedded import read_embedded
 from ramctl.photos.finding import Neighbours, is_photo_name, is_raw_name
 from ramctl.photos.limits import PhotoLimits, TimeLeft, in_time
+from ramctl.records.fields import string_list
 from ramctl.records.files import NOT_PLAIN, full_disk, is_plain, open_to_append, write_atomic
 from ramctl.records.jsonl import MAX_LINE, dumps
 from ramctl.records.pipes import mode_of
-from ramctl.records.record import JsonObject, Record, image_name, shown_name, string_list
+from ramctl.records.record import JsonObject, Record, image_name, shown_name
 from ramctl.records.remote import base_url
 from ramctl.records.state import parsed
 

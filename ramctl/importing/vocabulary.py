@@ -6,8 +6,9 @@ from pathlib import Path
 
 from ramctl.errors import RunProblem
 from ramctl.labels import Label, LabelSystem, normalise
+from ramctl.records.fields import string_list
 from ramctl.records.files import read_lines
-from ramctl.records.record import HUMAN, JsonObject, object_in, string_list
+from ramctl.records.record import HUMAN, JsonObject, object_in
 
 # Branches whose words are names.
 _PEOPLE = {

@@ -7,10 +7,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import takewhile
 
 VARINT, DELIMITED = 0, 2  # protobuf's wire types
+_FIXED = {1: 8, 5: 4}  # bytes of a number of another type
 MODEL_GRAPH = 7
 NODE, NAME, WEIGHT, INPUT, OUTPUT = 1, 2, 5, 11, 12  # of a graph
 NAME_OF = {WEIGHT: 8, INPUT: 1}  # the field of its name
 TYPES = {"tensor(float)": 1, "tensor(int64)": 7, "tensor(bool)": 9}  # as onnxruntime names them
+# The messages in a message that lead to tensors, by the numbers of their fields.
+_INNER = {
+    "model": {MODEL_GRAPH: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {NODE: "node", WEIGHT: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+_LOCATION = b"location"  # the key of the entry with the file of a tensor's values
 Field = bytes | memoryview
 
 
@@ -21,6 +34,7 @@ class Graph:
         self.inputs: dict[str, Field] = {}
         self._weights: dict[str, Field] = {}
         self._nodes: list[tuple[Field, list[str], list[str]]] = []  # each, what it takes, and gives
+        self.files = {*_files(memoryview(model))}  # with values of tensors, as they are named
         fields = list(_fields(memoryview(model)))  # slices of it are no copies
         self._rest = [whole for number, whole, _ in fields if number != MODEL_GRAPH]
         (graph,) = (content for number, _, content in fields if number == MODEL_GRAPH)
@@ -60,6 +74,18 @@ class Graph:
         return b"".join([*self._rest, _message(MODEL_GRAPH, b"".join(fields))])
 
 
+def _files(message: memoryview, kind: str = "model") -> Iterator[str]:
+    """The files that hold values of tensors anywhere in a message of a kind."""
+    if kind == "entry":
+        named = {number: bytes(content) for number, _, content in _fields(message)}
+        if named.get(1) == _LOCATION:
+            yield str(named.get(2, b""), "utf-8")
+    elif _LOCATION in bytes(message):  # most nodes end here
+        for number, _, content in _fields(message):
+            if inner := _INNER[kind].get(number):
+                yield from _files(content, inner)
+
+
 def input_field(name: str, kind: str) -> bytes:
     """The field of an input of one of TYPES, of any shape."""
     of_values = _message(2, _message(1, _number(1, TYPES[kind])))
@@ -96,10 +122,13 @@ def _fields(message: memoryview) -> Iterator[tuple[int, memoryview, memoryview]]
     while end < len(message):
         start = end
         key, end = _read_varint(message, start)
-        if key & 7 not in (VARINT, DELIMITED):
+        if key & 7 in _FIXED:
+            content = end = end + _FIXED[key & 7]
+        elif key & 7 in (VARINT, DELIMITED):
+            value, content = _read_varint(message, end)
+            end = content + value if key & 7 == DELIMITED else content
+        else:
             raise ValueError("not a protobuf message")
-        value, content = _read_varint(message, end)
-        end = content + value if key & 7 == DELIMITED else content
         if end > len(message):
             raise ValueError("a truncated protobuf message")
         yield key >> 3, message[start:end], message[content:end]

@@ -55,19 +55,28 @@ class OnnxEngine:
         self._constants: dict[str, NDArray[Any]] = {}  # which a session reads where they are
         try:
             self._load(path, rows)
+        except RunProblem:
+            raise
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise RunProblem(f"{path}: onnxruntime cannot load it: {error}") from error
         takes = {given.name for given in self._main.get_inputs()}
-        offsets, most = shortlist or (np.zeros(len(rows), np.float32), len(rows))
-        self._feeds: list[dict[str, NDArray[Any]]] = []  # besides the photos, of one run each
-        for part in self._parts:
-            size = np.array([min(most, len(rows[part]))])
-            feed = {LABEL_QUERIES: rows[part], OFFSETS: offsets[part], SHORTLIST: size}
-            self._feeds.append({name: value for name, value in feed.items() if name in takes})
+        every = np.zeros(len(rows), np.float32), len(rows)
+        # Besides the photos, of one run each: for the scores of a shortlist, and of all labels.
+        self._feeds: list[list[dict[str, NDArray[Any]]]] = [[], []]
+        for feeds, (offsets, most) in zip(self._feeds, (shortlist or every, every), strict=True):
+            for part in self._parts:
+                size = np.array([min(most, len(rows[part]))])
+                feed = {LABEL_QUERIES: rows[part], OFFSETS: offsets[part], SHORTLIST: size}
+                feeds.append({name: value for name, value in feed.items() if name in takes})
 
     def _load(self, path: Path, rows: Floats) -> None:
         """Sessions: one of all, of what labels meet; of a long list also those of either side."""
-        graph = Graph(path.read_bytes())
+        graph, folder = Graph(path.read_bytes()), path.parent
+        for name in sorted(graph.files):
+            # Versions of onnxruntime differ in what they refuse.
+            is_below = not Path(name).is_absolute() and ".." not in Path(name).parts
+            if not (is_below and (folder / name).resolve().is_relative_to(folder.resolve())):
+                raise RunProblem(f"{path}: has weights outside of the bundle, in {name!r}")
         given = dict(graph.inputs)
         # Descriptions are weighed by each photo: nothing of them can be done once.
         for name in (LABEL_QUERIES, PHOTOS)[: len(self._parts)] if rows.ndim == 2 else ():
@@ -117,13 +126,16 @@ class OnnxEngine:
         """Probabilities (B, L) of photos (B, 3, S, S)."""
         return self.scores_each([photos])[0]
 
-    def scores_each(self, batches: Sequence[Floats]) -> list[Floats]:
-        """Those of each batch; what a long list's words need by themselves is done once for all."""
+    def scores_each(self, batches: Sequence[Floats], *, wants_all: bool = False) -> list[Floats]:
+        """Those of each batch; what a long list's words need by themselves is done once for all.
+
+        With `wants_all` labels that are not on the shortlist have theirs as well.
+        """
         seen = [{PHOTOS: photos} for photos in batches]
         if PHOTOS in self._sides:
             seen = [_outputs(self._sides[PHOTOS], photos) for photos in seen]
         parts = []
-        for part, feed in zip(self._parts, self._feeds, strict=True):
+        for part, feed in zip(self._parts, self._feeds[wants_all], strict=True):
             words = {}
             if LABEL_QUERIES in self._sides:
                 rows = {LABEL_QUERIES: self._rows[part]}

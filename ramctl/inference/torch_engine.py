@@ -139,12 +139,17 @@ class TorchEngine:
         """Probabilities (B, L) of the labels; RunProblem where one photo does not fit in memory."""
         return self.encode_and_score(photos, labels)[1]
 
+    def scores_each(self, batches: Sequence[Floats], *, wants_all: bool = False) -> list[Floats]:
+        """Those of each batch, with `wants_all` also of labels that are not on the shortlist."""
+        return [self.encode_and_score(some, wants_all=wants_all)[1] for some in batches]
+
     def encode_and_score(
-        self, photos: Floats | Tensor, labels: PreparedLabels | None = None
-    ) -> tuple[Encoded, Floats]:
+        self, photos: Floats | Tensor, labels: PreparedLabels | None = None, *,
+        wants_all: bool = False,
+    ) -> tuple[Encoded, Floats]:  # fmt: skip
         """The photos as the decoders see them, and the labels' probabilities (B, L)."""
         asked = self.labels if labels is None else labels
-        shortlist = self._shortlist if labels is None else None
+        shortlist = None if wants_all or labels is not None else self._shortlist
 
         def score(some: slice) -> tuple[Encoded, Floats]:
             inputs = self._on_device(photos[some])

@@ -19,9 +19,10 @@ import orjson
 from ramctl.pages import render, thumbnail
 from ramctl.photos.archives import member_of
 from ramctl.photos.finding import THUMBNAILS
+from ramctl.records.fields import scored_boxes
 from ramctl.records.files import create, is_device, naming, output_lock, replacing
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import JsonObject, Record, image_name, object_in
+from ramctl.records.record import JsonObject, Record, image_name, listed, object_in
 from ramctl.records.remote import base_url
 
 THUMBNAIL_PX = 240  # the longer side
@@ -108,8 +109,8 @@ def _line(record: Record, fields: JsonObject, page: Path) -> bytes:
             "thumbnail": picture.source,
             "size": [picture.width, picture.height],
             "tags": {tag: scores.get(tag) for tag in fields["tags"]},
-            "boxes": object_in(fields, "boxes"),
-            "captions": fields.get("generated_captions") or [],
+            "boxes": scored_boxes(fields),
+            "captions": listed(fields, "generated_captions"),
         }
     )
 

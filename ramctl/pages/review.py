@@ -31,10 +31,9 @@ class Pictured:
 
     @classmethod
     def of(cls, record: Record, generated: Sequence[str] = ()) -> "Pictured":
-        """A record with the captions that can be read."""
+        """A record with its captions."""
         photo = Record({"image": record.fields["image"]}, base=record.base)
-        captions = attempt(captions_of, record.fields)
-        return cls(photo, [] if isinstance(captions, RecordProblem) else captions, generated)
+        return cls(photo, captions_of(record.fields), generated)
 
     @property
     def file(self) -> tuple[Path, str]:

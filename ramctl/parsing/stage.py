@@ -23,9 +23,10 @@ from ramctl.records.record import (
     Record,
     captions_of,
     image_name,
+    listed,
     listed_names,
+    object_in,
     set_tags,
-    string_list,
 )
 from ramctl.records.report import Rejects
 from ramctl.records.stream import Batch, Encoder, Outcome, accepted, separated
@@ -94,9 +95,8 @@ class ParseStage:
                 kinds.setdefault(tag, kind)
         sources: dict[str, list[str]] = {tag: [PARSED] for tag in kinds}
         if self.keep_tags or not parsed:
-            known = fields.get("kinds")
-            known = known if isinstance(known, dict) else {}
-            for tag in string_list(fields, "tags"):
+            known = object_in(fields, "kinds")
+            for tag in listed(fields, "tags"):
                 kinds.setdefault(tag, known.get(tag) or self._kind_of(tag))
                 sources.setdefault(tag, []).append(HUMAN)
         fields["tags"] = list(kinds)
@@ -132,7 +132,6 @@ def _captions_to_parse(record: Record) -> list[str]:
         if len(caption) > MAX_CAPTION:
             message = f"a caption of {len(caption)} characters (at most {MAX_CAPTION})"
             raise RecordProblem(message, code="too_large")
-    string_list(record.fields, "tags")
     return captions
 
 

@@ -2,7 +2,7 @@
 
 import re
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -10,12 +10,13 @@ from pathlib import Path
 from ramctl.errors import UsageProblem
 from ramctl.readers import archives, json_lists, tables
 from ramctl.readers.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
+from ramctl.records.fields import FORMS, Form
 from ramctl.records.files import unpacked_name
 from ramctl.records.inputs import copy_of_pipe, first_bytes, unread_inputs
 from ramctl.records.jsonl import loads
 from ramctl.records.parquet import opened
 from ramctl.records.pipes import STDIN, is_folder, is_pipe
-from ramctl.records.record import Item, JsonObject, Record, Unread
+from ramctl.records.record import Item, JsonObject, Unread
 from ramctl.records.remote import photo_base
 
 #: All but JSONL and Parquet, whose lines are not parsed here.
@@ -62,8 +63,9 @@ def unread_any(
         if kind == "parquet":
             columns.check(name, opened(name).schema_arrow.names)
         if kind in ("jsonl", "parquet"):  # which is read as that
+            rename = partial(_renamed, columns=columns, is_table=kind == "parquet")
             for unread in unread_inputs([name], root, stage):
-                yield partial(_renamed, unread, columns, is_table=kind == "parquet")
+                yield partial(unread, rename=rename)
             continue
         # The photos of a folder of sidecars are named with the folder.
         base = Path() if not root and is_folder(name) else photo_base(name, root)
@@ -72,19 +74,16 @@ def unread_any(
                 yield partial(lambda made: made, item)
 
 
-def _renamed(unread: Unread, columns: Columns, *, is_table: bool) -> Item:
-    """The record with the usual names where it lacks ours, or other ones were named."""
-    item = unread()
-    if isinstance(item, Record):
-        has_ours = _OURS & item.fields.keys() and ("image" in item.fields or not is_table)
-        if columns.named or not has_ours:
-            item.fields = with_usual_names(item.fields, columns)
-    return item
+def _renamed(fields: JsonObject, columns: Columns, *, is_table: bool) -> JsonObject:
+    """The fields with the usual names where they lack ours, or other ones were named."""
+    has_ours = _OURS & fields.keys() and ("image" in fields or not is_table)
+    return with_usual_names(fields, columns) if columns.named or not has_ours else fields
 
 
 def read_predictions(
-    name: str, stage: str, form: str | None = None, read: Callable[[bytes], JsonObject] = loads
-) -> Iterator[Item]:
+    name: str, stage: str, form: str | None = None, read: Callable[[bytes], JsonObject] = loads,
+    *, forms: Mapping[str, Form] = FORMS,
+) -> Iterator[Item]:  # fmt: skip
     """A tagger's records in a file or, for `-`, on standard input; `read` makes them of lines.
 
     `form` None: a list of tags by the name .txt or .csv, else JSONL.
@@ -92,7 +91,8 @@ def read_predictions(
     if form == "list" or (form is None and Path(unpacked_name(name)).suffix in (".txt", ".csv")):
         yield from tables.read_list(Source(name, photo_base(name, None), stage))
     else:
-        yield from (make(stamped=False, read=read) for make in unread_inputs([name], None, stage))
+        for make in unread_inputs([name], None, stage):
+            yield make(stamped=False, read=read, forms=forms)
 
 
 def recognise(name: str) -> str:

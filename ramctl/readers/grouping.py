@@ -8,9 +8,9 @@ from pathlib import Path
 
 import orjson
 
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RunProblem
 from ramctl.records.jsonl import content_stamp, dumps
-from ramctl.records.record import Item, JsonObject, Record, Reject, captions_of
+from ramctl.records.record import Item, JsonObject, Record, Reject, captions_of, listed
 
 _TABLE = "CREATE TABLE records (number INTEGER PRIMARY KEY, photo BLOB, row BLOB)"
 _BY_PHOTO = """
@@ -44,11 +44,6 @@ def _spool(items: Iterator[Item], database: sqlite3.Connection) -> Iterator[Item
         if isinstance(item, Reject):
             yield item
             continue
-        try:
-            captions_of(item.fields)
-        except RecordProblem:
-            yield item  # rejected where captions are read, with its own message
-            continue
         image = item.fields.get("image")
         photo = orjson.dumps(image if image is not None else ["no image", number])
         row = dumps({
@@ -63,6 +58,6 @@ def _join(first: JsonObject, other: JsonObject) -> None:
     if captions:
         first.pop("caption", None)
         first["captions"] = captions
-    tags = [*(first.get("tags") or []), *(other.get("tags") or [])]
+    tags = [*listed(first, "tags"), *listed(other, "tags")]
     if tags:
         first["tags"] = list(dict.fromkeys(tags))

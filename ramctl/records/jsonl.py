@@ -5,13 +5,15 @@ import json
 import os
 import re
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import orjson
 
+from ramctl.errors import RecordProblem
+from ramctl.records.fields import FORMS, Form, require_forms
 from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.remote import base_url, photo_base
 
@@ -22,12 +24,7 @@ _SHOWN_OF_LINE = 1000  # bytes of a longer line that its reject holds
 # orjson reads 1,024 levels of nesting and writes 254, some of them around the record.
 _SAFE_LEVELS = 200
 _OF_REJECTS = frozenset({"source", "line", "stage", "code", "message"})
-_OUR_FIELDS = frozenset({
-    "image", "captions", "caption", "tags", "caption_tags", "kinds", "scores", "salience", "dense",
-    "sources",
-    "generated_captions", "generated_caption_tags", "removed", "boxes", "negatives", "uncertain",
-    "chances", "confirmed", "refused", "embedding", "record", "raw",
-})  # fmt: skip
+_OUR_FIELDS = frozenset({"image", *FORMS, "record", "raw"})
 
 
 def dumps(fields: JsonObject | list[JsonObject]) -> bytes:
@@ -99,8 +96,12 @@ def unread_records(
 def parse_line(
     line: bytes, source: str, number: int, base: Path, stage: str, *,
     stamped: bool = True, read: Callable[[bytes], JsonObject] = loads,
+    rename: Callable[[JsonObject], JsonObject] | None = None, forms: Mapping[str, Form] = FORMS,
 ) -> Item:  # fmt: skip
-    """The record that `read` makes of one line, `stamped` for `--resume`, or why there is none."""
+    """The record that `read` makes of one line, `stamped` for `--resume`, or why there is none.
+
+    `rename` gives its fields the names that they have here; of `forms` they must be.
+    """
     if len(line) > MAX_LINE:
         message = f"a line of more than {MAX_LINE} bytes"
         shown = line[:_SHOWN_OF_LINE].decode("utf-8", "backslashreplace")
@@ -117,7 +118,17 @@ def parse_line(
         shown = line.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
         return Reject(source, number, stage, code, message, raw=shown)
     stamp = content_stamp(line.strip()) if stamped else ""
-    return Record(fields, source, number, base, stamp=stamp)
+    fields = fields if rename is None else rename(fields)
+    return checked(Record(fields, source, number, base, stamp=stamp), stage, forms)
+
+
+def checked(record: Record, stage: str, forms: Mapping[str, Form] = FORMS) -> Item:
+    """The record, or the reject of one with a shared field that does not hold what it must."""
+    try:
+        require_forms(record.fields, forms)
+    except RecordProblem as problem:
+        return Reject.of(record, problem, stage)
+    return record
 
 
 def content_stamp(content: bytes) -> str:

@@ -89,16 +89,15 @@ def _row_of(record: JsonObject) -> JsonObject:
     if isinstance(record.get("image"), str):
         row["image"] = record.pop("image")
     for name in _LISTS:
-        texts = record.get(name)
-        if isinstance(texts, list) and all(isinstance(text, str) for text in texts):
+        if record.get(name) is not None:
             row[name] = record.pop(name)
     tags = row.get("tags", [])
     for name in _PER_TAG:
         numbers = record.get(name)
-        if isinstance(numbers, dict) and [*numbers] == [tag for tag in tags if tag in numbers]:
+        if numbers is not None and [*numbers] == [tag for tag in tags if tag in numbers]:
             row[name] = [record[name].get(tag) for tag in tags]
             del record[name]
-    if "dense" in record:
+    if record.get("dense") is not None:
         row["dense"] = np.array(record.pop("dense"), np.float16)
     if isinstance(record.get("embedding"), str):
         row["embedding_model"], _, text = record.pop("embedding").partition(":")

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain, islice
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
@@ -133,17 +133,9 @@ def image_name(fields: JsonObject) -> str:
     return decode_name(fields["image"])
 
 
-def string_list(fields: JsonObject, name: str) -> list[str]:
-    """The list of strings in a field, empty when absent; RecordProblem for anything else."""
-    if (value := fields.get(name)) is None:
-        return []
-    if not isinstance(value, list):
-        message = f"{name} is not a list of strings (got {json_type(value)})"
-        raise RecordProblem(message, code="bad_field")
-    for item in value:
-        if not isinstance(item, str):
-            raise RecordProblem(f"{name} holds {json_type(item)}, not a string", code="bad_field")
-    return value
+def listed(fields: JsonObject, name: str) -> list[Any]:
+    """The list in a field whose form is known; an empty one where the field is absent."""
+    return fields.get(name) or []
 
 
 def is_tagged(fields: JsonObject) -> bool:
@@ -157,23 +149,7 @@ def is_tagged(fields: JsonObject) -> bool:
 def guessed_tags(fields: JsonObject, tags: Sequence[str]) -> tuple[str, ...]:
     """Those of the tags that only the data engine's model gave."""
     sources = object_in(fields, "sources")
-    by_tag = ((tag, sources.get(tag)) for tag in tags)
-    return tuple(tag for tag, by in by_tag if isinstance(by, list) and by and MODELS.issuperset(by))
-
-
-def chances_in(fields: JsonObject) -> dict[str, float]:
-    """The probabilities by tag in `chances`, none when absent; RecordProblem for anything else."""
-    if (chances := fields.get("chances")) is None:
-        return {}
-    if not isinstance(chances, dict):
-        message = f"chances is not an object (got {json_type(chances)})"
-        raise RecordProblem(message, code="bad_field")
-    for tag, chance in chances.items():
-        is_number = isinstance(chance, int | float) and not isinstance(chance, bool)
-        if not is_number or not 0 <= chance <= 1:
-            message = f"the chance of {tag!r} is not a number from 0 to 1"
-            raise RecordProblem(message, code="bad_field")
-    return chances
+    return tuple(tag for tag in tags if (by := sources.get(tag)) and MODELS.issuperset(by))
 
 
 def object_in(fields: JsonObject, name: str) -> JsonObject:
@@ -186,33 +162,25 @@ def decided_tags(fields: JsonObject) -> tuple[list[str], list[str]] | None:
     """The tags of a model that a person kept and took out; None where nobody decided on any."""
     if not ("confirmed" in fields or "refused" in fields):
         return None
-    return string_list(fields, "confirmed"), string_list(fields, "refused")
+    return listed(fields, "confirmed"), listed(fields, "refused")
 
 
 def captions_of(fields: JsonObject) -> list[str]:
-    """The human captions: `captions`, else `caption` as one; RecordProblem for other types."""
-    if "captions" in fields or "caption" not in fields:
-        return string_list(fields, "captions")
-    caption = fields["caption"]
-    if not isinstance(caption, str):
-        raise RecordProblem(f"caption is not a string (got {json_type(caption)})", code="bad_field")
-    return [caption]
+    """The human captions: `captions`, else `caption` as one."""
+    if "captions" in fields or fields.get("caption") is None:
+        return listed(fields, "captions")
+    return [fields["caption"]]
 
 
 def tags_by_caption(fields: JsonObject) -> list[set[str]]:
-    """The tags of each caption in `caption_tags`, none where that is absent or of another type."""
-    lists = fields.get("caption_tags")
-    lists = lists if isinstance(lists, list) else []
-    return [{*map(str, names)} for names in lists if isinstance(names, list)]
+    """The tags of each caption in `caption_tags`, none where that is absent."""
+    return [*map(set, listed(fields, "caption_tags"))]
 
 
 def barred_tags(fields: JsonObject) -> list[str]:
     """The tags that may not come back: what `removed` names, and what a person says is absent."""
-    entries = fields.get("removed")
-    entries = entries if isinstance(entries, list) else []
-    tags = [entry.get("tag") for entry in entries if isinstance(entry, dict)]
-    denied = chain.from_iterable(string_list(fields, name) for name in ("negatives", "refused"))
-    return [tag for tag in (*tags, *denied) if isinstance(tag, str)]
+    removed = (entry["tag"] for entry in listed(fields, "removed"))
+    return [*removed, *listed(fields, "negatives"), *listed(fields, "refused")]
 
 
 PER_TAG = ("kinds", "scores", "salience", "sources", "boxes")
@@ -224,14 +192,3 @@ def set_tags(fields: JsonObject, tags: list[str]) -> None:
     for name in PER_TAG:
         if isinstance(per_tag := fields.get(name), dict):
             fields[name] = {tag: per_tag[tag] for tag in tags if tag in per_tag}
-
-
-_JSON_TYPES = {
-    type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string",
-    list: "a list",
-}  # fmt: skip
-
-
-def json_type(value: Any) -> str:
-    """The JSON name of a value's type, with its article."""
-    return _JSON_TYPES.get(type(value), "an object")

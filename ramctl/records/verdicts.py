@@ -18,9 +18,9 @@ from ramctl.records.record import (
     JsonObject,
     Reject,
     image_name,
+    listed,
     object_in,
     set_tags,
-    string_list,
 )
 
 KEEP, REMOVE, ADD = VERDICTS = ("keep", "remove", "add")
@@ -60,16 +60,16 @@ class Verdicts:
         word that a person added is neither: of what no model gave nobody notes the mistakes.
         """
         self.add(fields)
-        verdicts, tags = self.of(fields), string_list(fields, "tags")
+        verdicts, tags = self.of(fields), listed(fields, "tags")
         for name, verdict in (("confirmed", KEEP), ("refused", REMOVE)):
             if decided := [tag for tag in tags if verdicts.get(tag) == verdict]:
-                fields[name] = list(dict.fromkeys([*string_list(fields, name), *decided]))
+                fields[name] = list(dict.fromkeys([*listed(fields, name), *decided]))
         if REMOVE in verdicts.values():
             set_tags(fields, [tag for tag in tags if verdicts.get(tag) != REMOVE])
 
     def add(self, fields: JsonObject) -> None:
         """Give a record the tags that a person added to it, last."""
-        tags = string_list(fields, "tags")
+        tags = listed(fields, "tags")
         new = [tag for tag, said in self.of(fields).items() if said == ADD and tag not in tags]
         if new:
             set_tags(fields, [*tags, *new])

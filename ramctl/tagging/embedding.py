@@ -41,6 +41,11 @@ class PhotoAxes(NamedTuple):
             raise RunProblem(f"{bundle.path / AXES}: not the axes of its labels")
         return cls(axes, bundle.meta["files"][AXES]["sha256"][:8])
 
+    @property
+    def longest(self) -> float:
+        """How long a photo's vector can be: that of scores of 1, and what rounding may add."""
+        return 1.01 * float(log_odds_of(1.0)) * len(self.axes) ** 0.5
+
     def vector(self, scores: NDArray[Any]) -> Floats:
         """The vectors (..., D) of probabilities (..., L)."""
         return np.asarray(log_odds_of(scores.astype(np.float64)).astype(np.float32) @ self.axes)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import JsonObject, decode_name
+from ramctl.records.record import JsonObject, decode_name, listed, object_in
 from ramctl.records.stream import Format
 
 FORMATS = ("jsonl", "table", "text", "csv")
@@ -22,11 +22,11 @@ def line_format(name: str, *, caption: bool) -> Format:
             "image": name_of,
             "tags": lambda row: join_tags(row["tags"]),
             "scores": lambda record: ", ".join(
-                f"{s:.4f}" for s in record.get("scores", {}).values()
+                f"{s:.4f}" for s in object_in(record, "scores").values()
             ),
         }
         if caption:
-            columns["caption"] = lambda row: " ".join(row.get("generated_captions", []))
+            columns["caption"] = lambda row: " ".join(listed(row, "generated_captions"))
         return table(columns)
     return Format(b"", {"jsonl": dumps, "table": table_lines, "text": text_line}[name])
 
@@ -46,9 +46,9 @@ def table_row(cells: Iterable[str], delimiter: str = ",") -> bytes:
 
 def table_lines(record: JsonObject) -> bytes:
     """For people: the path, a caption, and under it the tags, each after its score."""
-    scores = record.get("scores", {})
+    scores = object_in(record, "scores")
     rows = [name_of(record)]
-    rows += [f"  {caption}" for caption in record.get("generated_captions", [])]
+    rows += [f"  {caption}" for caption in listed(record, "generated_captions")]
     for tag in record["tags"]:
         score = f"{scores[tag]:.2f}" if tag in scores else ""
         rows.append(f"  {score:4}  {tag}")

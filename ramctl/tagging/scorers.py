@@ -8,7 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -149,6 +149,10 @@ class Scorer(ABC):
         """Probabilities (n, L) of n photos, n at most `batch`."""
         return self.scores([photo.pixels for photo in photos])
 
+    def scores_to_choose(self, photos: Sequence[Decoded], scores: Scores) -> Scores:
+        """What tags are chosen by, of photos with these `scores`; the same with every option."""
+        return scores
+
     def annotate(
         self, photos: Sequence[Decoded], chosen: Sequence[Choice], ids: Mapping[str, int]
     ) -> list[JsonObject]:
@@ -175,12 +179,12 @@ class BundleScorer(Scorer):
         self._bundle = bundle
         self._options = options
         # Only labels that can be given are asked about, where nobody wants the scores of others.
-        wanted = options.threshold, options.precision
-        all_scores = options.dense or options.embedding or any(x is not None for x in wanted)
+        self._wants_all = options.dense or options.embedding
+        asks_all = options.threshold is not None or options.precision is not None
         is_long = len(self.label_set.labels) > LABELS_AT_ONCE
         # In torch parts of a list have no shortlists of their own.
-        all_scores |= is_long and self._runtime == TORCH
-        self._shortlist = None if all_scores else read_shortlist(bundle, self.label_set)
+        asks_all |= is_long and self._runtime == TORCH
+        self._shortlist = None if asks_all else read_shortlist(bundle, self.label_set)
         self._usual_batch = bundle.batch_size or DEFAULT_BATCH
         self.batch = options.batch or (LONG_LIST_BATCH if is_long else self._usual_batch)
         how = f"cpu, onnxruntime {dtype}"
@@ -285,18 +289,29 @@ class BundleScorer(Scorer):
         return Decoded(self.prepare(photo), closer, list(parts))
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
+        return self._scores(photos, self._wants_all)
+
+    def _scores(self, photos: Sequence[Pixels], wants_all: bool) -> Scores:
         parts = chunks(photos, self._at_once)
         full = [self.preprocess.full_batch(some, self._at_once) for some in parts]
-        if isinstance(self.engine, OnnxEngine):
-            return np.concatenate(self.engine.scores_each(full))[: len(photos)]
-        return np.concatenate([self.engine.scores(one) for one in full])[: len(photos)]
+        return np.concatenate(self.engine.scores_each(full, wants_all=wants_all))[: len(photos)]
 
     def scores_of(self, photos: Sequence[Decoded]) -> Scores:
-        scores = super().scores_of(photos)
+        return self._whole_and_parts(photos, self.scores)
+
+    def scores_to_choose(self, photos: Sequence[Decoded], scores: Scores) -> Scores:
+        is_other = self._wants_all and self._shortlist is not None
+        some = partial(self._scores, wants_all=False)
+        return self._whole_and_parts(photos, some) if is_other else scores
+
+    def _whole_and_parts(
+        self, photos: Sequence[Decoded], score: Callable[[Sequence[Pixels]], Scores]
+    ) -> Scores:
+        scores = score([photo.pixels for photo in photos])
         if not self._options.thorough:
             return scores
         # What is small in the photo is large in a part of it.
-        parts = self.scores([part for photo in photos for part in photo.parts])
+        parts = score([part for photo in photos for part in photo.parts])
         highest = parts.reshape(len(photos), -1, parts.shape[1]).max(1)
         both = [log_odds_of(some.astype(np.float64)) for some in (scores, highest)]
         return sigmoid(np.mean(both, axis=0)).astype(np.float32)

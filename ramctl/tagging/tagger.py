@@ -282,7 +282,7 @@ class Tagger:
 
     def _fields(self, decoded: Sequence[Decoded]) -> list[JsonObject]:
         scores = self.scorer.scores_of(decoded)
-        chosen = [self._choose(row) for row in scores]
+        chosen = [*map(self._choose, self.scorer.scores_to_choose(decoded, scores))]
         added: list[JsonObject] = []
         for choice, row in zip(chosen, scores, strict=True):
             fields: JsonObject = {"tags": list(choice.scores), "scores": choice.scores}

@@ -6,8 +6,9 @@ N photos, L labels.
 """
 
 import math
+import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count
 from typing import NamedTuple
@@ -29,19 +30,27 @@ from ramctl.labels import LABELS, LabelSystem
 from ramctl.photos.decoding import record_photo
 from ramctl.records.inputs import RootCheck, named_or_stdin, read_inputs, require_files
 from ramctl.records.parallel import chunks, ordered_map, usable_cores
-from ramctl.records.record import Item, JsonObject, Record, Reject, decided_tags
+from ramctl.records.record import JsonObject, Record, Reject, decided_tags, image_name
 from ramctl.records.report import Rejects, Report
+from ramctl.records.stream import accepted
 from ramctl.tagging.scorers import BundleScorer, Pixels, TaggerOptions
 from ramctl.tagging.selection import SelectionOptions, TagSelector
 from ramctl.training.plan import TrainOptions
 
 DIGITS = 4  # of thresholds
-Decided = tuple[Pixels, list[int], list[int]]  # a photo, and the labels that were kept and refused
 OF_TRAINING = (
     "labels", "val", "text", "steps", "epochs", "seed", "events", "cache", "max_time", "distill",
     "resume", "restart", "dry_run",
 )  # fmt: skip
 FEWEST = 10  # decisions of which the effect is told
+
+
+class Judged(NamedTuple):
+    """A photo's records, and the labels that any of them keeps and refuses."""
+
+    records: list[Record]
+    kept: set[int]
+    refused: set[int]
 
 
 class Said(NamedTuple):
@@ -62,7 +71,8 @@ class Said(NamedTuple):
 def learn_thresholds(options: TrainOptions) -> Report:
     """Write the bundle of `init` with thresholds that suit the records' decisions to `out`.
 
-    Records have `confirmed` and `refused`, lists of tags. RunProblem where there are none, or where
+    Records have `confirmed` and `refused`, lists of tags; of all records of a photo a tag counts
+    once, and one in both lists neither way. RunProblem where there are none, or where
     the bundle does not know what its scores are worth.
     """
     wrong = [f"--{name.replace('_', '-')}" for name in OF_TRAINING if getattr(options, name)]
@@ -133,44 +143,46 @@ def _read(options: TrainOptions, scorer: BundleScorer, report: Report, rejects: 
     known = ~np.isnan(calibration.offsets)
     named = named_or_stdin(options.inputs, "records (JSONL)")
     require_files(named)
-    check = RootCheck()
+    check, judged = RootCheck(), dict[str, Judged]()  # photos by their paths
 
-    def ids(tags: Sequence[str]) -> list[int]:
-        return [i for tag in tags for i in labels.ids(tag)]
+    def note(record: Record) -> None:
+        if (decided := decided_tags(record.fields)) is None:
+            return
+        path = os.path.normpath(record.base / image_name(record.fields))
+        photo = judged.setdefault(path, Judged([], set(), set()))
+        photo.records.append(record)
+        for ids, tags in zip((photo.kept, photo.refused), decided, strict=True):
+            ids.update(i for tag in tags for i in labels.ids(tag) if known[i])
 
-    def prepared(record: Record) -> Decided | None:
-        decided = decided_tags(record.fields)
-        if decided is None:
-            return None
-        kept, refused = decided
+    def pixels(record: Record) -> Pixels:
         photo = record_photo(record, target=scorer.target, official=scorer.official)
-        return scorer.prepare(photo), ids(kept), ids(refused)
+        return scorer.prepare(photo)
 
-    def tried(item: Item) -> tuple[Item, Decided | RecordProblem | None]:
-        return item, attempt(prepared, item) if isinstance(item, Record) else None
+    def tried(photo: Judged) -> tuple[Judged, Pixels | RecordProblem]:
+        return photo, attempt(pixels, photo.records[0])
 
-    def good() -> Iterator[Decided]:
-        items = read_inputs(named, options.root, options.command)
-        for item, outcome in ordered_map(tried, items, options.workers or usable_cores()):
-            report.n_in += 1
-            if isinstance(item, Reject):
-                rejects.add(item)
-                continue
-            if outcome is not None:
-                check.notice(item, outcome)
-            if isinstance(outcome, RecordProblem):
-                rejects.add(Reject.of(item, outcome, options.command))
-            elif outcome is not None:
-                yield outcome
+    def good() -> Iterator[tuple[Judged, Pixels]]:
+        workers = options.workers or usable_cores()
+        for photo, outcome in ordered_map(tried, judged.values(), workers):
+            for record in photo.records:
+                check.notice(record, outcome)
+                if isinstance(outcome, RecordProblem):
+                    rejects.add(Reject.of(record, outcome, options.command))
+            if not isinstance(outcome, RecordProblem):
+                yield photo, outcome
 
+    for _ in accepted(read_inputs(named, options.root, options.command), note, rejects):
+        pass
     parts = [np.zeros((0, len(labels)), np.float32)]
     said: list[tuple[int, int, bool]] = []  # photo, label, whether it is right
-    photos = count()
+    photos, n_both = count(), 0
     for batch in chunks(good(), scorer.batch):
-        parts.append(np.asarray(scorer.scores([pixels for pixels, *_ in batch])))
-        for (_, kept, refused), photo in zip(batch, photos, strict=False):
-            decided = dict.fromkeys(refused, False) | dict.fromkeys(kept, True)
-            said += [(photo, label, right) for label, right in decided.items() if known[label]]
+        parts.append(np.asarray(scorer.scores([some for _, some in batch])))
+        for ((_, kept, refused), _), photo in zip(batch, photos, strict=False):
+            said += [(photo, label, label in kept) for label in sorted(kept ^ refused)]
+            n_both += len(kept & refused)
+    if n_both:
+        report.say(f"tags that were both kept and refused, and count neither way: {n_both}")
     of_photo, label, is_right = np.array(said, np.int64).reshape(-1, 3).T
     return Said(np.concatenate(parts), of_photo, label, is_right > 0)
 

@@ -113,7 +113,7 @@ def test_another_tagger_may_use_words_of_its_own_and_miss_photos(photos, tmp_pat
     assert np.mean(wrong[:, None] < right) > 0.9
     assert np.isnan(said[~told]).all()
     path.write_text('{"image": "a", "scores": {"cat": "much"}}\n')
-    with pytest.raises(RunProblem, match=r"other\.jsonl:1: the score of 'cat' is not a number"):
+    with pytest.raises(RunProblem, match=r"other\.jsonl:1: scores is not an object of numbers"):
         OutOfFold(index_of(features, tags)).by_scores(path)
 
 

@@ -136,16 +136,6 @@ def test_what_was_decided_before_is_shown_as_it_now_is():
     ]
 
 
-def test_fields_that_clean_does_not_check_do_not_stop_the_page():
-    odd = record(
-        tags=["horse", "sky"], sources={"horse": "parsed", "sky": ["generated-tag", 3]},
-        captions="A horse", generated_captions=[None, "a"], scores={"sky": "high"},
-    )  # fmt: skip
-    _, (sky,) = reviewed(Index([]), [], [odd])
-    assert (sky.score, sky.doubt, sky.sources) == (None, 0, ["generated-tag"])
-    assert (sky.record.captions, sky.record.generated) == ([], ["a"])
-
-
 @pytest.fixture
 def clean(clean, photo_records):
     """Cleans records of which two tags were added, one of these without a region."""

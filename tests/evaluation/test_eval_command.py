@@ -99,6 +99,23 @@ def test_thresholds_are_not_chosen_by_a_handful_of_photos(ramctl, truth):
     assert not truth.with_name("thresholds.jsonl").exists()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_precision_that_few_tags_have_by_accident_is_out_of_reach(ramctl, tmp_path, seed):
+    """Scores that say nothing of tags of which 72 % are right: no cut has 95 %."""
+    random, rows, truth = np.random.default_rng(seed), [], []
+    for number in range(200):
+        scores, chances = random.random((2, 5))
+        rows.append({"image": f"{number}.jpg", "scores": dict(zip("abcde", scores, strict=True))})
+        right = [name for name, chance in zip("abcde", chances, strict=True) if chance < 0.72]
+        truth.append({"image": f"{number}.jpg", "tags": right})
+    write_records(tmp_path / "truth.jsonl", truth)
+    options = ("--truth", "truth.jsonl", "--calibrate", "t.jsonl", "--precision", 0.95)
+    done = ramctl("eval", "-", *options, stdin=lines(rows))
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert "no threshold reaches precision 0.95: at most 0." in done.messages
+    assert not (tmp_path / "t.jsonl").exists()
+
+
 def test_calibration_says_what_it_expects_and_a_precision_is_kept(evaluated, tmp_path):
     """Scores from which the chance of being right is known: fewer tags are righter."""
     random, rows, truth = np.random.default_rng(0), [], []

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ramctl.classes import Classes
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RunProblem
 from ramctl.evaluation.predictions import Cut, ScoreReader
 from ramctl.labels import LabelSystem
 from tests.evaluation.conftest import TRUTH, dense, sparse, write
@@ -71,14 +71,6 @@ def test_dense_scores_refer_to_the_labels_that_they_name(evaluate):
     last = {"image": "3", "dense": [0, 0.9], "labels": "one"}
     truth = [*TRUTH[:2], {"image": "3", "tags": ["b"]}]
     assert evaluate([*one, other, last], truth)["OR"] == 1.0
-
-
-@pytest.mark.parametrize("number", [float("inf"), float("nan")])
-def test_a_score_that_is_not_finite_is_a_problem(number):
-    reader = ScoreReader(Classes(LabelSystem.from_tags("ab"), None, {}), Cut())
-    for fields in ({"dense": [number, 0.5], "label_names": ["a", "b"]}, {"scores": {"a": number}}):
-        with pytest.raises(RecordProblem):
-            reader.read(fields)
 
 
 LISTS = ("[0.1, -2e-7,3]", "[0.1,true]", '[0.1,"2"]', "[[0.1]]", "[]", "null")

@@ -53,6 +53,60 @@ def test_a_damaged_graph_is_told_in_one_line(mini, tmp_path):
     assert "\n" not in str(told.value)
 
 
+OUTSIDE = ["ABSOLUTE", "../outside.bin", "text/../../outside.bin", "link/outside.bin", "file"]
+
+
+@pytest.mark.parametrize("location", OUTSIDE)
+def test_weights_outside_of_the_bundle_are_not_read(mini, tmp_path, monkeypatch, location):
+    """By whatever version of onnxruntime: it is not asked."""
+    onnx = pytest.importorskip("onnx")
+    outside, folder = tmp_path / "outside.bin", tmp_path / "bundle"
+    shutil.copytree(mini.path, folder)
+    shutil.copy(mini.path / "model.safetensors", outside)
+    (folder / "link").symlink_to(tmp_path)
+    (folder / "file").symlink_to(outside)
+    location = str(outside) if location == "ABSOLUTE" else location
+    graph = onnx.load(folder / GRAPH, load_external_data=False)
+    for entry in graph.graph.initializer[7].external_data:
+        entry.value = location if entry.key == "location" else entry.value
+    onnx.save(graph, folder / GRAPH)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", None)
+    with pytest.raises(RunProblem) as told:
+        OnnxEngine(Bundle(folder, mini.meta), GRAPH, own_labels(mini).rows[:9], 1)
+    said = f"{folder / GRAPH}: has weights outside of the bundle, in {location!r}"
+    assert told.value.message == said
+
+
+def test_files_of_weights_are_found_wherever_a_graph_may_hold_a_tensor(mini):
+    onnx = pytest.importorskip("onnx")
+    helper, names = onnx.helper, iter("abcdefghij")
+
+    def tensor():
+        made = onnx.TensorProto(name="w", data_location=onnx.TensorProto.EXTERNAL)
+        made.external_data.add(key="offset", value="location")
+        made.external_data.add(key="location", value=next(names))
+        return made
+
+    def node(**attributes):
+        return helper.make_node("If", [], ["y"], alpha=0.5, **attributes)
+
+    def graph(*nodes, tensors=(), sparse=()):
+        made = helper.make_graph(nodes, "g", [], [], tensors)
+        made.sparse_initializer.extend(sparse)
+        return made
+
+    sparse = onnx.SparseTensorProto(values=tensor(), indices=tensor(), dims=[1])
+    inner = graph(node(value=tensor()), tensors=[tensor()])
+    main = graph(node(then=inner, branches=[graph(tensors=[tensor()])]), sparse=[sparse])
+    function = helper.make_function("d", "f", [], ["y"], [node(value=tensor())], [])
+    function.attribute_proto.append(helper.make_attribute("t", tensor()))
+    model = helper.make_model(main, functions=[function])
+    model.training_info.add(algorithm=graph(tensors=[tensor()]))
+    model.doc_string = "location"
+    assert Graph(model.SerializeToString()).files == {*"abcdefgh"}
+    assert Graph((mini.path / GRAPH).read_bytes()).files == {"model.safetensors"}
+
+
 @pytest.mark.parametrize(
     ("machine", "flags", "expected"),
     [

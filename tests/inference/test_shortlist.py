@@ -1,5 +1,6 @@
 """The shortlist: what the tag decoder is not asked about would not have been given."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,15 @@ def test_mini_gives_the_tags_that_it_gives_when_it_is_asked_about_all_labels():
     few, asked_all = (Tagger.from_pretrained("mini", dense=dense) for dense in (False, True))
     for photo in PHOTOS:
         assert few.tag(photo).scores == asked_all.tag(photo).scores
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_tags_scores_and_salience_do_not_depend_on_what_else_is_asked_for(ramctl, runtime):
+    tag = partial(ramctl, "tag", "-q", "--runtime", runtime, *PHOTOS)
+    alone = tag().rows
+    for option in ("--dense", "--embedding"):
+        for before, after in zip(alone, tag(option).rows, strict=True):
+            assert "salience" in before and before.items() <= after.items()
 
 
 def test_of_a_long_list_the_same_words_are_given_as_when_all_are_asked_about():

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from ramctl.errors import RecordProblem, RunProblem
+from ramctl.records.fields import string_list
 from ramctl.records.inputs import RootCheck, read_inputs
 from ramctl.records.jsonl import dumps, loads, parse_line, stamp_of, unread_records
-from ramctl.records.record import captions_of, decode_name, image_name, set_tags, string_list
+from ramctl.records.record import captions_of, decode_name, image_name, set_tags
 from ramctl.records.stream import each, watched
 from tests.records.test_stream import run
 

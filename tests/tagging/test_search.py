@@ -1,5 +1,6 @@
 """`tag --embedding` and `search`: vectors that give scores back, and what is found by them."""
 
+import base64
 import json
 import shutil
 from functools import partial
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from ramctl import PhotoSearch
 from ramctl.checkpoints.bundle import AXES, Bundle, write_meta
+from ramctl.errors import RunProblem
 from ramctl.search import named_labels
 from ramctl.tagging.embedding import N_AXES, PhotoAxes, write_axes
 from tests.command import Ramctl
@@ -267,3 +269,30 @@ def test_every_label_of_the_embedded_model_has_a_name_in_six_languages():
     for label in Bundle.open(MINI).labels:
         assert set(label.names) == {"de", "fr", "es", "it", "ja", "zh"}, label.tag
         assert all(name.strip() == name != "" for name in label.names.values()), label.tag
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, 65504])
+def test_a_vector_that_no_photo_has_is_a_reject_and_spoils_no_answer(search, photos, number):
+    lines = (photos / FILE).read_text().splitlines(keepends=True)
+    row = json.loads(lines[0])
+    stamp, _, text = row["embedding"].partition(":")
+    vector = np.frombuffer(base64.b64decode(text), "<f2").copy()
+    vector[0] = number
+    packed = base64.b64encode(vector.tobytes()).decode()
+    odd = json.dumps(row | {"image": "odd.png", "embedding": f"{stamp}:{packed}"}) + "\n"
+    for question in (["red"], ["--like", "red.png"], ["--duplicates"]):
+        (photos / FILE).write_text("".join(lines))
+        expected = search(*question)
+        (photos / FILE).write_text("".join([lines[0], odd, *lines[1:]]))
+        done = search(*question)
+        assert done.rows == expected.rows and expected.returncode == 0
+        assert done.returncode == 3
+        assert f"{FILE}:2: the embedding's numbers are no photo's" in done.messages
+    with pytest.raises(RunProblem, match=f"{FILE}:2: the embedding's numbers"):
+        PhotoSearch(photos / FILE, str(search.args[2]))
+
+
+def test_vectors_of_the_surest_scores_are_a_photos(model):
+    axes = PhotoAxes.of(Bundle.open(model))
+    for scores in (np.ones(len(LABELS)), np.zeros(len(LABELS))):
+        assert np.linalg.norm(axes.vector(scores)) <= axes.longest

@@ -131,3 +131,48 @@ def test_photos_that_are_gone_are_rejected(command, judged):
     assert "gone.jpg" in done.messages
     assert [reject["code"] for reject in read_rows("r.jsonl")] == ["missing_image"]
     assert Path("mine/bundle.json").exists()
+
+
+def thresholds_of(command, rows, *, kept: int, refused: int) -> list[float]:
+    """The thresholds that records give, which hold so many decisions."""
+    write_records(Path("rows.jsonl"), rows)
+    done = command("finetune", "--thresholds", "rows.jsonl", "--out", "of-rows")
+    assert f"decisions: {kept} kept, {refused} refused" in done.messages
+    both = re.search("both kept and refused, and count neither way: ([0-9]+)", done.messages)
+    return [*Bundle.open(Path("of-rows")).thresholds, int(both[1]) if both else 0]
+
+
+@pytest.fixture
+def row(command):
+    """A photo of which a tag was kept and another one refused."""
+    (tagged,) = command("tag", "-q", DATA / "photos" / "horses.jpg").rows
+    kept, refused = tagged["tags"][:2]
+    return {"image": tagged["image"], "confirmed": [kept], "refused": [refused]}
+
+
+def test_a_photo_that_is_listed_many_times_counts_once(command, row):
+    once = thresholds_of(command, [row], kept=1, refused=1)
+    assert thresholds_of(command, [row] * 50, kept=1, refused=1) == once
+    other = row | {"image": str(Path(row["image"]).parent / "." / ".." / "photos" / "horses.jpg")}
+    halves = [{**row, "refused": []}, {**other, "confirmed": []}]
+    assert thresholds_of(command, halves, kept=1, refused=1) == once
+
+
+def test_a_tag_that_was_both_kept_and_refused_counts_neither_way(command, row):
+    both = row["confirmed"][0]
+    without = thresholds_of(command, [{**row, "confirmed": []}], kept=0, refused=1)
+    in_one = [row | {"refused": [*row["refused"], both]}]
+    in_two = [row, {**row, "refused": [both], "confirmed": []}]
+    for rows in (in_one, in_two, in_two[::-1]):
+        found = thresholds_of(command, rows, kept=0, refused=1)
+        assert (found[:-1], found[-1]) == (without[:-1], 1)
+
+
+def test_each_record_of_a_photo_that_is_gone_is_rejected(command, row):
+    gone = row | {"image": "gone.jpg"}
+    write_records(Path("in.jsonl"), [gone, row, {**row, "tags": 5}, gone, row])
+    options = ["--out", "mine", "--rejects", "r.jsonl"]
+    done = command("finetune", "--thresholds", "in.jsonl", *options, code=3)
+    assert "decisions: 1 kept, 1 refused; photos: 1" in done.messages
+    rejects = [(reject["line"], reject["code"]) for reject in read_rows("r.jsonl")]
+    assert sorted(rejects) == [(1, "missing_image"), (3, "bad_field"), (4, "missing_image")]

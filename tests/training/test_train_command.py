@@ -362,7 +362,7 @@ def test_map_without_untrained_labels_comes_first_and_the_other_is_told(train, p
     rows.append(rows[0] | {"chances": {"horse": 2}})
     likely = write_records(tmp_path / "likely.jsonl", rows)
     done = train(likely, "--out", "y", "--val", parsed, "--steps", 2, *rare, code=3)
-    assert "the chance of 'horse' is not a number from 0 to 1" in done.messages
+    assert "chances is not an object of numbers from 0 to 1" in done.messages
     measured = Bundle.open(tmp_path / "y").meta["provenance"]["measured"]
     assert measured["validation_labels"] == 3  # likely in enough photos
 

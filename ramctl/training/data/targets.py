@@ -14,17 +14,18 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import Label, LabelSystem, normalise
+from ramctl.records.fields import string_list
 from ramctl.records.record import (
     KINDS,
     JsonObject,
     Record,
     captions_of,
-    chances_in,
     decided_tags,
     guessed_tags,
     image_name,
     is_tagged,
-    string_list,
+    listed,
+    object_in,
 )
 
 MOST_LABELS = 5000
@@ -82,27 +83,27 @@ class Annotation:
 
 
 def read_annotation(record: Record) -> Annotation:
-    """The annotation of a record; RecordProblem for missing fields and fields of a wrong type."""
+    """The annotation of a record; RecordProblem where one is not possible."""
     fields = record.fields
     image = image_name(fields)
     somebody_did = is_tagged(fields)
-    tags = tuple(string_list(fields, "tags")) if somebody_did else ()
+    tags = tuple(listed(fields, "tags")) if somebody_did else ()
     written = _captions(captions_of(fields), fields, "caption_tags", tags)
     generated = _captions(
-        string_list(fields, "generated_captions"), fields, "generated_caption_tags", tags,
+        listed(fields, "generated_captions"), fields, "generated_caption_tags", tags,
         generated=True,
     )  # fmt: skip
-    negatives = tuple(string_list(fields, "negatives")) if "negatives" in fields else None
+    negatives = tuple(listed(fields, "negatives")) if "negatives" in fields else None
     if (decided := decided_tags(fields)) is not None:
         kept, refused = decided
         tags, somebody_did = tuple(dict.fromkeys([*tags, *kept])), True
         negatives = (*(negatives or ()), *refused)
-    uncertain = tuple(string_list(fields, "uncertain"))
+    uncertain = tuple(listed(fields, "uncertain"))
     main = tuple(string_list(fields, "main")) if "main" in fields else None
     group = fields.get("group")
     return Annotation(
         image, record.base, tags, written + generated, negatives, uncertain,
-        somebody_did, guessed_tags(fields, tags), chances_in(fields),
+        somebody_did, guessed_tags(fields, tags), object_in(fields, "chances"),
         main, group if isinstance(group, str) else None,
     )  # fmt: skip
 
@@ -115,12 +116,10 @@ def _captions(
     if fields.get(name) is None:
         return tuple(Caption(text, tags, generated) for text in texts if text.strip())
     by_caption = fields[name]
-    if not isinstance(by_caption, list) or len(by_caption) != len(texts):
+    if len(by_caption) != len(texts):
         raise RecordProblem(f"{name} is not a list parallel to the captions", code="bad_field")
     kept, captions = set(tags), []
     for text, names in zip(texts, by_caption, strict=True):
-        if not isinstance(names, list) or not all(isinstance(tag, str) for tag in names):
-            raise RecordProblem(f"{name} is not a list of lists of strings", code="bad_field")
         if text.strip():
             # `clean` may have removed a tag from the record after the caption was parsed.
             captions.append(Caption(text, tuple(t for t in names if t in kept), generated))
@@ -142,14 +141,13 @@ class TagCounts:
         self.n_records += 1
         self.n_captions += len(annotation.captions)
         self.likely.update(tag for tag, chance in annotation.chances.items() if chance > LIKELY)
-        kinds = record.fields.get("kinds")
+        kinds = object_in(record.fields, "kinds")
         known = self.tags
         # Several spellings of one tag count once a record; the last one looks up the kind.
         spellings = {t if t in known else normalise(t): t for t in annotation.tags if t.strip()}
         for tag, spelling in spellings.items():
             known[tag] += 1
-            kind = kinds.get(spelling) if isinstance(kinds, dict) else None
-            if kind in KINDS:
+            if (kind := kinds.get(spelling)) in KINDS:
                 self.kinds[tag, kind] += 1
 
     def merge(self, others: "TagCounts") -> None:

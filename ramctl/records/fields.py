@@ -1,0 +1,126 @@
+"""The fields that commands share, and what each holds: looked at once, where records come in."""
+
+import binascii
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
+from typing import Any, NamedTuple
+
+from ramctl.errors import RecordProblem
+from ramctl.records.record import JsonObject, object_in
+
+Check = Callable[[Any], bool]
+_STRING = {str}
+
+
+class Form(NamedTuple):
+    """What a field must hold, in words, and whether a value other than null does."""
+
+    words: str
+    fits: Check
+
+
+def _holds(kind: type, *types: type) -> Check:
+    """Whether a value is a list, or an object, of values of these types."""
+    allowed = {*types}
+    if kind is dict:
+        return lambda x: type(x) is dict and allowed.issuperset(map(type, x.values()))
+    return lambda x: type(x) is list and allowed.issuperset(map(type, x))
+
+
+_are_strings, _are_numbers = _holds(list, str), _holds(list, int, float)
+_is_scored, _are_scores = _holds(list, list, int, float), _holds(dict, int, float)
+_are_objects, _are_lists, _is_of_lists = _holds(list, dict), _holds(list, list), _holds(dict, list)
+
+
+def _hold_strings(lists: Iterable[list[Any]]) -> bool:
+    return _STRING.issuperset(map(type, chain.from_iterable(lists)))
+
+
+def _is_vector(value: Any) -> bool:
+    if type(value) is list:  # of another program, which commands but `search` pass on
+        return True
+    _, colon, text = value.partition(":") if type(value) is str else ("", "", "")
+    try:
+        return bool(colon) and len(binascii.a2b_base64(text, strict_mode=True)) % 2 == 0
+    except ValueError:
+        return False
+
+
+def _is_box(value: Any) -> bool:
+    is_box = _are_numbers(value) and len(value) == 4
+    return is_box and value[0] <= value[2] and value[1] <= value[3]
+
+
+def _has_score(value: Any) -> bool:
+    return len(value) == 2 and type(value[1]) is not list
+
+
+def _are_boxes(value: Any) -> bool:
+    """A box and its score, or the boxes of a class, which have none."""
+    return _is_scored(value) and all(map(_is_box, value[:1] if _has_score(value) else value))
+
+
+STRINGS = Form("a list of strings", _are_strings)
+FORMS: Mapping[str, Form] = {
+    **dict.fromkeys(("captions", "generated_captions", "tags"), STRINGS),
+    **dict.fromkeys(("negatives", "uncertain", "confirmed", "refused"), STRINGS),
+    **dict.fromkeys(
+        ("caption_tags", "generated_caption_tags"),
+        Form("a list of lists of strings", lambda x: _are_lists(x) and _hold_strings(x)),
+    ),
+    **dict.fromkeys(("scores", "salience"), Form("an object of numbers", _are_scores)),
+    "caption": Form("a string", lambda x: type(x) is str),
+    "kinds": Form("an object of strings", _holds(dict, str)),
+    "sources": Form(
+        "an object of lists of strings",
+        lambda x: _is_of_lists(x) and _hold_strings(x.values()),
+    ),
+    "chances": Form(
+        "an object of numbers from 0 to 1",
+        lambda x: _are_scores(x) and all(0 <= chance <= 1 for chance in x.values()),
+    ),
+    # `eval` makes an array of it while it reads the line.
+    "dense": Form("a list of numbers", lambda x: hasattr(x, "dtype") or _are_numbers(x)),
+    "embedding": Form("a vector of `ramctl tag --embedding`", _is_vector),
+    "boxes": Form(  # a list is a detector's
+        "an object of [[x0, y0, x1, y1], score]",
+        lambda x: type(x) is list or (type(x) is dict and all(map(_are_boxes, x.values()))),
+    ),
+    "removed": Form(
+        "a list of objects with a tag",
+        lambda x: _are_objects(x) and all(type(one.get("tag")) is str for one in x),
+    ),
+}
+# What is read of records that name photos, whose other fields may be anybody's; of predictions.
+OF_PHOTOS = {"generated_captions": STRINGS}
+OF_PREDICTIONS = {name: FORMS[name] for name in ("dense", "scores", "tags")}
+_TYPES = {
+    type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string",
+    list: "a list",
+}  # fmt: skip
+
+
+def require_forms(fields: JsonObject, forms: Mapping[str, Form] = FORMS) -> None:
+    """RecordProblem for a field of a record that does not hold what it must; null is no value."""
+    for name, value in fields.items():
+        if value is None or (form := forms.get(name)) is None or form.fits(value):
+            continue
+        inner = value.values() if type(value) is dict else value if type(value) is list else ()
+        holding = " and ".join(dict.fromkeys(map(_json_type, inner)))
+        got = _json_type(value) + (holding and f" holding {holding}")
+        raise RecordProblem(f"{name} is not {form.words} (got {got})", code="bad_field")
+
+
+def string_list(fields: JsonObject, name: str) -> list[str]:
+    """The list of strings in any field, empty when absent; RecordProblem for anything else."""
+    require_forms(fields, {name: STRINGS})
+    return fields.get(name) or []
+
+
+def scored_boxes(fields: JsonObject) -> dict[str, list[Any]]:
+    """Each tag's `[box, score]`, of those that have one: of `boxes` of other programs nothing."""
+    return {tag: value for tag, value in object_in(fields, "boxes").items() if _has_score(value)}
+
+
+def _json_type(value: Any) -> str:
+    return _TYPES.get(type(value), "an object")
