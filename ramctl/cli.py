@@ -21,7 +21,8 @@ from ramctl.errors import (
     EXIT_USAGE,
     Interrupted,
     RamctlError,
-    shortened,
+    escaped,
+    one_line,
     without_secrets,
 )
 from ramctl.parts import __version__, extra_of, needs
@@ -33,7 +34,7 @@ A command reads JSONL records from files or stdin, adds fields and writes them.
 ramctl COMMAND -h shows the options that most people need, --help all of them."""
 NOTES = """\
 Defaults come from RAMCTL_<COMMAND>_<OPTION>, RAMCTL_<OPTION>, ./ramctl.toml and
-~/.config/ramctl/ramctl.toml, in this order.
+~/.config/ramctl/ramctl.toml, in this order; ./ramctl.toml says how, not where to or whom to ask.
 Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
 4 stopped by --max-time; 130 interrupted, 141 the reader closed the pipe, 143 terminated."""
 
@@ -157,7 +158,8 @@ def _run(arguments: list[str], name: str) -> int:
     except Exception as error:
         _say(name, _told(error))
         if "-vv" in arguments or arguments.count("-v") + arguments.count("--verbose") >= 2:
-            sys.stderr.write(without_secrets(traceback.format_exc()))
+            lines = traceback.format_exc().splitlines()
+            sys.stderr.write("".join(f"{escaped(without_secrets(line))}\n" for line in lines))
         return error.exit_code if isinstance(error, RamctlError) else EXIT_FAILED
     return result if isinstance(result, int) else EXIT_OK
 
@@ -179,7 +181,7 @@ def _told(error: Exception) -> str:
 
 
 def _say(name: str, message: str) -> None:
-    sys.stderr.write(f"{name}: {shortened(' '.join(without_secrets(message).split()))}\n")
+    sys.stderr.write(f"{name}: {one_line(message)}\n")
 
 
 class _Messages:

@@ -10,6 +10,7 @@ from typing import Any
 from ramctl.errors import UsageProblem
 
 FILE_NAME = "ramctl.toml"
+HERE = f"./{FILE_NAME}"
 COMMON = "common"
 
 
@@ -24,43 +25,56 @@ def load_defaults(
     options: Collection[str],
     commands: Collection[str],
     options_of_all: Callable[[], Collection[str]],
-) -> dict[str, Any]:
-    """A command's defaults from the configuration files, by parameter name.
+    may_set_here: Callable[[str, Any], bool],
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A command's defaults by parameter name: those of the user's file, and of the folder's.
 
-    `[common]` applies to every command that has the option. Raises UsageProblem for a file that
-    cannot be read, a table that is none of `commands`, and an option that the command, or for
-    `[common]` every command, does not have; and for a variable `RAMCTL_<COMMAND>_...` that names
-    no option.
+    The folder's may have come with it, from anybody: it sets only what `may_set_here` is true of,
+    and is not read where it is the user's own. `[common]` applies to every command that has the
+    option. Raises UsageProblem for a file that cannot be read, a table that is none of `commands`,
+    and an option that the command, or for `[common]` every command, does not have; and for a
+    variable `RAMCTL_<COMMAND>_...` that names no option.
     """
-    merged: dict[str, Any] = {}
-    home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    for path in (Path(home) / "ramctl" / FILE_NAME, Path(FILE_NAME)):  # the last one wins
-        if not path.is_file():
+    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    user, here = home / "ramctl" / FILE_NAME, Path(FILE_NAME)
+    read: list[dict[str, Any]] = []
+    is_user_s = user.is_file() and here.is_file() and user.samefile(here)
+    for path, shown in ((user, str(user)), (here, HERE)):
+        read.append({})
+        if not path.is_file() or (shown == HERE and is_user_s):
             continue
         try:
             tables = tomllib.loads(path.read_text("utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise UsageProblem(f"{path}: {error}") from error
+            raise UsageProblem(f"{shown}: {error}") from error
         for name in tables.keys() - {command, COMMON, *commands}:
             hint = did_you_mean(name, {COMMON, *commands})
-            raise UsageProblem(f"{path}: {name!r} is neither [{COMMON}] nor a command{hint}")
+            raise UsageProblem(f"{shown}: {name!r} is neither [{COMMON}] nor a command{hint}")
         for table in (COMMON, command):
             values = tables.get(table, {})
             if not isinstance(values, dict):
-                raise UsageProblem(f"{path}: {table} is not a table")
+                raise UsageProblem(f"{shown}: {table} is not a table")
             values = {key.replace("-", "_"): value for key, value in values.items()}
             for name in sorted(values.keys() - set(options)):
                 known = options_of_all() if table == COMMON else options
                 if name not in known:
                     hint = did_you_mean(name, known)
-                    raise UsageProblem(f"{path}: [{table}] has no option {name!r}{hint}")
-            merged |= {name: value for name, value in values.items() if name in options}
+                    raise UsageProblem(f"{shown}: [{table}] has no option {name!r}{hint}")
+            values = {name: value for name, value in values.items() if name in options}
+            for name, value in values.items() if shown == HERE else ():
+                if not may_set_here(name, value):
+                    raise UsageProblem(
+                        f"{HERE}: [{table}] {name}: a folder's file may not say where things go, "
+                        f"whom to ask or what to undo: give --{name.replace('_', '-')}, or move "
+                        f"the line to {user}"
+                    )
+            read[-1] |= values
     variables = {name for option in options for name in environment_names(command, option)}
     for name in sorted(os.environ.keys() - variables):
         if name.startswith(f"RAMCTL_{command.upper()}_"):
             hint = did_you_mean(name, variables)
             raise UsageProblem(f"{name}: {command} has no such option{hint}")
-    return merged
+    return read[0], read[1]
 
 
 def environment_names(command: str, option: str) -> list[str]:

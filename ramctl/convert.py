@@ -4,7 +4,6 @@ It is not part of `checkpoints` because an int8 graph is judged as `training` ju
 labels have the kinds that `parsing` gives them.
 """
 
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.resources import files
@@ -38,7 +37,7 @@ from ramctl.checkpoints.bundle import (
 from ramctl.checkpoints.load import load_model, write_model
 from ramctl.checkpoints.official import Architecture, convert_official, read_official
 from ramctl.checkpoints.onnx_graph import export_graph, export_int8_graph
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt, escaped
 from ramctl.evaluation.metrics import POSITIVE, UNKNOWN
 from ramctl.labels import LABELS, LabelSystem, read_thresholds
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
@@ -52,6 +51,7 @@ from ramctl.pretrained.hub import HUB, download, fetch_folder, local_path
 from ramctl.pretrained.known import KNOWN
 from ramctl.records.files import output_lock, remove_folder
 from ramctl.records.inputs import read_inputs
+from ramctl.records.outputs import write_to_stdout
 from ramctl.records.parallel import chunks
 from ramctl.records.record import Item, Record
 from ramctl.records.report import Report
@@ -103,7 +103,7 @@ def run(options: ConvertOptions) -> Report:
         raise UsageProblem("--calibrate and --val need --to onnx --dtype int8")
     if options.info:
         bundle = Bundle.open(resolve_model(options.source), verify=True)
-        sys.stdout.write("\n".join(describe_bundle(bundle)) + "\n")
+        write_to_stdout("".join(f"{escaped(line)}\n" for line in describe_bundle(bundle)))
     elif options.dtype == "int8" or options.target is not None:
         bundle = Bundle.open(resolve_model(options.source))
         if options.dtype == "int8":
@@ -112,7 +112,7 @@ def run(options: ConvertOptions) -> Report:
             bundle, graph = add_graph(bundle, options.out), GRAPH
         size = bundle.file_sizes[graph] / 1e6
         report.say(f"{bundle.path}: wrote {graph} ({size:.1f} MB besides the shared weights)")
-    elif options.arch is None and options.source in KNOWN and not Path(options.source).is_file():
+    elif options.arch is None and options.source in KNOWN:
         install(options, report)
     else:
         bundle = convert_checkpoint(options)
@@ -209,7 +209,8 @@ def install(options: ConvertOptions, report: Report) -> None:
             replace(options, source=str(checkpoint), arch=cast(Architecture, known.name), out=out)
         )
         remove_folder(work)
-    report.say(f"{bundle.path}: {len(bundle.labels)} labels; --model {known.name} finds it")
+    name = known.name if options.out is None else out.absolute()
+    report.say(f"{bundle.path}: {len(bundle.labels)} labels; --model {name} finds it")
 
 
 def read_official_labels(tags: Path, thresholds: str | None = None) -> LabelSystem:

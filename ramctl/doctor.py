@@ -1,7 +1,6 @@
 """`ramctl doctor`: what is installed and found on this machine."""
 
 import platform
-import sys
 from dataclasses import asdict, dataclass
 from importlib.metadata import distributions
 from importlib.util import find_spec
@@ -10,16 +9,18 @@ from pathlib import Path
 import orjson
 
 from ramctl.checkpoints.bundle import (
+    EMBEDDED,
     META,
     Bundle,
     embedded_bundle,
     missing_model,
     model_shelf,
 )  # fmt: skip
-from ramctl.errors import RamctlError
+from ramctl.errors import RamctlError, escaped
 from ramctl.inference.onnx_engine import TORCH, choose_runtime, has_gpu, number_format
 from ramctl.parts import EXTRAS, __version__, pip_line
 from ramctl.pretrained.known import KNOWN
+from ramctl.records.outputs import write_to_stdout
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
@@ -41,16 +42,20 @@ class DoctorOptions:
 def run(options: DoctorOptions) -> Report:
     """Examine the machine and write what is found to stdout; the report of the run."""
     facts = examine(options.models)
-    text = orjson.dumps(facts).decode() if options.json else "\n".join(describe(facts))
-    sys.stdout.write(text + "\n")
+    text = (
+        orjson.dumps(facts).decode() if options.json else "\n".join(map(escaped, describe(facts)))
+    )
+    write_to_stdout(f"{text}\n")
     return Report("doctor")
 
 
 def examine(only_models: bool = False) -> JsonObject:
     """Versions, extras, devices, and models: those that are here, and known ones to download."""
     # The bundles that a bare name finds: embedded, here, and on the shelf.
-    metas = sorted([*Path().glob(f"*/{META}"), *model_shelf().glob(f"*/{META}")])
-    bundles = [embedded_bundle(), *(meta.parent for meta in metas)]
+    here = (meta.parent for meta in Path().glob(f"*/{META}"))
+    found = [path for path in here if path.name not in (EMBEDDED, *KNOWN)]
+    found += (meta.parent for meta in model_shelf().glob(f"*/{META}"))
+    bundles = [embedded_bundle(), *sorted(found)]
     models = {
         "models": [_model(path) for path in bundles],
         "known": [asdict(one) | {"here": not missing_model(one.name)} for one in KNOWN.values()],

@@ -32,12 +32,19 @@ REJECT_CODES = {
 }
 
 HIDDEN = "***"
-_USER_INFO = re.compile(r"(\w://)[^/?#\n]*@")
-_QUERY = re.compile(r"(\w://[^\s?#]*)(\S*)")  # what has none matches too: in linear time
+_START = r"(?:\w:/|\w\w:)/"  # of a URL, also as a Path has it: `https:/host`
+_USER_INFO = re.compile(rf"({_START})[^/?#\n]*@")
+_QUERY = re.compile(rf"({_START}[^\s?#]*)(\S*)")  # what has none matches too: in linear time
+_AS_PATH = re.compile(r"\b(https?|s3|gs|gcs|hf|abfss?|az|ftp|sftp|smb|hdfs):/(?=[^/\s])")
+# Control characters, ends of lines and what turns the direction of a text.
+_UNSAFE = re.compile(r"[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def without_secrets(text: str) -> str:
-    """The text with `***` for the user info, queries and fragments of all URLs in it."""
+    """The text with `***` for the user info, queries and fragments of all URLs in it.
+
+    Those that became paths are URLs again.
+    """
 
     def hidden(url: re.Match[str]) -> str:
         path, rest = url.groups()
@@ -49,12 +56,22 @@ def without_secrets(text: str) -> str:
             fragment = mark and HIDDEN
         return f"{path}{query and f'?{HIDDEN}'}{mark}{fragment}{rest[len(shown) :]}"
 
-    return _QUERY.sub(hidden, _USER_INFO.sub(rf"\1{HIDDEN}@", text)) if "://" in text else text
+    if ":/" not in text:
+        return text
+    return _AS_PATH.sub(r"\1://", _QUERY.sub(hidden, _USER_INFO.sub(rf"\1{HIDDEN}@", text)))
 
 
-def shortened(message: str) -> str:
-    """The message without the middle of what is too long to be read: its ends say most."""
-    half = MOST_SHOWN // 2
+def escaped(text: str) -> str:
+    """The text in one line that no terminal obeys: `\\n` and `\\x1b` for control characters."""
+    return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(message: str) -> str:
+    """A message as it is shown: without secrets and control characters.
+
+    Without the middle of what is too long to be read too: its ends say most.
+    """
+    half, message = MOST_SHOWN // 2, escaped(without_secrets(message.strip()))
     return message if len(message) <= MOST_SHOWN else f"{message[:half]} ... {message[-half:]}"
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import orjson
 
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem, escaped
 from ramctl.labels import normalise
 from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import bounded_lines, dumps
@@ -318,6 +318,6 @@ def run(options: SearchOptions) -> Report:
 
 
 def _text_line(row: JsonObject) -> bytes:
-    names = [decode_name(name) for name in row.get("images") or [row["image"]]]
+    names = [escaped(decode_name(name)) for name in row.get("images") or [row["image"]]]
     score = [f"{row['score']:.{DECIMALS}f}"] if "score" in row else []
     return table_row([*score, *names], "\t")

@@ -256,7 +256,7 @@ def resolve_model(name: str) -> Path:
     if name.startswith(HUB):
         local_path(f"{name}:{META}")  # what is no bundle may have gigabytes
         return local_path(name)
-    if Path(name).is_file():
+    if name not in (EMBEDDED, *KNOWN) and Path(name).is_file():
         remedy = f"`ramctl convert {name} --arch ... --out DIR` makes one of a checkpoint"
         raise UsageProblem(f"model {name}: a file, not a bundle; {remedy}")
     if "/" in name and not Path(name).is_dir():
@@ -273,10 +273,13 @@ def resolve_model(name: str) -> Path:
 
 
 def find_bundle(name: str) -> Path | None:
-    """The bundle of a bare name: the embedded one, a folder here, or one of `model_shelf`."""
+    """The bundle of a bare name: the embedded one, a folder here, or one of `model_shelf`.
+
+    A folder here, which anybody may have made, never stands for a known model.
+    """
     if name == EMBEDDED:
         return embedded_bundle()
-    places = (Path(name), model_shelf() / name)
+    places = [model_shelf() / name] if name in KNOWN else [Path(name), model_shelf() / name]
     return next((place for place in places if (place / META).is_file()), None)
 
 

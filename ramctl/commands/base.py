@@ -1,5 +1,6 @@
 """The click classes behind every command: help in two sizes, configuration, typed options."""
 
+import json
 import os
 import re
 import sys
@@ -17,14 +18,15 @@ import click
 from click.shell_completion import CompletionItem, FishComplete, add_completion_class
 
 from ramctl.commands import COMMANDS, MODULES
-from ramctl.config import environment_names, load_defaults
+from ramctl.config import HERE, environment_names, load_defaults
 from ramctl.errors import UsageProblem, without_secrets
 from ramctl.parts import require
-from ramctl.records.files import is_device, require_known_packing
+from ramctl.records.files import beside, is_device, require_known_packing
 from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import require_own_outputs
 from ramctl.records.parquet import SUFFIX
 from ramctl.records.record import KINDS
+from ramctl.records.report import Report
 from ramctl.records.shards import Shard
 
 T = TypeVar("T")
@@ -73,6 +75,12 @@ _TYPES: "dict[str, click.ParamType[Any] | Callable[[str], Any]]" = {  # click 8.
     "KIND,...": read_kinds,
 }
 
+# Options that say where things go, whom to ask or what to undo, besides those that write a file.
+_USERS_ALONE = {
+    "cache", "detector", "distill", "download", "forget_refused", "host", "out", "port", "prune",
+    "ray", "restart", "to", "txt", "txt_existing", "txt_extension", "work", "xmp", "xmp_remove",
+}  # fmt: skip
+
 # What shells complete, by words in the names that a help gives to values.
 _OFFERED = {"FILE": "file", "PHOTOS": "file", "DIR": "dir", "BUNDLE": "dir"}
 Offer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem[Any]]"]
@@ -110,6 +118,16 @@ class Option(click.Option):
         self.common = common  # `-h` shows it too
         self.writes = writes  # it names a file that is replaced
         self.field = field  # that it fills in the command's dataclass; None: that of its name
+
+    def may_be_set_here(self, value: object) -> bool:
+        """Whether the working directory's configuration, which may be anybody's, may set it so.
+
+        A bundle is data; KIND:PATH is read by another program, at a URL a host is asked, and a
+        preset of the folder's may name one.
+        """
+        asks = "://" in str(value) or (self.metavar == "BUNDLE" and ":" in str(value))
+        asks |= self.name == "preset" and Path(str(value)).suffix == ".toml"
+        return not (self.writes or self.name in _USERS_ALONE or asks)
 
     def get_help_extra(self, ctx: click.Context) -> Any:
         """What click adds to a help text, but for ranges: the error message names them."""
@@ -234,9 +252,23 @@ class RamctlCommand(TwoHelps):
 
     def make_context(self, *args: Any, **attributes: Any) -> click.Context:
         """The context with the configuration files' defaults in place."""
-        names = [parameter.name or "" for parameter in self.params]
-        defaults = load_defaults(self.name or "", names, COMMANDS, _options_of_all)
-        return super().make_context(*args, default_map=defaults, **attributes)
+        options = {one.name or "": one for one in self.all_options}
+        user_s, here = load_defaults(
+            self.name or "", options, COMMANDS, _options_of_all,
+            lambda name, value: options[name].may_be_set_here(value),
+        )  # fmt: skip
+        context = super().make_context(*args, default_map=user_s | here, **attributes)
+        context.meta[HERE] = here
+        return context
+
+    def _say_what_is_set_here(self, ctx: click.Context) -> None:
+        """Name what the configuration of the working directory sets, which cannot silence that."""
+        by_file = click.core.ParameterSource.DEFAULT_MAP
+        used = {k: v for k, v in ctx.meta[HERE].items() if ctx.get_parameter_source(k) == by_file}
+        shown = partial(json.dumps, default=str, ensure_ascii=False)
+        if used and ("quiet" in used or not ctx.params.get("quiet")):
+            settings = ", ".join(f"{name} = {shown(value)}" for name, value in used.items())
+            Report(self.name or "").say(f"{HERE} sets {settings}")
 
     def field_values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters under the names of the fields that they fill."""
@@ -245,6 +277,7 @@ class RamctlCommand(TwoHelps):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command's `run` with its dataclass; the exit code."""
+        self._say_what_is_set_here(ctx)
         self._require_distinct(ctx.params)
         if extra := getattr(self.module, "EXTRA", None):
             require(extra, "this command")
@@ -272,18 +305,26 @@ class RamctlCommand(TwoHelps):
         others = parameters.keys() - {one.name for one in written}
         read = set().union(*(_files(parameters[name]) for name in others))
         named: dict[Path, str] = {}
+        made: dict[Path, str] = {}
         for one in written:
             path = parameters[one.name or ""]
             if _files(path) & read:
                 raise click.UsageError(f"{one.opts[-1]} {path}: this run reads that file")
             if path in (None, "-") or is_device(Path(path)):
                 continue
+            places = beside(Path(path))
+            if _files((*places,)) & read:
+                raise click.UsageError(f"{one.opts[-1]} {path}: this run reads what it makes of it")
+            made |= {place.resolve(): f"{one.opts[0]} {path}" for place in places}
             require_known_packing(str(path))
             if str(path).endswith(SUFFIX) and parameters.get("format") != "parquet":
                 raise UsageProblem(f"{path}: Parquet is written by ramctl export -f parquet")
             other = named.setdefault(Path(path).resolve(), one.opts[0])
             if other != one.opts[0]:
                 raise UsageProblem(f"{other} and {one.opts[0]} name one file, {path}")
+        for path, flag in named.items():
+            if whose := next((made[one] for one in (path, *path.parents) if one in made), None):
+                raise UsageProblem(f"{flag}: {whose} makes a file of that name for itself")
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write everything; texts stand as they are, so that examples keep their form."""
@@ -323,7 +364,6 @@ def obtain(name: str, parameters: Mapping[str, Any]) -> None:
     if parameters.get("download") or (asks and click.confirm(question, err=True)):
         require("train", f"model {name}")
         from ramctl.convert import ConvertOptions, install
-        from ramctl.records.report import Report
 
         quiet = bool(parameters.get("quiet"))
         install(ConvertOptions(name, argv=("convert", name)), Report("convert", quiet=quiet))

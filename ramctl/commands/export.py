@@ -19,6 +19,7 @@ ramctl export --xmp-remove -R photos
 """
 NOTES = f"""
 Reads image, tags, scores, boxes, generated_captions, captions. Without -f no records are written.
+In csv a cell that a spreadsheet would run (it begins with =, +, - or @) has a ' before it.
 {options.EXIT_CODES}
 """
 OPTIONS = {

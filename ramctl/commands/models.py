@@ -20,10 +20,10 @@ hf://owner/name:file stands for any file, if the hub can be reached.
 """
     EXAMPLES = r"""
 ramctl convert ram-plus
-ramctl convert ram_swin_large_14m.pth --arch ram --out ram
-ramctl convert ram --to onnx
+ramctl convert ram_swin_large_14m.pth --arch ram --out my-model
+ramctl convert my-model --to onnx
 ramctl convert my-model --to onnx --dtype int8 --calibrate train.jsonl
-ramctl convert --info ram
+ramctl convert --info my-model
 """
     NOTES = """
 Reads no records; --info writes its card to stdout.

@@ -24,7 +24,7 @@ from ramctl.data_engine.evidence import MIN_PROBABILITY, Estimate, OutOfFold
 from ramctl.data_engine.region_store import WORK, RegionIndex, WorkFolder, input_hash, spool
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pages.review import review_page
-from ramctl.records.files import output_lock, part_path, replacing, work_path
+from ramctl.records.files import output_lock, part_path, replacing, scratch_file, work_path
 from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
 from ramctl.records.jsonl import unspool
 from ramctl.records.ownership import PAGE, require_ours
@@ -140,7 +140,7 @@ def _run_stage(cleaning: "Cleaning", source: Iterator[Item], baseline: Baseline 
 def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
     options, report = cleaning.options, cleaning.report
     output = options.stream.output
-    with _work_folder(options, report.say) as folder, tempfile.TemporaryFile() as kept:
+    with _work_folder(options, report.say) as folder, scratch_file() as kept:
         is_complete = output is not None and output.exists() and not part_path(output).exists()
         if output and is_complete and options.stream.resume and not folder.path.exists():
             # With the same input there is nothing to do, and no photo need be looked at to know it.

@@ -4,7 +4,6 @@ Source: RAM sec. 3.3. Where other taggers have seen the photos, chances of tags 
 """
 
 import hashlib
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +24,7 @@ from ramctl.inference.captions import CaptionWriter
 from ramctl.inference.device_pool import DevicePool, split_devices
 from ramctl.labels import LabelSystem, read_threshold, read_thresholds
 from ramctl.model.ram import Encoded
+from ramctl.records.files import scratch_file
 from ramctl.records.inputs import named_or_stdin, require_files, unread_inputs
 from ramctl.records.jsonl import content_stamp, unspool
 from ramctl.records.parallel import chunks, map_good, ordered_map
@@ -365,7 +365,7 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
         "captions": f"{options.captions} {options.decode} {options.seed}",
     } | shard
     stream = replace(stream, batch=baseline.batch)
-    with tempfile.TemporaryFile() as kept:
+    with scratch_file() as kept:
         if evidence:
             # What all records name must be known before the first one is done.
             hashes = " ".join(map(file_sha256, evidence_files))

@@ -16,7 +16,7 @@ from ramctl.evaluation.predictions import Cut, PredictionTable, read_table
 from ramctl.evaluation.report import report_page
 from ramctl.evaluation.tables import class_table, render, report_format, write_rows
 from ramctl.labels import LabelSystem
-from ramctl.records.files import output_lock, unpacked_name, write_atomic
+from ramctl.records.files import is_url, output_lock, unpacked_name, write_atomic
 from ramctl.records.inputs import named_or_stdin, require_files
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import records_to_stdout
@@ -61,11 +61,13 @@ class EvalOptions:
 
     @property
     def name_of(self) -> dict[str, str]:
-        """The names of files; UsageProblem for what is not NAME=FILE, and for a name of two."""
+        """The names of files; UsageProblem for what is not NAME=FILE, and for a second name."""
         pairs = [named.partition("=") for named in self.names]
         for named, (name, _, file) in zip(self.names, pairs, strict=True):
-            if not (name and file):
+            if not (name and file) or is_url(name):
                 raise UsageProblem(f"--name {named}: expected NAME=FILE")
+            if [one[2] for one in pairs].count(file) > 1:
+                raise UsageProblem(f"--name {named}: {file} is named twice")
         return {file: name for name, _, file in pairs}
 
     def called(self, files: Sequence[str]) -> list[str]:

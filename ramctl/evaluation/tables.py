@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from ramctl.errors import escaped
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Floats, interval
 from ramctl.records.files import unpacked_name
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import JsonObject
+from ramctl.records.record import JsonObject, spreadsheet_cell
 
 Row = Sequence[str]
 FORMATS = ("json", "table", "csv", "md", "latex")
@@ -140,6 +141,8 @@ def _beside_each_other(comparison: JsonObject) -> Iterator[tuple[Row, list[Row]]
 
 def write_rows(header: Row, rows: Sequence[Row], form: str) -> bytes:
     """Rows as `csv`, `tsv`, `md` or an aligned `table`, UTF-8."""
+    change = spreadsheet_cell if form in ("csv", "tsv") else escaped
+    header, *rows = [[*map(change, row)] for row in (header, *rows)]
     if form in ("csv", "tsv"):
         text = io.StringIO()
         delimiter = "," if form == "csv" else "\t"

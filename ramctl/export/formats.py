@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
 from pathlib import Path, PurePath
-from tempfile import TemporaryFile
 
 from ramctl.export.sidecars import TextStyle, caption_of, missing_keywords
 from ramctl.export.xmp import HIERARCHICAL, SUBJECT, Field, machine_items
 from ramctl.photos.archives import split_member
 from ramctl.photos.decoding import photo_size, read_photo
 from ramctl.records.fields import scored_boxes
+from ramctl.records.files import scratch_file
 from ramctl.records.jsonl import dumps
 from ramctl.records.parquet import ParquetWriter
 from ramctl.records.record import JsonObject, decode_name, object_in, shown_name
@@ -63,7 +63,7 @@ def coco() -> Format:
     """
     categories: dict[str, int] = {}  # numbers from 1 on, as they come
     n_images = n_annotations = 0
-    annotations = TemporaryFile()  # noqa: SIM115 (ends with the format)
+    annotations = scratch_file()  # ends with the format
     annotation_line = separated(dumps)
 
     def image(record: JsonObject) -> bytes:

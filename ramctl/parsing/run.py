@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ramctl.checkpoints.bundle import resolve_model
+from ramctl.checkpoints.bundle import EMBEDDED, resolve_model
 from ramctl.errors import UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.parsing.stage import BATCH, ParseStage, build_label_file, ram_encoder
+from ramctl.pretrained.known import KNOWN
 from ramctl.readers.detect import unread_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.readers.source import Columns
@@ -91,8 +92,9 @@ def loaded(options: ParseOptions) -> Callable[[ParseOptions], Report]:
 
 
 def _labels(name: str) -> LabelSystem:
-    """The labels of a file or folder of that name, else of the bundle that is known by it."""
-    if not (path := Path(name)).exists():
+    """The labels of a file, of the bundle that is known by that name, or of a folder."""
+    path = Path(name)
+    if not path.is_file() and (name in (EMBEDDED, *KNOWN) or not path.exists()):
         with suppress(UsageProblem):  # a missing file is named as that
             path = resolve_model(name)
     return LabelSystem.read(path)

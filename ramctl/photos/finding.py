@@ -236,11 +236,12 @@ def _from_list(source: str, inputs: PhotoInputs) -> Iterator[Unread]:
     base = photo_base(source, inputs.root)
     with open_input(source) as stream:
         for number, entry in enumerate(_entries(stream, null=inputs.null), 1):
-            line = entry.removeprefix(BOM_UTF8) if number == 1 else entry
+            line = entry.removeprefix(BOM_UTF8) if number == 1 and not inputs.null else entry
             if number == 1 and _NO_TEXT.match(line):
                 what = "standard input" if source == STDIN else source
                 raise UsageProblem(f"{what} is no text; {source} reads names of photos, or records")
-            if line.lstrip().startswith(b"{") or len(line) > MAX_LINE:
+            is_record = not inputs.null and line.lstrip().startswith(b"{")
+            if is_record or len(line) > MAX_LINE:
                 yield partial(parse_line, line, source, number, base, inputs.stage, forms=OF_PHOTOS)
             elif name := os.fsdecode(line if inputs.null else line.rstrip(b"\r")):
                 yield from _expand(name, base, inputs)

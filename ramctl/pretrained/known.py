@@ -28,9 +28,10 @@ class KnownModel:
 
     @property
     def absence(self) -> str:
-        """That it is not on this machine, and what brings it."""
+        """That it is not on this machine, what brings it, and what a folder here is called."""
+        here = f"; the folder here is ./{self.name}" if Path(self.name).is_dir() else ""
         ways = f"`ramctl convert {self.name}` downloads it, and so does `ramctl tag --download`"
-        return f"model {self.name!r} is not on this machine; {ways} ({self.offer})"
+        return f"model {self.name!r} is not on this machine; {ways} ({self.offer}){here}"
 
     def cached(self) -> Path | None:
         """Its weights in the hub's cache, where they are there."""

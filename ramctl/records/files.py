@@ -8,18 +8,20 @@ makes files that a killed process leaves locked.
 import errno
 import fcntl
 import gzip
+import io
 import math
 import os
 import re
 import shutil
 import stat
+import tempfile
 import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.pipes import mark_read
@@ -83,6 +85,15 @@ def lock_path(output: Path) -> Path:
     The part itself is no lock: it is renamed, and `--resume` goes by whether it is there.
     """
     return output.parent.resolve() / (output.name + ".part.lock")
+
+
+def beside(output: Path) -> list[Path]:
+    """What stands beside an output on its way, and is not to be named as another file."""
+    if not output.name:  # `.` is a folder, as is said later
+        return []
+    part, state = part_path(output), state_path(output)
+    kept = [kept_path(part), kept_path(state)]
+    return [part, state, *kept, lock_path(output), work_path(output)]
 
 
 def is_device(path: Path) -> bool:
@@ -182,6 +193,18 @@ def naming(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise RunProblem(f"{path}: {error.strerror or error}") from error
+
+
+class _Scratch(io.FileIO):
+    def write(self, data: Any) -> int:
+        with naming(Path(tempfile.gettempdir())):
+            return super().write(data)
+
+
+def scratch_file() -> BinaryIO:
+    """A temporary file without a name; what goes wrong with it has that of its folder."""
+    with naming(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
+        return io.BufferedRandom(_Scratch(os.dup(file.fileno()), "r+b"))
 
 
 def read_text(path: Path) -> str:

@@ -212,6 +212,12 @@ def records_to_stdout() -> Iterator[BinaryIO]:
         os.close(private)
 
 
+def write_to_stdout(text: str) -> None:
+    """Write text to standard output; names that are not UTF-8 as the bytes that they are."""
+    with records_to_stdout() as stream:
+        stream.write(os.fsencode(text))
+
+
 @contextmanager
 def open_outputs(
     output: Path | None, rejects: str | None, *,

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from ramctl.errors import RecordProblem, RunProblem, without_secrets
+from ramctl.errors import RecordProblem, RunProblem, escaped, without_secrets
 
 #: One JSON object as it was read, including fields that are not ours.
 JsonObject = dict[str, Any]
@@ -107,6 +107,20 @@ def shown_name(name: str) -> str:
     except UnicodeEncodeError:  # from JSON, and no file's name
         content = name.encode("utf-8", "backslashreplace")
     return without_secrets(content.decode("utf-8", "backslashreplace"))
+
+
+def spreadsheet_cell(text: str) -> str:
+    """Text for a cell in one line, which a spreadsheet does not run: `'` before `=`, `+`, `-`, `@`.
+
+    So OWASP advises; a number stays one.
+    """
+    text = escaped(text)
+    if text[:1] in ("=", "+", "-", "@"):
+        try:
+            float(text)
+        except ValueError:
+            return f"'{text}"
+    return text
 
 
 def listed_names(names: Iterable[str]) -> str:

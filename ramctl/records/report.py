@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from ramctl.errors import EXIT_OK, EXIT_REJECTS, EXIT_TIME_IS_UP, shortened, without_secrets
+from ramctl.errors import EXIT_OK, EXIT_REJECTS, EXIT_TIME_IS_UP, one_line
 from ramctl.parts import __version__
 from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.jsonl import dumps
@@ -67,7 +67,7 @@ class Report:
 
     def warn(self, message: str) -> None:
         """One line on stderr, with `-q` too."""
-        sys.stderr.write(f"ramctl {self.command}: {shortened(without_secrets(message))}\n")
+        sys.stderr.write(f"ramctl {self.command}: {one_line(message)}\n")
         sys.stderr.flush()
 
     def reject(self, reject: Reject) -> None:

@@ -3,30 +3,31 @@
 import csv
 import io
 import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from ramctl.errors import escaped
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import JsonObject, decode_name, listed, object_in
+from ramctl.records.record import JsonObject, decode_name, listed, object_in, spreadsheet_cell
 from ramctl.records.stream import Format
 
 FORMATS = ("jsonl", "table", "text", "csv")
 Column = Callable[[JsonObject], str]
-_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 
 
 def line_format(name: str, *, caption: bool) -> Format:
     """The format of that name, one of FORMATS; csv has a column of captions where asked for."""
     if name == "csv":
         columns = {
-            "image": name_of,
-            "tags": lambda row: join_tags(row["tags"]),
+            "image": lambda row: spreadsheet_cell(name_of(row)),
+            "tags": lambda row: spreadsheet_cell(join_tags(row["tags"])),
             "scores": lambda record: ", ".join(
                 f"{s:.4f}" for s in object_in(record, "scores").values()
             ),
         }
         if caption:
-            columns["caption"] = lambda row: " ".join(listed(row, "generated_captions"))
+            columns["caption"] = lambda row: spreadsheet_cell(
+                " ".join(listed(row, "generated_captions"))
+            )
         return table(columns)
     return Format(b"", {"jsonl": dumps, "table": table_lines, "text": text_line}[name])
 
@@ -53,14 +54,14 @@ def table_lines(record: JsonObject) -> bytes:
         score = f"{scores[tag]:.2f}" if tag in scores else ""
         rows.append(f"  {score:4}  {tag}")
     rows += [] if record["tags"] else ["  no tags"]
-    return os.fsencode("".join(_CONTROL.sub(_escape, row) + "\n" for row in rows))
+    return os.fsencode("".join(f"{_exactly(row)}\n" for row in rows))
 
 
 def text_line(record: JsonObject) -> bytes:
     """Path, tab, tags joined by `, `; control characters as `\\n`, a tag's own comma as `\\,`."""
-    name = _CONTROL.sub(_escape, name_of(record))
+    name = _exactly(name_of(record))
     # A name that is not UTF-8 comes out as the bytes it is on disk.
-    return os.fsencode(f"{name}\t{join_tags(record['tags'])}\n")
+    return os.fsencode(f"{name}\t{escaped(join_tags(record['tags']))}\n")
 
 
 def join_tags(tags: Sequence[str]) -> str:
@@ -68,8 +69,9 @@ def join_tags(tags: Sequence[str]) -> str:
     return ", ".join(tag.replace(",", "\\,") for tag in tags)
 
 
-def _escape(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode()
+def _exactly(text: str) -> str:
+    """As `escaped`, with `\\\\` for a backslash: what was there can be told from it."""
+    return escaped(text.replace("\\", "\\\\"))
 
 
 def name_of(record: JsonObject) -> str:

@@ -20,6 +20,7 @@ from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem, UsageProblem
 from ramctl.records.files import is_device, is_gzip, naming, open_to_append, output_lock
 from ramctl.records.jsonl import dumps
+from ramctl.records.outputs import write_to_stdout
 from ramctl.records.record import JsonObject, Reject, shown_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
@@ -53,7 +54,7 @@ def run(options: TrainOptions) -> Report:
         raise UsageProblem(f"--events {events}: it grows line by line, so it is not compressed")
     report = Report(options.command, quiet=options.quiet, unit="photos")
     if options.dry_run:
-        sys.stdout.write(dumps(_dry_run(options, report)).decode())
+        write_to_stdout(dumps(_dry_run(options, report)).decode())
         report.say("a dry run: nothing was trained, and nothing written")
         return report
     _train(options, report)

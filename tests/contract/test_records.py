@@ -184,10 +184,11 @@ def test_a_second_run_with_resume_does_nothing(command, tiny_bundle, ordinary):
 
 
 def test_settings_come_from_flag_environment_and_file(command, tmp_path, monkeypatch):
-    (tmp_path / "ramctl.toml").write_text(
-        f"[common]\nrejects = 'c'\n[{command}]\nretry_rejects = true\n"
-    )
+    (tmp_path / "ramctl").mkdir()
+    (tmp_path / "ramctl" / "ramctl.toml").write_text("[common]\nrejects = 'c'\n")
+    (tmp_path / "ramctl.toml").write_text(f"[{command}]\nretry_rejects = true\n")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("RAMCTL_STATS", "s.json")
     context = RamctlCommand(command).make_context(command, ["--strict"], resilient_parsing=True)
     origins = {"strict": "COMMANDLINE", "stats": "ENVIRONMENT", "rejects": "DEFAULT_MAP"}

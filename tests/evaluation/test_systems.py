@@ -126,7 +126,12 @@ def test_a_table_for_papers_has_systems_as_rows_and_the_best_in_bold(compared):
 
 @pytest.mark.parametrize(
     ("names", "said"),
-    [(("good",), "expected NAME=FILE"), (("A=good", "A=poor"), "two files have this name")],
+    [
+        (("good",), "expected NAME=FILE"),
+        (("A=good", "A=poor"), "two files have this name"),
+        (("A=good", "A=good"), "good is named twice"),
+        (("A=good", "B=good"), "good is named twice"),
+    ],
 )
 def test_names_of_systems_are_told_apart(compared, names, said):
     with pytest.raises(UsageProblem, match=said):

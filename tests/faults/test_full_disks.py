@@ -3,7 +3,9 @@
 A limit to the size of files stands for the disk: each kind has its own size.
 """
 
+import json
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -90,6 +92,35 @@ def test_what_is_written_at_once(words, most_bytes, named, tiny_bundle, folder):
     shutil.copytree(tiny_bundle, folder / "model")
     last, is_whole = spoilt_and_mended(folder, words, most_bytes, again=words)
     assert (last.split(": ", 1)[1], is_whole) == (f"{named}: {FULL}", True)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["export", "in.jsonl", "-f", "coco", "-o", "out"],
+     ["generate", "in.jsonl", "--evidence", "scores:in.jsonl", "-o", "out"]],
+    ids=["coco", "evidence"],
+)  # fmt: skip
+def test_temporary_files(words, folder, monkeypatch):
+    tagged_photos(folder)
+    row = json.loads((folder / "in.jsonl").read_text().splitlines()[0])
+    row["mine"] = "x" * 3000
+    row["tags"] = [f"tag {i}" for i in range(500)]
+    (folder / "in.jsonl").write_text(json.dumps(row) + "\n")
+    status, _, err = run(folder, words, most_bytes=2000)
+    assert (status, err.splitlines()[-1]) == (
+        1,
+        f"ramctl {words[0]}: {tempfile.gettempdir()}: {FULL}",
+    )
+
+
+@pytest.mark.parametrize("words", [["doctor"], ["convert", "--info", "mini"]], ids=" ".join)
+def test_standard_output_that_is_written_at_once(words, ramctl):
+    with Path("/dev/full").open("wb") as full:
+        run = ramctl.start(*words, stdout=full)
+        err = run.communicate()[1].decode()
+    assert (run.returncode, err) == (
+        1, f"ramctl {words[0]}: standard output: No space left on device\n"
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

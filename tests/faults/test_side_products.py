@@ -50,6 +50,26 @@ def test_two_outputs_in_one_file_are_wrong_usage(words, tmp_path, ramctl):
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["x.part", "x.state.jsonl", "./x.part.lock", "x.part.kept", "x.state.jsonl.kept", "x.work/a"],
+)
+@pytest.mark.parametrize("option", ["--rejects", "--stats"])
+def test_what_stands_beside_an_output_is_no_other_output(option, name, tmp_path, ramctl):
+    (tmp_path / "in").write_text('{"captions":["a horse"]}\n')
+    done = ramctl("parse", "in", "-o", "x", option, name)
+    assert (done.returncode, done.messages.count("\n")) == (2, 1)
+    assert f"{option}: -o x makes a file of that name for itself" in done.messages
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    assert ramctl("parse", "in", "-o", "x", option, "y.part").returncode == 0
+
+
+def test_the_part_of_an_output_is_no_input(tmp_path, ramctl):
+    (tmp_path / "x.part").write_text('{"captions":["a horse"]}\n')
+    done = ramctl("parse", "x.part", "-o", "x")
+    assert (done.returncode, "reads what it makes of it" in done.messages) == (2, True)
+
+
+@pytest.mark.parametrize(
     ("output", "stats"),
     [
         ("{here}/o.jsonl", "o.jsonl"), ("o.jsonl", "{here}/o.jsonl"), ("linked/o.jsonl", "o.jsonl"),

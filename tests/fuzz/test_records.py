@@ -115,9 +115,11 @@ def test_small_files(name, tmp_path):
 
 def test_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    read = in_file(
-        tmp_path / "ramctl.toml", lambda _: load_defaults("tag", {"model", "top"}, (), set)
-    )
+
+    def load(_):
+        return load_defaults("tag", {"model", "top"}, (), set, lambda name, value: True)
+
+    read = in_file(tmp_path / "ramctl.toml", load)
     survive(read, [SETTINGS], "ramctl.toml")
 
 

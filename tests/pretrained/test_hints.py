@@ -1,12 +1,16 @@
 """A name that is nearly right says what would be."""
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from ramctl.checkpoints.bundle import resolve_model
+from ramctl.checkpoints.bundle import embedded_bundle, resolve_model
 from ramctl.errors import UsageProblem
 from ramctl.pretrained.hub import local_path
+from ramctl.pretrained.known import KnownModel
+from tests.support import DATA
 
 
 @pytest.mark.parametrize("name", ["ram", "ram-plus", "tag2text"])
@@ -16,6 +20,43 @@ def test_a_known_model_that_is_not_here_says_what_brings_it(name, monkeypatch, t
         resolve_model(name)
     with pytest.raises(UsageProblem, match=r"none in .* \(`ramctl doctor --models` lists"):
         resolve_model("other")
+
+
+@pytest.fixture
+def no_models(monkeypatch, tmp_path):
+    """Neither a shelf nor the hub's cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAMCTL_MODELS", str(tmp_path / "shelf"))
+    monkeypatch.setattr(KnownModel, "cached", lambda self: None)
+
+
+@pytest.mark.parametrize("name", ["ram-plus", "clip"])
+def test_a_folder_here_does_not_stand_for_a_known_model(name, no_models, tiny_bundle, ramctl):
+    shutil.copytree(tiny_bundle, name)
+    words = ["tag", "-q", DATA / "photos" / "kite.jpg"]
+    labels = ["--labels", f"{name}/labels.jsonl"] if name == "clip" else []
+    done = ramctl(*words, "--model", name, *labels)
+    assert (done.returncode, done.messages.count("\n")) == (2, 1)
+    assert "is not on this machine" in done.messages
+    assert done.messages.endswith(f"; the folder here is ./{name}\n")
+    assert ramctl(*words, "--model", f"./{name}").returncode == 0
+    found = json.loads(ramctl("doctor", "--models", "--json").stdout)["models"]
+    assert [one["name"] for one in found] == ["mini"]
+
+
+def test_the_known_model_wins_over_a_folder_or_file_here(no_models, tiny_bundle, ramctl):
+    shutil.copytree(tiny_bundle, "shelf/ram-plus")
+    shutil.copytree(tiny_bundle, "ram-plus")
+    shutil.copytree(tiny_bundle, "mini")
+    Path("ram").touch()
+    assert resolve_model("ram-plus") == Path("shelf/ram-plus").absolute()
+    assert resolve_model("mini") == embedded_bundle()
+    with pytest.raises(UsageProblem, match="`ramctl convert ram` downloads it"):
+        resolve_model("ram")
+    record = b'{"captions":["a kite over the beach"]}\n'
+    labels = [ramctl("parse", "--labels", name, stdin=record) for name in ("mini", "./mini")]
+    assert labels[0].stdout != labels[1].stdout
+    assert labels[0].stdout == ramctl("parse", "--labels", embedded_bundle(), stdin=record).stdout
 
 
 def test_a_checkpoint_is_no_bundle(monkeypatch, tmp_path):
