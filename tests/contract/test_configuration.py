@@ -62,6 +62,7 @@ def test_no_option_of_the_user_is_set_by_the_folder(command, tmp_path, ramctl):
         ("tag", "model = 'hf://owner/name'"),
         ("tag", "model = 'clip:here'"),
         ("train", "init = 'hf://owner/name'"),
+        ("train", "preset = './theirs.toml'"),
         ("finetune", "model = 'siglip:x'"),
         ("tag", "labels = '+https://127.0.0.1:9/l.jsonl'"),
         ("tag", "root = 's3://bucket'"),
