@@ -1,16 +1,15 @@
 """Image tagging from captions: Recognize Anything (RAM) as Unix filters over JSONL."""
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
-from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
-from ramctl.parts import __version__
-
+TYPE_CHECKING = False  # typing and errors would take a while, in which Ctrl-C is a traceback
 if TYPE_CHECKING:
     from ramctl.checkpoints.bundle import Bundle
+    from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
     from ramctl.labels import Label, LabelSystem
     from ramctl.parsing.captions import ParsedCaption
     from ramctl.parsing.parser import CaptionParser
+    from ramctl.parts import __version__
     from ramctl.photos.decoding import Photo
     from ramctl.search import PhotoSearch
     from ramctl.tagging.tagger import Box, Tagger, TagResult
@@ -24,8 +23,13 @@ _LAZY = {
     "ParsedCaption": "ramctl.parsing.captions",
     "Photo": "ramctl.photos.decoding",
     "PhotoSearch": "ramctl.search",
+    "RamctlError": "ramctl.errors",
+    "RecordProblem": "ramctl.errors",
+    "RunProblem": "ramctl.errors",
     "TagResult": "ramctl.tagging.tagger",
     "Tagger": "ramctl.tagging.tagger",
+    "UsageProblem": "ramctl.errors",
+    "__version__": "ramctl.parts",
 }
 
 __all__ = [

@@ -41,11 +41,13 @@ Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were re
 
 @contextlib.contextmanager
 def _reader() -> Iterator[None]:
-    """Where the reader of standard output may leave: click itself would end with 1."""
+    """Where Ctrl-C may come, or the reader leave: click has other answers to both."""
     try:
         yield
     except BrokenPipeError as error:
         raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from error
+    except KeyboardInterrupt as error:  # click would begin another line
+        raise Interrupted(signal.SIGINT) from error
 
 
 class LazyGroup(TwoHelps, click.Group):
@@ -118,6 +120,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             os.dup2(os.open(os.devnull, flags), number)  # most often it is that number already
             setattr(sys, stream, os.fdopen(number, "w" if number else "r"))
     try:
+        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of `__main__`
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         with contextlib.redirect_stderr(cast(TextIO, _Messages(sys.stderr))):
             code = _run(arguments, f"ramctl{command}")
     except Interrupted as stopped:

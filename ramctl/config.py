@@ -3,11 +3,13 @@
 import os
 import tomllib
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from ramctl.errors import UsageProblem
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.records.files import user_folder
 
 FILE_NAME = "ramctl.toml"
 HERE = f"./{FILE_NAME}"
@@ -35,8 +37,9 @@ def load_defaults(
     and an option that the command, or for `[common]` every command, does not have; and for a
     variable `RAMCTL_<COMMAND>_...` that names no option.
     """
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
-    user, here = home / "ramctl" / FILE_NAME, Path(FILE_NAME)
+    user, here = Path(), Path(FILE_NAME)
+    with suppress(RunProblem):  # without a home there is none
+        user = user_folder("XDG_CONFIG_HOME", ".config") / FILE_NAME
     read: list[dict[str, Any]] = []
     is_user_s = user.is_file() and here.is_file() and user.samefile(here)
     for path, shown in ((user, str(user)), (here, HERE)):

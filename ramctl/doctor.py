@@ -12,9 +12,9 @@ from ramctl.checkpoints.bundle import (
     EMBEDDED,
     META,
     Bundle,
+    bundle_folders,
     embedded_bundle,
     missing_model,
-    model_shelf,
 )  # fmt: skip
 from ramctl.errors import RamctlError, escaped
 from ramctl.inference.onnx_engine import TORCH, choose_runtime, has_gpu, number_format
@@ -52,10 +52,10 @@ def run(options: DoctorOptions) -> Report:
 def examine(only_models: bool = False) -> JsonObject:
     """Versions, extras, devices, and models: those that are here, and known ones to download."""
     # The bundles that a bare name finds: embedded, here, and on the shelf.
-    here = (meta.parent for meta in Path().glob(f"*/{META}"))
-    found = [path for path in here if path.name not in (EMBEDDED, *KNOWN)]
-    found += (meta.parent for meta in model_shelf().glob(f"*/{META}"))
-    bundles = [embedded_bundle(), *sorted(found)]
+    found = (meta.parent for folder in bundle_folders() for meta in folder.glob(f"*/{META}"))
+    # A folder here does not stand for a known model.
+    named = (path for path in found if path.parent != Path() or path.name not in (EMBEDDED, *KNOWN))
+    bundles = [embedded_bundle(), *sorted(named)]
     models = {
         "models": [_model(path) for path in bundles],
         "known": [asdict(one) | {"here": not missing_model(one.name)} for one in KNOWN.values()],

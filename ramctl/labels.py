@@ -65,11 +65,16 @@ class Label:
             if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
                 raise ValueError(f"{name} is not a list of strings")
             lists[name] = tuple(value)
+        count = row.get("count")
+        if count is not None and (not isinstance(count, int) or count < 0):
+            raise ValueError("count is not a whole number")
+        if not isinstance(row.get("names") or {}, dict):
+            raise ValueError("names are not a table")
         threshold = row.get("threshold")
         if threshold is not None and not isinstance(threshold, int | float):
             raise ValueError("threshold is not a number")
         return cls(
-            tag, kind, count=row.get("count"), threshold=threshold,
+            tag, kind, count=count, threshold=threshold,
             names=row.get("names") or {}, validated=row.get("validated") is not False, **lists,
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -21,7 +21,14 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, read_thresholds
 from ramctl.pretrained.hub import HUB, hub_hint, local_path
 from ramctl.pretrained.known import KNOWN, KnownModel
-from ramctl.records.files import full_disk, output_lock, remove_all, sync_folder, sync_tree
+from ramctl.records.files import (
+    full_disk,
+    output_lock,
+    remove_all,
+    sync_folder,
+    sync_tree,
+    user_folder,
+)
 from ramctl.records.ownership import Mark, others_in, require_ours
 from ramctl.records.pipes import mark_read
 from ramctl.records.record import JsonObject
@@ -32,6 +39,7 @@ if TYPE_CHECKING:
     from ramctl.model.config import PreprocessConfig, Preset
 
 FORMAT = 1
+MAX_BATCH = 4096  # photos, that a bundle may ask for
 META = "bundle.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"  # the captioning branch's vocabulary
@@ -95,17 +103,27 @@ class Bundle:
 
     @cached_property
     def preset(self) -> "Preset":
-        """The preset that the model was built and trained with; UsageProblem if it is damaged."""
+        """The preset that the model was built and trained with; RunProblem if it is damaged."""
         from ramctl.model.config import preset_from_meta
 
-        return preset_from_meta(self.meta)
+        with self.problems():
+            return preset_from_meta(self.meta)
 
     @cached_property
     def preprocess(self) -> "PreprocessConfig":
         """How photos are prepared; unlike `preset` it does not depend on any other table."""
         from ramctl.model.config import PreprocessConfig, read_table
 
-        return read_table(PreprocessConfig, self.meta.get("preprocess", {}), "preprocess")
+        with self.problems():
+            return read_table(PreprocessConfig, self.meta.get("preprocess", {}), "preprocess")
+
+    @contextmanager
+    def problems(self) -> Iterator[None]:
+        """What a preset would be refused for, as what is wrong with the bundle."""
+        try:
+            yield
+        except UsageProblem as problem:
+            raise RunProblem(f"{self.path / META}: {problem.message}") from problem
 
     @property
     def batch_size(self) -> int | None:
@@ -220,9 +238,11 @@ def _check_meta(path: Path, meta: JsonObject) -> None:
             raise RunProblem(f"{path}: {name!r} leads outside the bundle")
         if not isinstance(facts, dict) or not isinstance(facts.get("sha256"), str):
             raise RunProblem(f"{path}: {name!r} has no size and hash")
-    numbers = [*thresholds.values(), preset.get("batch_size", 1)]
-    if not all(isinstance(number, int | float) and isfinite(number) for number in numbers):
-        raise RunProblem(f"{path}: thresholds and batch_size must be numbers")
+    if not all(isinstance(x, int | float) and isfinite(x) for x in thresholds.values()):
+        raise RunProblem(f"{path}: thresholds must be numbers")
+    size = preset.get("batch_size", 1)
+    if not isinstance(size, int) or not 1 <= size <= MAX_BATCH:
+        raise RunProblem(f"{path}: preset.batch_size is {size!r}, not a number up to {MAX_BATCH}")
 
 
 def _require_inside(file: Path, bundle: Path) -> None:
@@ -279,8 +299,17 @@ def find_bundle(name: str) -> Path | None:
     """
     if name == EMBEDDED:
         return embedded_bundle()
-    places = [model_shelf() / name] if name in KNOWN else [Path(name), model_shelf() / name]
-    return next((place for place in places if (place / META).is_file()), None)
+    # `Path()`: the current folder.
+    folders = [one for one in bundle_folders() if name not in KNOWN or one != Path()]
+    return next((one / name for one in folders if (one / name / META).is_file()), None)
+
+
+def bundle_folders() -> list[Path]:
+    """Where a bare name is looked for: here and, if there is a home, in `model_shelf`."""
+    folders = [Path()]
+    with suppress(RunProblem):
+        folders.append(model_shelf())
+    return folders
 
 
 def missing_model(name: str) -> KnownModel | None:
@@ -292,8 +321,8 @@ def missing_model(name: str) -> KnownModel | None:
 
 def model_shelf() -> Path:
     """The folder of bundles that are known by name: $RAMCTL_MODELS, else in the user's data."""
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    return Path(os.environ.get("RAMCTL_MODELS", Path(data) / "ramctl" / "models"))
+    named = os.environ.get("RAMCTL_MODELS")
+    return user_folder("XDG_DATA_HOME", ".local/share") / "models" if named is None else Path(named)
 
 
 def embedded_bundle() -> Path:

@@ -42,7 +42,7 @@ def load_model(
         raise RunProblem(f"{bundle.path / WEIGHTS}: labels.counts is missing")
     described = wanted.model.labels.kind == "descriptions"
     counts = bundle.tensors(["labels.counts"])["labels.counts"].tolist() if described else None
-    with NoInitialValues():
+    with bundle.problems(), NoInitialValues():
         model = build_ram(
             wanted.model if captioning else replace(wanted.model, captioning=None),
             image_size=wanted.preprocess.size,

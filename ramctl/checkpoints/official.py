@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ramctl.checkpoints.weights import check_shapes, count_blocks, read_checkpoint, tensors_of
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.build import build_ram
 from ramctl.model.config import CaptioningConfig, EncoderConfig, ModelConfig, Preset, load_preset
 from ramctl.model.ram import RAM
@@ -117,8 +117,11 @@ def convert_official(arch: Architecture, tensors: Tensors, n_labels: int) -> tup
     `n_labels` is the length of the tag list. Raises RunProblem that names missing, unknown and
     mis-shaped keys, tied copies that differ, or a tag list that does not fit.
     """
-    preset = infer_preset(arch, tensors)
-    model = build_official(preset, tensors, n_labels)
+    try:
+        preset = infer_preset(arch, tensors)
+        model = build_official(preset, tensors, n_labels)
+    except (UsageProblem, IndexError, TypeError, ValueError) as error:
+        raise RunProblem(f"not a {arch} checkpoint: {error}") from error
     targets = official_targets(model)
     check_official_keys(targets, tensors)
     written: dict[int, str] = {}

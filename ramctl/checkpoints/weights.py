@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ramctl.errors import RunProblem
+from ramctl.records.files import is_device
 
 TENSORS_AT_ONCE = 16
 RELATIVE_POSITIONS = "relative_position_bias_table"  # what the names of Swin's tables end with
@@ -178,6 +179,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     is refused. Raises RunProblem for such a file, and for one that is something else, damaged or
     cut off.
     """
+    if is_device(path):  # which could be waited for, or have no end
+        raise RunProblem(f"{path}: cannot read the checkpoint: not a file")
     try:
         with path.open("rb") as file:
             head = file.read(9)
@@ -206,7 +209,7 @@ def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return {
         name.removeprefix("module."): tensor  # what DistributedDataParallel puts before each name
         for name, tensor in content.items()
-        if isinstance(tensor, Tensor)
+        if isinstance(name, str) and isinstance(tensor, Tensor)
     }
 
 

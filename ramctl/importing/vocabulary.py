@@ -10,6 +10,7 @@ from ramctl.records.fields import string_list
 from ramctl.records.files import read_lines
 from ramctl.records.record import HUMAN, JsonObject, object_in
 
+MAX_PARENTS = 100  # of a word, the nearest: a path of n words would else give n * n / 2
 # Branches whose words are names.
 _PEOPLE = {
     "people", "person", "persons", "faces", "names", "leute", "menschen", "personen", "gesichter",
@@ -69,15 +70,17 @@ class Vocabulary:
 
     def _add(self, path: Sequence[str], hidden: Container[str] = ()) -> Label | None:
         """Add the words of a path that are not there yet; the last, if it is one to have."""
-        label = None
-        for end, tag in enumerate(path, 1):
-            label = None
-            is_unwanted = is_name(path[:end]) and not self._people
-            if is_unwanted or tag in hidden or not any(map(str.isalpha, tag)):
-                continue
-            others = (one for one in path[: end - 1][::-1] if one not in hidden)
-            parents = tuple(one for one in others if normalise(one) != normalise(tag))
-            label = self._labels.setdefault(normalise(tag), Label(tag, parents=parents))
+        label, is_unwanted = None, False
+        above: list[tuple[str, str]] = []  # words, and the form in which they are compared
+        for tag in path:
+            key, label = normalise(tag), None
+            is_hidden = tag in hidden
+            is_wanted = any(map(str.isalpha, tag)) and not (is_unwanted or is_hidden)
+            if is_wanted and not (label := self._labels.get(key)):
+                nearest = [word for word, other in above[: -MAX_PARENTS - 1 : -1] if other != key]
+                label = self._labels[key] = Label(tag, parents=tuple(nearest))
+            above += [] if is_hidden else [(tag, key)]
+            is_unwanted |= key in _PEOPLE and not self._people
         return label
 
     def labels(self) -> LabelSystem:

@@ -59,6 +59,13 @@ class OnnxEngine:
             raise
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise RunProblem(f"{path}: onnxruntime cannot load it: {error}") from error
+        first, side_px = self._sides.get(PHOTOS, self._main), bundle.preprocess.size
+        sides = {side for given in first.get_inputs() if given.name == PHOTOS
+                 for side in given.shape[2:] if isinstance(side, int)}  # fmt: skip
+        if sides - {side_px}:
+            raise RunProblem(
+                f"{path}: takes photos of {max(sides)} px, and the bundle has {side_px}"
+            )
         takes = {given.name for given in self._main.get_inputs()}
         every = np.zeros(len(rows), np.float32), len(rows)
         # Besides the photos, of one run each: for the scores of a shortlist, and of all labels.

@@ -1,17 +1,21 @@
 """A model from its configuration: the parts of the figure, and whether they fit together."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
 from ramctl.errors import UsageProblem
 from ramctl.model.captioning import Captioning
-from ramctl.model.config import ModelConfig
+from ramctl.model.config import ModelConfig, write_table
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.global_branch import GlobalBranch
 from ramctl.model.label_queries import DescriptionWeighting, LabelQueries, LabelTable, RowLayout
 from ramctl.model.ram import RAM
 from ramctl.model.tag_decoder import TagDecoder
+
+MAX_SIZE, MAX_LAYERS = 1_000_000, 1000
+_AT_LEAST_1 = (".width", ".heads", ".ffn_width")
 
 
 def build_ram(
@@ -28,7 +32,35 @@ def build_ram(
     of each label, for a model that weighs them. Raises UsageProblem when the configuration
     contradicts itself.
     """
+    _check_numbers(write_table(config), "model")
     _check(config, n_labels, vocabulary, description_counts)
+    try:
+        return _built(config, image_size, n_labels, vocabulary, description_counts)
+    except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
+        # What timm and torch say of sizes that fit neither each other nor into memory.
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageProblem(f"no model can be built of these sizes: {reason}") from error
+
+
+def _check_numbers(value: Any, where: str) -> None:
+    """UsageProblem for a number that no model has, and that could take all time or memory."""
+    if isinstance(value, dict):
+        for name, part in value.items():
+            _check_numbers(part, f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _check_numbers(part, where)
+    elif isinstance(value, int | float):
+        least = 1 if where.endswith(_AT_LEAST_1) else 0
+        most = MAX_LAYERS if where.endswith(("layers", "depths")) else MAX_SIZE
+        if not least <= value <= most:
+            raise UsageProblem(f"{where} is {value}, not from {least} to {most}")
+
+
+def _built(
+    config: ModelConfig, image_size: int, n_labels: int, vocabulary: int,
+    description_counts: Sequence[int] | None,
+) -> RAM:  # fmt: skip
     encoder, labels, width = config.encoder, config.labels, config.tag_decoder.width
     channels, token_width = encoder.width, encoder.projection or encoder.width
     described = labels.kind == "descriptions"

@@ -22,6 +22,7 @@ T = TypeVar("T")
 # Metadata of a dataclass field whose own fields are keys of the table around it: it groups settings
 # in Python, while their names in files and on the command line stay short.
 FLAT = {"flat": True}
+MAX_SIDE = 8192  # px of a photo, as the model sees it
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +136,13 @@ class PreprocessConfig:
     std: tuple[float, float, float]
     # official: as the authors' code; fast: upright, on white, large JPEGs at a reduced scale.
     loader: Literal["fast", "official"] = "fast"
+
+    def __post_init__(self) -> None:
+        """UsageProblem for what no photo can be turned into."""
+        if not 1 <= self.size <= MAX_SIDE:
+            raise UsageProblem(f"preprocess.size is {self.size}, not from 1 to {MAX_SIDE}")
+        if min(self.std) <= 0:
+            raise UsageProblem(f"preprocess.std is {list(self.std)}: not above 0")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,9 +69,22 @@ def kept_path(path: Path) -> Path:
     return path.with_name(path.name + ".kept")
 
 
+def user_folder(variable: str, usual: str) -> Path:
+    """The program's folder of a kind, which may not be there yet: $XDG_..., else below the home.
+
+    A relative one counts for nothing (XDG base directories): it may be a stranger's. RunProblem
+    where there is no home, as in some containers.
+    """
+    named = Path(os.environ.get(variable, ""))
+    try:
+        return (named if named.is_absolute() else Path.home() / usual) / "ramctl"
+    except RuntimeError as error:
+        raise RunProblem(f"no home folder: set HOME, or {variable} to a folder") from error
+
+
 def user_cache(name: str) -> Path:
-    """A folder for what can be made again, in the user's cache folder; it may not be there yet."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ramctl" / name
+    """A folder for what can be made again, in the user's cache folder."""
+    return user_folder("XDG_CACHE_HOME", ".cache") / name
 
 
 def work_path(output: Path) -> Path:

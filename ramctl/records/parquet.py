@@ -7,9 +7,12 @@ Photos whose bytes are in a file, as `datasets` and img2dataset write them, are 
 import base64
 import io
 import struct
+import sys
 from bisect import bisect_right
-from collections.abc import Iterator
-from itertools import accumulate, chain
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cache, partial
+from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, cast
@@ -18,7 +21,7 @@ import orjson
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.parts import require
-from ramctl.records.jsonl import dumps, loads
+from ramctl.records.jsonl import MAX_LINE, dumps, loads
 from ramctl.records.pipes import stream_of
 from ramctl.records.record import JsonObject
 
@@ -27,10 +30,16 @@ _LISTS = ("tags", "captions", "generated_captions")  # of texts
 _PER_TAG = ("scores", "salience")  # parallel to `tags`, null for a tag without one
 _OTHER = "other"  # the rest of a record, as JSON
 _GROUP_BYTES = 1 << 22  # of JSON in a row group
-_ROWS_AT_ONCE, _HELD = 64, 8  # rows of texts, photos
-_MOST_BYTES = 1 << 24  # of rows that are read at a time
+_ROWS_AT_ONCE, _HELD = 256, 8  # rows of texts, photos
+_MOST_BYTES = 1 << 22  # of the JSON of rows that become Python's objects at a time
+# What a column may take in a row group, all of which may be in one row: so many bytes, or so many
+# times its bytes in the file.
+MAX_UNFOLDED, MAX_UNFOLDING = 1 << 28, 128
+_BUFFER = 1 << 20  # bytes of a column that are read at a time
 _PHOTOS = ("image", "image_bytes", "jpg", "jpeg", "png", "webp", "bytes", "content")
-_DAMAGE = (ArithmeticError, OSError, TypeError, ValueError)  # pyarrow's own are among them
+_DAMAGE = (  # pyarrow's own are among them
+    ArithmeticError, LookupError, OSError, RuntimeError, TypeError, ValueError, struct.error,
+)  # fmt: skip
 
 
 class ParquetWriter:
@@ -124,11 +133,25 @@ def opened(name: str) -> Any:
     from pyarrow import ArrowException, parquet
 
     try:
-        texts = [field.name for field in parquet.read_schema(name) if field.type == "string"]
         # Texts stay in the file's dictionary until their row comes: a few bytes may stand for many.
-        return parquet.ParquetFile(name, read_dictionary=texts)
+        texts = [
+            leaf.path for leaf in _leaves(parquet.read_metadata(name)) if _kind(leaf) == "text"
+        ]
+        return parquet.ParquetFile(name, read_dictionary=texts, buffer_size=_BUFFER)
     except (ArrowException, *_DAMAGE) as error:
         raise RunProblem(f"{name}: {str(error).splitlines()[0]}") from error
+
+
+def _leaves(metadata: Any) -> list[Any]:
+    """The columns as they are in the file, each part of a table by itself."""
+    return [metadata.schema.column(place) for place in range(metadata.num_columns)]
+
+
+def _kind(leaf: Any) -> str:
+    """Whether a column holds `text`, `bytes`, or something `else`."""
+    kinds = {"STRING": "text", "JSON": "text", "ENUM": "text", "NONE": "bytes"}
+    is_bytes = leaf.physical_type == "BYTE_ARRAY"
+    return kinds.get(leaf.logical_type.type, "else") if is_bytes else "else"
 
 
 def open_lines(name: str) -> BinaryIO:
@@ -138,36 +161,135 @@ def open_lines(name: str) -> BinaryIO:
 
 def _lines(name: str) -> Iterator[bytes]:
     file = opened(name)
-    names = file.schema_arrow.names
-    photos, is_ours = _photo_column(file), {"embedding_model", _OTHER} <= {*names}
-    # Without the photos themselves, of which `datasets` also keeps the names.
-    columns = [f"{name}.path" if name == photos else name for name in names]
+    photos, is_ours = _photo_column(file), {"embedding_model", _OTHER} <= {*file.schema_arrow.names}
     try:
-        batches = file.iter_batches(_ROWS_AT_ONCE, columns=columns)
-        for number, row in enumerate(chain.from_iterable(map(_rows_of, batches))):
-            row = {key: value for key, value in row.items() if not isinstance(value, bytes)}
+        for number, row in enumerate(_rows(file, photos, cache(partial(_say_left_out, name)))):
+            fields = {} if row is None else row
             if photos:
-                path = (row.pop(photos, None) or {}).get("path")
-                row = {"image": f"{Path(name).name}#{number}", "path": path} | row
-            fields = _record_of(row) if is_ours else row
-            yield orjson.dumps(fields, default=str, option=orjson.OPT_APPEND_NEWLINE)
+                path = (fields.pop(photos, None) or {}).get("path")
+                fields = {"image": f"{Path(name).name}#{number}", "path": path} | fields
+            if is_ours and row is not None:
+                with suppress(*_DAMAGE):  # others have columns of these names, too
+                    fields = _record_of(fields)
+            line = orjson.dumps(fields, default=_text)
+            yield (line if row is not None else line.ljust(MAX_LINE + 1)) + b"\n"
     except _DAMAGE as error:
         raise RunProblem(f"{name}: {str(error).splitlines()[0]}") from error
 
 
-def _rows_of(batch: Any) -> Iterator[JsonObject]:
-    """The rows of a batch; one that is as wide as all of it may come in each of them."""
-    step = max(16 * _MOST_BYTES // max(batch.nbytes, 1), 1)
-    for start in range(0, batch.num_rows, step):
-        yield from batch.slice(start, step).to_pylist()
+def _text(value: object) -> str | None:
+    return None if isinstance(value, bytes) else str(value)
+
+
+def _say_left_out(name: str, column: str) -> None:
+    why = "few bytes of which stand for more than fits into memory"
+    sys.stderr.write(f"ramctl: {name}: read without the column {column!r}, {why}\n")
+
+
+def _rows(file: Any, photos: str | None, say: Callable[[str], None]) -> Iterator[JsonObject | None]:
+    """The rows without the photos themselves, and without other bytes; None for a row without end.
+
+    `say` is told of columns that cannot be read in memory's bounds.
+    """
+    leaves = _leaves(file.metadata)
+    # `datasets` also keeps the photos' names.
+    apart = [
+        leaf.path.partition(".")[0] == photos and leaf.path != f"{photos}.path" for leaf in leaves
+    ]
+    for group in range(file.num_row_groups):
+        facts, total, columns = file.metadata.row_group(group), 1, []
+        for place, leaf in enumerate(leaves):
+            if apart[place] or _kind(leaf) == "bytes":
+                continue
+            chunk = facts.column(place)
+            size = chunk.total_uncompressed_size
+            if leaf.max_repetition_level:
+                size += chunk.num_values * (12 + max(leaf.length or 0, 0))
+            most = max(MAX_UNFOLDED, MAX_UNFOLDING * chunk.total_compressed_size)
+            if size > most:
+                say(leaf.path)
+                continue
+            total += size
+            columns.append(leaf.path)
+        at_once = min(max(_MOST_BYTES * facts.num_rows // total, 1), _ROWS_AT_ONCE)
+        for batch in file.iter_batches(at_once, row_groups=[group], columns=columns):
+            yield from _rows_of(batch)
+
+
+def _rows_of(batch: Any) -> Iterator[JsonObject | None]:
+    """The rows of a batch, a few at a time; one as wide as all of it may come in each of them."""
+    size, n_rows = sum(map(_fewest_bytes, batch.columns)), batch.num_rows
+    if size > _MOST_BYTES and n_rows > 1:
+        yield from _rows_of(batch.slice(0, n_rows // 2))
+        yield from _rows_of(batch.slice(n_rows // 2))
+    elif size > MAX_LINE:
+        yield None
+    else:
+        columns = dict(zip(batch.schema.names, map(_values, batch.columns), strict=True))
+        for place in range(n_rows):
+            row = {key: values[place] for key, values in columns.items()}
+            yield {key: value for key, value in row.items() if not isinstance(value, bytes)}
+
+
+def _fewest_bytes(array: Any) -> int:
+    """What the array's values take as JSON, at the least."""
+    import pyarrow as pa
+    from pyarrow import compute, types
+
+    if isinstance(array, pa.ExtensionArray):
+        return _fewest_bytes(array.storage)
+    if isinstance(array, pa.StructArray):
+        return sum(map(_fewest_bytes, array.flatten()))
+    if isinstance(array, pa.MapArray):  # which has no `flatten`
+        start, end = array.offsets[0].as_py(), array.offsets[-1].as_py()
+        return sum(
+            _fewest_bytes(part.slice(start, end - start)) for part in (array.keys, array.items)
+        )
+    if types.is_nested(array.type):
+        return _fewest_bytes(array.flatten()) + 2 * len(array)
+    size = (2 if types.is_integer(array.type) else 4) * len(array)
+    texts = array.dictionary if isinstance(array, pa.DictionaryArray) else array
+    if any(map(str(texts.type).startswith, ("string", "large_string", "binary"))):
+        lengths = compute.binary_length(texts)
+        lengths = lengths if texts is array else lengths.take(array.indices)
+        size += int(compute.sum(lengths).as_py() or 0)
+    return size
+
+
+def _values(array: Any) -> list[Any]:
+    try:
+        return cast(list[Any], array.to_pylist())
+    except _DAMAGE:
+        return [*map(_value, array)]
+
+
+def _value(scalar: Any) -> Any:
+    """A value as Python's; one that Python cannot hold as text, or None."""
+    import pyarrow as pa
+
+    with suppress(*_DAMAGE):
+        return scalar.as_py()
+    kind = scalar.type
+    with suppress(*_DAMAGE):
+        if isinstance(scalar, pa.StructScalar):
+            return {name: _value(scalar[name]) for name in scalar}
+        if isinstance(scalar, pa.ListScalar):
+            return [*map(_value, scalar.values)]
+        if isinstance(scalar, pa.DictionaryScalar):
+            return _value(scalar.value)
+        if isinstance(scalar, pa.StringScalar | pa.LargeStringScalar):
+            return scalar.as_buffer().to_pybytes().decode("utf-8", "backslashreplace")
+        if isinstance(scalar, pa.TimestampScalar) and kind.tz not in (None, "UTC"):
+            return _value(scalar.cast(pa.timestamp(kind.unit, "UTC")))
+        return scalar.cast(pa.string()).as_py()
+    return None
 
 
 def _photo_column(file: Any) -> str | None:
     """The column with the photos' bytes, its own or those of its part `bytes`; None without."""
-    for column in map(file.schema.column, range(len(file.schema))):
-        name, _, part = column.path.partition(".")
-        is_bytes = column.physical_type == "BYTE_ARRAY" and column.logical_type.type == "NONE"
-        if name in _PHOTOS and part in ("", "bytes") and is_bytes:
+    for leaf in _leaves(file.metadata):
+        name, _, part = leaf.path.partition(".")
+        if name in _PHOTOS and part in ("", "bytes") and _kind(leaf) == "bytes":
             return str(name)
     return None
 

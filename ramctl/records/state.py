@@ -345,15 +345,21 @@ class RowIndex:
     def take(self, key: str) -> Entry | None:
         """The first row of this key that is neither dropped nor taken before."""
         wanted = hash(key) & self._hash_mask
-        place = bisect_left(self._keys, wanted)
+        place, jump = bisect_left(self._keys, wanted), None  # jump: a row that leads to `place`
         while place < len(self) and self._keys[place] & self._hash_mask == wanted:
             number = self._keys[place] & self._row_mask
+            if self._flags[number] & _TAKEN:
+                place = self._offsets[number]  # no longer of the file: past rows that were taken
+                jump = number if jump is None else jump
+                self._offsets[jump] = place
+                continue
             row = self._read(number) if self.is_left(number) else {}
+            place, jump = place + 1, None
             if row.get("key") == key:
                 is_written = bool(self._flags[number] & _WRITTEN)
                 self._flags[number] |= _TAKEN
+                self._offsets[number] = place
                 return Entry(number, row["status"], row["stamp"], row["end"], is_written)
-            place += 1
         return None
 
     def _read(self, number: int) -> JsonObject:

@@ -192,12 +192,13 @@ def cached_rows(
     used again and again. `source` is a hash of everything that a row depends on besides its text.
     A cache that cannot be read or written costs time, nothing else.
     """
-    path = user_cache("text") / f"{source}.safetensors"
+    path = None
     try:
+        path = user_cache("text") / f"{source}.safetensors"
         with safe_open(path, framework="numpy") as file:
             rows, known_texts = file.get_tensor("rows"), orjson.loads(file.metadata()["texts"])
         known: dict[str, Rows] = dict(zip(known_texts, rows, strict=True))
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+    except (OSError, RunProblem, SafetensorError, ValueError, KeyError, TypeError):
         known = {}
     new = [text for text in dict.fromkeys(texts) if text not in known]
     if new:
@@ -205,6 +206,7 @@ def cached_rows(
         facts = {"texts": orjson.dumps(list(known)).decode()}
         content = save({"rows": np.stack(list(known.values()))}, metadata=facts)
         with contextlib.suppress(OSError, RunProblem):
+            path = path or user_cache("text") / f"{source}.safetensors"
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(path, content)
     return np.stack([known[text] for text in texts]).astype(np.float32)

@@ -3,6 +3,7 @@
 import errno
 
 import numpy as np
+import orjson
 import pytest
 from safetensors.numpy import save_file
 
@@ -51,6 +52,23 @@ def test_opening_says_which_file_is_wrong(tmp_path):
     weights.unlink()
     with pytest.raises(RunProblem, match=r"model\.safetensors: missing"):
         Bundle.open(tmp_path / "model")
+
+
+@pytest.mark.parametrize("size", [0, -1, 10**9, 2.5, "4", None])
+def test_a_batch_that_no_machine_has_memory_for_is_refused(size, tmp_path):
+    write(tmp_path / "model")
+    meta = orjson.loads((tmp_path / "model/bundle.json").read_bytes())
+    meta["preset"] = {"batch_size": size}
+    (tmp_path / "model/bundle.json").write_bytes(orjson.dumps(meta))
+    with pytest.raises(RunProblem, match=r"bundle\.json: preset\.batch_size is .+, not a number"):
+        Bundle.open(tmp_path / "model")
+
+
+@pytest.mark.parametrize("facts", ['"count": -1', '"count": "x"', '"count": 1.5', '"names": [1]'])
+def test_a_label_whose_facts_are_of_another_kind_is_named(facts, tmp_path):
+    (tmp_path / "l.jsonl").write_text('{"tag": "a"}\n{"tag": "b", ' + facts + "}\n")
+    with pytest.raises(RunProblem, match=r"l\.jsonl:2: not a label"):
+        LabelSystem.read(tmp_path / "l.jsonl")
 
 
 def test_a_newer_format_is_refused(tmp_path):

@@ -113,3 +113,11 @@ def test_a_value_of_the_folder_is_shown_in_one_line(tmp_path, ramctl):
     first = done.messages.splitlines()[0]
     assert first == r'ramctl export: ./ramctl.toml sets txt_trigger = "a\nb\u001b[2J"'
     assert not Path(tmp_path, "x").exists()
+
+
+def test_a_relative_folder_of_configuration_is_not_the_user_s(tmp_path, ramctl):
+    (tmp_path / "theirs" / "ramctl").mkdir(parents=True)
+    (tmp_path / "theirs" / "ramctl" / "ramctl.toml").write_text("[parse]\nstats = 's.json'\n")
+    done = ramctl("parse", XDG_CONFIG_HOME="theirs", stdin=b'{"captions":["a dog"]}\n')
+    assert done.returncode == 0
+    assert not (tmp_path / "s.json").exists()

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from ramctl.importing import vocabulary
+from ramctl.importing.vocabulary import MAX_PARENTS, Vocabulary
 from ramctl.labels import LabelSystem
 from tests.importing.test_import import photo, xmp
 from tests.support import read_rows
@@ -102,3 +104,28 @@ def test_what_cannot_be_done_is_one_line(ramctl, tmp_path, words, code, message)
     assert (done.returncode, done.stdout) == (code, b"")
     assert message in done.stderr.decode() and done.stderr.count(b"\n") == 1
     assert not (tmp_path / "l.jsonl").exists()
+
+
+def test_a_deep_hierarchy_is_gone_over_once_for_each_of_its_paths(monkeypatch):
+    compared = []
+    normalise = vocabulary.normalise
+    monkeypatch.setattr(vocabulary, "normalise", lambda w: compared.append(w) or normalise(w))
+    depth = 60
+    words = [f"word {n}" for n in range(depth)]
+    collected = Vocabulary()
+    collected.add_record({
+        "sources": {word: ["human"] for word in words},
+        "parents": {word: words[:n][::-1] for n, word in enumerate(words)},
+    })  # fmt: skip
+    labels = collected.labels()
+    assert [label.parents for label in labels][-1] == tuple(words[:-1][::-1])
+    assert len(compared) < 2 * depth**2  # three words of each path for each of its words, before
+
+
+def test_of_a_path_without_end_a_word_has_the_nearest_parents():
+    words = [f"word {n}" for n in range(5000)]
+    collected = Vocabulary()
+    collected.add_record({"sources": {"leaf": ["human"]}, "parents": {"leaf": words}})
+    labels = collected.labels()
+    assert (len(labels), labels[-1].parents) == (5001, tuple(words[:MAX_PARENTS]))
+    assert max(len(label.parents) for label in labels) == MAX_PARENTS

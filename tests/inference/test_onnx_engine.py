@@ -107,6 +107,13 @@ def test_files_of_weights_are_found_wherever_a_graph_may_hold_a_tensor(mini):
     assert Graph((mini.path / GRAPH).read_bytes()).files == {"model.safetensors"}
 
 
+@pytest.mark.parametrize("size", [1, 255, 4096])
+def test_a_graph_for_photos_of_another_size_is_named(mini, size):
+    meta = mini.meta | {"preprocess": mini.meta["preprocess"] | {"size": size}}
+    with pytest.raises(RunProblem, match=f"{GRAPH}: takes photos of 256 px, .* has {size}"):
+        OnnxEngine(Bundle(mini.path, meta), GRAPH, own_labels(mini).rows[:50], 1)
+
+
 @pytest.mark.parametrize(
     ("machine", "flags", "expected"),
     [

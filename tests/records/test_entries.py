@@ -44,6 +44,23 @@ def test_the_entries_of_one_key_are_found_in_their_order(tmp_path):
     assert again.index.take("b.jpg").end == 301
 
 
+def test_each_entry_of_one_key_is_looked_at_a_few_times_however_many_there_are(tmp_path):
+    class Counted(bytearray):
+        n_looks = 0
+
+        def __getitem__(self, place):
+            self.n_looks += 1
+            return super().__getitem__(place)
+
+    state_of(tmp_path / "state", ["a.jpg", "b.jpg"] * 500)
+    index = loaded(tmp_path / "state").index
+    index._flags = Counted(index._flags)
+    taken = [index.take(key).end for key in ("a.jpg", "b.jpg") * 500]
+    assert taken == list(range(1, 1001))
+    assert index.take("a.jpg") is None
+    assert index._flags.n_looks < 10 * 1000  # 500 for each, before
+
+
 def test_keys_of_one_hash_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr(state_module, "hash", lambda key: 5 << 40, raising=False)
     state_of(tmp_path / "state", ["a", "b", "a", "c", "b", "a"])
