@@ -21,12 +21,12 @@ ORDER = [
     {"classes", "tagger_scores"},
     {"labels", "calibration"},
     {"salience"},
-    {"photos", "readers"},
+    {"config", "photos", "readers"},
     {"records"},
-    {"errors", "config", "parts"},
+    {"errors", "parts"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
-SAME_ROOM = {("cli", "commands"), ("__main__", "cli"), ("config", "errors"), ("parts", "errors")}
+SAME_ROOM = {("cli", "commands"), ("__main__", "cli"), ("parts", "errors")}
 HEAVY = {"torch", "torchvision", "timm", "transformers", "spacy", "sklearn", "groundingdino"}
 LIGHT = ["cli.py", "parts.py", "errors.py", "config.py", "__init__.py", "labels.py", "commands"]
 LIGHT += ["records", "photos", "readers", "pages", "checkpoints/bundle.py"]
