@@ -10,6 +10,7 @@ VARINT, DELIMITED = 0, 2  # protobuf's wire types
 _FIXED = {1: 8, 5: 4}  # bytes of a number of another type
 MODEL_GRAPH = 7
 NODE, NAME, WEIGHT, INPUT, OUTPUT = 1, 2, 5, 11, 12  # of a graph
+_OP_TYPE = 4  # of a node
 NAME_OF = {WEIGHT: 8, INPUT: 1}  # the field of its name
 TYPES = {"tensor(float)": 1, "tensor(int64)": 7, "tensor(bool)": 9}  # as onnxruntime names them
 # The messages in a message that lead to tensors, by the numbers of their fields.
@@ -36,6 +37,7 @@ class Graph:
         self._nodes: list[tuple[Field, list[str], list[str]]] = []  # each, what it takes, and gives
         self.files = {*_files(memoryview(model))}  # with values of tensors, as they are named
         fields = list(_fields(memoryview(model)))  # slices of it are no copies
+        self.ranked: str | None = None  # what decides which labels are on the shortlist
         self._rest = [whole for number, whole, _ in fields if number != MODEL_GRAPH]
         (graph,) = (content for number, _, content in fields if number == MODEL_GRAPH)
         for number, whole, content in _fields(graph):
@@ -45,6 +47,10 @@ class Graph:
                 names = [(n, str(x, "utf-8")) for n, _, x in first]
                 takes, gives = ([name for n, name in names if n == kind] for kind in (1, 2))
                 self._nodes.append((whole, takes, gives))
+                if b"TopK" in bytes(content) and (_OP_TYPE, b"TopK") in (
+                    (n, bytes(x)) for n, _, x in _fields(content)
+                ):
+                    self.ranked = takes[0]
             elif number in NAME_OF:
                 name = next(inner for n, _, inner in _fields(content) if n == NAME_OF[number])
                 (self.inputs if number == INPUT else self._weights)[str(name, "utf-8")] = whole

@@ -40,14 +40,16 @@ Floats = NDArray[np.float32]
 class OnnxEngine:
     """A graph of the bundle with a fixed set of labels, on the CPU.
 
-    Of labels that are not on a photo's shortlist, as `LabelSet.shortlist` gives it, scores are 0;
-    of a long list, each part of it has a shortlist.
+    Of labels that are not on a photo's shortlist, as `LabelSet.shortlist` gives it, scores are 0,
+    unless the engine scores all: then `scores_each` has both. Of a long list, each part of it has a
+    shortlist.
     """
 
     def __init__(
         self, bundle: Bundle, graph: str, rows: Floats, threads: int,
-        shortlist: tuple[Floats, int] | None = None,
+        shortlist: tuple[Floats, int] | None = None, *, scores_all: bool = False,
     ) -> None:  # fmt: skip
+        self._most = shortlist[1] if shortlist is not None and scores_all else None
         self._threads, path = threads, bundle.path / graph
         self._parts = [slice(i, i + LABELS_AT_ONCE) for i in range(0, len(rows), LABELS_AT_ONCE)]
         self._rows = rows
@@ -67,14 +69,12 @@ class OnnxEngine:
                 f"{path}: takes photos of {max(sides)} px, and the bundle has {side_px}"
             )
         takes = {given.name for given in self._main.get_inputs()}
-        every = np.zeros(len(rows), np.float32), len(rows)
-        # Besides the photos, of one run each: for the scores of a shortlist, and of all labels.
-        self._feeds: list[list[dict[str, NDArray[Any]]]] = [[], []]
-        for feeds, (offsets, most) in zip(self._feeds, (shortlist or every, every), strict=True):
-            for part in self._parts:
-                size = np.array([min(most, len(rows[part]))])
-                feed = {LABEL_QUERIES: rows[part], OFFSETS: offsets[part], SHORTLIST: size}
-                feeds.append({name: value for name, value in feed.items() if name in takes})
+        offsets, most = shortlist or (np.zeros(len(rows), np.float32), len(rows))
+        self._feeds: list[dict[str, NDArray[Any]]] = []  # besides the photos, of one run each
+        for part in self._parts:
+            size = np.array([len(rows[part]) if scores_all else min(most, len(rows[part]))])
+            feed = {LABEL_QUERIES: rows[part], OFFSETS: offsets[part], SHORTLIST: size}
+            self._feeds.append({name: value for name, value in feed.items() if name in takes})
 
     def _load(self, path: Path, rows: Floats) -> None:
         """Sessions: one of all, of what labels meet; of a long list also those of either side."""
@@ -96,7 +96,8 @@ class OnnxEngine:
             else:
                 self._sides[name] = side
                 given |= {one.name: input_field(one.name, one.type) for one in side.get_outputs()}
-        self._main = self._session(path, graph.cut([LOGITS], given), self._constants)
+        outputs = [LOGITS] if self._most is None or not graph.ranked else [LOGITS, graph.ranked]
+        self._main = self._session(path, graph.cut(outputs, given), self._constants)
 
     def _session(
         self, path: Path, model: bytes, constants: Mapping[str, NDArray[Any]] | None = None,
@@ -131,25 +132,39 @@ class OnnxEngine:
 
     def scores(self, photos: Floats) -> Floats:
         """Probabilities (B, L) of photos (B, 3, S, S)."""
-        return self.scores_each([photos])[0]
+        return self.scores_each([photos])[0][0]
 
-    def scores_each(self, batches: Sequence[Floats], *, wants_all: bool = False) -> list[Floats]:
-        """Those of each batch; what a long list's words need by themselves is done once for all.
+    def scores_each(self, batches: Sequence[Floats]) -> list[tuple[Floats, Floats]]:
+        """Those of each batch, and those with 0 for labels that are not on the shortlist.
 
-        With `wants_all` labels that are not on the shortlist have theirs as well.
+        What a long list's words need by themselves is done once for all batches.
         """
         seen = [{PHOTOS: photos} for photos in batches]
         if PHOTOS in self._sides:
             seen = [_outputs(self._sides[PHOTOS], photos) for photos in seen]
         parts = []
-        for part, feed in zip(self._parts, self._feeds[wants_all], strict=True):
+        for part, feed in zip(self._parts, self._feeds, strict=True):
             words = {}
             if LABEL_QUERIES in self._sides:
                 rows = {LABEL_QUERIES: self._rows[part]}
                 words = _outputs(self._sides[LABEL_QUERIES], rows)
             runs = (self._main.run(None, photos | words | feed) for photos in seen)
-            parts.append([sigmoid(logits) for (logits,) in runs])
-        return [np.concatenate(of_batch, 1) for of_batch in zip(*parts, strict=True)]
+            parts.append([self._both(*outputs) for outputs in runs])
+        joined = []
+        for of_batch in zip(*parts, strict=True):
+            scores, listed = zip(*of_batch, strict=True)
+            joined.append((np.concatenate(scores, 1), np.concatenate(listed, 1)))
+        return joined
+
+    def _both(self, logits: Floats, ranked: Floats | None = None) -> tuple[Floats, Floats]:
+        """The scores of all labels, and those of a shortlist, as the graph would choose it."""
+        scores = sigmoid(logits)
+        if ranked is None:
+            return scores, scores
+        chosen = np.argsort(-ranked, axis=1, kind="stable")[:, : self._most]
+        listed = np.full_like(logits, -np.inf)
+        np.put_along_axis(listed, chosen, np.take_along_axis(logits, chosen, 1), 1)
+        return scores, sigmoid(listed)
 
 
 def _outputs(session: "InferenceSession", feed: Mapping[str, NDArray[Any]]) -> dict[str, Any]:

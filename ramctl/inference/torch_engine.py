@@ -74,16 +74,19 @@ class TorchEngine:
         self._pixels_at_once: int | None = None
         self._layout = torch.contiguous_format
         self._shortlist: Shortlist | None = None
+        self._scores_all = False
 
     @classmethod
     def open(
         cls, bundle: Bundle, runtime: Runtime, *, rows: Floats | None = None,
-        captioning: bool = False, fold: bool = False, shortlist: tuple[Floats, int] | None = None,
+        captioning: bool = False, fold: bool = False,
+        shortlist: tuple[Floats, int] | None = None, scores_all: bool = False,
         say: Callable[[str], None] = lambda message: None,
     ) -> "TorchEngine":  # fmt: skip
         """The engine of a bundle's model; its labels are `rows` (L, W), or all that it has.
 
-        Of those that are not on a photo's `shortlist` (of offsets (L) and size) scores are 0.
+        Of those that are not on a photo's `shortlist` (of offsets (L) and size) scores are 0,
+        unless the engine scores all: then `scores_each` has both.
 
         With `fold` batch norms become part of the convolutions before them: faster, and other
         than without it by rounding. The data engine and training do without, so that scores are
@@ -98,6 +101,7 @@ class TorchEngine:
         engine = cls(model, runtime, say)
         engine._layout = torch.channels_last
         engine._pixels_at_once = PIXELS_AT_ONCE if runtime.device.type == "cpu" else None
+        engine._scores_all = scores_all
         if shortlist is not None:
             offsets = torch.from_numpy(shortlist[0]).to(runtime.device)
             engine._shortlist = Shortlist(offsets, shortlist[1])
@@ -139,17 +143,27 @@ class TorchEngine:
         """Probabilities (B, L) of the labels; RunProblem where one photo does not fit in memory."""
         return self.encode_and_score(photos, labels)[1]
 
-    def scores_each(self, batches: Sequence[Floats], *, wants_all: bool = False) -> list[Floats]:
-        """Those of each batch, with `wants_all` also of labels that are not on the shortlist."""
-        return [self.encode_and_score(some, wants_all=wants_all)[1] for some in batches]
+    def scores_each(self, batches: Sequence[Floats]) -> list[tuple[Floats, Floats]]:
+        """Those of each batch, and those with 0 for labels that are not on the shortlist."""
+        return [self._both(photos) for photos in batches]
+
+    def _both(self, photos: Floats) -> tuple[Floats, Floats]:
+        encoded, scores = self.encode_and_score(photos)
+        if not self._scores_all or self._shortlist is None:
+            return scores, scores
+
+        def score(some: slice) -> Floats:
+            logits = self.model.tag_logits(encoded[some], self.labels, shortlist=self._shortlist)
+            return sigmoid(logits.total.float().cpu().numpy())
+
+        return scores, np.concatenate(self._run(score, len(encoded)))
 
     def encode_and_score(
-        self, photos: Floats | Tensor, labels: PreparedLabels | None = None, *,
-        wants_all: bool = False,
-    ) -> tuple[Encoded, Floats]:  # fmt: skip
+        self, photos: Floats | Tensor, labels: PreparedLabels | None = None
+    ) -> tuple[Encoded, Floats]:
         """The photos as the decoders see them, and the labels' probabilities (B, L)."""
         asked = self.labels if labels is None else labels
-        shortlist = None if wants_all or labels is not None else self._shortlist
+        shortlist = None if self._scores_all or labels is not None else self._shortlist
 
         def score(some: slice) -> tuple[Encoded, Floats]:
             inputs = self._on_device(photos[some])

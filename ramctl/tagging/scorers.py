@@ -8,7 +8,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -145,13 +145,13 @@ class Scorer(ABC):
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         """Probabilities (n, L) of n prepared photos, n at most `batch`."""
 
-    def scores_of(self, photos: Sequence[Decoded]) -> Scores:
-        """Probabilities (n, L) of n photos, n at most `batch`."""
-        return self.scores([photo.pixels for photo in photos])
+    def scores_of(self, photos: Sequence[Decoded]) -> tuple[Scores, Scores]:
+        """Probabilities (n, L) of n photos, n at most `batch`; and those that choose tags.
 
-    def scores_to_choose(self, photos: Sequence[Decoded], scores: Scores) -> Scores:
-        """What tags are chosen by, of photos with these `scores`; the same with every option."""
-        return scores
+        These are the same with every option: of labels that cannot be given they may be 0.
+        """
+        scores = self.scores([photo.pixels for photo in photos])
+        return scores, scores
 
     def annotate(
         self, photos: Sequence[Decoded], chosen: Sequence[Choice], ids: Mapping[str, int]
@@ -161,6 +161,14 @@ class Scorer(ABC):
         `chosen` are their tags, `ids` the labels of names.
         """
         return [{} for _ in photos]
+
+
+def _with_parts(scores: Scores, parts: Scores) -> Scores:
+    """Probabilities (n, L) of photos, by them and their parts (n * P, L)."""
+    # What is small in the photo is large in a part of it.
+    highest = parts.reshape(len(scores), -1, parts.shape[1]).max(1)
+    both = [log_odds_of(some.astype(np.float64)) for some in (scores, highest)]
+    return sigmoid(np.mean(both, axis=0)).astype(np.float32)
 
 
 class BundleScorer(Scorer):
@@ -179,7 +187,7 @@ class BundleScorer(Scorer):
         self._bundle = bundle
         self._options = options
         # Only labels that can be given are asked about, where nobody wants the scores of others.
-        self._wants_all = options.dense or options.embedding
+        self._scores_all = options.dense or options.embedding
         asks_all = options.threshold is not None or options.precision is not None
         is_long = len(self.label_set.labels) > LABELS_AT_ONCE
         # In torch parts of a list have no shortlists of their own.
@@ -236,7 +244,10 @@ class BundleScorer(Scorer):
         # are the same to the bit with any number.
         threads = self._options.threads or 1
         rows = self.label_set.rows
-        return OnnxEngine(self._bundle, self._runtime, rows, threads, self._shortlist)
+        return OnnxEngine(
+            self._bundle, self._runtime, rows, threads, self._shortlist,
+            scores_all=self._scores_all,
+        )  # fmt: skip
 
     @cached_property
     def _torch_engine(self) -> "TorchEngine":
@@ -249,7 +260,8 @@ class BundleScorer(Scorer):
         set_up_cpu(1 if self._side_by_side else options.threads)
         return TorchEngine.open(
             self._bundle, self._torch_runtime, rows=self.label_set.rows,
-            captioning=options.caption, fold=True, shortlist=self._shortlist, say=options.say,
+            captioning=options.caption, fold=True, shortlist=self._shortlist,
+            scores_all=self._scores_all, say=options.say,
         )  # fmt: skip
 
     @cached_property
@@ -289,32 +301,21 @@ class BundleScorer(Scorer):
         return Decoded(self.prepare(photo), closer, list(parts))
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
-        return self._scores(photos, self._wants_all)
+        return self._both(photos)[0]
 
-    def _scores(self, photos: Sequence[Pixels], wants_all: bool) -> Scores:
+    def _both(self, photos: Sequence[Pixels]) -> tuple[Scores, Scores]:
         parts = chunks(photos, self._at_once)
         full = [self.preprocess.full_batch(some, self._at_once) for some in parts]
-        return np.concatenate(self.engine.scores_each(full, wants_all=wants_all))[: len(photos)]
+        scores, to_choose = zip(*self.engine.scores_each(full), strict=True)
+        return np.concatenate(scores)[: len(photos)], np.concatenate(to_choose)[: len(photos)]
 
-    def scores_of(self, photos: Sequence[Decoded]) -> Scores:
-        return self._whole_and_parts(photos, self.scores)
-
-    def scores_to_choose(self, photos: Sequence[Decoded], scores: Scores) -> Scores:
-        is_other = self._wants_all and self._shortlist is not None
-        some = partial(self._scores, wants_all=False)
-        return self._whole_and_parts(photos, some) if is_other else scores
-
-    def _whole_and_parts(
-        self, photos: Sequence[Decoded], score: Callable[[Sequence[Pixels]], Scores]
-    ) -> Scores:
-        scores = score([photo.pixels for photo in photos])
+    def scores_of(self, photos: Sequence[Decoded]) -> tuple[Scores, Scores]:
+        whole = self._both([photo.pixels for photo in photos])
         if not self._options.thorough:
-            return scores
-        # What is small in the photo is large in a part of it.
-        parts = score([part for photo in photos for part in photo.parts])
-        highest = parts.reshape(len(photos), -1, parts.shape[1]).max(1)
-        both = [log_odds_of(some.astype(np.float64)) for some in (scores, highest)]
-        return sigmoid(np.mean(both, axis=0)).astype(np.float32)
+            return whole
+        parts = self._both([part for photo in photos for part in photo.parts])
+        scores, to_choose = map(_with_parts, whole, parts)
+        return scores, to_choose
 
     def annotate(
         self, photos: Sequence[Decoded], chosen: Sequence[Choice], ids: Mapping[str, int]

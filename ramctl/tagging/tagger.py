@@ -281,8 +281,8 @@ class Tagger:
         return outcomes
 
     def _fields(self, decoded: Sequence[Decoded]) -> list[JsonObject]:
-        scores = self.scorer.scores_of(decoded)
-        chosen = [*map(self._choose, self.scorer.scores_to_choose(decoded, scores))]
+        scores, to_choose = self.scorer.scores_of(decoded)
+        chosen = [*map(self._choose, to_choose)]
         added: list[JsonObject] = []
         for choice, row in zip(chosen, scores, strict=True):
             fields: JsonObject = {"tags": list(choice.scores), "scores": choice.scores}

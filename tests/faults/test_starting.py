@@ -37,8 +37,16 @@ pwd.getpwuid = no_entry
 """
 
 
+@pytest.fixture(autouse=True)
+def ctrl_c_counts():
+    """Tests that run in the background have SIGINT ignored, and so would what they start."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("start", [["-m", "ramctl"], SCRIPT], ids=["module", "script"])
-@pytest.mark.parametrize("at", [1, 2, 7, 20, 33, 47, 60, 90, 140, 200])
+@pytest.mark.parametrize("at", [1, 2, 7, 20, 47, 90, 200])
 def test_ctrl_c_at_an_import_is_one_line_at_most(at, start, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(COUNTING)
     command = [sys.executable, *start, "parse", DATA / "captions.jsonl"]

@@ -38,7 +38,7 @@ def test_the_graph_sees_so_many_words_at_once_and_gives_the_same_scores(
     monkeypatch.setattr(
         onnx_engine, "_outputs", lambda part, feed: (seen.append(feed), run(part, feed))[1]
     )
-    for scores in engine.scores_each([PHOTOS, PHOTOS]):
+    for scores, _ in engine.scores_each([PHOTOS, PHOTOS]):
         np.testing.assert_allclose(scores, expected, atol=1e-6)
     assert [len(some) for feed in seen for some in feed.values()] == [2, 2, 40, 40, 20]  # once
     assert expected.shape == (2, 100)

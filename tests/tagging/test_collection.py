@@ -23,13 +23,13 @@ def records() -> dict[str, dict]:
 def scored(monkeypatch) -> list[int]:
     """How many photos the model was asked about, batch by batch."""
     counts: list[int] = []
-    scores = BundleScorer.scores
+    scores = BundleScorer.scores_of
 
     def counting(self, photos):
         counts.append(len(photos))
         return scores(self, photos)
 
-    monkeypatch.setattr(BundleScorer, "scores", counting)
+    monkeypatch.setattr(BundleScorer, "scores_of", counting)
     return counts
 
 
