@@ -249,10 +249,10 @@ def test_finer_times_than_python_s_are_texts(tmp_path):
 
 
 def test_columns_that_have_the_names_of_ours_are_those_of_others(tmp_path):
-    other = {"other": ["no JSON", None], "embedding_model": ["m", None], "scores": [[1.0], None]}
+    other = {"other": ["no JSON", None], "embedding_model": ["m", None]}
     parquet.write_table(pa.table({"image": ["a", "b"], **other}), tmp_path / "x.parquet")
     rows = [item.fields for item in read_inputs([str(tmp_path / "x.parquet")], None, "parse")]
-    assert rows[0] == {"image": "a", "other": "no JSON", "embedding_model": "m", "scores": [1.0]}
+    assert rows[0] == {"image": "a", "other": "no JSON", "embedding_model": "m"}
     assert rows[1] == {"image": "b"}
 
 
