@@ -32,10 +32,12 @@ REJECT_CODES = {
 }
 
 HIDDEN = "***"
-_START = r"(?:\w:/|\w\w:)/"  # of a URL, also as a Path has it: `https:/host`
+_SCHEMES = "https?|s3|gs|gcs|hf|abfss?|az|ftp|sftp|smb|hdfs"
+_START = rf"(?:\w://|\b(?i:{_SCHEMES}):/)"  # of a URL, also as a Path has it: `https:/host`
 _USER_INFO = re.compile(rf"({_START})[^/?#\n]*@")
-_QUERY = re.compile(rf"({_START}[^\s?#]*)(\S*)")  # what has none matches too: in linear time
-_AS_PATH = re.compile(r"\b(https?|s3|gs|gcs|hf|abfss?|az|ftp|sftp|smb|hdfs):/(?=[^/\s])")
+# What has no query matches too: in linear time. Blanks in a path count where a query follows.
+_QUERY = re.compile(rf"({_START}[^\s?#]*(?: [^?#\n]{{0,300}}(?=\?[\w.~%-]{{1,60}}=))?)(\S*)")
+_AS_PATH = re.compile(rf"\b({_SCHEMES}):/(?=[^/\s])", re.IGNORECASE)
 # Control characters, ends of lines and what turns the direction of a text.
 _UNSAFE = re.compile(r"[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
@@ -48,7 +50,7 @@ def without_secrets(text: str) -> str:
 
     def hidden(url: re.Match[str]) -> str:
         path, rest = url.groups()
-        if not rest or rest[1:].startswith(HIDDEN):
+        if not rest:
             return url[0]
         shown = rest.rstrip("\"'.,:;)]}>")
         query, mark, fragment = shown.partition("#")

@@ -257,7 +257,7 @@ def _require_inside(file: Path, bundle: Path) -> None:
     if not real.is_file():
         raise RunProblem(f"{file}: not a file")
     if not real.is_relative_to(folder) and real.parent != folder.parent.parent / "blobs":
-        raise RunProblem(f"{file}: leads outside the bundle")
+        raise RunProblem(f"{file}: leads outside the bundle; copy the file into it")
 
 
 def file_sha256(path: Path) -> str:

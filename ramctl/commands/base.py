@@ -315,11 +315,11 @@ class RamctlCommand(TwoHelps):
             places = beside(Path(path))
             if _files((*places,)) & read:
                 raise click.UsageError(f"{one.opts[-1]} {path}: this run reads what it makes of it")
-            made |= {place.resolve(): f"{one.opts[0]} {path}" for place in places}
+            made |= {Path(os.path.realpath(p)): f"{one.opts[0]} {path}" for p in places}
             require_known_packing(str(path))
             if str(path).endswith(SUFFIX) and parameters.get("format") != "parquet":
                 raise UsageProblem(f"{path}: Parquet is written by ramctl export -f parquet")
-            other = named.setdefault(Path(path).resolve(), one.opts[0])
+            other = named.setdefault(Path(os.path.realpath(path)), one.opts[0])
             if other != one.opts[0]:
                 raise UsageProblem(f"{other} and {one.opts[0]} name one file, {path}")
         for path, flag in named.items():

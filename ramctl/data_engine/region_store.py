@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import orjson
@@ -35,6 +35,7 @@ from ramctl.records.ownership import FolderMark, require_ours
 from ramctl.records.parallel import chunks
 from ramctl.records.record import BY_CAPTION, BY_TAG, HUMAN, PARSED, Item, JsonObject, Record
 from ramctl.records.shards import Shard as Part
+from ramctl.records.state import parsed
 
 FORMAT = 6
 SHARD_INPUTS = 128
@@ -118,6 +119,14 @@ class ShardWriter:
 _map_array = partial(np.load, mmap_mode="r")
 
 
+def _read_facts(path: Path) -> JsonObject:
+    with naming(path):
+        facts = parsed(path.read_bytes())
+    if facts is None:
+        raise RunProblem(f"{path}: damaged; remove the work folder")
+    return facts
+
+
 @dataclass(frozen=True)
 class Shard:
     """One finished shard, read by memory map; what is read must not be kept uncopied."""
@@ -128,7 +137,7 @@ class Shard:
     @cached_property
     def facts(self) -> JsonObject:
         """`stamp`, `inputs`, `counts`."""
-        return orjson.loads((self.folder / "shard.json").read_bytes())
+        return _read_facts(self.folder / "shard.json")
 
     @property
     def regions(self) -> Array:
@@ -146,9 +155,12 @@ class Shard:
         return self._load("photos.npy")
 
     def _load(self, name: str) -> Array:
-        if self.facts["counts"].get("regions", 0):
-            return self.read(self.folder / name)
-        return np.load(self.folder / name)  # one without elements cannot be mapped
+        # One without elements cannot be mapped.
+        read = self.read if self.facts["counts"].get("regions", 0) else np.load
+        try:
+            return cast(Array, read(self.folder / name))
+        except (OSError, EOFError, ValueError) as error:
+            raise RunProblem(f"{self.folder / name}: damaged; remove the work folder") from error
 
     def inputs(self) -> Iterator[Item]:
         """The shard's records and rejects in input order."""
@@ -180,7 +192,7 @@ class WorkFolder:
         path = self.path / "detect.json"
         if not path.exists():
             write_atomic(path, orjson.dumps(head, option=orjson.OPT_INDENT_2) + b"\n")
-        earlier = orjson.loads(path.read_bytes())
+        earlier = _read_facts(path)
         if changed := [key for key in head if earlier.get(key) != head[key]]:
             raise RunProblem(
                 f"{path}: started with other {', '.join(changed)}; use another folder, "
@@ -192,7 +204,7 @@ class WorkFolder:
         path = self.path / name
         if not path.exists():
             raise RunProblem(f"{self.path}: {otherwise}")
-        return orjson.loads(path.read_bytes())
+        return _read_facts(path)
 
     def settings(self) -> JsonObject:
         """What the regions were found with; RunProblem when there are none."""

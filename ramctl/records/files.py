@@ -97,7 +97,7 @@ def lock_path(output: Path) -> Path:
 
     The part itself is no lock: it is renamed, and `--resume` goes by whether it is there.
     """
-    return output.parent.resolve() / (output.name + ".part.lock")
+    return Path(os.path.realpath(output.parent), output.name + ".part.lock")
 
 
 def beside(output: Path) -> list[Path]:
@@ -195,8 +195,18 @@ def create(path: Path) -> BinaryIO:
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """A file to append to, and to cut; a new one where there is none."""
-    return os.fdopen(open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+b")
+    """A file to append to, and to cut; a new one where there is none.
+
+    One that has another name too (a snapshot's, made of hard links) is copied first.
+    """
+    stream: BinaryIO = os.fdopen(open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+b")
+    if os.fstat(stream.fileno()).st_nlink > 1:
+        with stream, create(new_file_path(path)) as copy:
+            stream.seek(0)
+            shutil.copyfileobj(stream, copy)
+        new_file_path(path).replace(path)
+        stream = open_to_append(path)
+    return stream
 
 
 @contextmanager
@@ -342,6 +352,10 @@ def open_alone(path: Path) -> BinaryIO:
         if error.errno not in _NO_LOCKS:
             raise
         descriptor = open_plain(path, os.O_RDWR)
+    if os.fstat(descriptor).st_nlink > 1:  # the other name may be a file of the user's
+        path.unlink()
+        os.close(descriptor)
+        return open_alone(path)
     os.ftruncate(descriptor, 0)
     return os.fdopen(descriptor, "wb")
 

@@ -58,8 +58,9 @@ class FolderMark:
         return (folder / self.file).is_file()
 
     def not_plain(self, folder: Path) -> Iterator[Path]:
-        """The links, pipes and devices that stand where ramctl has its files."""
+        """The links, pipes and devices that stand where ramctl has its files and their folders."""
         others = set(others_in(folder, self.made))
+        others -= {folder / pattern.rpartition("/")[0] for pattern in self.made}
         paths = (path for path in folder.rglob("*") if path not in others)
         return (
             path for path in paths if path.is_symlink() or not (is_plain(path) or path.is_dir())
@@ -109,6 +110,7 @@ def require_own_outputs(output: Path | None, rejects: Path | None) -> None:
     if rejects is not None:
         require_ours(rejects, REJECTS)
         _require_own_part(part_path(rejects), Mark(f"the beginning of {REJECTS.kind}", _is_begun))
+        require_plain(kept_path(part_path(rejects)))
     if output is not None:
         state = state_path(output)
         kind = f"an output of ramctl (no {state.name} of one is beside it)"
@@ -117,12 +119,18 @@ def require_own_outputs(output: Path | None, rejects: Path | None) -> None:
         for path in (part_path(output), state):
             _require_own_part(path, mark)
         _require_own_part(kept_path(state), replace(mark, is_on=_is_state))
+        require_plain(kept_path(part_path(output)))
+
+
+def require_plain(path: Path) -> None:
+    """UsageProblem for a link, a pipe, a device or a folder in the place of a file."""
+    if not is_plain(path):
+        raise UsageProblem(f"{path}: {NOT_PLAIN}; {_REMEDY}")
 
 
 def _require_own_part(path: Path, mark: Mark) -> None:
     """As `require_ours`, of a file beside an output: a link or a pipe there is somebody's."""
-    if not is_plain(path):
-        raise UsageProblem(f"{path}: {NOT_PLAIN}; {_REMEDY}")
+    require_plain(path)
     require_ours(path, mark)
 
 

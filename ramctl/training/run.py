@@ -21,6 +21,7 @@ from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem, U
 from ramctl.records.files import is_device, is_gzip, naming, open_to_append, output_lock
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import write_to_stdout
+from ramctl.records.ownership import require_plain
 from ramctl.records.record import JsonObject, Reject, shown_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
@@ -52,6 +53,8 @@ def run(options: TrainOptions) -> Report:
     events = options.events
     if events is not None and is_gzip(events.name):
         raise UsageProblem(f"--events {events}: it grows line by line, so it is not compressed")
+    if events is not None and not is_device(events):
+        require_plain(events)
     report = Report(options.command, quiet=options.quiet, unit="photos")
     if options.dry_run:
         write_to_stdout(dumps(_dry_run(options, report)).decode())

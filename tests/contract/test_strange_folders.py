@@ -207,6 +207,10 @@ def test_a_file_of_decisions_or_thresholds_is_no_label_system_to_replace(
         ("m.work/run.json", "train in.jsonl --preset tiny --steps 400 --out m --restart"),
         ("o.work/detect.json", "clean in.jsonl --model {model} -o o"),
         ("o.work/complete.json", "clean in.jsonl --model {model} -o o"),
+        ("m.work/checkpoints", "train in.jsonl --preset tiny --steps 400 --out m --resume"),
+        ("m.work/features", "train in.jsonl --preset tiny --steps 400 --out m --resume"),
+        ("o.work/shards", "clean in.jsonl --model {model} -o o"),
+        ("o.work/unfinished", "clean in.jsonl --model {model} -o o"),
     ],
 )
 def test_a_work_folder_with_links_or_pipes_in_it_is_refused(
@@ -218,9 +222,14 @@ def test_a_work_folder_with_links_or_pipes_in_it_is_refused(
     first = [word for word in words if word not in ("--resume", "--restart")]
     time_is_up = ramctl(*first, "--max-time", "0.001", cwd=here)
     assert (here / name).parent.is_dir(), time_is_up.messages
+    shutil.rmtree(here / name, ignore_errors=True)
     place(obstacle, here / name, here.parent / "outside")
+    if obstacle == "link" and not Path(name).suffix:
+        (here / name).unlink()
+        (here / name).symlink_to(here.parent / "outside")
     done = ramctl(*words, cwd=here)
     assert done.returncode == 2 and f"{name}: a link, pipe" in done.messages, done.messages
+    assert [path.name for path in (here.parent / "outside").iterdir()] == ["thesis.txt"]
     assert (here.parent / "outside" / "thesis.txt").read_bytes() == MINE
 
 
@@ -254,3 +263,62 @@ def test_a_bundle_in_the_cache_of_the_hub_is_links_to_its_blobs(here, tiny_bundl
         file.rename(blobs / str(number))
         file.symlink_to(os.path.relpath(blobs / str(number), file.parent))
     assert Bundle.open(snapshot, verify=True).labels
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("export in.jsonl --xmp", ".a.jpg.xmp.ramctl-part"),
+        ("export in.jsonl --txt", ".ramctl-txt.jsonl"),
+        ("parse in.jsonl -o o.jsonl", ".o.jsonl.state.jsonl.ramctl-part"),
+        ("train t.jsonl --preset tiny --steps 1 --out m --events e.jsonl", "e.jsonl"),
+    ],
+)
+def test_what_has_another_name_too_is_not_changed_under_that(line, name, here, ramctl):
+    record = json.dumps({"image": "a.jpg", "tags": ["boy", "dog"]}) + "\n"
+    (here / "t.jsonl").write_text(record * 2)
+    theirs = here.parent / "outside" / "theirs"
+    theirs.write_bytes(content := b"" if name == ".ramctl-txt.jsonl" else MINE)
+    (here / name).hardlink_to(theirs)
+    done = ramctl(*line.split(), cwd=here)
+    assert done.returncode == 0, done.messages
+    assert theirs.read_bytes() == content
+
+
+@pytest.mark.parametrize("name", ["o.jsonl", "o.jsonl.work", "o.jsonl.part.lock", "s.json"])
+def test_a_link_to_itself_is_no_internal_error(name, here, ramctl):
+    (here / name).symlink_to(name)
+    done = ramctl("parse", "in.jsonl", "-o", "o.jsonl", "--stats", "s.json", cwd=here)
+    assert "internal error" not in done.messages
+    assert done.returncode == 0 or name in done.messages
+
+
+def test_a_link_in_the_place_of_the_events_is_refused_before_any_work(here, ramctl):
+    (here / "e.jsonl").symlink_to("elsewhere.jsonl")
+    words = [
+        "train",
+        "in.jsonl",
+        "--preset",
+        "tiny",
+        "--steps",
+        "1",
+        "--out",
+        "m",
+        "--events",
+        "e.jsonl",
+    ]
+    done = ramctl(*words, cwd=here)
+    assert done.returncode == 2 and "e.jsonl: a link, pipe" in done.messages
+    assert not (here / "m.work").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["detect.json", "shards/00000/shard.json", "shards/00000/regions.npy"]
+)
+def test_a_damaged_work_folder_is_named(name, here, tiny_bundle, ramctl):
+    words = ["clean", "in.jsonl", "--model", tiny_bundle, "--work", "w", "-o"]
+    assert ramctl(*words, "one.jsonl", cwd=here).returncode == 0
+    (here / "w" / name).write_text("my text\n")
+    done = ramctl(*words, "two.jsonl", cwd=here)
+    assert done.returncode == 1, done.messages
+    assert done.messages.splitlines()[-1].endswith(f"w/{name}: damaged; remove the work folder")

@@ -354,6 +354,12 @@ def test_no_secret_of_a_url_is_told_or_kept(web, is_away):
         ("--root=s3://b/a@b/c", "--root=s3://b/a@b/c"),
         ("https://h/s.tar?a#m/1.jpg", "https://h/s.tar?***#m/1.jpg"),
         ("a@b, what?", "a@b, what?"),
+        ("HTTPS:/ann:pw@h/x: no", "HTTPS://***@h/x: no"),
+        ("https://h/a b.jpg?sig=s: no such file", "https://h/a b.jpg?***: no such file"),
+        ("https://h/p?***&sig=s", "https://h/p?***"),
+        ("see https://h/p or ask? yes", "see https://h/p or ask? yes"),
+        ("scores:/data/run#3/s.jsonl: no", "scores:/data/run#3/s.jsonl: no"),
+        ("C:/me@x?y", "C:/me@x?y"),
     ],
 )
 def test_what_is_hidden_of_a_url(text, shown):
