@@ -283,10 +283,12 @@ def thresholds_for(
     calibration = calibrate(Judged(scores, right, known), np.ones(scores.shape[1], bool))
     if precision is not None:
         # The likeliest few tags may all be right by accident, whatever is asked for.
-        told = (
+        curve = tuple(
             point for point in calibration.curve if round(point.tags * len(scores)) >= FEWEST_GIVEN
         )
-        thresholds = replace(calibration, curve=tuple(told)).thresholds(precision)
+        if not curve:
+            raise RunProblem(f"--precision needs {FEWEST_GIVEN} tags or more: judge more photos")
+        thresholds = replace(calibration, curve=curve).thresholds(precision)
         expected = None
     else:
         thresholds = calibration.f1_thresholds(scores)[0]

@@ -18,6 +18,7 @@ from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation import metrics
 from ramctl.evaluation.predictions import PredictionTable
 from ramctl.readers.detect import read_predictions
+from ramctl.records.fields import FOR_TRUTH
 from ramctl.records.record import (
     Item,
     JsonObject,
@@ -70,7 +71,7 @@ class TruthTable(NamedTuple):
     @classmethod
     def read(cls, name: str, rejects: Rejects) -> "TruthTable":
         """The table of a file or, for `-`, of standard input."""
-        return cls.of(read_predictions(name, rejects.report.command), rejects)
+        return cls.of(read_predictions(name, rejects.report.command, forms=FOR_TRUTH), rejects)
 
     @classmethod
     def of(cls, items: Iterable[Item], rejects: Rejects) -> "TruthTable":

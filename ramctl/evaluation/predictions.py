@@ -23,7 +23,7 @@ from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.evaluation.metrics import Decisions, Floats, Scores, row_blocks
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
 from ramctl.readers.detect import read_predictions
-from ramctl.records.fields import OF_PREDICTIONS, require_forms, string_list
+from ramctl.records.fields import FOR_PREDICTIONS, require_forms, string_list
 from ramctl.records.files import read_lines
 from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import bounded_lines, loads
@@ -184,7 +184,7 @@ class ScoreReader:
         if fields.get("dense") is not None:
             # First of all: where the record is rejected, its names are still those of what follows.
             columns = self._columns_for(fields)
-        require_forms(fields, OF_PREDICTIONS)
+        require_forms(fields, FOR_PREDICTIONS)
         if columns is None:
             by_tag = tag_scores(fields)
         elif len(dense := np.asarray(fields["dense"], np.float64)) != len(columns.thresholds):

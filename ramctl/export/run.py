@@ -15,6 +15,7 @@ from ramctl.export.review import open_review
 from ramctl.export.sidecars import SidecarOptions, SidecarWriter, planned, require_caption
 from ramctl.pages.gallery import Adder, open_gallery
 from ramctl.photos.finding import PhotoInputs, is_photo_name, unread_photo_inputs
+from ramctl.records.fields import FOR_EXPORT, FORMS
 from ramctl.records.files import read_pairs
 from ramctl.records.inputs import named_or_stdin, unread_inputs
 from ramctl.records.ownership import PAGE, require_ours
@@ -112,11 +113,15 @@ def run(options: ExportOptions) -> Report:
         verb = "would change" if options.sidecars.dry_run else "changed"
         report.counted = {"sidecars": f"sidecars {verb}"}
     named = named_or_stdin(options.inputs, "records")
-    read: Callable[[], Iterator[Unread]]
-    read = partial(unread_inputs, named, options.root, report.command)
-    if options.xmp_remove:
-        photos = PhotoInputs(named, options.root, options.recursive, say=cache(report.say))
-        read = partial(unread_photo_inputs, photos)
+    forms = FORMS if options.format == "parquet" else FOR_EXPORT
+
+    def read() -> Iterator[Unread]:
+        if options.xmp_remove:
+            photos = PhotoInputs(named, options.root, options.recursive, say=cache(report.say))
+            return unread_photo_inputs(photos)
+        unread = unread_inputs(named, options.root, report.command)
+        return (partial(make, forms=forms) for make in unread)
+
     source, shard = shard_of(stream.shard, named, read)
     with ExitStack() as stack:
         # Tags are taken out of a photo's sidecars whatever its record has itself.

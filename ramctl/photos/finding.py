@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.archives import member_of, open_archive, split_member
-from ramctl.records.fields import OF_PHOTOS
+from ramctl.records.fields import FOR_PHOTOS
 from ramctl.records.files import is_url, plain_name, require_known_packing
 from ramctl.records.inputs import open_input, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, content_stamp, parse_line
@@ -114,7 +114,7 @@ def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
     for name in inputs.names:
         if plain_name(name).lower().endswith(_RECORDS):
             for make in unread_inputs([name], inputs.root, inputs.stage):
-                yield partial(make, forms=OF_PHOTOS)
+                yield partial(make, forms=FOR_PHOTOS)
         elif is_pipe(name) and not (is_photo_name(name) or name.lower().endswith(".tar")):
             yield from _from_list(name, inputs)
         else:
@@ -242,7 +242,9 @@ def _from_list(source: str, inputs: PhotoInputs) -> Iterator[Unread]:
                 raise UsageProblem(f"{what} is no text; {source} reads names of photos, or records")
             is_record = not inputs.null and line.lstrip().startswith(b"{")
             if is_record or len(line) > MAX_LINE:
-                yield partial(parse_line, line, source, number, base, inputs.stage, forms=OF_PHOTOS)
+                yield partial(
+                    parse_line, line, source, number, base, inputs.stage, forms=FOR_PHOTOS
+                )
             elif name := os.fsdecode(line if inputs.null else line.rstrip(b"\r")):
                 yield from _expand(name, base, inputs)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from ramctl.errors import UsageProblem
 from ramctl.readers import archives, json_lists, tables
 from ramctl.readers.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
-from ramctl.records.fields import FORMS, Form
+from ramctl.records.fields import FOR_CAPTIONS, FORMS, Form
 from ramctl.records.files import unpacked_name
 from ramctl.records.inputs import copy_of_pipe, first_bytes, unread_inputs
 from ramctl.records.jsonl import loads
@@ -65,7 +65,7 @@ def unread_any(
         if kind in ("jsonl", "parquet"):  # which is read as that
             rename = partial(_renamed, columns=columns, is_table=kind == "parquet")
             for unread in unread_inputs([name], root, stage):
-                yield partial(unread, rename=rename)
+                yield partial(unread, rename=rename, forms=FOR_CAPTIONS)
             continue
         # The photos of a folder of sidecars are named with the folder.
         base = Path() if not root and is_folder(name) else photo_base(name, root)
@@ -76,7 +76,8 @@ def unread_any(
 
 def _renamed(fields: JsonObject, columns: Columns, *, is_table: bool) -> JsonObject:
     """The fields with the usual names where they lack ours, or other ones were named."""
-    has_ours = _OURS & fields.keys() and ("image" in fields or not is_table)
+    ours = {name for name in _OURS & fields.keys() if fields[name] is not None}
+    has_ours = ours and ("image" in fields or not is_table)
     return with_usual_names(fields, columns) if columns.named or not has_ours else fields
 
 

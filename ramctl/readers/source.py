@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ramctl.errors import RunProblem
+from ramctl.records.fields import FOR_CAPTIONS
 from ramctl.records.jsonl import checked, content_stamp, dumps, require_writable
 from ramctl.records.record import Item, JsonObject, Record, Reject, listed_names, shown_name
 
@@ -65,7 +66,8 @@ class Source:
         except (TypeError, ValueError) as error:
             return self.reject(line, "bad_json", f"cannot be written again: {error}", fields)
         name, stamp = shown_name(self.name), content_stamp(content)
-        return checked(Record(fields, name, line, self.base, stamp=stamp), self.stage)
+        record = Record(fields, name, line, self.base, stamp=stamp)
+        return checked(record, self.stage, FOR_CAPTIONS)
 
     def reject(self, line: int, code: str, message: str, raw: object) -> Reject:
         """The reject of one row that holds no record."""

@@ -91,9 +91,16 @@ FORMS: Mapping[str, Form] = {
         lambda x: _are_objects(x) and all(type(one.get("tag")) is str for one in x),
     ),
 }
-# What is read of records that name photos, whose other fields may be anybody's; of predictions.
-OF_PHOTOS = {"generated_captions": STRINGS}
-OF_PREDICTIONS = {name: FORMS[name] for name in ("dense", "scores", "tags")}
+# What commands read of records whose other fields may be anybody's: they pass on what they are.
+FOR_PHOTOS = {"generated_captions": STRINGS}
+FOR_CAPTIONS = {name: FORMS[name] for name in ("caption", "captions", "tags")}
+FOR_PREDICTIONS = {name: FORMS[name] for name in ("dense", "scores", "tags")}
+FOR_TRUTH = dict.fromkeys(("tags", "uncertain", "negatives", "confirmed", "refused"), STRINGS)
+FOR_EXPORT = {
+    name: FORMS[name]
+    for name in ("tags", "scores", "kinds", "boxes", "caption", "captions", "generated_captions",
+                 "confirmed", "refused")
+}  # fmt: skip
 _TYPES = {
     type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string",
     list: "a list",
