@@ -19,7 +19,14 @@ from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.records import parquet
 from ramctl.records.files import is_gzip, is_url, require_known_packing
 from ramctl.records.jsonl import unread_records
-from ramctl.records.pipes import STDIN, is_pipe, mark_read, mode_of, stream_of
+from ramctl.records.pipes import (
+    STDIN,
+    is_pipe,
+    mark_read,
+    mode_of,
+    require_each_once,
+    stream_of,
+)
 from ramctl.records.record import Item, Record, image_name, shown_name
 from ramctl.records.remote import exists, open_url, photo_base
 
@@ -134,11 +141,12 @@ def unread_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterat
 
 
 def require_files(inputs: Sequence[str]) -> None:
-    """UsageProblem naming the first input that is missing, or packed in a way that is not read."""
+    """UsageProblem for an input that is missing or packed otherwise, or a pipe named twice."""
     for name in inputs:
         require_known_packing(name)
         if name != STDIN and not (exists(name) if is_url(name) else mode_of(name)):
             raise UsageProblem(f"{name}: no such file")
+    require_each_once(inputs)
 
 
 class RootCheck:

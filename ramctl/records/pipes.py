@@ -8,7 +8,7 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -53,17 +53,31 @@ def folder_of(name: str) -> Path:
     return Path() if is_of_process(name) else Path(name).parent
 
 
-def mark_read(name: str | Path) -> None:
-    """Note that an input is read now; UsageProblem for a pipe that was read: it has no more."""
+def _device_and_inode(name: str | Path) -> set[tuple[int, int]]:
+    """Those of a pipe; of anything else nothing."""
     try:
         facts = os.fstat(sys.stdin.fileno()) if str(name) == STDIN else os.stat(name)  # noqa: PTH116
     except (OSError, ValueError, AttributeError):  # a stand-in for standard input has no number
-        return
-    if stat.S_ISFIFO(facts.st_mode) or stat.S_ISSOCK(facts.st_mode):
-        pipe = facts.st_dev, facts.st_ino
-        if pipe in _read:
+        return set()
+    is_pipe = stat.S_ISFIFO(facts.st_mode) or stat.S_ISSOCK(facts.st_mode)
+    return {(facts.st_dev, facts.st_ino)} if is_pipe else set()
+
+
+def require_each_once(names: Iterable[str]) -> None:
+    """UsageProblem for a pipe that is named twice: it can be read once."""
+    pipes: set[tuple[int, int]] = set()
+    for name in names:
+        if pipes & (pipe := _device_and_inode(name)):
             raise UsageProblem(f"{name}: a pipe can be read once; name a file")
-        _read.add(pipe)
+        pipes |= pipe
+
+
+def mark_read(name: str | Path) -> None:
+    """Note that an input is read now; UsageProblem for a pipe that was read: it has no more."""
+    pipe = _device_and_inode(name)
+    if pipe & _read:
+        raise UsageProblem(f"{name}: a pipe can be read once; name a file")
+    _read.update(pipe)
 
 
 def forget() -> None:
