@@ -213,7 +213,8 @@ class RAM(nn.Module):
                 some_text = self.tag_decoder.head(states, heads[asked])
                 if isinstance(by_text, Tensor):
                     some_text = some_text + by_text.gather(1, asked)
-                by_text = torch.full_like(lead, -torch.inf).scatter(1, asked, some_text)
+                nowhere = torch.full_like(lead, -torch.inf)
+                by_text = nowhere.scatter(1, asked, some_text.to(lead.dtype))  # not so in bf16
             logits.append(TagLogits(by_text, own))
         return joined(logits, -1)
 

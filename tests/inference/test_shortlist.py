@@ -111,9 +111,11 @@ def test_mini_gives_the_tags_that_it_gives_when_it_is_asked_about_all_labels():
         assert few.tag(photo).scores == asked_all.tag(photo).scores
 
 
-@pytest.mark.parametrize("runtime", ["onnx", "torch"])
-def test_tags_scores_and_salience_do_not_depend_on_what_else_is_asked_for(ramctl, runtime):
-    tag = partial(ramctl, "tag", "-q", "--runtime", runtime, *PHOTOS)
+@pytest.mark.parametrize(
+    ("runtime", "dtype"), [("onnx", "auto"), ("torch", "auto"), ("torch", "bf16")]
+)
+def test_tags_scores_and_salience_do_not_depend_on_what_else_is_asked_for(ramctl, runtime, dtype):
+    tag = partial(ramctl, "tag", "-q", "--runtime", runtime, "--dtype", dtype, *PHOTOS)
     alone = tag().rows
     for option in ("--dense", "--embedding"):
         for before, after in zip(alone, tag(option).rows, strict=True):
