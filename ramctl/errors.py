@@ -37,6 +37,7 @@ _START = rf"(?:\w://|\b(?i:{_SCHEMES}):/)"  # of a URL, also as a Path has it: `
 _USER_INFO = re.compile(rf"({_START})[^/?#\n]*@")
 # What has no query matches too: in linear time. Blanks in a path count where a query follows.
 _QUERY = re.compile(rf"({_START}[^\s?#]*(?: [^?#\n]{{0,300}}(?=\?[\w.~%-]{{1,60}}=))?)(\S*)")
+_MASKED = re.compile(r"(\?\*{3})?(#\*{3})?(:\d+)?[\"'.,:;)\]}>]*")  # with a line's number
 _AS_PATH = re.compile(rf"\b({_SCHEMES}):/(?=[^/\s])", re.IGNORECASE)
 # Control characters, ends of lines and what turns the direction of a text.
 _UNSAFE = re.compile(r"[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
@@ -50,7 +51,7 @@ def without_secrets(text: str) -> str:
 
     def hidden(url: re.Match[str]) -> str:
         path, rest = url.groups()
-        if not rest:
+        if not rest or _MASKED.fullmatch(rest):
             return url[0]
         shown = rest.rstrip("\"'.,:;)]}>")
         query, mark, fragment = shown.partition("#")

@@ -15,7 +15,7 @@ from ramctl.export.review import open_review
 from ramctl.export.sidecars import SidecarOptions, SidecarWriter, planned, require_caption
 from ramctl.pages.gallery import Adder, open_gallery
 from ramctl.photos.finding import PhotoInputs, is_photo_name, unread_photo_inputs
-from ramctl.records.fields import FOR_EXPORT, FORMS
+from ramctl.records.fields import FOR_COLUMNS, FOR_EXPORT
 from ramctl.records.files import read_pairs
 from ramctl.records.inputs import named_or_stdin, unread_inputs
 from ramctl.records.ownership import PAGE, require_ours
@@ -113,7 +113,7 @@ def run(options: ExportOptions) -> Report:
         verb = "would change" if options.sidecars.dry_run else "changed"
         report.counted = {"sidecars": f"sidecars {verb}"}
     named = named_or_stdin(options.inputs, "records")
-    forms = FORMS if options.format == "parquet" else FOR_EXPORT
+    forms = FOR_COLUMNS if options.format == "parquet" else FOR_EXPORT
 
     def read() -> Iterator[Unread]:
         if options.xmp_remove:

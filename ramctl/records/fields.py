@@ -101,6 +101,7 @@ FOR_EXPORT = {
     for name in ("tags", "scores", "kinds", "boxes", "caption", "captions", "generated_captions",
                  "confirmed", "refused")
 }  # fmt: skip
+FOR_COLUMNS = FOR_EXPORT | {name: FORMS[name] for name in ("dense", "embedding", "salience")}
 _TYPES = {
     type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string",
     list: "a list",

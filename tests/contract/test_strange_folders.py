@@ -59,8 +59,15 @@ WRITTEN = {
     ],
     "convert {model} --to onnx --out m": ["m", "m.part.lock", "=.m.ramctl-new", "=.m.ramctl-old"],
 }  # fmt: skip
-ROWS = [(line, name.lstrip("=+~"), name[:1]) for line, names in WRITTEN.items() for name in names]
 OBSTACLES = ["link", "link to nothing", "somebody's", "read-only", "pipe", "folder"]
+ROWS = [
+    (line, name.lstrip("=+~"), name[:1], obstacle)
+    for line, names in WRITTEN.items()
+    for name in names
+    for obstacle in OBSTACLES
+    # Who names a pipe has the run write to it.
+    if obstacle != "pipe" or name.lstrip("=+~") not in line.split()
+]
 
 
 def place(obstacle: str, path: Path, outside: Path) -> None:
@@ -95,14 +102,11 @@ def in_time():
 
 
 @pytest.mark.usefixtures("in_time")
-@pytest.mark.parametrize("obstacle", OBSTACLES)
-@pytest.mark.parametrize(("line", "name", "mark"), ROWS, ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(("line", "name", "mark", "obstacle"), ROWS, ids=lambda v: str(v)[:40])
 def test_nothing_that_is_not_ours_is_written_to(
     line, name, mark, obstacle, tmp_path, tiny_bundle, ramctl, monkeypatch
 ):
     monkeypatch.setattr("ramctl.pages.gallery.MOST_INSIDE", 0)
-    if obstacle == "pipe" and name in line.split():
-        pytest.skip("who names a pipe has the run write to it")
     outside, here = tmp_path / "outside", tmp_path / "downloaded"
     outside.mkdir()
     here.mkdir()
