@@ -34,7 +34,7 @@ A command reads JSONL records from files or stdin, adds fields and writes them.
 ramctl COMMAND -h shows the options that most people need, --help all of them."""
 NOTES = """\
 Defaults come from RAMCTL_<COMMAND>_<OPTION>, RAMCTL_<OPTION>, ./ramctl.toml and
-~/.config/ramctl/ramctl.toml, in this order; ./ramctl.toml says how, not where to or whom to ask.
+~/.config/ramctl/ramctl.toml, in this order. ./ramctl.toml cannot name outputs or hosts.
 Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
 4 stopped by --max-time; 130 interrupted, 141 the reader closed the pipe, 143 terminated."""
 

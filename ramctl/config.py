@@ -41,10 +41,10 @@ def load_defaults(
     with suppress(RunProblem):  # without a home there is none
         user = user_folder("XDG_CONFIG_HOME", ".config") / FILE_NAME
     read: list[dict[str, Any]] = []
-    is_user_s = user.is_file() and here.is_file() and user.samefile(here)
+    is_same = user.is_file() and here.is_file() and user.samefile(here)
     for path, shown in ((user, str(user)), (here, HERE)):
         read.append({})
-        if not path.is_file() or (shown == HERE and is_user_s):
+        if not path.is_file() or (shown == HERE and is_same):
             continue
         try:
             tables = tomllib.loads(path.read_text("utf-8"))
@@ -67,9 +67,9 @@ def load_defaults(
             for name, value in values.items() if shown == HERE else ():
                 if not may_set_here(name, value):
                     raise UsageProblem(
-                        f"{HERE}: [{table}] {name}: a folder's file may not say where things go, "
-                        f"whom to ask or what to undo: give --{name.replace('_', '-')}, or move "
-                        f"the line to {user}"
+                        f"{HERE}: [{table}] {name}: only the user may set this (it writes or "
+                        "deletes files, undoes decisions or contacts a host): give "
+                        f"--{name.replace('_', '-')}, or move the line to {user}"
                     )
             read[-1] |= values
     variables = {name for option in options for name in environment_names(command, option)}

@@ -86,7 +86,8 @@ class PhotoSearch:
         for i in np.flatnonzero(~is_possible).tolist():
             reject = Reject(
                 self._path, lines[i], "search", "bad_field",
-                "the embedding's numbers are no photo's", {"image": encode_name(images[i])},
+                "embedding is not of `ramctl tag`: a value is not finite, or too large",
+                {"image": encode_name(images[i])},
             )  # fmt: skip
             if rejects is None:
                 raise RunProblem(f"{reject.place}: {reject.message}")
@@ -291,7 +292,9 @@ def run(options: SearchOptions) -> Report:
     if (bool(text), options.like is not None, options.duplicates).count(True) != 1:
         raise UsageProblem("name what to search for: words, --like PHOTO or --duplicates")
     if is_pipe(options.file):
-        raise UsageProblem(f"{options.file}: records are read twice: name a file, not a pipe")
+        raise UsageProblem(
+            f"{options.file}: a pipe can be read once, and search reads twice; name a file"
+        )
     report = Report("search", quiet=options.quiet, unit="photos")
     with Rejects(report, None) as rejects:
         search = PhotoSearch(options.file, options.model, rejects=rejects)

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.readers.detect import read_predictions
-from ramctl.records.fields import FOR_PREDICTIONS
 from ramctl.records.record import Item, JsonObject, Record, image_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.stream import accepted
@@ -178,7 +177,7 @@ class TaggerScores:
 
         report = Report(command, quiet=True)
         with Rejects(report, None, strict=True) as rejects:
-            items = read_predictions(str(path), command, forms=FOR_PREDICTIONS)
+            items = read_predictions(str(path), command)
             table.photos.fill(items, rejects, take, table.scores.append)
         return table
 

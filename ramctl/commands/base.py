@@ -314,7 +314,9 @@ class RamctlCommand(TwoHelps):
                 continue
             places = beside(Path(path))
             if _files((*places,)) & read:
-                raise click.UsageError(f"{one.opts[-1]} {path}: this run reads what it makes of it")
+                raise click.UsageError(
+                    f"{one.opts[-1]} {path}: would overwrite a file that this run reads"
+                )
             made |= {Path(os.path.realpath(p)): f"{one.opts[0]} {path}" for p in places}
             require_known_packing(str(path))
             if str(path).endswith(SUFFIX) and parameters.get("format") != "parquet":
@@ -324,7 +326,7 @@ class RamctlCommand(TwoHelps):
                 raise UsageProblem(f"{other} and {one.opts[0]} name one file, {path}")
         for path, flag in named.items():
             if whose := next((made[one] for one in (path, *path.parents) if one in made), None):
-                raise UsageProblem(f"{flag}: {whose} makes a file of that name for itself")
+                raise UsageProblem(f"{flag}: {whose} uses that name for a file of its own")
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write everything; texts stand as they are, so that examples keep their form."""

@@ -18,7 +18,7 @@ ramctl search tags.jsonl --duplicates
 """
 NOTES = """
 Writes the records with a score; --duplicates: images, a line for each group.
-Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some vectors are no photo's.
+Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some vectors were rejected.
 """
 ARGUMENTS = [
     click.Argument(

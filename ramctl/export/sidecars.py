@@ -375,7 +375,7 @@ def _require_writable(sidecar: Sidecar, photo: Path) -> None:
     """ValueError for a sidecar that would be the photo itself, or that is read-only."""
     path = sidecar.path
     if path == photo:
-        raise ValueError("the photo itself would be its sidecar")
+        raise ValueError("this is the photo itself, not a sidecar")
     if sidecar.content is None or not path.exists():
         return
     # Root may write what is read-only; its owner has still asked that nobody does.

@@ -83,7 +83,7 @@ class OnnxEngine:
             # Versions of onnxruntime differ in what they refuse.
             is_below = not Path(name).is_absolute() and ".." not in Path(name).parts
             if not (is_below and (folder / name).resolve().is_relative_to(folder.resolve())):
-                raise RunProblem(f"{path}: has weights outside of the bundle, in {name!r}")
+                raise RunProblem(f"{path}: refers to weights outside the bundle: {name!r}")
         given = dict(graph.inputs)
         # Descriptions are weighed by each photo: nothing of them can be done once.
         for name in (LABEL_QUERIES, PHOTOS)[: len(self._parts)] if rows.ndim == 2 else ():

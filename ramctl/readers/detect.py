@@ -10,7 +10,7 @@ from pathlib import Path
 from ramctl.errors import UsageProblem
 from ramctl.readers import archives, json_lists, tables
 from ramctl.readers.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
-from ramctl.records.fields import FOR_CAPTIONS, FORMS, Form
+from ramctl.records.fields import FOR_CAPTIONS, FOR_PREDICTIONS, Form
 from ramctl.records.files import unpacked_name
 from ramctl.records.inputs import copy_of_pipe, first_bytes, unread_inputs
 from ramctl.records.jsonl import loads
@@ -83,7 +83,7 @@ def _renamed(fields: JsonObject, columns: Columns, *, is_table: bool) -> JsonObj
 
 def read_predictions(
     name: str, stage: str, form: str | None = None, read: Callable[[bytes], JsonObject] = loads,
-    *, forms: Mapping[str, Form] = FORMS,
+    *, forms: Mapping[str, Form] = FOR_PREDICTIONS,
 ) -> Iterator[Item]:  # fmt: skip
     """A tagger's records in a file or, for `-`, on standard input; `read` makes them of lines.
 

@@ -27,7 +27,7 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.pipes import mark_read
 
 STATE = ".state.jsonl"
-NOT_PLAIN = "a link, pipe, device or folder: ramctl reads and writes only a plain file here"
+NOT_PLAIN = "not a regular file; links are not followed here"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _LEVEL = 6  # of gzip: its own default; 9 takes three times as long for a hundredth less
 _OTHER_PACKING = (".bz2", ".xz", ".zst")
@@ -318,7 +318,7 @@ def held(path: Path, output: Path, say: Say) -> Iterator[None]:
         return
     try:
         if not is_plain(path, max_bytes=0):
-            raise RunProblem(f"{path}: not a lock of ramctl; move it away or name another output")
+            raise RunProblem(f"{path}: not a ramctl lock file; move it away or name another output")
         descriptor = _open_locked(path, waits=False)
     except BlockingIOError as error:
         raise RunProblem(f"{output}: locked; another run is in progress") from error

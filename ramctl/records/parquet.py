@@ -19,7 +19,7 @@ from typing import Any, BinaryIO, cast
 
 import orjson
 
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RecordProblem, RunProblem, one_line
 from ramctl.parts import require
 from ramctl.records.jsonl import MAX_LINE, dumps, loads
 from ramctl.records.pipes import stream_of
@@ -182,8 +182,8 @@ def _text(value: object) -> str | None:
 
 
 def _say_left_out(name: str, column: str) -> None:
-    why = "few bytes of which stand for more than fits into memory"
-    sys.stderr.write(f"ramctl: {name}: read without the column {column!r}, {why}\n")
+    message = f"{name}: column {column!r} left out: unpacked it may not fit into memory"
+    sys.stderr.write(f"ramctl: {one_line(message)}\n")
 
 
 def _rows(file: Any, photos: str | None, say: Callable[[str], None]) -> Iterator[JsonObject | None]:

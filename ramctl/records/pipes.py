@@ -59,25 +59,23 @@ def _device_and_inode(name: str | Path) -> set[tuple[int, int]]:
         facts = os.fstat(sys.stdin.fileno()) if str(name) == STDIN else os.stat(name)  # noqa: PTH116
     except (OSError, ValueError, AttributeError):  # a stand-in for standard input has no number
         return set()
-    is_pipe = stat.S_ISFIFO(facts.st_mode) or stat.S_ISSOCK(facts.st_mode)
-    return {(facts.st_dev, facts.st_ino)} if is_pipe else set()
+    can_read_once = stat.S_ISFIFO(facts.st_mode) or stat.S_ISSOCK(facts.st_mode)
+    return {(facts.st_dev, facts.st_ino)} if can_read_once else set()
+
+
+def mark_read(name: str | Path, read: set[tuple[int, int]] = _read) -> None:
+    """Note that an input is read; UsageProblem for a pipe that is in `read`: it has no more."""
+    pipe = _device_and_inode(name)
+    if pipe & read:
+        raise UsageProblem(f"{name}: a pipe can be read once; name a file")
+    read |= pipe
 
 
 def require_each_once(names: Iterable[str]) -> None:
-    """UsageProblem for a pipe that is named twice: it can be read once."""
-    pipes: set[tuple[int, int]] = set()
+    """UsageProblem for a pipe that is named twice."""
+    read: set[tuple[int, int]] = set()
     for name in names:
-        if pipes & (pipe := _device_and_inode(name)):
-            raise UsageProblem(f"{name}: a pipe can be read once; name a file")
-        pipes |= pipe
-
-
-def mark_read(name: str | Path) -> None:
-    """Note that an input is read now; UsageProblem for a pipe that was read: it has no more."""
-    pipe = _device_and_inode(name)
-    if pipe & _read:
-        raise UsageProblem(f"{name}: a pipe can be read once; name a file")
-    _read.update(pipe)
+        mark_read(name, read)
 
 
 def forget() -> None:

@@ -182,7 +182,7 @@ def _read(options: TrainOptions, scorer: BundleScorer, report: Report, rejects: 
             said += [(photo, label, label in kept) for label in sorted(kept ^ refused)]
             n_both += len(kept & refused)
     if n_both:
-        report.say(f"tags that were both kept and refused, and count neither way: {n_both}")
+        report.say(f"{n_both} decisions ignored: the tag was both kept and refused")
     of_photo, label, is_right = np.array(said, np.int64).reshape(-1, 3).T
     return Said(np.concatenate(parts), of_photo, label, is_right > 0)
 

@@ -50,7 +50,9 @@ def test_no_option_of_the_user_is_set_by_the_folder(command, tmp_path, ramctl):
             done = ramctl(command)
             assert (done.returncode, done.stdout) == (2, b"")
             flag = one.opts[-1]
-            assert f"./ramctl.toml: [{table}] {one.name}: a folder's file may " in done.messages
+            assert (
+                f"./ramctl.toml: [{table}] {one.name}: only the user may set this " in done.messages
+            )
             assert f": give {flag}, or move the line to " in done.messages
             assert done.messages.count("\n") == 1
             assert [path.name for path in tmp_path.iterdir()] == ["ramctl.toml"]
@@ -74,7 +76,7 @@ def test_no_option_of_the_user_is_set_by_the_folder(command, tmp_path, ramctl):
 def test_the_folder_names_no_host_and_no_other_program(command, line, tmp_path, ramctl):
     (tmp_path / "ramctl.toml").write_text(f"[{command}]\n{line}\n")
     done = ramctl(command, "x")
-    assert done.returncode == 2 and "a folder's file may not say where" in done.messages
+    assert done.returncode == 2 and "only the user may set this" in done.messages
 
 
 def test_an_argument_is_no_setting(tmp_path, ramctl):

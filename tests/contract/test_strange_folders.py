@@ -171,7 +171,7 @@ def test_import_reads_nothing_through_a_link(name, obstacle, here, ramctl):
     assert (done.returncode, done.stdout) == (3, b""), done.messages
     reject = json.loads((here / "r.jsonl").read_bytes())
     assert (reject["code"], reject["record"]["image"]) == ("bad_sidecar", "a.jpg")
-    assert reject["message"].startswith(f"{name}: a link, pipe")
+    assert reject["message"].startswith(f"{name}: not a regular file")
 
 
 def test_a_photo_is_never_its_own_sidecar(here, ramctl):
@@ -183,7 +183,7 @@ def test_a_photo_is_never_its_own_sidecar(here, ramctl):
         assert done.returncode == 3 and name in done.messages
         assert (here / name).read_bytes() == content
     assert (
-        "the photo itself would be its sidecar"
+        "this is the photo itself, not a sidecar"
         in ramctl(
             "export", "--txt", cwd=here, stdin=json.dumps(RECORD | {"image": "diary.txt"}).encode()
         ).messages
@@ -239,7 +239,7 @@ def test_a_work_folder_with_links_or_pipes_in_it_is_refused(
         (here / name).unlink()
         (here / name).symlink_to(here.parent / "outside")
     done = ramctl(*words, cwd=here)
-    assert done.returncode == 2 and f"{name}: a link, pipe" in done.messages, done.messages
+    assert done.returncode == 2 and f"{name}: not a regular file" in done.messages, done.messages
     assert [path.name for path in (here.parent / "outside").iterdir()] == ["thesis.txt"]
     assert (here.parent / "outside" / "thesis.txt").read_bytes() == MINE
 
@@ -319,7 +319,7 @@ def test_a_link_in_the_place_of_the_events_is_refused_before_any_work(here, ramc
         "e.jsonl",
     ]
     done = ramctl(*words, cwd=here)
-    assert done.returncode == 2 and "e.jsonl: a link, pipe" in done.messages
+    assert done.returncode == 2 and "e.jsonl: not a regular file" in done.messages
     assert not (here / "m.work").exists()
 
 

@@ -176,7 +176,7 @@ def test_a_column_that_is_left_out_is_named_and_a_row_that_is_too_large_rejected
     parquet.write_table(table, tmp_path / "x.parquet")
     done = ramctl("parse", "x.parquet", "--rejects", "bad.jsonl")
     assert (done.returncode, [row["large"] for row in done.rows]) == (3, ["x", "y", "z"])
-    assert done.messages.count("x.parquet: read without the column 'zeros.list.element'") == 1
+    assert done.messages.count("x.parquet: column 'zeros.list.element' left out") == 1
     (bad,) = map(json.loads, (tmp_path / "bad.jsonl").read_text().splitlines())
     assert (bad["line"], bad["code"]) == (2, "too_large")
 

@@ -43,7 +43,7 @@ CASES = {
     "eval map": (["eval", "records", "--truth", "records", "--map", "FILE"], "child\thouse\n"),
 }  # fmt: skip
 REFUSED = {
-    "search": (["search", "FILE", "dog"], "records are read twice: name a file, not a pipe"),
+    "search": (["search", "FILE", "dog"], "a pipe can be read once, and search reads twice"),
     "shard": (["export", "FILE", "-f", "csv", "--shard", "1/2"], "--shard reads inputs twice"),
     "generate evidence": (["generate", "records", "--evidence", "scores:FILE"], TWICE),
     "clean evidence": (["clean", "records", "--evidence", "scores:FILE"], TWICE),

@@ -287,8 +287,8 @@ def test_a_vector_that_no_photo_has_is_a_reject_and_spoils_no_answer(search, pho
         done = search(*question)
         assert done.rows == expected.rows and expected.returncode == 0
         assert done.returncode == 3
-        assert f"{FILE}:2: the embedding's numbers are no photo's" in done.messages
-    with pytest.raises(RunProblem, match=f"{FILE}:2: the embedding's numbers"):
+        assert f"{FILE}:2: embedding is not of `ramctl tag`" in done.messages
+    with pytest.raises(RunProblem, match=f"{FILE}:2: embedding is not of"):
         PhotoSearch(photos / FILE, str(search.args[2]))
 
 

@@ -138,7 +138,7 @@ def thresholds_of(command, rows, *, kept: int, refused: int) -> list[float]:
     write_records(Path("rows.jsonl"), rows)
     done = command("finetune", "--thresholds", "rows.jsonl", "--out", "of-rows")
     assert f"decisions: {kept} kept, {refused} refused" in done.messages
-    both = re.search("both kept and refused, and count neither way: ([0-9]+)", done.messages)
+    both = re.search("([0-9]+) decisions ignored: the tag was both kept and refused", done.messages)
     return [*Bundle.open(Path("of-rows")).thresholds, int(both[1]) if both else 0]
 
 
