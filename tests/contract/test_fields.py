@@ -78,7 +78,13 @@ def test_the_pages_hold_what_their_scripts_can_show(small, ramctl, tmp_path):
     assert {type(entry.get("score", 1)) for entry in entries} <= {int, float}
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+# Those that look at each photo.
+SLOW = {name: pytest.mark.slow for name in ("clean", "generate", "train", "finetune")}
+
+
+@pytest.mark.parametrize(
+    "command", [pytest.param(name, marks=SLOW.get(name, ())) for name in COMMANDS]
+)
 def test_no_form_of_a_field_stops_a_command(command, small, tiny_bundle, ramctl, tmp_path):
     rows = records(small)
     words = [word.replace("MODEL", str(tiny_bundle)) for word in COMMANDS[command]]
