@@ -1,4 +1,4 @@
-"""The command group, and `main()`: every failure becomes one line and an exit code."""
+"""The command group, and `main()`, which turns every failure into one line and an exit code."""
 
 import contextlib
 import os
@@ -12,7 +12,8 @@ from typing import Any, NoReturn, TextIO, cast
 import click
 
 from ramctl.commands import COMMANDS
-from ramctl.commands.base import HELP_ROW, RamctlCommand, TwoHelps, help_rows, write_lines
+from ramctl.commands.command import HELP_ROW, RamctlCommand, TwoHelps, help_rows, write_lines
+from ramctl.commands.options import SHARED
 from ramctl.config import did_you_mean
 from ramctl.errors import (
     EXIT_BROKEN_PIPE,
@@ -28,6 +29,9 @@ from ramctl.errors import (
 from ramctl.parts import __version__, extra_of, needs
 from ramctl.records import pipes
 
+SENTENCE = """\
+ramctl tags photos with a 28 MB model that runs on any CPU. Give it your own words, or train
+your own model."""
 PIPELINE = "captions | parse | train; then generate | clean | train; finetune; tag | export, eval"
 TEXT = """\
 A command reads JSONL records from files or stdin, adds fields and writes them.
@@ -41,7 +45,7 @@ Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were re
 
 @contextlib.contextmanager
 def _reader() -> Iterator[None]:
-    """Where Ctrl-C may come, or the reader leave: click has other answers to both."""
+    """Pass on Ctrl-C and a closed pipe, which click would report in its way."""
     try:
         yield
     except BrokenPipeError as error:
@@ -77,7 +81,7 @@ class LazyGroup(TwoHelps, click.Group):
 
     def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the summary, the pipeline and the commands."""
-        write_lines(formatter, ["", self.short_help or "", "", PIPELINE])
+        write_lines(formatter, ["", *SENTENCE.splitlines(), "", PIPELINE])
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
         write_lines(formatter, ["", *TEXT.splitlines()])
@@ -88,6 +92,8 @@ class LazyGroup(TwoHelps, click.Group):
         self.format_brief(ctx, formatter)
         with formatter.section("Options"):
             formatter.write_dl([*help_rows(ctx, self.params), HELP_ROW])
+        with formatter.section("Options of most commands"):
+            formatter.write_dl(help_rows(ctx, SHARED))
         write_lines(formatter, ["", *NOTES.splitlines()])
 
 
@@ -95,9 +101,9 @@ class LazyGroup(TwoHelps, click.Group):
     cls=LazyGroup,
     name="ramctl",
     invoke_without_command=True,
-    short_help="Train an image tagger from captioned photos, then tag photos with it.",
+    short_help=SENTENCE,
 )
-@click.option("--version", is_flag=True, help="Print the version; `ramctl doctor` says the rest.")
+@click.option("--version", is_flag=True, help="Print the version; `ramctl doctor` lists versions.")
 @click.pass_context
 def cli(ctx: click.Context, version: bool) -> None:
     if version:
@@ -113,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((f" {word}" for word in arguments if word in COMMANDS), "")
     pipes.forget()
-    # Stand-ins for closed streams, whose numbers files would get; only standard error works.
+    # Replace closed streams: an opened file would get their numbers. Only stderr works then.
     for number, stream in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, stream) is None:
             flags = os.O_RDONLY if stream == "stdout" else os.O_WRONLY
@@ -125,10 +131,10 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         with contextlib.redirect_stderr(cast(TextIO, _Messages(sys.stderr))):
             code = _run(arguments, f"ramctl{command}")
     except Interrupted as stopped:
-        _say(f"ramctl{command}", stopped.message)
+        _print(f"ramctl{command}", stopped.message)
         _die_of(stopped.signum)
     except KeyboardInterrupt:
-        _say(f"ramctl{command}", "interrupted")
+        _print(f"ramctl{command}", "interrupted")
         _die_of(signal.SIGINT)
     except BrokenPipeError:
         code = EXIT_BROKEN_PIPE
@@ -138,29 +144,29 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = code or EXIT_BROKEN_PIPE
     elif lost is not None:
         code = code or EXIT_FAILED
-        _say(f"ramctl{command}", f"standard output: {lost.strerror}")
+        _print(f"ramctl{command}", f"standard output: {lost.strerror}")
     sys.exit(code)
 
 
 def _run(arguments: list[str], name: str) -> int:
-    # A damaged photo is reported once, in our own words.
+    # A damaged photo is reported once, as a reject.
     warnings.filterwarnings("ignore", module="PIL")
     try:
         result: Any = cli.main(args=arguments, prog_name="ramctl", standalone_mode=False)
     except click.exceptions.Exit as finished:
         return finished.exit_code
     except click.UsageError as error:
-        _say(name, f"{error.format_message().rstrip('.')} (see {name} --help)")
+        _print(name, f"{error.format_message().rstrip('.')} (see {name} --help)")
         return EXIT_USAGE
     except click.ClickException as error:
-        _say(name, error.format_message())
+        _print(name, error.format_message())
         return EXIT_FAILED
     except click.Abort as error:  # what click makes of a signal that comes before ours are set up
         raise KeyboardInterrupt from error
     except (Interrupted, KeyboardInterrupt, BrokenPipeError):
         raise
     except Exception as error:
-        _say(name, _told(error))
+        _print(name, _message(error))
         if "-vv" in arguments or arguments.count("-v") + arguments.count("--verbose") >= 2:
             lines = traceback.format_exc().splitlines()
             sys.stderr.write("".join(f"{escaped(without_secrets(line))}\n" for line in lines))
@@ -168,8 +174,8 @@ def _run(arguments: list[str], name: str) -> int:
     return result if isinstance(result, int) else EXIT_OK
 
 
-def _told(error: Exception) -> str:
-    """What the user is told of a failure."""
+def _message(error: Exception) -> str:
+    """The message for the user about a failure."""
     if isinstance(error, RamctlError):
         return error.message
     if isinstance(error, OSError):
@@ -179,17 +185,17 @@ def _told(error: Exception) -> str:
         return needs("this", extra)
     # torch, whose own kind this is on a GPU, need not be there.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        first = next(iter(str(error).splitlines()), "it is all taken")
-        return f"out of memory: {first} (smaller batches or fewer workers take less)"
+        first = next(iter(str(error).splitlines()), "all of it is used")
+        return f"out of memory: {first} (smaller batches or fewer workers use less)"
     return f"internal error: {type(error).__name__}: {error} (-vv shows where)"
 
 
-def _say(name: str, message: str) -> None:
+def _print(name: str, message: str) -> None:
     sys.stderr.write(f"{name}: {one_line(message)}\n")
 
 
 class _Messages:
-    """Standard error whose disk may be full: what it does not take is left out, and ends no run."""
+    """Standard error whose disk may be full: a message that cannot be written ends no run."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -213,7 +219,7 @@ class _Messages:
 
 
 def _close(stream: TextIO) -> OSError | None:
-    """Flush a stream now, so that what fails causes no message at exit; the failure."""
+    """Flush a stream, so that a failure is not reported at exit; the failure."""
     try:
         stream.flush()
     except OSError as error:
@@ -223,7 +229,7 @@ def _close(stream: TextIO) -> OSError | None:
 
 
 def _die_of(signum: int) -> NoReturn:
-    """End as the signal would have ended us, so that a parent process sees the true cause."""
+    """End by the signal itself, so that the parent process sees the true cause."""
     with contextlib.suppress(OSError):
         sys.stderr.flush()
     signal.signal(signum, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""Defaults from `ramctl.toml` and from the environment; flags win over both."""
+"""Defaults of options from `ramctl.toml` and the environment; the command line wins."""
 
 import os
 import tomllib
@@ -17,7 +17,7 @@ COMMON = "common"
 
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
-    """What follows the complaint about a word that is not known: the nearest one that is."""
+    """A hint for the end of a message about an unknown word: the nearest known one, if any."""
     near = get_close_matches(word, sorted(known), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -25,63 +25,75 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
 def load_defaults(
     command: str,
     options: Collection[str],
+    inherited: Collection[str],
     commands: Collection[str],
-    options_of_all: Callable[[], Collection[str]],
-    may_set_here: Callable[[str, Any], bool],
+    all_options: Callable[[], Collection[str]],
+    may_be_set_by_folder: Callable[[str, Any], bool],
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A command's defaults by parameter name: those of the user's file, and of the folder's.
+    """The defaults of a command's options, from the user's file and from the folder's.
 
-    The folder's may have come with it, from anybody: it sets only what `may_set_here` is true of,
-    and is not read where it is the user's own. `[common]` applies to every command that has the
-    option. Raises UsageProblem for a file that cannot be read, a table that is none of `commands`,
-    and an option that the command, or for `[common]` every command, does not have; and for a
-    variable `RAMCTL_<COMMAND>_...` that names no option.
+    The folder's file may come from anybody: it may set only what `may_be_set_by_folder` allows, and
+    is not read if it is the user's file itself. `[common]` sets the options that are `inherited`.
+    Raises UsageProblem for a file that cannot be read, a table that is no command's, an option that
+    the command (for `[common]`: every command) lacks, and a variable `RAMCTL_<COMMAND>_...` that
+    names no option.
     """
-    user, here = Path(), Path(FILE_NAME)
+    user, folder = Path(), Path(FILE_NAME)
     with suppress(RunProblem):  # without a home there is none
         user = user_folder("XDG_CONFIG_HOME", ".config") / FILE_NAME
-    read: list[dict[str, Any]] = []
-    is_same = user.is_file() and here.is_file() and user.samefile(here)
-    for path, shown in ((user, str(user)), (here, HERE)):
-        read.append({})
-        if not path.is_file() or (shown == HERE and is_same):
-            continue
-        try:
-            tables = tomllib.loads(path.read_text("utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise UsageProblem(f"{shown}: {error}") from error
-        for name in tables.keys() - {command, COMMON, *commands}:
-            hint = did_you_mean(name, {COMMON, *commands})
-            raise UsageProblem(f"{shown}: {name!r} is neither [{COMMON}] nor a command{hint}")
-        for table in (COMMON, command):
-            values = tables.get(table, {})
-            if not isinstance(values, dict):
-                raise UsageProblem(f"{shown}: {table} is not a table")
-            values = {key.replace("-", "_"): value for key, value in values.items()}
-            for name in sorted(values.keys() - set(options)):
-                known = options_of_all() if table == COMMON else options
-                if name not in known:
-                    hint = did_you_mean(name, known)
-                    raise UsageProblem(f"{shown}: [{table}] has no option {name!r}{hint}")
-            values = {name: value for name, value in values.items() if name in options}
-            for name, value in values.items() if shown == HERE else ():
-                if not may_set_here(name, value):
-                    raise UsageProblem(
-                        f"{HERE}: [{table}] {name}: only the user may set this (it writes or "
-                        "deletes files, undoes decisions or contacts a host): give "
-                        f"--{name.replace('_', '-')}, or move the line to {user}"
-                    )
-            read[-1] |= values
+    is_same = user.is_file() and folder.is_file() and user.samefile(folder)
+    defaults: list[dict[str, Any]] = []
+    for path, name in ((user, str(user)), (folder, HERE)):
+        tables = {} if name == HERE and is_same else _read_tables(path, name)
+        for unknown in sorted(tables.keys() - {COMMON, *commands}):
+            hint = did_you_mean(unknown, {COMMON, *commands})
+            raise UsageProblem(f"{name}: {unknown!r} is neither [{COMMON}] nor a command{hint}")
+        common, particular = (_settings(tables, table, name) for table in (COMMON, command))
+        _require_known(common, all_options() if common else (), f"{name}: [{COMMON}]")
+        _require_known(particular, options, f"{name}: [{command}]")
+        defaults.append(
+            {key: value for key, value in common.items() if key in inherited} | particular
+        )
+    for option, value in defaults[-1].items():
+        if not may_be_set_by_folder(option, value):
+            table = command if option in particular else COMMON
+            raise UsageProblem(
+                f"{HERE}: [{table}] {option}: only the user may set this (it writes or deletes "
+                "files, undoes decisions or contacts a host): give "
+                f"--{option.replace('_', '-')}, or move the line to {user}"
+            )
     variables = {name for option in options for name in environment_names(command, option)}
     for name in sorted(os.environ.keys() - variables):
         if name.startswith(f"RAMCTL_{command.upper()}_"):
             hint = did_you_mean(name, variables)
             raise UsageProblem(f"{name}: {command} has no such option{hint}")
-    return read[0], read[1]
+    return defaults[0], defaults[1]
+
+
+def _read_tables(path: Path, name: str) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageProblem(f"{name}: {error}") from error
+
+
+def _settings(tables: dict[str, Any], table: str, name: str) -> dict[str, Any]:
+    """A table of a file, keyed by parameter name."""
+    settings = tables.get(table, {})
+    if not isinstance(settings, dict):
+        raise UsageProblem(f"{name}: {table} is not a table")
+    return {key.replace("-", "_"): value for key, value in settings.items()}
+
+
+def _require_known(settings: dict[str, Any], known: Collection[str], place: str) -> None:
+    for option in sorted(settings.keys() - set(known)):
+        raise UsageProblem(f"{place} has no option {option!r}{did_you_mean(option, known)}")
 
 
 def environment_names(command: str, option: str) -> list[str]:
-    """The variables that set an option: `RAMCTL_TAG_MODEL` before `RAMCTL_MODEL`."""
+    """The variables that set an option, the winning one first: RAMCTL_TAG_MODEL, RAMCTL_MODEL."""
     name = option.upper()
     names = [f"RAMCTL_{command.upper()}_{name}", f"RAMCTL_{name}"]
     return [name for name in names if name != "RAMCTL_MODELS"]  # which is a folder

@@ -3,13 +3,13 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import common, option
+from ramctl.commands.options import common, option
 from ramctl.export import FORMATS
 
 TARGET = "ramctl.export.run:ExportOptions"
 HELP = """
-Inputs are records with image and tags: those of tag, of parse, anybody's. Photos never change.
-Run again, it brings sidecars up to date.
+Inputs are records with image and tags, from tag, parse or any program. Photos never change.
+Run again to bring sidecars up to date.
 """
 EXAMPLES = """
 ramctl tag -R photos | ramctl export --xmp
@@ -24,23 +24,19 @@ In csv a cell that a spreadsheet would run (it begins with =, +, - or @) has a '
 """
 OPTIONS = {
     "input": [
-        option("-R, --recursive", "With --xmp-remove: search folders for photos."),
+        option("-R, --recursive", "With --xmp-remove: search folders."),
         options.root,
         options.shard,
     ],
     "selection": [
-        option(
-            "--threshold NUMBER", "Only tags that score above this.", type=click.FloatRange(0, 1)
-        ),
-        common("--top N", "At most N tags per photo."),
+        option("--threshold NUMBER", "Only tags above this score.", type=click.FloatRange(0, 1)),
+        common("--top N", "At most N tags a photo."),
         option("--include FILE", "Only the tags in FILE.", type=options.EXISTING_FILE),
         option("--exclude FILE", "None of the tags in FILE.", type=options.EXISTING_FILE),
-        option(
-            "--rename FILE", "Rename tags, by lines of tag<TAB>name.", type=options.EXISTING_FILE
-        ),
+        option("--rename FILE", "Rename tags: lines of tag<TAB>name.", type=options.EXISTING_FILE),
         option(
             "--decisions FILE",
-            "Leave out tags that were refused on a --review page; repeatable.",
+            "Leave out tags refused on a --review page; repeatable.",
             multiple=True,
         ),
     ],
@@ -48,18 +44,18 @@ OPTIONS = {
         common("--xmp", "Merge the tags into XMP sidecars."),
         option(
             "--xmp-prefix WORD",
-            "Parent of machine tags, as in auto|dog.",
+            "Parent of machine tags: auto|dog.",
             default="auto",
             field="prefix",
         ),
         option(
             "--xmp-name [full|stem]",
-            "Name of new sidecars: IMG.JPG.xmp or IMG.xmp.",
+            "IMG.JPG.xmp or IMG.xmp.",
             default="full",
             field="style",
         ),
-        common("--xmp-remove", "Remove machine tags from XMP sidecars; inputs may be photos."),
-        option("--forget-refused", "Write tags again that were removed from sidecars by hand."),
+        common("--xmp-remove", "Remove machine tags; inputs may be photos."),
+        option("--forget-refused", "Write tags again that a person has removed."),
         common("--txt", "Write the tags to IMG.txt, for trainers.", field="text"),
         option(
             "--txt-existing [append|replace|keep]",
@@ -84,12 +80,12 @@ OPTIONS = {
             field="extension",
         ),
         option("--txt-underscores", "Write hot_dog, not hot dog.", field="underscores"),
-        common("--dry-run", "Say which sidecars would change, and write nothing."),
+        common("--dry-run", "List the sidecars that would change; write nothing."),
     ],
     "output": [
         common("-f, --format FORMAT", f"{', '.join(FORMATS)}.", type=click.Choice(FORMATS)),
         common("--gallery FILE", "Write an HTML page of the photos.", writes=True),
-        common("--review FILE", "Write an HTML page to accept or refuse each tag.", writes=True),
+        common("--review FILE", "Write an HTML page to judge each tag.", writes=True),
         *options.stream,
     ],
     "run": [*options.messages],

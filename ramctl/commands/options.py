@@ -1,86 +1,217 @@
-"""The options that several commands share, declared once."""
+"""How an option is declared, and the options that several commands share."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem, FishComplete, add_completion_class
 
-from ramctl.commands.base import Option, common, option
+from ramctl.records.record import KINDS
+from ramctl.records.shards import Shard
+
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def read_duration(text: str) -> float:
+    """Seconds from a number with s, m, h or d; seconds without a unit."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
+    if not match:
+        raise click.BadParameter(f"{text!r} is not a duration such as 90, 15m or 2h")
+    return float(match[1]) * _SECONDS[match[2]]
+
+
+def read_shard(text: str) -> Shard:
+    """The shard that `I/N` names."""
+    if (match := re.fullmatch(r"([0-9]+)/([0-9]+)", text)) is None:
+        raise click.BadParameter(f"{text!r} is not a shard such as 1/4")
+    index, number = match.groups()
+    if not 1 <= int(index) <= int(number):
+        raise click.BadParameter(f"{text!r}: shards count from 1/{number} to {number}/{number}")
+    return Shard(int(index), int(number))
+
+
+def read_kinds(text: str) -> tuple[str, ...]:
+    """Kinds of tags from a comma-separated list, from `all` or from `none`."""
+    words = {"none": set(), "all": set(KINDS)}.get(text, set(text.split(",")))
+    if unknown := words - set(KINDS):
+        raise click.BadParameter(f"{min(unknown)!r} is not one of {', '.join(KINDS)}")
+    return tuple(kind for kind in KINDS if kind in words)
+
+
+# Types by the name of the value in a help.
+_TYPES: "dict[str, click.ParamType[Any] | Callable[[str], Any]]" = {  # click 8.2 has no generics
+    "FILE": click.Path(dir_okay=False, path_type=Path),
+    "DIR": click.Path(file_okay=False, path_type=Path),
+    "N": click.IntRange(1),
+    "P": click.FloatRange(0, 1, min_open=True, max_open=True),
+    "FRACTION": click.FloatRange(0, 1),
+    "TIME": read_duration,
+    "I/N": read_shard,
+    "KIND,...": read_kinds,
+}
+
+# Only the user may set these, and those that write a file: they name outputs or hosts, delete, or
+# undo decisions.
+_ONLY_BY_USER = {
+    "cache", "detector", "distill", "download", "forget_refused", "host", "out", "port", "prune",
+    "ray", "restart", "to", "txt", "txt_existing", "txt_extension", "work", "xmp", "xmp_remove",
+}  # fmt: skip
+
+# The kind of completion that shells offer, by a word in the name of the value.
+_COMPLETIONS = {"FILE": "file", "PHOTOS": "file", "DIR": "dir", "BUNDLE": "dir"}
+Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem[Any]]"]
+
+
+def path_completer(metavar: str) -> Completer | None:
+    """The completion of a value that is a file or folder, by its name in the help; else None."""
+    kind = next((kind for word, kind in _COMPLETIONS.items() if word in metavar), None)
+    if kind is None:
+        return None
+    return lambda ctx, parameter, incomplete: [CompletionItem(incomplete, type=kind)]
+
+
+@add_completion_class
+class Fish(FishComplete):
+    """click's completion for fish, with descriptions whole: click cuts them at a comma."""
+
+    source_template = FishComplete.source_template.replace(
+        'string split ","', 'string split --max 1 ","'
+    )
+
+
+class Option(click.Option):
+    """A click option that knows where help shows it, what it fills in and whether it writes."""
+
+    def __init__(
+        self,
+        *args: Any,
+        common: bool = False,
+        shared: bool = False,
+        writes: bool = False,
+        inherits: bool = True,
+        field: str | None = None,
+        **attributes: Any,
+    ) -> None:
+        super().__init__(*args, **attributes)
+        self.common = common  # `-h` shows it too
+        self.shared = shared  # most commands have it: `ramctl --help` explains it once
+        self.writes = writes  # its value is a file that the command replaces
+        self.inherits = inherits  # [common] and RAMCTL_<OPTION> set it too
+        self.field = field  # the field of the command's dataclass; None: the option's name
+
+    def may_be_set_by_folder(self, value: object) -> bool:
+        """Whether `./ramctl.toml`, which may come with anybody's folder, may set this value.
+
+        Not a URL, nor a model as KIND:PATH, which another program reads, nor a preset file,
+        which may name a URL.
+        """
+        leaves_folder = "://" in str(value) or (self.metavar == "BUNDLE" and ":" in str(value))
+        leaves_folder |= self.name == "preset" and Path(str(value)).suffix == ".toml"
+        return not (self.writes or self.name in _ONLY_BY_USER or leaves_folder)
+
+    def get_help_extra(self, ctx: click.Context) -> Any:
+        """Click's additions to a help text without ranges, which the error message names."""
+        extra = super().get_help_extra(ctx)
+        extra.pop("range", None)
+        return extra
+
+
+def option(spec: str, help: str, **attributes: Any) -> Option:
+    """Declare an option the way its help shows it.
+
+    `-o, --output FILE` takes a value, `--to [a|b]` one of these, `--dry-run` none. FILE, DIR, N
+    (from 1) and the other names in `_TYPES` set the type too, unless `type` is given. The long name
+    is also the key in ramctl.toml and the variable. Other arguments are those of `Option`.
+    """
+    names, _, metavar = spec.replace(", ", ",").partition(" ")
+    if completer := path_completer(metavar):
+        attributes.setdefault("shell_complete", completer)
+    if metavar.startswith("[") and metavar.endswith("]"):
+        attributes["type"] = click.Choice(metavar[1:-1].split("|"))
+    elif metavar:
+        attributes = {"metavar": metavar, "type": _TYPES.get(metavar)} | attributes
+    elif "count" not in attributes:
+        attributes["is_flag"] = True
+    attributes.setdefault("show_default", "default" in attributes)
+    *_, last = declarations = names.split(",")
+    parameter = last.partition("/")[0].lstrip("-").replace("-", "_")
+    return Option([*declarations, parameter], help=help, **attributes)
+
+
+common = partial(option, common=True)
+shared = partial(option, shared=True)
 
 FILE_OR_FOLDER = click.Path(path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-EXIT_CODES = """\
-Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
-4 stopped by --max-time, inputs are left; 130 interrupted, 143 terminated (in these three cases
-what is written is complete, and --resume continues)."""
+EXIT_CODES = (
+    "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 some inputs rejected; 4 --max-time reached."
+)
 
-shard = option("--shard I/N", "Process part I of N of the input; cat joins the outputs.")
+shard = shared("--shard I/N", "Process part I of N of the input; cat joins the outputs.")
 root = option(
     "--root DIR|URL",
-    "Folder or URL of relative photo names [default: beside the input file].",
+    "Folder of relative photo names [default: the input's].",
     type=click.Path(file_okay=False),
 )
-model = common(
-    "--model BUNDLE", "Folder, hf://owner/name, or name (doctor --models).", default="mini"
-)
-labels = common("--labels [+]FILE", "Label file, bundle or word list; +FILE adds to the model's.")
+model = common("--model BUNDLE", "Folder, hf://owner/name or known name.", default="mini")
+labels = common("--labels [+]FILE", "Labels to look for; +FILE adds to the model's.")
 
 
 def jobs(default: str, **attributes: Any) -> Option:
-    """`-j`, of a command that takes `default` workers without it."""
-    text = f"Parallel workers; the output does not change [default: {default}]."
+    """`-j`, with the command's default number of workers."""
+    text = f"Parallel workers [default: {default}]."
     return option("-j, --jobs N", text, **{"common": True, "field": "workers"} | attributes)
 
 
 def source_format(known: Sequence[str]) -> Option:
-    """`--from`, of a command that recognises the formats of its inputs."""
+    """`--from`, for a command that recognises the format of its input."""
     return option(
         "--from FORMAT", f"{', '.join(known)} [default: recognised].",
         field="source_format", type=click.Choice(known),
     )  # fmt: skip
 
 
+retry_rejects = shared("--retry-rejects", "With --resume: try rejected inputs again, last.")
 rejects = common(
-    "--rejects FILE", "Write rejected inputs as JSONL; - for stderr.", type=str, writes=True
+    "--rejects FILE", "Write rejected inputs as JSONL (-: stderr).", type=str, writes=True
 )
-strict = option("--strict", "Fail at the first rejected input.")
-stats = option("--stats FILE", "Write counts, seconds and versions as JSON.", writes=True)
-max_time = option("--max-time TIME", "Stop cleanly after 90 (s), 15m, 2h; --resume continues.")
+strict = shared("--strict", "Fail at the first rejected input.")
+stats = shared("--stats FILE", "Write counts, seconds and versions as JSON.", writes=True)
+max_time = shared("--max-time TIME", "Stop cleanly after 90 (s), 15m, 2h; --resume continues.")
 stream = [
     common(
         "-o, --output FILE",
-        "Write to FILE, via FILE.part [default: stdout].",
+        "Write to FILE [default: stdout].",
         type=FILE_OR_FOLDER,  # a folder with --ray
         writes=True,
     ),
     common("--resume", "Continue an earlier -o FILE."),
-    option("--retry-rejects", "With --resume: try rejected inputs again, last."),
+    retry_rejects,
     rejects,
     strict,
     max_time,
     stats,
 ]
 
-ray = option(
-    "--ray ADDRESS", "Process the input files on a Ray cluster (local: here), into the folder -o."
-)
-batch = option("-b, --batch N", "Records per batch [default: suits the model].")
-threads = option("--threads N", "CPU threads of the model [default: all cores].")
+ray = shared("--ray ADDRESS", "Process input files on a Ray cluster, into the folder -o.")
+batch = shared("-b, --batch N", "Records a batch [default: chosen for the model].")
+threads = shared("--threads N", "CPU threads of the model [default: all cores].")
 device = common("--device DEVICE", "auto, cpu, mps or cuda[:N].", default="auto")
 devices = common("--device DEVICE", "auto, cpu, mps, cuda:0 or cuda:0,1 [default: auto].")
 dtype = option(
-    "--dtype [auto|fp32|bf16|fp16|int8]", "Number format of the computation.", default="auto"
-)
+    "--dtype TYPE", "auto, fp32, bf16, fp16 or int8 numbers.",
+    type=click.Choice(("auto", "fp32", "bf16", "fp16", "int8")), default="auto",
+)  # fmt: skip
 seed = option("--seed N", "Random seed.", type=int, default=0)
 engine_run = [jobs("1"), batch, threads, dtype, seed]
 
 quiet = common("-q, --quiet", "Print only errors on stderr.")
-verbose = option("-v, --verbose", "Twice (-vv): show the traceback of an error.", count=True)
-messages = [
-    option(
-        "--progress/--no-progress", "Show a progress bar [default: on a terminal].", default=None
-    ),
-    quiet,
-    verbose,
-]
+verbose = shared("-v, --verbose", "Twice (-vv): show the traceback of an error.", count=True)
+progress = shared(
+    "--progress/--no-progress", "Show a progress bar [default: on a terminal].", default=None
+)
+messages = [progress, quiet, verbose]
+SHARED = [shard, retry_rejects, strict, max_time, stats, batch, threads, ray, progress, verbose]

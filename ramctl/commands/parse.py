@@ -1,7 +1,7 @@
 """`ramctl parse`: captions to tags, and captions to a label system."""
 
 from ramctl.commands import options
-from ramctl.commands.base import common, option
+from ramctl.commands.options import common, option
 from ramctl.readers.detect import FORMATS
 
 TARGET = "ramctl.parsing.run:ParseOptions"
@@ -17,7 +17,7 @@ ramctl parse --labels labels.jsonl --from coco captions_val2017.json
 """
 NOTES = f"""
 Reads captions (or caption); writes tags, caption_tags, kinds, sources; with --explain, explain.
-Streams; --build-labels holds four bytes per mention, --group spools text to temporary files.
+Streams; --build-labels holds four bytes a mention, --group writes temporary files.
 {options.EXIT_CODES}
 """
 OPTIONS = {
@@ -30,26 +30,14 @@ OPTIONS = {
         common("--group", "Join the captions of each image."),
     ],
     "labels": [
-        common(
-            "--labels FILE",
-            "Label file, bundle (mini) or word list that restricts the tags.",
-            type=str,
-        ),
-        common(
-            "--build-labels FILE",
-            "Write a label system built from all captions, and no records.",
-            writes=True,
-        ),
-        common(
-            "--review FILE",
-            "With --build-labels: a table of decisions; your edits are kept.",
-            writes=True,
-        ),
+        common("--labels FILE", "Give only the labels of a file or bundle (mini).", type=str),
+        common("--build-labels FILE", "Build a label system; write no records.", writes=True),
+        common("--review FILE", "With --build-labels: a table to edit, read again.", writes=True),
     ],
     "output": [
         option(
             "-f, --format [jsonl|ram]",
-            "ram: training JSON of the RAM authors; needs --labels.",
+            "ram: the RAM authors' training JSON (with --labels).",
             field="target_format",
             default="jsonl",
         ),

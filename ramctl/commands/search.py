@@ -3,7 +3,7 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.base import common, names_offered
+from ramctl.commands.options import common, path_completer
 
 TARGET = "ramctl.search:SearchOptions"
 HELP = """
@@ -23,13 +23,13 @@ Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some vectors were rejec
 ARGUMENTS = [
     click.Argument(
         ["file"], metavar="FILE", type=options.FILE_OR_FOLDER,
-        shell_complete=names_offered("FILE"),
+        shell_complete=path_completer("FILE"),
     ),
     click.Argument(["words"], metavar="[WORDS]...", nargs=-1),
 ]  # fmt: skip
 OPTIONS = {
     "question": [
-        common("--like PHOTO", "Find photos like this one, which need not be in FILE."),
+        common("--like PHOTO", "Find photos like this one, in FILE or not."),
         common("--duplicates", "List all groups of near-duplicates."),
         common("-n, --number N", "At most N photos.", default=20),
         options.model,

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from ramctl.cli import COMMANDS, cli
-from ramctl.commands.base import RamctlCommand
+from ramctl.commands.command import RamctlCommand
 from tests.conftest import REPOSITORY
 from tests.support import captured
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ramctl.commands import COMMANDS
-from ramctl.commands.base import RamctlCommand
+from ramctl.commands.command import RamctlCommand
 from tests.support import DATA
 
 KITE = DATA / "photos" / "kite.jpg"
@@ -21,7 +21,7 @@ USER_S = """
 ANYBODY_S = """
     arch batch boxes by_content calibrate caption caption_column caption_style captions ci classes
     decisions decode dense device dry_run dtype duplicates embedding epochs evidence exclude explain
-    format from group groups hard image_column include info init jobs json keep_tags kinds labels
+    format from group groups hard image_column include info jobs json keep_tags kinds labels
     lang leaf like map max_bytes max_pixels max_seconds max_time metric_style min_probability
     min_regions model models name null number outliers people precision preset progress quiet
     recursive rename resume retry_rejects root runtime save_every seed set shard sort stage steps
@@ -34,7 +34,7 @@ def test_of_each_option_it_is_decided_who_may_set_it():
     options = [one for command in COMMANDS for one in RamctlCommand(command).all_options]
     by_rule = {True: set(), False: set()}
     for one in options:
-        by_rule[one.may_be_set_here("x")].add(one.name)
+        by_rule[one.may_be_set_by_folder("x")].add(one.name)
     assert by_rule == {True: {*ANYBODY_S.split()}, False: {*USER_S.split()}}
     # The photos that convert --calibrate reads, and the thresholds that eval --calibrate writes.
     assert by_rule[True] & by_rule[False] == {"calibrate"}
@@ -43,7 +43,7 @@ def test_of_each_option_it_is_decided_who_may_set_it():
 @pytest.mark.parametrize("command", COMMANDS)
 def test_no_option_of_the_user_is_set_by_the_folder(command, tmp_path, ramctl):
     for one in RamctlCommand(command).all_options:
-        if one.may_be_set_here("x"):
+        if one.may_be_set_by_folder("x"):
             continue
         for table in ("common", command):
             (tmp_path / "ramctl.toml").write_text(f"[{table}]\n{one.name} = 'x'\n")
@@ -63,7 +63,7 @@ def test_no_option_of_the_user_is_set_by_the_folder(command, tmp_path, ramctl):
     [
         ("tag", "model = 'hf://owner/name'"),
         ("tag", "model = 'clip:here'"),
-        ("train", "init = 'hf://owner/name'"),
+        ("train", "model = 'hf://owner/name'"),
         ("train", "preset = './theirs.toml'"),
         ("finetune", "model = 'siglip:x'"),
         ("tag", "labels = '+https://127.0.0.1:9/l.jsonl'"),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.commands.base import RamctlCommand
+from ramctl.commands.command import RamctlCommand
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.commands.base import RamctlCommand
+from ramctl.commands.command import RamctlCommand
 from tests.command import Ramctl
 from tests.support import DATA, wait_for
 

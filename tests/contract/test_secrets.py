@@ -4,7 +4,7 @@ import click
 import pytest
 
 from ramctl.commands import COMMANDS
-from ramctl.commands.base import RamctlCommand
+from ramctl.commands.command import RamctlCommand
 
 #: Nobody answers there.
 URLS = [

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from ramctl.commands.base import read_duration
+from ramctl.commands.options import read_duration
 from tests.conftest import REPOSITORY
 from tests.support import captured
 

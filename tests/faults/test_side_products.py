@@ -58,7 +58,7 @@ def test_what_stands_beside_an_output_is_no_other_output(option, name, tmp_path,
     (tmp_path / "in").write_text('{"captions":["a horse"]}\n')
     done = ramctl("parse", "in", "-o", "x", option, name)
     assert (done.returncode, done.messages.count("\n")) == (2, 1)
-    assert f"{option}: -o x uses that name for a file of its own" in done.messages
+    assert f"{option}: -o x uses that name for a temporary file" in done.messages
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
     assert ramctl("parse", "in", "-o", "x", option, "y.part").returncode == 0
 

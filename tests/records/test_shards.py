@@ -8,7 +8,7 @@ from itertools import chain
 import click
 import pytest
 
-from ramctl.commands.base import read_shard
+from ramctl.commands.options import read_shard
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.inputs import unread_inputs

@@ -66,7 +66,7 @@ def test_a_model_that_scores_taught_is_trained_on_without_their_file(
     train(parsed, "--distill", f"scores:{teacher}", "--out", "m", "--steps", 1)
     teacher.unlink()
     options = ["--out", "n", "--steps", 1, "--root", DATA, "--threads", 1]
-    command("train", parsed, "--init", "m/", *options)
+    command("train", parsed, "--model", "m/", *options)
 
 
 def test_labels_without_evidence_are_given_only_when_asked_for(train, command, parsed, teacher):

@@ -159,7 +159,7 @@ NEEDS_A_TAGGER = "it needs a tagger with these labels to start from"
 
 def test_without_a_weight_on_tags_captions_alone_are_learnt(train, parsed, command, tmp_path):
     train(parsed, "--out", "x", "--steps", 2)
-    train(parsed, "--out", "y", "--init", "x/", "--steps", 2, *CAPTIONS_ALONE)
+    train(parsed, "--out", "y", "--model", "x/", "--steps", 2, *CAPTIONS_ALONE)
     before, after = (Bundle.open(tmp_path / name) for name in "xy")
     old, new = before.tensors(), after.tensors()
     changed = {name.split(".")[0] for name in old if not np.array_equal(old[name], new[name])}
@@ -175,7 +175,7 @@ def test_a_tagger_that_is_to_see_photos_at_another_size_is_calibrated_anew(train
     judged = ("--val", path, "--steps", 3, *settings("precision=0.3", "training.lr=0.01"))
     train(path, "--out", "x", *judged)
     size = settings("preprocess.size=96")
-    train(path, "--out", "y", "--init", "x/", *judged, *size, *CAPTIONS_ALONE)
+    train(path, "--out", "y", "--model", "x/", *judged, *size, *CAPTIONS_ALONE)
     before, after = (Bundle.open(tmp_path / name) for name in "xy")
     old, new = before.tensors(), after.tensors()
     changed = {name for name in old if (old[name] != new[name]).any()}
@@ -195,9 +195,9 @@ def test_a_tagger_that_is_to_see_photos_at_another_size_is_calibrated_anew(train
         (["--labels", "nowhere.txt"], "nowhere.txt"),
         (["--set", "training.encoder=nosuch"], "nosuch: neither a file nor a model"),
         (CAPTIONS_ALONE, NEEDS_A_TAGGER),
-        ([*CAPTIONS_ALONE[:2], "--init", "old/"], NEEDS_A_TAGGER),
-        ([*CAPTIONS_ALONE, "--init", "old/", "--labels", "+more.txt"], NEEDS_A_TAGGER),
-        ([*CAPTIONS_ALONE, "--init", "old/", "--set=training.caption_weight=0"], NEEDS_A_TAGGER),
+        ([*CAPTIONS_ALONE[:2], "--model", "old/"], NEEDS_A_TAGGER),
+        ([*CAPTIONS_ALONE, "--model", "old/", "--labels", "+more.txt"], NEEDS_A_TAGGER),
+        ([*CAPTIONS_ALONE, "--model", "old/", "--set=training.caption_weight=0"], NEEDS_A_TAGGER),
     ],
 )
 def test_what_cannot_be_learnt_is_one_line_and_does_not_stand_in_the_way(
@@ -309,7 +309,7 @@ def test_captions_are_learnt_and_asked_for_short_or_dense(train, tmp_path, comma
     told = command("tag", "--model", "y/", "--caption", "--caption-style", "dense", photo, code=2)
     assert told.messages.strip().endswith("--caption-style dense: y has learnt one style only")
     # A model without styles can be trained further to have them.
-    train(path, "--out", "z", "--init", "y/", "--steps", 1, *settings(styles))
+    train(path, "--out", "z", "--model", "y/", "--steps", 1, *settings(styles))
     assert Bundle.open(tmp_path / "z").preset.model.captioning.styles
 
 

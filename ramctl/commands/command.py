@@ -1,10 +1,9 @@
-"""The click classes behind every command: help in two sizes, configuration, typed options."""
+"""The click class of every command: help in two sizes, configuration, the call of its `run`."""
 
 import json
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import MISSING, fields, is_dataclass, replace
@@ -15,9 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from click.shell_completion import CompletionItem, FishComplete, add_completion_class
 
-from ramctl.commands import COMMANDS, MODULES
+from ramctl.commands import COMMANDS, module_of
+from ramctl.commands.options import option
 from ramctl.config import HERE, environment_names, load_defaults
 from ramctl.errors import UsageProblem, without_secrets
 from ramctl.parts import require
@@ -25,153 +24,24 @@ from ramctl.records.files import beside, is_device, require_known_packing
 from ramctl.records.outputs import rejects_file
 from ramctl.records.ownership import require_own_outputs
 from ramctl.records.parquet import SUFFIX
-from ramctl.records.record import KINDS
 from ramctl.records.report import Report
-from ramctl.records.shards import Shard
 
 T = TypeVar("T")
 
 BRIEF_COLUMN = 26  # of names; a longer one stands on a line of its own
 HELP_ROW = ("-h, --help", "Show this summary (-h) or every option (--help).")
-_UNIT_S = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def read_duration(text: str) -> float:
-    """The seconds of a number with s, m, h or d, or without: seconds."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
-    if not match:
-        raise click.BadParameter(f"{text!r} is not a duration such as 90, 15m or 2h")
-    return float(match[1]) * _UNIT_S[match[2]]
-
-
-def read_shard(text: str) -> Shard:
-    """The shard of `I/N`."""
-    if (match := re.fullmatch(r"([0-9]+)/([0-9]+)", text)) is None:
-        raise click.BadParameter(f"{text!r} is not a shard such as 1/4")
-    index, number = match.groups()
-    if not 1 <= int(index) <= int(number):
-        raise click.BadParameter(f"{text!r}: shards count from 1/{number} to {number}/{number}")
-    return Shard(int(index), int(number))
-
-
-def read_kinds(text: str) -> tuple[str, ...]:
-    """The kinds of tags that are named, in any order; `none` and `all` for the extremes."""
-    words = {"none": set(), "all": set(KINDS)}.get(text, set(text.split(",")))
-    if unknown := words - set(KINDS):
-        raise click.BadParameter(f"{min(unknown)!r} is not one of {', '.join(KINDS)}")
-    return tuple(kind for kind in KINDS if kind in words)
-
-
-# The types of values that are named so in a help.
-_TYPES: "dict[str, click.ParamType[Any] | Callable[[str], Any]]" = {  # click 8.2 has no generics
-    "FILE": click.Path(dir_okay=False, path_type=Path),
-    "DIR": click.Path(file_okay=False, path_type=Path),
-    "N": click.IntRange(1),
-    "P": click.FloatRange(0, 1, min_open=True, max_open=True),
-    "SHARE": click.FloatRange(0, 1),
-    "SCORE": click.FloatRange(0, 1),
-    "TIME": read_duration,
-    "I/N": read_shard,
-    "KIND,...": read_kinds,
-}
-
-# Options that say where things go, whom to ask or what to undo, besides those that write a file.
-_USERS_ALONE = {
-    "cache", "detector", "distill", "download", "forget_refused", "host", "out", "port", "prune",
-    "ray", "restart", "to", "txt", "txt_existing", "txt_extension", "work", "xmp", "xmp_remove",
-}  # fmt: skip
-
-# What shells complete, by words in the names that a help gives to values.
-_OFFERED = {"FILE": "file", "PHOTOS": "file", "DIR": "dir", "BUNDLE": "dir"}
-Offer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem[Any]]"]
-
-
-def names_offered(metavar: str) -> Offer | None:
-    """What lets the shell complete a value that its help calls so; None for one that is no name."""
-    kind = next((kind for word, kind in _OFFERED.items() if word in metavar), None)
-    if kind is None:
-        return None
-    return lambda ctx, parameter, incomplete: [CompletionItem(incomplete, type=kind)]
-
-
-@add_completion_class
-class Fish(FishComplete):
-    """click's, whose script cuts a description at its first comma."""
-
-    source_template = FishComplete.source_template.replace(
-        'string split ","', 'string split --max 1 ","'
-    )
-
-
-class Option(click.Option):
-    """One of click's options with three more facts."""
-
-    def __init__(
-        self,
-        *args: Any,
-        common: bool = False,
-        writes: bool = False,
-        field: str | None = None,
-        **attributes: Any,
-    ) -> None:
-        super().__init__(*args, **attributes)
-        self.common = common  # `-h` shows it too
-        self.writes = writes  # it names a file that is replaced
-        self.field = field  # that it fills in the command's dataclass; None: that of its name
-
-    def may_be_set_here(self, value: object) -> bool:
-        """Whether the working directory's configuration, which may be anybody's, may set it so.
-
-        A bundle is data; KIND:PATH is read by another program, at a URL a host is asked, and a
-        preset of the folder's may name one.
-        """
-        asks = "://" in str(value) or (self.metavar == "BUNDLE" and ":" in str(value))
-        asks |= self.name == "preset" and Path(str(value)).suffix == ".toml"
-        return not (self.writes or self.name in _USERS_ALONE or asks)
-
-    def get_help_extra(self, ctx: click.Context) -> Any:
-        """What click adds to a help text, but for ranges: the error message names them."""
-        extra = super().get_help_extra(ctx)
-        extra.pop("range", None)
-        return extra
-
-
-def option(spec: str, help: str, **attributes: Any) -> Option:
-    """An option declared as its help shows it.
-
-    `-o, --output FILE` takes a value, `--to [a|b]` one of these, `--dry-run` none. FILE, DIR, N
-    (from 1) and the others of `_TYPES` are also types, unless another is given. The parameter, and
-    with it the variable and the key in a file, has the long option's name; the rest is `Option`'s
-    and click's.
-    """
-    names, _, metavar = spec.replace(", ", ",").partition(" ")
-    if offered := names_offered(metavar):
-        attributes.setdefault("shell_complete", offered)
-    if metavar.startswith("[") and metavar.endswith("]"):
-        attributes["type"] = click.Choice(metavar[1:-1].split("|"))
-    elif metavar:
-        attributes = {"metavar": metavar, "type": _TYPES.get(metavar)} | attributes
-    elif "count" not in attributes:
-        attributes["is_flag"] = True
-    attributes.setdefault("show_default", "default" in attributes)
-    *_, last = declarations = names.split(",")
-    parameter = last.partition("/")[0].lstrip("-").replace("-", "_")
-    return Option([*declarations, parameter], help=help, **attributes)
-
-
-common = partial(option, common=True)
 
 
 def filled(kind: type[T], values: Mapping[str, Any], **context: Any) -> T:
-    """A command's dataclass, each field filled with the value of its name.
+    """The dataclass `kind`, each field filled with the value of its name.
 
-    In a field that is itself a dataclass, the values that are left replace its defaults. A value
-    of None was not given: the field keeps its default. TypeError for a value without a field;
-    what is in `context` need not have one.
+    Values without a field there fill the fields of nested dataclasses. None means not given: the
+    field keeps its default. TypeError for a value that has no field; `context` may have values
+    without one.
     """
     used = {"verbose", "download"}  # main() and obtain() read them
 
-    def of_fields(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
+    def field_values(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
         names = {field.name for field in fields(kind)} & values.keys()
         used.update(names)
         changed = {name: values[name] for name in names if values[name] is not None}
@@ -179,10 +49,10 @@ def filled(kind: type[T], values: Mapping[str, Any], **context: Any) -> T:
         for field in fields(kind):
             nested: Any = None if field.default_factory is MISSING else field.default_factory()
             if field.name not in names and is_dataclass(nested) and not isinstance(nested, type):
-                changed[field.name] = replace(nested, **of_fields(nested, rest))
+                changed[field.name] = replace(nested, **field_values(nested, rest))
         return changed
 
-    changed = of_fields(kind, {**values, **context})
+    changed = field_values(kind, {**values, **context})
     if unknown := values.keys() - used:
         raise TypeError(f"{kind.__name__} has no field {min(unknown)!r}")
     return kind(**changed)
@@ -203,7 +73,7 @@ class TwoHelps(click.Command):
         self._helps = [option(name, "", **shared) for name in ("-h", "--help")]
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """The parameters, and both helps, which no file or variable can ask for."""
+        """The parameters and both help options, which no file or variable can set."""
         return [*super().get_params(ctx), *self._helps]
 
     def brief_help(self, ctx: click.Context) -> str:
@@ -224,24 +94,22 @@ INPUTS = click.Argument(["inputs"], nargs=-1, metavar="[FILE]...", type=click.Pa
 class RamctlCommand(TwoHelps):
     """A command whose options also come from `ramctl.toml` and `RAMCTL_*`.
 
-    Its module in this package, or a class there, holds TARGET, the module of its `run` and of the
-    dataclass that run takes, as `package.module:Options`, which is imported when the command is
-    called; OPTIONS, under the headings of `--help`; HELP, EXAMPLES and NOTES; ARGUMENTS where these
-    are not INPUTS; and EXTRA where it needs one of the package's.
+    Its module in this package holds TARGET, `package.module:Options`: the command calls that
+    module's `run` with that dataclass; OPTIONS, under the headings of `--help`; HELP, EXAMPLES and
+    NOTES; ARGUMENTS unless these are INPUTS; and EXTRA, if it needs an extra of the package.
     """
 
     def __init__(self, name: str) -> None:
-        module: Any = import_module(f"ramctl.commands.{MODULES.get(name, name)}")
-        if name in MODULES:
-            module = getattr(module, name.capitalize())
+        module: Any = import_module(module_of(name))
         self.module = module
         self.summary = COMMANDS[name]
         self.examples = [f"  {line}" for line in module.EXAMPLES.strip().splitlines()]
         # Copies: an option that several commands share has other variables in each.
-        self.options = {heading: [*map(copy, own)] for heading, own in module.OPTIONS.items()}
+        self.options = {heading: [*map(copy, group)] for heading, group in module.OPTIONS.items()}
         self.all_options = [*chain.from_iterable(self.options.values())]
         for one in self.all_options:
-            one.envvar = environment_names(name, one.name or "")
+            variables = environment_names(name, one.name or "")
+            one.envvar = variables if one.inherits else variables[:1]
         super().__init__(
             name,
             params=[*getattr(module, "ARGUMENTS", [INPUTS]), *self.all_options],
@@ -253,16 +121,18 @@ class RamctlCommand(TwoHelps):
     def make_context(self, *args: Any, **attributes: Any) -> click.Context:
         """The context with the configuration files' defaults in place."""
         options = {one.name or "": one for one in self.all_options}
-        user_s, here = load_defaults(
-            self.name or "", options, COMMANDS, _options_of_all,
-            lambda name, value: options[name].may_be_set_here(value),
+        inherited = {one.name for one in self.all_options if one.inherits}
+        user_defaults, folder_defaults = load_defaults(
+            self.name or "", options, inherited, COMMANDS, _all_option_names,
+            lambda name, value: options[name].may_be_set_by_folder(value),
         )  # fmt: skip
-        context = super().make_context(*args, default_map=user_s | here, **attributes)
-        context.meta[HERE] = here
+        defaults = user_defaults | folder_defaults
+        context = super().make_context(*args, default_map=defaults, **attributes)
+        context.meta[HERE] = folder_defaults
         return context
 
-    def _say_what_is_set_here(self, ctx: click.Context) -> None:
-        """Name what the configuration of the working directory sets, which cannot silence that."""
+    def _report_folder_settings(self, ctx: click.Context) -> None:
+        """Print the settings that come from `./ramctl.toml`; its own `quiet` does not hide them."""
         by_file = click.core.ParameterSource.DEFAULT_MAP
         used = {k: v for k, v in ctx.meta[HERE].items() if ctx.get_parameter_source(k) == by_file}
         shown = partial(json.dumps, default=str, ensure_ascii=False)
@@ -277,7 +147,7 @@ class RamctlCommand(TwoHelps):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Call the command's `run` with its dataclass; the exit code."""
-        self._say_what_is_set_here(ctx)
+        self._report_folder_settings(ctx)
         self._require_distinct(ctx.params)
         if extra := getattr(self.module, "EXTRA", None):
             require(extra, "this command")
@@ -300,7 +170,7 @@ class RamctlCommand(TwoHelps):
         return module.run(options).exit_code
 
     def _require_distinct(self, parameters: Mapping[str, Any]) -> None:
-        """UsageProblem where a file that is written is read as well, written twice, or packed."""
+        """UsageProblem if an output is also an input, another output, or badly packed."""
         written = [one for one in self.all_options if one.writes]
         others = parameters.keys() - {one.name for one in written}
         read = set().union(*(_files(parameters[name]) for name in others))
@@ -326,16 +196,20 @@ class RamctlCommand(TwoHelps):
                 raise UsageProblem(f"{other} and {one.opts[0]} name one file, {path}")
         for path, flag in named.items():
             if whose := next((made[one] for one in (path, *path.parents) if one in made), None):
-                raise UsageProblem(f"{flag}: {whose} uses that name for a file of its own")
+                raise UsageProblem(f"{flag}: {whose} uses that name for a temporary file")
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write everything; texts stand as they are, so that examples keep their form."""
         self.format_usage(ctx, formatter)
         write_lines(formatter, ["", self.summary, "", *(self.help or "").strip().splitlines()])
         write_lines(formatter, ["", "Examples:", *self.examples])
-        for heading, own in self.options.items():
+        for heading, group in self.options.items():
+            rows = help_rows(ctx, [one for one in group if not one.shared])
             with formatter.section(heading.capitalize()):
-                formatter.write_dl(help_rows(ctx, own) + [HELP_ROW] * (heading == "run"))
+                formatter.write_dl(rows + [HELP_ROW] * (heading == "run"))
+        if shared := [one.opts[0] for one in self.all_options if one.shared]:
+            formatter.write("\n")
+            formatter.write_text(f"Also (see ramctl --help): {', '.join(shared)}.")
         formatter.write(f"\n{self.module.NOTES.strip()}\n")
 
     def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -350,9 +224,9 @@ class RamctlCommand(TwoHelps):
 
 
 def obtain(name: str, parameters: Mapping[str, Any]) -> None:
-    """Download a known model that is not here, with `--download` or after a yes on a terminal.
+    """Download a known model that is missing, with `--download` or after a yes on a terminal.
 
-    UsageProblem for a peer without labels, while nothing is downloaded.
+    UsageProblem for another program's model without labels, before anything is downloaded.
     """
     from ramctl.checkpoints.bundle import missing_model  # not for a help
 
@@ -360,7 +234,7 @@ def obtain(name: str, parameters: Mapping[str, Any]) -> None:
     if known is None or (known.peer and "labels" not in parameters):  # then it needs a bundle
         return
     if known.peer and not parameters["labels"]:
-        raise UsageProblem(f"model {name}: has no labels of its own; name some with --labels")
+        raise UsageProblem(f"model {name}: has no labels: name some with --labels")
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     question = f"{known.name}: {known.offer}. Download{'' if known.peer else ' and convert'}?"
     if parameters.get("download") or (asks and click.confirm(question, err=True)):
@@ -372,7 +246,7 @@ def obtain(name: str, parameters: Mapping[str, Any]) -> None:
 
 
 def _files(value: Any) -> set[tuple[int, int]]:
-    """What identifies the files that a parameter's value names, if it does."""
+    """Device and inode of each existing file that a parameter's value names."""
     identities: set[tuple[int, int]] = set()
     names = value if isinstance(value, tuple) else (value,)
     for path in (Path(os.fsdecode(name)) for name in names if isinstance(name, str | bytes | Path)):
@@ -382,13 +256,13 @@ def _files(value: Any) -> set[tuple[int, int]]:
     return identities
 
 
-def _options_of_all() -> set[str]:
+def _all_option_names() -> set[str]:
     options = chain.from_iterable(RamctlCommand(name).all_options for name in COMMANDS)
     return {one.name or "" for one in options}
 
 
 def help_rows(ctx: click.Context, options: Iterable[click.Parameter]) -> list[tuple[str, str]]:
-    """Names and help of some options."""
+    """The rows of a help: names and text of each option."""
     return list(filter(None, (one.get_help_record(ctx) for one in options)))
 
 

@@ -1,0 +1,72 @@
+"""`ramctl convert`: checkpoints to bundles, bundles to ONNX."""
+
+import click
+
+from ramctl.commands import options
+from ramctl.commands.options import common, option, path_completer
+
+MAY_BE_URL = click.Path(dir_okay=False)  # a string: it may be hf://owner/name:file
+
+TARGET = "ramctl.convert:ConvertOptions"
+EXTRA = "train"
+HELP = """
+A known model (doctor --models) is downloaded and converted into $RAMCTL_MODELS.
+Nothing in a checkpoint is executed: a file that holds more than weights is refused.
+Any file may be hf://owner/name:file.
+"""
+EXAMPLES = r"""
+ramctl convert ram-plus
+ramctl convert ram_swin_large_14m.pth --arch ram --out my-model
+ramctl convert my-model --to onnx
+ramctl convert my-model --to onnx --dtype int8 --calibrate train.jsonl
+ramctl convert --info my-model
+"""
+NOTES = """
+Reads no records; --info writes its card to stdout.
+Exit codes: 0 done; 1 failed; 2 wrong usage.
+"""
+ARGUMENTS = [
+    click.Argument(
+        ["source"], metavar="NAME|CHECKPOINT|BUNDLE", shell_complete=path_completer("FILE")
+    )
+]
+OPTIONS = {
+    "checkpoint": [
+        common("--arch [ram|ram-plus|tag2text]", "Architecture of the checkpoint."),
+        common("--tags FILE", "Word list or labels [default: the authors'].", type=MAY_BE_URL),
+        common(
+            "--thresholds FILE",
+            "Numbers, or JSONL with tag, threshold [default: 0.68].",
+            type=MAY_BE_URL,
+        ),
+        option(
+            "--vocab FILE",
+            "Vocabulary of captions, a token a line [default: BERT's].",
+            type=MAY_BE_URL,
+        ),
+        option(
+            "--text-encoder DIR",
+            "CLIP that embeds new words [default: the authors'].",
+        ),
+    ],
+    "graph": [
+        common("--to [onnx]", "Add model.onnx to a bundle.", field="target"),
+        common(
+            "--dtype [fp32|int8]",
+            "Numbers of the graph; int8: model.int8.onnx.",
+            default="fp32",
+        ),
+        common("--calibrate PHOTOS", "Training photos that set the ranges of int8."),
+        common(
+            "--val FILE",
+            "Records with tags that set int8's thresholds.",
+            type=MAY_BE_URL,
+        ),
+        options.root,
+    ],
+    "output": [
+        common("--out DIR", "Bundle to write [--to onnx: BUNDLE]."),
+        common("--info", "Print the card of a bundle; change nothing."),
+    ],
+    "run": [options.quiet, options.verbose],
+}

@@ -1,0 +1,29 @@
+"""`ramctl doctor`: what is installed and found."""
+
+import click
+
+from ramctl.commands import options
+from ramctl.commands.options import common
+
+ARGUMENTS: list[click.Argument] = []
+TARGET = "ramctl.doctor:DoctorOptions"
+HELP = """
+Versions of packages; extras, with the pip command of each that is missing; devices;
+models on this machine, and known ones to download.
+"""
+EXAMPLES = """
+ramctl doctor
+ramctl doctor --models
+ramctl doctor --json
+"""
+NOTES = """
+Reads no records; writes lines, or with --json one object, to stdout.
+Exit codes: 0 done; 2 wrong usage.
+"""
+OPTIONS = {
+    "output": [
+        common("--models", "Only list models: here, and to download."),
+        common("--json", "Write one JSON object."),
+    ],
+    "run": [options.verbose],
+}

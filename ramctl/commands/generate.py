@@ -1,0 +1,43 @@
+"""`ramctl generate`: adds tags and captions to records."""
+
+import click
+
+from ramctl.commands import options
+from ramctl.commands.options import common, option
+
+TARGET = "ramctl.data_engine.generate:GenerateOptions"
+EXTRA = "train"
+HELP = "Tags are only added; a tag that clean has removed is not added again."
+EXAMPLES = """
+ramctl parse captions.jsonl | ramctl generate --model model/ > more.jsonl
+ramctl generate tagged.jsonl -o more.jsonl --evidence a.jsonl
+"""
+NOTES = f"""
+Reads image, tags, kinds, sources, removed; writes tags, kinds, scores, sources,
+generated_captions, generated_caption_tags; with --evidence, chances (probabilities of tags).
+Streams; --evidence (FILE or FILE,map=FILE as train --distill) reads all records first.
+{options.EXIT_CODES}
+"""
+OPTIONS = {
+    "input": [options.root, options.shard],
+    "model": [
+        options.model,
+        common(
+            "--captions N",
+            "Captions a photo; beam search may find fewer.",
+            type=click.IntRange(0),
+            default=1,
+        ),
+        common("--decode beam:K|nucleus:P", "Search of captions [default: the model's]."),
+        common("--threshold NUMBER|FILE", "Add tags above this score."),
+        common("--precision P", "Target precision of added tags [default: 0.8]."),
+        common(
+            "--evidence FILE",
+            "Scores of another tagger or of captions; repeatable.",
+            multiple=True,
+        ),
+        option("--hard", "With --evidence: add the model's tags too."),
+    ],
+    "output": options.stream,
+    "run": [options.devices, *options.engine_run, options.ray, *options.messages],
+}
