@@ -16,7 +16,7 @@ EXIT_REJECTS = 3
 EXIT_TIME_IS_UP = 4
 EXIT_BROKEN_PIPE = 141
 
-MOST_SHOWN = 1000  # characters of a message
+MAX_MESSAGE = 1000  # characters
 
 REJECT_CODES = {
     "bad_json": "the line is not a JSON object",
@@ -27,7 +27,7 @@ REJECT_CODES = {
     "unreadable_image": "the photo's file cannot be read or decoded",
     "too_large": "the photo, the text or the line is larger than the limit allows",
     "too_slow": "decoding the photo, or merging its sidecars, takes longer than the limit allows",
-    "bad_sidecar": "a file beside the photo, of its keywords or captions, cannot be read",
+    "bad_sidecar": "a file of keywords or captions beside the photo cannot be read",
     "write_failed": "a file that belongs to the record could not be written",
 }
 
@@ -35,18 +35,18 @@ HIDDEN = "***"
 _SCHEMES = "https?|s3|gs|gcs|hf|abfss?|az|ftp|sftp|smb|hdfs"
 _START = rf"(?:\w://|\b(?i:{_SCHEMES}):/)"  # of a URL, also as a Path has it: `https:/host`
 _USER_INFO = re.compile(rf"({_START})[^/?#\n]*@")
-# What has no query matches too: in linear time. Blanks in a path count where a query follows.
+# Matches URLs without a query too, which keeps it linear. A path may hold blanks before a query.
 _QUERY = re.compile(rf"({_START}[^\s?#]*(?: [^?#\n]{{0,300}}(?=\?[\w.~%-]{{1,60}}=))?)(\S*)")
 _MASKED = re.compile(r"(\?\*{3})?(#\*{3})?(:\d+)?[\"'.,:;)\]}>]*")  # with a line's number
 _AS_PATH = re.compile(rf"\b({_SCHEMES}):/(?=[^/\s])", re.IGNORECASE)
-# Control characters, ends of lines and what turns the direction of a text.
+# Control characters, line ends and marks of text direction.
 _UNSAFE = re.compile(r"[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 def without_secrets(text: str) -> str:
-    """The text with `***` for the user info, queries and fragments of all URLs in it.
+    """The text with `***` in place of user info, queries and fragments of its URLs.
 
-    Those that became paths are URLs again.
+    A URL that was made a path (`https:/host`) is written as a URL again.
     """
 
     def hidden(url: re.Match[str]) -> str:
@@ -65,17 +65,14 @@ def without_secrets(text: str) -> str:
 
 
 def escaped(text: str) -> str:
-    """The text in one line that no terminal obeys: `\\n` and `\\x1b` for control characters."""
+    """The text on one line, its control characters written as `\\n` or `\\x1b`."""
     return _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def one_line(message: str) -> str:
-    """A message as it is shown: without secrets and control characters.
-
-    Without the middle of what is too long to be read too: its ends say most.
-    """
-    half, message = MOST_SHOWN // 2, escaped(without_secrets(message.strip()))
-    return message if len(message) <= MOST_SHOWN else f"{message[:half]} ... {message[-half:]}"
+    """A message ready to print: no secrets, no control characters, the middle of a long one cut."""
+    half, message = MAX_MESSAGE // 2, escaped(without_secrets(message.strip()))
+    return message if len(message) <= MAX_MESSAGE else f"{message[:half]} ... {message[-half:]}"
 
 
 class RamctlError(Exception):
@@ -117,7 +114,7 @@ class RecordProblem(RamctlError):
 def attempt(
     do: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
 ) -> Result | RecordProblem:
-    """What the function returns, or the RecordProblem that it raises."""
+    """Call the function; its result, or the RecordProblem that it raises."""
     try:
         return do(*args, **kwargs)
     except RecordProblem as problem:
@@ -127,11 +124,11 @@ def attempt(
 class Interrupted(RamctlError):
     """The user or the system asked the command to stop; finished work has been saved.
 
-    What `goes_on` says is how it is continued, where it can be.
+    `how_to_continue` is added to the message.
     """
 
-    def __init__(self, signum: int, goes_on: str = "") -> None:
+    def __init__(self, signum: int, how_to_continue: str = "") -> None:
         what = "terminated" if signum == signal.SIGTERM else "interrupted"
-        super().__init__(f"{what}: {goes_on}" if goes_on else what)
+        super().__init__(f"{what}: {how_to_continue}" if how_to_continue else what)
         self.signum = signum
         self.exit_code = 128 + signum
