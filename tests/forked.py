@@ -40,7 +40,7 @@ _FEW = ["ramctl.cli", "ramctl.config", "ramctl.commands.options", "ramctl.record
         "click.shell_completion", "tests.faults.streams", "tests.faults.crashes"]  # fmt: skip
 _PARSE = ["ramctl.parsing.run", "ramctl.commands.parse", "ramctl.parsing.label_building.build"]
 _TAG = ["ramctl.tagging.run", "ramctl.commands.tag", "ramctl.tagging.tagger", "onnxruntime",
-        "ramctl.importing.run", "uvicorn", "starlette.routing",
+        "ramctl.importing.import_photos", "uvicorn", "starlette.routing",
         "ramctl.photos.embedded", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
         "PIL.TiffImagePlugin", "PIL.GifImagePlugin", "PIL.BmpImagePlugin"]  # fmt: skip
 _EVAL = ["ramctl.evaluation.run", "ramctl.commands.eval", "sklearn.metrics"]
@@ -52,7 +52,7 @@ _TORCH = ["torch", "transformers.modeling_utils", "sklearn.cluster", "onnx", "ml
 _PRELOADED = {
     "parse": (*_FEW, *_PARSE),
     **dict.fromkeys(("tag", "import", "serve"), (*_FEW, *_TAG)),
-    "export": (*_FEW, "ramctl.export.run", "ramctl.commands.export"),
+    "export": (*_FEW, "ramctl.export.export_records", "ramctl.commands.export"),
     "eval": (*_FEW, *_EVAL),
     **dict.fromkeys(
         ("generate", "clean", "train", "finetune", "convert"), (*_FEW, *_TAG, *_TORCH, *_PARSE)

@@ -6,7 +6,7 @@ from ramctl.commands import options
 from ramctl.commands.options import common, option
 from ramctl.export import FORMATS
 
-TARGET = "ramctl.export.run:ExportOptions"
+TARGET = "ramctl.export.export_records:ExportOptions"
 HELP = """
 Inputs are records with image and tags, from tag, parse or any program. Photos never change.
 Run again to bring sidecars up to date.
@@ -65,21 +65,6 @@ OPTIONS = {
         ),
         option("--txt-trigger WORD", "Begin every text with this word.", field="trigger"),
         option("--txt-caption", "Put the caption before the tags.", field="with_caption"),
-        option("--txt-first TAGS", "Put these tags first if present: a,b.", field="first"),
-        option(
-            "--txt-separator TEXT",
-            "Separator between tags.",
-            default=", ",
-            field="separator",
-            type=str,
-        ),
-        option(
-            "--txt-extension WORD",
-            "File extension, as in IMG.WORD.",
-            default=".txt",
-            field="extension",
-        ),
-        option("--txt-underscores", "Write hot_dog, not hot dog.", field="underscores"),
         common("--dry-run", "List the sidecars that would change; write nothing."),
     ],
     "output": [

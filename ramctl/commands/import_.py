@@ -3,7 +3,7 @@
 from ramctl.commands import options
 from ramctl.commands.options import common, option
 
-TARGET = "ramctl.importing.run:ImportOptions"
+TARGET = "ramctl.importing.import_photos:ImportOptions"
 HELP = """
 Takes the inputs of tag. Reads sidecars (IMG.JPG.xmp, IMG.xmp), metadata inside the photo (XMP,
 IPTC, Exif), IMG.txt and IMG.caption, and Google Takeout's JSON.

@@ -57,7 +57,7 @@ _TYPES: "dict[str, click.ParamType[Any] | Callable[[str], Any]]" = {  # click 8.
 # undo decisions.
 _ONLY_BY_USER = {
     "cache", "detector", "distill", "download", "forget_refused", "host", "out", "port", "prune",
-    "ray", "restart", "to", "txt", "txt_existing", "txt_extension", "work", "xmp", "xmp_remove",
+    "ray", "restart", "to", "txt", "txt_existing", "work", "xmp", "xmp_remove",
 }  # fmt: skip
 
 # The kind of completion that shells offer, by a word in the name of the value.

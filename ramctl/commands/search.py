@@ -5,7 +5,7 @@ import click
 from ramctl.commands import options
 from ramctl.commands.options import common, path_completer
 
-TARGET = "ramctl.search:SearchOptions"
+TARGET = "ramctl.photo_search:SearchOptions"
 HELP = """
 FILE holds records of `ramctl tag --embedding` (JSONL or Parquet): no photo is read again.
 """

@@ -25,7 +25,6 @@ OPTIONS = {
     "input": [
         common("-R, --recursive", "Search folders for photos."),
         option("-0, --null", "Names on stdin end with NUL."),
-        option("--by-content", "With --resume: identify photos by content, not by size and time."),
         option("--prune", "With --resume: drop the records of photos that are gone."),
         options.shard,
         options.root,

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from ramctl.data_engine.cluster import DECISION
 from ramctl.data_engine.evidence import reason
 from ramctl.data_engine.region_store import Array, RegionIndex
-from ramctl.pages.review import ADDED, KEPT, MOST_JUDGED, REMOVED, Judged, Pictured
+from ramctl.pages.review_page import ADDED, KEPT, MAX_JUDGED, REMOVED, Judged, Pictured
 from ramctl.records.record import MODELS, Item, JsonObject, Record, listed, object_in, set_tags
 from ramctl.records.verdicts import REMOVE, Verdicts
 
@@ -142,7 +142,7 @@ class Review:
     def judged(self, inputs: Iterable[Item]) -> list[Judged]:
         """The most doubtful of all records, in input order; a record's `key` is its position."""
         every = (one for item in inputs if isinstance(item, Record) for one in self._of(item))
-        most = heapq.nlargest(MOST_JUDGED, enumerate(every), key=lambda pair: pair[1].doubt)
+        most = heapq.nlargest(MAX_JUDGED, enumerate(every), key=lambda pair: pair[1].doubt)
         return [one for _, one in sorted(most, key=lambda pair: pair[0])]
 
     def _of(self, record: Record) -> Iterator[Judged]:
@@ -177,5 +177,5 @@ class Review:
         doubt, distance, probability, _ = self.doubts[row].tolist()
         if math.isnan(doubt):
             return facts | {"doubt": -facts["score"]}
-        facts |= {"chance": None if math.isnan(probability) else round(probability, 4)}
+        facts |= {"probability": None if math.isnan(probability) else round(probability, 4)}
         return facts | {"doubt": doubt, "distance": round(distance, 4)}

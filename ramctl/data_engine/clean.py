@@ -23,7 +23,7 @@ from ramctl.data_engine.detect import RegionFinder, detect, detector_facts
 from ramctl.data_engine.evidence import MIN_PROBABILITY, Estimate, OutOfFold
 from ramctl.data_engine.region_store import WORK, RegionIndex, WorkFolder, input_hash, spool
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.pages.review import review_page
+from ramctl.pages.review_page import review_page
 from ramctl.records.files import output_lock, part_path, replacing, scratch_file, work_path
 from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
 from ramctl.records.jsonl import unspool

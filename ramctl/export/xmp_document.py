@@ -1,7 +1,7 @@
-"""XMP documents: the items of list properties, read and changed, every other byte left alone.
+"""XMP documents: reads and changes the items of list properties, and leaves all other bytes alone.
 
-expat tells where elements are, and changes are written into the text there. New properties come
-into a block of their own, so that taking them out again gives back what was there before.
+expat reports where elements are, and changes are written into the text there. New properties get a
+block of their own, so that removing them restores the document byte by byte.
 """
 
 import re
@@ -14,18 +14,18 @@ from xml.parsers.expat import ExpatError, ParserCreate
 from xml.sax.saxutils import escape, quoteattr
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
-OURS = "urn:ramctl:sidecar:1.0/"  # the namespace of our record; exiv2 wants the slash
+OURS = "urn:ramctl:sidecar:1.0/"  # the namespace of ramctl; exiv2 needs the slash
 _ABOUT = ("about", f"{RDF} about")
 _BYTES = bytes(range(256))
 _LISTS = [f"{RDF} {kind}" for kind in ("Bag", "Seq", "Alt")]
 _LI, _DESCRIPTION, _VALUE = (f"{RDF} {name}" for name in ("li", "Description", "value"))
-_NO_XML = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # and white space it changes
+_NO_XML = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # white space that it changes too
 _PADDING = "\ufeff \t\r\n\0"  # of packets; some writers put it before the XML declaration
-_DEPTH = 200  # of elements in each other; what programs write has ten
-_ELEMENTS = 500_000  # in all; 20,000 keywords and their record are 120,000
+_MAX_DEPTH = 200  # of nested elements; programs write about ten
+_MAX_ELEMENTS = 500_000  # 20,000 keywords and their record are 120,000
 _TAG = re.compile(rb"""<((?:[^\s/>:]+:)?)[^\s/>:]+(?:[^>"']+|"[^"]*"|'[^']*')*+>""")
 _ATTRIBUTE = re.compile(rb"""\s+([^\s=/>]+)\s*=\s*("[^"]*"|'[^']*')""")
-_REMARK = re.compile(rb"<[!?]")  # a comment or instruction, whoever wrote it
+_REMARK = re.compile(rb"<[!?]")  # a comment or processing instruction
 _DECLARED = re.compile(rb"""[\s\0]*<\?xml\s[^>]*?\sencoding\s*=\s*["']([\w.:-]+)""")
 _MARKS = (
     (b"\xff\xfe\0\0", "utf-32-le"), (b"\0\0\xfe\xff", "utf-32-be"), (b"<\0\0\0", "utf-32-le"),
@@ -35,7 +35,7 @@ _MARKS = (
 _EMPTY = (
     f'<x:xmpmeta xmlns:x="adobe:ns:meta/">\n<rdf:RDF xmlns:rdf="{RDF}">\n</rdf:RDF>\n</x:xmpmeta>\n'
 ).encode()
-_Edit = tuple[int, int, str]  # of the bytes from .. to, what takes their place
+_Edit = tuple[int, int, str]  # start and end in bytes, and the text for these bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +52,13 @@ class Property:
 
     @property
     def key(self) -> str:
-        """The name by which a parser knows it."""
+        """Its name in the parser's form."""
         return f"{self.namespace} {self.name}"
 
 
 @dataclass(slots=True, eq=False)
 class _Element:
-    """An element, where its start tag begins, and its end tag (or, without one, what follows)."""
+    """An element; where its start tag begins, and its end tag (without one, what follows)."""
 
     key: str
     attributes: dict[str, str]
@@ -68,14 +68,14 @@ class _Element:
     children: list["_Element"] = field(default_factory=list)
 
     def all(self) -> Iterator["_Element"]:
-        """Itself and what is in it, in the order of the document."""
+        """The element and all inside it, in the order of the document."""
         yield self
         for child in self.children:
             yield from child.all()
 
 
 class XmpDocument:
-    """The content of a sidecar, or a new one for None; ValueError says why it is not XMP."""
+    """The content of a sidecar, or a new one for None; ValueError for what is not XMP."""
 
     def __init__(self, content: bytes | None = None) -> None:
         self._encoding, text = _decoded(_EMPTY if content is None else content)
@@ -97,19 +97,19 @@ class XmpDocument:
                 self._elements[element.key].append(element)
                 texts = [_text(item) for item in _items(element)] or [_text(element)]
                 self._texts[element.key] += filter(None, texts)
-        # New properties come into a block about what the others are about, known by its start tag.
-        # It is nowhere where another program has written everything anew since.
+        # The block of new properties has the same `rdf:about` as the others. It is recognised by
+        # its start tag, and missing where another program has rewritten the whole document.
         declared = "" if self._tag(root)[1] == b"rdf:" else f' xmlns:rdf="{RDF}"'
         about = quoteattr(next((text for name in _ABOUT for text in self._texts[name]), ""))
         opening = f'<rdf:Description{declared} rdf:about={about} xmlns:ramctl="{OURS}">'
         self._opening = opening.encode()
         blocks = (d for d in self._descriptions if self._body.startswith(self._opening, d.start))
         self._block = next(blocks, None)
-        self._wanted: dict[Property, dict[str, None]] = {}
+        self._changes: dict[Property, dict[str, None]] = {}
 
     def items(self, name: Property) -> list[str]:
         """The texts of a property, in order; none where the document lacks it."""
-        return list(self._wanted.get(name, self._texts[name.key]))
+        return list(self._changes.get(name, self._texts[name.key]))
 
     def texts(self, name: Property) -> list[str]:
         """The texts of elements and attributes of that name, wherever they are, in order."""
@@ -121,11 +121,16 @@ class XmpDocument:
         return list(filter(None, map(str.strip, found)))
 
     def set_items(self, name: Property, texts: Iterable[str]) -> None:
-        """Give a property these texts, which XML can hold; without any it is removed."""
-        self._wanted[name] = dict.fromkeys(texts)
+        """Set the texts of a property, which must fit XML; without any it is removed."""
+        self._changes[name] = dict.fromkeys(texts)
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether `set_items` has given a property other texts, in whatever order."""
+        return bool(self._edits())
 
     def to_bytes(self) -> bytes:
-        """The document in its own encoding, empty when it held nothing before us either.
+        """The document in its own encoding; empty where nothing is in it, and ramctl made it.
 
         ValueError where it would not be read as it was written.
         """
@@ -135,8 +140,8 @@ class XmpDocument:
             place = end
         text = self._lead + "".join([*parts, self._body[place:].decode()]) + self._tail
         again = XmpDocument(content := text.encode(self._encoding))
-        for name, wanted in self._wanted.items():
-            if not wanted.keys() <= set(again.items(name)):
+        for name, texts in self._changes.items():
+            if not texts.keys() <= set(again.items(name)):
                 raise ValueError(f"{name} would not be read as it was written")
         is_ours = self._block is None or again._body == _EMPTY.strip()
         return b"" if is_ours and not again._root.children else content
@@ -145,17 +150,17 @@ class XmpDocument:
         edits: list[_Edit] = []
         dropped: set[_Element] = set()
         new: list[str] = []
-        for name, wanted in self._wanted.items():
+        for name, texts in self._changes.items():
             present = set(self._texts[name.key])
-            gone, added = present - wanted.keys(), [text for text in wanted if text not in present]
-            if not gone and not added:
+            removed, added = present - texts.keys(), [text for text in texts if text not in present]
+            if not removed and not added:
                 continue
             for description in self._descriptions:
                 for value, edit in self._without_attribute(description, name.key):
                     edits.append(edit)
-                    added = [value] * (value in wanted) + added
+                    added = [value] * (value in texts) + added
             for element in self._elements[name.key]:
-                changes = list(self._changed(element, gone, added))
+                changes = list(self._changed(element, removed, added))
                 dropped.update([element] if self._cut(element) in changes else [])
                 edits += changes
                 added = []
@@ -184,10 +189,10 @@ class XmpDocument:
         start, end, _ = self._cut(last := self._descriptions[-1])
         return [*edits, (end, end, self._body[start : last.start].decode() + content)]
 
-    def _changed(self, element: _Element, gone: set[str], added: list[str]) -> Iterator[_Edit]:
-        """What takes items out of a property's element, or all of it, and puts new ones in."""
+    def _changed(self, element: _Element, removed: set[str], added: list[str]) -> Iterator[_Edit]:
+        """The edits that remove items of a property, or its whole element, and add new items."""
         items = list(_items(element))
-        doomed = [item for item in items if _text(item) in gone and not item.children]
+        doomed = [item for item in items if _text(item) in removed and not item.children]
         if items and doomed == items and not added and self._is_ours(element):
             yield self._cut(element)
             return
@@ -203,20 +208,20 @@ class XmpDocument:
             yield self._filled(container, self._listed(added, container))
         elif element.children or any(key.startswith(RDF) for key in element.attributes):
             raise ValueError(f"{element.key.split()[1]} holds something other than words")
-        else:  # a bare text, a faulty writer's, becomes the first item
+        else:  # a bare text, which is not valid XMP, becomes the first item
             words = self._listed(filter(None, [_text(element), *added]))
             new = f'<rdf:Bag xmlns:rdf="{RDF}">{words}</rdf:Bag>'
             start, end, new = self._filled(element, new)
             yield start, max(end, element.close), new
 
     def _is_ours(self, element: _Element) -> bool:
-        """Whether nobody's but we made an element; or another program wrote all anew since."""
+        """Whether ramctl made an element, or another program has rewritten the whole document."""
         block = self._block
         is_inside = block is None or element is block or element in block.children
         return is_inside and not _REMARK.search(self._body, element.start, self._end(element))
 
     def _tag(self, element: _Element) -> re.Match[bytes]:
-        """The start tag of an element; ValueError where it is in an entity, which others share."""
+        """The start tag of an element; ValueError for one that an entity holds."""
         tag = _TAG.match(self._body, element.start)
         if tag is None:
             raise ValueError("its keywords are in an entity")
@@ -228,14 +233,14 @@ class XmpDocument:
         return end if is_single else self._body.index(b">", element.close) + 1
 
     def _cut(self, element: _Element) -> _Edit:
-        """What removes an element and the white space that indents it."""
+        """The edit that removes an element and the white space that indents it."""
         start = element.start
         while self._body[start - 1] in b" \t\r\n":
             start -= 1
         return start, self._end(element), ""
 
     def _filled(self, element: _Element, content: str) -> _Edit:
-        """What puts this at the beginning of an element's content."""
+        """The edit that adds this at the beginning of an element's content."""
         tag = self._tag(element)
         if not tag[0].endswith(b"/>"):
             return tag.end(), tag.end(), content
@@ -243,7 +248,7 @@ class XmpDocument:
         return tag.end() - 2, tag.end(), f">{content}</{name}>"
 
     def _without_attribute(self, description: _Element, key: str) -> Iterator[tuple[str, _Edit]]:
-        """The values of attributes that stand for a property, and what removes them."""
+        """The values of attributes that stand for a property, and the edits that remove them."""
         values = {
             ":".join(name.split()[:0:-1]).encode(): value.strip()
             for name, value in description.attributes.items()
@@ -255,27 +260,27 @@ class XmpDocument:
                 yield values[found[1]], (found.start(), found.end(), "")
 
     def _listed(self, texts: Iterable[str], like: _Element | None = None, indent: str = "") -> str:
-        """List items, with the prefix of another element of lists."""
+        """List items, with the namespace prefix of another element."""
         prefix = self._tag(like)[1].decode() if like else "rdf:"
         items = "".join(f"{indent}<{prefix}li>{escape(text)}</{prefix}li>" for text in texts)
         is_unicode = self._encoding.lower().startswith("utf")
-        # Not all programs know other encodings, but all know references.
+        # Not all programs can read other encodings, but all can read references.
         return items if is_unicode else items.encode("ascii", "xmlcharrefreplace").decode()
 
 
 def writable_text(text: str) -> str:
-    """The text without what XML cannot hold or would change, such as control characters."""
+    """The text without characters that XML cannot hold or would change."""
     return _NO_XML.sub(" ", text).strip()
 
 
 def _decoded(content: bytes) -> tuple[str, str]:
-    """The encoding, by the first bytes or as declared, and the text; ValueError as XmpDocument."""
+    """The encoding, by the first bytes or as declared, and the text; ValueError for other bytes."""
     declared = _DECLARED.match(content)
     encoding = next((name for mark, name in _MARKS if content.startswith(mark)), None)
     try:
         if encoding is None and declared:
             encoding = declared[1].decode()
-            # Those of several bytes a character are not for programs that read XMP.
+            # Programs that read XMP do not know encodings with several bytes a character.
             if lookup(encoding).name != "utf-8" and len(_BYTES.decode(encoding, "replace")) != 256:
                 raise ValueError(f"encoding {encoding}")
         encoding = encoding or "utf-8"
@@ -288,13 +293,13 @@ def _decoded(content: bytes) -> tuple[str, str]:
 
 
 def _tree(body: bytes) -> _Element:
-    """The elements of an XML text, below one without a name."""
+    """The elements of an XML text, below a root without a name."""
     parser = ParserCreate("UTF-8", " ")
     parser.namespace_prefixes = parser.buffer_text = True
     open_elements, numbers = [top := _Element("", {}, 0)], count()
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        if len(open_elements) > _DEPTH or next(numbers) > _ELEMENTS:
+        if len(open_elements) > _MAX_DEPTH or next(numbers) > _MAX_ELEMENTS:
             raise ValueError("not XMP (too many elements, or nested too deeply)")
         element = _Element(_key(name), attributes, parser.CurrentByteIndex)
         open_elements[-1].children.append(element)
@@ -325,6 +330,6 @@ def _items(element: _Element) -> Iterator[_Element]:
 
 
 def _text(element: _Element) -> str:
-    """An element's text, or that which it qualifies (`rdf:value`)."""
+    """The text of an element, or of the `rdf:value` in it."""
     inner = (_text(child) for child in element.children if child.key in (_VALUE, _DESCRIPTION))
     return "".join(element.texts).strip() or next(filter(None, inner), "")

@@ -1,4 +1,4 @@
-"""The owner's words as a label system: from the keywords of photos, or from a list of them."""
+"""A label system from the keywords of photos, or from a list of keywords."""
 
 from collections.abc import Container, Sequence
 from dataclasses import replace
@@ -10,8 +10,8 @@ from ramctl.records.fields import string_list
 from ramctl.records.files import read_lines
 from ramctl.records.record import HUMAN, JsonObject, object_in
 
-MAX_PARENTS = 100  # of a word, the nearest: a path of n words would else give n * n / 2
-# Branches whose words are names.
+MAX_PARENTS = 100  # of a word, the nearest: a path of n words has n * n / 2 in all
+# Branches whose words are people's names.
 _PEOPLE = {
     "people", "person", "persons", "faces", "names", "leute", "menschen", "personen", "gesichter",
     "personnes", "visages", "gente", "personas", "persone", "volti", "pessoas", "mensen",
@@ -19,12 +19,12 @@ _PEOPLE = {
 
 
 def is_name(path: Sequence[str]) -> bool:
-    """Whether the last word of a path is somebody's name, by the branch that it is in."""
+    """Whether the last word of a path is in a branch of people's names."""
     return any(normalise(word) in _PEOPLE for word in path[:-1])
 
 
 class Vocabulary:
-    """Collects words, each with the parents that it has first; `people` takes names, too."""
+    """Collects words with the parents of their first path; `people` includes names."""
 
     def __init__(self, *, people: bool = False) -> None:
         self._people = people
@@ -33,7 +33,7 @@ class Vocabulary:
     def add_record(self, fields: JsonObject) -> None:
         """Add the tags of a record that a person gave, with their parents.
 
-        RecordProblem for fields of another type, which come with records.
+        RecordProblem for fields of the wrong type.
         """
         sources, parents = object_in(fields, "sources"), object_in(fields, "parents")
         for tag in (tag for tag in sources if HUMAN in string_list(sources, tag)):
@@ -42,15 +42,15 @@ class Vocabulary:
                 self._labels[normalise(tag)] = label
 
     def add_list(self, path: Path) -> None:
-        """Add a list of keywords, as Lightroom and darktable write it, or a plain indented one.
+        """Add a list of keywords of Lightroom or darktable, or any indented list.
 
-        What is indented more than a word is below it; `{word}` is a synonym of it, and `[word]` is
-        none of the words, though those below it are. RunProblem for a list without any.
+        A word is below the last one with less indentation. `{word}` is a synonym of the word above,
+        and `[word]` is no keyword, but has keywords below it. RunProblem for a list without any.
         """
         above: list[tuple[int, str]] = []  # indents and words
         hidden: set[str] = set()
         for line in read_lines(path):
-            if not (text := line.strip().lstrip("~")):  # ~ keeps darktable from sorting
+            if not (text := line.strip().lstrip("~")):  # darktable's mark for an unsorted branch
                 continue
             indent = len(line) - len(line.lstrip())
             while above and above[-1][0] >= indent:
@@ -69,22 +69,22 @@ class Vocabulary:
             raise RunProblem(f"{path}: no keywords in it")
 
     def _add(self, path: Sequence[str], hidden: Container[str] = ()) -> Label | None:
-        """Add the words of a path that are not there yet; the last, if it is one to have."""
-        label, is_unwanted = None, False
+        """Add the missing words of a path; the label of the last, if it is a keyword."""
+        label, is_excluded = None, False
         above: list[tuple[str, str]] = []  # words, and the form in which they are compared
         for tag in path:
             key, label = normalise(tag), None
             is_hidden = tag in hidden
-            is_wanted = any(map(str.isalpha, tag)) and not (is_unwanted or is_hidden)
-            if is_wanted and not (label := self._labels.get(key)):
+            is_keyword = any(map(str.isalpha, tag)) and not (is_excluded or is_hidden)
+            if is_keyword and not (label := self._labels.get(key)):
                 nearest = [word for word, other in above[: -MAX_PARENTS - 1 : -1] if other != key]
                 label = self._labels[key] = Label(tag, parents=tuple(nearest))
             above += [] if is_hidden else [(tag, key)]
-            is_unwanted |= key in _PEOPLE and not self._people
+            is_excluded |= key in _PEOPLE and not self._people
         return label
 
     def labels(self) -> LabelSystem:
-        """The label system: words as they came; no string is in it twice."""
+        """The label system, words in order of appearance; no string is in it twice."""
         labels, taken = [], set(self._labels)
         for label in self._labels.values():
             free = {normalise(word): word for word in label.synonyms}

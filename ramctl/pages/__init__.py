@@ -1,6 +1,6 @@
-"""What all pages share: templates with one style, and photos inside the file.
+"""Templates and thumbnails of all pages.
 
-A page is one file that shows everything without a network: no fonts, scripts or photos elsewhere.
+A page is one file that needs no network: it loads no fonts, scripts or photos from elsewhere.
 """
 
 import base64
@@ -17,20 +17,25 @@ if TYPE_CHECKING:
 
 
 class Thumbnail(NamedTuple):
-    """A small photo as a page holds it."""
+    """A small photo, as a JPEG."""
 
-    source: str  # a data: URI
+    content: bytes
     width: int
     height: int
 
+    @property
+    def source(self) -> str:
+        """The JPEG as a `data:` URI."""
+        return f"data:image/jpeg;base64,{base64.b64encode(self.content).decode('ascii')}"
+
 
 def render(template: str, **values: Any) -> str:
-    """The text of a file of `templates/` with these values, escaped for HTML."""
+    """A template of `templates/` filled with these values, which are escaped for HTML."""
     return _environment().get_template(template).render(values)
 
 
 def render_pieces(template: str, **values: Any) -> Iterator[str]:
-    """As `render`, in pieces, so that what an iterator among the values gives is held but once."""
+    """As `render`, in pieces: iterators among the values are consumed as the page is written."""
     return _environment().get_template(template).generate(values)
 
 
@@ -54,5 +59,4 @@ def thumbnail(record: Record, longer_side_px: int, quality: int) -> Thumbnail:
     photo.thumbnail((longer_side_px, longer_side_px))
     content = io.BytesIO()
     photo.save(content, "JPEG", quality=quality)
-    data = base64.b64encode(content.getvalue()).decode("ascii")
-    return Thumbnail(f"data:image/jpeg;base64,{data}", photo.width, photo.height)
+    return Thumbnail(content.getvalue(), photo.width, photo.height)

@@ -15,7 +15,7 @@ from ramctl.photos.archives import member_of, open_archive, split_member
 from ramctl.records.fields import FOR_PHOTOS
 from ramctl.records.files import is_url, plain_name, require_known_packing
 from ramctl.records.inputs import open_input, require_files, unread_inputs
-from ramctl.records.jsonl import MAX_LINE, bounded_lines, content_stamp, parse_line
+from ramctl.records.jsonl import MAX_LINE, bounded_lines, parse_line
 from ramctl.records.pipes import STDIN, is_file, is_folder, is_pipe, mode_of
 from ramctl.records.record import Record, Reject, Unread, decode_name, encode_name, shown_name
 from ramctl.records.remote import photo_base
@@ -85,7 +85,6 @@ class PhotoInputs:
     root: str | None = None  # base of relative names in lists and records
     recursive: bool = False
     null: bool = False  # names on standard input end with NUL instead of newline
-    by_content: bool = False  # compare content, not size and time, to see whether a photo changed
     stage: str = "tag"
     say: Callable[[str], None] = lambda message: None  # is told of folders without photos
 
@@ -170,7 +169,7 @@ def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     elif name.lower().endswith(".tar") and is_file(place):
         yield from _archive(name, base, inputs)
     else:
-        yield partial(_photo, name, base, inputs)
+        yield partial(_photo, name, base)
 
 
 def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
@@ -190,7 +189,7 @@ def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
         if is_below:
             yield from _walk(path, base, inputs)
         elif is_photo_name(name):
-            yield partial(_photo, path, base, inputs)
+            yield partial(_photo, path, base)
         elif name.lower().endswith(".tar"):
             yield from _archive(path, base, inputs)
 
@@ -199,7 +198,7 @@ def _archive(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     try:
         for member in open_archive(base / name).members():
             if is_photo_name(member):
-                yield partial(_photo, f"{name}#{member}", base, inputs)
+                yield partial(_photo, f"{name}#{member}", base)
     except RecordProblem as problem:
         yield _unreadable(name, problem.code, problem.message, inputs)
 
@@ -208,20 +207,16 @@ def _unreadable(name: str, code: str, message: str, inputs: PhotoInputs) -> Unre
     return partial(Reject, shown_name(name), None, inputs.stage, code, message, raw="")
 
 
-def _photo(name: str, base: Path, inputs: PhotoInputs) -> Record:
+def _photo(name: str, base: Path) -> Record:
     image = encode_name(name)
     key = image if isinstance(image, str) else _BYTES + image["bytes"]
-    return Record({"image": image}, shown_name(name), None, base, key, _stamp(name, base, inputs))
+    return Record({"image": image}, shown_name(name), None, base, key, _stamp(name, base))
 
 
-def _stamp(name: str, base: Path, inputs: PhotoInputs) -> str:
-    """A hash of a photo's content, or its size and time; empty for a missing photo."""
+def _stamp(name: str, base: Path) -> str:
+    """The size and time of a photo; empty for a missing one."""
     inside = member_of(name, base)
     try:
-        if inputs.by_content:
-            from ramctl.photos.decoding import read_photo  # Pillow
-
-            return content_stamp(read_photo(name, base))
         if inside:
             return open_archive(base / inside[0]).stamp(inside[1])
         # Of paths half the time of a resume of 100,000 photos would go into taking them apart.

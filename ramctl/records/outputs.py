@@ -222,6 +222,7 @@ def write_to_stdout(text: str) -> None:
 def open_outputs(
     output: Path | None, rejects: str | None, *,
     resume: bool, command: str, fingerprint: Mapping[str, str], n_header: int, say: Say,
+    has_records: bool = True,
 ) -> Iterator["RunOutputs"]:  # fmt: skip
     """Lock and open what a run writes, with `resume` where the state of an earlier run ends."""
     rejects_path = rejects_file(rejects)
@@ -233,7 +234,7 @@ def open_outputs(
             if resume:
                 raise RunProblem("--resume needs -o FILE: only a file can be continued")
             opened = replacing(output) if output else records_to_stdout()
-            done = Sink(stack.enter_context(opened))
+            done = Sink(stack.enter_context(opened) if has_records else None)
         else:
             file = rejects_path if rejects_path and not is_device(rejects_path) else None
             state = ResumeState(state_path(output), command, fingerprint, file, n_header)

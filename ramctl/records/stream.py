@@ -42,6 +42,7 @@ class Format(NamedTuple):
 
 
 JSONL = Format()
+NO_RECORDS = Format(encode=lambda fields: b"")  # for commands that write other files alone
 _Wanted = tuple[Record, Entry | None]  # a record, and what it takes the place of
 _Work = _Wanted | Callable[[], None]  # or what writes a reject once all before it is written
 IsGone = Callable[[str], bool]
@@ -141,14 +142,15 @@ def run_stream(
             open_outputs(
                 options.output, options.rejects, resume=options.resume,
                 command=report.command, fingerprint={**(fingerprint or {}), **options.made_from},
-                n_header=len(header), say=report.say,
+                n_header=len(header), say=report.say, has_records=form is not NO_RECORDS,
             )
         )  # fmt: skip
         if header and outputs.sinks["done"].end == 0:
             outputs.sinks["done"].write(header)
         run = _Run(iter(source), report, options, outputs, form.encode, stop, is_gone)
         shown = options.progress
-        if shown is None and options.output is None and sys.stdout and sys.stdout.isatty():
+        is_on_screen = options.output is None and form is not NO_RECORDS
+        if shown is None and is_on_screen and sys.stdout and sys.stdout.isatty():
             shown = False  # not between records that are written to the same screen
         advance = stack.enter_context(report.progress(shown))
         try:

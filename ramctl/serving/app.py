@@ -1,4 +1,4 @@
-"""The page and `POST /tag`: photos come as bytes, nothing of this machine is read for anyone."""
+"""The page and `POST /tag`: photos come as bytes, and no request can name a file."""
 
 import asyncio
 import re
@@ -25,19 +25,19 @@ from ramctl.pages import render
 from ramctl.photos.limits import PhotoLimits
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject
-from ramctl.serving.batcher import MOST_PHOTOS, Batchers, Wanted
+from ramctl.serving.loaded_taggers import MAX_PHOTOS, LoadedTaggers, Variant
 from ramctl.tagging.selection import DECIMALS
 from ramctl.tagging.tagger import Tagger, TagResult
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-MOST_HELD = 6  # times the limit of one request's bytes: of all of them together
-MOST_WAITING = 256  # photos of all requests, whose bytes are counted besides
-MOST_WORDS = 100
-MOST_LETTERS = 100  # of a word
-Found = TypeVar("Found")
+MAX_BODIES = 6  # bytes of all requests together, as a multiple of the limit of one
+MAX_WAITING = 256  # photos of all requests that are decoded or tagged; others wait for these
+MAX_WORDS = 100
+MAX_LETTERS = 100  # of a word
+Result = TypeVar("Result")
 _PARAMETERS = frozenset({"threshold", "top", "labels", "boxes", "caption"})
-_HERE = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.IGNORECASE)
-_LEFT_OUT = frozenset({"image", "dense", "labels"})
+_THIS_MACHINE = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]+)?", re.IGNORECASE)
+_OMITTED = frozenset({"image", "dense", "labels"})
 _YES_NO = {"": True, "1": True, "true": True, "0": False, "false": False}
 _HEADERS = {
     "content-security-policy": "default-src 'none'; script-src 'unsafe-inline'; "
@@ -49,48 +49,65 @@ _HEADERS = {
 }
 
 
-class Question(NamedTuple):
-    """What a request asks of its photo."""
+class Query(NamedTuple):
+    """The parameters of a request."""
 
-    wanted: Wanted
+    variant: Variant
     threshold: float | None  # None: the model's
     top: int | None
 
 
 @dataclass(slots=True)
-class Held:
-    """What all requests have in memory together."""
+class Bodies:
+    """The bodies of all requests that are in memory."""
 
+    limits: PhotoLimits
     n_bytes: int = 0
-    photos: int = 0
 
     @asynccontextmanager
-    async def body(self, request: Request, limits: PhotoLimits) -> AsyncIterator[bytes]:
-        """The body of a request, held until the end."""
-        blocks, n_bytes = [], 0
+    async def read(self, request: Request) -> AsyncIterator[bytes]:
+        """The body of a request; HTTPException or RecordProblem where it is refused."""
+        blocks, n_bytes, seconds = [], 0, self.limits.seconds
+        declared = request.headers.get("content-length", "0")
         try:
-            async for block in _blocks(request, limits):
-                n_bytes += len(block)
-                self.n_bytes += len(block)
-                if self.n_bytes > MOST_HELD * limits.bytes:
-                    raise _busy("too much is sent at once; try again")
-                blocks.append(block)
+            try:
+                async with asyncio.timeout(seconds):
+                    self._check(int(declared) if declared.isdecimal() else 0)
+                    async for block in request.stream():
+                        blocks.append(block)
+                        n_bytes += len(block)
+                        self.n_bytes += len(block)
+                        self._check(n_bytes)
+            except TimeoutError as error:
+                message = f"the photo was not sent within {seconds:g} seconds"
+                raise HTTPException(408, message) from error
+            except ClientDisconnect as error:
+                raise HTTPException(400, "the photo was not sent to its end") from error
             content = b"".join(blocks)
             blocks.clear()
             yield content
         finally:
             self.n_bytes -= n_bytes
 
+    def _check(self, n_bytes: int) -> None:
+        if n_bytes > self.limits.bytes:
+            message = f"the photo has more than {self.limits.bytes} bytes"
+            raise RecordProblem(message, code="too_large")
+        if self.n_bytes > MAX_BODIES * self.limits.bytes:
+            raise _busy("too much is sent at once; try again")
 
-def make_app(model: str, batchers: Batchers, limits: PhotoLimits, *, only_here: bool) -> Starlette:
+
+def make_app(
+    model: str, taggers: LoadedTaggers, limits: PhotoLimits, *, only_here: bool
+) -> Starlette:
     """The application; `only_here` refuses requests that name another host than this machine.
 
-    `limits` are those of a photo; its seconds are for sending it, and then for tagging it.
+    `limits` are those of a photo; its seconds are for sending it, and again for tagging it.
     """
-    held = Held()
+    bodies, slots = Bodies(limits), asyncio.Semaphore(MAX_WAITING)
 
     async def page(request: Request) -> Response:
-        text = render("serve.html", model=model, most_bytes=limits.bytes)
+        text = render("serve.html", model=model, max_bytes=limits.bytes)
         return HTMLResponse(text, headers=_HEADERS)
 
     async def health(request: Request) -> Response:
@@ -101,23 +118,24 @@ def make_app(model: str, batchers: Batchers, limits: PhotoLimits, *, only_here: 
         return Response(content, media_type="application/json", headers=_HEADERS)
 
     async def tag(request: Request) -> Response:
-        question = _question(request)
-        async with held.body(request, limits) as body, AsyncExitStack() as stack:
+        query = _query(request)
+        async with bodies.read(request) as body, AsyncExitStack() as stack:
             photos = _photos(request, body)
-            if held.photos + len(photos) > MOST_WAITING:
-                raise _busy("too many photos at once; try again")
-            held.photos += len(photos)
-            stack.callback(lambda: setattr(held, "photos", held.photos - len(photos)))
-            opening = stack.enter_async_context(batchers.using(question.wanted))
-            batcher = await _in_time(opening, limits, "what this needs is still being loaded")
+            opening = stack.enter_async_context(taggers.using(query.variant))
+            shared = await _in_time(opening, limits, "what this needs is still being loaded")
+
+            async def in_turn(photo: bytes) -> TagResult:
+                async with slots:
+                    return await shared.tag(photo)
+
             late = f"the photo was not tagged within {limits.seconds:g} seconds"
-            each = (_in_time(batcher.tag(photo), limits, late) for photo in photos)
-            found = await asyncio.gather(*each, return_exceptions=True)
-        if not _is_form(request) and isinstance(found[0], BaseException):
-            raise found[0]
+            each = (_in_time(in_turn(photo), limits, late) for photo in photos)
+            results = await asyncio.gather(*each, return_exceptions=True)
+        if not _is_form(request) and isinstance(results[0], BaseException):
+            raise results[0]
         answers = [
             _problem(request, one)[0] if isinstance(one, BaseException)
-            else _answer(one, batcher.tagger, question) for one in found
+            else _answer(one, shared.tagger, query) for one in results
         ]  # fmt: skip
         return _json(answers if _is_form(request) else answers[0])
 
@@ -129,16 +147,16 @@ def make_app(model: str, batchers: Batchers, limits: PhotoLimits, *, only_here: 
         middleware=[Middleware(_Guard, limits=limits, only_here=only_here)],
         exception_handlers={
             HTTPException: _on_problem, RamctlError: _on_problem,
-            # What it says may name files; it is on standard error.
+            # Its message may name files; it is printed on standard error.
             Exception: lambda *_: _json({"code": "failed", "message": "internal error"}, 500),
         },
     )  # fmt: skip
 
 
-async def _in_time(doing: Awaitable[Found], limits: PhotoLimits, late: str) -> Found:
+async def _in_time(task: Awaitable[Result], limits: PhotoLimits, late: str) -> Result:
     try:
         async with asyncio.timeout(limits.seconds):
-            return await doing
+            return await task
     except TimeoutError as error:
         raise _busy(late) from error
 
@@ -148,10 +166,10 @@ def _busy(message: str) -> HTTPException:
 
 
 class _Guard:
-    """Refuses what a web page of somebody else makes a browser send.
+    """Refuses what other people's web pages make a browser send.
 
-    Such a page can have its own name lead here (DNS rebinding), but not send another name than its
-    own in the headers Host and Origin.
+    Such a page can make its own name lead here (DNS rebinding), but the headers Host and Origin
+    then still hold that name.
     """
 
     def __init__(self, app: ASGIApp, limits: PhotoLimits, only_here: bool) -> None:
@@ -161,24 +179,24 @@ class _Guard:
         app = self._app
         if scope["type"] == "http" and (problem := self._problem(Headers(scope=scope))):
             app = _json({"code": "forbidden", "message": problem}, 403)
-        is_sent = False
+        is_read = False
 
         async def take() -> Event:
-            nonlocal is_sent
+            nonlocal is_read
             message = await receive()
-            is_sent = not message.get("more_body")
+            is_read = not message.get("more_body")
             return message
 
         async def answer(message: Event) -> None:
-            """Send, and end only when the request was read: who still sends would see no answer."""
+            """Send, but end only after the whole request was read, or its sender sees no answer."""
             is_last = message["type"] == "http.response.body" and not message.get("more_body")
-            if is_sent or not is_last:
+            if is_read or not is_last:
                 await send(message)
                 return
             await send({**message, "more_body": True})
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._limits.seconds):
-                    while not is_sent:
+                    while not is_read:
                         await take()
             await send({"type": "http.response.body"})
 
@@ -186,56 +204,43 @@ class _Guard:
 
     def _problem(self, headers: Headers) -> str | None:
         host, origins = headers.get("host", ""), headers.getlist("origin")
-        if self._only_here and not _HERE.fullmatch(host):
+        if self._only_here and not _THIS_MACHINE.fullmatch(host):
             return "the header Host names another machine"
         if any(origin not in (f"http://{host}", f"https://{host}") for origin in origins):
             return "the request comes from another page"
         return None
 
 
-def _question(request: Request) -> Question:
-    asked = request.query_params
-    if unknown := set(asked) - _PARAMETERS:
+def _query(request: Request) -> Query:
+    parameters = request.query_params
+    if unknown := set(parameters) - _PARAMETERS:
         raise HTTPException(400, f"{min(unknown)!r} is not one of {', '.join(sorted(_PARAMETERS))}")
-    words = [word.strip() for text in asked.getlist("labels") for word in text.split(",")]
+    words = [word.strip() for text in parameters.getlist("labels") for word in text.split(",")]
     words = list(dict.fromkeys(filter(None, words)))
-    if len(words) > MOST_WORDS or any(len(word) > MOST_LETTERS for word in words):
-        raise HTTPException(400, f"labels: at most {MOST_WORDS} of {MOST_LETTERS} letters")
-    switches = {name: _YES_NO.get(asked.get(name, "0").lower()) for name in ("boxes", "caption")}
-    for name, is_on in switches.items():
-        if is_on is None:
-            raise HTTPException(400, f"{name}: neither 1 nor 0")
-    threshold, top = _number(asked, "threshold"), _number(asked, "top")
+    if len(words) > MAX_WORDS or any(len(word) > MAX_LETTERS for word in words):
+        raise HTTPException(400, f"labels: at most {MAX_WORDS} of {MAX_LETTERS} letters")
+    boxes, caption = _switch(parameters, "boxes"), _switch(parameters, "caption")
+    threshold, top = _number(parameters, "threshold"), _number(parameters, "top")
     if threshold is not None and not 0 <= threshold <= 1:
         raise HTTPException(400, "threshold: not a number from 0 to 1")
     if top is not None and (top < 1 or top % 1):
         raise HTTPException(400, "top: not a whole number from 1")
-    wanted = Wanted(tuple(words), bool(switches["boxes"]), bool(switches["caption"]))
-    return Question(wanted, threshold, None if top is None else int(top))
+    variant = Variant(tuple(words), boxes, caption)
+    return Query(variant, threshold, None if top is None else int(top))
 
 
-def _number(asked: QueryParams, name: str) -> float | None:
+def _switch(parameters: QueryParams, name: str) -> bool:
     try:
-        return float(asked[name]) if name in asked else None
+        return _YES_NO[parameters.get(name, "0").lower()]
+    except KeyError as error:
+        raise HTTPException(400, f"{name}: neither 1 nor 0") from error
+
+
+def _number(parameters: QueryParams, name: str) -> float | None:
+    try:
+        return float(parameters[name]) if name in parameters else None
     except ValueError as error:
-        raise HTTPException(400, f"{name}: {asked[name][:20]!r} is not a number") from error
-
-
-async def _blocks(request: Request, limits: PhotoLimits) -> AsyncIterator[bytes]:
-    declared = request.headers.get("content-length", "0")
-    n_bytes = 0
-    _check_size(int(declared) if declared.isdecimal() else 0, limits)
-    try:
-        async with asyncio.timeout(limits.seconds):
-            async for block in request.stream():
-                n_bytes += len(block)
-                _check_size(n_bytes, limits)
-                yield block
-    except TimeoutError as error:
-        message = f"the photo was not sent within {limits.seconds:g} seconds"
-        raise HTTPException(408, message) from error
-    except ClientDisconnect as error:
-        raise HTTPException(400, "the photo was not sent to its end") from error
+        raise HTTPException(400, f"{name}: {parameters[name][:20]!r} is not a number") from error
 
 
 def _is_form(request: Request) -> bool:
@@ -243,7 +248,7 @@ def _is_form(request: Request) -> bool:
 
 
 def _photos(request: Request, body: bytes) -> list[bytes]:
-    """The photo that is the body as it is, or those of a form: each of its parts is one."""
+    """The photos of a request: its body, or each part of a form."""
     photos = [body] if body else []
     if _is_form(request):
         head = Message()
@@ -252,26 +257,21 @@ def _photos(request: Request, body: bytes) -> list[bytes]:
         parts = (b"\r\n" + body).split(between)[1:]
         if len(parts) < 2 or not parts[-1].startswith(b"--"):
             raise HTTPException(400, "the form has no photo in it, or no end")
-        if len(parts) > MOST_PHOTOS + 1:
-            raise HTTPException(400, f"the form has more than {MOST_PHOTOS} photos")
+        if len(parts) > MAX_PHOTOS + 1:
+            raise HTTPException(400, f"the form has more than {MAX_PHOTOS} photos")
         photos = [part.partition(b"\r\n\r\n")[2] for part in parts[:-1]]
     if not photos:
         raise HTTPException(400, "no photo: send its bytes as the body of the request")
     return photos
 
 
-def _check_size(n_bytes: int, limits: PhotoLimits) -> None:
-    if n_bytes > limits.bytes:
-        raise RecordProblem(f"the photo has more than {limits.bytes} bytes", code="too_large")
-
-
-def _answer(result: TagResult, tagger: Tagger, question: Question) -> JsonObject:
-    """The record that `ramctl tag` writes, without a name."""
-    record = {key: value for key, value in result.record.items() if key not in _LEFT_OUT}
+def _answer(result: TagResult, tagger: Tagger, query: Query) -> JsonObject:
+    """The record that `ramctl tag` writes, without `image`."""
+    record = {key: value for key, value in result.record.items() if key not in _OMITTED}
     scores = result.scores
-    if question.threshold is not None or question.wanted.words:
-        scores = _above(question.threshold or 0.0, tagger.labels.tags, result.dense or [])
-    scores = dict(list(scores.items())[: question.top])
+    if query.threshold is not None or query.variant.words:
+        scores = _above(query.threshold or 0.0, tagger.labels.tags, result.dense or [])
+    scores = dict(list(scores.items())[: query.top])
     record |= {"tags": list(scores), "scores": scores}
     for name in ("salience", "boxes"):
         if name in record:
@@ -280,7 +280,7 @@ def _answer(result: TagResult, tagger: Tagger, question: Question) -> JsonObject
 
 
 def _above(threshold: float, tags: list[str], dense: list[float]) -> dict[str, float]:
-    """The tags above a threshold by falling score; of a doubled one the highest."""
+    """The tags above a threshold by falling score; of labels with one tag the highest."""
     found: dict[str, float] = {}
     for score, tag in sorted(zip(dense, tags, strict=True), key=lambda pair: -pair[0]):
         if score > threshold:

@@ -28,7 +28,6 @@ class TagOptions:
     inputs: tuple[str, ...] = ()  # photos, folders, archives, records; none or `-`: stdin
     recursive: bool = False
     null: bool = False
-    by_content: bool = False
     prune: bool = False  # drop the records of photos that are gone
     root: str | None = None
     model: str = "mini"
@@ -63,10 +62,8 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
     if options.prune:
         require_some(named)
     photos = PhotoInputs(
-        named, options.root, options.recursive, options.null, options.by_content,
-        say=cache(report.say),
-    )  # fmt: skip
-
+        named, options.root, options.recursive, options.null, say=cache(report.say)
+    )
     source, shard = shard_of(stream.shard, named, partial(unread_photo_inputs, photos))
     tagger = tagger or _load(options, report)
     report.device = tagger.description

@@ -37,7 +37,7 @@ HERE = Path(__file__).parent
 RUNTIME = "onnxruntime-web@1.30.0"
 SCRIPT, LOADER = "ort.wasm.min.js", "ort-wasm-simd-threaded.mjs"
 WASM = LOADER.replace(".mjs", ".wasm")
-OWN = ("index.html", "mini.js", "page.js")
+PAGE = ("index.html", "mini.js", "page.js")
 
 
 def fetch_runtime(package: Path | None, folder: Path) -> None:
@@ -107,8 +107,8 @@ def build(target: Path, model: str, package: Path | None) -> None:
     coded = {name: b64encode(content).decode() for name, content in files.items()}
     script = f"const FILES = {json.dumps(coded)};\nconst ABOUT = {json.dumps(about)};\n"
     (target / "data.js").write_text(script, "utf-8")
-    for own in OWN:
-        shutil.copy(HERE / own, target)
+    for name in PAGE:
+        shutil.copy(HERE / name, target)
     size = sum(path.stat().st_size for path in target.iterdir()) / 1e6
     print(f"{target / 'index.html'}: {size:.0f} MB in all", file=sys.stderr)
 

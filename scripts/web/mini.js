@@ -62,9 +62,9 @@ function squeezed(pixels, width, height, channels, size) {
 async function readPhoto(file) {
   // Upright and over white. What is very large is first shrunk by the browser.
   const photo = await createImageBitmap(file, { colorSpaceConversion: "none" });
-  const share = Math.min(1, 2048 / Math.max(photo.width, photo.height)), canvas = document.createElement("canvas");
-  const width = canvas.width = Math.max(1, Math.round(photo.width * share));
-  const height = canvas.height = Math.max(1, Math.round(photo.height * share));
+  const scale = Math.min(1, 2048 / Math.max(photo.width, photo.height)), canvas = document.createElement("canvas");
+  const width = canvas.width = Math.max(1, Math.round(photo.width * scale));
+  const height = canvas.height = Math.max(1, Math.round(photo.height * scale));
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.fillStyle = "#fff";
   context.fillRect(0, 0, width, height);
@@ -80,49 +80,49 @@ async function readPhoto(file) {
   return new ort.Tensor("float32", values, [1, 3, size, size]);
 }
 
-// Scores: ramctl/inference/onnx_engine.py. All rows but `most` get 0, by the model's first look.
+// Scores: ramctl/inference/onnx_engine.py. All rows but `kept` get 0, by the model's first look.
 
-async function scoresOf(photos, rows, offsets, most) {
+async function scoresOf(photos, rows, offsets, kept) {
   const count = offsets.length;
   const { logits } = await model.session.run({
     photos, label_queries: new ort.Tensor("float32", rows, [count, model.width]),
     offsets: new ort.Tensor("float32", Float32Array.from(offsets), [count]),
-    shortlist: new ort.Tensor("int64", BigInt64Array.of(BigInt(most)), [1]),
+    shortlist: new ort.Tensor("int64", BigInt64Array.of(BigInt(kept)), [1]),
   });
   return Array.from(logits.data, sigmoid);
 }
 
 // Tags: ramctl/tagging/selection.py, ramctl/salience.py.
 
-function chancesOf(odds) {  // of each label to name a main thing
+function probabilitiesOf(odds) {  // that each label names a main thing
   const { slope, weights, main } = ABOUT.salience;
   const logits = odds.map((value, i) => weights[i] === null ? -Infinity : slope * value + weights[i]);
   const top = logits.reduce((a, b) => Math.max(a, b), -ABOUT.furthest);
-  const shares = logits.map((value) => Math.exp(value - top));
-  const total = [...shares].sort((a, b) => b - a).slice(0, ABOUT.named).reduce((a, b) => a + b, 0);
-  return shares.map((share, i) => {
+  const powers = logits.map((value) => Math.exp(value - top));
+  const total = [...powers].sort((a, b) => b - a).slice(0, ABOUT.named).reduce((a, b) => a + b, 0);
+  return powers.map((power, i) => {
     if (weights[i] === null) return 0;
     const intercept = ABOUT.intercepts[i], right = ABOUT.slopes[i] * odds[i] + intercept;
     const certain = intercept === null ? -ABOUT.furthest : clip(right, -ABOUT.furthest, ABOUT.furthest);
-    const log = Math.log(share / Math.max(total, ABOUT.leastShare) + ABOUT.leastShare);
+    const log = Math.log(power / Math.max(total, ABOUT.leastShare) + ABOUT.leastShare);
     return sigmoid(main[0] * certain + main[1] * log + main[2]);
   });
 }
 
 function choose(scores) {
-  const odds = scores.map(logOdds), chances = chancesOf(odds), careful = new Map(ABOUT.salience.careful);
+  const odds = scores.map(logOdds), probabilities = probabilitiesOf(odds), careful = new Map(ABOUT.salience.careful);
   const canBend = scores.map((score, i) => ABOUT.bends[i] && score > ABOUT.floors[i]);
   const missing = odds.map((value, i) => ABOUT.slopes[i] * (logOdds(ABOUT.thresholds[i]) - value));
-  const allowed = chances.map((chance) => Math.log(Math.max(chance, ABOUT.usualChance) / ABOUT.usualChance));
+  const allowed = probabilities.map((one) => Math.log(Math.max(one, ABOUT.usualChance) / ABOUT.usualChance));
   const bends = scores.map((_, i) => canBend[i] && missing[i] < allowed[i]);
   const given = scores.map((score, i) => score > ABOUT.thresholds[i] || (bends[i] && !careful.has(i)));
   for (const [index, general] of careful) {
     if (!bends[index] || given[index] || !canBend[general]) continue;
     given[general] = true;
-    chances[general] = Math.max(chances[general], chances[index]);
+    probabilities[general] = Math.max(probabilities[general], probabilities[index]);
   }
   const ids = scores.map((_, i) => i).filter((i) => given[i]);
-  ids.sort((a, b) => chances[b] - chances[a] || scores[b] - scores[a] || a - b);
+  ids.sort((a, b) => probabilities[b] - probabilities[a] || scores[b] - scores[a] || a - b);
   return ids.map((i) => ({ tag: ABOUT.labels[i][0], score: scores[i] }));
 }
 
@@ -188,16 +188,16 @@ function rowOf(text) {  // null where nothing of the word is known
 }
 
 async function wordsOf(photo, words) {
-  const made = words.map(rowOf), asked = words.filter((_, i) => made[i]), found = made.filter(Boolean);
+  const made = words.map(rowOf), usable = words.filter((_, i) => made[i]), found = made.filter(Boolean);
   const rows = Float32Array.from(found.flatMap(({ row }) => [...row]));
-  const scores = asked.length ? await scoresOf(photo, rows, asked.map(() => 0), asked.length) : [];
+  const scores = usable.length ? await scoresOf(photo, rows, usable.map(() => 0), usable.length) : [];
   // ramctl/calibration.py: about one of the words that somebody lists is right.
-  const { slope, intercept, base } = ABOUT.usual, gained = logOdds(1 / Math.max(asked.length, 2)) - logOdds(base);
+  const { slope, intercept, base } = ABOUT.usual, gained = logOdds(1 / Math.max(usable.length, 2)) - logOdds(base);
   const rated = scores.map((score, i) => {
     const { id } = found[i], isKnown = id !== undefined && ABOUT.validated[id];
     const [steep, offset] = isKnown ? [ABOUT.slopes[id], ABOUT.intercepts[id]] : [slope, intercept];
     const threshold = sigmoid((ABOUT.sure - Math.max(gained, 0) - offset) / steep);
-    return { tag: asked[i], score, given: score > threshold, isNew: id === undefined };
+    return { tag: usable[i], score, given: score > threshold, isNew: id === undefined };
   });
   rated.sort((a, b) => b.given - a.given || b.score - a.score);
   return { rated, unknown: words.filter((_, i) => !made[i]) };

@@ -5,7 +5,7 @@ const at = (id) => document.getElementById(id);
 const loading = openModel();
 let photo = null, queue = loading;  // one thing after the other: the model runs once at a time
 
-function say(text, isBad = false) {
+function report(text, isBad = false) {
   at("state").textContent = text;
   at("state").classList.toggle("bad", isBad);
 }
@@ -15,23 +15,23 @@ function row({ tag, score, given = true, isNew = false }) {
   name.textContent = tag + (isNew ? " (new word)" : "");
   number.textContent = score.toFixed(2) + (given ? "" : ", not found");
   item.classList.toggle("not", !given);
-  item.style.setProperty("--share", `${100 * score}%`);
+  item.style.setProperty("--score", `${100 * score}%`);
   item.append(name, number);
   return item;
 }
 
 function later(work) {
-  queue = queue.then(work).catch((error) => say(String(error?.message ?? error), true));
+  queue = queue.then(work).catch((error) => report(String(error?.message ?? error), true));
 }
 
 async function show(file) {
-  say("Looking at the photo …");
+  report("Looking at the photo …");
   await new Promise((resolve) => setTimeout(resolve));  // let the browser draw the line
   const start = performance.now();
   try {
     photo = await readPhoto(file);
   } catch {
-    return say(`${file.name}: your browser cannot read this as a photo.`, true);
+    return report(`${file.name}: your browser cannot read this as a photo.`, true);
   }
   URL.revokeObjectURL(at("photo").src);
   at("photo").src = URL.createObjectURL(file);
@@ -41,7 +41,7 @@ async function show(file) {
   at("tags").replaceChildren(...tags.map(row));
   await answer();
   const seconds = ((performance.now() - start) / 1000).toFixed(1);
-  say(`${file.name}: ${tags.length ? `${tags.length} tags` : "no tag is certain enough"}, ${seconds} seconds.`);
+  report(`${file.name}: ${tags.length ? `${tags.length} tags` : "no tag is certain enough"}, ${seconds} seconds.`);
 }
 
 async function answer() {
@@ -49,7 +49,7 @@ async function answer() {
   const { rated, unknown } = photo && words.length ? await wordsOf(photo, words) : { rated: [], unknown: [] };
   at("answers").replaceChildren(...rated.map(row));
   at("unknown").textContent = unknown.length ? `The model knows no part of: ${unknown.join(", ")}` : "";
-  if (!photo && words.length) say("Choose a photo first.", true);
+  if (!photo && words.length) report("Choose a photo first.", true);
 }
 
 function take(files) {
@@ -66,4 +66,4 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (kind === "drop") take(event.dataTransfer.files);
   });
 }
-loading.then(() => say("Ready. Choose a photo."), (error) => say(`The model cannot be loaded: ${error}`, true));
+loading.then(() => report("Ready. Choose a photo."), (error) => report(`The model cannot be loaded: ${error}`, true));

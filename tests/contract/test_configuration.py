@@ -16,17 +16,17 @@ KITE = DATA / "photos" / "kite.jpg"
 USER_S = """
     build_labels cache calibrate detector distill download events forget_refused gallery host
     labels_out out output port prune ray rejects report restart review stats to txt txt_existing
-    txt_extension work xmp xmp_remove
+    work xmp xmp_remove
 """
 ANYBODY_S = """
-    arch batch boxes by_content calibrate caption caption_column caption_style captions ci classes
+    arch batch boxes calibrate caption caption_column caption_style captions ci classes
     decisions decode dense device dry_run dtype duplicates embedding epochs evidence exclude explain
     format from group groups hard image_column include info jobs json keep_tags kinds labels
     lang leaf like map max_bytes max_pixels max_seconds max_time metric_style min_probability
     min_regions model models name null number outliers people precision preset progress quiet
     recursive rename resume retry_rejects root runtime save_every seed set shard sort stage steps
     strict tags text text_encoder thorough threads threshold thresholds top truth txt_caption
-    txt_first txt_separator txt_trigger txt_underscores val verbose vocab xmp_name xmp_prefix
+    txt_trigger val verbose vocab xmp_name xmp_prefix
 """
 
 

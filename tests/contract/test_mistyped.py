@@ -44,7 +44,7 @@ def test_a_mistyped_key_is_told(content, message, problem):
 
 
 def test_keys_are_named_as_the_options_are_and_may_be_other_commands(problem):
-    tables = "[common]\nsteps = 3\n[tag]\nformat = 'text'\n[export]\ntxt-first = 'a'\n"
+    tables = "[common]\nsteps = 3\n[tag]\nformat = 'text'\n[export]\ntxt-trigger = 'a'\n"
     Path("ramctl.toml").write_text(tables)
     assert RamctlCommand("tag").make_context("tag", []).params["format"] == "text"
 

@@ -113,7 +113,7 @@ def in_time():
 def test_nothing_that_is_not_ours_is_written_to(
     line, name, mark, obstacle, tmp_path, tiny_bundle, ramctl, monkeypatch
 ):
-    monkeypatch.setattr("ramctl.pages.gallery.MOST_INSIDE", 0)
+    monkeypatch.setattr("ramctl.pages.gallery.MAX_INSIDE", 0)
     outside, here = tmp_path / "outside", tmp_path / "downloaded"
     outside.mkdir()
     here.mkdir()

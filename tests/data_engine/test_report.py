@@ -78,7 +78,7 @@ def test_removed_added_and_a_few_kept_tags_are_judged():
     assert (horse.kind, horse.score, horse.distance) == ("object", 0.125, 0.75)
     assert horse.box == [0.0, 0.25, 0.5, 1.0] and horse.sources == ["parsed"]
     assert horse.doubt == pytest.approx(-0.25)
-    assert horse.chance is None
+    assert horse.probability is None
     # Nothing was decided on these: the lower the score, the more doubtful.
     assert (sky.doubt, sky.score, sky.distance) == (-0.5, 0.5, None)
     assert (red.doubt, red.score, red.box) == (-0.25, 0.25, None)
@@ -91,13 +91,13 @@ def test_removed_added_and_a_few_kept_tags_are_judged():
     }  # fmt: skip
 
 
-def test_a_chance_goes_before_the_score_and_is_shown():
+def test_a_probability_goes_before_the_score_and_is_shown():
     records = [record(tags=["sky"], sources={"sky": ["generated-tag"]}) for _ in range(2)]
     index = Index([(0, 0.1)], [(0, 0.9)])
     decided = decision(range(2), [0, 0])
     decided["probability"] = [0.75, 0.25]
     _, judged = reviewed(index, [decided], records)
-    assert [(own.chance, own.doubt) for own in judged] == [(0.75, -0.75), (0.25, -0.25)]
+    assert [(own.probability, own.doubt) for own in judged] == [(0.75, -0.75), (0.25, -0.25)]
 
 
 def skies(source):
@@ -108,7 +108,7 @@ def skies(source):
 
 def test_of_more_than_fit_those_in_the_greatest_doubt_are_judged(monkeypatch):
     index, records = skies("generated-tag")
-    monkeypatch.setattr(apply, "MOST_JUDGED", 3)
+    monkeypatch.setattr(apply, "MAX_JUDGED", 3)
     _, judged = reviewed(index, [decision(range(5), [0] * 5)], records)
     assert [round(own.score, 2) for own in judged] == [0.5, 0.1, 0.3]
 

@@ -72,7 +72,6 @@ def test_tags_can_be_chosen_from(export):
         (["--xmp", "a.jpg"], "inputs are records"),
         (["--xmp", "-R", "."], "inputs are records"),
         (["-f", "csv", "--photos-at", "x"], "--photos-at"),
-        (["--txt", "--txt-extension", "jpg"], "--txt-extension"),
         (["-f", "webdataset", "-o", "samples.tar", "--resume"], "cannot be continued"),
         (["-f", "coco", "--shard", "1/2"], "shards"),
     ],
@@ -222,11 +221,10 @@ def test_webdataset(export):
 
 
 def test_texts_for_trainers(export):
-    words = ["--txt-caption", "--txt-first", "<sofa>", "--txt-extension", "caption"]
-    told = export("--txt", *words, code=3)
-    assert "no caption for --txt-caption" in told  # of two; the third has one
-    assert Path("sub/b c.caption").read_text() == "a dog, <sofa>, dog\n"
-    assert not Path("a.caption").exists()
+    Path("a.png").unlink()
+    export("--txt", "--txt-caption", code=3)
+    assert Path("sub/b c.txt").read_text() == "a dog, dog, <sofa>\n"
+    assert Path("a.txt").read_text() == "dog, grass\n"  # which has no caption
 
 
 def test_every_text_begins_with_the_trigger_once(export):
@@ -237,9 +235,8 @@ def test_every_text_begins_with_the_trigger_once(export):
         export("--txt", "--txt-trigger", "ohwx", code=3)
         assert text.read_text() == "ohwx, mine, dog, <sofa>\n"
         assert Path("a.txt").read_text() == "ohwx, dog, grass\n"
-    words = ["--txt-trigger", "ohwx", "--txt-first", "<sofa>"]
-    export("--txt", "--txt-existing", "replace", *words, code=3)
-    assert text.read_text() == "ohwx, <sofa>, dog\n"
+    export("--txt", "--txt-existing", "replace", "--txt-trigger", "ohwx", code=3)
+    assert text.read_text() == "ohwx, dog, <sofa>\n"
 
 
 def test_a_table_shows_captions_and_what_has_no_score_and_escapes_what_controls(export):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from ramctl.export.sidecar_merge import FIELDS, merge_tags, remove_tags
 from ramctl.export.sidecars import TEXT_RECORD
-from ramctl.export.xmp import FIELDS, merge_tags, remove_tags
 from ramctl.export.xmp_document import OURS, Property, XmpDocument
 from tests.support import write_records
 
@@ -120,14 +120,13 @@ def test_a_word_taken_out_of_a_text_never_comes_back(export):
         export("red,hot dog,yellow,blue", "--txt")
         assert text() == "my wall, red, hot dog, blue"
     assert row() == {
-        "text": "a.txt", "separator": ", ", "given": ["red", "hot dog", "blue"],
-        "refused": ["yellow"],
+        "text": "a.txt", "given": ["red", "hot dog", "blue"], "refused": ["yellow"],
     }  # fmt: skip
     assert len(Path(TEXT_RECORD).read_text().splitlines()) == 2  # one for each change
-    export("Yellow,hot dog", "--txt", "--txt-existing", "replace", "--txt-underscores")
-    assert text() == "hot_dog"
+    export("Yellow,hot dog", "--txt", "--txt-existing", "replace")
+    assert text() == "hot dog"
     Path("a.txt").write_text("")
-    export("yellow,hot dog,green", "--txt", "--txt-separator", " | ")
+    export("yellow,hot dog,green", "--txt")
     assert text() == "green"
     export("yellow,hot dog", "--txt", "--forget-refused")
     assert text() == "green, yellow, hot dog"
@@ -140,12 +139,6 @@ def test_a_text_that_is_gone_is_written_again_without_what_was_refused(export):
     Path("a.txt").unlink()
     export("red,yellow", "--txt")
     assert (text(), row()["refused"]) == ("red", ["yellow"])
-
-
-def test_another_separator_is_no_refusal(export):
-    export("red,yellow", "--txt", "--txt-separator", " | ")
-    export("red,yellow,blue", "--txt", "--txt-existing", "replace")
-    assert (text(), row()["refused"]) == ("red, yellow, blue", [])
 
 
 def test_a_torn_or_foreign_line_of_the_record_is_passed_over(export):

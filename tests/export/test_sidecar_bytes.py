@@ -14,9 +14,9 @@ from PIL import Image
 
 from ramctl.cli import main
 from ramctl.errors import RecordProblem
-from ramctl.export import sidecars
+from ramctl.export import sidecar_merge, sidecars
+from ramctl.export.sidecar_merge import FIELDS, MIRRORS, SUBJECT, merge_tags, remove_tags
 from ramctl.export.sidecars import SidecarOptions, SidecarWriter
-from ramctl.export.xmp import FIELDS, MIRRORS, SUBJECT, merge_tags, remove_tags
 from ramctl.export.xmp_document import OURS, RDF, XmpDocument
 from ramctl.records.record import Record
 from tests.conftest import REPOSITORY, SHARED
@@ -228,14 +228,14 @@ def test_twenty_thousand_keywords_and_a_long_history_are_no_work():
 def test_a_sidecar_that_takes_too_long_rejects_its_photo_and_is_left_alone(tmp_path, monkeypatch):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
     (tmp_path / "a.jpg.xmp").write_bytes(document(""))
-    may_end, merge = threading.Event(), sidecars.merge_tags
+    may_end, merge = threading.Event(), sidecar_merge.merge_tags
 
     def slow(*words, **options):
         may_end.wait()
         return merge(*words, **options)
 
-    monkeypatch.setattr(sidecars, "merge_tags", slow)
-    monkeypatch.setattr(sidecars, "_MOST_SECONDS", 0.01)
+    monkeypatch.setattr(sidecar_merge, "merge_tags", slow)
+    monkeypatch.setattr(sidecars, "_MAX_SECONDS", 0.01)
     writer = SidecarWriter(SidecarOptions(xmp=True))
     try:
         with pytest.raises(RecordProblem, match="not ready after") as caught:

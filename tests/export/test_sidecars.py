@@ -11,9 +11,15 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from ramctl.errors import UsageProblem
-from ramctl.export import sidecars
-from ramctl.export.xmp import FIELDS, KEYWORDS, MIRRORS, SUBJECT, merge_tags, remove_tags
+from ramctl.export.sidecar_merge import FIELDS, KEYWORDS, MIRRORS, SUBJECT, merge_tags, remove_tags
+from ramctl.export.sidecars import (
+    Sidecar,
+    SidecarOptions,
+    SidecarWriter,
+    write_sidecar,
+    xmp_paths,
+)
+from ramctl.export.text_sidecars import TextOptions
 from ramctl.export.xmp_document import RDF, XmpDocument
 from tests.support import DATA, problem_of
 
@@ -22,9 +28,9 @@ PROPERTIES = {name: of.property for name, of in BY_NAME.items()}
 BY_NAME["IPTC"] = KEYWORDS
 
 
-def writer() -> sidecars.SidecarWriter:
+def writer() -> SidecarWriter:
     """As `ramctl export --xmp` has it, which remembers no folder yet."""
-    return sidecars.SidecarWriter(sidecars.SidecarOptions())
+    return SidecarWriter(SidecarOptions())
 
 
 DARKTABLE = (DATA / "darktable.xmp").read_text("utf-8")
@@ -270,16 +276,16 @@ def test_what_is_not_xmp_is_refused_and_left_alone(tmp_path):
 def test_a_sidecar_under_either_name_is_found_and_both_are_merged(tmp_path):
     photo = tmp_path / "a.JPG"
     full, stem = tmp_path / "a.JPG.xmp", tmp_path / "a.xmp"
-    assert sidecars.xmp_paths(photo, "full") == [full]
-    assert sidecars.xmp_paths(photo, "stem") == [stem]
+    assert xmp_paths(photo, "full") == [full]
+    assert xmp_paths(photo, "stem") == [stem]
     stem.write_text(DARKTABLE)
-    assert sidecars.xmp_paths(photo, "full") == [stem]
+    assert xmp_paths(photo, "full") == [stem]
     full.write_text(DARKTABLE)
     for written in writer().with_tags(photo, ["cat"]):
-        sidecars.write_sidecar(written)
+        write_sidecar(written)
     assert all("auto|cat" in path.read_text() for path in (full, stem))
     for written in writer().without_tags(photo):
-        sidecars.write_sidecar(written)
+        write_sidecar(written)
     assert not any("auto|" in path.read_text() for path in (full, stem))
 
 
@@ -287,7 +293,7 @@ def test_writing_keeps_the_mode(tmp_path):
     path = tmp_path / "a.jpg.xmp"
     path.write_text("x")
     path.chmod(0o640)
-    sidecars.write_sidecar(sidecars.Sidecar(path, b"y"))
+    write_sidecar(Sidecar(path, b"y"))
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"y", 0o640)
 
 
@@ -296,7 +302,7 @@ def test_photos_of_one_name_do_not_share_a_sidecar(tmp_path):
         (tmp_path / name).touch()
 
     def paths(name, style="stem"):
-        return [path.name for path in sidecars.xmp_paths(tmp_path / name, style)]
+        return [path.name for path in xmp_paths(tmp_path / name, style)]
 
     assert [paths(name) for name in ("a.jpg", "a.png", "b.jpg", "c.jpg", "c.CR2")] == [
         ["a.jpg.xmp"], ["a.png.xmp"], ["b.xmp"], ["c.jpg.xmp"], ["c.xmp"],
@@ -306,7 +312,7 @@ def test_photos_of_one_name_do_not_share_a_sidecar(tmp_path):
     (written,) = writer().with_tags(tmp_path / "a.jpg", ["sofa"])
     assert written.path == tmp_path / "a.jpg.xmp"
     assert tags_of(written.content)["digiKam:TagsList"] == ["Anna", "auto/sofa"]
-    sidecars.write_sidecar(written)
+    write_sidecar(written)
     (again,) = writer().with_tags(tmp_path / "a.jpg", ["sofa"])
     assert again.content is None
     own, shared = writer().without_tags(tmp_path / "a.jpg")
@@ -317,29 +323,15 @@ def test_text_sidecars_append_replace_or_keep(tmp_path):
     photo = tmp_path / "a.png"
 
     def text(*tags, **options):
-        writer = sidecars.SidecarWriter(sidecars.SidecarOptions(**options))
+        writer = SidecarWriter(SidecarOptions(texts=TextOptions(**options)))
         return writer.with_text(photo, {"tags": list(tags)})
 
     assert text("dog", "salt, pepper").content == b"dog, salt\\, pepper\n"
     (tmp_path / "a.txt").write_text("my dog, grass\n")
-    assert text("grass", "dog") == sidecars.Sidecar(tmp_path / "a.txt", b"my dog, grass, dog\n")
+    assert text("grass", "dog") == Sidecar(tmp_path / "a.txt", b"my dog, grass, dog\n")
     assert text("dog", existing_text="replace").content == b"dog\n"
     assert text("dog", existing_text="keep").content is None
     assert text("grass").content is None
-
-
-def test_text_sidecars_in_other_styles(tmp_path):
-    style = sidecars.TextStyle(True, "grass, sky", " | ", underscores=True, extension="caption")
-    record = {"tags": ["hot dog", "a|b", "grass"], "captions": ["a dog,\nasleep"]}
-    texts = sidecars.SidecarWriter(sidecars.SidecarOptions(text_style=style))
-    written = texts.with_text(tmp_path / "a.png", record)
-    line = "a dog, asleep | grass | hot_dog | a\\|b\n"
-    assert written == sidecars.Sidecar(tmp_path / "a.caption", line.encode())
-    sidecars.write_sidecar(written)
-    assert texts.with_text(tmp_path / "a.png", record).content is None
-    for extension in ("jpg", ".CR2", "xmp", "a/b", ""):
-        with pytest.raises(UsageProblem):
-            sidecars.TextStyle(extension=extension).check()
 
 
 def needs(program):
@@ -379,7 +371,7 @@ def test_a_new_sidecar_holds_the_keywords_in_the_photo(suffix, tmp_path):
     assert found["dc:subject"] == [*words, "Bob", "sofa"]
     assert found["lr:hierarchicalSubject"] == ["people|Bob", *words, "auto|sofa"]
     assert found["digiKam:TagsList"] == ["people/Bob", *words, "auto/sofa"]
-    sidecars.write_sidecar(written)
+    write_sidecar(written)
     assert [removed.content for removed in writer().without_tags(photo)] == [b"", None]
 
 

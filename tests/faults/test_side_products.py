@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from ramctl.export.xmp import merge_tags, remove_tags
+from ramctl.export.sidecar_merge import merge_tags, remove_tags
 from tests.support import wait_for
 
 CONTROL = "bell\x07 and\x00null"

@@ -16,7 +16,7 @@ from safetensors.numpy import save
 from ramctl.calibration import Calibration
 from ramctl.checkpoints.bundle import CALIBRATION, META, WEIGHTS, Bundle, embedded_bundle
 from ramctl.checkpoints.weights import read_checkpoint
-from ramctl.export.xmp import merge_tags, remove_tags
+from ramctl.export.sidecar_merge import merge_tags, remove_tags
 from ramctl.photos.archives import TarIndex
 from ramctl.photos.decoding import PhotoLimits, decode_photo, photo_size
 from ramctl.readers.archives import read_tar

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from ramctl.errors import RecordProblem
-from ramctl.export.xmp import FIELDS, merge_tags
+from ramctl.export.sidecar_merge import FIELDS, merge_tags
 from ramctl.export.xmp_document import XmpDocument
-from ramctl.importing.photo import PhotoReader, takeout_paths
+from ramctl.importing.photo_metadata import PhotoReader, takeout_paths
 from ramctl.records.record import Record
 from tests.conftest import SHARED
 from tests.support import read_rows

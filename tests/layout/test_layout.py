@@ -7,7 +7,7 @@ PACKAGE = Path(__file__).resolve().parents[2] / "ramctl"
 ORDER = [
     {"cli", "commands", "__main__"},
     {"convert", "doctor", "importing", "ray_engine", "serving"},
-    {"training", "data_engine", "export", "search"},
+    {"training", "data_engine", "export", "photo_search"},
     {"tagging", "evaluation"},
     {"peers"},
     {"pages"},

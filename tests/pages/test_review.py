@@ -5,7 +5,7 @@ import json
 import pytest
 from PIL import Image
 
-from ramctl.pages.review import ADDED, KEPT, REMOVED, Judged, Pictured, review_page
+from ramctl.pages.review_page import ADDED, KEPT, REMOVED, Judged, Pictured, review_page
 from ramctl.records.record import Record
 from tests.support import page_data
 
@@ -72,7 +72,7 @@ def test_a_page_of_a_part_says_so(tmp_path, judged):
     totals = {"a<b": {REMOVED: 7, ADDED: 1}, "red": {ADDED: 1}, "not shown": {ADDED: 30}}
     page = written(tmp_path, judged, totals).read_text("utf-8")
     assert "has removed 7 tags, and 32 that" in page
-    assert "The 4 in the greatest doubt are here" in page
+    assert "The 4 most doubtful are here" in page
 
 
 def cards(browser):

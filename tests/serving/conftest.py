@@ -21,7 +21,7 @@ from tests.tagging.conftest import colours
 
 __all__ = ["colours"]
 
-MOST_BYTES, MOST_SECONDS = 200_000, 3
+MAX_BYTES, MAX_SECONDS = 200_000, 3
 
 
 def photo(colour: str, form: str = "PNG") -> bytes:
@@ -93,6 +93,6 @@ def server(colours, tmp_path_factory):
     missing = "raise ModuleNotFoundError('no torch', name='torch')"
     (folder / "modules" / "torch.py").write_text(missing)
     (folder / "red.png").write_bytes(photo("red"))
-    limits = ["--max-bytes", MOST_BYTES, "--max-seconds", MOST_SECONDS]
+    limits = ["--max-bytes", MAX_BYTES, "--max-seconds", MAX_SECONDS]
     with served("--model", colours, *limits, folder=folder, first=folder / "modules") as running:
         yield running

@@ -18,11 +18,11 @@ import pytest
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.limits import PhotoLimits
 from tests.photos.test_memory import needs_linux, png, webp
-from tests.serving.conftest import MOST_BYTES, Server, photo, served
+from tests.serving.conftest import MAX_BYTES, Server, photo, served
 
 pytest.importorskip("starlette", reason="needs the extra [serve]")
-from ramctl.serving.app import _PARAMETERS, MOST_WAITING, _above, make_app
-from ramctl.serving.batcher import MOST_PHOTOS, Batchers
+from ramctl.serving.app import _PARAMETERS, MAX_WAITING, _above, make_app
+from ramctl.serving.loaded_taggers import MAX_PHOTOS, LoadedTaggers
 
 RED = photo("red")
 WORDS = ["red", "green", "blue", "purple", "colour"]
@@ -105,7 +105,7 @@ def test_there_is_nothing_but_the_page_and_tag(server, method, path, status):
         (b"red.png", 422, "unreadable_image", "the photo: "),
         (b"/etc/passwd", 422, "unreadable_image", "the photo: "),
         (RED[:100], 422, "unreadable_image", "the photo: "),
-        (bytes(MOST_BYTES + 1), 413, "too_large", f"the photo has more than {MOST_BYTES} bytes"),
+        (bytes(MAX_BYTES + 1), 413, "too_large", f"the photo has more than {MAX_BYTES} bytes"),
     ],
     ids=["empty", "name", "path", "half", "large"],
 )
@@ -164,7 +164,7 @@ def test_a_form_without_photos_or_end_or_with_too_many_is_refused(server, body, 
 
 def test_a_body_over_the_limit_is_dropped_and_its_sender_gets_the_answer(server):
     for path in ("/tag", "/tag?wrong=1", "/nothing"):
-        answer = server.ask(path=path, body=bytes(200 * MOST_BYTES))
+        answer = server.ask(path=path, body=bytes(200 * MAX_BYTES))
         assert answer.status == {"/tag": 413, "/tag?wrong=1": 400, "/nothing": 404}[path]
 
 
@@ -203,7 +203,7 @@ def test_a_photo_that_is_too_large_is_refused_before_it_is_sent(server):
 def test_a_photo_without_a_length_is_refused_once_it_is_too_large(server):
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as line:
         line.sendall(b"POST /tag HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
-        for _ in range(MOST_BYTES // 1000 + 1):
+        for _ in range(MAX_BYTES // 1000 + 1):
             line.sendall(b"3e8\r\n" + bytes(1000) + b"\r\n")
         assert line.recv(100).startswith(b"HTTP/1.1 413 ")
 
@@ -307,8 +307,10 @@ class Slow:
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
+        self.n_decoded, self.last = 0, b""
 
     def decode_photo(self, photo, place):
+        self.n_decoded, self.last = self.n_decoded + 1, photo
         self.go_on.wait(30)
         return place, photo
 
@@ -340,13 +342,13 @@ def test_what_is_still_being_loaded_says_so_and_is_there_the_next_time():
     may_load, slow = threading.Event(), Slow()
     slow.go_on.set()
 
-    def load(wanted):
+    def load(variant):
         assert may_load.wait(30)
         return slow
 
     async def ask():
         app = make_app(
-            "m", Batchers(load, slow, 3), PhotoLimits(bytes=100, seconds=0.2), only_here=True
+            "m", LoadedTaggers(load, slow, 3), PhotoLimits(bytes=100, seconds=0.2), only_here=True
         )
         first = await called(app, "/tag?boxes=1", b"photo")
         may_load.set()
@@ -360,22 +362,22 @@ def test_what_is_still_being_loaded_says_so_and_is_there_the_next_time():
     assert second == (200, {"tags": ["red"], "scores": {"red": 0.9}})
 
 
-def test_more_photos_than_are_held_at_once_are_to_wait():
+def test_more_photos_than_are_decoded_at_once_wait_for_their_turn():
     slow = Slow()
 
     async def ask():
         app = make_app(
-            "m", Batchers(None, slow, 3), PhotoLimits(bytes=1000, seconds=30), only_here=True
+            "m", LoadedTaggers(None, slow, 3), PhotoLimits(bytes=1000, seconds=30), only_here=True
         )
-        held = [asyncio.create_task(called(app, "/tag", b"photo")) for _ in range(MOST_WAITING)]
-        await asyncio.sleep(0)
-        refused = await called(app, "/tag", b"photo")
+        photos = [asyncio.create_task(called(app, "/tag", b"photo")) for _ in range(MAX_WAITING)]
+        while slow.n_decoded < MAX_PHOTOS:
+            await asyncio.sleep(0.001)
+        last = asyncio.create_task(called(app, "/tag", b"the last"))
         slow.go_on.set()
-        return refused, await asyncio.gather(*held)
+        return await asyncio.gather(*photos, last)
 
-    refused, answered = asyncio.run(ask())
-    assert (refused[0], refused[1]["message"]) == (503, "too many photos at once; try again")
-    assert {status for status, _ in answered} == {200}
+    assert {status for status, _ in asyncio.run(ask())} == {200}
+    assert slow.last == b"the last"
 
 
 class Quick(Slow):
@@ -389,7 +391,7 @@ class Quick(Slow):
         return place, photo or RecordProblem("no photo", code="unreadable_image")
 
 
-def cannot(wanted):
+def cannot(variant):
     raise RunProblem("the model cannot do this")
 
 
@@ -399,12 +401,12 @@ def cannot(wanted):
     ids=["tagged", "no photos", "nothing to tag them"],
 )
 def test_the_photos_of_a_form_that_was_answered_leave_room_for_others(path, content, status):
-    one = form(*[content] * MOST_PHOTOS)
+    one = form(*[content] * MAX_PHOTOS)
 
     async def ask():
-        batchers, limits = Batchers(cannot, Quick(), 3), PhotoLimits(bytes=10_000, seconds=30)
-        app = make_app("m", batchers, limits, only_here=True)
-        for _ in range(MOST_WAITING // MOST_PHOTOS + 1):
+        taggers, limits = LoadedTaggers(cannot, Quick(), 3), PhotoLimits(bytes=10_000, seconds=30)
+        app = make_app("m", taggers, limits, only_here=True)
+        for _ in range(MAX_WAITING // MAX_PHOTOS + 1):
             answered = await called(app, path, **one)
             assert answered[0] == status, answered
         return await called(app, "/tag", b"photo")

@@ -5,7 +5,7 @@ import base64
 import pytest
 from PIL import Image
 
-from tests.serving.conftest import MOST_BYTES, photo, served
+from tests.serving.conftest import MAX_BYTES, photo, served
 
 
 def shown(browser, part="tags"):
@@ -62,7 +62,7 @@ def test_the_threshold_moves_and_goes_back_to_the_model_s(server, browser):
 
 def test_what_is_no_photo_or_too_large_is_said(server, browser):
     browser.open(server.place)
-    for content, said in ((b"hello", "not a photo"), (bytes(MOST_BYTES + 1), "more than 0.2 MB")):
+    for content, said in ((b"hello", "not a photo"), (bytes(MAX_BYTES + 1), "more than 0.2 MB")):
         drop(browser, content)
         browser.wait(f"byId('trouble').textContent.includes('{said}')")
     drop(browser, photo("red"))

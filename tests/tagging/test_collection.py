@@ -7,8 +7,6 @@ from pathlib import Path
 import pytest
 
 from ramctl.photos.finding import is_gone
-from ramctl.tagging.scorers import BundleScorer
-from tests.tagging.conftest import save_photo
 
 RESUMED = ("-o", "tags.jsonl", "--resume")
 
@@ -17,31 +15,6 @@ def records() -> dict[str, dict]:
     rows = [json.loads(line) for line in Path("tags.jsonl").read_bytes().splitlines()]
     assert len({row["image"] for row in rows}) == len(rows)
     return {row["image"]: row for row in rows}
-
-
-@pytest.fixture
-def scored(monkeypatch) -> list[int]:
-    """How many photos the model was asked about, batch by batch."""
-    counts: list[int] = []
-    scores = BundleScorer.scores_of
-
-    def counting(self, photos):
-        counts.append(len(photos))
-        return scores(self, photos)
-
-    monkeypatch.setattr(BundleScorer, "scores_of", counting)
-    return counts
-
-
-def test_a_photo_of_the_same_content_is_done(tag, scored):
-    arguments = ["-R", ".", *RESUMED, "--by-content", "--dense"]
-    tag(*arguments)
-    n_scored = sum(scored)
-    Path("red.png").touch()
-    save_photo(Path("new.png"), "blue", size=(9, 9))
-    done = tag(*arguments)
-    assert (done.returncode, sum(scored)) == (3, n_scored + 1)
-    assert b"1 in, 1 out, 0 rejected, 5 done before (1 of them rejected)" in done.stderr
 
 
 def test_photos_that_are_gone_are_pruned_where_that_is_asked_for(tag):

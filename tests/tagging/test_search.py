@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from ramctl import PhotoSearch
 from ramctl.checkpoints.bundle import AXES, Bundle, write_meta
 from ramctl.errors import RunProblem
-from ramctl.search import named_labels
+from ramctl.photo_search import named_labels
 from ramctl.tagging.embedding import N_AXES, PhotoAxes, write_axes
 from tests.command import Ramctl
 from tests.conftest import REPOSITORY
@@ -175,8 +175,8 @@ def test_questions_without_an_answer_are_one_line(search, arguments, message):
         ('{"image": "a.jpg", "embedding": "{STAMP}:??"}', "FILE:2: not an embedding of tag"),
         ('{"image": "a.jpg", "embedding": "01234567:AAAA"}', "FILE:2: the embedding is another"),
         ('{"embedding": "{OWN}"}', "FILE:2: no image"),
-        ("[1]", "FILE:2: not a record"),
-        ("{oops", "FILE:2: not JSON"),
+        ("[1]", "FILE:2: bad JSON: not a JSON object"),
+        ("{oops", "FILE:2: bad JSON"),
     ],
 )
 def test_other_records_are_named(search, photos, model, line, message):
@@ -194,7 +194,7 @@ def test_a_line_without_end_takes_no_memory(search, photos, monkeypatch):
     monkeypatch.setattr("ramctl.records.jsonl.MAX_LINE", 1000)
     (photos / FILE).write_bytes(b'{"image": "' + b"a" * 5000 + b'"}\n')
     done = search("red")
-    assert (done.returncode, "tags.jsonl:1: not JSON" in done.messages) == (1, True)
+    assert (done.returncode, "tags.jsonl:1: a line of more than" in done.messages) == (1, True)
 
 
 def test_a_photo_that_stands_twice_is_no_copy_of_itself(search, photos):

@@ -3,8 +3,12 @@ const byId = (id) => document.getElementById(id);
 const copyOf = (id) => byId(id).content.cloneNode(true).firstElementChild;
 const nameOf = (image) => (typeof image === "string" ? image : "(a name that is not UTF-8)");
 
-// Corners are shares of the photo's width and height.
+function make(kind, text = "", className = "") {
+  return Object.assign(document.createElement(kind), { textContent: text, className });
+}
+
+// Corners are fractions of the photo's width and height.
 function place(box, [x0, y0, x1, y1]) {
-  const [left, top, width, height] = [x0, y0, x1 - x0, y1 - y0].map((share) => `${100 * share}%`);
+  const [left, top, width, height] = [x0, y0, x1 - x0, y1 - y0].map((fraction) => `${100 * fraction}%`);
   Object.assign(box.style, { left, top, width, height });
 }

@@ -1,5 +1,5 @@
 const AT_ONCE = 60; // photos that are added to what is shown
-const MOST_COMMON = 200;
+const MAX_COMMON = 200;
 const photos = byId("photos").textContent.split("\n").filter(Boolean).map((line) => JSON.parse(line));
 byId("photos").remove();
 
@@ -8,21 +8,16 @@ for (const { tags } of photos)
   for (const tag in tags) numbers.set(tag, (numbers.get(tag) || 0) + 1);
 
 function chip(tag, number) {
-  const button = document.createElement("button");
+  const button = make("button", tag);
   button.dataset.tag = tag;
-  button.append(tag);
-  if (number !== null) {
-    const small = document.createElement("small");
-    small.append(number);
-    button.append(small);
-  }
+  if (number !== null) button.append(make("small", number));
   return button;
 }
-byId("common").append(...[...numbers].sort((a, b) => b[1] - a[1]).slice(0, MOST_COMMON)
+byId("common").append(...[...numbers].sort((a, b) => b[1] - a[1]).slice(0, MAX_COMMON)
   .map(([tag, number]) => chip(tag, number)));
 
-// What is searched for: words between spaces or commas, each a part of a tag, or a whole one in
-// quotes; with a - before it one that the photo must not have.
+// Search words, between spaces or commas: each is a part of a tag, or a whole tag in quotes; after a
+// `-` it is a tag that the photo must not have.
 const bare = (text) => text.toLowerCase().replaceAll('"', "");
 const words = () => byId("search").value.match(/-?"[^"]*"?|[^\s,]+/g) || [];
 
@@ -39,20 +34,20 @@ const bestOf = (photo, tags) => Math.max(-1, ...Object.keys(photo.tags).map((tag
   (tags && !tags.has(tag) ? -1 : photo.tags[tag] ?? 1)));
 
 let found = [];
-let asked = [];
+let terms = [];
 
 function search() {
-  asked = words().map(term).filter(({ part }) => part);
-  const wanted = asked.filter(({ isOut }) => !isOut);
+  terms = words().map(term).filter(({ part }) => part);
+  const included = terms.filter(({ isOut }) => !isOut);
   const has = (photo, { tags }) => Object.keys(photo.tags).some((tag) => tags.has(tag));
-  found = photos.filter((photo) => asked.every((one) => has(photo, one) !== one.isOut));
+  found = photos.filter((photo) => terms.every((one) => has(photo, one) !== one.isOut));
   const order = Number(byId("order").value);
   if (order) {
-    // A photo is as sure as the least sure of the words; without any as its surest tag.
-    const sure = new Map(found.map((photo) =>
-      [photo, wanted.length ? Math.min(...wanted.map(({ tags }) => bestOf(photo, tags)))
+    // A photo's score is the lowest of its words; without words the highest of its tags.
+    const scores = new Map(found.map((photo) =>
+      [photo, included.length ? Math.min(...included.map(({ tags }) => bestOf(photo, tags)))
         : bestOf(photo)]));
-    found.sort((a, b) => order * (sure.get(a) - sure.get(b)));
+    found.sort((a, b) => order * (scores.get(a) - scores.get(b)));
   }
   byId("count").value = `${found.length} of ${photos.length} photos`;
   byId("gallery").replaceChildren();
@@ -62,8 +57,8 @@ function search() {
 
 function mark(button) {
   const has = (one) => one.tags.has(button.dataset.tag);
-  button.classList.toggle("out", asked.some((one) => one.isOut && has(one)));
-  button.classList.toggle("on", asked.some((one) => !one.isOut && has(one)));
+  button.classList.toggle("out", terms.some((one) => one.isOut && has(one)));
+  button.classList.toggle("on", terms.some((one) => !one.isOut && has(one)));
 }
 
 function figureOf(photo) {
@@ -75,30 +70,23 @@ function figureOf(photo) {
   [img.width, img.height] = photo.size;
   img.src = photo.thumbnail;
   caption.firstElementChild.textContent = nameOf(photo.image);
-  for (const text of photo.captions) {
-    const line = document.createElement("i");
-    line.append(text);
-    caption.append(line);
-  }
+  caption.append(...photo.captions.map((text) => make("i", text)));
   for (const [tag, score] of Object.entries(photo.tags)) {
     const button = chip(tag, score === null ? null : score.toFixed(2));
     mark(button);
     caption.append(button);
   }
   for (const [tag, [corners, score]] of Object.entries(photo.boxes)) {
-    const box = document.createElement("div");
-    box.className = "box";
+    const box = make("div", "", "box");
     box.dataset.tag = tag;
-    const label = document.createElement("span");
-    label.append(`${tag} ${score.toFixed(2)}`);
-    box.append(label);
+    box.append(make("span", `${tag} ${score.toFixed(2)}`));
     place(box, corners);
     frame.append(box);
   }
   return figure;
 }
 
-// Photos follow when the end of those that are shown comes near.
+// More photos are added when the end of the page comes near.
 const watcher = new IntersectionObserver((changes) => changes.at(-1).isIntersecting && showMore(),
   { rootMargin: "1500px" });
 
@@ -109,7 +97,7 @@ function showMore() {
   if (start + AT_ONCE < found.length) watcher.observe(byId("end"));
 }
 
-// A click asks for a tag, another one for photos without it, a third one for neither.
+// A click searches for a tag, a second one for photos without it, a third one for neither.
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-tag]");
   if (!button) return;

@@ -1,5 +1,3 @@
-"use strict";
-const byId = (id) => document.getElementById(id);
 const { classes, positives, systems } = JSON.parse(byId("data").textContent);
 
 // The chart: recall to the right, precision upwards, in units of the viewBox.
@@ -16,13 +14,13 @@ function draw(kind, attributes, text) {
 
 function axes() {
   const parts = [];
-  for (const share of [0, 0.25, 0.5, 0.75, 1]) {
-    const [x, y] = at([share, share]);
+  for (const mark of [0, 0.25, 0.5, 0.75, 1]) {
+    const [x, y] = at([mark, mark]);
     const [right, bottom] = [AREA.left + AREA.width, AREA.top + AREA.height];
     parts.push(
       draw("line", { x1: AREA.left, x2: right, y1: y, y2: y, class: "rule" }),
-      draw("text", { x: AREA.left - 6, y: y + 4, class: "end" }, share),
-      draw("text", { x, y: bottom + 16, class: "middle" }, share));
+      draw("text", { x: AREA.left - 6, y: y + 4, class: "end" }, mark),
+      draw("text", { x, y: bottom + 16, class: "middle" }, mark));
   }
   parts.push(
     draw("text", { x: AREA.left + AREA.width / 2, y: 332, class: "middle" }, "recall"),
@@ -43,21 +41,15 @@ function showCurves(place) {
 }
 
 const rows = classes.map((name, place) => {
-  const row = document.createElement("button");
-  row.className = "class";
+  const row = make("button", "", "class");
   row.type = "button";
-  const label = document.createElement("span");
-  label.append(name);
-  const n = document.createElement("small");
-  n.append(positives[place]);
-  label.append(n);
-  const bars = document.createElement("span");
-  bars.className = "pair";
+  const label = make("span", name);
+  label.append(make("small", positives[place]));
+  const bars = make("span", "", "pair");
   systems.forEach(({ precisions }, number) => {
-    const bar = document.createElement("span");
-    bar.className = `bar-of s${number}`;
+    const bar = make("span", "", `bar-of s${number}`);
     const value = precisions[place];
-    const fill = document.createElement("i");
+    const fill = make("i");
     fill.style.width = `${100 * (value || 0)}%`;
     bar.append(fill, value === null ? "–" : value.toFixed(3));
     bars.append(bar);

@@ -3,8 +3,8 @@ const PER_PAGE = 60;
 const LONGER_SIDE = 240; // of a photo, in pixels
 const OPPOSITE = { keep: "remove", remove: "keep", add: "remove" };
 
-// What is decided: a log of [image, tag, verdict or null, number of the step], kept by the browser.
-// It is all there is, so that undoing is forgetting the lines of the last step.
+// The decisions: a log of [image, tag, verdict or null, number of the step], kept by the browser.
+// Undo removes the lines of the last step.
 const storage = "ramctl review " + name;
 const keyOf = (image, tag) => JSON.stringify([image, tag]);
 for (const entry of entries) {
@@ -50,12 +50,12 @@ function warn(error) {
   byId("trouble").hidden = false;
 }
 
-// What accepting and refusing mean for a tag that was removed, added by a person, or neither.
+// The verdict of accepting: for a tag that was removed, added by a person, or neither.
 const accepted = (entry) =>
   entry.state === "removed" ? "remove" : entry.verdict === "add" ? "add" : "keep";
 const verdictOf = (entry) => (decided.get(entry.key) || [])[2];
 
-// What is shown: the places of the entries that pass the filters, a page of them as cards.
+// The places of the entries that pass the filters; a page of them is shown as cards.
 let shown = [];
 let current = 0;
 let cards = new Map();
@@ -124,19 +124,14 @@ function cardOf(i) {
   find(".state b").textContent = tags[entry.tag].tag;
   find(".state span").textContent = entry.state + (entry.reason ? `: ${entry.reason}` : "");
   find("figcaption .facts").textContent = [
-    entry.chance === undefined ? "" : `chance ${entry.chance.toFixed(2)}`,
+    entry.probability === undefined ? "" : `probability ${entry.probability.toFixed(2)}`,
     entry.score === undefined ? "" : `score ${entry.score.toFixed(2)}`,
     entry.distance === undefined ? "" : `distance ${entry.distance.toFixed(2)}`,
     entry.sources.join(", "),
     entry.box || entry.state === "given" ? "" : "no region",
   ].filter(Boolean).join(" · ");
   for (const [kind, texts] of [["", record.captions], ["generated", record.generated]])
-    for (const text of texts) {
-      const line = document.createElement("span");
-      line.className = kind;
-      line.textContent = text;
-      find(".captions").append(line);
-    }
+    find(".captions").append(...texts.map((text) => make("span", text, kind)));
   find(".name").textContent = nameOf(record.image);
   const verdict = accepted(entry);
   find("[data-choice=accept] small").textContent = `(${verdict})`;
@@ -192,8 +187,8 @@ function mark(focus) {
   }
 }
 
-// The share of accepted ones among those that a model gave, with Wilson's interval of 95 %.
-function shareRight() {
+// The fraction of accepted tags among those that a model gave, with Wilson's 95 % interval.
+function fractionRight() {
   const judged = entries.filter((entry) =>
     entry.state === "given" && entry.verdict !== "add" && decided.has(entry.key));
   const n = judged.length;
@@ -202,14 +197,14 @@ function shareRight() {
   const z = 1.96;
   const middle = p + (z * z) / (2 * n);
   const half = z * Math.sqrt((p * (1 - p)) / n + (z * z) / (4 * n * n));
-  const [share, low, high] = [p, (middle - half) / (1 + (z * z) / n), (middle + half) / (1 + (z * z) / n)]
+  const [fraction, low, high] = [p, (middle - half) / (1 + (z * z) / n), (middle + half) / (1 + (z * z) / n)]
     .map((value) => Math.round(100 * value));
-  return `, ${share} % right (${low} to ${high})`;
+  return `, ${fraction} % right (${low} to ${high})`;
 }
 
 function count() {
   const n = entries.filter((entry) => decided.has(entry.key)).length;
-  byId("progress").value = `${n} of ${entries.length} decided${shareRight()}`;
+  byId("progress").value = `${n} of ${entries.length} decided${fractionRight()}`;
   byId("meter").max = entries.length || 1;
   byId("meter").value = n;
   byId("save").disabled = !decided.size;
@@ -263,8 +258,8 @@ function note(decisions) {
 
 function noteLines(lines) {
   const step = (log.at(-1)?.[3] ?? 0) + 1;
-  for (const said of lines) {
-    const line = [...said, step];
+  for (const decision of lines) {
+    const line = [...decision, step];
     log.push(line);
     apply(line);
   }
@@ -307,7 +302,7 @@ function refresh() {
 function save() {
   const lines = [...decided.values()].map(
     ([image, tag, verdict]) => JSON.stringify({ image, tag, verdict }) + "\n");
-  const link = document.createElement("a");
+  const link = make("a");
   link.href = URL.createObjectURL(new Blob(lines, { type: "application/x-ndjson" }));
   link.download = "decisions.jsonl";
   link.click();
@@ -359,7 +354,7 @@ byId("undo").addEventListener("click", undo);
 byId("save").addEventListener("click", save);
 byId("filters").addEventListener("change", filter);
 byId("filters").addEventListener("submit", (event) => event.preventDefault());
-// Another tab with the same records: what is decided there would be lost by what is decided here.
+// Take over decisions of another tab with the same records: saving here would delete them.
 window.addEventListener("storage", (event) => {
   if (event.key !== storage) return;
   take(JSON.parse(event.newValue) || []);

@@ -1,12 +1,13 @@
-const { most_bytes } = JSON.parse(byId("data").textContent);
-const LEAST = 0.02; // scores below are not asked for
-const MOST = 200; // tags
+const { max_bytes } = JSON.parse(byId("data").textContent);
+const MIN_THRESHOLD = 0.02; // lowest score that is requested
+const MAX_TAGS = 200;
 
-// What is known of the photo: its tags above LEAST, by the model's thresholds, and of one's words.
+// The answers for the photo: `own` by the model's thresholds, `all` above MIN_THRESHOLD, `more` with
+// boxes and a caption, `words` for the user's words.
 let photo = null;
 let known = {};
 let isOwn = true; // the model's thresholds
-let latest = 0; // the last question: answers to others are not shown
+let latest = 0; // number of the last request: answers to others are not shown
 
 async function ask(parameters) {
   const answer = await fetch("tag?" + new URLSearchParams(parameters), { method: "POST", body: photo });
@@ -20,7 +21,7 @@ function complain(text) {
   byId("trouble").hidden = !text;
 }
 
-// Asks, and keeps the answer if nothing else was asked in the meantime.
+// Sends a request, and keeps the answer unless another request followed.
 async function learn(name, parameters, turn) {
   try {
     const fields = await ask(parameters);
@@ -29,7 +30,7 @@ async function learn(name, parameters, turn) {
     show();
   } catch (error) {
     if (turn !== latest) return;
-    // That boxes cannot be had does not hide that there is no photo.
+    // An error of boxes does not hide that the photo cannot be read.
     if (name === "own" || byId("trouble").hidden) complain(error.message);
     show();
   }
@@ -52,13 +53,13 @@ function askAll() {
   complain("");
   show();
   if (!photo) return;
-  if (photo.size > most_bytes) {
-    complain(`This file has more than ${most_bytes / 1e6} MB.`);
+  if (photo.size > max_bytes) {
+    complain(`This file has more than ${max_bytes / 1e6} MB.`);
     return;
   }
   const words = byId("words").value.trim();
   if (!known.own) learn("own", {}, turn);
-  if (!known.all) learn("all", { threshold: LEAST, top: MOST }, turn);
+  if (!known.all) learn("all", { threshold: MIN_THRESHOLD, top: MAX_TAGS }, turn);
   if (!known.more) learn("more", { boxes: 1, caption: 1 }, turn);
   if (words) learn("words", { labels: words, boxes: 1 }, turn);
 }

@@ -1,4 +1,4 @@
-"""`ramctl serve`: a page on which photos are tagged, and the same for programs."""
+"""`ramctl serve`: a page that tags photos, and the same over HTTP for programs."""
 
 import asyncio
 import signal
@@ -19,15 +19,15 @@ from ramctl.records.report import Report
 from ramctl.tagging.tagger import Tagger
 
 if TYPE_CHECKING:
-    from ramctl.serving.batcher import Wanted
+    from ramctl.serving.loaded_taggers import Variant
 
-_MOST_OTHERS = 3
-_MEMORY = 90_000_000  # bytes of the files of models for other words, boxes and captions
+_MAX_OTHERS = 3
+_MAX_MODEL_BYTES = 90_000_000  # files of all models for other words, boxes and captions
 
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
-    """What `ramctl serve` is asked for."""
+    """The options of `ramctl serve`."""
 
     host: str = "127.0.0.1"
     port: int = 8000  # 0: any that is free
@@ -43,19 +43,19 @@ class ServeOptions:
 
 
 def run(options: ServeOptions) -> Report:
-    """Serve until a signal ends it; RunProblem when the address is taken or a part is missing."""
+    """Serve until a signal; RunProblem when the address is in use or an extra is missing."""
     require("serve", "ramctl serve")
     import uvicorn
 
     from ramctl.serving.app import LOOPBACK, make_app
-    from ramctl.serving.batcher import Batchers, Wanted
+    from ramctl.serving.loaded_taggers import LoadedTaggers, Variant
 
     report = Report("serve", quiet=options.quiet)
     limits = PhotoLimits(options.max_pixels, options.max_bytes, options.max_seconds, patient=False)
     load = partial(_load, options, limits)
-    batchers = Batchers(load, load(Wanted()), _most_others(options.model))
-    is_here = options.host in LOOPBACK
-    app = make_app(options.model, batchers, limits, only_here=is_here)
+    taggers = LoadedTaggers(load, load(Variant()), _max_others(options.model))
+    is_local = options.host in LOOPBACK
+    app = make_app(options.model, taggers, limits, only_here=is_local)
     config = uvicorn.Config(
         app, http=_closing_after(options.max_seconds), ws="none", lifespan="off",
         log_level="critical" if options.quiet else "error", access_log=False, server_header=False,
@@ -64,13 +64,13 @@ def run(options: ServeOptions) -> Report:
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            """Say where it serves once it does: signals before that have nothing to end."""
+            """Print the address once the server answers."""
             await super().startup(sockets)
             port = place.getsockname()[1]
             name = f"[{options.host}]" if ":" in options.host else options.host
             report.say(f"http://{name}:{port}/ tags photos with {options.model}; Ctrl-C ends it")
-            if not is_here:
-                report.warn("there is no password: all who reach this address can use it")
+            if not is_local:
+                report.warn("there is no password: anybody who reaches this address can use it")
 
     try:
         with _listening(options.host, options.port) as place:
@@ -81,7 +81,7 @@ def run(options: ServeOptions) -> Report:
 
 
 def _closing_after(seconds: float) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP/1.1, which by itself would wait for the head of a request for ever."""
+    """uvicorn's HTTP/1.1 protocol, which alone would wait for ever for a request to begin."""
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class Protocol(H11Protocol):
@@ -97,23 +97,23 @@ def _closing_after(seconds: float) -> type[asyncio.Protocol]:
     return Protocol
 
 
-def _most_others(model: str) -> int:
-    """How many taggers may be in memory beside the first: each has a copy of the model."""
+def _max_others(model: str) -> int:
+    """The number of taggers besides the first in memory: each has a copy of the model."""
     peer = peer_spec(model)
     folder = Path(peer.partition(":")[2]) if peer else resolve_model(model)
     n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return min(max(_MEMORY // max(n_bytes, 1), 1), _MOST_OTHERS)
+    return min(max(_MAX_MODEL_BYTES // max(n_bytes, 1), 1), _MAX_OTHERS)
 
 
-def _load(options: ServeOptions, limits: PhotoLimits, wanted: "Wanted") -> Tagger:
+def _load(options: ServeOptions, limits: PhotoLimits, variant: "Variant") -> Tagger:
     try:
         tagger = Tagger.from_pretrained(
-            options.model, labels=list(wanted.words) or options.labels,
-            threshold=0.0 if wanted.words else None, boxes=wanted.boxes, caption=wanted.caption,
+            options.model, labels=list(variant.words) or options.labels,
+            threshold=0.0 if variant.words else None, boxes=variant.boxes, caption=variant.caption,
             dense=True, device=options.device, dtype=options.dtype, threads=options.threads,
             limits=limits,
         )  # fmt: skip
-        tagger.tag(Image.new("RGB", (8, 8)))  # what is loaded with the first photo is loaded now
+        tagger.tag(Image.new("RGB", (8, 8)))  # loads now what the first photo would load
     except ModuleNotFoundError as error:
         raise RunProblem(f"this needs {error.name}, which is not installed") from error
     return tagger

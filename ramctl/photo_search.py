@@ -1,11 +1,10 @@
-"""`ramctl search`: photos by words, by another photo, and near-duplicates, from their vectors.
+"""`ramctl search`: photos by words, by another photo, and near-duplicates.
 
-Nothing but the embeddings of `tag --embedding` is read of the photos. N photos, L labels, D axes.
+Only the embeddings of `tag --embedding` are read, no photos. N photos, L labels, D axes.
 """
 
 import re
 import sys
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,16 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import orjson
 
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, escaped
 from ramctl.labels import normalise
-from ramctl.records.inputs import open_input
-from ramctl.records.jsonl import bounded_lines, dumps
+from ramctl.records.inputs import unread_inputs
+from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import records_to_stdout
 from ramctl.records.pipes import is_pipe
-from ramctl.records.record import JsonObject, Reject, decode_name, encode_name, image_name
+from ramctl.records.record import JsonObject, Record, Reject, decode_name, encode_name, image_name
 from ramctl.records.report import Rejects, Report
 from ramctl.tagging.embedding import Floats, PhotoAxes
 from ramctl.tagging.formats import table_row
@@ -31,26 +29,26 @@ from ramctl.tagging.selection import DECIMALS
 from ramctl.tagging.tagger import Tagger
 from ramctl.text.static_table import StaticTextEncoder, read_text_encoder, unit
 
-LEAST_SPREAD = 1.0  # of a label's log-odds: in small collections they hardly vary
+MIN_SPREAD = 1.0  # of a label's log-odds: in small collections they hardly vary
 RIDGE = 1.0  # of the map from texts to log-odds; from 0.1 to 3 it makes no difference
-LONGEST = 3  # words of a label that is looked for in a text
+MAX_NAME_WORDS = 3  # of a label's name in a text
 _NO_BLANKS = re.compile("[\u2e80-\u9fff\uf900-\ufaff]")  # Chinese, Japanese
 _WORDS = re.compile(f"{_NO_BLANKS.pattern}|[^\\W\u2e80-\u9fff\uf900-\ufaff][\\w'-]*")
 _ENDINGS = (
     ("ies", "y"), ("es", ""), ("s", ""), ("ing", ""), ("ing", "e"), ("ed", ""), ("ed", "e"),
 )  # fmt: skip
-# Near-duplicates have a cosine of LEAST_COSINE from the mean, in units of an axis' standard
-# deviation, or of NOISE for each of 1,000 labels where it varies less: what copies differ by. A few
-# photos do not tell which axes matter: of them log-odds may be MOST_APART, the root of the mean
-# square. Both limits leave out the other photos of flickr8k-dev (ramctl/tagging/README.md).
-FEWEST = 1000
-ENOUGH = 16_384  # photos that tell how labels vary
+# Near-duplicates have a cosine of MIN_COSINE from the mean, in units of the standard deviation of
+# each axis, or of MIN_DEVIATION for each of 1,000 labels where an axis varies less. Fewer than
+# MIN_PHOTOS cannot show which axes vary: there the root mean square of the differences between
+# log-odds is at most MAX_DIFFERENCE. How these were chosen: ramctl/tagging/README.md.
+MIN_PHOTOS = 1000
+MIN_COSINE, MIN_DEVIATION, MAX_DIFFERENCE = 0.85, 0.68, 0.36
+SAMPLE = 16_384  # photos that the covariance of axes is estimated from
 BLOCK = 4096  # photos compared with as many others at a time
-LEAST_COSINE, NOISE, MOST_APART = 0.85, 0.68, 0.36
 
 
 class Found(NamedTuple):
-    """A photo that was found, by its place among all."""
+    """A photo of an answer, and its place among all records."""
 
     image: str
     score: float
@@ -61,8 +59,8 @@ class PhotoSearch:
     """Answers from records with the `embedding` of `ramctl tag --embedding`.
 
     `PhotoSearch("tags.jsonl").words("a dog on a beach")` are the twenty photos that fit best.
-    RunProblem where there are no such records, or they are another model's than `model`'s, and
-    without `rejects` for a vector that no photo can have.
+    RunProblem where there are no such records, or another model than `model` made them. Vectors
+    that no photo can have go to `rejects`; without it they are a RunProblem.
     """
 
     def __init__(
@@ -71,52 +69,43 @@ class PhotoSearch:
         self._path, self._model = str(path), model
         self._bundle = Bundle.open(resolve_model(model))
         self._axes = PhotoAxes.of(self._bundle)
-        packed, images, lines = bytearray(), list[str](), array("I")
-        for line, fields in self._records():
+        longest = self._axes.longest
+        packed, self._images, self._places = bytearray(), list[str](), list[int]()
+        for place, record in enumerate(self._records()):
             try:
-                packed += self._axes.decode(fields.get("embedding"))
-                images.append(image_name(fields))
-                lines.append(line)
+                vector = self._axes.decode(record.fields.get("embedding"))
+                name = image_name(record.fields)
             except RecordProblem as problem:
-                raise RunProblem(f"{path}:{line}: {problem.message}") from problem
-        halves = np.frombuffer(packed, "<f2").reshape(len(images), self._axes.axes.shape[1])
-        points = halves.astype(np.float32)
-        # One that is too long, or not finite, would make all others copies of each other.
-        is_possible = np.linalg.norm(points, axis=1) <= self._axes.longest
-        for i in np.flatnonzero(~is_possible).tolist():
-            reject = Reject(
-                self._path, lines[i], "search", "bad_field",
-                "embedding is not of `ramctl tag`: a value is not finite, or too large",
-                {"image": encode_name(images[i])},
-            )  # fmt: skip
+                raise RunProblem(f"{record.place}: {problem.message}") from problem
+            # A vector that is too long, or not finite, would make all others near-duplicates.
+            if np.linalg.norm(np.frombuffer(vector, "<f2").astype(np.float32)) <= longest:
+                packed += vector
+                self._images.append(name)
+                self._places.append(place)
+                continue
+            reason = "embedding is not of `ramctl tag`: a value is not finite, or too large"
             if rejects is None:
-                raise RunProblem(f"{reject.place}: {reject.message}")
-            rejects.add(reject)
-        self._places = np.flatnonzero(is_possible).tolist()  # of photos, among all records
-        self._images = [images[place] for place in self._places]
+                raise RunProblem(f"{record.place}: {reason}")
+            invalid = RecordProblem(reason, code="bad_field")
+            rejects.add(Reject.of(record, invalid, "search"))
         if not self._images:
             raise RunProblem(f"{path}: no records")
-        self._points = points if is_possible.all() else points[is_possible]
-        self._middle = self._points.mean(0)
-        self._points -= self._middle
+        vectors = np.frombuffer(packed, "<f2").reshape(len(self), self._axes.axes.shape[1])
+        self._points = vectors.astype(np.float32)
+        self._mean = self._points.mean(0)
+        self._points -= self._mean
 
-    def _records(self) -> Iterator[tuple[int, JsonObject]]:
-        """The number of each record's line, and its fields."""
-        with open_input(self._path) as stream:
-            for number, line in enumerate(bounded_lines(stream), 1):
-                place = f"{self._path}:{number}"
-                try:
-                    fields = orjson.loads(line)
-                except orjson.JSONDecodeError as error:
-                    raise RunProblem(f"{place}: not JSON: {error}") from error
-                if not isinstance(fields, dict):
-                    raise RunProblem(f"{place}: not a record")
-                yield number, fields
+    def _records(self) -> Iterator[Record]:
+        for make in unread_inputs([self._path], None, "search"):
+            # Without checks of other fields, which take as long as all the rest.
+            if isinstance(item := make(stamped=False, forms={}), Reject):
+                raise RunProblem(f"{item.place}: {item.message}")
+            yield item
 
     def records(self, places: Sequence[int]) -> list[JsonObject]:
-        """The records of photos, by their places among all; the file is read once more."""
-        wanted = set(places)
-        found = {i: fields for i, (_, fields) in enumerate(self._records()) if i in wanted}
+        """The records at these places among all; the file is read once more."""
+        requested = set(places)
+        found = {i: one.fields for i, one in enumerate(self._records()) if i in requested}
         return [found[place] for place in places]
 
     def __len__(self) -> int:
@@ -125,33 +114,33 @@ class PhotoSearch:
     def words(self, text: str, n: int = 20) -> list[Found]:
         """The n photos that fit a text best; UsageProblem where the model knows no word of it.
 
-        A score is a sum over the labels that the text names: by how many of their standard
-        deviations the photo's log-odds are above the mean, and what the text as a whole adds.
+        A score is a sum over the labels that the text names, of how many standard deviations the
+        photo's log-odds are above the mean, plus a term for the text as a whole.
         """
         return self._best(self._points @ (self._label_weights(text) @ self._axes.axes), n)
 
     def like(self, photo: str, n: int = 20) -> list[Found]:
-        """The n photos most like a photo, by the cosine of their vectors seen from the mean.
+        """The n photos most like a photo, by the cosine of their vectors from the mean.
 
-        The photo is one of the file, which is not given itself, or else any that can be read;
+        The photo is one of the file, and then not in the answer, or else any that can be read;
         RecordProblem for one that cannot.
         """
-        own = self._images.index(photo) if photo in self._images else None
-        if own is None:
+        index = self._images.index(photo) if photo in self._images else None
+        if index is None:
             result = Tagger.from_pretrained(self._model, dense=True).tag(photo)
-            vector = self._axes.vector(np.array(result.dense)) - self._middle
+            vector = self._axes.vector(np.array(result.dense)) - self._mean
         else:
-            vector = self._points[own]
+            vector = self._points[index]
         lengths = np.maximum(np.linalg.norm(self._points, axis=1), 1e-6)
         cosines = self._points @ unit(vector) / lengths
-        if own is not None:
-            cosines[own] = -np.inf
-        return self._best(cosines, min(n, len(self) - (own is not None)))
+        if index is not None:
+            cosines[index] = -np.inf
+        return self._best(cosines, min(n, len(self) - (index is not None)))
 
     def duplicates(self) -> list[list[str]]:
-        """Groups of near-duplicates: the same photo in another size, quality or close cut.
+        """Groups of near-duplicates: the same photo in another size, quality or close crop.
 
-        Each photo of a group is close to another one of it. Takes time by the square of N.
+        Each photo of a group is close to another one of it. The time grows with the square of N.
         """
         points = self._comparable()
         squares = (points**2).sum(1)
@@ -174,16 +163,16 @@ class PhotoSearch:
         return [[*names] for names in members.values() if len(names) > 1]
 
     def _comparable(self) -> Floats:
-        """Each photo (N, D) so that near-duplicates are less than 1 apart."""
+        """The photos' vectors (N, D), scaled so that near-duplicates are less than 1 apart."""
         axes = self._axes.axes
-        if len(self) < FEWEST:
-            return np.asarray(self._points / (MOST_APART * len(axes) ** 0.5), np.float32)
-        least = NOISE * (len(axes) / 1000) ** 0.5
-        whitened = unit(self._points / np.maximum(self._points.std(0), least))
-        return np.asarray(whitened / (2 - 2 * LEAST_COSINE) ** 0.5, np.float32)
+        if len(self) < MIN_PHOTOS:
+            return np.asarray(self._points / (MAX_DIFFERENCE * len(axes) ** 0.5), np.float32)
+        min_deviation = MIN_DEVIATION * (len(axes) / 1000) ** 0.5
+        whitened = unit(self._points / np.maximum(self._points.std(0), min_deviation))
+        return np.asarray(whitened / (2 - 2 * MIN_COSINE) ** 0.5, np.float32)
 
     def _label_weights(self, text: str) -> Floats:
-        """How much each label's log-odds (L) count for a text."""
+        """The weights (L,) of the labels' log-odds for a text."""
         labels = self._bundle.labels
         ids = [*named_labels(text, labels.ids)]
         is_english = bool(ids)
@@ -191,7 +180,7 @@ class PhotoSearch:
         weights = np.zeros(len(labels), np.float32)
         axes = self._axes.axes[ids]
         spread = np.sqrt(np.maximum(((axes @ self._covariance) * axes).sum(1), 0))
-        weights[ids] = 1 / np.maximum(spread, LEAST_SPREAD)
+        weights[ids] = 1 / np.maximum(spread, MIN_SPREAD)
         if self._encoder is not None and (is_english or not ids):
             (sentence,) = self._encoder.embed_sentences([text])
             if sentence.any():
@@ -202,7 +191,7 @@ class PhotoSearch:
 
     @cached_property
     def _by_name(self) -> dict[str, list[int]]:
-        """The labels that have each name in another language than their own."""
+        """The labels by their names in other languages, in normal form."""
         found: dict[str, list[int]] = {}
         for index, label in enumerate(self._bundle.labels):
             for name in label.names.values():
@@ -212,7 +201,7 @@ class PhotoSearch:
     @cached_property
     def _encoder(self) -> StaticTextEncoder | None:
         encoder = read_text_encoder(self._bundle.path / TEXT_FOLDER)
-        # Of a model with a CLIP text encoder the labels alone: that would have to be fetched.
+        # A CLIP text encoder is not used: it would have to be downloaded.
         return encoder if isinstance(encoder, StaticTextEncoder) else None
 
     @cached_property
@@ -222,9 +211,9 @@ class PhotoSearch:
 
     @cached_property
     def _text_map(self) -> Floats:
-        """(L, E) from a text to weights, whose sum of log-odds is what they say of the text.
+        """The map (L, E) from the embedding of a text to weights of log-odds, by ridge regression.
 
-        By ridge regression: the direction in the space of texts in which log-odds rise.
+        It gives the direction in the space of texts in which a photo's log-odds rise.
         """
         texts = self._texts - self._texts.mean(0)
         inner = texts.T @ texts + RIDGE * np.eye(texts.shape[1], dtype=np.float32)
@@ -232,7 +221,7 @@ class PhotoSearch:
 
     @cached_property
     def _covariance(self) -> Floats:
-        some = self._points[:: -(-len(self) // ENOUGH)]
+        some = self._points[:: -(-len(self) // SAMPLE)]
         return np.asarray(some.T @ some / len(some), np.float32)
 
     def _best(self, scores: Floats, n: int) -> list[Found]:
@@ -243,14 +232,16 @@ class PhotoSearch:
 def named_labels(text: str, ids_of: Callable[[str], Sequence[int]]) -> set[int]:
     """The labels that a text names, the longest names first; inflected English words too.
 
-    `ids_of` gives the labels of a name. Where no blanks stand between words, each character is one.
+    `ids_of` returns the labels of a name. In Chinese and Japanese each character is a word.
     """
     words = _WORDS.findall(text)
     found: set[int] = set()
     start = 0
     while start < len(words):
         glue = "" if _NO_BLANKS.match(words[start]) else " "
-        for end in range(min(start + (LONGEST if glue else 3 * LONGEST), len(words)), start, -1):
+        for end in range(
+            min(start + (MAX_NAME_WORDS if glue else 3 * MAX_NAME_WORDS), len(words)), start, -1
+        ):
             names = (glue.join([*words[start : end - 1], x]) for x in _forms(words[end - 1]))
             if ids := next(filter(None, map(ids_of, names)), ()):
                 found.update(ids)
@@ -262,7 +253,7 @@ def named_labels(text: str, ids_of: Callable[[str], Sequence[int]]) -> set[int]:
 
 
 def _forms(word: str) -> Iterator[str]:
-    """A word, and what it may be an inflection of."""
+    """A word, and the words that it may be an inflection of."""
     yield word
     for ending, base in _ENDINGS:
         stem = word.removesuffix(ending)
@@ -274,14 +265,14 @@ def _forms(word: str) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """What `ramctl search` is asked for; the defaults are its own."""
+    """The options of `ramctl search`."""
 
     file: Path
     words: tuple[str, ...] = ()
     like: str | None = None
     duplicates: bool = False
     number: int = 20
-    format: str = ""  # jsonl, text; empty: what suits the output
+    format: str = ""  # jsonl, text; empty: text on a terminal, else jsonl
     model: str = "mini"
     quiet: bool = False
 
@@ -292,9 +283,7 @@ def run(options: SearchOptions) -> Report:
     if (bool(text), options.like is not None, options.duplicates).count(True) != 1:
         raise UsageProblem("name what to search for: words, --like PHOTO or --duplicates")
     if is_pipe(options.file):
-        raise UsageProblem(
-            f"{options.file}: a pipe can be read once, and search reads twice; name a file"
-        )
+        raise UsageProblem(f"{options.file}: search reads its input twice; name a file, no pipe")
     report = Report("search", quiet=options.quiet, unit="photos")
     with Rejects(report, None) as rejects:
         search = PhotoSearch(options.file, options.model, rejects=rejects)
@@ -303,16 +292,19 @@ def run(options: SearchOptions) -> Report:
         rows = [{"images": [*map(encode_name, names)]} for names in search.duplicates()]
     else:
         try:
-            ask, question = (search.words, text) if text else (search.like, options.like or "")
-            found = ask(question, options.number)
+            if text:
+                found = search.words(text, options.number)
+            else:
+                found = search.like(options.like or "", options.number)
         except RecordProblem as problem:
             raise UsageProblem(f"--like: {problem.message}") from problem
         rows = search.records([one.place for one in found])
         for row, one in zip(rows, found, strict=True):
             del row["embedding"]
             row["score"] = round(one.score, DECIMALS)
-    is_read = sys.stdout is not None and sys.stdout.isatty()
-    encode = _text_line if (options.format or ("text" if is_read else "jsonl")) == "text" else dumps
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    form = options.format or ("text" if is_terminal else "jsonl")
+    encode = _text_line if form == "text" else dumps
     with records_to_stdout() as stream:
         stream.writelines(map(encode, rows))
     what = "groups of copies in" if options.duplicates else "of"

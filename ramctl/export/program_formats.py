@@ -1,4 +1,4 @@
-"""Output formats of annotation and training programs, besides those of `ramctl tag`."""
+"""Formats of annotation and training programs; `ramctl tag` has the others."""
 
 import tarfile
 from collections.abc import Callable, Iterator
@@ -6,8 +6,9 @@ from functools import partial
 from itertools import count
 from pathlib import Path, PurePath
 
-from ramctl.export.sidecars import TextStyle, caption_of, missing_keywords
-from ramctl.export.xmp import HIERARCHICAL, SUBJECT, Field, machine_items
+from ramctl.export.sidecar_merge import HIERARCHICAL, SUBJECT, Field, machine_items
+from ramctl.export.sidecars import missing_keywords
+from ramctl.export.text_sidecars import TextOptions, caption_of
 from ramctl.photos.archives import split_member
 from ramctl.photos.decoding import photo_size, read_photo
 from ramctl.records.fields import scored_boxes
@@ -19,17 +20,18 @@ from ramctl.records.stream import Format, separated
 from ramctl.tagging import formats
 from ramctl.tagging.formats import Column, name_of, table
 
-# One document, whose end closes what its head opens.
+# Formats whose file is one document with an end: no lines can be appended to it.
 DOCUMENTS = ("coco", "webdataset", "parquet")
-EXIFTOOL_FIELDS = (SUBJECT, HIERARCHICAL)  # that Lightroom reads
-_BLOCK = 512  # bytes of a tar
-_NAME, _LONGEST_END = 100, 16  # bytes of a member's name in a tar, and of a photo's extension
+EXIFTOOL_FIELDS = (SUBJECT, HIERARCHICAL)  # those that Lightroom reads
+_BLOCK = 512  # bytes of a block of a tar
+_MAX_NAME = 100  # bytes of a member's name in a tar
+_MAX_EXTENSION = 16  # bytes of a photo's extension
 
 
-def output_format(name: str, prefix: str, text: TextStyle) -> Format:
-    """The format of that name, one of FORMATS.
+def output_format(name: str, prefix: str, text: TextOptions) -> Format:
+    """The format of this name, one of FORMATS.
 
-    `prefix` is that of machine tags (exiftool-csv), `text` the style of texts in webdataset.
+    `prefix` is the parent of machine tags (exiftool-csv), `text` is the form of texts (webdataset).
     """
     match name:
         case "exiftool-csv":
@@ -45,15 +47,16 @@ def output_format(name: str, prefix: str, text: TextStyle) -> Format:
 
 
 def _exiftool_columns(prefix: str) -> dict[str, Column]:
-    """What exiftool is to add to a photo's fields, the items of one joined by `;`."""
+    """The columns of items that exiftool adds to a photo's fields, joined by `;`."""
 
     def cell(field: Field, record: JsonObject) -> str:
         tags = machine_items(record["tags"], prefix)[field]
         items = dict.fromkeys([*record["keywords"].get(field.name, ()), *tags])
-        # Windows separates keywords by it, so that hardly any holds one.
+        # Hardly any keyword holds a `;`: Windows separates keywords by it.
         return ";".join(item.replace(";", ",") for item in items)
 
-    return {"SourceFile": name_of, **{of.name: partial(cell, of) for of in EXIFTOOL_FIELDS}}
+    columns = {field.name: partial(cell, field) for field in EXIFTOOL_FIELDS}
+    return {"SourceFile": name_of, **columns}
 
 
 def coco() -> Format:
@@ -61,9 +64,9 @@ def coco() -> Format:
 
     Annotations wait in a temporary file for the end of the images.
     """
-    categories: dict[str, int] = {}  # numbers from 1 on, as they come
+    categories: dict[str, int] = {}  # numbers from 1, in order of appearance
     n_images = n_annotations = 0
-    annotations = scratch_file()  # ends with the format
+    annotations = scratch_file()  # deleted with the format
     annotation_line = separated(dumps)
 
     def image(record: JsonObject) -> bytes:
@@ -99,8 +102,8 @@ def coco() -> Format:
     return Format(b'{"images":[\n', separated(image), footer)
 
 
-def webdataset(style: TextStyle) -> Format:
-    """A tar of samples: the photo as it is, its text in `.txt`, its record in `.json`."""
+def webdataset(style: TextOptions) -> Format:
+    """A tar of samples: the unchanged photo, its text in `.txt`, its record in `.json`."""
     numbers = count()
 
     def sample(record: JsonObject) -> bytes:
@@ -109,8 +112,8 @@ def webdataset(style: TextStyle) -> Format:
         path = PurePath(shown_name(inside[1] if inside else name))
         stem = "".join(c if c.isalnum() and c.isascii() else "_" for c in path.stem)
         end = path.suffix.lower().lstrip(".")
-        end = end if 0 < len(end.encode()) <= _LONGEST_END else "jpg"
-        key = f"{next(numbers):06d}_{stem}"[: _NAME - max(len(end.encode()), len("json")) - 1]
+        end = end if 0 < len(end.encode()) <= _MAX_EXTENSION else "jpg"
+        key = f"{next(numbers):06d}_{stem}"[: _MAX_NAME - max(len(end.encode()), len("json")) - 1]
         text = "" if style.with_caption else caption_of(record)
         fields = {field: value for field, value in record.items() if field != "content"}
         members = {
@@ -128,7 +131,7 @@ def webdataset(style: TextStyle) -> Format:
     return Format(b"", sample, lambda: (bytes(2 * _BLOCK),))  # two empty blocks end a tar
 
 
-#: What the photo adds to a record before it is encoded, by format: a field, and what gives it.
+#: A field that a format adds to a record, and the function that reads it from the photo.
 ADDED: dict[str, tuple[str, Callable[[str, Path], object]]] = {
     "coco": ("image_size", photo_size),
     "webdataset": ("content", read_photo),

@@ -1,4 +1,4 @@
-"""What the owner says of a photo: in its file, in its sidecars, in texts beside it."""
+"""Keywords, captions and names that the owner gave a photo: in its file, and in files beside it."""
 
 import html
 import re
@@ -10,8 +10,8 @@ from pathlib import Path
 import orjson
 
 from ramctl.errors import attempt
-from ramctl.export import sidecars
-from ramctl.export.xmp import KEYWORDS, Keywords, keyword_paths, own_keywords
+from ramctl.export import sidecars, text_sidecars
+from ramctl.export.sidecar_merge import KEYWORDS, Keywords, keyword_paths, owner_keywords
 from ramctl.export.xmp_document import Property, XmpDocument
 from ramctl.importing.vocabulary import is_name
 from ramctl.labels import normalise
@@ -26,8 +26,8 @@ _NAMES = (  # of faces, and of people anywhere in the picture
     Property("http://ns.microsoft.com/photo/1.2/t/Region#", "MPReg", "PersonDisplayName"),
     Property("http://iptc.org/std/Iptc4xmpExt/2008-02-29/", "Iptc4xmpExt", "PersonInImage"),
 )
-_OF_PROGRAMS = {"digikam internal tags", "darktable"}  # branches that they keep for themselves
-# What cameras and programs write where a description belongs.
+_PROGRAM_TAGS = {"digikam internal tags", "darktable"}  # branches for their own use
+# Descriptions that cameras and programs write.
 _NO_CAPTION = re.compile(
     r"((?-i:[A-Z]{3,}) )*digital (still )?camera|samsung( camera pictures)?|sony dsc|dci[mf]\b.*|"
     r"exif[_ ]jpeg[_ ]?\w*|created with \S+( on a mac)?|processed with vsco.*|lead technologies.*|"
@@ -35,31 +35,31 @@ _NO_CAPTION = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE = re.compile(r"(an?|the|and|with|in|on|at|of|is|are)\b.*|.*[.!?]", re.IGNORECASE)
-_MOST_WORDS = 4  # of a tag in a text
-_TAKEOUT_NAME = 46  # characters, after which Takeout cuts the names of its files
-_TWICE = re.compile(r"(.+)(\(\d+\))(\.\w+)")  # IMG(1).jpg, whose facts are in IMG.jpg(1).json
+_MAX_WORDS = 4  # of a tag in a text
+_MAX_TAKEOUT_NAME = 46  # characters; Takeout cuts longer names of its files
+_COPY = re.compile(r"(.+)(\(\d+\))(\.\w+)")  # IMG(1).jpg is described in IMG.jpg(1).json
 
 
 @dataclass(slots=True)
-class _Said:
-    """What is said of a photo, from as many places as say something."""
+class _Metadata:
+    """The metadata of a photo, from all places that hold some."""
 
     keywords: Keywords
-    words: list[str] = field(default_factory=list)  # of texts
+    words: list[str] = field(default_factory=list)  # tags in texts
     captions: list[str] = field(default_factory=list)
     people: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)  # of the tags that ramctl wrote
+    kept: list[str] = field(default_factory=list)  # tags that ramctl wrote and that are still there
     refused: list[str] = field(default_factory=list)
 
     def fields(self, *, people: bool) -> Iterator[tuple[str, object]]:
-        """The fields of a record that say this; `people` takes names for tags, too."""
+        """The fields of the photo's record; `people` makes names tags, too."""
         tags: dict[str, str] = {}
         parents: dict[str, list[str]] = {}
         names, faces = [*self.people], set(map(normalise, self.people))
         paths = [path.split("|") for path in keyword_paths(self.keywords)]
         for path in [*paths, *([word] for word in self.words)]:
             *above, tag = [*filter(None, map(str.strip, path))] or [""]
-            if not tag or normalise([*above, tag][0]) in _OF_PROGRAMS:
+            if not tag or normalise([*above, tag][0]) in _PROGRAM_TAGS:
                 continue
             if is_name([*above, tag]) or normalise(tag) in faces:
                 names.append(tag)
@@ -69,11 +69,11 @@ class _Said:
             tags.setdefault(normalise(name), name)
         refused = _distinct(self.refused, tags)
         kept = _distinct(self.kept, {*tags, *map(normalise, refused)})
-        if tags:  # without ours a photo would teach that it does not show what she kept
+        if tags:  # with the kept ones: a model would learn that what they name is not there
             yield "tags", [*tags.values(), *kept]
-            of_owner = {tag: [HUMAN] for tag in tags.values()}
-            yield "sources", of_owner | {tag: [BY_TAG] for tag in kept}
-        confirmed = kept if refused else []  # who took one out has looked at the others
+            human = {tag: [HUMAN] for tag in tags.values()}
+            yield "sources", human | {tag: [BY_TAG] for tag in kept}
+        confirmed = kept if refused else []  # whoever deleted one has looked at the others
         captions = [*dict.fromkeys(" ".join(caption.split()) for caption in self.captions)]
         found = {"parents": parents, "captions": captions, "people": _distinct(names)}
         found |= {"confirmed": confirmed, "refused": refused}
@@ -81,103 +81,102 @@ class _Said:
 
 
 class PhotoReader:
-    """Adds to records what their photos' owner says; `people` takes names for tags, too."""
+    """Adds the metadata of photos to their records; `people` makes names tags, too."""
 
     def __init__(self, *, people: bool = False) -> None:
         self._people = people
         self._neighbours, self._texts = Neighbours(), sidecars.TextRecords()
 
     def __call__(self, record: Record) -> JsonObject:
-        """The record with those of `tags`, `sources`, `parents`, `captions`, `people`, `confirmed`
-        and `refused` that are said; RecordProblem for what cannot be read.
+        """The record with `tags`, `sources`, `parents`, `captions`, `people`, `confirmed` and
+        `refused` where the photo has any; RecordProblem for a file that cannot be read.
         """
-        name, said = image_name(record.fields), _Said({})
+        name, found = image_name(record.fields), _Metadata({})
         xmp, words, texts = read_embedded(name, record.base)
-        said.captions = next(filter(None, (_captions([text], name) for text in texts)), [])
-        with suppress(ValueError):  # what no program can read says nothing
-            _read_xmp(xmp, said, name)
-        said.keywords = {**said.keywords, KEYWORDS: words}
+        found.captions = next(filter(None, (_captions([text], name) for text in texts)), [])
+        with suppress(ValueError):  # no program can read it
+            _read_xmp(xmp, found, name)
+        found.keywords = {**found.keywords, KEYWORDS: words}
         photo = attempt(sidecars.photo_path, name, record.base)
-        if isinstance(photo, Path):  # nothing lies beside one in an archive, or at a URL
-            self._read_beside(photo, said)
-        return record.fields | dict(said.fields(people=self._people))
+        if isinstance(photo, Path):  # photos in archives and at URLs have no files beside them
+            self._read_beside(photo, found)
+        return record.fields | dict(found.fields(people=self._people))
 
-    def _read_beside(self, photo: Path, said: _Said) -> None:
+    def _read_beside(self, photo: Path, found: _Metadata) -> None:
         xmp = sidecars.xmp_paths(photo, "full", self._neighbours)
         for path in (*xmp[::-1], *takeout_paths(photo), *map(photo.with_suffix, _TEXTS)):
             with sidecars.problems_of(path, "bad_sidecar"):
                 if (content := sidecars.read_sidecar(path)) is None:
                     continue
                 if path.suffix == ".xmp":
-                    _read_xmp(content, said, photo.name)
+                    _read_xmp(content, found, photo.name)
                 elif path.suffix == ".json":
-                    _read_takeout(orjson.loads(content), said, photo.name)
+                    _read_takeout(orjson.loads(content), found, photo.name)
                 else:
-                    _read_text(sidecars.as_text(content), self._texts(path), said)
+                    _read_text(text_sidecars.as_text(content), self._texts(path), found)
 
 
-def _read_xmp(content: bytes | None, said: _Said, name: str) -> None:
-    """An XMP document, which counts for more than those before."""
+def _read_xmp(content: bytes | None, found: _Metadata, name: str) -> None:
+    """Add the metadata of an XMP document, which outranks those before."""
     document = XmpDocument(content)
-    said.captions = _captions(document.items(_DESCRIPTION), name) or said.captions
-    said.people += [text for of in _NAMES for text in document.texts(of)]
-    said.keywords, kept, refused = own_keywords(document, said.keywords)
-    said.kept += kept
-    said.refused += refused
+    found.captions = _captions(document.items(_DESCRIPTION), name) or found.captions
+    found.people += [text for one in _NAMES for text in document.texts(one)]
+    found.keywords, kept, refused = owner_keywords(document, found.keywords)
+    found.kept += kept
+    found.refused += refused
 
 
-def _read_takeout(facts: object, said: _Said, name: str) -> None:
-    """Google Takeout's: a description, and who is in the picture. Others' are passed over."""
+def _read_takeout(facts: object, found: _Metadata, name: str) -> None:
+    """Add a description and people from a file of Google Takeout; other JSON is ignored."""
     if isinstance(facts, dict) and "photoTakenTime" in facts:
         people = facts.get("people")
         for one in people if isinstance(people, list) else []:
-            said.people += [str(one["name"])] if isinstance(one, dict) and one.get("name") else []
-        said.captions += _captions([html.unescape(str(facts.get("description") or ""))], name)
+            found.people += [str(one["name"])] if isinstance(one, dict) and one.get("name") else []
+        found.captions += _captions([html.unescape(str(facts.get("description") or ""))], name)
 
 
-def _read_text(text: str, earlier: JsonObject, said: _Said) -> None:
-    """The text of a trainer: tags with commas between them, or captions, one a line."""
-    given, refused = sidecars.text_decisions(text, earlier)
-    said.kept += given
-    said.refused += refused
+def _read_text(text: str, earlier: JsonObject, found: _Metadata) -> None:
+    """Add the tags of a trainer's text, with commas between them, or its captions, one a line."""
+    given, refused = text_sidecars.text_decisions(text, earlier)
+    found.kept += given
+    found.refused += refused
     known = set(map(normalise, given))
-    text = text.replace(earlier.get("caption", ""), "", 1)  # a model's
-    separator = re.escape(earlier.get("separator", ",").strip()) or " "
-    parts = [part.strip() for part in re.split(rf"{separator}|\n", text) if part.strip()]
+    text = text.replace(earlier.get("caption", ""), "", 1)  # a model wrote it
+    parts = [part.strip() for part in re.split(r",|\n", text) if part.strip()]
     parts = [part for part in parts if normalise(part) not in known]
-    short = (part for part in parts if len(part.split()) <= _MOST_WORDS)
+    short = (part for part in parts if len(part.split()) <= _MAX_WORDS)
     tags = [part for part in short if not _SENTENCE.fullmatch(part)]
     if earlier or (len(parts) > 1 and tags == parts):
-        said.words += tags
-        said.captions += [part for part in parts if part not in tags]
+        found.words += tags
+        found.captions += [part for part in parts if part not in tags]
     else:
-        said.captions += filter(str.strip, text.splitlines())
+        found.captions += filter(str.strip, text.splitlines())
 
 
 def paths_beside(photo: Path) -> list[Path]:
-    """The files that may say something of a photo, whether they are there or not."""
+    """The files beside a photo that are read where they exist."""
     return [*sidecars.xmp_names(photo), *map(photo.with_suffix, _TEXTS), *takeout_paths(photo)]
 
 
 def takeout_paths(photo: Path) -> list[Path]:
-    """The names that Google Takeout has for the facts of a photo."""
-    match = _TWICE.fullmatch(photo.name)
+    """The names that Google Takeout may give the file about a photo."""
+    match = _COPY.fullmatch(photo.name)
     name, number = (match[1] + match[3], match[2]) if match else (photo.name, "")
-    stems = (f"{name}.supplemental-metadata"[:_TAKEOUT_NAME], name[:_TAKEOUT_NAME])
+    stems = (f"{name}.supplemental-metadata"[:_MAX_TAKEOUT_NAME], name[:_MAX_TAKEOUT_NAME])
     names = [f"{stem}{number}.json" for stem in stems] + [f"{photo.name}.json"]
     return [photo.with_name(one) for one in dict.fromkeys(names)]
 
 
 def _captions(texts: Iterable[str], name: str) -> list[str]:
-    """The descriptions that a person wrote, and neither a camera nor for the file's name."""
+    """The descriptions without those by cameras and those that repeat the file's name."""
     others = (Path(name).name, Path(name).stem)
     texts = [text.strip() for text in texts if any(map(str.isalpha, text))]
     return [text for text in texts if text not in others and not _NO_CAPTION.fullmatch(text)]
 
 
-def _distinct(words: Iterable[str], but: Container[str] = ()) -> list[str]:
-    """The words that are not in `but`, normalised, each in its first spelling."""
+def _distinct(words: Iterable[str], excluded: Container[str] = ()) -> list[str]:
+    """The words whose normal form is not in `excluded`, each in its first spelling."""
     found: dict[str, str] = {}
     for word in words:
         found.setdefault(normalise(word), word)
-    return [word for key, word in found.items() if key and key not in but]
+    return [word for key, word in found.items() if key and key not in excluded]

@@ -1,15 +1,14 @@
-"""`ramctl import`: photos in; their owner's keywords and descriptions as records out."""
+"""`ramctl import`: the owner's keywords and captions of photos, as records and as labels."""
 
-import os
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.export.sidecars import photo_path
-from ramctl.importing.photo import PhotoReader, paths_beside
+from ramctl.importing.photo_metadata import PhotoReader, paths_beside
 from ramctl.importing.vocabulary import Vocabulary
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.files import output_lock
@@ -18,14 +17,14 @@ from ramctl.records.ownership import LABEL_FILE, require_ours
 from ramctl.records.record import Item, JsonObject, Record, Unread, image_name
 from ramctl.records.report import Report
 from ramctl.records.shards import shard_of
-from ramctl.records.stream import StreamOptions, each, run_stream
+from ramctl.records.stream import JSONL, NO_RECORDS, StreamOptions, each, run_stream
 
-_LIST = ".txt"  # of keywords
+_LIST = ".txt"  # extension of lists of keywords
 
 
 @dataclass(frozen=True, slots=True)
 class ImportOptions:
-    """What `ramctl import` is asked for; the defaults are its own."""
+    """The options of `ramctl import`."""
 
     inputs: tuple[str, ...] = ()  # photos, folders, archives, records; lists of keywords
     recursive: bool = False
@@ -38,22 +37,20 @@ class ImportOptions:
 
 
 def run(options: ImportOptions) -> Report:
-    """Write the photos' records, and with `labels_out` their words; the report of the run."""
+    """Write the records of photos, and with `labels_out` a label file of their keywords."""
     stream, target = options.stream, options.labels_out
     lists = [name for name in options.inputs if name.lower().endswith(_LIST)]
-    named = tuple(name for name in options.inputs if name not in lists)
+    names = tuple(name for name in options.inputs if name not in lists)
     if lists and target is None:
         raise UsageProblem(f"{lists[0]}: a list of keywords needs --labels-out FILE")
     if target and (stream.resume or stream.max_time or not stream.shard.is_all):
         alone = "--labels-out needs all photos in one run"
         raise UsageProblem(f"{alone}: not with --resume, --shard, --max-time")
     require_ours(target, LABEL_FILE)
-    if target and stream.output is None:
-        stream = replace(stream, output=Path(os.devnull))
     report = Report("import", quiet=options.quiet, unit="images")
-    named = named if lists and not named else named_or_stdin(named, "photos")
+    names = names if lists and not names else named_or_stdin(names, "photos")
     photos = PhotoInputs(
-        named, options.root, options.recursive, options.null, stage="import",
+        names, options.root, options.recursive, options.null, stage="import",
         say=cache(report.say),
     )  # fmt: skip
     reader, vocabulary = PhotoReader(people=options.people), Vocabulary(people=options.people)
@@ -70,10 +67,11 @@ def run(options: ImportOptions) -> Report:
     with output_lock(target, say=report.say):
         for name in lists:
             vocabulary.add_list(Path(name))
-        source, shard = shard_of(stream.shard, named, unread)
+        source, shard = shard_of(stream.shard, names, unread)
         run_stream(
             report, source, each(read), stream,
             fingerprint={"people": str(options.people)} | shard,
+            form=NO_RECORDS if target and stream.output is None else JSONL,
         )  # fmt: skip
         if target:
             if not (labels := vocabulary.labels()):
@@ -84,7 +82,7 @@ def run(options: ImportOptions) -> Report:
 
 
 def _stamped(make: Unread) -> Item:
-    """The item, which changes when a file beside its photo does."""
+    """The item with a stamp that changes when a file beside its photo does."""
     item = make()
     if isinstance(item, Record):
         with suppress(RecordProblem, ValueError):

@@ -1,0 +1,93 @@
+"""The taggers of a server, each for all requests that need it."""
+
+import asyncio
+import gc
+from collections import Counter, OrderedDict
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from typing import NamedTuple
+
+from ramctl.errors import RecordProblem
+from ramctl.photos.limits import give_memory_back
+from ramctl.tagging.tagger import Tagger, TagResult
+
+MAX_PHOTOS = 32  # decoded at a time, or in a form; most of these threads wait
+
+
+class Variant(NamedTuple):
+    """A use that needs a tagger of its own."""
+
+    words: tuple[str, ...] = ()  # to look for; none: the model's labels
+    boxes: bool = False
+    caption: bool = False
+
+
+class SharedTagger:
+    """A tagger for several requests, in threads: as many photos at a time as it can score."""
+
+    def __init__(self, tagger: Tagger, decoders: ThreadPoolExecutor) -> None:
+        self.tagger = tagger
+        self._decoders = decoders
+        self._scorers = ThreadPoolExecutor(tagger.workers if tagger.scorer.concurrent else 1)
+
+    async def tag(self, photo: bytes) -> TagResult:
+        """The result of a photo; RecordProblem when it cannot be tagged."""
+        loop, tagger = asyncio.get_running_loop(), self.tagger
+        record, decoded = await loop.run_in_executor(
+            self._decoders, tagger.decode_photo, photo, "the photo"
+        )
+        if isinstance(decoded, RecordProblem):
+            raise decoded
+        (fields,) = await loop.run_in_executor(self._scorers, tagger.score, [record], [decoded])
+        if isinstance(fields, RecordProblem):
+            raise fields
+        return TagResult.of(fields)
+
+
+class LoadedTaggers:
+    """The taggers that were used last; each is loaded when first needed, one at a time.
+
+    At most `max_others` are in memory besides the first, including those in use.
+    """
+
+    def __init__(self, load: Callable[[Variant], Tagger], first: Tagger, max_others: int) -> None:
+        self._load, self._max_others = load, max_others
+        self._decoders = ThreadPoolExecutor(MAX_PHOTOS, thread_name_prefix="ramctl-photos")
+        self._first = SharedTagger(first, self._decoders)  # for the model's labels; always kept
+        self._others: OrderedDict[Variant, SharedTagger] = OrderedDict()
+        self._users: Counter[Variant] = Counter()
+        self._one_by_one = asyncio.Lock()
+        self._released = asyncio.Event()
+
+    @asynccontextmanager
+    async def using(self, variant: Variant) -> AsyncIterator[SharedTagger]:
+        """The tagger of a variant; UsageProblem or RunProblem where the model cannot do it."""
+        if variant == Variant():
+            yield self._first
+            return
+        self._users[variant] += 1
+        try:
+            if variant not in self._others:
+                # Loading goes on when the client has gone: others may wait for it.
+                await asyncio.shield(asyncio.create_task(self._open(variant)))
+            self._others.move_to_end(variant)
+            yield self._others[variant]
+        finally:
+            self._users[variant] -= 1
+            self._released.set()
+
+    async def _open(self, variant: Variant) -> None:
+        async with self._one_by_one:
+            while self._users[variant] and variant not in self._others:
+                unused = [other for other in self._others if not self._users[other]]
+                if len(self._others) >= self._max_others and unused:  # the oldest makes room
+                    del self._others[unused[0]]
+                    gc.collect()
+                    give_memory_back()
+                if len(self._others) < self._max_others:
+                    tagger = await asyncio.to_thread(self._load, variant)
+                    self._others[variant] = SharedTagger(tagger, self._decoders)
+                else:
+                    self._released.clear()
+                    await self._released.wait()

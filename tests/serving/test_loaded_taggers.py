@@ -1,0 +1,106 @@
+"""Photos of several requests are tagged by one tagger, and few taggers are in memory."""
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+
+from ramctl.errors import RecordProblem
+from ramctl.serving.loaded_taggers import LoadedTaggers, SharedTagger, Variant
+
+MAX_OTHERS = 3
+
+
+class Tagger:
+    """Answers with the photo that it is given; a bad one cannot be decoded, or scored."""
+
+    workers = 2
+    scorer = SimpleNamespace(concurrent=True)
+
+    def decode_photo(self, photo, place):
+        return place, RecordProblem("no", code="too_slow") if photo == b"bad" else photo
+
+    def score(self, places, photos):
+        if b"bug" in photos:
+            raise ZeroDivisionError
+        return [{"tags": [photo], "scores": {}} for photo in photos]
+
+
+def test_photos_of_several_requests_get_each_their_own_outcome():
+    photos = [str(number).encode() for number in range(20)]
+
+    async def ask():
+        with ThreadPoolExecutor(4) as decoders:
+            shared = SharedTagger(Tagger(), decoders)
+            tasks = [shared.tag(photo) for photo in [*photos, b"bad", b"bug", b"good"]]
+            return await asyncio.gather(*tasks, return_exceptions=True)
+
+    *found, bad, bug, good = asyncio.run(ask())
+    assert [one.tags for one in found] == [[photo] for photo in photos]
+    assert (bad.code, type(bug), good.tags) == ("too_slow", ZeroDivisionError, [b"good"])
+
+
+def test_few_taggers_are_kept_and_the_first_one_always():
+    loaded = []
+
+    def load(variant):
+        loaded.append(variant)
+        return Tagger()
+
+    async def use():
+        first = Tagger()
+        taggers = LoadedTaggers(load, first, MAX_OTHERS)
+        for _ in range(2):
+            for number in range(MAX_OTHERS + 1):
+                async with taggers.using(Variant((str(number),))):
+                    pass
+            async with taggers.using(Variant()) as shared:
+                assert shared.tagger is first
+        async with taggers.using(Variant((str(MAX_OTHERS),))):
+            pass
+
+    asyncio.run(use())
+    assert len(loaded) == 2 * (MAX_OTHERS + 1)
+
+
+def test_those_in_use_count_and_another_one_waits_until_nobody_uses_one():
+    alive = []
+
+    async def use():
+        taggers = LoadedTaggers(
+            lambda variant: alive.append(variant) or Tagger(), Tagger(), MAX_OTHERS
+        )
+        leave = asyncio.Event()
+
+        async def ask(number):
+            async with taggers.using(Variant((str(number),))):
+                await leave.wait()
+
+        tasks = [asyncio.create_task(ask(number)) for number in range(10)]
+        while len(alive) < MAX_OTHERS:
+            await asyncio.sleep(0.001)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await ask("late")
+        assert len(alive) == MAX_OTHERS
+        leave.set()
+        await asyncio.gather(*tasks)
+        assert len(taggers._others) <= MAX_OTHERS
+
+    asyncio.run(use())
+    assert sorted(alive) == [Variant((str(number),)) for number in range(10)]  # "late" has gone
+
+
+def test_a_model_that_cannot_do_it_says_so_every_time():
+    def load(variant):
+        raise RecordProblem("cannot", code="too_slow")
+
+    async def use():
+        taggers = LoadedTaggers(load, Tagger(), MAX_OTHERS)
+        for _ in range(2):
+            with pytest.raises(RecordProblem):
+                async with taggers.using(Variant(boxes=True)):
+                    pass
+
+    asyncio.run(use())
