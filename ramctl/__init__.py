@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from ramctl.checkpoints.bundle import Bundle
     from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
     from ramctl.labels import Label, LabelSystem
-    from ramctl.parsing.captions import ParsedCaption
+    from ramctl.parsing.parsed_caption import ParsedCaption
     from ramctl.parsing.parser import CaptionParser
     from ramctl.parts import __version__
     from ramctl.photo_search import PhotoSearch
@@ -20,7 +20,7 @@ _LAZY = {
     "CaptionParser": "ramctl.parsing.parser",
     "Label": "ramctl.labels",
     "LabelSystem": "ramctl.labels",
-    "ParsedCaption": "ramctl.parsing.captions",
+    "ParsedCaption": "ramctl.parsing.parsed_caption",
     "Photo": "ramctl.photos.decoding",
     "PhotoSearch": "ramctl.photo_search",
     "RamctlError": "ramctl.errors",

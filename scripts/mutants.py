@@ -41,7 +41,7 @@ MORE_TESTS = {
     "checkpoints": ("inference", "parity"),
     "commands": ("contract", "docs", "tagging/test_tag_command.py", "parsing/test_command.py"),
     "data_engine": ("contract/test_records.py", "faults/test_crashes.py"),
-    "inference": ("tagging", "data_engine/test_generate.py"),
+    "inference": ("tagging", "data_engine/test_additions.py"),
     "model": ("parity", "checkpoints", "training/test_objective.py"),
     "pages": ("evaluation/test_eval_command.py",),
     "photos": ("faults/test_readers.py", "fuzz"),

@@ -38,7 +38,11 @@ _MOST_REQUEST = 1 << 20
 PLACE = "FORKERS_PLACE"  # the variable that says where the workers of a test run find them
 _FEW = ["ramctl.cli", "ramctl.config", "ramctl.commands.options", "ramctl.records.shards", "numpy",
         "click.shell_completion", "tests.faults.streams", "tests.faults.crashes"]  # fmt: skip
-_PARSE = ["ramctl.parsing.run", "ramctl.commands.parse", "ramctl.parsing.label_building.build"]
+_PARSE = [
+    "ramctl.parsing.parse_run",
+    "ramctl.commands.parse",
+    "ramctl.parsing.label_building.label_builder",
+]
 _TAG = ["ramctl.tagging.run", "ramctl.commands.tag", "ramctl.tagging.tagger", "onnxruntime",
         "ramctl.importing.import_photos", "uvicorn", "starlette.routing",
         "ramctl.photos.embedded", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
@@ -46,7 +50,7 @@ _TAG = ["ramctl.tagging.run", "ramctl.commands.tag", "ramctl.tagging.tagger", "o
 _EVAL = ["ramctl.evaluation.run", "ramctl.commands.eval", "sklearn.metrics"]
 _TORCH = ["torch", "transformers.modeling_utils", "sklearn.cluster", "onnx", "ml_dtypes",
           "torch.onnx", "ramctl.training.run", "ramctl.training.train", "ramctl.training.job",
-          "ramctl.data_engine.clean", "ramctl.data_engine.generate", "ramctl.convert",
+          "ramctl.data_engine.cleaning", "ramctl.data_engine.additions", "ramctl.convert",
           "ramctl.pretrained.packages", "ramctl.inference.torch_engine"]  # fmt: skip
 # What a command is forked from has imported this and no more: the less it is, the faster a fork.
 _PRELOADED = {
@@ -438,7 +442,7 @@ def _preload(modules: list[str]) -> None:
     for module in modules:
         with suppress(ImportError):
             import_module(module)
-    if "ramctl.parsing.run" in modules:
+    if "ramctl.parsing.parse_run" in modules:
         from ramctl.errors import RamctlError
         from ramctl.parsing.parser import CaptionParser
 

@@ -3,7 +3,7 @@
 from ramctl.commands import options
 from ramctl.commands.options import common, option
 
-TARGET = "ramctl.data_engine.clean:CleanOptions"
+TARGET = "ramctl.data_engine.cleaning:CleanOptions"
 EXTRA = "train"
 HELP = """
 A tag is removed if it is probably wrong: by the model's score of the photo, by predictions
@@ -17,9 +17,9 @@ ramctl clean more.jsonl -o clean.jsonl --decisions decisions.jsonl
 NOTES = f"""
 Reads image, tags, kinds, sources; writes tags, kinds, scores, sources, removed.
 Buffers on disk: records come out after the last one has been read. In memory: three numbers a
-tag, and 5 x (features x (features + labels)) for the predictions.
-A person's tags are never removed; tags of a caption only if two kinds of evidence are against
-them. --outliers and --threshold are the paper's rules, used instead; they remove both.
+tag, and 5 x (features x (features + labels)). A person's tags are never removed; by
+--min-probability a caption's only if two kinds of evidence are against it. --outliers and
+--threshold are the paper's rules; with --min-probability 0 they alone decide.
 {options.EXIT_CODES}
 """
 OPTIONS = {

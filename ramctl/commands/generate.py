@@ -5,7 +5,7 @@ import click
 from ramctl.commands import options
 from ramctl.commands.options import common, option
 
-TARGET = "ramctl.data_engine.generate:GenerateOptions"
+TARGET = "ramctl.data_engine.additions:GenerateOptions"
 EXTRA = "train"
 HELP = "Tags are only added; a tag that clean has removed is not added again."
 EXAMPLES = """

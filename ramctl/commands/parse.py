@@ -4,7 +4,7 @@ from ramctl.commands import options
 from ramctl.commands.options import common, option
 from ramctl.readers.detect import FORMATS
 
-TARGET = "ramctl.parsing.run:ParseOptions"
+TARGET = "ramctl.parsing.parse_run:ParseOptions"
 EXTRA = "parse"
 HELP = """
 Without --labels any visible thing, place, property or action can be a tag; with it, only

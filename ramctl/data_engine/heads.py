@@ -1,6 +1,6 @@
-"""Linear heads: for every label what is known of photos says how likely a caption names it.
+"""Linear heads: for every label, how likely a caption names it, predicted from inputs of a photo.
 
-They are fitted by ridge regression to what captions and persons named, and asked about photos that
+They are fitted by ridge regression to the tags of captions and persons, and predict photos that
 they were not fitted to: out-of-fold predictions, as in confident learning (Northcutt et al. 2021,
 arXiv 1911.00068).
 N photos, n of them at once, F inputs with a constant one, L labels.
@@ -19,41 +19,41 @@ from ramctl.tagger_scores import Photo, TaggerScores
 
 FOLDS = 5
 LOWEST, HIGHEST = 1e-6, 0.99  # probabilities
-UNSEEN = np.zeros(0, np.int32), np.zeros(0, np.float32)
+NO_SCORES = np.zeros(0, np.int32), np.zeros(0, np.float32)
 Floats = NDArray[np.float64]
 
 
 class Photos(NamedTuple):
-    """What is known of some photos, and the labels that were named on them."""
+    """The inputs of some photos, and the labels that were mentioned on them."""
 
     inputs: Floats  # (n, F), the last of which is 1
-    fold: NDArray[np.uint8]  # (n,); FOLDS for a photo that is not known
-    named: NDArray[np.int64]  # (2, ...): labels, and the places of photos that have them
+    fold: NDArray[np.uint8]  # (n,); FOLDS for a photo without inputs
+    mentioned: NDArray[np.int64]  # (2, ...): labels, and the places of photos that have them
 
     @classmethod
-    def of(
+    def build(
         cls, inputs: NDArray[np.floating], is_known: NDArray[np.bool_],
-        photos: Sequence[Photo | None], named: NDArray[np.int64],
+        photos: Sequence[Photo | None], mentioned: NDArray[np.int64],
     ) -> "Photos":  # fmt: skip
-        """Photos with their inputs (n, F - 1), which count where the photo is known (n,)."""
+        """Photos with inputs (n, F - 1), which count where the photo `is_known` (n,)."""
         folds = np.where(is_known, list(map(fold_of, photos)), FOLDS).astype(np.uint8)
         with_constant = np.concatenate([inputs, np.ones((len(inputs), 1))], 1, dtype=np.float64)
-        return cls(with_constant, folds, named)
+        return cls(with_constant, folds, mentioned)
 
 
 class Sums(NamedTuple):
-    """What least squares needs, of each fold: products of inputs, and inputs of named photos."""
+    """The sums that least squares needs, by fold."""
 
-    products: Floats  # (FOLDS, F, F)
-    of_named: Floats  # (FOLDS, L, F)
+    products: Floats  # (FOLDS, F, F), of pairs of inputs
+    mentioned: Floats  # (FOLDS, L, F), of the inputs of the photos that each label is mentioned on
 
     @classmethod
-    def of(cls, parts: Iterable[Photos], n_labels: int) -> "Sums | None":
+    def over(cls, parts: Iterable[Photos], n_labels: int) -> "Sums | None":
         """The sums over all parts; None where no photo is known."""
         from scipy.sparse import csr_matrix
 
         sums = None
-        for inputs, folds, named in parts:
+        for inputs, folds, mentioned in parts:
             for fold in range(FOLDS):
                 x = inputs[folds == fold]
                 if not len(x):
@@ -61,64 +61,64 @@ class Sums(NamedTuple):
                 if sums is None:
                     n = inputs.shape[1]
                     sums = cls(np.zeros((FOLDS, n, n)), np.zeros((FOLDS, n_labels, n)))
-                pairs = np.unique(named[:, folds[named[1]] == fold], axis=1)
+                pairs = np.unique(mentioned[:, folds[mentioned[1]] == fold], axis=1)
                 sums.products[fold] += x.T @ x
                 ones, shape = np.ones(pairs.shape[1]), (n_labels, len(inputs))
-                sums.of_named[fold] += csr_matrix((ones, tuple(pairs)), shape) @ inputs
+                sums.mentioned[fold] += csr_matrix((ones, tuple(pairs)), shape) @ inputs
         return sums
 
     @property
     def base(self) -> Floats:
-        """The fraction of the photos (L,) that each label is named on."""
-        fraction = self.of_named[..., -1].sum(0) / self.products[..., -1, -1].sum()
+        """The fraction of the photos (L,) that each label is mentioned on."""
+        fraction = self.mentioned[..., -1].sum(0) / self.products[..., -1, -1].sum()
         return np.clip(fraction, LOWEST, HIGHEST)
 
     def heads(self, ridge: float) -> list[Floats]:
-        """For each fold the heads (L, F) that the other folds give.
+        """For each fold the heads (L, F) that are fitted to the other folds.
 
         `ridge` is the penalty, as a fraction of each input's variance.
         """
         heads = []
         for fold in range(FOLDS):
             products = self.products.sum(0) - self.products[fold]
-            of_named = self.of_named.sum(0) - self.of_named[fold]
+            mentioned = self.mentioned.sum(0) - self.mentioned[fold]
             n = max(products[-1, -1], 1.0)
             variance = products.diagonal() - products[-1] ** 2 / n
-            # The constant goes free; one that never varies needs a penalty all the same.
+            # The constant has no penalty; an input that never varies needs one all the same.
             penalty = np.where(np.arange(len(products)) < len(products) - 1, ridge, 0) * variance
             products[np.diag_indices_from(products)] += penalty + 1e-6 * n
-            heads.append(np.linalg.solve(products, of_named.T).T)
+            heads.append(np.linalg.solve(products, mentioned.T).T)
         return heads
 
 
-class Witness:
-    """Another tagger's scores of photos as inputs of heads."""
+class TaggerInputs:
+    """Another tagger's scores of photos, as inputs of heads."""
 
     def __init__(self, tagger: TaggerScores, photos: Iterable[Photo]) -> None:
         self.tagger = tagger
-        # A photo that several records have meets its scores once.
+        # A photo of several records is matched once.
         distinct = list(dict.fromkeys(photos))
         rows = zip(distinct, tagger.rows_of(distinct).tolist(), strict=True)
-        self._said = {photo: tagger.scores[row] for photo, row in rows if row >= 0}
+        self._scores = {photo: tagger.scores[row] for photo, row in rows if row >= 0}
         given = [scores for _, scores in tagger.scores if len(scores)]
         smallest = min((float(scores.min()) for scores in given), default=0.0)
-        self.says_probabilities = smallest >= 0 and all(scores.max() <= 1 for scores in given)
-        self.gives_tags_alone = self.says_probabilities and smallest == 1
-        # What a tagger leaves out is below all that it gives; of tags without scores that is 1.
-        self._left_out = min(smallest, DEFAULT_THRESHOLD)
+        self.are_probabilities = smallest >= 0 and all(scores.max() <= 1 for scores in given)
+        self.are_tags = self.are_probabilities and smallest == 1
+        # A tag that is left out scores below all that are given; tags without scores count as 1.
+        self._default = min(smallest, DEFAULT_THRESHOLD)
 
     def scores(self, photo: Photo | None) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-        """The numbers of the tagger's names on a photo, and their scores; none where not seen."""
-        return self._said.get(photo, UNSEEN) if photo else UNSEEN
+        """The numbers of the tagger's names on a photo and their scores; none without it."""
+        return self._scores.get(photo, NO_SCORES) if photo else NO_SCORES
 
     def inputs(self, photos: Sequence[Photo | None]) -> tuple[Floats, NDArray[np.bool_]]:
-        """The log-odds of the scores (n, F - 1), and which photos the tagger has seen (n,)."""
-        is_seen = np.array([photo in self._said for photo in photos], bool)
-        filled = np.full((len(is_seen), len(self.tagger.names)), self._left_out)
+        """The log-odds of the scores (n, F - 1), and which photos the tagger has scored (n,)."""
+        is_scored = np.array([photo in self._scores for photo in photos], bool)
+        filled = np.full((len(is_scored), len(self.tagger.names)), self._default)
         for place, photo in enumerate(photos):
             names, scores = self.scores(photo)
             filled[place, names] = scores
-        return log_odds_of(filled) if self.says_probabilities else filled, is_seen
+        return log_odds_of(filled) if self.are_probabilities else filled, is_scored
 
 
 def fold_of(photo: Photo | None) -> int:

@@ -1,6 +1,6 @@
-"""The folder that `clean` works in: regions in shards, decisions by tag, files whole or absent.
+"""The work folder of `clean`: regions in shards, decisions by tag, files whole or absent.
 
-detect.json          what the regions depend on; with another model or detector it is an error
+detect.json          the settings of the regions; another model or detector is an error
 complete.json        {"shards", "inputs"}, once the input has ended
 shards/00000/        inputs.jsonl   the records (and rejects) of the shard, in input order
                      regions.npy    one `REGION` per region, in input order
@@ -9,8 +9,8 @@ shards/00000/        inputs.jsonl   the records (and rejects) of the shard, in i
                                     for a reject, or a photo without regions
                      shard.json     hash of the inputs, counts
 unfinished/          shards that are being written
-cluster.json         what the decisions depend on; changed settings decide again
-clusters/*/00017.npy what was decided on the regions of the label with this id
+cluster.json         the rules of the decisions; changed rules decide again
+clusters/*/00017.npy the decisions on the regions of the label with this id
 """
 
 import hashlib
@@ -39,8 +39,8 @@ from ramctl.records.state import parsed
 
 FORMAT = 6
 SHARD_INPUTS = 128
-# Mapped files that stay open, each of which takes a descriptor: a process often may have 1,024.
-MOST_MAPS = 128
+# Mapped files that stay open, each with a descriptor, of which a process often may have 1,024.
+MAX_MAPS = 128
 
 REGION = np.dtype(
     [
@@ -53,7 +53,7 @@ REGION = np.dtype(
         ("photo_score", "<f4"),
     ]
 )
-TWICE = "parsed twice"  # beside `parsed`, of a tag that two captions or more name
+TWICE = "parsed twice"  # besides `parsed`: two captions or more name the tag
 # Part of the file format: never renumber.
 _SOURCE_BITS = {PARSED: 1, HUMAN: 2, BY_CAPTION: 4, BY_TAG: 8, TWICE: 16}
 
@@ -63,8 +63,8 @@ Rows = NDArray[np.int64]
 
 def source_bits(sources: Collection[object], *, twice: bool = False) -> int:
     """The known ones among some sources as bits, with `twice` that of TWICE."""
-    named = [*sources, TWICE] if twice else sources
-    return sum(bit for name, bit in _SOURCE_BITS.items() if name in named)
+    names = [*sources, TWICE] if twice else sources
+    return sum(bit for name, bit in _SOURCE_BITS.items() if name in names)
 
 
 @dataclass(slots=True)
@@ -86,9 +86,9 @@ class ShardWriter:
             part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=begun))
             try:
                 self._write(part, stamp)
-                for left in begun.glob(f".{folder.name}.*"):  # by runs that were killed
-                    if left.name != part.name:  # mkdtemp makes paths absolute from Python 3.12 on
-                        remove_all(left)
+                for other in begun.glob(f".{folder.name}.*"):  # by runs that were killed
+                    if other.name != part.name:  # mkdtemp makes paths absolute from Python 3.12 on
+                        remove_all(other)
                 part.rename(folder)
             except OSError:
                 remove_all(part)
@@ -129,7 +129,7 @@ def _read_facts(path: Path) -> JsonObject:
 
 @dataclass(frozen=True)
 class Shard:
-    """One finished shard, read by memory map; what is read must not be kept uncopied."""
+    """One finished shard, read by memory map; copy the arrays to keep them."""
 
     folder: Path
     read: Callable[[Path], Array] = _map_array
@@ -200,14 +200,14 @@ class WorkFolder:
             )
 
     def facts(self, name: str, otherwise: str) -> JsonObject:
-        """What a file says; RunProblem, saying `otherwise`, when there is none."""
+        """The contents of a file; RunProblem with the message `otherwise` without it."""
         path = self.path / name
         if not path.exists():
             raise RunProblem(f"{self.path}: {otherwise}")
         return _read_facts(path)
 
     def settings(self) -> JsonObject:
-        """What the regions were found with; RunProblem when there are none."""
+        """The settings that the regions were found with; RunProblem without regions."""
         return self.facts("detect.json", "no regions in it; run --stage detect first")
 
     def shard(self, index: int) -> Shard:
@@ -228,14 +228,14 @@ class WorkFolder:
                 f"{self.path}: {len(missing)} of {n_shards} shards are missing (the first is "
                 f"{missing[0]}); run --stage detect for them"
             )
-        read = lru_cache(MOST_MAPS)(_map_array)
+        read = lru_cache(MAX_MAPS)(_map_array)
         return [Shard(self.shard(i).folder, read) for i in range(n_shards)]
 
     def rejects(self, part: Part) -> Counter[str]:
         """The rejects in the finished shards of one process's part, by code."""
         numbers = [int(path.name) for path in (self.path / "shards").glob("[0-9]*")]
-        of_part = (self.shard(n) for n in numbers if n % part.number == part.index - 1)
-        return sum((Counter(shard.facts["rejects"]) for shard in of_part), Counter())
+        shards = (self.shard(n) for n in numbers if n % part.number == part.index - 1)
+        return sum((Counter(shard.facts["rejects"]) for shard in shards), Counter())
 
     def inputs(self, shards: Sequence[Shard]) -> Iterator[Item]:
         """All records and rejects in input order; a record's `key` is its position."""
@@ -296,7 +296,7 @@ class RegionIndex:
             out[place] = shard.features[local]
         return out
 
-    def of_input(self, position: int) -> tuple[int, Array]:
+    def at_input(self, position: int) -> tuple[int, Array]:
         """The regions of one input, and the row of the first."""
         number, place = divmod(position, SHARD_INPUTS)
         regions = self.shards[number].regions
@@ -305,9 +305,9 @@ class RegionIndex:
 
     def _located(self, rows: Rows) -> Iterator[tuple[Shard, Rows, Rows]]:
         """By shard: the places in `rows` and the rows in the shard."""
-        of = np.searchsorted(self.offsets, rows, side="right") - 1
-        for index in np.unique(of).tolist():
-            place = np.flatnonzero(of == index)
+        numbers = np.searchsorted(self.offsets, rows, side="right") - 1
+        for index in np.unique(numbers).tolist():
+            place = np.flatnonzero(numbers == index)
             yield self.shards[index], place, rows[place] - self.offsets[index]
 
 
@@ -323,7 +323,7 @@ def input_hash(stamps: Sequence[str]) -> str:
 
 
 def spool(source: Iterable[Item], file: BinaryIO) -> str:
-    """Put the inputs into a file, rewound, for `unspool`; their hash."""
+    """Write the inputs to a file for `unspool`, and rewind it; returns their hash."""
     hashes = []
     for items, stamp in cut_into_shards(source):
         file.writelines(map(spool_line, items))

@@ -14,7 +14,7 @@ from ramctl.errors import UsageProblem
 from ramctl.inference.torch_engine import Floats, TorchEngine
 from ramctl.model.generation import Decoding, Ends
 from ramctl.model.ram import Encoded
-from ramctl.parsing.captions import ParsedCaption
+from ramctl.parsing.parsed_caption import ParsedCaption
 from ramctl.parsing.parser import CaptionParser
 
 LONGEST = 30  # tokens of a caption; authors' tag2text.py

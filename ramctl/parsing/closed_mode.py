@@ -4,8 +4,8 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ramctl.labels import Label, LabelSystem, normalise
-from ramctl.parsing.captions import Mention, ParsedCaption, without_accents
 from ramctl.parsing.english.lexicon import POS_OF_KIND, Lexicon
+from ramctl.parsing.parsed_caption import Mention, ParsedCaption, without_accents
 
 
 def lexicon_for(labels: LabelSystem) -> Lexicon:
@@ -32,7 +32,7 @@ class LabelMapper:
     """Open tags to the tags of a label system: free compounds first, then words, then hypernyms.
 
     Kinds must agree: a word that is an action here and a thing in the system ("train") is no label.
-    A plain word list has no kinds, inflections and synonyms of its own: there any kind agrees, and
+    A plain word list has no kinds, inflections and synonyms: there any kind agrees, and
     an inflection or a synonym serves for a word that the list does not have.
     """
 

@@ -1,29 +1,24 @@
 """From a caption to its tags, each with a kind and the words and the rule behind it.
 
-Source: RAM sec. 3.1 mentions such a parser; the authors' own was not released.
+Source: RAM sec. 3.1 mentions such a parser; the authors have not released theirs.
 """
 
 import gc
 import sys
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from itertools import chain
 from typing import Any, TypeVar
 
 from ramctl.labels import LabelSystem
-from ramctl.parsing.captions import ParsedCaption, sentences
 from ramctl.parsing.closed_mode import LabelMapper, lexicon_for
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.pos_tagger import BATCH, PosTagger
-from ramctl.parsing.english.readings import FrequentReadings
 from ramctl.parsing.english.rules.apply import read_caption
 from ramctl.parsing.english.rules.sentence import clean
+from ramctl.parsing.parsed_caption import ParsedCaption
 from ramctl.records.parallel import chunks, ordered_workers
 
 T = TypeVar("T")
-# Parsed texts that are remembered: captions repeat within a data set.
-KNOWN_TEXTS = 20_000
 
 
 class CaptionParser:
@@ -31,7 +26,6 @@ class CaptionParser:
 
     def __init__(self, lexicon: Lexicon, mapper: LabelMapper | None = None) -> None:
         self._lexicon, self._mapper = lexicon, mapper
-        self._known: OrderedDict[str, ParsedCaption] = OrderedDict()
 
     @classmethod
     def open(cls) -> "CaptionParser":
@@ -55,44 +49,23 @@ class CaptionParser:
     def parse(self, captions: Iterable[str]) -> Iterator[ParsedCaption]:
         """Each caption's tags with kinds and evidence, in order; memory does not grow."""
         for batch in chunks(captions, BATCH):
-            new = dict.fromkeys(text for text in batch if text not in self._known)
-            parsed = dict(zip(new, self._parse_texts(new), strict=True))
-            yield from (parsed.get(text) or self._known[text] for text in batch)
-            self._known.update(parsed)
-            while len(self._known) > KNOWN_TEXTS:
-                self._known.popitem(last=False)
-
-    def _parse_texts(self, texts: Iterable[str]) -> Iterator[ParsedCaption]:
-        cleaned = [clean(text) for text in texts]
-        if self._mapper is None:
-            yield from self._by_rules(cleaned)
-            return
-        frequent = FrequentReadings.shared(self._lexicon)
-        # Most paragraphs have an ambiguous word, most of their sentences have none.
-        parts = [sentences(text) for text in cleaned]
-        readings = [[frequent.read(part) for part in of_text] for of_text in parts]
-        # The tagger is fast on batches only: collect what it must read before yielding anything.
-        pairs = zip(chain(*parts), chain(*readings), strict=True)
-        rest = self._by_rules([part for part, reading in pairs if reading is None])
-        for text, of_text in zip(cleaned, readings, strict=True):
-            whole = ParsedCaption.joined([reading or next(rest) for reading in of_text])
-            yield self._mapper.label_of_whole_text(text) or self._mapper.map(whole)
-
-    def _by_rules(self, texts: list[str]) -> Iterator[ParsedCaption]:
-        # Loaded when it is first asked for: closed mode reads most short captions without it.
-        for words, tags in PosTagger.shared().tag(texts) if texts else ():
-            yield read_caption(words, tags, self._lexicon)
+            texts = [clean(caption) for caption in batch]
+            for text, (words, tags) in zip(texts, PosTagger.shared().tag(texts), strict=True):
+                parsed = read_caption(words, tags, self._lexicon)
+                if self._mapper is not None:
+                    parsed = self._mapper.label_of_whole_text(text) or self._mapper.map(parsed)
+                yield parsed
 
 
 @contextmanager
 def _without_torch() -> Iterator[None]:
-    """A time in which torch is not found, unless it is imported already.
+    """A context in which torch is not found, unless it is imported already.
 
-    spaCy imports it where it is installed, which takes twice as long as the rest of it, for models
-    with layers in torch. Ours have none; but a program that calls CaptionParser may have others, so
-    this is for the command's own processes.
+    spaCy imports it where it is installed, for models with layers in torch, which takes twice as
+    long as the rest of spaCy. Ours have none; but a program that calls CaptionParser may have
+    others, so only the processes of the command use this.
     """
-    modules: Any = sys.modules  # where None stands for what is not to be found
+    modules: Any = sys.modules  # None stands for a module that is not found
     hides_torch = modules.setdefault("torch") is None
     try:
         yield
@@ -104,11 +77,11 @@ def _without_torch() -> Iterator[None]:
 def _open_parser(labels: LabelSystem | None) -> CaptionParser:
     """The parser of the closed mode for `labels`, of the open mode without.
 
-    The garbage collector leaves alone what the process holds by then, lexicon and model: scanning
-    it took a fifth of a second each time, half of the closed mode's time on short streams.
+    The garbage collector then ignores the lexicon and the model: scanning them takes a fifth of a
+    second each time.
     """
     with _without_torch():
-        PosTagger.shared()  # at once, so that a missing one is told before any input is read
+        PosTagger.shared()  # at once, so that a missing one is reported before any input is read
         parser = CaptionParser.open() if labels is None else CaptionParser.closed(labels)
     gc.freeze()
     return parser
@@ -123,12 +96,12 @@ def parsed_batches(
 ) -> Iterator[Callable[[Iterator[tuple[T, list[str]]]], Iterator[tuple[T, list[ParsedCaption]]]]]:
     """A function from (anything, captions) pairs to (anything, parsed captions), in order.
 
-    Several jobs read a few pairs ahead; the results are the same and passed on when they are there.
-    RunProblem when a job's process dies.
+    Several jobs read a few pairs ahead and give the same results. RunProblem when a worker process
+    dies.
     """
     if jobs == 1:
         parser = _open_parser(labels)
-        yield lambda pairs: ((what, list(parser.parse(captions))) for what, captions in pairs)
+        yield lambda pairs: ((key, list(parser.parse(captions))) for key, captions in pairs)
         return
     with ordered_workers(jobs, _start_worker, labels) as run:
         yield lambda pairs: run(_parse_in_worker, pairs)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import LabelSystem
-from ramctl.parsing.captions import ParsedCaption
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.english.lexicon import Lexicon
+from ramctl.parsing.parsed_caption import ParsedCaption
 from ramctl.parsing.parser import parsed_batches
 from ramctl.records.jsonl import dumps
 from ramctl.records.parallel import chunks, map_good
@@ -33,9 +33,9 @@ from ramctl.records.stream import Batch, Encoder, Outcome, accepted, separated
 
 BATCH = 256
 Work = tuple[Record, int]  # a record and the number of its captions
-# Longer texts are no captions: the dense descriptions have about 2,000 characters.
+# Longer texts are no captions: dense descriptions have about 2,000 characters.
 MAX_CAPTION = 100_000
-# The paper counts the mentions of so many most frequent tags.
+# The number of most frequent tags whose mentions the paper counts.
 COMMON_TAGS = 10_000
 
 
@@ -60,7 +60,7 @@ class ParseStage:
                 n_captions += len(parsed)
                 yield map_good(work, partial(self._outcomes, iter(parsed)))
         total = self._counts.total()
-        # What the tables of the RAM paper count.
+        # As in the tables of the RAM paper.
         self.stats.update({
             "images": n_images, "captions": n_captions,
             "tags": total, "distinct_tags": len(self._counts),
@@ -73,14 +73,14 @@ class ParseStage:
         captions: list[str] = []
         for record in batch:
             try:
-                mine = _captions_to_parse(record)
+                texts = _captions_to_parse(record)
                 if self.needs_image:
                     image_name(record.fields)
             except RecordProblem as problem:
                 work.append(problem)
                 continue
-            work.append((record, len(mine)))
-            captions += mine
+            work.append((record, len(texts)))
+            captions += texts
         return work, captions
 
     def _outcomes(self, parsed: Iterator[ParsedCaption], work: list[Work]) -> list[JsonObject]:
@@ -138,7 +138,7 @@ def _captions_to_parse(record: Record) -> list[str]:
 def ram_encoder(labels: LabelSystem) -> Encoder:
     """An encoder of records as items of the RAM authors' JSON list, without its brackets.
 
-    Tags outside the label system have no id and are left out.
+    Tags outside the label system have no id and are omitted.
     """
 
     def ids(tags: list[str]) -> list[int]:
@@ -165,20 +165,20 @@ def build_label_file(
     jobs: int = 1,
     progress: bool | None = None,
 ) -> None:
-    """Write the label system of all captions to `path`, and the review table if asked for.
+    """Write the label system of all captions to `path`, and the `review` table if there is one.
 
     A `review` table that exists is read first and its decisions win. Raises RunProblem when there
     is no caption, and at the first reject with `strict`. Buffers four bytes per mention.
     """
     # Imported here: building compares contexts with scipy, which parsing records does not need.
-    from ramctl.parsing.label_building.build import LabelBuilder, read_review, write_review
+    from ramctl.parsing.label_building.label_builder import LabelBuilder, read_review, write_review
     from ramctl.parsing.label_building.tag_counts import TagCounts
 
     report, counts = rejects.report, TagCounts()
     decisions = read_review(review) if review else {}
     with report.progress(progress) as advance, parsed_batches(None, jobs) as parse:
         read = chunks(accepted(items, _captions_to_parse, rejects), BATCH)
-        batches = ((len(some), [text for _, mine in some for text in mine]) for some in read)
+        batches = ((len(some), [text for _, texts in some for text in texts]) for some in read)
         for n_records, parsed in parse(batches):
             for caption in parsed:
                 counts.add(caption)

@@ -24,10 +24,10 @@ use_venv()
 
 from measuring import peak_mb
 
-from ramctl.parsing.captions import Mention, ParsedCaption
 from ramctl.parsing.english.lexicon import Lexicon
-from ramctl.parsing.label_building.build import LabelBuilder
+from ramctl.parsing.label_building.label_builder import LabelBuilder
 from ramctl.parsing.label_building.tag_counts import TagCounts
+from ramctl.parsing.parsed_caption import Mention, ParsedCaption
 from ramctl.parsing.parser import CaptionParser
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import Record, captions_of

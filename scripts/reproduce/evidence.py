@@ -34,18 +34,18 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, resolve_model
-from ramctl.data_engine.clean import CleanOptions
-from ramctl.data_engine.cluster import AGAINST_PARSED
+from ramctl.data_engine.cleaning import CleanOptions
 from ramctl.data_engine.evidence import (
     MIN_PROBABILITY,
     NAMES,
     OutOfFold,
     estimate,
     independent,
-    is_named,
+    is_mentioned,
     score_log_odds,
 )
 from ramctl.data_engine.region_store import RegionIndex, WorkFolder
+from ramctl.data_engine.removals import AGAINST_PARSED
 
 
 def main() -> None:
@@ -109,7 +109,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
     places = tags_of(work, index)
     result: dict[str, Any] = {"regions": len(regions), "min probability": MIN_PROBABILITY}
-    named = is_named(regions["sources"])
+    named = is_mentioned(regions["sources"])
     for judge, right in judgements(options).items():
         truth = np.array([right(*place) for place in places])  # 1, 0, -1 for unknown
         new, old = (truth >= 0) & ~named, (truth >= 0) & named

@@ -13,6 +13,7 @@ captions count once.
 
 import argparse
 import random
+import re
 import sys
 from collections import Counter
 from pathlib import Path
@@ -24,10 +25,11 @@ use_venv()
 
 from ramctl.labels import LabelSystem, normalise
 from ramctl.parsing.english.lexicon import Lexicon
-from ramctl.parsing.english.readings import TOKEN
-from ramctl.parsing.label_building.build import read_review
+from ramctl.parsing.label_building.label_builder import read_review
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import Record, captions_of
+
+TOKEN = re.compile(r"[a-z]+(?=n't)|n't|'s|[a-z]+|\d[\d.,]*|[^\sa-z0-9-]")
 
 
 def occurrences(files: list[str], tags: set[str]) -> Counter[str]:

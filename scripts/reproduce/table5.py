@@ -39,8 +39,8 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.classes import read_map
-from ramctl.data_engine.chances import Chances, Evidence
-from ramctl.data_engine.generate import merge_generated, thresholds_to_add
+from ramctl.data_engine.additions import merge_generated, thresholds_to_add
+from ramctl.data_engine.label_probabilities import Evidence, LabelProbabilities
 from ramctl.evaluation.metrics import interval, mean_over_classes
 from ramctl.labels import LabelSystem
 from ramctl.records.inputs import read_inputs
@@ -140,11 +140,11 @@ def chances(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """The records with what another tagger makes likely of the labels that they leave out."""
     items = list(read_inputs(list(map(str, options.files)), str(options.root), "generate"))
     labels = LabelSystem.read(options.labels)
-    found = Chances([Evidence.parse(options.evidence)], labels, items)
+    found = LabelProbabilities([Evidence.parse(options.evidence)], labels, items)
     for record in items:
         if isinstance(record, Record):
             fields = {"tags": [], **record.fields}
-            yield fields | {"chances": found.of(Photo(fields["image"], record.base), fields)}
+            yield fields | {"chances": found.by_tag(Photo(fields["image"], record.base), fields)}
 
 
 def added(options: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from ramctl.cli import COMMANDS, cli
 from ramctl.commands.command import filled
-from ramctl.parsing import run as parsing
+from ramctl.parsing import parse_run as parsing
 from ramctl.records.stream import StreamOptions
 from ramctl.tagging import run as tagging
 from ramctl.tagging.scorers import TaggerOptions
@@ -18,10 +18,10 @@ from ramctl.tagging.selection import SelectionOptions
 from tests.support import DATA
 
 OPTIONS = {
-    "parse": ("ramctl.parsing.run", "ParseOptions", {}),
+    "parse": ("ramctl.parsing.parse_run", "ParseOptions", {}),
     "train": ("ramctl.training.plan", "TrainOptions", {}),
-    "generate": ("ramctl.data_engine.generate", "GenerateOptions", {}),
-    "clean": ("ramctl.data_engine.clean", "CleanOptions", {}),
+    "generate": ("ramctl.data_engine.additions", "GenerateOptions", {}),
+    "clean": ("ramctl.data_engine.cleaning", "CleanOptions", {}),
     "search": ("ramctl.photo_search", "SearchOptions", {"file": "tags.jsonl"}),
     "tag": ("ramctl.tagging.run", "TagOptions", {}),
     "export": ("ramctl.export.export_records", "ExportOptions", {}),
@@ -115,7 +115,7 @@ def test_a_command_s_defaults_are_the_library_s(command):
 
 def test_an_option_without_a_field_is_an_error():
     with pytest.raises(TypeError, match="ParseOptions has no field 'colour'"):
-        filled(import_module("ramctl.parsing.run").ParseOptions, {"colour": 3})
+        filled(import_module("ramctl.parsing.parse_run").ParseOptions, {"colour": 3})
 
 
 def test_commands_run_from_python(tmp_path):

@@ -18,7 +18,7 @@ from ramctl.data_engine.evidence import (
     SCORES,
     OutOfFold,
     estimate,
-    is_named,
+    is_mentioned,
     score_log_odds,
 )
 from ramctl.data_engine.heads import FOLDS, fold_of
@@ -142,9 +142,9 @@ def test_evidence_adds_up(monkeypatch):
 def test_who_named_a_tag_and_that_a_second_caption_s_word_counts_as_the_first():
     others = ["human"], [], ["parsed", "generated-tag"], ["generated-caption"]
     bits = np.array([source_bits(names) for names in others], np.uint8)
-    assert is_named(bits).tolist() == [True, True, True, False]
+    assert is_mentioned(bits).tolist() == [True, True, True, False]
     sources = np.array([source_bits(["parsed", TWICE]), PARSED, GENERATED], np.uint8)
-    assert is_named(sources).tolist() == [True, True, False]
+    assert is_mentioned(sources).tolist() == [True, True, False]
     found = estimate(np.full(3, -9.0), np.full(3, CAT, np.uint32), sources, [])
     assert found.probability == pytest.approx(expit([7, -1, -9]), abs=1e-6)
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
-from ramctl.data_engine.detect import open_detector
+from ramctl.data_engine.region_detectors import open_detector
 from ramctl.device import Runtime
 from ramctl.errors import UsageProblem
 from ramctl.peers.grounding_dino import GroundingDino

@@ -28,7 +28,7 @@ def work(tmp_path_factory):
 
 
 def test_however_many_shards_there_are_few_of_their_files_are_open(work, monkeypatch):
-    monkeypatch.setattr(region_store, "MOST_MAPS", MOST)
+    monkeypatch.setattr(region_store, "MAX_MAPS", MOST)
     before = n_open_files()
     index = RegionIndex(work.shards())
     assert index.counts() == {0: N, 7: N}
@@ -38,7 +38,7 @@ def test_however_many_shards_there_are_few_of_their_files_are_open(work, monkeyp
         assert index.regions(rows)["score"].tolist() == pytest.approx(np.arange(N) / N)
         assert index.columns()["label"].tolist() == [0, 7] * N
         for number in range(N):
-            first, regions = index.of_input(number * SHARD_INPUTS + 1)
+            first, regions = index.at_input(number * SHARD_INPUTS + 1)
             assert (first, regions["label"].tolist()) == (2 * number + 1, [7])
     assert [float(shard.photos[0, 0]) for shard in index.shards] == list(range(N))
     assert n_open_files() <= before + MOST + 1  # `regions` is of one more

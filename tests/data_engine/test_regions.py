@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
-from ramctl.data_engine.detect import cropped, pooled, wanted_tags
+from ramctl.data_engine.region_detectors import cropped, pooled, requested_tags
 from ramctl.data_engine.region_store import TWICE, source_bits
 from ramctl.inference import regions, torch_engine
 from ramctl.inference.captions import CaptionWriter
@@ -155,7 +155,7 @@ def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(baseline,
 
 def test_a_tag_counts_as_named_twice_where_two_captions_name_it():
     tags = {"tags": ["horse", "sky", "man"], "caption_tags": [["horse", "sky", "sky"], ["horse"]]}
-    wanted = wanted_tags(tags, LabelSystem(LABELS), ("object",), Counter())
+    wanted = requested_tags(tags, LabelSystem(LABELS), ("object",), Counter())
     assert [tag.sources for tag in wanted] == [source_bits([TWICE]), 0, 0]
 
 

@@ -5,13 +5,14 @@ from functools import partial
 import numpy as np
 import pytest
 
-from ramctl.data_engine import apply
-from ramctl.data_engine.apply import Cleaner, Review, doubts, doubts_of, removals_of
+from ramctl.data_engine import doubtful_tags
+from ramctl.data_engine.doubtful_tags import Review, doubts, region_doubts
 from ramctl.data_engine.evidence import NOT_PREDICTED, OUTLIER
 from ramctl.data_engine.region_store import REGION
+from ramctl.data_engine.removals import Cleaner, removing_rows
 from ramctl.records.record import Record, Reject
 from ramctl.records.verdicts import Verdicts
-from tests.data_engine.test_decisions import decision
+from tests.data_engine.test_removals import decision
 from tests.support import lines, page_data
 
 
@@ -38,7 +39,7 @@ class Index:
     def regions(self, rows):
         return self.table[rows]
 
-    def of_input(self, position):
+    def at_input(self, position):
         first, last = self.firsts[position], self.firsts[position + 1]
         return int(first), self.table[first:last]
 
@@ -47,8 +48,8 @@ def reviewed(index, decisions, records, verdicts=None):
     for position, record in enumerate(records):
         if isinstance(record, Record):
             record.key = str(position)
-    cleaner = Cleaner(index, removals_of(decisions), Verdicts(verdicts or {}))
-    review = Review(cleaner, doubts_of(decisions, index))
+    cleaner = Cleaner(index, removing_rows(decisions), Verdicts(verdicts or {}))
+    review = Review(cleaner, region_doubts(decisions, index))
     return review, review.judged(records)
 
 
@@ -66,7 +67,7 @@ def test_removed_added_and_a_few_kept_tags_are_judged():
         kinds={"horse": "object", "red": "attribute"}, scores={"red": 0.25, "tall": 0.5},
     )  # fmt: skip
     index = Index([(0, 0.125), (1, 0.5), (2, 0.75)])
-    decisions = [decision([0, 2], [OUTLIER | NOT_PREDICTED, 0], 0.75)]
+    decisions = [decision([0, 2], [OUTLIER | NOT_PREDICTED, 0], 0.75, [0.125, 0.75])]
     unread = Reject("in.jsonl", 2, "clean", "missing_image", "no such file")
     review, judged = reviewed(index, decisions, [one, unread])
     told = [(own.tag, own.state, own.reason) for own in judged]
@@ -78,7 +79,7 @@ def test_removed_added_and_a_few_kept_tags_are_judged():
     assert (horse.kind, horse.score, horse.distance) == ("object", 0.125, 0.75)
     assert horse.box == [0.0, 0.25, 0.5, 1.0] and horse.sources == ["parsed"]
     assert horse.doubt == pytest.approx(-0.25)
-    assert horse.probability is None
+    assert (horse.probability, sky.probability) == (0.125, None)
     # Nothing was decided on these: the lower the score, the more doubtful.
     assert (sky.doubt, sky.score, sky.distance) == (-0.5, 0.5, None)
     assert (red.doubt, red.score, red.box) == (-0.25, 0.25, None)
@@ -91,32 +92,36 @@ def test_removed_added_and_a_few_kept_tags_are_judged():
     }  # fmt: skip
 
 
-def test_a_probability_goes_before_the_score_and_is_shown():
+def test_the_less_probable_is_the_more_doubtful_and_the_probability_is_shown():
     records = [record(tags=["sky"], sources={"sky": ["generated-tag"]}) for _ in range(2)]
     index = Index([(0, 0.1)], [(0, 0.9)])
-    decided = decision(range(2), [0, 0])
-    decided["probability"] = [0.75, 0.25]
+    decided = decision(range(2), [0, 0], probability=[0.75, 0.25])
     _, judged = reviewed(index, [decided], records)
     assert [(own.probability, own.doubt) for own in judged] == [(0.75, -0.75), (0.25, -0.25)]
 
 
+SCORES = (0.5, 0.9, 0.1, 0.7, 0.3)
+
+
 def skies(source):
     """Regions of five scores, and records whose one tag has that source."""
-    index = Index(*([(0, score)] for score in (0.5, 0.9, 0.1, 0.7, 0.3)))
+    index = Index(*([(0, score)] for score in SCORES))
     return index, [record(tags=["sky"], sources={"sky": [source]}) for _ in range(5)]
 
 
 def test_of_more_than_fit_those_in_the_greatest_doubt_are_judged(monkeypatch):
     index, records = skies("generated-tag")
-    monkeypatch.setattr(apply, "MAX_JUDGED", 3)
-    _, judged = reviewed(index, [decision(range(5), [0] * 5)], records)
+    monkeypatch.setattr(doubtful_tags, "MAX_JUDGED", 3)
+    _, judged = reviewed(index, [decision(range(5), [0] * 5, probability=SCORES)], records)
     assert [round(own.score, 2) for own in judged] == [0.5, 0.1, 0.3]
 
 
 def test_of_kept_tags_those_nearest_to_the_border_are_compared(monkeypatch):
     index, records = skies("parsed")
-    monkeypatch.setattr(apply, "MOST_KEPT", 2)
-    _, judged = reviewed(index, [decision(range(5), [0, 0, OUTLIER, 0, 0])], records)
+    monkeypatch.setattr(doubtful_tags, "MAX_KEPT", 2)
+    _, judged = reviewed(
+        index, [decision(range(5), [0, 0, OUTLIER, 0, 0], probability=SCORES)], records
+    )
     assert [(own.state, round(own.score, 2)) for own in judged] == [
         ("kept", 0.5), ("removed", 0.1), ("kept", 0.3),
     ]  # fmt: skip

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.data_engine import generate
+from ramctl.data_engine import additions
 from ramctl.tagging import selection
 from tests.data_engine.conftest import DATA
 from tests.support import lines
@@ -15,7 +15,7 @@ WAYS = [(1, 1, 2), (7, 2, 1), (4, 2, 2)]  # photos a batch, threads, jobs
 
 @pytest.fixture(autouse=True)
 def all_digits(monkeypatch):
-    monkeypatch.setattr(generate, "SCORE_DIGITS", DIGITS)
+    monkeypatch.setattr(additions, "SCORE_DIGITS", DIGITS)
     monkeypatch.setattr(selection, "DECIMALS", DIGITS)
 
 

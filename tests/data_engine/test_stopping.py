@@ -9,7 +9,7 @@ import pytest
 
 from ramctl.checkpoints.bundle import Bundle, BundleWriter
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
-from ramctl.data_engine.detect import RegionFinder, by_attention, detect, pooled
+from ramctl.data_engine.region_detectors import RegionFinder, by_attention, detect
 from ramctl.data_engine.region_store import SHARD_INPUTS, WorkFolder
 from ramctl.errors import Interrupted
 from ramctl.labels import LabelSystem
@@ -21,7 +21,7 @@ from tests.support import lines
 @pytest.fixture
 def finder(engine_bundle):
     baseline = Baseline.load(str(engine_bundle), BaselineOptions())
-    return RegionFinder(baseline, by_attention, pooled, ("object", "scene"))
+    return RegionFinder(baseline, by_attention, ("object", "scene"))
 
 
 def record(number: int, tags: list[str]) -> Record:

@@ -41,9 +41,9 @@ def test_killed_workers_of_parse_end_the_run_in_one_line(tmp_path, ramctl):
     ids=["python", "numpy", "torch"],
 )
 def test_memory_that_runs_out_is_one_line(error, said, tmp_path, monkeypatch, ramctl):
-    from ramctl.parsing import run
+    from ramctl.parsing import parse_run
 
-    monkeypatch.setattr(run, "run", Mock(side_effect=error))
+    monkeypatch.setattr(parse_run, "run", Mock(side_effect=error))
     done = ramctl("parse", "-o", "out")
     assert (done.returncode, done.messages.count("\n")) == (1, 1)
     assert done.messages.startswith(f"ramctl parse: out of memory: {said}")

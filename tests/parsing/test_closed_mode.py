@@ -5,10 +5,9 @@ import json
 import pytest
 
 from ramctl.labels import Label, LabelSystem, normalise
-from ramctl.parsing.captions import Mention, ParsedCaption, sentences
 from ramctl.parsing.closed_mode import LabelMapper, label_kinds
 from ramctl.parsing.english.lexicon import Lexicon
-from ramctl.parsing.english.readings import FrequentReadings
+from ramctl.parsing.parsed_caption import Mention, ParsedCaption
 from ramctl.parsing.parser import CaptionParser
 from tests.support import DATA
 
@@ -61,64 +60,6 @@ def test_a_plain_word_list_takes_its_kinds_from_the_lexicon():
     mapper = LabelMapper(LabelSystem.from_tags(["Dusk", "ride"]), Lexicon.shared())
     assert mapper.find("dusk").kind == "scene"
     assert mapper.find("ride").kind == "action"
-
-
-TABLE = [
-    "a\t\t999",
-    "dog\tdog/object\t999",
-    "runs\trun/action\t999",
-    "puppy\tpuppy/object\t800\t<a=puppy/object",
-    "trains\ttrain/object\t600\t<dog=train/action",
-    "hot dog\thot dog/object\t999",
-    "ball\tball/object\t999",
-    "red\tred/attribute\t999",
-]
-
-
-@pytest.fixture(scope="module")
-def readings() -> FrequentReadings:
-    return FrequentReadings(TABLE, Lexicon.shared())
-
-
-def test_frequent_readings_need_no_tagger(readings):
-    found = readings.read("A red ball. A hot dog runs")
-    assert found.tags == ["red", "ball", "hot dog", "run"]
-    assert found.phrases == ("a red", "red ball", "a hot dog")
-    assert found.kinds["run"] == "action"
-    assert readings.read("A dog runs").phrases == ("a dog",)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a dog without a ball",  # negated
-        'a "dog" runs',  # quoted
-        "a d\u00f6g",
-        "dog",
-        "a trains",  # a word whose neighbours decide, beside others
-    ],
-)
-def test_what_is_in_doubt_is_left_to_the_rules(readings, text):
-    assert readings.read(text) is None
-
-
-def test_neighbours_decide(readings):
-    assert readings.read("a dog trains").tags == ["dog", "train"]
-    assert readings.read("dog dog trains").kinds["train"] == "action"
-    assert readings.read("red puppy").tags == ["red", "puppy"]
-
-
-def test_nouns_that_were_asked_for_are_in_doubt(readings):
-    assert readings.read("a red ball") is not None
-    accepting = Lexicon.shared(frozenset({"ball"}))
-    assert FrequentReadings(TABLE, accepting).read("a red ball") is None
-
-
-def test_a_thing_elsewhere_is_no_thing_before_an_object():
-    words = ["a\t\t999", "dog\tdog/object\t999", "paints\tpaint/object\t800\t<x=paint/object"]
-    readings = FrequentReadings(words, Lexicon.shared())
-    assert readings.read("dog paints").tags == ["dog", "paint"]
-    assert readings.read("dog paints a dog") is None
 
 
 def test_vague_nouns_are_found_if_a_plain_word_list_has_them():
@@ -184,18 +125,6 @@ def test_the_list_of_the_authors_loses_no_mention(shared):
             lost += not any(label == tag or label.endswith(f" {tag}") for label in given)
     assert named > 1000
     assert lost <= 0.005 * named
-
-
-def test_paragraphs_are_read_sentence_by_sentence():
-    text = (
-        "A brown dog runs across the green grass of a park. It is at St. James Park. Behind the "
-        "dog stands a man in a red shirt, who saws a log. The dog has a ball."
-    )
-    assert " ".join(sentences(text)) == text and len(sentences(text)) == 2  # "St." ends none
-    labels = LabelSystem.from_tags(["ball", "dog", "log", "man", "park", "red", "grass"])
-    found = CaptionParser.closed(labels).tags(text)
-    assert found == ["dog", "grass", "park", "man", "red", "log", "ball"]
-    assert sentences("A dog.") == ["A dog."] and sentences("") == [""]
 
 
 def test_a_free_compound_is_no_synonym_of_another_label():

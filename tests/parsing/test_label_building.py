@@ -5,10 +5,10 @@ from typing import NamedTuple
 import pytest
 
 from ramctl.labels import LabelSystem
-from ramctl.parsing.captions import Mention, ParsedCaption
 from ramctl.parsing.english.lexicon import Lexicon
-from ramctl.parsing.label_building.build import Candidate, LabelBuilder, Sizes
+from ramctl.parsing.label_building.label_builder import Candidate, LabelBuilder, Sizes
 from ramctl.parsing.label_building.tag_counts import TagCounts
+from ramctl.parsing.parsed_caption import Mention, ParsedCaption
 
 EVERYTHING = Sizes(max_labels=1000, max_strings=1000, min_count=2)
 

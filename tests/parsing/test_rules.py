@@ -4,14 +4,14 @@ import pytest
 
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.pos_tagger import PosTagger
-from ramctl.parsing.english.rules import attributes, corrections, exclusions, nouns, verbs
+from ramctl.parsing.english.rules import attributes, exclusions, nouns, tag_corrections, verbs
 from ramctl.parsing.english.rules.apply import apply_rules
 from ramctl.parsing.english.rules.sentence import clean
 
 ROWS = [
-    *corrections.NAMES,
-    *corrections.WORDS,
-    *corrections.RULES,
+    *tag_corrections.NAMES,
+    *tag_corrections.WORDS,
+    *tag_corrections.RULES,
     *exclusions.RULES,
     *attributes.ADJECTIVE_RULES,
     *attributes.PAIR_RULES,

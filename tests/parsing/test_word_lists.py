@@ -53,11 +53,11 @@ EXAMPLES = {
     "lifeless_actions": "A bowl fills the frame.",
     "to_viewers": "The road leaves the viewer to wonder.",
     "lights": "Sunlight dances on the water.",
-    "of_light": "Sunlight dances on the water.",
+    "light_actions": "Sunlight dances on the water.",
     "at_place": "a girl lights a candle at Brown Chapel",
     "credited": "A bride, photography by Amber Fields",
     "evoking": "a giraffe imitating a turtle",
-    "of_the_picture": "two couple and four kids pose for a family picture that was photo-bombed.",
+    "picture_words": "two couple and four kids pose for a family picture that was photo-bombed.",
     "given_names": "Jack Black plays the guitar",
     "makers": "A Coach Bag in Brown Leather",
     "programs": "a cozy library, wooden shelves, warm lamplight, blender, trending on behance",
@@ -87,7 +87,6 @@ EXAMPLES = {
 # What the parser itself does not read, and where it is tested.
 ELSEWHERE = {
     "plain_words": "test_closed_mode.py",
-    "needs_pos_tagger": "test_closed_mode.py",
     "vague_action": "test_label_building.py",
     "vague_attribute": "test_label_building.py",
     "vague_object": "test_label_building.py",

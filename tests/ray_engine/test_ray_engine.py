@@ -15,12 +15,12 @@ import pytest
 
 from ramctl import ray_engine
 from ramctl.cli import main
-from ramctl.data_engine import generate as generating
-from ramctl.data_engine.generate import GenerateOptions
+from ramctl.data_engine import additions
+from ramctl.data_engine.additions import GenerateOptions
 from ramctl.errors import RunProblem
 from ramctl.inference.device_pool import split_devices
-from ramctl.parsing import run as parsing
-from ramctl.parsing.run import ParseOptions
+from ramctl.parsing import parse_run as parsing
+from ramctl.parsing.parse_run import ParseOptions
 from ramctl.ray_engine import RETRIES, Resources
 from ramctl.records.stream import StreamOptions
 from ramctl.tagging import run as tagging
@@ -296,7 +296,7 @@ def test_what_is_not_there_is_said_in_one_line(shards, stand_in, capfd, monkeypa
 
 def test_workers_share_the_cores_and_have_a_gpu_each():
     cluster = {"CPU": 32.0, "GPU": 4.0}
-    parse, tag, generate = (module.SHARED for module in (parsing, tagging, generating))
+    parse, tag, generate = (module.SHARED for module in (parsing, tagging, additions))
     assert Resources.of(ParseOptions(workers=2), parse, cluster, 100) == Resources(16, 2, 0)
     assert Resources.of(TagOptions(), tag, cluster, 100) == Resources(4, 8, 1)
     assert Resources.of(TagOptions(), tag, cluster, 3).number == 3
@@ -341,7 +341,7 @@ def deadly(shards, monkeypatch):
     Path("deadly.py").write_text(
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from ramctl.parsing.run import SHARED, loaded as ours\n"
+        "from ramctl.parsing.parse_run import SHARED, loaded as ours\n"
         "def loaded(options):\n"
         "    from ramctl.records import stream\n"
         "    write = stream._Run.write\n"
@@ -394,13 +394,13 @@ def test_a_killed_node_changes_nothing(shards, real_ray, deadly):
 
 def test_a_shard_that_fails_leaves_the_others(shards, stand_in, capfd, monkeypatch):
     def failing(options):
-        from ramctl.parsing.run import run as ours
+        from ramctl.parsing.parse_run import run as ours
 
         if "in1.jsonl" in options.inputs:
             raise RunProblem("no space")
         return ours(options)
 
-    monkeypatch.setattr("ramctl.parsing.run.loaded", lambda options: failing)
+    monkeypatch.setattr("ramctl.parsing.parse_run.loaded", lambda options: failing)
     run("parse", *shards, "--ray", "local", "-o", "out", code=1)
     assert capfd.readouterr().err.splitlines() == [
         "ramctl parse: no space",

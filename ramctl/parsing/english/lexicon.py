@@ -1,6 +1,6 @@
-"""What the parser knows about words: lemmas, kinds, compounds, and which words are tags at all.
+"""The lexicon of the parser: lemmas, kinds, compounds, and which words are tags at all.
 
-WordNet answers first; `data/lexicon.toml` holds what it lacks or gets wrong for captions.
+WordNet comes first; `data/lexicon.toml` corrects and completes it for captions.
 """
 
 import re
@@ -11,7 +11,7 @@ from importlib import resources
 
 from ramctl.parsing.english.wordnet import ADJECTIVE, NOUN, VERB, Synset, WordNet, spelled
 
-# Lexicographer files of what can be seen.
+# Lexicographer files of visible things.
 VISIBLE_FILES = frozenset(
     {"noun.Tops", "noun.animal", "noun.artifact", "noun.body", "noun.food", "noun.object",
      "noun.person", "noun.plant", "noun.substance"}
@@ -55,13 +55,13 @@ class Lexicon:
     """
 
     def __init__(self, wordnet: WordNet, accepted: frozenset[str] = frozenset()) -> None:
-        self.wordnet, self.accepted = wordnet, accepted
+        self.wordnet = wordnet
         vague = word_set("stop_nouns")
         self.stop_nouns = vague - accepted
         self.objects = word_set("objects") | (accepted & vague)
         self.irregular = _pairs("irregular")
         self.act_nouns = _pairs("act_nouns")
-        # Actions named by nouns that are no tags otherwise: "take a photograph".
+        # Actions whose noun is no tag otherwise: "take a photograph".
         self.noun_actions = frozenset(self.act_nouns.values())
         self.plain_words = _pairs("plain_words")
         self.british = _pairs("british")
@@ -156,7 +156,7 @@ class Lexicon:
         return phrase in self.compounds or phrase in self.plural_only
 
     def is_tag_before_noun(self, word: str) -> bool:
-        """Whether a word before a noun is a tag of its own: "brick" in "brick house"."""
+        """Whether a word before a noun is itself a tag: "brick" in "brick house"."""
         is_substance = self.first_file(word) == "noun.substance"
         return word in self.modifier_tags | self.colors | self.visible_adjectives or is_substance
 
@@ -272,8 +272,8 @@ class Lexicon:
 
     def _mostly_visible(self, lemma: str) -> bool:
         senses = self.wordnet.entry(lemma).senses.get(NOUN, ())
-        seen = sum(n for number, n in senses if self.wordnet.synset(number).file in VISIBLE_FILES)
-        return 2 * seen > self.wordnet.count(lemma, NOUN)
+        visible = (n for number, n in senses if self.wordnet.synset(number).file in VISIBLE_FILES)
+        return 2 * sum(visible) > self.wordnet.count(lemma, NOUN)
 
     def _is_noun_compound(self, word: str) -> bool:
         """Whether it is a compound noun, unlike "the city", "cup of tea"."""
@@ -359,7 +359,7 @@ def noun_lemma(word: str, wordnet: WordNet) -> str:
 
 
 def _singulars(word: str) -> list[str]:
-    """What a word that ends in s may be the plural of, the last where no dictionary has one."""
+    """The possible singulars of a word that ends in s; the last where no dictionary has one."""
     if word.endswith("ies"):
         return [word[:-1], word[:-3] + "y"]
     if word.endswith(("ches", "shes", "sses", "xes", "zes", "oes")):
@@ -370,7 +370,7 @@ def _singulars(word: str) -> list[str]:
 
 
 def _stems(stem: str) -> list[str]:
-    """What a verb may be without -ing or -ed, the likelier form first."""
+    """The possible base forms of a verb without -ing or -ed, the likelier one first."""
     if DOUBLED.search(stem):
         return [stem, stem[:-1]]
     # "swinging", "bathing", but "riding", "staring".

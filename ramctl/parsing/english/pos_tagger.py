@@ -47,8 +47,8 @@ class PosTagger:
         for name in MODEL_PACKAGES:
             if spacy.util.is_package(name):
                 return PosTagger(spacy.load(name, exclude=list(UNUSED_COMPONENTS)))
-        named = f"one of {', '.join(MODEL_PACKAGES)}: {pip_line('parse')}"
-        raise RunProblem(f"no English spaCy model is installed; {named}")
+        needs = f"one of {', '.join(MODEL_PACKAGES)}: {pip_line('parse')}"
+        raise RunProblem(f"no English spaCy model is installed; {needs}")
 
     def tag(self, texts: Iterable[str]) -> Iterator[tuple[list[str], list[str]]]:
         """(words as written, tags) of each text, in order; memory does not grow."""

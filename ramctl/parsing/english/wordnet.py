@@ -49,7 +49,7 @@ class Synset:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What WordNet knows about one word, by part of speech."""
+    """The entry of one word, by part of speech."""
 
     senses: dict[str, tuple[tuple[int, int], ...]]  # (synset number, count), most frequent first
     base_forms: dict[str, tuple[str, ...]]  # the lemmas that it is an irregular form of
@@ -122,10 +122,10 @@ class WordNet:
         return self._data[int(self._ends[i - 1]) + 1 : int(self._ends[i])]
 
     def _entry(self, word: str) -> Entry:
-        wanted = word.encode("utf-8", "replace")
+        key = word.encode("utf-8", "replace")
         words = range(1, self._n_words + 1)  # the lines that hold them, sorted by their bytes
-        place = bisect_left(words, wanted, key=lambda i: self._line(i).partition(b"\t")[0])
-        if place == len(words) or not self._line(words[place]).startswith(wanted + b"\t"):
+        place = bisect_left(words, key, key=lambda i: self._line(i).partition(b"\t")[0])
+        if place == len(words) or not self._line(words[place]).startswith(key + b"\t"):
             return NO_ENTRY
         senses: dict[str, tuple[tuple[int, int], ...]] = {}
         base_forms: dict[str, tuple[str, ...]] = {}

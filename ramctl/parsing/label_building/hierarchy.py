@@ -1,4 +1,4 @@
-"""Which labels are above a label: by the sense of WordNet in which captions use each.
+"""The parents of labels, by the sense of WordNet in which captions use each label.
 
 WordNet's first sense is often not the one that captions show (a cape is first of all a headland, a
 monitor a warship), so labels of one sense vote: beside them, or beside those of another sense?
@@ -16,33 +16,32 @@ from ramctl.parsing.label_building.synonyms import Contexts
 
 # The most general hypernyms that people search by; "artifact" and "organism" are not among them.
 EVERYDAY = frozenset({"person", "animal", "plant", "food"})
-# How often WordNet's texts use a sense that captions hardly mean.
+# A sense with at most this many uses in WordNet's texts is rare in captions.
 RARE = 2
-# How much oftener WordNet's texts use a noun in another sense than in one that captions mean.
+# A sense that WordNet's texts use this many times as often as another one is meant before it.
 OFTEN_MEANT = 4
-# Few people are meant where an animal or a tool has the name too: an ostrich, a toaster.
+# A name of a person that an animal or a tool has too seldom means the person: ostrich, toaster.
 NO_PEOPLE = ("noun.animal", "noun.artifact")
-# Of what can be seen though it is no thing: heaps, texts, weather, cubes.
+# Files of visible things that are no objects: heaps, texts, weather, cubes.
 NO_THINGS = ("noun.group", "noun.communication", "noun.phenomenon", "noun.shape")
 COLORS_FILE = "noun.attribute"
 # The fraction of a noun's uses in WordNet's texts from which its label votes with one sense only.
 SURE = 0.8
-# How many labels must vote below a hypernym (in the sense itself one, further up more), and the
-# fraction of them, those of the most similar contexts, whose votes count.
+# The minimum number of votes below a hypernym (fewer near the sense), and the fraction of them,
+# those with the most similar contexts, that count.
 VOTERS = 3
 COUNTED = 0.25
-# What similarity is too small to mean anything.
-NOISE = 0.02
-# How much better than WordNet's another sense must suit the contexts to be meant; and than all
-# others where no text says which is frequent: else only what both senses are is above.
+NOISE = 0.02  # a smaller similarity means nothing
+# Another sense than WordNet's first is meant if it suits the contexts this many times as well; the
+# second number applies where no text tells the frequent sense. Else only hypernyms of both count.
 CLEARLY = 1.75
 SLIGHTLY = 1.2
-# How similar the contexts of an action and of one above it are: "haul" is seldom said for "draw".
-MIN_LIKENESS = 0.1
+# The minimum similarity of an action's contexts and its parent's: "haul" seldom means "draw".
+MIN_ACTION_SIMILARITY = 0.1
 
 
 class Meaning(NamedTuple):
-    """The sense of a noun, None where it is not clear, and the hypernyms that it has anyway."""
+    """The sense of a noun, None where it is not clear, and the hypernyms that are certain."""
 
     sense: int | None
     above: list[int]
@@ -66,8 +65,8 @@ class Hierarchy:
     def parents(self, tag: str, canonical: Mapping[str, str]) -> tuple[str, ...]:
         """The labels above one, nearest first: its hypernyms, else the head of the compound.
 
-        A label is above where its own sense is the hypernym: a woodwind is no "wood". WordNet's
-        adjectives are near others, not below them; colours are below others as nouns.
+        A label is a parent if the hypernym is the sense of that label: a woodwind is no "wood".
+        WordNet's adjectives have no hypernyms; colours have those of their nouns.
         `canonical` maps strings to labels.
         """
         found: dict[str, None] = {}
@@ -89,7 +88,7 @@ class Hierarchy:
                     found.setdefault(above)
         head = tag.rpartition(" ")[2]
         is_free = head != tag and pos == NOUN
-        # What WordNet has it puts where it belongs: a power plant is no plant.
+        # Compounds that WordNet has are in the right place: a power plant is no plant.
         if not found and is_free and head in canonical and not self._synsets(tag):
             found[canonical[head]] = None
         return tuple(found)
@@ -100,7 +99,7 @@ class Hierarchy:
             return False
         similarity = self._contexts.similarity
         is_known = similarity(tag, tag) > 0 and similarity(above, above) > 0
-        return not is_known or similarity(tag, above) >= MIN_LIKENESS
+        return not is_known or similarity(tag, above) >= MIN_ACTION_SIMILARITY
 
     def _means(self, tag: str, number: int) -> bool:
         kind = self._kinds[tag]
@@ -109,8 +108,8 @@ class Hierarchy:
             if meant is None or meant == number:
                 return meant is not None
             counts = dict(self._lexicon.senses(tag, NOUN))
-            own = counts.get(number, 0)
-            is_usual = own > 0 and own * OFTEN_MEANT >= max(counts.values())
+            count = counts.get(number, 0)
+            is_usual = count > 0 and count * OFTEN_MEANT >= max(counts.values())
             return is_usual and len({self._wordnet.synset(n).file for n in (meant, number)}) == 1
         if kind == "attribute":
             return tag in self._lexicon.colors
@@ -130,16 +129,16 @@ class Hierarchy:
         return self._meant[tag].above
 
     def _meaning(self, tag: str, listed: int | None) -> Meaning:
-        """The sense that the contexts of a label suit best; WordNet's where none does clearly.
+        """The sense that suits the contexts of a label best; WordNet's first if none does clearly.
 
-        Where no text says which sense is frequent and the contexts do not either: what both are.
+        Where neither texts nor contexts decide, the hypernyms that the best two have in common.
         """
         if listed is None:
             return Meaning(None, [])
         path = self._wordnet.hypernym_path
         counts = dict(self._lexicon.senses(tag, NOUN))
         is_known = self._kinds[tag] == "object" and tag in self._contexts.rank
-        senses = self._seen(tag, listed, counts) if is_known else [listed]
+        senses = self._possible_senses(tag, listed, counts) if is_known else [listed]
         weights = self._weights(tag, senses, counts) if len(senses) > 1 else {}
         if not weights:
             return Meaning(listed, path(listed))
@@ -165,12 +164,12 @@ class Hierarchy:
             return {}
         weights = {}
         for n, vote in votes.items():
-            if vote is None:  # what WordNet's texts often use may be meant as well as the rest
+            if vote is None:  # a sense without votes counts as the mean if texts use it often
                 vote = sum(cast) / len(cast) * (counts.get(n, 0) > RARE)
             weights[n] = (vote + NOISE) * math.sqrt(1 + counts.get(n, 0))
         return weights
 
-    def _seen(self, tag: str, listed: int, counts: Mapping[int, int]) -> list[int]:
+    def _possible_senses(self, tag: str, listed: int, counts: Mapping[int, int]) -> list[int]:
         """The senses that captions may mean, of which WordNet suggests one."""
         may_be_person = self._wordnet.synset(listed).file not in NO_PEOPLE
         others = (
@@ -185,22 +184,22 @@ class Hierarchy:
     def _vote(self, tag: str, path: list[int], similar: np.ndarray) -> float | None:
         """How similar the contexts of labels below a sense are, or below the nearest hypernym."""
         parts = set(tag.split())
-        for fewest, number in enumerate(path, start=1):
+        for distance, number in enumerate(path, start=1):
             near = [
                 similar[self._contexts.rank[voter]]
                 for voter in self._voters.get(number, ())
                 if voter != tag and parts.isdisjoint(voter.split())
             ]
-            if len(near) >= min(fewest, VOTERS):
+            if len(near) >= min(distance, VOTERS):
                 n_counted = max(VOTERS, round(COUNTED * len(near)))
                 return float(np.mean(np.sort(near)[-n_counted:]))
         return None
 
     def _is_sure(self, tag: str, sense: int) -> bool:
         """Whether a noun has one visible sense, or one that stands for nearly all its uses."""
-        seen = [s for s in self._synsets(tag) if s.file in VISIBLE_FILES]
+        visible = [s for s in self._synsets(tag) if s.file in VISIBLE_FILES]
         counts = dict(self._lexicon.senses(tag, NOUN))
-        return len(seen) == 1 or counts.get(sense, 0) > SURE * sum(counts.values())
+        return len(visible) == 1 or counts.get(sense, 0) > SURE * sum(counts.values())
 
     def _listed_sense(self, tag: str, kind: str) -> int | None:
         """The sense that WordNet's order and files suggest: a party is an event, no person."""
@@ -209,28 +208,28 @@ class Hierarchy:
             return next((s.number for s in synsets if self._lexicon.is_place(s.number)), None)
         if " " in tag:
             last = self._lexicon.noun(tag.rpartition(" ")[2])
-            named = [s for s in synsets if self._wordnet.is_below(s.number, last)]
-            synsets = named or synsets  # a wooden spoon is a spoon, and no trophy
+            below = [s for s in synsets if self._wordnet.is_below(s.number, last)]
+            synsets = below or synsets  # a wooden spoon is a spoon, and no trophy
         synset = self._wordnet.synset
-        # Mobile is a river first of all; captions hardly name it.
+        # The first sense of Mobile is a river, which captions hardly mean.
         synsets = [s for s in synsets if not s.is_named_thing] or synsets
-        seen = [s.number for s in synsets if s.file in VISIBLE_FILES]
+        visible = [s.number for s in synsets if s.file in VISIBLE_FILES]
         counts = dict(self._lexicon.senses(tag, NOUN))
-        if not seen:
+        if not visible:
             return synsets[0].number if synsets else None
         first = synsets[0]
-        is_meant = counts.get(first.number, 0) > OFTEN_MEANT * counts.get(seen[0], 0)
+        is_meant = counts.get(first.number, 0) > OFTEN_MEANT * counts.get(visible[0], 0)
         is_meant = is_meant or not any(counts.values())
-        if first.file in NO_THINGS and first.number not in seen and is_meant:
+        if first.file in NO_THINGS and first.number not in visible and is_meant:
             return first.number  # a pile is a heap, not what velvet has
-        others = [n for n in seen if counts[n] >= counts[seen[0]]]
-        if synset(seen[0]).file == "noun.plant":  # a melon on a plate is no vine
+        others = [n for n in visible if counts[n] >= counts[visible[0]]]
+        if synset(visible[0]).file == "noun.plant":  # a melon on a plate is no vine
             others = [n for n in others if synset(n).file == "noun.food"]
-        elif synset(seen[0]).file == "noun.person" and counts[seen[0]] <= RARE:
+        elif synset(visible[0]).file == "noun.person" and counts[visible[0]] <= RARE:
             others = [n for n in others if synset(n).file in NO_PEOPLE]
             # A diver is not first of all a loon.
             others = [n for n in others if spelled(synset(n).lemmas[0]) == tag]
-        return (others or seen)[0]
+        return (others or visible)[0]
 
     def _synsets(self, tag: str) -> list[Synset]:
         """The senses of a noun as it is spelt: with spaces or without."""

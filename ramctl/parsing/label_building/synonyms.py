@@ -1,4 +1,4 @@
-"""Which words of a corpus mean the same: WordNet proposes, senses and contexts decide.
+"""Synonyms among the words of a corpus: WordNet proposes, senses and contexts decide.
 
 Merging by WordNet alone is too noisy ("stand" and "rack", "man" and "piece"): both words must
 mean the shared synset most of the time, and must occur in similar contexts in the corpus.
@@ -13,14 +13,14 @@ from ramctl.parsing.english.lexicon import POS_OF_KIND, Lexicon
 from ramctl.parsing.english.wordnet import ADJECTIVE, NOUN, VERB, spelled
 from ramctl.parsing.label_building.tag_counts import TagCounts
 
-# The least similarity (cosine) of two words' contexts.
+# The minimum similarity (cosine) of two words' contexts.
 MIN_SIMILARITY = 0.2
 # The same for looser rules: the other word's first sense, and adjectives, which occur in similar
 # contexts even when they mean different things.
 MIN_LOOSE_SIMILARITY = {NOUN: 0.2, VERB: 0.4, ADJECTIVE: 0.35}
 MIN_ADJECTIVE_SIMILARITY = 0.3
-# The same where it is chance which sense is first, and for two forms of a word then.
-MIN_CHANCE_SIMILARITY = 0.4
+# The same where the order of senses is arbitrary, and for two forms of a word then.
+MIN_UNORDERED_SIMILARITY = 0.4
 MIN_STEM_SIMILARITY = 0.3
 # The same for the short form of a compound: "water" is seldom a body of water.
 MIN_SHORT_SIMILARITY = 0.25
@@ -29,13 +29,10 @@ MIN_ONE_SENSE_SIMILARITY = 0.1
 ENOUGH_CAPTIONS = 50
 # The same for two spellings of which one may be a free phrase: a green house is no greenhouse.
 MIN_FREE_SIMILARITY = 0.15
-# From this similarity on, the other word's second sense is enough: WordNet's first bike is a
-# motorcycle.
-SAME_CONTEXTS = 0.62
-# Two adjectives that share this many first letters share a stem: reddish, red. Other words that
-# mean the same share more.
+# Two adjectives with this many first letters in common have one stem: reddish, red. Other words
+# that mean the same have more in common.
 STEM = 3
-# How much oftener than its singular a plural must occur for the singular to be a slip: a pant.
+# A singular is a slip where its plural is this many times as frequent: a pant.
 SLIP = 10
 # Rules by which a synonym of a synonym is a synonym too.
 SAME_WORD = frozenset({"spelling", "same stem", "one sense", "main sense"})
@@ -70,9 +67,9 @@ def find_merges(counts: TagCounts, lexicon: Lexicon, contexts: "Contexts") -> di
             if rank[tag] >= rank[word] and rule != "made of it":
                 continue
             similarity = contexts.similarity(word, tag)
-            if similarity < proposal.least or (best and similarity <= best.similarity):
+            if similarity < proposal.min_similarity or (best and similarity <= best.similarity):
                 continue
-            if proposal.sense is None or contexts.mean(tag, proposal.sense, word):
+            if proposal.sense is None or contexts.use_sense(tag, proposal.sense, word):
                 best = Merge(tag, rule, round(similarity, 3))
         if best is not None:
             merged[word] = best
@@ -89,19 +86,19 @@ def rare_synonyms(
     """
     for word in words:
         for proposal in _proposals(word, counts, lexicon):
-            is_sure = proposal.least == 0.0 and proposal.rule in ("spelling", "one sense")
+            is_sure = proposal.min_similarity == 0.0 and proposal.rule in ("spelling", "one sense")
             if is_sure and proposal.tag in labels:
                 yield word, labels[proposal.tag], proposal.rule
                 break
 
 
 class Proposal(NamedTuple):
-    """That a word may be a synonym of `tag`."""
+    """A tag that a word may be a synonym of, with the conditions."""
 
     tag: str
     rule: str
-    least: float  # the similarity that it takes
-    sense: int | None = None  # in which the captions must use `tag`
+    min_similarity: float
+    sense: int | None = None  # the sense in which the captions must use `tag`
 
 
 class Contexts:
@@ -121,8 +118,8 @@ class Contexts:
         """The cosine of a tag's contexts and those of all tags, by rank."""
         return np.asarray((self._vectors[self.rank[tag]] @ self._vectors.T).toarray()).ravel()
 
-    def mean(self, tag: str, sense: int, word: str) -> bool:
-        """Whether a tag's contexts are those of a sense, judged by a `word` that has the sense."""
+    def use_sense(self, tag: str, sense: int, word: str) -> bool:
+        """Whether a tag's contexts suit a sense best, compared by a `word` that has the sense."""
         pos = POS_OF_KIND[self._counts.kind(tag)]
         shown, synset = self.similarity(word, tag), self._lexicon.wordnet.synset
         senses = (number for number, _ in self._lexicon.senses(tag, pos) if number != sense)
@@ -147,10 +144,10 @@ def _proposals(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator[Propo
             are_siblings = word in (other, f"{other} game") or other == f"{word} game"
             are_siblings |= word.endswith(" haired") and other.endswith(" haired")
             if same_pos and not are_siblings:
-                yield from _of_one_synset(word, other, number, counts, lexicon)
+                yield from _from_synset(word, other, number, counts, lexicon)
 
 
-def _of_one_synset(
+def _from_synset(
     word: str, other: str, number: int, counts: TagCounts, lexicon: Lexicon
 ) -> Iterator[Proposal]:
     """The rule by which another word of one of a word's synsets may be the same, if any."""
@@ -159,42 +156,41 @@ def _of_one_synset(
     same_kind = counts.kind(word) == counts.kind(other)
     may_be_first = all(_may_mean_first(form, number, pos, lexicon) for form in (word, other))
     is_main = number == sense == other_sense
-    if may_be_first and _share_stem(word, other):
-        least = _least_of_stem(word, other, number, pos, lexicon)
-        yield Proposal(other, "same stem", least, number)
+    if may_be_first and _have_one_stem(word, other):
+        needed = _min_stem_similarity(word, other, number, pos, lexicon)
+        yield Proposal(other, "same stem", needed, number)
     elif is_main and (_has_one_sense(word, lexicon) or _has_one_sense(other, lexicon)):
         known = counts.captions[word] >= ENOUGH_CAPTIONS
         yield Proposal(other, "one sense", MIN_ONE_SENSE_SIMILARITY if known else 0.0, number)
     elif is_main:
         related = pos != ADJECTIVE or word[:STEM] == other[:STEM]
-        least = MIN_SIMILARITY if related else MIN_ADJECTIVE_SIMILARITY
-        yield Proposal(other, "main sense", least, number)
+        needed = MIN_SIMILARITY if related else MIN_ADJECTIVE_SIMILARITY
+        yield Proposal(other, "main sense", needed, number)
     elif may_be_first:
         is_first = number in (sense, other_sense)
-        least = MIN_LOOSE_SIMILARITY[pos] if is_first else MIN_CHANCE_SIMILARITY
-        yield Proposal(other, "first sense", least, number)
+        needed = MIN_LOOSE_SIMILARITY[pos] if is_first else MIN_UNORDERED_SIMILARITY
+        yield Proposal(other, "first sense", needed, number)
     elif same_kind and _is_short_form(word, other):
         yield Proposal(other, "short form", MIN_SHORT_SIMILARITY, number)
-    elif same_kind and number == sense and number in dict(lexicon.senses(other, pos)[:2]):
-        yield Proposal(other, "same company", SAME_CONTEXTS)
 
 
 def _may_mean_first(word: str, number: int, pos: str, lexicon: Lexicon) -> bool:
-    """Whether a synset is a word's first; WordNet orders those that no text uses by chance."""
+    """Whether a synset is a word's first sense, or the senses have no order."""
     senses = lexicon.senses(word, pos)
     if _is_ordered(senses):
         return number == senses[0][0]
     head = lexicon.noun(word.rpartition(" ")[2])
-    named = [n for n, _ in senses if head != word and lexicon.wordnet.is_below(n, head)]
-    return number in named if named else number in dict(senses)  # a hard hat is a hat, no worker
+    below = [n for n, _ in senses if head != word and lexicon.wordnet.is_below(n, head)]
+    return number in below if below else number in dict(senses)  # a hard hat is a hat, no worker
 
 
 def _is_ordered(senses: tuple[tuple[int, int], ...]) -> bool:
+    """Whether WordNet orders the senses by frequency: it knows none for words of no text."""
     return len(senses) == 1 or any(count for _, count in senses)
 
 
-def _least_of_stem(word: str, other: str, number: int, pos: str, lexicon: Lexicon) -> float:
-    """The similarity that it takes for two forms of a word to mean the same."""
+def _min_stem_similarity(word: str, other: str, number: int, pos: str, lexicon: Lexicon) -> float:
+    """The minimum similarity for two forms of a word to mean the same."""
     both = [lexicon.senses(form, pos) for form in (word, other)]
     if dict(both[0]).keys() == dict(both[1]).keys():
         return 0.0  # a goalkeeper is a goalie, of whatever sense
@@ -206,7 +202,7 @@ def _least_of_stem(word: str, other: str, number: int, pos: str, lexicon: Lexico
     return MIN_SIMILARITY if _is_short_form(word, other) else 0.0
 
 
-def _share_stem(word: str, other: str) -> bool:
+def _have_one_stem(word: str, other: str) -> bool:
     """Whether two words are forms of one: goalie and goalkeeper, phone and telephone."""
     short, long = sorted((word, other), key=len)
     n = min(len(short), STEM + 1)

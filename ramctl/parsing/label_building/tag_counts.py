@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from scipy import sparse
 
-from ramctl.parsing.captions import ParsedCaption
+from ramctl.parsing.parsed_caption import ParsedCaption
 
 # The number of tags that make up the contexts by which two words are compared.
 N_CONTEXTS = 2000
@@ -16,7 +16,7 @@ N_CONTEXTS = 2000
 class TagCounts:
     """Counts over a corpus of parsed captions; holds four bytes per mention.
 
-    A free compound counts as a mention of its own besides that of its head.
+    A free compound counts as a mention besides the mention of its head.
     """
 
     def __init__(self, captions: Iterable[ParsedCaption] = ()) -> None:
@@ -69,7 +69,7 @@ class TagCounts:
         totals_column = np.asarray(columns.sum(axis=0)).ravel()
         expected = totals_row[together.row] * totals_column[together.col] / max(n_captions, 1)
         information = np.log(together.data / expected)
-        # A tag's co-occurrence with itself says nothing about its meaning.
+        # The co-occurrence of a tag with itself carries no meaning.
         pairs = zip(together.row, together.col, strict=True)
         same = np.array([tags[r] == common[c] for r, c in pairs])
         information[same.astype(bool) | (information < 0)] = 0

@@ -1,23 +1,22 @@
 """All rules on one caption: from part-of-speech tags to image tags, in open mode."""
 
-from ramctl.parsing.captions import Mention, ParsedCaption
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.rules import attributes, nouns, verbs
-from ramctl.parsing.english.rules.corrections import correct_tags
 from ramctl.parsing.english.rules.exclusions import exclude_words
-from ramctl.parsing.english.rules.sentence import Findings, read_sentence
-from ramctl.parsing.english.rules.tables import read_word
-from ramctl.parsing.english.rules.tags import ADJECTIVES, NOUNS, VERBS
+from ramctl.parsing.english.rules.rule_tables import read_word
+from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, VERBS, Findings, read_sentence
+from ramctl.parsing.english.rules.tag_corrections import correct_tags
 from ramctl.parsing.english.wordnet import VERB
+from ramctl.parsing.parsed_caption import Mention, ParsedCaption
 
-LONGEST_TAG = 4  # words
+MAX_TAG_WORDS = 4
 
 
 def read_caption(written: list[str], tags: list[str], lexicon: Lexicon) -> ParsedCaption:
     """Every tag of a caption of words with Penn Treebank tags."""
     findings = apply_rules(written, tags, lexicon)
     read = findings.sentence
-    if 0 < len(read) <= LONGEST_TAG:  # it may be a tag, without a sentence to read it from
+    if 0 < len(read) <= MAX_TAG_WORDS:  # it may be a tag, without a sentence to read it from
         text = " ".join(read.words)
         kind = _kind_of_phrase(text, lexicon) if len(read) > 1 else _kind_of_word(text, lexicon)
         if kind is not None:
@@ -27,7 +26,7 @@ def read_caption(written: list[str], tags: list[str], lexicon: Lexicon) -> Parse
 
 
 def apply_rules(written: list[str], tags: list[str], lexicon: Lexicon) -> Findings:
-    """What the rules find in a caption of words with Penn Treebank tags, every mention."""
+    """The findings of the rules, every mention, in words with Penn Treebank tags."""
     read = read_sentence(written, tags, lexicon.spelling)
     # The order matters: exclusions and compounds rely on corrected tags, and a compound must not
     # contain an excluded word.

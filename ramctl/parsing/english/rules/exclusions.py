@@ -1,14 +1,20 @@
-"""Words that give no tags: idioms, compared and awaited things, written text, what is not there."""
+"""Words that give no tags: idioms, compared, awaited and absent things, written text."""
 
 from ramctl.parsing.english.lexicon import Lexicon, word_set
 from ramctl.parsing.english.rules import names, remarks
-from ramctl.parsing.english.rules.sentence import Sentence, subject_of
-from ramctl.parsing.english.rules.tables import Exclusion, RuleTable, Span
-from ramctl.parsing.english.rules.tags import BOUNDARIES, DETERMINERS, NOUNS, VERBS
+from ramctl.parsing.english.rules.rule_tables import Exclusion, RuleTable, Span
+from ramctl.parsing.english.rules.sentence import (
+    BOUNDARIES,
+    DETERMINERS,
+    NOUNS,
+    VERBS,
+    Sentence,
+    subject_of,
+)
 
 QUOTES_OPEN = frozenset({"``", "''"})
 QUOTES = frozenset('"\u201c\u201d')
-# What a figure of speech is made of: a waterfall of curls, a forest of cranes.
+# The files of things in figures of speech: a waterfall of curls, a forest of cranes.
 FIGURED = frozenset({"noun.body", "noun.artifact", "noun.person", "noun.animal", "noun.plant",
                       "noun.shape"})  # fmt: skip
 NEGATORS = word_set("negators")
@@ -89,7 +95,7 @@ def _reported(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     while sentence.tag(k) == "RB" or sentence.word(k) in lexicon.be:
         k -= 1
     is_subject = sentence.tags[i] != "VBG" and "IN" not in sentence.tags[max(k - 2, 0) : max(k, 0)]
-    if is_subject and lexicon.noun(sentence.word(k)) in lexicon.of_the_picture:
+    if is_subject and lexicon.noun(sentence.word(k)) in lexicon.picture_words:
         return i, i + 1  # "the composition is balanced"
     if lexicon.verb(sentence.words[i]) not in lexicon.reporting:
         return None
@@ -170,7 +176,7 @@ def _negated(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _neither_does(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    """What two that are there do not do: "neither the dog nor the cat wears a collar"."""
+    """The verb and object that two things do not do: "neither the dog nor the cat wears a hat"."""
     start = i
     while sentence.word(start) != "neither":
         if start == max(i - NEAR_VERB, 0) or sentence.words[i] != "nor":

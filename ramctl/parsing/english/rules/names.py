@@ -1,12 +1,11 @@
 """Names that are read as things: of people, places, makers, firms and programs."""
 
 from ramctl.parsing.english.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules.sentence import Sentence
-from ramctl.parsing.english.rules.tables import Exclusion, Span
-from ramctl.parsing.english.rules.tags import ADJECTIVES, NOUNS
+from ramctl.parsing.english.rules.rule_tables import Exclusion, Span
+from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Sentence
 
 # How many words a maker and a model have before the model's number.
-LONGEST_MODEL = 3
+MAX_MODEL = 3
 
 
 def _name(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
@@ -71,8 +70,8 @@ def _maker(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     if not sentence.is_capital(i):
         return None
     numbered = sentence.skip(i + 1, NOUNS | ADJECTIVES)
-    named = all(map(sentence.is_capital, range(i, numbered))) and numbered <= i + LONGEST_MODEL
-    if named and sentence.tag(numbered) == "CD":
+    is_model = all(map(sentence.is_capital, range(i, numbered)))
+    if is_model and numbered <= i + MAX_MODEL and sentence.tag(numbered) == "CD":
         return i, numbered  # "Nike Air Max 90"
     model = sentence.word(i + 1)
     if sentence.written[i + 1 : i + 2] == [model] and not model.isdigit():
@@ -83,7 +82,7 @@ def _maker(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _place(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    """What a place is called: "at Brown Chapel" is a chapel."""
+    """The name of a place: "at Brown Chapel" is a chapel."""
     if sentence.is_title or sentence.word(i - 1) not in lexicon.at_place:
         return None
     end = _name_end(sentence, i)
@@ -114,8 +113,8 @@ def _aged(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _officer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    named = all(map(sentence.is_capital, range(i, i + 3)))
-    if not named or lexicon.first_file(sentence.words[i]) != "noun.person":
+    is_capitalised = all(map(sentence.is_capital, range(i, i + 3)))
+    if not is_capitalised or lexicon.first_file(sentence.words[i]) != "noun.person":
         return None
     first, last = sentence.words[i + 1 : i + 3]
     is_name = not _is_common(first, lexicon) and sentence.tags[i + 2] in NOUNS

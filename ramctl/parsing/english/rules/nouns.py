@@ -1,16 +1,22 @@
 """Nouns and noun compounds to tags (guidelines: forms, compounds, people, empty words).
 
 A phrase is its last noun, the head, and the nouns before it. Each is read by the first row that
-matches: `HEADS` for the head, `MODIFIERS` for the others, of which most say what the head is.
+matches: `HEADS` for the head, `MODIFIERS` for the others, most of which describe the head.
 """
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 from ramctl.parsing.english.lexicon import NATURAL_KINDS, Lexicon, word_set
-from ramctl.parsing.english.rules.sentence import Findings, Sentence, is_person_or_animal
-from ramctl.parsing.english.rules.tables import Rule, RuleTable
-from ramctl.parsing.english.rules.tags import ADJECTIVES, NOUNS, VERBS
+from ramctl.parsing.english.rules.rule_tables import Rule, RuleTable
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    NOUNS,
+    VERBS,
+    Findings,
+    Sentence,
+    is_person_or_animal,
+)
 
 NAMES = frozenset({"NNP", "NNPS"})
 BALL_GAMES = frozenset({"baseball", "basketball", "football", "softball", "volleyball"})
@@ -30,7 +36,7 @@ class Noun(NamedTuple):
     end: int
     lemma: str
     head: str = ""  # of the phrase, before which it stands
-    is_thing: bool = False  # it is not what the head is, since the head is no tag
+    is_thing: bool = False  # itself a thing, since the head is no tag
 
     @property
     def is_word(self) -> bool:
@@ -149,7 +155,7 @@ def _parts(findings: Findings, start: int) -> tuple[list[Noun], int]:
 
 
 def _read(findings: Findings, rows: "RuleTable[Naming]", noun: Noun) -> bool:
-    """Note what the first row that matches finds; returns whether that is a tag."""
+    """Add the tag of the first row that matches; returns whether there is one."""
     for row in rows.rows_at(noun.lemma, findings.sentence.tags[noun.end - 1]):
         tag = row.pattern(findings, noun)
         if tag is not None:

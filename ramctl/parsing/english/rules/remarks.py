@@ -1,13 +1,20 @@
-"""What a caption says of its picture rather than what is in it: figures of speech, use, credit."""
+"""Remarks on the picture rather than on its contents: figures of speech, use, credit."""
 
 from ramctl.parsing.english.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules.sentence import Sentence, subject_of
-from ramctl.parsing.english.rules.tables import Exclusion, Span
-from ramctl.parsing.english.rules.tags import ADJECTIVES, BOUNDARIES, DETERMINERS, NOUNS, VERBS
+from ramctl.parsing.english.rules.rule_tables import Exclusion, Span
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    BOUNDARIES,
+    DETERMINERS,
+    NOUNS,
+    VERBS,
+    Sentence,
+    subject_of,
+)
 
 FINITE = frozenset({"VBZ", "VBP", "VBD"})
 DOES = FINITE | {"VBG"}
-# Lexicographer files of what can do nothing: "the softness of her pose stands in contrast".
+# Lexicographer files of abstractions, which do nothing: "the softness of her pose stands in".
 ABSTRACT = frozenset({"noun.attribute", "noun.cognition", "noun.feeling", "noun.state",
                       "noun.relation", "noun.motive"})  # fmt: skip
 ALIVE = frozenset({"noun.person", "noun.animal", "noun.group", "noun.Tops"})
@@ -49,7 +56,7 @@ def _lifeless_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 def _light_doer(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
-    if sentence.tags[i] not in DOES or lexicon.verb(sentence.words[i]) not in lexicon.of_light:
+    if sentence.tags[i] not in DOES or lexicon.verb(sentence.words[i]) not in lexicon.light_actions:
         return None
     return (i, i + 1) if _doer(sentence, i, lexicon) in lexicon.lights else None
 
@@ -98,7 +105,7 @@ def _credit(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
     end = _names_end(sentence, i + 2)
     if sentence.word(i + 1) == "by":
         return i, end
-    # Behind what is seen, at its end: "Photo: A dog" is no credit.
+    # A credit comes last: "Photo: A dog" is none.
     is_last = i > 0 and sentence.tag(end) in BOUNDARIES | {""}
     return (i, end) if sentence.word(i + 1) == ":" and is_last else None
 

@@ -1,14 +1,20 @@
-"""One caption as the English rules see it, and what they find in it."""
+"""A caption in words with part-of-speech tags, and the findings of the rules in it."""
 
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from ramctl.parsing import captions
-from ramctl.parsing.captions import Mention
+from ramctl.parsing import parsed_caption
 from ramctl.parsing.english.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules.tags import ADJECTIVES, MAKES_NOUN, NOUNS, VERBS
+from ramctl.parsing.parsed_caption import Mention, without_accents
 
+# Penn Treebank tags by what the rules look for.
+NOUNS = frozenset({"NN", "NNS", "NNP", "NNPS"})
+ADJECTIVES = frozenset({"JJ", "JJR", "JJS"})
+VERBS = frozenset({"VB", "VBD", "VBG", "VBN", "VBP", "VBZ"})
+DETERMINERS = frozenset({"DT", "PRP$", "PDT", "WP$", "CD", "POS"})
+BOUNDARIES = frozenset({".", ":", "``", "''", "-LRB-", "-RRB-"})
+MAKES_NOUN = DETERMINERS | ADJECTIVES
 # How many words away the subject of a verb may be.
 NEAR = 40
 
@@ -17,8 +23,8 @@ SINGLE_QUOTED = re.compile(r"(?<!\w)'(?!(?:s|t|m|re|ve|ll|d)\b)((?:[^'\n]|(?<=\w
 
 
 def clean(text: str) -> str:
-    """The caption as `captions.clean` leaves it, with its single quotes as double ones."""
-    text = captions.clean(text)
+    """The caption as `parsed_caption.clean` leaves it, with single quotes as double ones."""
+    text = parsed_caption.clean(text)
     return SINGLE_QUOTED.sub(r'"\1"', text) if text.count("'") > 1 else text
 
 
@@ -105,14 +111,14 @@ class Sentence:
 
 
 def read_sentence(written: list[str], tags: list[str], spelling: dict[str, str]) -> Sentence:
-    """The caption's words in lower case with known misspellings corrected; hyphens are left out."""
+    """The caption's words in lower case, known misspellings corrected, without hyphens."""
     kept: list[tuple[str, str, str]] = []
     for word, tag in zip(written, tags, strict=True):
         if (tag in ("HYPH", "_SP", "AFX") and not word.isalpha()) or word == "-":
             continue
         lower = word.lower()
         if not lower.isascii() and lower not in word_set("foreign"):
-            lower = captions.without_accents(lower)
+            lower = without_accents(lower)
         lower = spelling.get(lower, lower)
         kept += [(word, part, tag) for part in lower.split()]
     written, words, tags = ([row[k] for row in kept] for k in range(3))
@@ -144,7 +150,7 @@ def is_person_or_animal(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
 
 @dataclass(slots=True)
 class Findings:
-    """The tags of one caption as they are found, and what the rules look at."""
+    """The tags found so far in one caption, and the inputs of the rules."""
 
     sentence: Sentence
     lexicon: Lexicon

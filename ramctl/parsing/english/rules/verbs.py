@@ -1,9 +1,14 @@
 """Verbs to tags: actions, gerunds, light verbs, figures of speech (guidelines: actions)."""
 
 from ramctl.parsing.english.rules import attributes
-from ramctl.parsing.english.rules.sentence import Findings, subject_of
-from ramctl.parsing.english.rules.tables import Reading, RuleTable
-from ramctl.parsing.english.rules.tags import ADJECTIVES, DETERMINERS, NOUNS
+from ramctl.parsing.english.rules.rule_tables import Reading, RuleTable
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    DETERMINERS,
+    NOUNS,
+    Findings,
+    subject_of,
+)
 
 SEEMING = frozenset({"look", "feel", "sound", "smell", "taste"})
 LIVING_OR_MOVING = frozenset({"noun.animal", "noun.person", "noun.object", "noun.phenomenon",
@@ -43,7 +48,7 @@ def _seeming(findings: Findings, i: int) -> int | None:
 
 
 def _course(findings: Findings, i: int) -> int | None:
-    """What land and buildings do, with some verbs anything lifeless: "a road cuts through"."""
+    """Verbs of land and buildings, some of anything lifeless: "a road cuts through"."""
     lexicon, lemma = findings.lexicon, _lemma(findings, i)
     if lemma not in lexicon.terrain_verbs | lexicon.course_verbs:
         return None

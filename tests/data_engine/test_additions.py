@@ -8,7 +8,7 @@ import pytest
 
 from ramctl.calibration import Calibration, CurvePoint
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, BundleWriter
-from ramctl.data_engine.generate import BY_CAPTION, CONFIRM, Caption, merge_generated
+from ramctl.data_engine.additions import BY_CAPTION, CONFIRM, Caption, merge_generated
 from ramctl.errors import UsageProblem
 from ramctl.inference.captions import read_decoding
 from ramctl.labels import LabelSystem
@@ -139,7 +139,7 @@ def test_tags_of_captions_need_a_fraction_of_their_threshold(command, photo_reco
         return found
 
     few = named()
-    monkeypatch.setattr("ramctl.data_engine.generate.CONFIRM", 0.0)
+    monkeypatch.setattr("ramctl.data_engine.additions.CONFIRM", 0.0)
     every = named()
     assert every.items() > few.items() > set()
     assert few.keys() == {key for key, score in every.items() if score > 0.5 * CONFIRM}
@@ -225,7 +225,7 @@ def test_a_model_that_knows_its_scores_worth_adds_by_precision(
     done = generate("--model", knows)
     assert b"does not know" not in done.stderr
     assert done.stdout == generate("--model", engine_bundle, "--threshold", 0.45).stdout
-    assert b"does not know what its scores are worth" in generate("--model", engine_bundle).stderr
+    assert b"is not calibrated" in generate("--model", engine_bundle).stderr
     unsure = with_calibration(engine_bundle, tmp_path / "unsure", curve[2:])
     done = generate("--model", unsure, code=1)
     told = b"reaches precision 0.8: at most 0.300; --precision or --threshold chooses another"

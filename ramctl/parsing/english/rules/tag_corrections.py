@@ -1,9 +1,16 @@
-"""Corrections of part-of-speech tags: what the tagger gets wrong in captions, as rows of tables."""
+"""Corrections of part-of-speech tags that the tagger gets wrong in captions, as tables."""
 
 from ramctl.parsing.english.lexicon import VISIBLE_FILES, Lexicon, word_set
-from ramctl.parsing.english.rules.sentence import Sentence, is_person_or_animal
-from ramctl.parsing.english.rules.tables import Correction, RuleTable
-from ramctl.parsing.english.rules.tags import ADJECTIVES, DETERMINERS, MAKES_NOUN, NOUNS, VERBS
+from ramctl.parsing.english.rules.rule_tables import Correction, RuleTable
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    DETERMINERS,
+    MAKES_NOUN,
+    NOUNS,
+    VERBS,
+    Sentence,
+    is_person_or_animal,
+)
 from ramctl.parsing.english.wordnet import ADJECTIVE, ADVERB, NOUN, VERB
 
 LAND_VERBS = frozenset(verb + end for verb in word_set("shapes_of_land") for end in ("", "s"))
@@ -33,8 +40,8 @@ AFTER_BARE_HEAD = (AFTER_HEAD | {","}) - {"RB", "RP"}
 def correct_tags(sentence: Sentence, lexicon: Lexicon) -> None:
     """Correct the tags of a sentence in place, and note which rules did.
 
-    Two passes: single words first, what is no name among them before all else; then what relies
-    on its neighbours' corrected tags.
+    There are two passes: single words first, words that are no names before all others; then the
+    rules that rely on corrected neighbours.
     """
     for i in range(len(sentence)):
         _correct(sentence, i, NAMES, lexicon)
@@ -52,7 +59,7 @@ def _correct(sentence: Sentence, i: int, table: RuleTable[Correction], lexicon: 
 
 
 def _is_lower(sentence: Sentence, i: int) -> bool:
-    """Whether a capital would say nothing here."""
+    """Whether a capital would mean nothing here."""
     return sentence.written[i][:1].islower() or sentence.is_title or i == 0
 
 
@@ -305,10 +312,10 @@ def _lie_of_land(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
 
 
 def _surname(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
-    named = sentence.is_capital(i) and sentence.word(i - 1) in lexicon.given_names
+    is_full = sentence.is_capital(i) and sentence.word(i - 1) in lexicon.given_names
     is_place = sentence.words[i] in lexicon.landmarks  # "Charles Bridge"
     ends = sentence.tag(i + 1) not in NOUNS - {"NNP"}
-    return "NNP" if named and not is_place and ends else None
+    return "NNP" if is_full and not is_place and ends else None
 
 
 def _given_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
@@ -318,7 +325,7 @@ def _given_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     return "NNP" if is_name and is_phrase and ends else None
 
 
-# Tried at names first; what they make of a name, the other rows look at again.
+# Applied to names first; the other tables then see the corrected tags.
 NAMES = RuleTable((
     Correction("colour in a name", _name_color, "white bus on road", "a visit to Portugal", PROPER),
     Correction("real name", _real_name, "a street in China", "China on a shelf", PROPER),

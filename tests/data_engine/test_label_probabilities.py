@@ -12,8 +12,15 @@ from sklearn.linear_model import Ridge
 
 from ramctl.calibration import PIVOT
 from ramctl.calibration import RIDGE as PENALTY
-from ramctl.data_engine.chances import LEAST, LOWEST_SHARE, MOST, RIDGE, Chances, Evidence
 from ramctl.data_engine.heads import FOLDS, fold_of
+from ramctl.data_engine.label_probabilities import (
+    MAX_LABELS,
+    MIN_OF_AVERAGE,
+    MIN_PROBABILITY,
+    RIDGE,
+    Evidence,
+    LabelProbabilities,
+)
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.record import Record
@@ -59,14 +66,14 @@ def written(path: Path, scores, names=("feline", "canine", "noise")) -> Evidence
     return Evidence(path)
 
 
-def chances_of(chances: Chances, number: int, **fields) -> dict[str, float]:
-    return chances.of(Photo(NAMES[number], BASE), {"tags": [], **fields})
+def chances_of(chances: LabelProbabilities, number: int, **fields) -> dict[str, float]:
+    return chances.by_tag(Photo(NAMES[number], BASE), {"tags": [], **fields})
 
 
 def test_chances_are_those_of_ridge_regression_and_a_logistic_of_other_libraries(world, tmp_path):
     _, named, scores = world
     evidence = written(tmp_path / "t.jsonl", scores)
-    chances = Chances([evidence], SYSTEM, records_of(named))
+    chances = LabelProbabilities([evidence], SYSTEM, records_of(named))
     inputs = logit(np.clip(np.round(scores, 4), 1e-6, 1 - 1e-6))
     fold = np.array([fold_of(Photo(name, BASE)) for name in NAMES])
     said = np.zeros((N, 2))
@@ -75,7 +82,7 @@ def test_chances_are_those_of_ridge_regression_and_a_logistic_of_other_libraries
         spread = inputs[train].std(0)
         ridge = Ridge(alpha=RIDGE * train.sum()).fit(inputs[train] / spread, named[train])
         said[~train] = ridge.predict(inputs[~train] / spread)
-    x = logit(np.clip(said, named.mean(0) * LOWEST_SHARE, 0.99))
+    x = logit(np.clip(said, named.mean(0) * MIN_OF_AVERAGE, 0.99))
 
     def log_odds_of(parameters):
         shared, own = parameters[:2], parameters[2:].reshape(2, 2)  # offset and slope of each
@@ -91,13 +98,13 @@ def test_chances_are_those_of_ridge_regression_and_a_logistic_of_other_libraries
     for number in range(0, N, 7):
         got = chances_of(chances, number)
         for column, tag in enumerate(("cat", "dog")):
-            if expected[number, column] > LEAST + 0.01:
+            if expected[number, column] > MIN_PROBABILITY + 0.01:
                 assert got[tag] == pytest.approx(expected[number, column], abs=0.01)
 
 
 def test_what_captions_left_out_has_greater_chances_than_what_is_not_there(world, tmp_path):
     shown, named, scores = world
-    chances = Chances([written(tmp_path / "t.jsonl", scores)], SYSTEM, records_of(named))
+    chances = LabelProbabilities([written(tmp_path / "t.jsonl", scores)], SYSTEM, records_of(named))
     got = np.array([chances_of(chances, number).get("cat", 0) for number in range(N)])
     left_out, absent = ~named[:, CAT] & shown[:, CAT], ~shown[:, CAT]
     assert np.mean(got[left_out, None] > got[absent]) > 0.95
@@ -109,7 +116,7 @@ def test_only_what_the_tagger_has_seen_has_chances(world, tmp_path):
     evidence = written(tmp_path / "t.jsonl", scores)
     rows = evidence.path.read_bytes().splitlines(keepends=True)
     evidence.path.write_bytes(b"".join(rows[:300]))
-    chances = Chances([evidence], SYSTEM, records_of(named))
+    chances = LabelProbabilities([evidence], SYSTEM, records_of(named))
     assert chances_of(chances, 299)
     assert chances_of(chances, 300) == {}
 
@@ -119,14 +126,14 @@ def test_photos_that_nobody_tagged_and_guesses_teach_nothing(world, tmp_path):
     _, named, scores = world
     evidence = written(tmp_path / "t.jsonl", scores)
     some = records_of(named)[:250]
-    alone = Chances([evidence], SYSTEM, some)
+    alone = LabelProbabilities([evidence], SYSTEM, some)
     untagged = [Record({"image": name}, base=BASE) for name in NAMES[250:300]]
     tagger = [
         Record({"image": n, "tags": ["cat"], "scores": {"cat": 0.9}}, base=BASE)
         for n in NAMES[300:350]
     ]
     broken = [Record({"tags": ["cat"]})]
-    both = Chances([evidence], SYSTEM, [*some, *untagged, *tagger, *broken])
+    both = LabelProbabilities([evidence], SYSTEM, [*some, *untagged, *tagger, *broken])
     for number in range(0, 250, 10):
         assert chances_of(both, number) == chances_of(alone, number)
     assert all(any(chances_of(both, n) for n in range(s, s + 50)) for s in (250, 300))
@@ -135,7 +142,7 @@ def test_photos_that_nobody_tagged_and_guesses_teach_nothing(world, tmp_path):
         record(name, [*was["tags"], "pet"], sources=was["sources"] | by_model)
         for name, was in zip(NAMES, (one.fields for one in some), strict=False)
     ]
-    assert chances_of(Chances([evidence], SYSTEM, guessing), 5) == chances_of(alone, 5)
+    assert chances_of(LabelProbabilities([evidence], SYSTEM, guessing), 5) == chances_of(alone, 5)
 
 
 def test_the_tagger_s_own_score_counts_where_it_is_larger_and_the_map_says_what_it_is_of(
@@ -144,19 +151,23 @@ def test_the_tagger_s_own_score_counts_where_it_is_larger_and_the_map_says_what_
     _, named, scores = world
     path = tmp_path / "t.jsonl"
     (tmp_path / "map.tsv").write_text("yak\tnoise|beast\n")
-    heads = Chances([written(path, scores)], SYSTEM, records_of(named))
-    own = Chances([written(path, scores, ("kitty", "canine", "noise"))], SYSTEM, records_of(named))
+    heads = LabelProbabilities([written(path, scores)], SYSTEM, records_of(named))
+    own = LabelProbabilities(
+        [written(path, scores, ("kitty", "canine", "noise"))], SYSTEM, records_of(named)
+    )
     mapped = Evidence.parse(f"scores:{path},map={tmp_path}/map.tsv")
-    yaks = Chances([mapped], SYSTEM, records_of(named))
+    yaks = LabelProbabilities([mapped], SYSTEM, records_of(named))
     for number in range(0, N, 11):
         own_score = round(float(scores[number, 0]), 4)
         head = chances_of(heads, number).get("cat", 0)
-        best = max(head, own_score if own_score >= LEAST else 0)
+        best = max(head, own_score if own_score >= MIN_PROBABILITY else 0)
         assert chances_of(own, number).get("cat", 0) == pytest.approx(best, abs=1e-4)
         assert "yak" not in chances_of(own, number)
         yak = round(float(scores[number, 2]), 4)
-        assert chances_of(yaks, number).get("yak", 0) == pytest.approx(yak if yak >= LEAST else 0)
-    several = Chances([Evidence(path), mapped], SYSTEM, records_of(named))
+        assert chances_of(yaks, number).get("yak", 0) == pytest.approx(
+            yak if yak >= MIN_PROBABILITY else 0
+        )
+    several = LabelProbabilities([Evidence(path), mapped], SYSTEM, records_of(named))
     assert chances_of(several, 11) == chances_of(yaks, 11)  # the larger one of each
 
 
@@ -171,11 +182,11 @@ def test_a_source_of_captions_is_as_reliable_as_what_it_says_is_there(n_captions
     (tmp_path / "t.jsonl").write_bytes(lines(rows))
     told = [[words[one[n]].tolist() for one in captions] for n in names]
     records = [record(str(n), sum(told[n], []), caption_tags=told[n]) for n in names]  # noqa: RUF017
-    chances = Chances([Evidence(tmp_path / "t.jsonl")], SYSTEM, records)
+    chances = LabelProbabilities([Evidence(tmp_path / "t.jsonl")], SYSTEM, records)
     alone = said & ~captions.any(0)
     right = (alone & shown).sum(0) / alone.sum(0)
     photos = [(Photo(str(n), BASE), records[n].fields) for n in alone.argmax(0)]
-    got = [chances.of(*photo)[word] for photo, word in zip(photos, words, strict=True)]
+    got = [chances.by_tag(*photo)[word] for photo, word in zip(photos, words, strict=True)]
     assert got == pytest.approx(right, abs=0.1)
 
 
@@ -188,7 +199,7 @@ def test_taggers_without_probabilities_are_heard_too(form, world, tmp_path):
         given = zip(NAMES, scores > 0.5, strict=True)
         rows = [{"image": name, "tags": words[row].tolist()} for name, row in given]
         evidence.path.write_bytes(lines(rows))
-    chances = Chances([evidence], SYSTEM, records_of(named))
+    chances = LabelProbabilities([evidence], SYSTEM, records_of(named))
     got = np.array([chances_of(chances, number).get("cat", 0) for number in range(N)])
     assert got.max() < 1  # no logit is taken for a chance
     assert np.mean(got[shown[:, CAT], None] > got[~shown[:, CAT]]) > 0.75
@@ -197,7 +208,7 @@ def test_taggers_without_probabilities_are_heard_too(form, world, tmp_path):
 def test_chances_are_of_tags_that_the_record_does_not_have(world, tmp_path):
     _, named, scores = world
     evidence = written(tmp_path / "t.jsonl", scores, ("cat", "dog", "pet"))
-    chances = Chances([evidence], SYSTEM, records_of(named))
+    chances = LabelProbabilities([evidence], SYSTEM, records_of(named))
     number = int(np.argmax(scores[:, :2].min(1)))
     every = chances_of(chances, number)
     assert {"cat", "dog"} <= every.keys()
@@ -216,14 +227,16 @@ def test_a_record_has_the_most_likely_chances_alone(tmp_path):
     path = tmp_path / "t.jsonl"
     given = dict(zip(system.tags, scores.tolist(), strict=False))
     path.write_bytes(lines([{"image": name, "scores": given} for name in NAMES]))
-    chances = Chances([Evidence(path)], system, [record(name, ["cat"]) for name in NAMES])
-    assert list(chances_of(chances, 0, tags=["cat"])) == system.tags[99 : 99 - MOST : -1]
+    chances = LabelProbabilities(
+        [Evidence(path)], system, [record(name, ["cat"]) for name in NAMES]
+    )
+    assert list(chances_of(chances, 0, tags=["cat"])) == system.tags[99 : 99 - MAX_LABELS : -1]
 
 
 def test_a_tagger_of_other_photos_and_other_forms_are_refused(tmp_path):
     evidence = written(tmp_path / "t.jsonl", np.full((N, 3), 0.5))
     with pytest.raises(RunProblem, match=r"t\.jsonl: too few photos in it have tags to learn from"):
-        Chances([evidence], SYSTEM, [record("other.jpg", ["cat"])])
+        LabelProbabilities([evidence], SYSTEM, [record("other.jpg", ["cat"])])
     for text in ("t.jsonl", "scores:", "scores:t,map=", "scores:t,weight=2"):
         with pytest.raises(UsageProblem, match=r"expected scores:FILE\[,map=FILE\]"):
             Evidence.parse(text)

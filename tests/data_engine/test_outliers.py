@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ramctl.data_engine import cluster
-from ramctl.data_engine.cluster import FIT_REGIONS, _centres, cluster_distances, farthest
+from ramctl.data_engine import outliers
+from ramctl.data_engine.outliers import MAX_SAMPLE, _centres, cluster_distances, farthest
 
 
 def blobs(n: int, seed: int = 0) -> np.ndarray:
@@ -29,8 +29,8 @@ def test_distances_are_to_the_nearest_centre_that_scikit_learn_finds():
 @pytest.mark.parametrize(("n", "expected"), [(1, 1), (20, 1), (149, 2), (400, 8), (900, 8)])
 def test_there_is_a_cluster_for_every_fifty_regions_and_eight_at_most(monkeypatch, n, expected):
     numbers = []
-    plain = cluster._centres
-    monkeypatch.setattr(cluster, "_centres", lambda *args: numbers.append(args[2]) or plain(*args))
+    plain = outliers._centres
+    monkeypatch.setattr(outliers, "_centres", lambda *args: numbers.append(args[2]) or plain(*args))
     points = blobs(n)
     cluster_distances(n, lambda rows: points[rows])
     assert numbers == [expected]
@@ -45,7 +45,7 @@ def test_equal_regions_make_one_cluster():
 
 
 def test_many_regions_are_fitted_on_a_sample_and_all_get_a_distance():
-    n = FIT_REGIONS + 500
+    n = MAX_SAMPLE + 500
     points = np.random.default_rng(0).standard_normal((n, 2)).astype(np.float32)
     longest = 0
 
@@ -55,11 +55,11 @@ def test_many_regions_are_fitted_on_a_sample_and_all_get_a_distance():
         return points[rows]
 
     distance = cluster_distances(n, read)
-    assert longest == FIT_REGIONS
+    assert longest == MAX_SAMPLE
     assert (distance > 0).all()
 
 
-def test_shares_are_rounded_down_and_ties_are_broken_by_order():
+def test_fractions_are_rounded_down_and_ties_are_broken_by_order():
     distance = np.array([1, 3, 3, 2, 3, 0, 0, 0, 0, 0], np.float32)
     assert np.flatnonzero(farthest(distance, 0.29)).tolist() == [2, 4]
     assert not farthest(distance, 0.09).any()

@@ -1,6 +1,6 @@
-"""Adds the tags that captions leave out: those that the baseline predicts, or names in captions.
+"""The tags that `generate` adds: those that the baseline predicts, or names in captions.
 
-Source: RAM sec. 3.3. Where other taggers have seen the photos, chances of tags are added instead.
+Source: RAM sec. 3.3. With scores of other taggers, probabilities of tags are added instead.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, file_sha256
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, Decoded, Photo
-from ramctl.data_engine.chances import Chances, Evidence
+from ramctl.data_engine.label_probabilities import Evidence, LabelProbabilities
 from ramctl.data_engine.region_store import spool
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.inference.captions import CaptionWriter
@@ -43,26 +43,24 @@ from ramctl.records.shards import Shared, shard_of
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, run_stream, watched
 
 PRECISION = 0.8  # of the tags that are added
-# The fraction of its threshold that a caption's tag must reach. Of 93 tags that captions alone gave
-# to 216 training photos, looked at, 46 are right and 9 wrong above it; from half of it 13 and 11.
-CONFIRM = 0.7
+CONFIRM = 0.7  # the fraction of its threshold that a caption's tag must reach
 SCORE_DIGITS = 4
 OPPOSITES = {"indoor": "outdoor", "outdoor": "indoor"}
 
 
 @dataclass(frozen=True, slots=True)
 class GenerateOptions:
-    """What `ramctl generate` is asked for; the defaults are its own."""
+    """The options of `ramctl generate`, with their defaults."""
 
     inputs: tuple[str, ...] = ()  # JSONL; none or `-`: stdin
     root: str | None = None  # the folder of relative photo names
     model: str = "mini"
     captions: int = 1
-    decode: str | None = None  # beam:K or nucleus:P; None: as the model says
+    decode: str | None = None  # beam:K or nucleus:P; None: the model's
     threshold: str | None = None  # a number or a file; None: those of `precision`
     precision: float | None = None  # the fraction of the added tags that shall be right
-    evidence: tuple[str, ...] = ()  # scores:FILE, what other taggers said of the photos
-    hard: bool = False  # beside evidence the model's own tags are added too
+    evidence: tuple[str, ...] = ()  # scores:FILE, other taggers' scores of the photos
+    hard: bool = False  # with evidence, add the model's own tags too
     seed: int = 0
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
@@ -86,7 +84,7 @@ class Caption:
 
 
 class Captioner:
-    """Gives each photo up to `number` different captions.
+    """Writes up to `number` different captions for each photo.
 
     Sampled captions share their prompt, the predicted tags. Beam search would find the same
     caption again, so each further one is prompted by the tags that no caption has named yet.
@@ -103,15 +101,15 @@ class Captioner:
     ) -> list[list[Caption]]:
         """The captions of the first photos of a full batch.
 
-        `tags` are their predicted tags by falling probability. Each photo samples by its own name
-        of `names`, so that its captions depend on the seed alone, not on its neighbours.
+        `tags` are their predicted tags by falling probability. Each photo is sampled by its name
+        in `names`, so that its captions do not depend on its neighbours.
         """
         if self.writer.decoding.top_p is not None:
             return self._sampled(encoded, tags, names)
         captions: list[list[Caption]] = [[] for _ in names]
-        prompts = [list(of_photo) for of_photo in tags]
+        prompts = [list(photo_tags) for photo_tags in tags]
         for _ in range(self.number):
-            guides = [self.writer.ordered(of_photo) for of_photo in prompts]
+            guides = [self.writer.ordered(photo_tags) for photo_tags in prompts]
             texts = self.writer.write(self._baseline.engine, encoded, guides)
             for index, caption in enumerate(self._parsed(texts)):
                 if caption is None:
@@ -126,7 +124,7 @@ class Captioner:
     ) -> list[list[Caption]]:
         number = self.number
         rows = torch.arange(len(encoded), device=encoded.tokens.device).repeat_interleave(number)
-        prompts = [self.writer.ordered(of_photo) for of_photo in tags for _ in range(number)]
+        prompts = [self.writer.ordered(photo_tags) for photo_tags in tags for _ in range(number)]
         texts = (f"{self.seed}:{which}:{name}" for name in names for which in range(number))
         digests = (hashlib.blake2b(text.encode(), digest_size=7).digest() for text in texts)
         seeds = [int.from_bytes(digest, "big") for digest in digests]
@@ -157,7 +155,7 @@ class Generator:
     def load(
         cls, options: GenerateOptions, *, device: str, say: Callable[[str], None]
     ) -> "Generator":
-        """The generator that the options ask for, on one device."""
+        """The generator of the options, on one device."""
         on_device = replace(options.baseline, device=device)
         baseline = Baseline.load(options.model, on_device, captioning=options.captions > 0)
         baseline.say = say
@@ -172,7 +170,7 @@ class Generator:
         yield from ordered_map(generate, decoded, self.baseline.side_by_side)
 
     def decode(self, records: Batch) -> tuple[Batch, list[Decoded]]:
-        """The records, and for each its photo or why there is none."""
+        """The records, and for each its photo or the problem with it."""
         return records, self.baseline.decode(records)[1]
 
     def score(self, records: Batch, decoded: Sequence[Decoded]) -> list[Outcome]:
@@ -209,8 +207,7 @@ def thresholds_to_add(
 ) -> list[float]:
     """One threshold per label, which scores must exceed to add it: those of a number or a file.
 
-    By default those at which `PRECISION` of the tags are right, where the model knows what its
-    scores are worth, else the model's own.
+    By default those of the precision `PRECISION` where the model is calibrated, else the model's.
     """
     if threshold is not None and precision is not None:
         raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
@@ -238,12 +235,12 @@ def merge_generated(
     *,
     adds_tags: bool = True,
 ) -> JsonObject:
-    """The record with new tags after its own, and `kinds`, `sources`, `scores` of all of them.
+    """The record with new tags after its old ones, and their `kinds`, `sources` and `scores`.
 
     `probabilities` (L) are the model's, `predicted` the ids above their thresholds; of opposites
-    only the more probable is added. A tag that was `removed` from this record stays out. Without
-    `captions` that field is left alone; of the captions' tags only the `confirmed` (L) are added.
-    Without `adds_tags` all new tags stay out, and only sources of old ones are added.
+    only the more probable is added. A tag that was `removed` from this record is not added again.
+    Without `captions` that field does not change; of their tags only the `confirmed` (L) are
+    added. Without `adds_tags` no tags are added, only sources of old ones.
     """
     old = listed(fields, "tags")
     rivals = {labels[index].tag: probabilities[index] for index in predicted}
@@ -261,7 +258,7 @@ def merge_generated(
         "tags": tags,
         "kinds": {tag: kinds.get(tag) or known.get(tag, "object") for tag in tags},
         "sources": {tag: sources[tag] for tag in tags},
-        "scores": {tag: round(max(own), SCORE_DIGITS) for tag, own in scores.items() if own},
+        "scores": {tag: round(max(by_id), SCORE_DIGITS) for tag, by_id in scores.items() if by_id},
     }
     if captions is not None:
         merged["generated_captions"] = [caption.text for caption in captions]
@@ -290,13 +287,13 @@ def _sources(
     added += [(index, BY_TAG) for index in predicted]
     for index, source in added:
         if index not in barred:
-            of_tag = sources.setdefault(known.setdefault(index, labels[index].tag), [])
-            of_tag += [source] if source not in of_tag else []
+            names = sources.setdefault(known.setdefault(index, labels[index].tag), [])
+            names += [source] if source not in names else []
     return sources
 
 
 def counted(stage: Stage, report: Report) -> Stage:
-    """The stage; at its end the report is told of the tags before and after it."""
+    """The stage; at its end it reports the tags before and after it."""
 
     counts, by_source = Counter[str](), Counter[str]()
 
@@ -306,7 +303,7 @@ def counted(stage: Stage, report: Report) -> Stage:
             counts.update(records=1, before=n_before, after=len(sources))
             counts["chances"] += len(object_in(outcome, "chances"))
             # A tag counts once: by the last name, which is the one nearest to a person.
-            by_source.update(max(of, default=HUMAN) for of in sources)
+            by_source.update(max(names, default=HUMAN) for names in sources)
         return outcome
 
     def run(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
@@ -325,7 +322,7 @@ def counted(stage: Stage, report: Report) -> Stage:
 
 
 def loaded(options: GenerateOptions) -> Callable[[GenerateOptions], Report]:
-    """`run` for several inputs with one model, on one device, which is loaded now."""
+    """`run` for several inputs with one model, on one device; loads the model."""
     generator = Generator.load(options, device=options.baseline.device, say=lambda message: None)
     return partial(run, generator=generator)
 
@@ -333,7 +330,7 @@ def loaded(options: GenerateOptions) -> Callable[[GenerateOptions], Report]:
 def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
     """Generate for every record of the inputs; returns the report of the run.
 
-    `generator` is what `loaded` has loaded; None: it is loaded.
+    `generator` is the one that `loaded` has loaded; None: it is loaded now.
     """
     stream = options.stream
     inputs = named_or_stdin(options.inputs, "records (JSONL)")
@@ -354,7 +351,7 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
     stage: Stage = generator.stage
     report.device = str(baseline.runtime.device)
     if options.threshold is None and not baseline.bundle.has(CALIBRATION):
-        report.say(f"{options.model} does not know what its scores are worth: using its thresholds")
+        report.say(f"{options.model} is not calibrated: using its thresholds")
     if len(devices) > 1:
         report.device = options.baseline.device
         pool = DevicePool(partial(Generator.load, options), devices, report.say)
@@ -367,11 +364,11 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
     stream = replace(stream, batch=baseline.batch)
     with scratch_file() as kept:
         if evidence:
-            # What all records name must be known before the first one is done.
+            # The heads learn from all records before the first one is done.
             hashes = " ".join(map(file_sha256, evidence_files))
             fingerprint |= {"input": spool(source, kept), "evidence": hashes}
             fingerprint["hard"] = str(options.hard)
-            chances = Chances(evidence, baseline.labels, unspool(kept))
+            probabilities = LabelProbabilities(evidence, baseline.labels, unspool(kept))
             kept.seek(0)
-            source, stage = unspool(kept), watched(stage, chances.add)
+            source, stage = unspool(kept), watched(stage, probabilities.add)
         return run_stream(report, source, counted(stage, report), stream, fingerprint=fingerprint)

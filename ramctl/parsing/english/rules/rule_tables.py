@@ -1,4 +1,4 @@
-"""Tables of rules: at each word, from left to right, the first row whose pattern matches acts."""
+"""Tables of rules: at each word, from left to right, the first row that matches is applied."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Row = TypeVar("Row", bound="Rule")  # type: ignore[type-arg]
 
 @dataclass(frozen=True)
 class Rule(Generic[Pattern]):
-    """A row of a table; its kinds, `Correction` to `Naming`, say what its pattern returns."""
+    """A row of a table; each kind, `Correction` to `Naming`, defines what its pattern returns."""
 
     name: str
     pattern: Pattern
@@ -41,12 +41,12 @@ Span = tuple[int, int] | None  # from an index to the one after
 # The words of the span that the pattern finds at an index give no tags.
 Exclusion = Rule[Callable[[Sentence, int, Lexicon], Span]]
 
-# What the pattern notes of the word at an index is all; it returns the index after.
+# The pattern adds the tags of the word at an index; it returns the index after.
 Reading = Rule[Callable[[Findings, int], int | None]]
 
 
 def read_word(rules: RuleTable[Reading], findings: Findings, i: int) -> int:
-    """Note what the first row that matches finds at an index; returns the index after it."""
+    """Add the tags of the first row that matches at an index; returns the index after it."""
     sentence = findings.sentence
     for rule in rules.rows_at(sentence.words[i], sentence.tags[i]):
         end = rule.pattern(findings, i)

@@ -24,7 +24,7 @@ from ramctl.records.stream import JSONL, Format, StreamOptions, run_stream
 
 @dataclass(frozen=True, slots=True)
 class ParseOptions:
-    """What `ramctl parse` is asked for; the defaults are its own."""
+    """The options of `ramctl parse`, with their defaults."""
 
     inputs: tuple[str, ...] = ()  # none or `-`: stdin
     root: str | None = None
@@ -49,19 +49,19 @@ SHARED = Shared(
 
 
 def run(options: ParseOptions) -> Report:
-    """Parse the captions and write records or a label system; the report of the run."""
+    """Parse the captions and write records or a label system; returns the report of the run."""
     _check(options)
     report = Report("parse", quiet=options.quiet)
     labels = _labels(options.labels) if options.labels else None
-    named = named_or_stdin(options.inputs, "captions")
-    require_files(named)
+    inputs = named_or_stdin(options.inputs, "captions")
+    require_files(inputs)
     tags = labels.tags if labels else ()
     columns = Columns(options.image_column, options.caption_column)
     read = partial(
-        unread_any, named, options.root, "parse",
+        unread_any, inputs, options.root, "parse",
         form=options.source_format, labels=tags, columns=columns,
     )  # fmt: skip
-    items, shard = shard_of(options.stream.shard, named, read)
+    items, shard = shard_of(options.stream.shard, inputs, read)
     if options.group:
         items = group_by_image(items)
     if options.build_labels:
@@ -87,15 +87,15 @@ def run(options: ParseOptions) -> Report:
 
 
 def loaded(options: ParseOptions) -> Callable[[ParseOptions], Report]:
-    """`run` for several inputs; what it loads stays loaded anyway."""
+    """`run` for several inputs; it keeps its models loaded by itself."""
     return run
 
 
 def _labels(name: str) -> LabelSystem:
-    """The labels of a file, of the bundle that is known by that name, or of a folder."""
+    """The labels of a file, of a folder, or of a bundle with a known name."""
     path = Path(name)
     if not path.is_file() and (name in (EMBEDDED, *KNOWN) or not path.exists()):
-        with suppress(UsageProblem):  # a missing file is named as that
+        with suppress(UsageProblem):  # a missing file is reported as such
             path = resolve_model(name)
     return LabelSystem.read(path)
 

@@ -24,12 +24,12 @@ from ramctl.records.record import KINDS
 DECISIONS = ("label", "synonym", "drop")
 # A free compound must occur this often to be a label, more than a word must.
 MIN_PHRASE_COUNT = 15
-# The fraction of its head's mentions that makes a free compound a thing of its own.
+# A free compound with this fraction of its head's mentions is a label beside the head.
 MIN_PHRASE_FRACTION = 0.002
-# The weight, when labels are ranked, of attributes (a picture has many, and which of them a
-# caption names is chance), of words in no dictionary, and of free compounds of two tags.
+# The weight, when labels are ranked, of attributes (a picture has many, of which a caption names
+# some at random), of words in no dictionary, and of free compounds of two tags.
 HALF = 0.5
-# How much oftener than a label an action must be named to be an activity that no text knows as one.
+# An activity that is none in WordNet's texts must occur this many times as often as a label.
 OFTEN = 4
 TOO_RARE = "too rare for the size"
 
@@ -45,7 +45,7 @@ class Sizes:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What became of one frequent tag, as a row of the review table."""
+    """The decision on one frequent tag, as a row of the review table."""
 
     tag: str
     decision: str  # one of DECISIONS

@@ -1,10 +1,10 @@
-"""Captions before and after they are read."""
+"""The text of captions, cleaned for the parser, and the result of parsing."""
 
 import html
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 from operator import attrgetter
 
 URL = re.compile(r"(?:https?://|www\.)\S+")
@@ -15,7 +15,7 @@ FILE_NAME = re.compile(
     re.IGNORECASE,
 )
 CURLY_APOSTROPHE = str.maketrans({"\u2019": "'", "\u2018": "'", "\u00a0": " ", "_": " "})
-# The name of a file, of which a plain word is what it shows: "beach.jpg".
+# The name of a file that is a plain word names a thing: "beach.jpg".
 PLAIN_FILE = re.compile(r"(?<![\w.-])([a-z]{3,})\.(?:jpe?g|png|gif|webp|tiff?)(?!\w)")
 # Longer strings are no words, and the tokenizer's time grows with the square of their length.
 MAX_WORD = 100
@@ -49,25 +49,6 @@ def without_accents(word: str) -> str:
     return "".join(part for part in parts if not unicodedata.combining(part))
 
 
-# Between sentences, not after "St." and "Mr.".
-SENTENCE_END = re.compile(r"(?<=[a-z]{3}[.!?]) (?=[A-Z])")
-MOST_PLACES = 1 << 20  # words of a sentence
-SHORTEST_SENTENCE = 30  # characters; a word or two by themselves might be read otherwise
-
-
-def sentences(text: str) -> list[str]:
-    """The sentences of a paragraph; short ones stay with what follows."""
-    parts: list[str] = []
-    for part in SENTENCE_END.split(text):
-        if parts and len(parts[-1]) < SHORTEST_SENTENCE:
-            parts[-1] = f"{parts[-1]} {part}"
-        else:
-            parts.append(part)
-    if len(parts) > 1 and len(parts[-1]) < SHORTEST_SENTENCE:
-        parts[-2:] = [" ".join(parts[-2:])]
-    return parts
-
-
 @dataclass(frozen=True, slots=True)
 class Mention:
     """A tag with its kind, the index and the words of the caption it comes from, and the rule."""
@@ -93,19 +74,6 @@ class ParsedCaption:
         for mention in sorted(mentions, key=attrgetter("place")):
             unique.setdefault(mention.tag, mention)
         return cls(tuple(unique.values()), tuple(phrases))
-
-    @classmethod
-    def joined(cls, parts: Sequence["ParsedCaption"]) -> "ParsedCaption":
-        """The caption of its sentences."""
-        if len(parts) == 1:
-            return parts[0]
-        # Places only order the tags: those of a sentence come after those of the one before.
-        mentions = (
-            replace(mention, place=mention.place + number * MOST_PLACES)
-            for number, part in enumerate(parts)
-            for mention in part.mentions
-        )
-        return cls.of(mentions, (phrase for part in parts for phrase in part.phrases))
 
     @property
     def tags(self) -> list[str]:

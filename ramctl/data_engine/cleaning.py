@@ -16,12 +16,19 @@ from pathlib import Path
 import orjson
 
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, file_sha256, resolve_model
-from ramctl.data_engine.apply import Cleaner, Review, doubts_of, removals_of
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
-from ramctl.data_engine.cluster import Decisions, Rules, chosen_labels, decide
-from ramctl.data_engine.detect import RegionFinder, detect, detector_facts
+from ramctl.data_engine.doubtful_tags import Review, region_doubts
 from ramctl.data_engine.evidence import MIN_PROBABILITY, Estimate, OutOfFold
+from ramctl.data_engine.region_detectors import RegionFinder, detect, detector_facts
 from ramctl.data_engine.region_store import WORK, RegionIndex, WorkFolder, input_hash, spool
+from ramctl.data_engine.removals import (
+    Cleaner,
+    Decisions,
+    Rules,
+    chosen_labels,
+    decide,
+    removing_rows,
+)
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pages.review_page import review_page
 from ramctl.records.files import output_lock, part_path, replacing, scratch_file, work_path
@@ -41,21 +48,21 @@ from ramctl.tagger_scores import scores_file
 
 @dataclass(frozen=True, slots=True)
 class CleanOptions:
-    """What `ramctl clean` is asked for; the defaults are its own."""
+    """The options of `ramctl clean`, with their defaults."""
 
     inputs: tuple[str, ...] = ()  # JSONL; none or `-`: stdin
     root: str | None = None  # the folder of relative photo names
     model: str = "mini"
     detector: str = "attention"
     kinds: Collection[str] = KINDS
-    evidence: tuple[str, ...] = ()  # scores:FILE, what other taggers said of the photos
-    min_probability: float | None = None  # of being right; None: MIN_PROBABILITY
-    outliers: float | None = None  # this and `threshold` are the paper's rules, not estimated
+    evidence: tuple[str, ...] = ()  # scores:FILE, other taggers' scores of the photos
+    min_probability: float = MIN_PROBABILITY  # of being right; 0: never
+    outliers: float = 0.0  # the fraction of a tag's regions that is removed
     threshold: float | None = None  # the score that a region must exceed
     min_regions: int = 1
     seed: int = 0
-    decisions: tuple[Path, ...] = ()  # JSONL; what a person decided outranks all of the above
-    page: Path | None = None  # HTML that shows what was removed and added, to decide on
+    decisions: tuple[Path, ...] = ()  # JSONL; a person's decisions outrank all of the above
+    page: Path | None = None  # HTML that shows removed and added tags, to decide on
     work: Path | None = None  # a folder that keeps regions and decisions
     stage: str | None = None  # detect, cluster or apply alone, on `work`
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
@@ -80,8 +87,8 @@ def run(options: CleanOptions, baseline: Baseline | None = None) -> Report:
     """Clean the inputs, or run one stage on a work folder; returns the report of the run.
 
     Only detection reads the inputs, only `apply` writes records. Without `work` the folder stands
-    beside the output until that is complete. `baseline` is what `loaded` has loaded; None: it is
-    loaded.
+    beside the output until that is complete. `baseline` is the one that `loaded` has loaded; None:
+    it is loaded now.
     """
     source = _source(options)
     stream, work = options.stream, options.work
@@ -143,13 +150,13 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
     with _work_folder(options, report.say) as folder, scratch_file() as kept:
         is_complete = output is not None and output.exists() and not part_path(output).exists()
         if output and is_complete and options.stream.resume and not folder.path.exists():
-            # With the same input there is nothing to do, and no photo need be looked at to know it.
-            # The input may be a pipe, so it is kept for the case that it is another one.
+            # With the same input there is nothing to do, which needs no photo. The input may be a
+            # pipe, so it is kept for the case that it is another one.
             inputs = spool(source, kept)
             source = unspool(iter(kept))
             if recorded_fingerprint(output).get("input") == inputs:
                 if options.work is None:
-                    WORK.remove(folder.path)  # what is left of one that was being removed
+                    WORK.remove(folder.path)  # the rest of one that was being removed
                 return cleaning.count_done(inputs, source)
         try:
             cleaning.detect(folder, source)
@@ -164,7 +171,7 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
 
 @contextmanager
 def _work_folder(options: CleanOptions, say: Callable[[str], None]) -> Iterator[WorkFolder]:
-    """The folder that was named, else one beside the output, else a temporary one."""
+    """The folder of `--work`, else one beside the output, else a temporary one."""
     work, stream = options.work, options.stream
     if work is None and stream.output is None:
         if stream.max_time is not None:
@@ -195,7 +202,7 @@ class Cleaning:
 
     @cached_property
     def settings(self) -> JsonObject:
-        """What the regions depend on besides the input."""
+        """The settings, besides the input, that the regions depend on."""
         return {
             "model": self.bundle.fingerprint,
             "detector": detector_facts(self.options.detector),
@@ -204,21 +211,14 @@ class Cleaning:
 
     def _rules(self) -> Rules:
         options = self.options
-        is_estimated = options.outliers is None and options.threshold is None
-        probability = options.min_probability
-        if not is_estimated and (options.evidence or probability is not None):
-            wrong = "--evidence and --min-probability do not go with --outliers and --threshold"
-            raise UsageProblem(wrong)
-        if is_estimated and probability is None:
-            probability = MIN_PROBABILITY
         evidence = tuple(file_sha256(path) for path in options.score_files)
         return Rules(
-            probability, options.outliers or 0.0, options.threshold,
+            options.min_probability, options.outliers, options.threshold,
             options.seed, options.min_regions, evidence,
         )  # fmt: skip
 
     def out_of_time(self, how_to_go_on: str) -> Report:
-        """The report of a run that `--max-time` ended before the last stage, which it has said."""
+        """Report that `--max-time` ended the run before the last stage; returns the report."""
         self.report.time_is_up = True
         self.report.say(f"--max-time is over; {how_to_go_on}")
         self.report.write_stats(self.options.stream.stats)
@@ -250,18 +250,18 @@ class Cleaning:
             decide(work, index, self.rules, partial(self.estimate, index), partial(tick, 1))
 
     def estimate(self, index: RegionIndex) -> Estimate:
-        """How probable the tag of each region is."""
+        """The probability of the tag of each region."""
         calibration = self.bundle.calibration if self.bundle.has(CALIBRATION) else None
         return OutOfFold(index).estimate(calibration, self.options.score_files)
 
     def apply(self, work: WorkFolder) -> Report:
-        """Write the page, where asked for, and the records without the tags that they lose."""
+        """Write the page of `--report`, if any, and the records without the tags they lose."""
         shards, options = work.shards(), self.options
         index, decisions = RegionIndex(shards), Decisions.current(work)
-        cleaner = Cleaner(index, removals_of(decisions), self.verdicts)
+        cleaner = Cleaner(index, removing_rows(decisions), self.verdicts)
         inputs = input_hash([shard.facts["stamp"] for shard in shards])
         if options.page is not None:
-            review = Review(cleaner, doubts_of(decisions, index))
+            review = Review(cleaner, region_doubts(decisions, index))
             judged = review.judged(work.inputs(shards))
             n_photos = len({one.record.file for one in judged})
             progress = self.report.progress(options.stream.progress, unit="photos", total=n_photos)
@@ -276,12 +276,12 @@ class Cleaning:
             yield from each(cleaner)(batches)
             self._summarise(cleaner, decisions)
 
-        # Of the work folder, not of this command: a stage `apply` need not repeat the options.
+        # From the work folder, not the options: `--stage apply` need not repeat them.
         settings = {name: work.settings()[name] for name in self.settings}
         return self._stream(work.inputs(shards), stage, inputs, settings, decisions.folder.name)
 
     def count_done(self, inputs: str, source: Iterable[Item]) -> Report:
-        """The run over an output that is complete: counts what was done before."""
+        """The run over an output that is complete: counts its records."""
 
         def unexpected(record: Record) -> JsonObject:
             raise RunProblem(f"{record.place}: should be done already; run without --resume")
@@ -299,41 +299,41 @@ class Cleaning:
         return run_stream(self.report, source, stage, self.options.stream, fingerprint=fingerprint)
 
     def _summarise(self, cleaner: Cleaner, decisions: Decisions) -> None:
-        """Say what was decided by persons, what was removed, and what was left alone and why."""
+        """Report the decisions of persons, the removed tags, and those left alone, with reasons."""
         if verdicts := self.verdicts.of_photo.values():
             by_kind = Counter(chain.from_iterable(tags.values() for tags in verdicts))
             self.report.extra["decisions"] = dict(by_kind)
             counted = (f"{n} {verdict}" for verdict, n in sorted(by_kind.items()))
             self.report.say(f"decisions: {', '.join(counted)}")
-        alone: Counter[str] = Counter()
+        untouched: Counter[str] = Counter()
         for shard in cleaner.index.shards:
-            alone.update(shard.facts["counts"])
-        n_tags, n_regions = alone.pop("tags", 0), alone.pop("regions", 0)
+            untouched.update(shard.facts["counts"])
+        n_tags, n_regions = untouched.pop("tags", 0), untouched.pop("regions", 0)
         counts, decided = cleaner.index.counts(), set(decisions.labels)
-        alone["without a region"] = n_tags - n_regions - sum(alone.values())
-        alone["with too few regions"] = sum(n for i, n in counts.items() if i not in decided)
-        alone = +alone
+        untouched["without a region"] = n_tags - n_regions - sum(untouched.values())
+        untouched["with too few regions"] = sum(n for i, n in counts.items() if i not in decided)
+        untouched = +untouched
         self.report.extra |= {
             "tags_before": dict(cleaner.before),
             "tags_after": dict(cleaner.after),
             "removed": dict(sorted(cleaner.reasons.items())),
-            "left_alone": dict(sorted(alone.items())),
+            "left_alone": dict(sorted(untouched.items())),
             "cleaned_labels": len(decided),
         }
-        removed, left = (
+        removed, remaining = (
             ", ".join(f"{n} {why}" for why, n in sorted(counts.items())) or "none"
-            for counts in (cleaner.reasons, alone)
+            for counts in (cleaner.reasons, untouched)
         )
         self.report.say(
             f"{cleaner.before['tags']} tags before, {cleaner.after['tags']} after (removed: "
-            f"{removed}); {len(decided)} labels examined; tags left alone: {left}"
+            f"{removed}); {len(decided)} labels examined; tags left alone: {remaining}"
         )
 
     @contextmanager
     def _stopping(
         self, unit: str, total: int | None = None
     ) -> Iterator[tuple[StopRequest, Callable[[int], None]]]:
-        """What asks a stage to stop, and what counts its units and then looks whether it did."""
+        """A request to stop, and a function that counts units and raises if it has come."""
         stream = self.options.stream
         progress = self.report.progress(stream.progress, unit=unit, total=total)
         goes_on = GOES_ON if stream.output else ""

@@ -6,12 +6,18 @@ from unittest.mock import Mock
 import numpy as np
 import pytest
 
-from ramctl.data_engine import cluster
-from ramctl.data_engine.apply import Cleaner, removals_of
-from ramctl.data_engine.cluster import DECISION, Rules, decide, decide_label
+from ramctl.data_engine import removals
+from ramctl.data_engine.additions import merge_generated, thresholds_to_add
 from ramctl.data_engine.evidence import NOT_PREDICTED, OUT_OF_FOLD, OUTLIER, SCORES, Estimate
-from ramctl.data_engine.generate import merge_generated, thresholds_to_add
 from ramctl.data_engine.region_store import REGION, source_bits
+from ramctl.data_engine.removals import (
+    DECISION,
+    Cleaner,
+    Rules,
+    decide,
+    decide_label,
+    removing_rows,
+)
 from ramctl.errors import UsageProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.record import Record
@@ -42,8 +48,12 @@ class Regions:
         return self.vectors[rows - 100]
 
 
+# Of all rows of the index, of which a label's come behind 100 others.
+ALL_RIGHT = Estimate(np.ones(110, np.float32), np.zeros(110, np.uint8))
+
+
 def reasons(regions, **rules) -> list[int]:
-    return decide_label(0, regions, Rules(**rules))["reason"].tolist()
+    return decide_label(0, regions, Rules(0.2, **rules), ALL_RIGHT)["reason"].tolist()
 
 
 def test_a_region_keeps_its_tag_only_above_the_threshold():
@@ -66,7 +76,6 @@ def test_tags_of_persons_stay():
 def test_what_a_caption_names_goes_only_where_two_kinds_of_evidence_are_against_it():
     own = NOT_PREDICTED | OUT_OF_FOLD  # the same model's: one kind
     against = np.array([own, OUT_OF_FOLD | SCORES, SCORES, 0, SCORES], np.uint8)
-    # Rows of the index count over all labels; this label's come behind 100 others.
     estimate = Estimate(np.full(105, 0.1, np.float32), np.r_[np.zeros(100, np.uint8), against])
     estimate.probability[104] = 0.3
     regions = Regions([0.1] * 5, sources={2: ["generated-tag"], 4: ["generated-tag"]})
@@ -95,44 +104,55 @@ def test_the_likeliest_regions_of_a_tag_stay_that_it_can_be_learnt():
 
 def test_what_is_decided_is_not_decided_again(tmp_path, monkeypatch):
     regions = Regions([0.9] * 5, counts={1: 5, 2: 5, 3: 5})
-    rules = Rules(threshold=0.5)
+    rules = Rules(0.2)
     decided = []
-    plain = cluster.decide_label
+    plain = removals.decide_label
     monkeypatch.setattr(
-        cluster, "decide_label", lambda label, *rest: decided.append(label) or plain(label, *rest)
+        removals, "decide_label", lambda label, *rest: decided.append(label) or plain(label, *rest)
     )
     work = SimpleNamespace(path=tmp_path)
 
     with pytest.raises(KeyboardInterrupt):
-        decide(work, regions, rules, None, Mock(side_effect=KeyboardInterrupt))
+        decide(work, regions, rules, lambda: ALL_RIGHT, Mock(side_effect=KeyboardInterrupt))
     assert decided == [1]
-    decide(work, regions, rules, None)
+    decide(work, regions, rules, lambda: ALL_RIGHT)
     assert decided == [1, 2, 3]
 
 
-def decision(rows, reason, distance=0.25) -> np.ndarray:
+def test_a_tag_goes_by_any_of_the_rules():
+    features = np.array([[1, 0], [1, 0.01], [1, -0.01], [0, 1]], np.float32)
+    sources = {place: ["generated-tag"] for place in range(4)}
+    regions = Regions([0.1, 0.9, 0.9, 0.9], sources=sources, features=features)
+    right = np.r_[np.zeros(100), 0.9, 0.1, 0.9, 0.1].astype(np.float32)
+    estimate = Estimate(right, np.full(104, SCORES, np.uint8))
+    rules = Rules(0.2, outliers=0.25, threshold=0.5)
+    found = decide_label(0, regions, rules, estimate)["reason"].tolist()
+    assert found == [NOT_PREDICTED, SCORES, 0, SCORES | OUTLIER]
+
+
+def decision(rows, reason, distance=0.25, probability=0.5) -> np.ndarray:
     decided = np.zeros(len(rows), DECISION)
     decided["row"], decided["reason"], decided["distance"] = rows, reason, distance
-    decided["probability"] = np.nan
+    decided["probability"] = probability
     return decided
 
 
 def test_removals_are_those_with_a_reason_in_order_of_rows():
-    removals = removals_of(
+    removals = removing_rows(
         [decision([3, 9], [OUTLIER, 0]), decision([1, 5], [NOT_PREDICTED, OUTLIER])]
     )
     assert removals["row"].tolist() == [1, 3, 5]
     assert removals["reason"].tolist() == [NOT_PREDICTED, OUTLIER, OUTLIER]
     assert removals["distance"].tolist() == [0.25] * 3
-    assert len(removals_of([])) == 0
+    assert len(removing_rows([])) == 0
 
 
 def test_a_record_loses_its_tags_with_reasons_and_keeps_earlier_ones():
     regions = np.zeros(2, REGION)
     regions["place"], regions["score"] = [0, 2], [0.75, 0.123456]
-    index = SimpleNamespace(of_input=lambda position: (10 * position, regions))
+    index = SimpleNamespace(at_input=lambda position: (10 * position, regions))
     # Of rows 10 and 11 it is the last one; 9 and 12 are of others, and 20 is the next one's first.
-    cleaner = Cleaner(index, removals_of([decision([9, 11, 12, 20], [OUTLIER] * 4, 0.33335)]))
+    cleaner = Cleaner(index, removing_rows([decision([9, 11, 12, 20], [OUTLIER] * 4, 0.33335)]))
     fields = {
         "tags": ["horse", "sky", "tree"],
         "sources": {"horse": ["parsed"], "sky": ["parsed"], "tree": ["parsed", "generated-tag"]},
@@ -144,7 +164,7 @@ def test_a_record_loses_its_tags_with_reasons_and_keeps_earlier_ones():
     assert [entry["tag"] for entry in cleaned["removed"]] == ["old", "tree"]
     assert cleaned["removed"][1] == {
         "tag": "tree", "reason": "outlier", "box": [0.0] * 4, "score": 0.1235,
-        "distance": pytest.approx(0.3334, abs=1.1e-4),
+        "distance": pytest.approx(0.3334, abs=1.1e-4), "chance": 0.5,
     }  # fmt: skip
     assert cleaner.reasons == {"outlier": 1}
     assert cleaner.before == {"tags": 3, "parsed": 3, "generated-tag": 1}

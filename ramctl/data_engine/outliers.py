@@ -1,0 +1,59 @@
+"""Outliers among the regions of a tag (RAM sec. 3.3): far from the centres of its clusters.
+
+The regions of a tag are clustered by K-Means++ on their features. R regions, D numbers a feature,
+K clusters.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.data_engine.region_store import Rows
+
+# Centres are fitted to a sample of this size, so that memory does not grow with the tag.
+MAX_SAMPLE = 20_000
+CHUNK = 8192
+ReadRows = Callable[[Rows], NDArray[np.float32]]
+
+
+def cluster_distances(n_regions: int, read: ReadRows, seed: int = 0) -> NDArray[np.float32]:
+    """The distance (R,) of each of a tag's regions to the centre of its cluster.
+
+    `read(rows)` gives the unit-length features of some rows, (rows, D); they are never held all
+    at once. There is a cluster per 50 regions, at most 8.
+    """
+    centres = _centres(n_regions, read, max(1, min(8, n_regions // 50)), seed)
+    distance = np.empty(n_regions, np.float32)
+    for start in range(0, n_regions, CHUNK):
+        rows = np.arange(start, min(start + CHUNK, n_regions))
+        # Squared differences in full: the expanded form loses the small distances to rounding.
+        gaps = np.linalg.norm(read(rows)[:, None] - centres[None], axis=2)  # (rows, K)
+        distance[rows] = gaps.min(1)
+    return distance
+
+
+def farthest(distance: NDArray[np.float32], fraction: float) -> NDArray[np.bool_]:
+    """Marks (R,) the farthest `fraction`, rounded down; among equals the later ones first."""
+    order = np.lexsort((-np.arange(len(distance)), -distance))
+    marked = np.zeros(len(order), bool)
+    # The added billionth keeps 0.1 * 30 from becoming 2.
+    marked[order[: int(fraction * len(order) + 1e-9)]] = True
+    return marked
+
+
+def _centres(n_regions: int, read: ReadRows, clusters: int, seed: int) -> NDArray[np.float32]:
+    """At most so many centres (K, D), fewer where features are equal."""
+    from sklearn.cluster import KMeans
+    from threadpoolctl import threadpool_limits
+
+    rows = np.arange(n_regions)
+    if n_regions > MAX_SAMPLE:
+        rows = np.sort(np.random.default_rng(seed).choice(n_regions, MAX_SAMPLE, replace=False))
+    sample = read(rows)
+    n_distinct = len(np.unique(sample, axis=0))
+    means = KMeans(min(clusters, n_distinct), init="k-means++", n_init=1, random_state=seed)
+    # Sums over several threads depend on their number; one thread gives the same centres anywhere.
+    with threadpool_limits(1):
+        means.fit(sample)
+    return np.asarray(means.cluster_centers_, np.float32)
