@@ -7,6 +7,7 @@ labels have the kinds that `parsing` gives them.
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from itertools import chain
 from pathlib import Path
 from typing import TypeVar, cast
 
@@ -14,7 +15,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ramctl.calibration import NEVER, Judged
 from ramctl.checkpoints.bundle import (
     CALIBRATION,
     CARD,
@@ -37,9 +37,13 @@ from ramctl.checkpoints.bundle import (
 from ramctl.checkpoints.load import load_model, write_model
 from ramctl.checkpoints.official import Architecture, convert_official, read_official
 from ramctl.checkpoints.onnx_graph import export_graph, export_int8_graph
+from ramctl.decide.calibration import NEVER
+from ramctl.decide.fitting import Judged, choose_thresholds
+from ramctl.decide.thresholds import read_thresholds
+from ramctl.engine.runner import Decoded
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt, escaped
 from ramctl.evaluation.metrics import POSITIVE, UNKNOWN
-from ramctl.labels import LABELS, LabelSystem, read_thresholds
+from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
 from ramctl.model.config import CaptioningConfig
 from ramctl.model.preprocess import Preprocess
@@ -55,10 +59,11 @@ from ramctl.records.outputs import write_to_stdout
 from ramctl.records.parallel import chunks
 from ramctl.records.record import Item, Record
 from ramctl.records.report import Report
-from ramctl.tagging.scorers import BundleScorer, TaggerOptions
+from ramctl.tagging.tagger import open_runner
+from ramctl.tagging.tagger_options import TaggerOptions
 from ramctl.text.clip import ClipTextEncoder
 from ramctl.training.data.targets import Targets, read_annotation
-from ramctl.training.validation import Scored, choose_thresholds, score_blocks, truth_of
+from ramctl.training.validation import Scored, truth_of
 
 CLIP = "hf://openai/clip-vit-base-patch16"  # the authors' label queries come from it
 THRESHOLD = 0.68  # the authors' class_threshold where no file says otherwise
@@ -300,7 +305,9 @@ def _judge(writer: BundleWriter, validation: str, root: str | None, report: Repo
     if not (bundle.has(CALIBRATION) and bundle.preset.precision):
         right, is_known = int8.truth == POSITIVE, int8.truth != UNKNOWN
         judged = Judged(int8.scores.astype(np.float64), right, is_known)
-        thresholds = np.where(known, choose_thresholds(judged, known, bundle.preset).own, NEVER)
+        thresholds = np.where(
+            known, choose_thresholds(judged, known, bundle.preset).thresholds, NEVER
+        )
         lines = [f"{round(float(value), DIGITS)}\n" for value in thresholds]
         (writer.path / INT8_THRESHOLDS).write_text("".join(lines), encoding="utf-8")
     default = writer.meta["dtype"] = "int8" if before - after < MOST_LOST else "fp32"
@@ -314,16 +321,22 @@ def _judge(writer: BundleWriter, validation: str, root: str | None, report: Repo
 
 
 def _score(bundle: Bundle, validation: str, root: str | None, dtype: str) -> Scored:
-    scorer = BundleScorer(bundle, TaggerOptions(dense=True, dtype=dtype, device="cpu"))
-    targets = Targets(bundle.labels)
+    options = TaggerOptions(dense=True, dtype=dtype, device="cpu")
+    runner, targets = open_runner(bundle, options)[0], Targets(bundle.labels)
 
-    def prepare(record: Record) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+    def prepare(record: Record) -> tuple[Decoded, NDArray[np.int8]]:
         truth = truth_of(read_annotation(record), targets)
-        photo = record_photo(record, target=scorer.target, official=scorer.official)
-        return scorer.prepare(photo), truth
+        return runner.decode(runner.read(record)), truth
 
-    photos = _good(read_inputs([validation], root, "convert"), prepare)
-    scored = score_blocks(photos, scorer.scores, scorer.batch, len(targets))
+    def work(photos: list[tuple[Decoded, NDArray[np.int8]]]) -> Iterator[Scored]:
+        scores = runner.scores([photo.pixels for photo, _ in photos])
+        pairs = zip(scores, (truth for _, truth in photos), strict=True)
+        return (Scored(row[None], truth[None]) for row, truth in pairs)
+
+    items = read_inputs([validation], root, "convert")
+    batches = chunks((item for item in items if isinstance(item, Record)), runner.batch)
+    outcomes = chain.from_iterable(runner.run(batches, prepare, work))
+    scored = Scored.joined((one for one in outcomes if isinstance(one, Scored)), targets)
     if not len(scored.scores):
         raise RunProblem(f"{validation}: no record has tags and a photo that can be read")
     return scored

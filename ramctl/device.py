@@ -29,7 +29,7 @@ class Runtime:
 
     @property
     def half(self) -> torch.dtype | None:
-        """What matrices are multiplied in where that is not fp32."""
+        """The type in which matrices are multiplied; None for fp32."""
         return _HALF.get(self.dtype)
 
     def precision(self) -> AbstractContextManager[object]:
@@ -64,7 +64,7 @@ def number_format(dtype: str, device: torch.device, *, is_training: bool = False
     """The number format that `dtype` names; for `auto` what the device multiplies fastest.
 
     On a GPU that is bf16 where it has it. Older ones have fp16 only, which tagging takes; training
-    takes it when asked to, because small gradients vanish in it. Training takes bf16 also on
+    takes it only by name, because small gradients vanish in it. Training takes bf16 also on
     processors with matrix units for it (AMX); tagging does not, because its scores should be those
     of the fp32 graph on every CPU. UsageProblem for other formats.
     """
@@ -83,7 +83,7 @@ def number_format(dtype: str, device: torch.device, *, is_training: bool = False
 
 @cache
 def usual_threads() -> int:
-    """As many threads as torch takes by itself, whatever `set_up_cpu` has said since."""
+    """The number of threads that torch takes by default."""
     return torch.get_num_threads()
 
 

@@ -6,7 +6,6 @@ identify labels and a string stands for all ids that have it.
 """
 
 import hashlib
-import math
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,12 +14,12 @@ from pathlib import Path
 
 import orjson
 
-from ramctl.errors import RunProblem, UsageProblem
-from ramctl.records.files import read_lines, read_text, write_atomic
+from ramctl.errors import RunProblem
+from ramctl.records.files import read_text, write_atomic
 from ramctl.records.record import KINDS, JsonObject
 
 LABELS = "labels.jsonl"  # its name in a bundle
-# A tag is given above this probability where neither a model nor the user says otherwise.
+# Of a tag where neither the model nor the user has another.
 DEFAULT_THRESHOLD = 0.5
 
 
@@ -29,7 +28,7 @@ class Label:
     """One label; `parents` are tags, nearest first.
 
     A label that is not `validated` has no evidence (never trained, no teacher): it is given only
-    when it is asked for.
+    when a user names it.
     """
 
     tag: str
@@ -80,7 +79,7 @@ class Label:
 
 
 def normalise(text: str) -> str:
-    """The form in which strings of our own systems are stored, and compared when looked up loosely.
+    """The form in which strings are stored, and compared when an exact lookup finds nothing.
 
     NFC, case-folded, hyphens and underscores as spaces, single spaces.
     """
@@ -166,38 +165,3 @@ class LabelSystem(tuple[Label, ...]):
         if not labels:
             raise RunProblem(f"{path}: no labels in it")
         return cls(labels)
-
-
-def read_threshold(text: str) -> float | None:
-    """The number of `--threshold NUMBER`, None for a file's name; UsageProblem outside [0, 1]."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    if not 0 <= value <= 1:
-        raise UsageProblem(f"--threshold {text}: not between 0 and 1")
-    return value
-
-
-def read_thresholds(path: Path, labels: LabelSystem, default: float) -> list[float]:
-    """A threshold for each label in id order, from JSONL `{"tag", "threshold"}` or bare numbers.
-
-    Labels that a JSONL file does not name take `default`. Raises RunProblem naming file and line.
-    """
-    lines = [line for line in read_lines(path) if line.strip()]
-    is_bare = bool(lines) and not lines[0].lstrip().startswith("{")
-    if is_bare and len(lines) != len(labels):
-        raise RunProblem(f"{path}: {len(lines)} thresholds for {len(labels)} labels")
-    expected = "a finite number" if is_bare else '{"tag": ..., "threshold": number}'
-    thresholds = [default] * len(labels)
-    for number, line in enumerate(lines, 1):
-        try:
-            row = {} if is_bare else orjson.loads(line)
-            value = float(line if is_bare else row["threshold"])
-            if not math.isfinite(value):
-                raise ValueError("not finite")
-            for index in (number - 1,) if is_bare else labels.ids(row["tag"]):
-                thresholds[index] = value
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunProblem(f"{path}:{number}: expected {expected}") from error
-    return thresholds

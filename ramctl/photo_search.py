@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
+from ramctl.decide.selection import DECIMALS
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, escaped
 from ramctl.labels import normalise
 from ramctl.records.inputs import unread_inputs
@@ -24,8 +25,7 @@ from ramctl.records.pipes import is_pipe
 from ramctl.records.record import JsonObject, Record, Reject, decode_name, encode_name, image_name
 from ramctl.records.report import Rejects, Report
 from ramctl.tagging.embedding import Floats, PhotoAxes
-from ramctl.tagging.formats import table_row
-from ramctl.tagging.selection import DECIMALS
+from ramctl.tagging.output_formats import table_row
 from ramctl.tagging.tagger import Tagger
 from ramctl.text.static_table import StaticTextEncoder, read_text_encoder, unit
 
@@ -68,8 +68,8 @@ class PhotoSearch:
     ) -> None:
         self._path, self._model = str(path), model
         self._bundle = Bundle.open(resolve_model(model))
-        self._axes = PhotoAxes.of(self._bundle)
-        longest = self._axes.longest
+        self._axes = PhotoAxes.from_bundle(self._bundle)
+        longest = self._axes.max_length
         packed, self._images, self._places = bytearray(), list[str](), list[int]()
         for place, record in enumerate(self._records()):
             try:

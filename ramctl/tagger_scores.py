@@ -1,4 +1,4 @@
-"""What taggers said of photos: their records, and which photo each of these is about.
+"""Records of taggers' scores, and which photo each of them is about.
 
 A file of records with `image` and `scores` teaches (`train --distill scores:FILE`), is evidence
 (`generate` and `clean --evidence scores:FILE`) and is evaluated (`eval`).
@@ -84,9 +84,9 @@ def match(
     for name, key_of in _ROUNDS:
         if (partner >= 0).all():
             break
-        left, right = _unique(truth, key_of), _unique(predictions, key_of)
-        for text, t in left.items():
-            p = right.get(text)
+        truth_keys, keys = _unique(truth, key_of), _unique(predictions, key_of)
+        for text, t in truth_keys.items():
+            p = keys.get(text)
             if p is not None and partner[t] < 0 and not taken[p]:
                 partner[t], taken[p] = p, True
                 by_key[name] += 1

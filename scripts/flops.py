@@ -22,7 +22,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ramctl.device import Runtime
-from ramctl.inference.torch_engine import TorchEngine
+from ramctl.engine.torch_engine import TorchEngine
 from ramctl.model.build import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.config import Preset, load_preset

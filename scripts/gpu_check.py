@@ -49,9 +49,9 @@ from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle, BundleWriter
 from ramctl.checkpoints.load import write_model
 from ramctl.checkpoints.official import Architecture, convert_official, read_official
+from ramctl.decide.thresholds import bundle_labels
 from ramctl.device import Dtype, Runtime, choose_device
-from ramctl.inference.label_set import own_labels
-from ramctl.inference.torch_engine import BYTES_A_PIXEL, TorchEngine, photos_that_fit
+from ramctl.engine.torch_engine import BYTES_A_PIXEL, TorchEngine, photos_that_fit
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.build import build_ram
 from ramctl.model.config import load_preset
@@ -128,7 +128,7 @@ class Place:
 def engine_on(device: torch.device, dtype: str, bundle: Bundle) -> TorchEngine:
     """The engine that `ramctl tag` opens."""
     runtime = Runtime.choose(str(device), dtype)
-    return TorchEngine.open(bundle, runtime, rows=own_labels(bundle).rows, fold=True)
+    return TorchEngine.open(bundle, runtime, rows=bundle_labels(bundle).rows, fold=True)
 
 
 def inputs(number: int, bundle: Bundle) -> Any:
@@ -377,16 +377,16 @@ def end_to_end(place: Place) -> tuple[str, bool]:
     tagger = Tagger.from_pretrained(
         str(bundle.path), runtime="torch", device=str(place.device), num_workers=one, threads=one
     )
-    engine, batch, size = cast(Any, tagger.scorer).engine, tagger.batch, bundle.preprocess.size
+    engine, batch, size = cast(Any, tagger.runner).engine, tagger.batch, bundle.preprocess.size
     few = place.jpegs(32)
     paths = (few * 40)[: (8 if place.cpu else 20) * batch]
     pixels = torch.from_numpy(inputs(batch, bundle)).to(place.device)
     model = rate(batch, lambda: engine.scores(pixels), 5)
     whole = rate(len(paths), lambda: list(tagger.tag(iter(paths))), 1)
-    read = rate(32, lambda: [tagger.decode_photo(path, "") for path in few])
+    read = rate(32, lambda: [tagger.prepare_photo(path, "") for path in few])
     jpeg = rate(32, lambda: [load_photo(str(path), target=size) for path in few])
     with ThreadPoolExecutor(tagger.workers) as pool:
-        decode = lambda path: tagger.decode_photo(path, "")  # noqa: E731
+        decode = lambda path: tagger.prepare_photo(path, "")  # noqa: E731
         ready = rate(len(paths), lambda: list(pool.map(decode, paths)))
     pays = "would not pay: decoding is not the limit"
     if ready < model and whole < 0.9 * model:

@@ -43,7 +43,7 @@ _PARSE = [
     "ramctl.commands.parse",
     "ramctl.parsing.label_building.label_builder",
 ]
-_TAG = ["ramctl.tagging.run", "ramctl.commands.tag", "ramctl.tagging.tagger", "onnxruntime",
+_TAG = ["ramctl.tagging.tag_photos", "ramctl.commands.tag", "ramctl.tagging.tagger", "onnxruntime",
         "ramctl.importing.import_photos", "uvicorn", "starlette.routing",
         "ramctl.photos.embedded", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
         "PIL.TiffImagePlugin", "PIL.GifImagePlugin", "PIL.BmpImagePlugin"]  # fmt: skip
@@ -51,7 +51,7 @@ _EVAL = ["ramctl.evaluation.run", "ramctl.commands.eval", "sklearn.metrics"]
 _TORCH = ["torch", "transformers.modeling_utils", "sklearn.cluster", "onnx", "ml_dtypes",
           "torch.onnx", "ramctl.training.run", "ramctl.training.train", "ramctl.training.job",
           "ramctl.data_engine.cleaning", "ramctl.data_engine.additions", "ramctl.convert",
-          "ramctl.pretrained.packages", "ramctl.inference.torch_engine"]  # fmt: skip
+          "ramctl.pretrained.packages", "ramctl.engine.torch_engine"]  # fmt: skip
 # What a command is forked from has imported this and no more: the less it is, the faster a fork.
 _PRELOADED = {
     "parse": (*_FEW, *_PARSE),

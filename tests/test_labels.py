@@ -4,8 +4,9 @@ import gzip
 
 import pytest
 
+from ramctl.decide.thresholds import read_thresholds
 from ramctl.errors import RunProblem
-from ramctl.labels import Label, LabelSystem, read_thresholds
+from ramctl.labels import Label, LabelSystem
 
 
 def test_lookup_is_exact_first_then_loose_and_tags_win_over_synonyms():

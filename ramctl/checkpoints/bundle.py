@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ramctl.calibration import NEVER, Calibration
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, read_thresholds
+from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem
 from ramctl.pretrained.hub import HUB, hub_hint, local_path
 from ramctl.pretrained.known import KNOWN, KnownModel
 from ramctl.records.files import (
@@ -47,7 +46,7 @@ TEXT_FOLDER = "text"  # embeds words that the model was not trained on, see `ram
 GRAPH = "model.onnx"
 INT8_GRAPH = "model.int8.onnx"
 INT8_THRESHOLDS = "thresholds.int8.txt"  # one number per line in id order, chosen for that graph
-CALIBRATION = "calibration.json"  # what scores are worth, where judged photos told it
+CALIBRATION = "calibration.json"  # see `ramctl.decide.calibration`
 AXES = "axes.safetensors"  # of the photos' embeddings
 HEADROOM = "headroom.npy"  # (L,) what the tag decoder adds to the global branch's logits at most
 CARD = "README.md"
@@ -91,12 +90,12 @@ class Bundle:
             raise RunProblem(f"{meta_path}: format {version!r}; this ramctl reads up to {FORMAT}")
         _check_meta(meta_path, meta)
         for name, facts in meta.get("files", {}).items():
-            file, wanted = path / name, facts.get("bytes")
+            file, expected = path / name, facts.get("bytes")
             if not file.exists():
                 raise RunProblem(f"{file}: missing from the bundle")
             _require_inside(file, path)
-            if (size := file.stat().st_size) != wanted:
-                raise RunProblem(f"{file}: {size} bytes instead of {wanted}")
+            if (size := file.stat().st_size) != expected:
+                raise RunProblem(f"{file}: {size} bytes instead of {expected}")
             if verify and file_sha256(file) != facts.get("sha256"):
                 raise RunProblem(f"{file}: content differs from its hash in {META}")
         return cls(path, meta)
@@ -119,7 +118,7 @@ class Bundle:
 
     @contextmanager
     def problems(self) -> Iterator[None]:
-        """What a preset would be refused for, as what is wrong with the bundle."""
+        """Report what is wrong with a preset as a problem of the bundle."""
         try:
             yield
         except UsageProblem as problem:
@@ -138,48 +137,13 @@ class Bundle:
 
     @property
     def threshold(self) -> float:
-        """The global threshold, for labels without their own."""
+        """The threshold of labels that have none."""
         return float(self.meta.get("thresholds", {}).get("threshold", DEFAULT_THRESHOLD))
 
     @property
     def open_set_threshold(self) -> float:
         """The threshold for words that the model was not trained on."""
         return float(self.meta.get("thresholds", {}).get("open_set_threshold", DEFAULT_THRESHOLD))
-
-    @cached_property
-    def thresholds(self) -> list[float]:
-        """One threshold per label, in id order; labels without evidence are never given."""
-        usual = self.threshold
-        own = [label.threshold if label.validated else NEVER for label in self.labels]
-        return [usual if threshold is None else threshold for threshold in own]
-
-    def thresholds_of(
-        self, dtype: str, precision: float | None = None, *, salient: bool = False
-    ) -> list[float]:
-        """One threshold per label, in id order; those of int8 are its own where there are any.
-
-        With `precision`, those at which that share of the tags given is right; RunProblem where the
-        bundle does not know, or no threshold reaches it. `salient`: likely main things need less.
-        """
-        if precision is not None:
-            return self.calibration.thresholds(precision, salient=salient).tolist()
-        if dtype == "int8" and self.has(INT8_THRESHOLDS):
-            return read_thresholds(self.path / INT8_THRESHOLDS, self.labels, self.threshold)
-        return self.thresholds
-
-    @cached_property
-    def calibration(self) -> Calibration:
-        """What scores are worth, in every number format; RunProblem where the bundle lacks it."""
-        if not self.has(CALIBRATION):
-            raise RunProblem(
-                f"{self.path}: does not know what its scores are worth ({CALIBRATION} is missing): "
-                "use --threshold in place of --precision"
-            )
-        calibration = Calibration.read(self.path / CALIBRATION)
-        if (n := len(calibration.slopes)) != len(self.labels):
-            path = self.path / CALIBRATION
-            raise RunProblem(f"{path}: of {n} labels, the bundle has {len(self.labels)}")
-        return calibration
 
     @property
     def dtype(self) -> str:
@@ -207,8 +171,8 @@ class Bundle:
     def tensors(self, names: Iterable[str] | None = None) -> dict[str, "np.ndarray"]:
         """The named tensors, or all, as stored; RunProblem names one that is not there."""
         with self._weights() as weights:
-            wanted = list(weights.keys()) if names is None else list(names)
-            return {name: weights.get_tensor(name) for name in wanted}
+            chosen = list(weights.keys()) if names is None else list(names)
+            return {name: weights.get_tensor(name) for name in chosen}
 
     def tensor_shapes(self) -> dict[str, list[int]]:
         """The shape of each stored tensor."""
@@ -321,8 +285,12 @@ def missing_model(name: str) -> KnownModel | None:
 
 def model_shelf() -> Path:
     """The folder of bundles that are known by name: $RAMCTL_MODELS, else in the user's data."""
-    named = os.environ.get("RAMCTL_MODELS")
-    return user_folder("XDG_DATA_HOME", ".local/share") / "models" if named is None else Path(named)
+    folder = os.environ.get("RAMCTL_MODELS")
+    return (
+        Path(folder)
+        if folder is not None
+        else user_folder("XDG_DATA_HOME", ".local/share") / "models"
+    )
 
 
 def embedded_bundle() -> Path:
@@ -445,7 +413,7 @@ def require_bundle(target: Path) -> None:
     listed, advice = _listed(target) or {}, "move it away or name another path"
     for file in _others_in(target):
         name = file.relative_to(target).as_posix()
-        if any(fnmatchcase(name, own) for own in _FILES):
+        if any(fnmatchcase(name, pattern) for pattern in _FILES):
             raise UsageProblem(f"{file}: is not part of the bundle; {advice}")
     for name, facts in listed.items():
         file = target / name

@@ -16,18 +16,21 @@ import torch
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, file_sha256
-from ramctl.data_engine.baseline import Baseline, BaselineOptions, Decoded, Photo
+from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.label_probabilities import Evidence, LabelProbabilities
 from ramctl.data_engine.region_store import spool
+from ramctl.decide.calibration import Calibration
+from ramctl.decide.thresholds import read_threshold, read_thresholds, thresholds_of
+from ramctl.engine.caption_writer import CaptionWriter
+from ramctl.engine.device_pool import DevicePool, split_devices
+from ramctl.engine.runner import Pixels
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
-from ramctl.inference.captions import CaptionWriter
-from ramctl.inference.device_pool import DevicePool, split_devices
-from ramctl.labels import LabelSystem, read_threshold, read_thresholds
+from ramctl.labels import LabelSystem
 from ramctl.model.ram import Encoded
 from ramctl.records.files import scratch_file
 from ramctl.records.inputs import named_or_stdin, require_files, unread_inputs
 from ramctl.records.jsonl import content_stamp, unspool
-from ramctl.records.parallel import chunks, map_good, ordered_map
+from ramctl.records.parallel import chunks
 from ramctl.records.record import (
     BY_CAPTION,
     BY_TAG,
@@ -146,7 +149,7 @@ class Generator:
         adds_tags: bool,
     ) -> None:  # fmt: skip
         self.baseline = baseline
-        self.workers = baseline.options.workers
+        self.workers = baseline.workers
         self.thresholds = np.array(thresholds, np.float32)
         self.captioner = captioner
         self.adds_tags = adds_tags
@@ -165,24 +168,18 @@ class Generator:
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `baseline.batch` records, in order."""
-        decoded = self.baseline.decoded(batches)
-        generate = partial(map_good, do=self._generate)
-        yield from ordered_map(generate, decoded, self.baseline.side_by_side)
+        return self.baseline.run(batches, self.prepare, self.work)
 
-    def decode(self, records: Batch) -> tuple[Batch, list[Decoded]]:
-        """The records, and for each its photo or the problem with it."""
-        return records, self.baseline.decode(records)[1]
+    def prepare(self, record: Record) -> tuple[Record, Pixels]:
+        """The record with its photo as the model takes it; RecordProblem where there is none."""
+        return record, self.baseline.preprocess.resize(self.baseline.read(record))
 
-    def score(self, records: Batch, decoded: Sequence[Decoded]) -> list[Outcome]:
-        """The outcomes of records whose photos were decoded."""
-        return map_good(decoded, self._generate)
-
-    def _generate(self, good: list[tuple[Record, Photo]]) -> Iterator[Outcome]:
+    def work(self, prepared: list[tuple[Record, Pixels]]) -> Iterator[Outcome]:
+        """The outcomes of prepared records."""
         labels = self.baseline.labels
-        preprocess, at_once = self.baseline.preprocess, self.baseline.at_once
-        for some in chunks(good, at_once):
+        for some in chunks(prepared, self.baseline.at_once):
             records, photos = zip(*some, strict=True)
-            pixels = preprocess.full_batch([preprocess.resize(photo) for photo in photos], at_once)
+            (pixels,) = self.baseline.full_batches(photos)
             encoded, scores = self.baseline.engine.encode_and_score(pixels)
             scores = scores[: len(records)]
             predicted = [self._predicted(row) for row in scores]
@@ -216,11 +213,11 @@ def thresholds_to_add(
             return [number] * len(bundle.labels)
         return read_thresholds(Path(threshold), bundle.labels, bundle.threshold)
     if precision is not None:
-        return bundle.thresholds_of("fp32", precision)
+        return thresholds_of(bundle, precision=precision)
     if not bundle.has(CALIBRATION):
-        return bundle.thresholds
+        return thresholds_of(bundle)
     try:
-        return bundle.calibration.thresholds(PRECISION).tolist()
+        return Calibration.from_bundle(bundle).thresholds(PRECISION).tolist()
     except RunProblem as problem:
         raise RunProblem(f"{problem}; --precision or --threshold chooses another") from problem
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import orjson
 
-from ramctl.checkpoints.bundle import CALIBRATION, Bundle, file_sha256, resolve_model
+from ramctl.checkpoints.bundle import Bundle, file_sha256, resolve_model
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.doubtful_tags import Review, region_doubts
 from ramctl.data_engine.evidence import MIN_PROBABILITY, Estimate, OutOfFold
@@ -29,6 +29,7 @@ from ramctl.data_engine.removals import (
     decide,
     removing_rows,
 )
+from ramctl.decide.calibration import Calibration
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pages.review_page import review_page
 from ramctl.records.files import output_lock, part_path, replacing, scratch_file, work_path
@@ -251,7 +252,7 @@ class Cleaning:
 
     def estimate(self, index: RegionIndex) -> Estimate:
         """The probability of the tag of each region."""
-        calibration = self.bundle.calibration if self.bundle.has(CALIBRATION) else None
+        calibration = Calibration.if_known(self.bundle)
         return OutOfFold(index).estimate(calibration, self.options.score_files)
 
     def apply(self, work: WorkFolder) -> Report:

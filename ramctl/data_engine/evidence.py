@@ -16,9 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.calibration import Calibration, log_odds_of, sigmoid
 from ramctl.data_engine.heads import FOLDS, HIGHEST, LOWEST, Photos, Sums, TaggerInputs
 from ramctl.data_engine.region_store import RegionIndex, Shard, source_bits
+from ramctl.decide.calibration import Calibration
+from ramctl.engine.log_odds import log_odds_of, sigmoid
 from ramctl.records.record import MODELS, Item, Record, image_name
 from ramctl.tagger_scores import Photo, TaggerScores
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.calibration import log_odds_of
+from ramctl.engine.log_odds import log_odds_of
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.tagger_scores import Photo, TaggerScores
 

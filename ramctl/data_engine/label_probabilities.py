@@ -12,9 +12,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.calibration import Calibration, Judged, calibrate, log_odds_of, sigmoid
 from ramctl.classes import Classes, read_map
 from ramctl.data_engine.heads import FOLDS, HIGHEST, Floats, Photos, Sums, TaggerInputs
+from ramctl.decide.calibration import Calibration
+from ramctl.decide.fitting import Judged, calibrate
+from ramctl.engine.log_odds import log_odds_of, sigmoid
 from ramctl.errors import RecordProblem, RunProblem, attempt
 from ramctl.labels import LabelSystem
 from ramctl.records.parallel import chunks

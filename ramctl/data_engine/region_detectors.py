@@ -5,9 +5,10 @@ P regions, L labels, T tokens of the grid.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, tee
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,15 +16,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ramctl.data_engine.baseline import Baseline, Decoded, Photo, SeenPhoto
+from ramctl.data_engine.baseline import Baseline, Photo, SeenPhoto
 from ramctl.data_engine.region_store import ShardWriter, WorkFolder, cut_into_shards, source_bits
 from ramctl.device import Runtime
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
-from ramctl.inference.regions import WHOLE, Floats, crop_pixels, tokens_under
-from ramctl.inference.torch_engine import ScoredRegions
+from ramctl.engine.boxes import WHOLE, Floats, crop_pixels, tokens_under
+from ramctl.engine.torch_engine import ScoredRegions
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.model.regions import Regions
-from ramctl.records.parallel import chunks, map_good, ordered_map
+from ramctl.records.inputs import RootCheck
+from ramctl.records.parallel import chunks
 from ramctl.records.record import (
     Item,
     JsonObject,
@@ -112,7 +114,7 @@ def open_detector(name: str, baseline: Baseline) -> Detector:
     weights = name.removeprefix(GROUNDING_DINO)
     if weights in (name, ""):
         raise UsageProblem(f"--detector {name}: expected attention or {GROUNDING_DINO}WEIGHTS")
-    from ramctl.peers.grounding_dino import GroundingDino
+    from ramctl.engine.peers.grounding_dino import GroundingDino
     from ramctl.pretrained.hub import local_path
 
     device, dtype = baseline.options.device, baseline.options.dtype
@@ -141,7 +143,7 @@ class RequestedTag(NamedTuple):
     sources: int  # as `source_bits`
 
 
-Request = tuple[Photo, list[RequestedTag]]
+Request = tuple[Photo, list[RequestedTag], Counter[str]]
 
 
 class PhotoRegions(NamedTuple):
@@ -150,6 +152,7 @@ class PhotoRegions(NamedTuple):
     regions: Sequence[tuple[Any, ...]] = ()  # as `REGION`, without the input
     features: Sequence[NDArray[np.float16]] = ()  # of each region
     photo: NDArray[np.float16] | None = None  # its feature; None without tags
+    counts: Mapping[str, int] = MappingProxyType({})  # of its tags, by what became of them
 
 
 def requested_tags(
@@ -216,31 +219,28 @@ class RegionFinder:
     def _outcomes(
         self, records: Iterable[Record], counts: Counter[str], tick: Tick
     ) -> Iterator[PhotoRegions | RecordProblem]:
-        batches = chunks(records, self.baseline.batch)
-        decoded = self.baseline.decoded(batches, whole=self.crops)
-        found = ordered_map(self._find_batch, decoded, self.baseline.side_by_side)
-        for outcomes, batch_counts in found:
-            yield from outcomes
-            counts.update(batch_counts)
-            tick(len(outcomes))
+        to_do, batches = tee(chunks(records, self.baseline.batch))
+        results = self.baseline.run(to_do, self._request, self._regions)
+        check = RootCheck()
+        for found, batch in zip(results, batches, strict=False):
+            for record, one in zip(batch, found, strict=True):
+                check.notice(record, one)
+                counts.update(one.counts if isinstance(one, PhotoRegions) else ())
+            yield from found
+            tick(len(found))
 
-    def _find_batch(
-        self, decoded: Sequence[Decoded]
-    ) -> tuple[list[PhotoRegions | RecordProblem], Counter[str]]:
-        counts = Counter[str]()
-
-        def request(record: Record, photo: Photo) -> Request:
-            return photo, requested_tags(record.fields, self.baseline.labels, self.kinds, counts)
-
-        items = [x if isinstance(x, RecordProblem) else attempt(request, *x) for x in decoded]
-        return map_good(items, self._regions), counts
+    def _request(self, record: Record) -> Request:
+        photo, counts = self.baseline.read(record, whole=self.crops), Counter[str]()
+        tags = requested_tags(record.fields, self.baseline.labels, self.kinds, counts)
+        return photo, tags, counts
 
     def _regions(self, requests: list[Request]) -> Iterator[PhotoRegions]:
         """The regions of each photo's tags; a photo without any is not run through the model."""
-        photos = [photo for photo, tags in requests if tags]
+        photos = [photo for photo, tags, _ in requests if tags]
         features = iter(self.baseline.features(photos) if photos else ())
-        for photo, tags in requests:
-            yield self._find(photo, tags, next(features)[None]) if tags else PhotoRegions()
+        for photo, tags, counts in requests:
+            found = self._find(photo, tags, next(features)[None]) if tags else PhotoRegions()
+            yield found._replace(counts=counts)
 
     def _find(self, photo: Photo, tags: Sequence[RequestedTag], features: Tensor) -> PhotoRegions:
         """The regions of one photo's tags, each of which may be several labels."""

@@ -19,9 +19,10 @@ import simdjson
 from numpy.typing import NDArray
 
 from ramctl.classes import Classes
+from ramctl.decide.thresholds import read_thresholds
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.evaluation.metrics import Decisions, Floats, Scores, row_blocks
-from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem, read_thresholds
+from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
 from ramctl.readers.detect import read_predictions
 from ramctl.records.fields import FOR_PREDICTIONS, require_forms, string_list
 from ramctl.records.files import read_lines

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ramctl.calibration import sample, thresholds_for
 from ramctl.classes import Classes, read_groups, read_map
+from ramctl.decide.fitting import sample, thresholds_for
 from ramctl.errors import UsageProblem
 from ramctl.evaluation.comparison import Comparison, TruthTable, on_equal_terms
 from ramctl.evaluation.figures import Figures, compare_systems, group_figures, intervals, nested

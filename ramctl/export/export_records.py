@@ -8,6 +8,7 @@ from functools import cache, partial
 from operator import attrgetter
 from pathlib import Path
 
+from ramctl.decide.selection import read_tag_list
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.export.program_formats import ADDED, DOCUMENTS, output_format
 from ramctl.export.sidecars import SidecarOptions, SidecarWriter, planned
@@ -32,7 +33,6 @@ from ramctl.records.report import Report
 from ramctl.records.shards import shard_of
 from ramctl.records.stream import NO_RECORDS, StreamOptions, each, run_stream
 from ramctl.records.verdicts import Verdicts
-from ramctl.tagging.selection import read_tag_list
 
 _MAX_PHOTOS = 16  # in memory at once
 

@@ -17,8 +17,8 @@ from ramctl.records.jsonl import dumps
 from ramctl.records.parquet import ParquetWriter
 from ramctl.records.record import JsonObject, decode_name, object_in, shown_name
 from ramctl.records.stream import Format, separated
-from ramctl.tagging import formats
-from ramctl.tagging.formats import Column, name_of, table
+from ramctl.tagging import output_formats as formats
+from ramctl.tagging.output_formats import Column, name_of, table
 
 # Formats whose file is one document with an end: no lines can be appended to it.
 DOCUMENTS = ("coco", "webdataset", "parquet")

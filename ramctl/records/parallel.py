@@ -1,10 +1,11 @@
 """Work on batches, in threads or processes, with the results in the order of the items."""
 
+import multiprocessing
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import islice, repeat
@@ -55,11 +56,30 @@ def ordered_map(
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ramctl-photos")
     try:
-        named = _in_order(pool, do, zip(repeat(None), items), workers)
+        named = in_order(lambda item: pool.submit(do, item), zip(repeat(None), items), workers)
         yield from (result for _, result in named)
     finally:
         # Without waiting: what is still running after an interrupt is done again on resuming.
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+@contextmanager
+def process_pool(
+    jobs: int, start: Callable[..., object], *arguments: object, context: str | None = None
+) -> Iterator[ProcessPoolExecutor]:
+    """Processes, each of which calls `start(*arguments)` first; RunProblem when one dies.
+
+    `context` is how they are started, as `multiprocessing` names it.
+    """
+    pool = ProcessPoolExecutor(
+        jobs, multiprocessing.get_context(context), _start_worker, (start, arguments)
+    )
+    try:
+        yield pool
+    except BrokenProcessPool as error:
+        raise RunProblem("a worker process was killed; is memory short? (fewer: -j)") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -68,19 +88,14 @@ def ordered_workers(
 ) -> Iterator[Callable[..., Iterator[tuple[Any, Any]]]]:
     """A function from `work` and pairs (name, argument) to pairs (name, work(argument)), in order.
 
-    Each worker calls `start(*arguments)` first. RunProblem when a worker dies.
+    The work is done by processes, each of which calls `start(*arguments)` first.
     """
-    pool = ProcessPoolExecutor(jobs, initializer=_start_worker, initargs=(start, arguments))
-    try:
-        yield lambda work, pairs: _in_order(pool, work, pairs, jobs)
-    except BrokenProcessPool as error:
-        raise RunProblem("a worker process was killed; is memory short? (fewer: -j)") from error
-    finally:
-        pool.shutdown(cancel_futures=True)
+    with process_pool(jobs, start, *arguments) as pool:
+        yield lambda work, pairs: in_order(lambda item: pool.submit(work, item), pairs, jobs)
 
 
-def _in_order(
-    pool: Executor, do: Callable[[Item], Result], pairs: Iterable[tuple[Name, Item]], workers: int
+def in_order(
+    submit: Callable[[Item], Future[Result]], pairs: Iterable[tuple[Name, Item]], workers: int
 ) -> Iterator[tuple[Name, Result]]:
     """Each name with the result of its item, as soon as it is there and all before it are.
 
@@ -97,7 +112,7 @@ def _in_order(
 
     try:
         for name, item in pairs:
-            pending.append((name, pool.submit(do, item)))
+            pending.append((name, submit(item)))
             while pending and (len(pending) >= 2 * workers or pending[0][1].done()):
                 yield first()
         while pending:

@@ -20,13 +20,13 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as Event
 
+from ramctl.decide.selection import DECIMALS
 from ramctl.errors import RamctlError, RecordProblem, UsageProblem
 from ramctl.pages import render
 from ramctl.photos.limits import PhotoLimits
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject
 from ramctl.serving.loaded_taggers import MAX_PHOTOS, LoadedTaggers, Variant
-from ramctl.tagging.selection import DECIMALS
 from ramctl.tagging.tagger import Tagger, TagResult
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from ramctl.errors import RecordProblem
 from ramctl.photos.limits import give_memory_back
 from ramctl.tagging.tagger import Tagger, TagResult
 
@@ -29,20 +28,16 @@ class SharedTagger:
     def __init__(self, tagger: Tagger, decoders: ThreadPoolExecutor) -> None:
         self.tagger = tagger
         self._decoders = decoders
-        self._scorers = ThreadPoolExecutor(tagger.workers if tagger.scorer.concurrent else 1)
+        self._scorers = ThreadPoolExecutor(tagger.runner.side_by_side)
 
     async def tag(self, photo: bytes) -> TagResult:
         """The result of a photo; RecordProblem when it cannot be tagged."""
         loop, tagger = asyncio.get_running_loop(), self.tagger
-        record, decoded = await loop.run_in_executor(
-            self._decoders, tagger.decode_photo, photo, "the photo"
+        prepared = await loop.run_in_executor(
+            self._decoders, tagger.prepare_photo, photo, "the photo"
         )
-        if isinstance(decoded, RecordProblem):
-            raise decoded
-        (fields,) = await loop.run_in_executor(self._scorers, tagger.score, [record], [decoded])
-        if isinstance(fields, RecordProblem):
-            raise fields
-        return TagResult.of(fields)
+        (fields,) = await loop.run_in_executor(self._scorers, tagger.work, [prepared])
+        return TagResult.from_record(fields)
 
 
 class LoadedTaggers:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import Image
 
 from ramctl.checkpoints.bundle import resolve_model
+from ramctl.engine.peers import peer_spec
 from ramctl.errors import Interrupted, RunProblem
 from ramctl.parts import require
-from ramctl.peers import peer_spec
 from ramctl.photos.limits import PhotoLimits
 from ramctl.records.report import Report
 from ramctl.tagging.tagger import Tagger

@@ -11,17 +11,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.errors import RecordProblem, UsageProblem, attempt
-from ramctl.inference.device_pool import DevicePool, split_devices
-from ramctl.inference.label_set import Threshold, Words
-from ramctl.peers import peer_spec
-from ramctl.photos.decoding import PHOTO_KINDS, Photo, photo_record, record_photo
+from ramctl.decide.selection import DECIMALS, Choice, SelectionOptions, TagSelector
+from ramctl.decide.shortlist import read_shortlist
+from ramctl.decide.thresholds import LabelSet, Threshold, choose_labels, plain_labels
+from ramctl.engine.device_pool import DevicePool, split_devices
+from ramctl.engine.label_rows import Words, read_words
+from ramctl.engine.onnx_engine import LABELS_AT_ONCE, TORCH, choose_runtime, number_format
+from ramctl.engine.peers import PeerRunner, peer_spec
+from ramctl.engine.runner import Decoded, ModelRunner, Runner, mute
+from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.parts import require
+from ramctl.photos.decoding import PHOTO_KINDS, Photo, photo_record
 from ramctl.photos.limits import LIMITS, PhotoLimits
-from ramctl.records.parallel import chunks, map_good, ordered_map, usable_cores
+from ramctl.records.parallel import chunks
 from ramctl.records.record import JsonObject, Record, decode_name, set_tags
 from ramctl.tagging.embedding import PhotoAxes
-from ramctl.tagging.scorers import BundleScorer, Decoded, PeerScorer, Scorer, TaggerOptions, mute
-from ramctl.tagging.selection import SelectionOptions, TagSelector
+from ramctl.tagging.tagger_options import TaggerOptions
 
 Outcome = JsonObject | RecordProblem
 Batch = list[Record]
@@ -30,7 +35,7 @@ DENSE_DIGITS = 6
 
 
 class Box(NamedTuple):
-    """Where the model looked for a tag, in shares of the photo's width (x) and height (y)."""
+    """Where a tag is, in fractions of the photo's width (x) and height (y)."""
 
     x0: float
     y0: float
@@ -40,19 +45,19 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class TagResult:
-    """The tags of a photo, what it is of first, and what else was asked for."""
+    """The tags of a photo, main things first, and what else the options ask for."""
 
     image: str | None  # the photo's name; None where it has none
     tags: list[str]
     scores: dict[str, float]  # probabilities of the tags, to 4 decimals
-    salience: dict[str, float]  # chances that tags name a main thing; empty: the model has none
+    salience: dict[str, float]  # probabilities that tags name a main thing; may be empty
     boxes: dict[str, Box]  # empty without `boxes=True`
     caption: str | None  # None without `caption=True`, or where the model would only guess
     dense: list[float] | None  # with `dense=True`: of all labels, in the order of `Tagger.labels`
     record: JsonObject = field(repr=False, compare=False)  # the line that `ramctl tag` writes
 
     @classmethod
-    def of(cls, record: JsonObject) -> "TagResult":
+    def from_record(cls, record: JsonObject) -> "TagResult":
         """The result in a record that a tagger made."""
         boxes: JsonObject = record.get("boxes", {})
         dense = record.get("dense")
@@ -75,16 +80,18 @@ class Tagger:
     """
 
     def __init__(
-        self, scorer: Scorer, options: TaggerOptions, axes: PhotoAxes | None = None
-    ) -> None:
-        self.scorer = scorer
+        self, runner: Runner, label_set: LabelSet, options: TaggerOptions,
+        axes: PhotoAxes | None = None,
+    ) -> None:  # fmt: skip
+        self.runner = runner
+        self.label_set = label_set
         self.options = options
-        self.workers = options.workers or usable_cores()
         self.pool: DevicePool | None = None  # processes that tag instead of this one
-        self.batch = scorer.batch  # most photos at a time
-        self.labels = scorer.label_set.labels
-        self._choose = TagSelector(scorer.label_set, options.choice)
-        self._axes = axes  # of embeddings, where they are asked for
+        self.batch = runner.batch  # most photos at a time
+        self.workers = runner.workers
+        self.labels = label_set.labels
+        self._choose = TagSelector(label_set, options.choice)
+        self._axes = axes  # of embeddings
 
     @classmethod
     def from_pretrained(
@@ -124,8 +131,8 @@ class Tagger:
         labels: words to look for instead of the model's labels, or a file of them (`--labels`);
             keep_labels: besides the model's labels.
         threshold: tags score more than this: a number, one for each of some tags, or a file;
-            precision: the share of tags that shall be right, instead.
-        top_k: at most so many tags; sort: what comes first.
+            precision: the fraction of tags that shall be right, instead.
+        top_k: the maximum number of tags; sort: which come first.
         kinds, include, exclude, leaf, language: which tags.
         thorough: look at parts of each photo too: more tags, 3 to 5 times as long.
         boxes, caption, dense: what to give besides tags and their scores.
@@ -165,27 +172,27 @@ class Tagger:
             return one
         peer = peer_spec(model)
         if options.embedding and (peer or options.labels is not None):
-            raise UsageProblem("embeddings are of a bundle's own labels (--labels, --model)")
+            raise UsageProblem("--embedding needs a bundle and its labels (no --labels)")
         if peer:
-            return cls(PeerScorer(peer, options), options)
+            return cls(*_open_peer(peer, options), options)
         bundle = Bundle.open(resolve_model(model))
-        axes = PhotoAxes.of(bundle) if options.embedding else None
-        return cls(BundleScorer(bundle, options), options, axes)
+        axes = PhotoAxes.from_bundle(bundle) if options.embedding else None
+        return cls(*open_runner(bundle, options), options, axes)
 
     @property
     def description(self) -> str:
         """Device, runtime and batch size, for people."""
-        one = self.scorer.description
+        one = self.runner.description
         return one if self.pool is None else f"{self.options.device}, {one} each"
 
     @property
     def fingerprint(self) -> dict[str, str]:
         """Hashes of all that the records depend on besides the photos, for `--resume`."""
-        options, thresholds = self.options, self.scorer.label_set.thresholds
+        options, thresholds = self.options, self.label_set.thresholds
         choice = [options.choice.key, options.dense, options.boxes]
         choice.append(options.caption_style or options.caption)
         choice += [options.limits.pixels, self._axes and self._axes.stamp]
-        return self.scorer.fingerprint | {
+        return self.runner.fingerprint | {
             "labels": self.labels.sha256,
             "thresholds": blake2b(thresholds.tobytes(), digest_size=16).hexdigest(),
             "choice of tags": blake2b(repr(choice).encode(), digest_size=16).hexdigest(),
@@ -207,7 +214,7 @@ class Tagger:
 
         A photo is a path, `shard.tar#member`, the content of a file, an open file, a PIL image, or
         an array of bytes (height, width, 3) in the order RGB. From an iterator photos are taken as
-        results are asked for, so that any number needs little memory.
+        results are needed, so that any number needs little memory.
 
         Raises RecordProblem at a photo that cannot be tagged (`outcomes` goes on after it), and
         TypeError for what is no photo.
@@ -219,18 +226,18 @@ class Tagger:
         return list(results) if isinstance(photos, Sequence) else results
 
     def outcomes(self, photos: Iterable[Photo]) -> Iterator[TagResult | RecordProblem]:
-        """For each photo in order its result, or a RecordProblem that says why there is none."""
+        """The result of each photo in order, or the RecordProblem that prevents it."""
         if isinstance(photos, PHOTO_KINDS):
             raise TypeError("one photo, where a list or an iterator of photos is expected")
         return self._outcomes((photo, f"photos[{n}]") for n, photo in enumerate(photos))
 
     def _outcomes(self, photos: Iterable[tuple[Photo, str]]) -> Iterator[TagResult | RecordProblem]:
         """The outcomes of photos, each with what it is called where it has no name."""
-        limits, official = self.options.limits, self.scorer.official
+        limits, official = self.options.limits, self.runner.official
         records = (photo_record(photo, place, limits, official) for photo, place in photos)
         for batch in self.stage(chunks(records, self.batch)):
             for one in batch:
-                yield one if isinstance(one, RecordProblem) else TagResult.of(one)
+                yield one if isinstance(one, RecordProblem) else TagResult.from_record(one)
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `self.batch` records, in order: a `records.stream.Stage`.
@@ -239,49 +246,37 @@ class Tagger:
         number of workers.
         """
         if self.pool is not None:
-            yield from self.pool.run(batches)
-        elif self.scorer.concurrent:
-            yield from ordered_map(lambda x: self.score(*self.decode(x)), batches, self.workers)
-        else:
-            for records, decoded in ordered_map(self.decode, batches, self.workers):
-                yield self.score(records, decoded)
+            return self.pool.run(batches)
+        return self.runner.run(batches, self.prepare, self.work)
 
-    def decode(self, records: Batch) -> tuple[Batch, list[Decoded | RecordProblem]]:
-        """The records, and for each its photo as the model takes it or why there is none."""
-        return records, [attempt(self._decode, record) for record in records]
+    def prepare(self, record: Record) -> tuple[Record, Decoded]:
+        """The record with its photo as the model takes it; RecordProblem where there is none."""
+        return record, self.runner.decode(self.runner.read(record))
 
-    def decode_photo(self, photo: Photo, place: str) -> tuple[Record, Decoded | RecordProblem]:
-        """As `decode`, of a photo that `place` names where it has no name itself."""
-        record = photo_record(photo, place, self.options.limits, self.scorer.official)
-        return record, attempt(self._decode, record)
+    def prepare_photo(self, photo: Photo, place: str) -> tuple[Record, Decoded]:
+        """As `prepare`, for a photo that `place` names where it has no name itself."""
+        return self.prepare(photo_record(photo, place, self.options.limits, self.runner.official))
 
-    def _decode(self, record: Record) -> Decoded:
-        target, official, limits = self.scorer.target, self.scorer.official, self.options.limits
-        photo = record_photo(record, target=target, limits=limits, official=official)
-        return self.scorer.look(photo)
+    def work(self, prepared: Sequence[tuple[Record, Decoded]]) -> list[JsonObject]:
+        """The records of a batch with their tags."""
+        tagged = []
+        for (record, _), added in zip(prepared, self._tag([d for _, d in prepared]), strict=True):
+            fields = record.fields
+            if "dense" in fields:  # an earlier tagger's, and so is all else that goes here
+                del fields["dense"]
+                fields.pop("labels", None)
+            for name in ("salience", "boxes"):
+                if isinstance(fields.get(name), dict):  # else it is none of a tagger's
+                    del fields[name]
+            set_tags(fields, added["tags"])
+            fields |= added
+            if "kinds" in fields:
+                fields["kinds"] = {tag: self._choose.kinds[tag] for tag in added["tags"]}
+            tagged.append(fields)
+        return tagged
 
-    def score(self, records: Batch, decoded: Sequence[Decoded | RecordProblem]) -> list[Outcome]:
-        """The outcomes of a batch of records whose photos were decoded."""
-        outcomes: list[Outcome] = []
-        for record, added in zip(records, map_good(decoded, self._fields), strict=True):
-            if not isinstance(added, RecordProblem):
-                fields = record.fields
-                if "dense" in fields:  # an earlier tagger's, and so is all else that goes here
-                    del fields["dense"]
-                    fields.pop("labels", None)
-                for name in ("salience", "boxes"):
-                    if isinstance(fields.get(name), dict):  # else it is none of a tagger's
-                        del fields[name]
-                set_tags(fields, added["tags"])
-                fields |= added
-                if "kinds" in fields:
-                    fields["kinds"] = {tag: self._choose.kinds[tag] for tag in added["tags"]}
-                added = fields
-            outcomes.append(added)
-        return outcomes
-
-    def _fields(self, decoded: Sequence[Decoded]) -> list[JsonObject]:
-        scores, to_choose = self.scorer.scores_of(decoded)
+    def _tag(self, decoded: Sequence[Decoded]) -> list[JsonObject]:
+        scores, to_choose = self.runner.scores_of(decoded)
         chosen = [*map(self._choose, to_choose)]
         added: list[JsonObject] = []
         for choice, row in zip(chosen, scores, strict=True):
@@ -295,10 +290,80 @@ class Tagger:
                 fields["embedding"] = self._axes.encode(row)
             added.append(fields)
         if self.options.boxes or self.options.caption:
-            found = self.scorer.annotate(decoded, chosen, self._choose.ids)
-            for fields, annotations in zip(added, found, strict=True):
+            for fields, annotations in zip(added, self._annotate(decoded, chosen), strict=True):
                 fields |= annotations
         return added
+
+    def _annotate(self, decoded: Sequence[Decoded], chosen: Sequence[Choice]) -> list[JsonObject]:
+        """`boxes` and `generated_captions` of tagged photos, as far as the options ask for them."""
+        runner, ids = self.runner, self._choose.ids
+        assert isinstance(runner, ModelRunner)
+        # Boxes of things only: there is no telling whether one of a scene or a colour is right.
+        things = [
+            [tag for tag in choice.scores if self.labels[ids[tag]].kind == "object"]
+            for choice in chosen
+        ]
+        # The model was trained on its tags, not on those of --lang.
+        by_score = [[ids[tag] for tag in choice.scores] for choice in chosen]
+        in_label_order = runner.writer is not None and runner.writer.in_label_order
+        guides = [choice.labels for choice in chosen] if in_label_order else by_score
+        each = runner.annotate(
+            decoded,
+            [[ids[tag] for tag in tags] for tags in things],
+            [[self.labels[index].tag for index in guide] for guide in guides],
+        )
+        annotations: list[JsonObject] = []
+        for (boxes, caption), tags, choice in zip(each, things, chosen, strict=True):
+            fields: JsonObject = {}
+            if self.options.boxes:  # {tag: [[x0, y0, x1, y1], score]}
+                corners = {tag: boxes[ids[tag]].tolist() for tag in tags}
+                fields["boxes"] = {
+                    tag: [[round(side, DECIMALS) for side in corners[tag]], choice.scores[tag]]
+                    for tag in tags
+                }
+            if self.options.caption:
+                fields["generated_captions"] = [] if caption is None else [caption]
+            annotations.append(fields)
+        return annotations
+
+
+def open_runner(bundle: Bundle, options: TaggerOptions) -> tuple[ModelRunner, LabelSet]:
+    """The bundle's model as the options ask for it, and its labels with their thresholds."""
+    graph = choose_runtime(bundle, options.runtime, options.device, options.dtype)
+    label_set = choose_labels(
+        bundle, options.labels, options.threshold, number_format(graph), options.precision,
+        keep_labels=options.keep_labels,
+    )  # fmt: skip
+    scores_all = options.threshold is not None or options.precision is not None
+    # In torch the parts of a long list have no shortlists.
+    scores_all |= graph == TORCH and len(label_set.labels) > LABELS_AT_ONCE
+    runner = ModelRunner(
+        bundle, options, graph, rows=label_set.rows,
+        # Only labels that can be given are scored, where nobody asks for the scores of others.
+        shortlist=None if scores_all else read_shortlist(bundle, label_set),
+        scores_all=options.dense or options.embedding,
+        boxes=options.boxes, captions=options.caption, caption_style=options.caption_style,
+        thorough=options.thorough, loader=options.preprocess, say=options.say,
+    )  # fmt: skip
+    runner.limits = options.limits
+    return runner, label_set
+
+
+def _open_peer(spec: str, options: TaggerOptions) -> tuple[Runner, LabelSet]:
+    """A tagger of another architecture, `KIND:PATH`, with its labels."""
+    if options.boxes or options.caption:
+        raise UsageProblem(f"--boxes and --caption need a bundle, not {spec}")
+    if options.runtime == "onnx":
+        raise UsageProblem(f"--runtime onnx needs a bundle, not {spec}")
+    for name in ("precision", "preprocess", "thorough"):
+        if getattr(options, name):
+            raise UsageProblem(f"--{name} needs a bundle, not {spec}")
+    words = [] if options.labels is None else read_words(options.labels).tags
+    require("train", f"model {spec}")
+    runner = PeerRunner(spec, words, options)
+    runner.limits = options.limits
+    label_set = plain_labels(runner.peer.labels, runner.peer.threshold)
+    return runner, label_set.with_threshold(options.threshold)
 
 
 def _open_on(model: str, options: TaggerOptions, device: str, say: Callable[[str], None]) -> Tagger:

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ramctl.calibration import Flags
 from ramctl.checkpoints.bundle import TOKENIZER, Bundle, file_sha256, resolve_model
+from ramctl.decide.fitting import Flags
 from ramctl.device import Runtime, choose_device, number_format
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import LABELS, LabelSystem

@@ -75,7 +75,7 @@ class TrainOptions(RunPaths):
     strict: bool = False
     events: Path | None = None
     dry_run: bool = False
-    thresholds: bool = False  # learn these alone, by `ramctl.training.corrections`
+    thresholds: bool = False  # learn these alone, by `ramctl.training.learn_thresholds`
     stats: Path | None = None
     progress: bool | None = None
     quiet: bool = False

@@ -7,13 +7,13 @@ from importlib.metadata import version
 from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from jinja2 import StrictUndefined, Template
 from numpy.typing import NDArray
 
-from ramctl.calibration import Calibration, log_odds_of
 from ramctl.checkpoints.bundle import (
     AXES,
     CALIBRATION,
@@ -28,27 +28,32 @@ from ramctl.checkpoints.bundle import (
 from ramctl.checkpoints.load import load_model, write_model
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.checkpoints.weights import weights_of
+from ramctl.decide.calibration import Calibration
+from ramctl.decide.fitting import ThresholdChoice, choose_thresholds, fit_salience
+from ramctl.decide.salience import Salience
+from ramctl.decide.shortlist import write_headroom
+from ramctl.decide.thresholds import thresholds_of
 from ramctl.device import Runtime
-from ramctl.inference.label_set import borrowed
-from ramctl.inference.shortlist import write_headroom
-from ramctl.inference.torch_engine import TorchEngine
+from ramctl.engine.label_rows import borrowed
+from ramctl.engine.log_odds import log_odds_of
+from ramctl.engine.torch_engine import TorchEngine
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.config import Preset
 from ramctl.model.ram import RAM
 from ramctl.parts import __version__
 from ramctl.records.record import JsonObject
-from ramctl.salience import Salience
 from ramctl.tagging.embedding import SAMPLE, write_axes
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.targets import read_annotation
 from ramctl.training.distributed import World
 from ramctl.training.initial import rows_in
 from ramctl.training.job import UNCHANGED, Job
-from ramctl.training.salience import MOST_PHOTOS, learn_salience, mentions
-from ramctl.training.validation import Scored, ThresholdChoice, ValidationSet, choose_thresholds
+from ramctl.training.main_things import mentions
+from ramctl.training.validation import Scored, ValidationSet
 
 THRESHOLD_DIGITS = 4
-SCALE_PHOTOS = 500  # that say where scores of a model that was fine-tuned have gone
+MAX_PHOTOS = 5000  # of those trained on, whose scores fit salience and the axes
+SCALE_PHOTOS = 500  # by which the scale of scores is restored after fine-tuning
 
 
 def round_weights(model: RAM) -> None:
@@ -60,10 +65,7 @@ def round_weights(model: RAM) -> None:
 
 
 def fill_untrained_labels(model: RAM, learnt: NDArray[np.bool_]) -> None:
-    """Give labels too rare to train what new words get: a mixture of their neighbours' vectors.
-
-    `learnt` (L,) tells which were trained, now or before.
-    """
+    """Give labels that were never `learnt` (L,) what new words get: their neighbours' vectors."""
     labels = model.labels
     if learnt.all() or not learnt.any() or labels.described:
         return
@@ -71,9 +73,9 @@ def fill_untrained_labels(model: RAM, learnt: NDArray[np.bool_]) -> None:
     with torch.no_grad():
         text = labels.text.cpu()
         for part in (labels.own, labels.bias):
-            owned = part.cpu()[known].numpy()
-            if owned.shape[1]:
-                rows = borrowed(text[words].numpy(), text[known].numpy(), owned)
+            values = part.cpu()[known].numpy()
+            if values.shape[1]:
+                rows = borrowed(text[words].numpy(), text[known].numpy(), values)
                 part[words.to(part.device)] = torch.from_numpy(rows).to(part.device)
 
 
@@ -94,15 +96,24 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
         commands = [*history["commands"], *provenance["commands"]]
         provenance |= {"data": history["data"], "commands": commands}
     if parent is not None and parent.preprocess == preset.preprocess:
-        labels, shared = parent.labels, parent.threshold
-        calibration = parent.calibration if parent.has(CALIBRATION) else None
+        decision = Decision(parent.labels, parent.threshold, Calibration.if_known(parent))
     else:  # a tagger that sees photos at another size has other scores
-        labels, shared, calibration = _thresholds(model, job, scored, parent, salience)
+        judged = None if scored is None else job.validation.judged(scored)
+        choice = choose_thresholds(judged, job.evidence, preset, salience)
+        if (init := _keeps_thresholds_of(job, choice)) is not None:
+            job.context.say(f"thresholds: those of {init.path} stay as they are")
+            _restore_scale(model, job, init)
+            decision = _kept_decision(job.targets.labels, init, choice)
+        else:
+            if choice.why_not:
+                job.context.say(f"thresholds: {choice.why_not}")
+            choice = _shift_biases(model, choice, preset.precision, parent)
+            decision = _new_decision(job, choice)
     with BundleWriter(out) as writer:
         if parent is not None:
             for name in filter(parent.has, (AXES, HEADROOM)):
                 shutil.copy(parent.path / name, writer.path / name)
-        elif known is None and job.init is not None and labels.tags == job.init.labels.tags:
+        elif known is None and job.init and decision.labels.tags == job.init.labels.tags:
             for name in filter(job.init.has, (AXES,)):  # so that photos can be searched
                 shutil.copy(job.init.path / name, writer.path / name)
         if known is not None:
@@ -110,90 +121,104 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
             write_axes(writer.path / AXES, sample)
             if by_branch is not None:
                 write_headroom(writer.path / HEADROOM, sample, by_branch)
-        if calibration is not None:
-            calibration.write(writer.path / CALIBRATION)
+        if decision.calibration is not None:
+            decision.calibration.write(writer.path / CALIBRATION)
         writer.meta = write_model(writer.path, preset, model, job.tokenizer, half=True)
-        labels.write(writer.path / LABELS)
+        decision.labels.write(writer.path / LABELS)
         if job.encoder is not None:
             job.encoder.save(writer.path / TEXT_FOLDER)
-        thresholds = {"threshold": shared, "open_set_threshold": preset.open_set_threshold}
-        writer.meta |= {"thresholds": thresholds, "provenance": provenance}
+        writer.meta["thresholds"] = {
+            "threshold": decision.threshold, "open_set_threshold": preset.open_set_threshold
+        }  # fmt: skip
+        writer.meta["provenance"] = provenance
         if find_spec("onnx"):
             graph, weights = writer.path / GRAPH, writer.path / WEIGHTS
             export_graph(model, preset.preprocess.size, graph, weights=weights)
         else:
             reason = "it needs the extra [onnx] (ramctl convert adds it later)"
             job.context.say(f"no model.onnx written: {reason}")
-        card = _model_card(out.name, preset, labels, provenance)
+        card = _model_card(out.name, preset, decision.labels, provenance)
         (writer.path / CARD).write_text(card, encoding="utf-8")
 
 
-def _thresholds(
-    model: RAM, job: Job, scored: Scored | None, parent: Bundle | None, salience: Salience | None
-) -> tuple[LabelSystem, float, Calibration | None]:
-    """The labels with their thresholds, the one for all, and what these rest on.
+class Decision(NamedTuple):
+    """The part of a bundle that decides which tags are given."""
 
-    Calibrated offsets become part of the labels' biases, beside those of the `parent` whose tagger
-    it is.
+    labels: LabelSystem  # some of them with thresholds
+    threshold: float  # of the others
+    calibration: Calibration | None
+
+
+def _keeps_thresholds_of(job: Job, choice: ThresholdChoice) -> Bundle | None:
+    """The bundle that training went on from, where its thresholds stay; None where new ones come.
+
+    What captions of few photos leave out is mostly there: by them one tag in four would be given.
     """
-    preset = job.plan.preset
-    judged = None if scored is None else job.validation.judged(scored)
-    choice = choose_thresholds(judged, job.evidence, preset, salience)
-    # What captions of few photos leave out is mostly there: by them one tag in four would be given.
-    is_told = choice.calibration and (job.plan.val or job.plan.command != "finetune")
-    init = job.init
-    if init is not None and init.preprocess == preset.preprocess and not is_told:
-        job.context.say(f"thresholds: those of {init.path} stay as they are")
-        _keep_scale(model, job, init)
-        return _kept_thresholds(job.targets.labels, init, choice)
-    if choice.why_not:
-        job.context.say(f"thresholds: {choice.why_not}")
-    if choice.calibration is not None and choice.is_calibrated and model.labels.bias.shape[1]:
-        # A score then means the same of every label, and tags come in the order of their worth.
-        shifts = choice.calibration.shifts_for(preset.precision)
-        with torch.no_grad():
-            model.labels.bias.add_(torch.from_numpy(shifts)[:, None])
-        calibration = choice.calibration.fold(shifts)
-        if parent is not None and parent.has(CALIBRATION):
-            shifts = calibration.shifts + parent.calibration.shifts
-            calibration = replace(calibration, shifts=shifts)
-        choice = ThresholdChoice.of(calibration, preset.precision)
+    has_new = choice.calibration and (job.plan.val or job.plan.command != "finetune")
+    if job.init is None or job.init.preprocess != job.plan.preset.preprocess or has_new:
+        return None
+    return job.init
+
+
+def _shift_biases(
+    model: RAM, choice: ThresholdChoice, precision: float, parent: Bundle | None
+) -> ThresholdChoice:
+    """Add shifts to the labels' biases, so that all labels have one threshold; the choice for it.
+
+    A score then means the same of every label. The model may be that of a `parent` whose biases
+    have shifts already. Without a calibration, or biases, nothing changes.
+    """
+    if not (choice.calibration and choice.is_calibrated and model.labels.bias.shape[1]):
+        return choice
+    shifts = choice.calibration.shifts_for(precision)
+    _add_to_biases(model, shifts)
+    calibration = choice.calibration.with_shifts(shifts)
+    if parent is not None and (inherited := Calibration.if_known(parent)):
+        calibration = replace(calibration, shifts=calibration.shifts + inherited.shifts)
+    return ThresholdChoice.for_precision(calibration, precision)
+
+
+def _add_to_biases(model: RAM, shifts: NDArray[np.float64]) -> None:
+    with torch.no_grad():
+        model.labels.bias.add_(torch.from_numpy(shifts)[:, None])
+
+
+def _new_decision(job: Job, choice: ThresholdChoice) -> Decision:
+    """The job's labels with the chosen thresholds."""
     shared = round(choice.shared, THRESHOLD_DIGITS)
-    rounded = (round(float(threshold), THRESHOLD_DIGITS) for threshold in choice.own)
+    rounded = (round(float(threshold), THRESHOLD_DIGITS) for threshold in choice.thresholds)
     labels = LabelSystem(
         replace(
             label, validated=bool(known), threshold=None if not known or value == shared else value
         )
         for label, value, known in zip(job.targets.labels, rounded, job.evidence, strict=True)
     )
-    return labels, shared, choice.calibration
+    return Decision(labels, shared, choice.calibration)
 
 
-def _kept_thresholds(
-    labels: LabelSystem, init: Bundle, choice: ThresholdChoice
-) -> tuple[LabelSystem, float, Calibration | None]:
-    """What a model that goes on from `init` has; of new labels what was chosen, if anything was."""
+def _kept_decision(labels: LabelSystem, init: Bundle, choice: ThresholdChoice) -> Decision:
+    """The labels with the thresholds of `init`; new ones have those that were chosen."""
     rows = rows_in(init.labels, labels)
     kept = [
         replace(label, validated=init.labels[row].validated, threshold=init.labels[row].threshold)
         if row >= 0
-        else replace(label, threshold=round(own, THRESHOLD_DIGITS))
-        for label, row, own in zip(labels, rows, choice.own.tolist(), strict=True)
+        else replace(label, threshold=round(value, THRESHOLD_DIGITS))
+        for label, row, value in zip(labels, rows, choice.thresholds.tolist(), strict=True)
     ]
+    calibration = Calibration.if_known(init)
     ids = [None if row < 0 else row for row in rows]
-    calibration = init.calibration.of(ids) if init.has(CALIBRATION) else None
-    return LabelSystem(kept), init.threshold, calibration
+    return Decision(LabelSystem(kept), init.threshold, calibration and calibration.for_labels(ids))
 
 
-def _keep_scale(model: RAM, job: Job, init: Bundle) -> None:
-    """Shift the labels' log-odds to where thresholds of the model before give as many tags.
+def _restore_scale(model: RAM, job: Job, init: Bundle) -> None:
+    """Shift the labels' biases so that the thresholds of `init` give as many tags as before.
 
-    Of tags that a person kept or took out most are right: scores rise with them, the wrong ones as
-    well. Of photos that the model has learnt, each label's last given score becomes what it was.
+    Fine-tuning raises scores, those of wrong tags too, as most tags that persons keep or take out
+    are right. Of photos that it was trained on, each label's last given score becomes what it was.
     """
     rows = np.array(rows_in(init.labels, job.targets.labels))
     ids = job.records.training_ids
-    photos = _learnt_photos(job, ids[:: -(-len(ids) // SCALE_PHOTOS) or 1])
+    photos = _training_photos(job, ids[:: -(-len(ids) // SCALE_PHOTOS) or 1])
     before = load_model(init, preset=job.plan.preset, captioning=False)
     if stages := model.encoder.frozen_stages:  # whose features may be kept
         before.encoder.freeze(stages)
@@ -206,17 +231,15 @@ def _keep_scale(model: RAM, job: Job, init: Bundle) -> None:
     model.cpu()
     if not model.labels.bias.shape[1] or then is None or now is None or not len(now.rows):
         return
-    given = (then.scores > np.array(init.thresholds)[rows]).sum(0)
-    last = len(now.rows) - np.clip(given, 1, None), np.arange(len(rows))
+    n_given = (then.scores > np.array(thresholds_of(init))[rows]).sum(0)
+    last = len(now.rows) - np.clip(n_given, 1, None), np.arange(len(rows))
     was, is_now = (
         log_odds_of(np.sort(one.scores, axis=0)[last].astype(np.float64)) for one in (then, now)
     )
-    with torch.no_grad():
-        shifts = torch.from_numpy(np.where(rows < 0, 0.0, was - is_now))
-        model.labels.bias.add_(shifts[:, None])
+    _add_to_biases(model, np.where(rows < 0, 0.0, was - is_now))
 
 
-def _learnt_photos(job: Job, ids: NDArray[np.int64]) -> ValidationSet:
+def _training_photos(job: Job, ids: NDArray[np.int64]) -> ValidationSet:
     data, photo = job.training_set, TrainingPhoto(job.plan.preset.preprocess, UNCHANGED)
     return ValidationSet(data.records, ids, job.targets, photo, data.features)
 
@@ -224,19 +247,19 @@ def _learnt_photos(job: Job, ids: NDArray[np.int64]) -> ValidationSet:
 def _known_photos(
     model: RAM, job: Job, parent: Bundle | None
 ) -> tuple[Scored | None, NDArray[np.float32] | None]:
-    """Some of the photos that were trained on, with captions where there are any, and their scores.
+    """Scores of some training photos, with captions where there are any; None for a captioner.
 
-    And those of every so many by a global branch alone, where the model has one. None where a
-    captioner has all from its tagger that they would tell.
+    Also scores of some of these by a global branch alone, where the model has one. A captioner
+    takes over what its tagger learnt from such scores.
     """
     if parent is not None and parent.has(AXES):
         return None, None
     data, ids = job.training_set, job.records.training_ids
     notes = ((index, read_annotation(data.records[index])) for index in ids.tolist())
-    told = np.array([index for index, note in notes if any(note.captions)], np.int64)
-    some = told if len(told) else ids
-    some = some[:: -(-len(some) // MOST_PHOTOS) or 1]
-    photos = _learnt_photos(job, some)
+    captioned = np.array([index for index, note in notes if any(note.captions)], np.int64)
+    some = captioned if len(captioned) else ids
+    some = some[:: -(-len(some) // MAX_PHOTOS) or 1]
+    photos = _training_photos(job, some)
     how = Runtime(next(model.parameters()).device), World(), lambda *_: None
     scored = photos.score(model, *how)
     if scored is None or not len(scored.rows):
@@ -250,17 +273,18 @@ def _known_photos(
 
 
 def _salience(job: Job, parent: Bundle | None, known: Scored | None) -> Salience | None:
-    """What captions of training photos say of salience; a captioner has its tagger's."""
+    """The salience that training photos' captions give; a captioner has its tagger's."""
     if parent is not None:
-        return parent.calibration.salience if parent.has(CALIBRATION) else None
+        inherited = Calibration.if_known(parent)
+        return None if inherited is None else inherited.salience
     if known is None:
         return None
     records, targets = job.training_set.records, job.targets
     notes = [read_annotation(records[row]) for row in known.rows.tolist()]
     if not any(any(note.captions) for note in notes):
         return None
-    named = np.stack([mentions(note, targets) for note in notes])
-    return learn_salience(known.scores, named, targets.labels, job.plan.preset.careful)
+    mentioned = np.stack([mentions(note, targets) for note in notes])
+    return fit_salience(known.scores, mentioned, targets.labels, job.plan.preset.careful)
 
 
 def _provenance(job: Job, measured: JsonObject) -> JsonObject:

@@ -25,12 +25,12 @@ from ramctl.records.ownership import require_plain
 from ramctl.records.record import JsonObject, Reject, shown_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
-from ramctl.training.corrections import learn_thresholds
 from ramctl.training.data.batches import Batch
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.sampler import StepPlan
 from ramctl.training.distributed import World, is_torchrun, join_world
 from ramctl.training.job import Job, RunContext, build_job, can_keep_features, runtime_of
+from ramctl.training.learn_thresholds import learn_thresholds
 from ramctl.training.plan import TrainOptions, WorkFolder, open_plan
 from ramctl.training.publish import fill_untrained_labels, publish, round_weights
 from ramctl.training.train import Pace, StepEvent, ValidationEvent

@@ -28,7 +28,7 @@ from pycocoevalcap.cider.cider_scorer import CiderScorer
 
 from ramctl import Tagger
 from ramctl.checkpoints.bundle import META, Bundle, resolve_model, write_meta
-from ramctl.inference.captions import CaptionWriter
+from ramctl.engine.caption_writer import CaptionWriter
 
 
 class Drafts(CaptionWriter):
@@ -55,8 +55,8 @@ def main() -> None:
             meta["thresholds"]["caption"] = float(args.set)
         write_meta(folder, {k: v for k, v in meta.items() if k not in ("format", "files")})
     tagger = Tagger.from_pretrained(args.model, caption=True)
-    scorer: Any = tagger.scorer
-    scorer._writer = writer = Drafts(Bundle.open(folder))
+    runner: Any = tagger.runner
+    runner.writer = writer = Drafts(Bundle.open(folder))
     if args.judge is not None:
         sys.path.append(str(args.judge.parent))
         from judge import fold

@@ -48,7 +48,7 @@ def predict(
         given.model, labels=words, dense=True, threads=1, device="cpu", **options
     )
     if full:
-        tagger.scorer.target = None
+        tagger.runner.target = None
     with (given.data / f"{name}.jsonl").open("rb") as stream:
         records = [
             r

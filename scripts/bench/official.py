@@ -42,7 +42,7 @@ from timm.layers.config import set_fused_attn
 from ramctl import Tagger
 from ramctl.checkpoints.bundle import WEIGHTS, Bundle, BundleWriter
 from ramctl.checkpoints.load import load_model, write_model
-from ramctl.inference.label_set import own_labels
+from ramctl.decide.thresholds import bundle_labels
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.build import build_ram
 from ramctl.model.config import Preset, finetuning_preset, load_preset
@@ -177,12 +177,12 @@ def measure_cpu(options: argparse.Namespace, bundle: Bundle, photos: list[Path])
 def measure_gpu(options: argparse.Namespace, bundle: Bundle, photos: list[Path]) -> dict[str, Any]:
     """JPEGs to tags against the compiled model on tensors that are there, both on the GPU."""
     tagger = tagger_of(bundle, "auto", options)
-    scorer: Any = tagger.scorer
-    half, batch = scorer.engine.runtime.half, tagger.batch
+    runner: Any = tagger.runner
+    half, batch = runner.engine.runtime.half, tagger.batch
     alone = torch.compile(load_model(bundle, products=half).cuda())
     size = bundle.preprocess.size
     pixels = torch.randn(batch, 3, size, size, device="cuda")
-    rows = torch.from_numpy(own_labels(bundle).rows).cuda()
+    rows = torch.from_numpy(bundle_labels(bundle).rows).cuda()
     number = 20 * batch
 
     def model() -> None:
@@ -231,9 +231,10 @@ def tag_bundle(options: argparse.Namespace) -> dict[str, float]:
     imports = peak_mb()
     tagger = tagger_of(bundle, options.dtype[0], options)
     tagger.tag(Image.effect_mandelbrot(PHOTO, (-2, -1, 0.7, 1), 90).convert("RGB"))
-    engine: Any = tagger.scorer
-    tensors = [*engine.engine.model.parameters(), *engine.engine.model.buffers()]
-    weights = sum(tensor.nbytes for tensor in tensors) + own_labels(bundle).rows.nbytes
+    runner: Any = tagger.runner
+    engine = runner.engine
+    tensors = [*engine.model.parameters(), *engine.model.buffers()]
+    weights = sum(tensor.nbytes for tensor in tensors) + bundle_labels(bundle).rows.nbytes
     return {"imports": imports, "weights": weights / 2**20, "peak": peak_mb()}
 
 

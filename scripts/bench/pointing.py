@@ -33,10 +33,10 @@ import numpy as np
 from measuring import SHARED
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
+from ramctl.decide.thresholds import LabelSet, choose_labels
 from ramctl.device import Runtime, set_up_cpu
-from ramctl.inference.label_set import LabelSet, choose_labels
-from ramctl.inference.regions import looking
-from ramctl.inference.torch_engine import TorchEngine
+from ramctl.engine.boxes import enlarged
+from ramctl.engine.torch_engine import TorchEngine
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import load_photo
 
@@ -84,7 +84,7 @@ def half_of(image: str) -> str:
 def look(records: Sequence[dict[str, Any]], given: argparse.Namespace) -> Iterator[Seen]:
     bundle = Bundle.open(resolve_model(given.model))
     classes = sorted({name for record in records for name in record["boxes"]})
-    labels = choose_labels(bundle, classes, None, keep_own=True)
+    labels = choose_labels(bundle, classes, None, keep_labels=True)
     engine = TorchEngine.open(bundle, Runtime.choose("cpu", "fp32"), rows=labels.rows)
     engine.model.scores_cells &= given.by == "cells"
     for record in records:
@@ -105,7 +105,7 @@ def find(
     began = time.process_time()
     config = bundle.preprocess
     if engine.model.scores_cells:
-        config = looking(config, bundle.preset.model)
+        config = enlarged(config, bundle.preset.model)
     features = engine.features(Preprocess(config)(photo)[None])
     maps = engine.heat_maps(features, prepared[np.array(asked)])
     boxes = maps.boxes(0, range(len(asked)))

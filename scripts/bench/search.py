@@ -82,7 +82,7 @@ def written(path: Path, names: Iterable[str], embeddings: Iterable[str]) -> Path
 
 def embeddings_of(scores: Iterable[NDArray[Any]]) -> list[str]:
     """The embeddings of scores (L,)."""
-    axes = PhotoAxes.of(Bundle.open(resolve_model("mini")))
+    axes = PhotoAxes.from_bundle(Bundle.open(resolve_model("mini")))
     return [axes.encode(row) for row in scores]
 
 
@@ -115,7 +115,10 @@ def copies(records: Path) -> None:
 
 def speed(n_photos: int) -> None:
     """Print seconds of answers, and their ratio to a product of vectors in single precision."""
-    axes, rng = PhotoAxes.of(Bundle.open(resolve_model("mini"))).axes, np.random.default_rng(0)
+    axes, rng = (
+        PhotoAxes.from_bundle(Bundle.open(resolve_model("mini"))).axes,
+        np.random.default_rng(0),
+    )
     some = embeddings_of(1 / (1 + np.exp(-rng.normal(size=(4096, axes.shape[1])) @ axes.T)))
     with tempfile.TemporaryDirectory() as folder:
         names = (f"photos/{place:08}.jpg" for place in range(n_photos))

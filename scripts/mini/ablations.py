@@ -27,7 +27,7 @@ from linear import Floats, Plan, Taught, photos_of, read_notes, read_teachers, t
 from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
-from ramctl.calibration import Judged, calibrate
+from ramctl.decide.fitting import Judged, calibrate
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
 from ramctl.labels import LabelSystem
 from ramctl.model.config import load_preset

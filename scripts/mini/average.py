@@ -29,6 +29,7 @@ from ramctl.checkpoints.bundle import (
     Bundle,
     BundleWriter,
 )
+from ramctl.decide.calibration import Calibration
 
 LABELS = "labels."
 BIAS = "labels.bias"
@@ -37,7 +38,7 @@ BIAS = "labels.bias"
 def weights_of(bundle: Bundle) -> dict[str, torch.Tensor]:
     """The bundle's tensors in double precision, without the calibration of its biases."""
     tensors = {name: value.double() for name, value in load_file(bundle.path / WEIGHTS).items()}
-    tensors[BIAS] -= torch.from_numpy(bundle.calibration.shifts)[:, None]
+    tensors[BIAS] -= torch.from_numpy(Calibration.from_bundle(bundle).shifts)[:, None]
     return tensors
 
 

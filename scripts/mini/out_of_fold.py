@@ -26,10 +26,12 @@ use_venv()
 
 import numpy as np
 
-from ramctl.calibration import Judged, calibrate, folds_of, log_odds_of, sigmoid
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.inference.label_set import LabelSet
-from ramctl.tagging.selection import SelectionOptions, TagSelector
+from ramctl.decide.calibration import Calibration
+from ramctl.decide.fitting import Judged, calibrate, folds_of
+from ramctl.decide.selection import SelectionOptions, TagSelector
+from ramctl.decide.thresholds import LabelSet
+from ramctl.engine.log_odds import log_odds_of, sigmoid
 
 
 def main() -> None:
@@ -48,10 +50,10 @@ def main() -> None:
     judged = [truth[record["image"]] for record in records]
     scores = np.array([record["dense"] for record in records])
     # The biases hold what all photos told: without it, a part's thresholds come from the others.
-    shifts = bundle.calibration.shifts
+    stored = Calibration.from_bundle(bundle)
+    shifts, salience = stored.shifts, stored.salience
     scores = sigmoid(log_odds_of(scores) - shifts)
-    salience = bundle.calibration.salience
-    salience = salience and salience.shifted(-shifts)
+    salience = salience and salience.with_shifts(-shifts)
     if args.without == "salience":
         salience = None
     elif args.without == "careful" and salience is not None:
@@ -62,7 +64,7 @@ def main() -> None:
     )
     groups = np.array([row["group"] for row in judged])
     part, known = folds_of(len(records), groups), np.ones(scores.shape, bool)
-    bends, no_rows = np.ones(len(tags), bool), np.zeros((len(tags), 0), np.float32)
+    every, no_rows = np.ones(len(tags), bool), np.zeros((len(tags), 0), np.float32)
     given: list[list[str]] = [[] for _ in records]
     for fold in np.unique(part):
         others = part != fold
@@ -70,7 +72,7 @@ def main() -> None:
         calibration = calibrate(seen, evidence, preset.most_share, salience)
         precision = args.precision or preset.precision
         thresholds = calibration.thresholds(precision, salient=salience is not None)
-        labels = LabelSet(bundle.labels, no_rows, thresholds, bends, calibration)
+        labels = LabelSet(bundle.labels, no_rows, thresholds, every, calibration)
         choose = TagSelector(labels, options)
         for index in np.flatnonzero(~others).tolist():
             given[index] = list(choose(scores[index]).scores)

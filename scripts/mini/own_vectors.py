@@ -30,8 +30,9 @@ from linear import Plan, Taught, photos_of, read_notes, read_teachers, train_lay
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ramctl.checkpoints.bundle import CALIBRATION, WEIGHTS, Bundle
+from ramctl.checkpoints.bundle import WEIGHTS, Bundle
 from ramctl.checkpoints.load import load_model
+from ramctl.decide.calibration import Calibration
 from ramctl.device import set_up_cpu
 from ramctl.training.data.targets import Annotation
 from ramctl.training.data.teachers import scores_teachers
@@ -81,9 +82,8 @@ def look(bundle: Bundle, notes: Sequence[Annotation], size: int) -> Seen:
 
 def calibrated(bundle: Bundle) -> Tensor | float:
     """What the biases (L,) hold of thresholds that were calibrated."""
-    if not bundle.has(CALIBRATION):
-        return 0.0
-    return torch.from_numpy(bundle.calibration.shifts).float()
+    calibration = Calibration.if_known(bundle)
+    return 0.0 if calibration is None else torch.from_numpy(calibration.shifts).float()
 
 
 def softened(taught: Taught, opinion: Tensor, share: float) -> Taught:

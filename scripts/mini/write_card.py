@@ -20,8 +20,8 @@ use_venv()
 
 import numpy as np
 
-from ramctl.calibration import Calibration
 from ramctl.checkpoints.bundle import CALIBRATION, CARD, META, write_meta
+from ramctl.decide.calibration import Calibration
 
 START, END = "<!-- measured -->\n", "<!-- /measured -->\n"
 ROWS = {

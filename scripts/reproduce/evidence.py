@@ -33,7 +33,7 @@ use_venv("sklearn")
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from ramctl.checkpoints.bundle import CALIBRATION, Bundle, resolve_model
+from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.data_engine.cleaning import CleanOptions
 from ramctl.data_engine.evidence import (
     MIN_PROBABILITY,
@@ -46,6 +46,7 @@ from ramctl.data_engine.evidence import (
 )
 from ramctl.data_engine.region_store import RegionIndex, WorkFolder
 from ramctl.data_engine.removals import AGAINST_PARSED
+from ramctl.decide.calibration import Calibration
 
 
 def main() -> None:
@@ -95,7 +96,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The figures of one work folder by each judgement that is there."""
     files = CleanOptions(evidence=tuple(options.evidence)).score_files
     bundle = Bundle.open(resolve_model(options.model))
-    calibration = bundle.calibration if bundle.has(CALIBRATION) else None
+    calibration = Calibration.if_known(bundle)
     work = WorkFolder(options.work)
     index = RegionIndex(work.shards())
     regions = index.columns()

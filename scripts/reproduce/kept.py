@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from ramctl.checkpoints.bundle import Bundle
+from ramctl.decide.thresholds import choose_labels
 from ramctl.device import Runtime, set_up_cpu
+from ramctl.engine.torch_engine import TorchEngine
 from ramctl.errors import RecordProblem
-from ramctl.inference.label_set import choose_labels
-from ramctl.inference.torch_engine import TorchEngine
 from ramctl.records.files import write_atomic
 from ramctl.records.inputs import read_inputs
 from ramctl.records.jsonl import dumps

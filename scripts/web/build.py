@@ -26,11 +26,13 @@ use_venv("onnx")
 import numpy as np
 import onnx
 
-from ramctl import calibration, salience
 from ramctl.checkpoints.bundle import GRAPH, TEXT_FOLDER, WEIGHTS, Bundle, resolve_model
+from ramctl.decide import calibration, salience
+from ramctl.decide.shortlist import read_shortlist
+from ramctl.decide.thresholds import LabelSet, bundle_labels
+from ramctl.engine.label_rows import SHARPNESS
+from ramctl.engine.log_odds import CLOSEST
 from ramctl.errors import RamctlError
-from ramctl.inference.label_set import SHARPNESS, LabelSet, own_labels
-from ramctl.inference.shortlist import read_shortlist
 from ramctl.text.static_table import StaticTextEncoder
 
 HERE = Path(__file__).parent
@@ -68,22 +70,23 @@ def tables(bundle: Bundle, labels: LabelSet) -> dict[str, Any]:
     return {
         "thresholds": labels.thresholds.tolist(), "slopes": known.slopes.tolist(),
         "intercepts": [None if v != v else v for v in known.offsets.tolist()],
-        "floors": known.floors.tolist(), "shortlistOffsets": offsets.tolist(),
+        "floors": known.min_scores.tolist(), "shortlistOffsets": offsets.tolist(),
         "labels": [[label.tag, *label.synonyms] for label in labels.labels],
-        "bends": labels.bends.tolist(), "validated": [one.validated for one in labels.labels],
+        "bends": labels.uses_salience.tolist(),
+        "validated": [one.validated for one in labels.labels],
         "shortlist": most, "sharpness": SHARPNESS, "size": photo.size, "mean": photo.mean,
         "std": photo.std, "salience": known.salience.to_json(),
         "usual": {"slope": known.slope, "intercept": known.intercept, "base": known.base},
-        "closest": calibration.CLOSEST, "sure": calibration.SURE, "named": salience.NAMED,
-        "furthest": salience.FURTHEST, "leastShare": salience.LEAST_SHARE,
-        "usualChance": salience.USUAL,
+        "closest": CLOSEST, "sure": calibration.LISTED_LOG_ODDS, "named": salience.N_LIKELIEST,
+        "furthest": salience.MAX_LOG_ODDS, "leastShare": salience.MIN_FRACTION,
+        "usualChance": salience.USUAL_PROBABILITY,
     }  # fmt: skip
 
 
 def build(target: Path, model: str, package: Path | None) -> None:
     """Write the folder."""
     bundle = Bundle.open(resolve_model(model))
-    labels = own_labels(bundle)
+    labels = bundle_labels(bundle)
     text = StaticTextEncoder.read(bundle.path / TEXT_FOLDER)
     words = json.loads(text.tokenizer_json)["model"]["vocab"]
     about = tables(bundle, labels) | {"words": sorted(words, key=words.__getitem__)}

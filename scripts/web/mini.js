@@ -80,7 +80,7 @@ async function readPhoto(file) {
   return new ort.Tensor("float32", values, [1, 3, size, size]);
 }
 
-// Scores: ramctl/inference/onnx_engine.py. All rows but `kept` get 0, by the model's first look.
+// Scores: ramctl/engine/onnx_engine.py. All rows but `kept` get 0, by the model's first look.
 
 async function scoresOf(photos, rows, offsets, kept) {
   const count = offsets.length;
@@ -92,7 +92,7 @@ async function scoresOf(photos, rows, offsets, kept) {
   return Array.from(logits.data, sigmoid);
 }
 
-// Tags: ramctl/tagging/selection.py, ramctl/salience.py.
+// Tags: ramctl/decide/selection.py, ramctl/decide/salience.py.
 
 function probabilitiesOf(odds) {  // that each label names a main thing
   const { slope, weights, main } = ABOUT.salience;
@@ -130,7 +130,7 @@ async function tagsOf(photo) {
   return choose(await scoresOf(photo, model.rows, ABOUT.shortlistOffsets, ABOUT.shortlist));
 }
 
-// New words: ramctl/text/static_table.py (tokens as BERT's), ramctl/inference/label_set.py.
+// New words: ramctl/text/static_table.py (tokens as BERT's), ramctl/engine/label_rows.py.
 
 const loose = (text) => text.normalize("NFC").toUpperCase().toLowerCase().split(/[-_\s]+/).filter(Boolean).join(" ");
 const known = new Map(), tokens = new Map(ABOUT.words.map((word, i) => [word, i]));
@@ -191,7 +191,7 @@ async function wordsOf(photo, words) {
   const made = words.map(rowOf), usable = words.filter((_, i) => made[i]), found = made.filter(Boolean);
   const rows = Float32Array.from(found.flatMap(({ row }) => [...row]));
   const scores = usable.length ? await scoresOf(photo, rows, usable.map(() => 0), usable.length) : [];
-  // ramctl/calibration.py: about one of the words that somebody lists is right.
+  // ramctl/decide/calibration.py: about one of the words that somebody lists is right.
   const { slope, intercept, base } = ABOUT.usual, gained = logOdds(1 / Math.max(usable.length, 2)) - logOdds(base);
   const rated = scores.map((score, i) => {
     const { id } = found[i], isKnown = id !== undefined && ABOUT.validated[id];

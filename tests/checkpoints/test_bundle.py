@@ -8,6 +8,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from ramctl.checkpoints.bundle import Bundle, BundleWriter, resolve_model
+from ramctl.decide.thresholds import thresholds_of
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
 
@@ -23,7 +24,7 @@ def test_a_written_bundle_opens_and_verifies(tmp_path):
     write(tmp_path / "model")
     bundle = Bundle.open(tmp_path / "model", verify=True)
     assert bundle.labels.tags == ["dog", "cat"]
-    assert bundle.thresholds == [0.3, 0.3]
+    assert thresholds_of(bundle) == [0.3, 0.3]
     assert bundle.tensors(["x"])["x"].tolist() == [1.0, 1.0, 1.0]
 
 

@@ -8,8 +8,8 @@ import pytest
 from ramctl import Tagger
 from ramctl.checkpoints.bundle import INT8_GRAPH, INT8_THRESHOLDS, Bundle
 from ramctl.checkpoints.bundle import PHOTOS as INPUT
-from ramctl.inference.label_set import own_labels
-from ramctl.inference.onnx_engine import OnnxEngine
+from ramctl.decide.thresholds import bundle_labels, thresholds_of
+from ramctl.engine.onnx_engine import OnnxEngine
 from tests.command import Ramctl
 from tests.conftest import REPOSITORY
 
@@ -67,18 +67,18 @@ def test_encoder_and_tag_decoder_are_rounded_and_the_rest_is_stored_once(int8_bu
 def test_thresholds_and_the_default_format_belong_to_the_bundle(int8_bundle, tiny_bundle):
     assert int8_bundle.dtype == "int8"
     assert Bundle.open(tiny_bundle).dtype == "fp32"
-    own = int8_bundle.thresholds_of("int8")
+    own = thresholds_of(int8_bundle, "int8")
     assert own == [float(line) for line in (int8_bundle.path / INT8_THRESHOLDS).open()]
-    assert int8_bundle.thresholds_of("fp32") == int8_bundle.thresholds
+    assert thresholds_of(int8_bundle, "fp32") == thresholds_of(int8_bundle)
     tagger = Tagger.from_pretrained(str(int8_bundle.path))
-    assert "int8" in tagger.scorer.description
-    assert tagger.scorer.label_set.thresholds.tolist() == own
+    assert "int8" in tagger.runner.description
+    assert tagger.label_set.thresholds.tolist() == own
     fp32 = Tagger.from_pretrained(str(int8_bundle.path), dtype="fp32")
-    assert fp32.scorer.label_set.thresholds.tolist() == int8_bundle.thresholds
+    assert fp32.label_set.thresholds.tolist() == thresholds_of(int8_bundle)
 
 
 def test_scores_do_not_depend_on_the_place_in_the_batch(int8_bundle):
-    predictor = OnnxEngine(int8_bundle, INT8_GRAPH, own_labels(int8_bundle).rows, 1)
+    predictor = OnnxEngine(int8_bundle, INT8_GRAPH, bundle_labels(int8_bundle).rows, 1)
     photos = np.random.default_rng(0).normal(size=(8, 3, 64, 64)).astype(np.float32)
     photos[3:] *= 9  # a range that follows the batch would notice
     scores = predictor.scores(photos)

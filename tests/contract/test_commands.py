@@ -10,11 +10,11 @@ from click.testing import CliRunner
 
 from ramctl.cli import COMMANDS, cli
 from ramctl.commands.command import filled
+from ramctl.decide.selection import SelectionOptions
 from ramctl.parsing import parse_run as parsing
 from ramctl.records.stream import StreamOptions
-from ramctl.tagging import run as tagging
-from ramctl.tagging.scorers import TaggerOptions
-from ramctl.tagging.selection import SelectionOptions
+from ramctl.tagging import tag_photos as tagging
+from ramctl.tagging.tagger_options import TaggerOptions
 from tests.support import DATA
 
 OPTIONS = {
@@ -23,7 +23,7 @@ OPTIONS = {
     "generate": ("ramctl.data_engine.additions", "GenerateOptions", {}),
     "clean": ("ramctl.data_engine.cleaning", "CleanOptions", {}),
     "search": ("ramctl.photo_search", "SearchOptions", {"file": "tags.jsonl"}),
-    "tag": ("ramctl.tagging.run", "TagOptions", {}),
+    "tag": ("ramctl.tagging.tag_photos", "TagOptions", {}),
     "export": ("ramctl.export.export_records", "ExportOptions", {}),
     "import": ("ramctl.importing.import_photos", "ImportOptions", {}),
     "eval": ("ramctl.evaluation.run", "EvalOptions", {"truth": "truth.jsonl"}),

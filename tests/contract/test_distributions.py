@@ -234,15 +234,6 @@ def write_heic(folder: Path) -> None:
     pillow_heif.from_pillow(Image.open(PICTURE)).save(folder / "cat.heic")
 
 
-def write_grounding_dino(folder: Path) -> None:
-    from tests.peers.conftest import bert_base_tokenizer
-    from tests.peers.small_dino import save_original
-
-    tokenizer = bert_base_tokenizer()
-    save_original(folder, tokenizer)
-    tokenizer.save_pretrained(folder / "bert-base-uncased")
-
-
 # With a vocabulary of SentencePiece's, which is made of the captions.
 SIGLIP = """
 import sentencepiece
@@ -272,9 +263,6 @@ WITH_TORCH = {
     "train": Trial("train parsed.jsonl --out model --steps 1"),
     "onnx": Trial("convert mini --to onnx --out with-graph"),
     "mini": Trial("train parsed.jsonl --out model --steps 1 --preset mini"),
-    "grounding-dino": Trial(
-        "tag --model grounding-dino:. --labels words.txt photos/kite.jpg", write_grounding_dino
-    ),
     "siglip": Trial("tag --model siglip:siglip --labels words.txt photos/kite.jpg"),
 }
 

@@ -6,11 +6,11 @@ from functools import partial
 import numpy as np
 import pytest
 
-from ramctl.calibration import Calibration, CurvePoint
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, BundleWriter
 from ramctl.data_engine.additions import BY_CAPTION, CONFIRM, Caption, merge_generated
+from ramctl.decide.calibration import Calibration, CurvePoint
+from ramctl.engine.caption_writer import read_decoding
 from ramctl.errors import UsageProblem
-from ramctl.inference.captions import read_decoding
 from ramctl.labels import LabelSystem
 from tests.data_engine.conftest import LABELS
 from tests.support import lines, with_caption_threshold

@@ -9,7 +9,6 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import Ridge
 
-from ramctl.calibration import Calibration
 from ramctl.data_engine import evidence
 from ramctl.data_engine.evidence import (
     NOT_PREDICTED,
@@ -23,6 +22,7 @@ from ramctl.data_engine.evidence import (
 )
 from ramctl.data_engine.heads import FOLDS, fold_of
 from ramctl.data_engine.region_store import REGION, TWICE, RegionIndex, source_bits
+from ramctl.decide.calibration import Calibration
 from ramctl.errors import RunProblem
 from ramctl.records.record import Record
 from ramctl.tagger_scores import Photo

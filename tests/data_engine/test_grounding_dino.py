@@ -1,4 +1,4 @@
-"""`clean --detector grounding-dino:WEIGHTS`, with both kinds of weights, small and random."""
+"""`clean --detector grounding-dino:WEIGHTS`, with small random weights."""
 
 import numpy as np
 import pytest
@@ -7,8 +7,8 @@ from PIL import Image
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
 from ramctl.data_engine.region_detectors import open_detector
 from ramctl.device import Runtime
+from ramctl.engine.peers.grounding_dino import GroundingDino
 from ramctl.errors import UsageProblem
-from ramctl.peers.grounding_dino import GroundingDino
 from tests.peers.small_dino import bert_base_tokenizer, save_port
 from tests.support import lines
 

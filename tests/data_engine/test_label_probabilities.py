@@ -10,8 +10,6 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 from sklearn.linear_model import Ridge
 
-from ramctl.calibration import PIVOT
-from ramctl.calibration import RIDGE as PENALTY
 from ramctl.data_engine.heads import FOLDS, fold_of
 from ramctl.data_engine.label_probabilities import (
     MAX_LABELS,
@@ -21,6 +19,8 @@ from ramctl.data_engine.label_probabilities import (
     Evidence,
     LabelProbabilities,
 )
+from ramctl.decide.fitting import PIVOT
+from ramctl.decide.fitting import RIDGE as PENALTY
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.record import Record

@@ -12,8 +12,8 @@ from PIL import Image
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
 from ramctl.data_engine.region_detectors import cropped, pooled, requested_tags
 from ramctl.data_engine.region_store import TWICE, source_bits
-from ramctl.inference import regions, torch_engine
-from ramctl.inference.captions import CaptionWriter
+from ramctl.engine import boxes, torch_engine
+from ramctl.engine.caption_writer import CaptionWriter
 from ramctl.labels import LabelSystem
 from ramctl.model.config import load_preset
 from ramctl.parsing.parser import CaptionParser
@@ -27,7 +27,7 @@ def test_a_box_holds_the_region_around_the_peak_and_no_other():
     heat = np.zeros((7, 7), np.float32)
     heat[1:3, 4:6] = 1.0
     heat[5, 0] = 0.9
-    x0, y0, x1, y1 = regions.heat_map_box(heat, peak_share=0.5)
+    x0, y0, x1, y1 = boxes.heat_map_box(heat, peak_fraction=0.5)
     assert 3.4 / 7 <= x0 <= 4 / 7
     assert 6 / 7 <= x1 <= 6.6 / 7
     assert 0.4 / 7 <= y0 <= 1 / 7
@@ -36,20 +36,20 @@ def test_a_box_holds_the_region_around_the_peak_and_no_other():
 
 def test_a_flat_map_gives_the_whole_photo():
     flat = np.full((7, 7), 0.02, np.float32)
-    assert regions.heat_map_box(flat, peak_share=0.5).tolist() == [0, 0, 1, 1]
+    assert boxes.heat_map_box(flat, peak_fraction=0.5).tolist() == [0, 0, 1, 1]
 
 
 def test_a_map_below_zero_has_a_box_as_the_same_map_above_it():
     heat = np.random.default_rng(0).normal(size=(7, 7)).astype(np.float32)
-    above = regions.heat_map_box(heat + 10, peak_share=0.6).tolist()
-    assert regions.heat_map_box(heat - 10, peak_share=0.6).tolist() == above != [0, 0, 1, 1]
+    above = boxes.heat_map_box(heat + 10, peak_fraction=0.6).tolist()
+    assert boxes.heat_map_box(heat - 10, peak_fraction=0.6).tolist() == above != [0, 0, 1, 1]
 
 
 def test_a_cell_counts_with_its_neighbours():
     logits = np.zeros((2, 3, 16), np.float32)
     logits[0, 1, 0] = 9.0  # a corner stands for what would be beside it
     logits[1, 2, 6] = 9.0  # row 1, column 2
-    heat = regions.cell_heat(logits)
+    heat = boxes.cell_heat(logits)
     assert heat.shape == (2, 3, 4, 4)
     corner = [[4, 2, 0, 0], [2, 1, 0, 0], [0] * 4, [0] * 4]
     middle = [[0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1], [0] * 4]
@@ -62,21 +62,21 @@ def test_a_cell_counts_with_its_neighbours():
 def test_labels_are_looked_for_in_larger_photos_where_cells_are_scored():
     mini, swin = load_preset("mini"), load_preset("ram-swin-b")
     at_256 = replace(mini.preprocess, size=256)
-    assert regions.looking(at_256, mini.model) == replace(mini.preprocess, size=448)
-    assert regions.looking(swin.preprocess, swin.model) == swin.preprocess
-    assert regions.looking(at_256, replace(mini.model, prior=None)) == at_256
+    assert boxes.enlarged(at_256, mini.model) == replace(mini.preprocess, size=448)
+    assert boxes.enlarged(swin.preprocess, swin.model) == swin.preprocess
+    assert boxes.enlarged(at_256, replace(mini.model, prior=None)) == at_256
 
 
 def test_tokens_under_a_box_are_weighted_by_what_it_covers():
-    cover = regions.tokens_under((0.25, 0.5, 1.0, 1.0), 2, 2)
+    cover = boxes.tokens_under((0.25, 0.5, 1.0, 1.0), 2, 2)
     assert cover.tolist() == [0, 0, 0.5, 1]
-    assert regions.tokens_under(WHOLE, 3, 3).tolist() == [1] * 9
+    assert boxes.tokens_under(WHOLE, 3, 3).tolist() == [1] * 9
 
 
 @pytest.mark.parametrize("box", [(0.5, 0.5, 0.5, 0.5), (1, 1, 1, 1), (0, 0, 1e-9, 1e-9)])
 def test_the_smallest_box_covers_a_token_and_a_pixel(box):
-    assert regions.tokens_under(box, 7, 7).sum() > 0
-    left, top, right, bottom = regions.crop_pixels(box, 10, 5)
+    assert boxes.tokens_under(box, 7, 7).sum() > 0
+    left, top, right, bottom = boxes.crop_pixels(box, 10, 5)
     assert 0 <= left < right <= 10
     assert 0 <= top < bottom <= 5
 
@@ -110,7 +110,7 @@ def test_without_context_a_region_depends_on_the_tokens_under_its_box_alone(seen
     box = np.array([0, 0, 0.5, 0.5], np.float32)
     before = embedder(seen, [(7, box)])
     grid = seen.features[:, seen.baseline.engine.model.encoder.extra_tokens :]
-    outside = torch.from_numpy(regions.tokens_under(box, seen.grid, seen.grid)) == 0
+    outside = torch.from_numpy(boxes.tokens_under(box, seen.grid, seen.grid)) == 0
     grid[0, outside] += 5.0
     after = embedder(seen, [(7, box)])
     np.testing.assert_allclose(after.scores, before.scores, rtol=1e-6)
@@ -131,7 +131,7 @@ def test_a_box_is_where_a_label_finds_what_it_owns(baseline):
         features[0, 0] += towards[:, 0]
         features[0, -1] += towards[:, 1]
     maps = engine.heat_maps(features, engine.labels_of([2, 4]))
-    assert maps.peak_share == regions.CELL_PEAK_SHARE
+    assert maps.peak_fraction == boxes.CELL_PEAK_FRACTION
     first, last = maps.boxes(0, [0, 1])
     assert first[:2].tolist() == [0, 0]
     assert last[2:].tolist() == [1, 1]
@@ -143,14 +143,14 @@ def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(baseline,
     engine.model.scores_cells = False
     labels, attention = engine.labels_of([0, 2, 4]), []
     found = engine.heat_maps(features, labels)
-    heat, share = found.heat, found.peak_share
+    heat, share = found.heat, found.peak_fraction
     encoded = engine.encode(features)
     with torch.inference_mode():
         engine.model.tag_logits(encoded, labels, attention)
     mean = torch.stack(attention).mean((0, 2)).detach().numpy()  # (B, L, tokens)
     side = heat.shape[-1]
     np.testing.assert_allclose(heat, mean[..., : side * side].reshape(heat.shape), atol=1e-6)
-    assert share == regions.PEAK_SHARE
+    assert share == boxes.PEAK_FRACTION
 
 
 def test_a_tag_counts_as_named_twice_where_two_captions_name_it():

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ramctl.data_engine import additions
-from ramctl.tagging import selection
+from ramctl.decide import selection
 from tests.data_engine.conftest import DATA
 from tests.support import lines
 

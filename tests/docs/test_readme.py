@@ -11,10 +11,10 @@ import build_docs
 import pytest
 
 from ramctl.cli import COMMANDS
+from ramctl.engine.peers import BUILT_IN
 from ramctl.errors import REJECT_CODES
 from ramctl.export import FORMATS as EXPORT_FORMATS
 from ramctl.model.config import preset_names
-from ramctl.peers import BUILT_IN
 from ramctl.readers import detect
 from tests.conftest import REPOSITORY
 from tests.docs.examples import examples, run_example
@@ -35,7 +35,7 @@ CHOICES = {  # what can be named on the command line, by the document that expla
     "ramctl/parsing/README.md": detect.FORMATS,
     "ramctl/evaluation/README.md": detect.PREDICTION_FORMS,
     "ramctl/export/README.md": EXPORT_FORMATS,
-    "ramctl/peers/README.md": [f"{kind}:PATH" for kind in BUILT_IN],
+    "ramctl/engine/peers/README.md": [f"{kind}:PATH" for kind in BUILT_IN],
     "ramctl/model/presets/README.md": preset_names(),
 }
 

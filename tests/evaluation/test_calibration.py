@@ -7,8 +7,10 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.metrics import f1_score, precision_recall_curve
 
-from ramctl import calibration
-from ramctl.calibration import PIVOT, RIDGE, Calibration, log_odds_of, sigmoid, thresholds_for
+from ramctl.decide import fitting
+from ramctl.decide.calibration import Calibration
+from ramctl.decide.fitting import PIVOT, RIDGE, thresholds_for
+from ramctl.engine.log_odds import log_odds_of, sigmoid
 from ramctl.errors import RunProblem
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN
 
@@ -23,9 +25,9 @@ def judged(n_photos=200, n_labels=12, seed=0):
     return sigmoid(log_odds), truth
 
 
-def calibrate(scores, truth, evidence, most_share=1.0):
-    photos = calibration.Judged(scores, truth == POSITIVE, truth != UNKNOWN)
-    return calibration.calibrate(photos, evidence, most_share)
+def calibrate(scores, truth, evidence, max_fraction=1.0):
+    photos = fitting.Judged(scores, truth == POSITIVE, truth != UNKNOWN)
+    return fitting.calibrate(photos, evidence, max_fraction)
 
 
 def given(calibration: Calibration, scores, precision):
@@ -77,12 +79,12 @@ def test_a_higher_score_never_speaks_against_a_tag():
 
 def test_no_photo_of_a_group_judges_the_others_of_it():
     groups = np.repeat(np.arange(40), np.arange(1, 41))
-    folds = calibration.folds_of(len(groups), groups)
+    folds = fitting.folds_of(len(groups), groups)
     assert all(len(set(folds[groups == group])) == 1 for group in range(40))
     sizes = np.bincount(folds)
     assert len(sizes) == 5 and sizes.max() - sizes.min() <= 40
-    few = calibration.folds_of(20, np.repeat(["a", "b"], 10))
-    assert np.array_equal(few, calibration.folds_of(20))
+    few = fitting.folds_of(20, np.repeat(["a", "b"], 10))
+    assert np.array_equal(few, fitting.folds_of(20))
 
 
 def test_calibrated_scores_are_the_share_that_is_right():
@@ -106,7 +108,7 @@ def test_no_label_is_given_on_more_than_its_share_of_the_photos():
     scores, truth = judged()
     scores[:, 4], truth[:, 4] = np.linspace(0.9, 0.99, len(scores)), POSITIVE
     everywhere = given(calibrate(scores, truth, np.ones(12, bool)), scores, 0.8)
-    seldom = given(calibrate(scores, truth, np.ones(12, bool), most_share=0.25), scores, 0.8)
+    seldom = given(calibrate(scores, truth, np.ones(12, bool), max_fraction=0.25), scores, 0.8)
     assert everywhere[:, 4].mean() == 1
     assert 0.2 < seldom[:, 4].mean() <= 0.25
     assert seldom.mean(0).max() <= 0.25
@@ -131,7 +133,7 @@ def test_too_few_photos_are_one_line(n_photos):
 def test_a_stored_calibration_gives_the_same_thresholds(tmp_path):
     scores, truth = judged()
     evidence = np.arange(12) != 3
-    ours = calibrate(scores, truth, evidence, most_share=0.5)
+    ours = calibrate(scores, truth, evidence, max_fraction=0.5)
     ours.write(tmp_path / "calibration.json")
     read = Calibration.read(tmp_path / "calibration.json")
     np.testing.assert_allclose(read.thresholds(0.8), ours.thresholds(0.8), atol=1e-3)
@@ -158,15 +160,15 @@ def test_labels_without_evidence_are_never_given_and_not_on_the_curve():
 
 def test_folding_changes_no_decision_and_leaves_one_threshold():
     scores, truth = judged()
-    ours = calibrate(scores, truth, np.arange(12) != 5, most_share=0.5)
+    ours = calibrate(scores, truth, np.arange(12) != 5, max_fraction=0.5)
     shifts = ours.shifts_for(0.7)
-    shifted, folded = sigmoid(log_odds_of(scores) + shifts), ours.fold(shifts)
+    shifted, folded = sigmoid(log_odds_of(scores) + shifts), ours.with_shifts(shifts)
     assert np.array_equal(given(folded, shifted, 0.7), given(ours, scores, 0.7))
     assert np.array_equal(given(folded, shifted, 0.5), given(ours, scores, 0.5))
     np.testing.assert_allclose(probabilities(folded, shifted), probabilities(ours, scores))
     np.testing.assert_allclose(folded.shifts, shifts)
     plain = calibrate(scores, truth, np.ones(12, bool))
-    plain = plain.fold(plain.shifts_for(0.7))
+    plain = plain.with_shifts(plain.shifts_for(0.7))
     np.testing.assert_allclose(plain.thresholds(0.7), plain.shared_threshold(0.7))
     np.testing.assert_allclose(plain.shifts_for(0.7), 0, atol=1e-9)
 
@@ -211,6 +213,6 @@ def test_labels_without_evidence_or_truth_have_the_threshold_of_all():
 
 
 def test_a_calibration_rests_on_some_of_very_many_scores_from_all_over(monkeypatch):
-    monkeypatch.setattr(calibration, "MOST_SCORES", 100)
+    monkeypatch.setattr(fitting, "MAX_SCORES", 100)
     scores = np.repeat(np.arange(60, dtype=np.float32)[:, None], 4, 1)
-    assert scores[calibration.sample(scores), 0].tolist() == list(range(0, 60, 3))
+    assert scores[fitting.sample(scores), 0].tolist() == list(range(0, 60, 3))

@@ -8,13 +8,15 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from ramctl.calibration import Calibration, CurvePoint, Judged, calibrate, log_odds_of, sigmoid
-from ramctl.inference.label_set import LabelSet
+from ramctl.decide.calibration import Calibration, CurvePoint
+from ramctl.decide.fitting import SALIENCE_RIDGE, Judged, calibrate, fit_main, fit_salience
+from ramctl.decide.salience import Salience
+from ramctl.decide.selection import SelectionOptions, TagSelector
+from ramctl.decide.thresholds import LabelSet
+from ramctl.engine.log_odds import log_odds_of, sigmoid
 from ramctl.labels import Label, LabelSystem
-from ramctl.salience import Salience
-from ramctl.tagging.selection import SelectionOptions, TagSelector
 from ramctl.training.data.targets import Annotation, Caption, Targets
-from ramctl.training.salience import RIDGE, learn_salience, main_things, mentions
+from ramctl.training.main_things import main_things, mentions
 
 LABELS = LabelSystem(
     [
@@ -58,15 +60,15 @@ def test_weights_are_the_likeliest_for_what_captions_name():
         logits = parameters[0] * x + parameters[1:]
         logs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
         of_all = named[:, things] / named[:, things].sum(1, keepdims=True)
-        return (RIDGE * (parameters[1:] ** 2).sum() - (of_all * logs).sum()) / 400
+        return (SALIENCE_RIDGE * (parameters[1:] ** 2).sum() - (of_all * logs).sum()) / 400
 
     best = minimize(cost, np.r_[1, np.zeros(5)], method="BFGS").x
-    ours = learn_salience(sigmoid(log_odds).astype(np.float32), named, LABELS, ("person",))
+    ours = fit_salience(sigmoid(log_odds).astype(np.float32), named, LABELS, ("person",))
     assert ours.slope == pytest.approx(best[0], abs=5e-3)
     np.testing.assert_allclose(ours.weights[things], best[1:], atol=2e-2)
     assert np.isneginf(ours.weights[[RED, 4]]).all()
     assert ours.careful == {MAN: PERSON}
-    assert learn_salience(np.zeros((3, 7), np.float32), np.zeros((3, 7)), LABELS) is None
+    assert fit_salience(np.zeros((3, 7), np.float32), np.zeros((3, 7)), LABELS) is None
 
 
 def made(slope=0.8, weights=(2.0, 0.5, -1, -np.inf, -np.inf, 1, 1), **fields):
@@ -82,19 +84,19 @@ def test_judged_photos_say_how_often_a_thing_of_a_share_is_a_main_one():
     things = [CAT, SOFA, ROOM, PERSON, MAN]
     chance = sigmoid(0.5 * right + np.log(shares + 1e-6) + 1)
     is_main = random.random(chance.shape) < chance
-    ours = salience.fitted(log_odds, right, is_main)
+    ours = fit_main(salience, log_odds, right, is_main)
     inputs = [right[:, things].ravel(), np.log(shares[:, things] + 1e-6).ravel()]
     theirs = LogisticRegression(C=1e4).fit(np.stack(inputs, -1), is_main[:, things].ravel())
     np.testing.assert_allclose(ours.main, [*theirs.coef_[0], theirs.intercept_[0]], atol=0.02)
-    assert not ours.chances(log_odds, right)[:, [RED, 4]].any()
-    few = salience.fitted(log_odds[:5], right[:5], is_main[:5])
+    assert not ours.probabilities(log_odds, right)[:, [RED, 4]].any()
+    few = fit_main(salience, log_odds[:5], right[:5], is_main[:5])
     assert few.main == salience.main
 
 
 def test_shifted_scores_have_the_same_shares():
     log_odds, shifts = np.random.default_rng(2).normal(0, 2, (9, 7)), np.arange(7) / 3
-    before, after = made().chances(log_odds, log_odds), made().shifted(shifts)
-    np.testing.assert_allclose(after.chances(log_odds + shifts, log_odds), before, atol=1e-9)
+    before, after = made().probabilities(log_odds, log_odds), made().with_shifts(shifts)
+    np.testing.assert_allclose(after.probabilities(log_odds + shifts, log_odds), before, atol=1e-9)
 
 
 def calibration(salience):
@@ -103,18 +105,21 @@ def calibration(salience):
     return Calibration(1.0, 0.0, ones, none, none, none, curve, 0.1, salience)
 
 
-def selector(salience, bends=True, **options):
+def selector(salience, uses_salience=True, **options):
     known = calibration(salience)
     rows, limits = np.zeros((7, 0), np.float32), known.thresholds(0.9)
     return TagSelector(
-        LabelSet(LABELS, rows, limits, np.full(7, bends), known), SelectionOptions(**options)
+        LabelSet(LABELS, rows, limits, np.full(7, uses_salience), known),
+        SelectionOptions(**options),
     )
 
 
 def test_a_main_thing_may_be_less_certain_and_comes_first():
     scores = np.array([0.8, 0.1, 0.95, 0.93, 0.85, 0.05, 0.05], np.float32)
     salience = made()
-    chances = salience.chances(log_odds_of(scores.astype(float)), log_odds_of(scores.astype(float)))
+    chances = salience.probabilities(
+        log_odds_of(scores.astype(float)), log_odds_of(scores.astype(float))
+    )
     chosen = selector(salience)(scores)
     # 0.8 of the cat is log-odds 1.39 where 0.9 is 2.20: its chance of 0.6 allows for 1.8.
     assert list(chosen.scores) == ["cat", "room", "red"]
@@ -123,7 +128,7 @@ def test_a_main_thing_may_be_less_certain_and_comes_first():
     assert list(selector(salience, sort="score")(scores).scores) == ["room", "red", "cat"]
     assert list(selector(salience, top=1)(scores).scores) == ["cat"]
     # Thresholds that the user named are kept to.
-    assert list(selector(salience, bends=False)(scores).scores) == ["room", "red"]
+    assert list(selector(salience, uses_salience=False)(scores).scores) == ["room", "red"]
     assert selector(None)(scores).salience is None
 
 
@@ -144,7 +149,7 @@ def test_a_calibration_goes_to_disk_and_to_other_labels_with_its_salience(tmp_pa
     after = Calibration.read(tmp_path / "calibration.json")
     assert after.salience.careful == {MAN: PERSON}
     np.testing.assert_allclose(after.salience.weights, before.salience.weights)
-    other = before.of([PERSON, None, MAN]).salience
+    other = before.for_labels([PERSON, None, MAN]).salience
     assert other.careful == {2: 0}
     np.testing.assert_allclose(other.weights, [1, 1, 1])  # a new word has the median of things
 
@@ -166,4 +171,4 @@ def test_the_curve_is_that_of_tags_chosen_by_salience():
     # Without allowances the same precision has a lower cut.
     alone = scores[3000:] > found.thresholds(0.8)
     assert right[3000:][alone].mean() == pytest.approx(0.8, abs=0.02)
-    assert found.cut(0.8) < found.cut(0.8, salient=True)
+    assert found.min_probability(0.8) < found.min_probability(0.8, salient=True)

@@ -13,9 +13,9 @@ import torch
 from PIL import Image, features
 from safetensors.numpy import save
 
-from ramctl.calibration import Calibration
 from ramctl.checkpoints.bundle import CALIBRATION, META, WEIGHTS, Bundle, embedded_bundle
 from ramctl.checkpoints.weights import read_checkpoint
+from ramctl.decide.calibration import Calibration
 from ramctl.export.sidecar_merge import merge_tags, remove_tags
 from ramctl.photos.archives import TarIndex
 from ramctl.photos.decoding import PhotoLimits, decode_photo, photo_size

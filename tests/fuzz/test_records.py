@@ -10,16 +10,17 @@ import pytest
 
 from ramctl.classes import Classes, read_map
 from ramctl.config import load_defaults
+from ramctl.decide.selection import read_tag_list
+from ramctl.decide.thresholds import read_thresholds
 from ramctl.evaluation.comparison import TruthTable
 from ramctl.evaluation.predictions import Cut, read_table
-from ramctl.labels import Label, LabelSystem, read_thresholds
+from ramctl.labels import Label, LabelSystem
 from ramctl.parsing.parser import CaptionParser
 from ramctl.records.jsonl import dumps, unread_records
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
 from ramctl.records.verdicts import Verdicts
 from ramctl.tagger_scores import TaggerScores
-from ramctl.tagging.selection import read_tag_list
 from tests.fuzz.damage import damaged, survive
 from tests.readers.test_predictions import DATA as PREDICTIONS
 from tests.readers.test_readers import FILES, read_any

@@ -9,9 +9,9 @@ ORDER = [
     {"convert", "doctor", "importing", "ray_engine", "serving"},
     {"training", "data_engine", "export", "photo_search"},
     {"tagging", "evaluation"},
-    {"peers"},
+    {"decide"},
+    {"engine"},
     {"pages"},
-    {"inference"},
     {"parsing"},
     {"checkpoints"},
     {"text"},
@@ -19,15 +19,14 @@ ORDER = [
     {"pretrained"},
     {"device"},
     {"classes", "tagger_scores"},
-    {"labels", "calibration"},
-    {"salience"},
+    {"labels"},
     {"config", "photos", "readers"},
     {"records"},
     {"errors", "parts"},
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 SAME_ROOM = {("cli", "commands"), ("__main__", "cli"), ("parts", "errors")}
-HEAVY = {"torch", "torchvision", "timm", "transformers", "spacy", "sklearn", "groundingdino"}
+HEAVY = {"torch", "torchvision", "timm", "transformers", "spacy", "sklearn"}
 LIGHT = ["cli.py", "parts.py", "errors.py", "config.py", "__init__.py", "labels.py", "commands"]
 LIGHT += ["records", "photos", "readers", "pages", "checkpoints/bundle.py"]
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -8,12 +8,13 @@ import torch
 
 from ramctl.convert import ConvertOptions, convert_checkpoint
 from ramctl.device import Runtime
-from ramctl.inference.captions import CaptionWriter
-from ramctl.inference.torch_engine import TorchEngine
+from ramctl.engine.caption_writer import CaptionWriter
+from ramctl.engine.runner import Decoded
+from ramctl.engine.torch_engine import TorchEngine
 from ramctl.model.generation import Decoding, Ends
 from ramctl.records.record import Record
-from ramctl.tagging.scorers import BundleScorer, Decoded, TaggerOptions
-from ramctl.tagging.tagger import Tagger
+from ramctl.tagging.tagger import Tagger, open_runner
+from ramctl.tagging.tagger_options import TaggerOptions
 
 pytestmark = pytest.mark.shared
 
@@ -69,12 +70,12 @@ def tagged(files, tmp_path, parity):
     bundle = convert_checkpoint(options)
 
     wanted = TaggerOptions(caption=True, runtime="torch", device="cpu", batch=3)
-    scorer = BundleScorer(bundle, wanted)
-    scorer.preprocess = RecordedInputs(io["image"])
+    runner, labels = open_runner(bundle, wanted)
+    runner.preprocess = RecordedInputs(io["image"])
     photos = [Decoded(np.array(i, np.uint8)) for i in range(3)]
     records = [Record({"image": f"{i}.jpg"}, "list", i, tmp_path) for i in range(3)]
-    outcomes = Tagger(scorer, wanted).score(records, photos)
-    return bundle, scorer, [outcome["generated_captions"][0] for outcome in outcomes]
+    outcomes = Tagger(runner, labels, wanted).work(list(zip(records, photos, strict=True)))
+    return bundle, runner, [outcome["generated_captions"][0] for outcome in outcomes]
 
 
 def test_the_command_writes_the_recorded_captions(tagged, tag2text):
@@ -87,8 +88,8 @@ def test_the_command_writes_the_recorded_captions(tagged, tag2text):
 
 
 def test_recorded_captions_of_any_length_and_of_specified_tags(tagged, tag2text):
-    bundle, scorer, captions = tagged
-    engine, runs = scorer.engine, tag2text.facts["runs"]
+    bundle, runner, captions = tagged
+    engine, runs = runner.engine, tag2text.facts["runs"]
     encoded = engine.encode(tag2text.io["image"].numpy())
     longest = runs["batch3_max50"]
     guides = [tags.split(" | ") for tags in longest["tags"]]

@@ -10,6 +10,7 @@ from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import load_caption_tokenizer, load_model
 from ramctl.checkpoints.weights import weights_of
 from ramctl.convert import LISTS, ConvertOptions, convert_checkpoint, read_official_labels
+from ramctl.decide.thresholds import thresholds_of
 from ramctl.errors import RunProblem
 from tests.parity.conftest import FILES
 
@@ -35,7 +36,7 @@ def test_checkpoint_to_bundle_to_graph_gives_the_authors_decisions(
     model = load_model(bundle, captioning=False)
     with torch.no_grad():
         probabilities = model(io["image"]).logits.total.sigmoid()
-    decided = probabilities > torch.tensor(bundle.thresholds)
+    decided = probabilities > torch.tensor(thresholds_of(bundle))
     ours = [row.nonzero().flatten().tolist() for row in decided]
     assert ours == facts["decisions"]["class_threshold"]
     onnxruntime = pytest.importorskip("onnxruntime")

@@ -7,10 +7,10 @@ import torch
 from ramctl.checkpoints.bundle import INT8_GRAPH, WEIGHTS
 from ramctl.checkpoints.load import load_model
 from ramctl.checkpoints.onnx_graph import export_int8_graph
+from ramctl.decide.thresholds import bundle_labels
 from ramctl.device import Runtime
-from ramctl.inference.label_set import own_labels
-from ramctl.inference.onnx_engine import OnnxEngine
-from ramctl.inference.torch_engine import TorchEngine
+from ramctl.engine.onnx_engine import OnnxEngine
+from ramctl.engine.torch_engine import TorchEngine
 from tests.parity.conftest import FILES
 
 pytestmark = pytest.mark.shared
@@ -27,7 +27,7 @@ def test_probabilities_and_decisions_stay_near_the_authors(convert, load_recorde
     recorded = load_recorded(architecture)
     facts, io = recorded.facts, recorded.io
     bundle, _ = convert(architecture)
-    rows, photos = own_labels(bundle).rows, io["image"].numpy()
+    rows, photos = bundle_labels(bundle).rows, io["image"].numpy()
     expected = io["eval.logits"].double().sigmoid().numpy()
     decided = np.zeros(expected.shape, bool)
     for row, labels in enumerate(facts["decisions"]["class_threshold"]):

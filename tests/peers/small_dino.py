@@ -1,10 +1,8 @@
-"""Small Grounding DINOs with random weights of the real architecture, saved as both kinds are."""
+"""Small Grounding DINOs with random weights of the real architecture."""
 
 from importlib import resources
 from pathlib import Path
-from types import SimpleNamespace
 
-import pytest
 import torch
 
 from tests.peers.support import small_swin
@@ -51,34 +49,3 @@ def save_port(folder: Path, bert_tokenizer) -> Path:
     size = {"shortest_edge": 64, "longest_edge": 128}
     transformers.GroundingDinoImageProcessor(size=size).save_pretrained(folder)
     return folder
-
-
-def save_original(folder: Path, bert_tokenizer) -> torch.nn.Module:
-    """Write a checkpoint as the authors do; the model it came from.
-
-    Swin-T whole, because the package knows no smaller one; few layers and boxes, a small BERT.
-    """
-    package = pytest.importorskip("groundingdino.models.GroundingDINO.groundingdino")
-    from groundingdino.config import GroundingDINO_SwinT_OGC as defaults
-    from groundingdino.models import build_model
-    from transformers import BertConfig, BertModel
-
-    from ramctl.peers.grounding_dino import with_phrase_mask
-
-    torch.manual_seed(0)
-    small = {"enc_layers": 1, "dec_layers": 2, "num_queries": 30, "dim_feedforward": 128}
-    theirs = {k: v for k, v in vars(defaults).items() if not k.startswith("_")}
-    bert = BertModel(BertConfig(vocab_size=len(bert_tokenizer), **BERT))
-    with pytest.MonkeyPatch.context() as patch:
-        text = SimpleNamespace(
-            get_tokenlizer=lambda _: bert_tokenizer, get_pretrained_language_model=lambda _: bert
-        )
-        patch.setattr(package, "get_tokenlizer", text)
-        patch.setattr(package, "BertModelWarper", with_phrase_mask)
-        model = spread(build_model(SimpleNamespace(**theirs | small)))
-    weights = {f"module.{name}": tensor for name, tensor in model.state_dict().items()}
-    weights["module.label_enc.weight"] = torch.zeros(2, 2)
-    torch.save({"model": weights}, folder / "groundingdino_tiny.pth")
-    bert_tokenizer.save_pretrained(folder / "bert-base-uncased")
-    bert.config.to_json_file(folder / "bert-base-uncased" / "config.json")
-    return model

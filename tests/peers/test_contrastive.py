@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from ramctl import Tagger
+from ramctl.engine.peers import open_peer
+from ramctl.engine.peers.peer import crop_strip
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.peers import open_peer
-from ramctl.peers.base import crop_strip
 from ramctl.text.clip import label_prompts
 from tests.peers.support import LABELS, TEXT, VISION, randomise, save_clip
 

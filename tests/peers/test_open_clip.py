@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from ramctl.engine.peers import open_peer
 from ramctl.errors import RunProblem
-from ramctl.peers import open_peer
 from ramctl.text.clip import label_prompts
 from tests.peers.support import LABELS, randomise
 

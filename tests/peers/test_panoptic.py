@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
+from ramctl.engine.peers import open_peer
+from ramctl.engine.peers.peer import widen_strip
 from ramctl.errors import RunProblem
-from ramctl.peers import open_peer
-from ramctl.peers.base import widen_strip
 from ramctl_taggers.closed_set import ClassColumns
 from tests.peers.support import small_swin
 

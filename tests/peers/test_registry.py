@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
+from ramctl.engine.peers import BUILT_IN, GROUP, open_peer
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.peers import BUILT_IN, GROUP, open_peer
 from tests.conftest import REPOSITORY
 
 KINDS = [*BUILT_IN, "blip", "blip-itc", "ml-decoder", "mkt", "mask2former", "oneformer"]
@@ -35,7 +35,7 @@ def test_what_names_no_tagger_is_wrong_usage(spec):
 @pytest.fixture
 def colours(tmp_path):
     """The example of the README as an installed package."""
-    readme = (REPOSITORY / "ramctl" / "peers" / "README.md").read_text("utf-8")
+    readme = (REPOSITORY / "ramctl" / "engine" / "peers" / "README.md").read_text("utf-8")
     (code,) = re.findall(r"```text\n(.*?)```", readme, re.DOTALL)
     (project,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
     (entry,) = re.findall(r'^(\w+) = "(colours:\w+)"', project, re.MULTILINE)

@@ -17,14 +17,14 @@ from ramctl import ray_engine
 from ramctl.cli import main
 from ramctl.data_engine import additions
 from ramctl.data_engine.additions import GenerateOptions
+from ramctl.engine.device_pool import split_devices
 from ramctl.errors import RunProblem
-from ramctl.inference.device_pool import split_devices
 from ramctl.parsing import parse_run as parsing
 from ramctl.parsing.parse_run import ParseOptions
 from ramctl.ray_engine import RETRIES, Resources
 from ramctl.records.stream import StreamOptions
-from ramctl.tagging import run as tagging
-from ramctl.tagging.run import TagOptions
+from ramctl.tagging import tag_photos as tagging
+from ramctl.tagging.tag_photos import TagOptions
 from tests.support import DATA
 
 

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import describe_labels
 import pytest
 
-from ramctl.inference.label_set import read_words
+from ramctl.engine.label_rows import read_words
 
 
 class Chat(BaseHTTPRequestHandler):

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.inference.label_set import choose_labels
+from ramctl.decide.thresholds import choose_labels
 from tests.conftest import REPOSITORY
 from tests.support import DATA, captured
 

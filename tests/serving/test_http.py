@@ -303,18 +303,18 @@ class Slow:
     """A tagger that answers when it is let go."""
 
     batch, workers = 1, 1
-    scorer = SimpleNamespace(concurrent=True)
+    runner = SimpleNamespace(side_by_side=1)
 
     def __init__(self) -> None:
         self.go_on = threading.Event()
         self.n_decoded, self.last = 0, b""
 
-    def decode_photo(self, photo, place):
+    def prepare_photo(self, photo, place):
         self.n_decoded, self.last = self.n_decoded + 1, photo
         self.go_on.wait(30)
-        return place, photo
+        return photo
 
-    def score(self, places, photos):
+    def work(self, photos):
         return [{"tags": ["red"], "scores": {"red": 0.9}} for _ in photos]
 
 
@@ -387,8 +387,10 @@ class Quick(Slow):
         super().__init__()
         self.go_on.set()
 
-    def decode_photo(self, photo, place):
-        return place, photo or RecordProblem("no photo", code="unreadable_image")
+    def prepare_photo(self, photo, place):
+        if not photo:
+            raise RecordProblem("no photo", code="unreadable_image")
+        return photo
 
 
 def cannot(variant):

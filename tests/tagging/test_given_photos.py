@@ -14,7 +14,7 @@ import ramctl
 from ramctl import RamctlError, RecordProblem, RunProblem, Tagger, TagResult, UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.photos.limits import PhotoLimits
-from ramctl.tagging.scorers import TaggerOptions
+from ramctl.tagging.tagger_options import TaggerOptions
 from tests.tagging.conftest import save_photo
 
 RED = ["red", "colour"]
@@ -90,7 +90,8 @@ def test_pictures_are_turned_upright_and_put_on_white(tagger, colours):
     exif[0x0112] = 6
     wide.save(turned, "PNG", exif=exif)
     opened = Image.open(io.BytesIO(turned.getvalue()))
-    _, (by_content, by_picture) = tagger.decode(records_of(tagger, [turned.getvalue(), opened]))
+    records = records_of(tagger, [turned.getvalue(), opened])
+    by_content, by_picture = (tagger.prepare(record)[1] for record in records)
     top, bottom = by_content.pixels[0], by_content.pixels[-1]  # what was left is above
     assert (top == (0, 0, 255)).all() and (bottom == (255, 0, 0)).all()
     assert np.array_equal(by_content.pixels, by_picture.pixels)
@@ -99,7 +100,7 @@ def test_pictures_are_turned_upright_and_put_on_white(tagger, colours):
 
 def records_of(tagger, photos):
     batches = []
-    tagger = Tagger(tagger.scorer, tagger.options)
+    tagger = Tagger(tagger.runner, tagger.label_set, tagger.options)
     tagger.stage = lambda given: iter(batches.extend(given) or [])
     list(tagger.outcomes(photos))
     return batches[0]

@@ -11,8 +11,8 @@ from torchvision import transforms
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.model.config import load_preset, write_table
 from ramctl.records.record import Record
-from ramctl.tagging.scorers import BundleScorer, TaggerOptions
-from ramctl.tagging.tagger import Tagger
+from ramctl.tagging.tagger import Tagger, open_runner
+from ramctl.tagging.tagger_options import TaggerOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:Palette images with Transparency")
 SIZE = 384
@@ -39,14 +39,14 @@ def tagger():
 
     def load(preprocess=None):
         options = TaggerOptions(preprocess=preprocess)
-        return Tagger(BundleScorer(bundle, options), options)
+        return Tagger(*open_runner(bundle, options), options)
 
     return load
 
 
 def seen(tagger: Tagger, path: Path) -> np.ndarray:
-    _, (decoded,) = tagger.decode([Record({"image": path.name}, "list", 1, path.parent)])
-    return tagger.scorer.preprocess.full_batch([decoded.pixels], 1)[0]
+    _, decoded = tagger.prepare(Record({"image": path.name}, "list", 1, path.parent))
+    return tagger.runner.preprocess.full_batch([decoded.pixels], 1)[0]
 
 
 def picture(mode: str, size=(850, 650)) -> Image.Image:
@@ -112,11 +112,11 @@ def test_the_fixture_photos_are_seen_as_by_the_authors(tagger, shared):
 
 
 def test_official_is_a_bundles_or_the_users_choice(tagger):
-    official = [tagger(way).scorer.official for way in (None, "official", "fast")]
+    official = [tagger(way).runner.official for way in (None, "official", "fast")]
     assert official == [True, True, False]
     assert "preprocess" not in tagger("official").fingerprint
     assert tagger("fast").fingerprint["preprocess"] == "fast"
     mini = Tagger.from_pretrained("mini")
-    assert not mini.scorer.official
+    assert not mini.runner.official
     chosen = Tagger.from_pretrained("mini", preprocess="official")
-    assert chosen.scorer.official and chosen.fingerprint != mini.fingerprint
+    assert chosen.runner.official and chosen.fingerprint != mini.fingerprint

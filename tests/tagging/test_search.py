@@ -58,7 +58,7 @@ def search(model, photos):
 def test_an_embedding_gives_the_log_odds_of_all_labels_back(model, photos):
     run = partial(Ramctl(photos), "tag", "--model", model, "--dense", *PHOTOS)
     plain, rows = run().rows, run("--embedding").rows
-    axes = PhotoAxes.of(Bundle.open(model))
+    axes = PhotoAxes.from_bundle(Bundle.open(model))
     for before, row in zip(plain, rows, strict=True):
         embedding = row.pop("embedding")
         assert row == before
@@ -81,9 +81,9 @@ def test_axes_are_the_principal_ones(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--labels", "words.txt"], "of a bundle's own labels"),
+        (["--labels", "words.txt"], "needs a bundle and its labels"),
         (["-f", "csv"], "need -f jsonl"),
-        (["--model", "clip:somewhere"], "of a bundle's own labels"),
+        (["--model", "clip:somewhere"], "needs a bundle and its labels"),
         (["--model", "{plain}"], "embeddings need axes.safetensors"),
     ],
 )
@@ -214,7 +214,7 @@ def test_files_without_records_are_named(search, photos):
 
 @pytest.mark.parametrize("n_photos", [40, 1500])
 def test_duplicates_are_those_that_every_pair_compared_gives(tmp_path, n_photos):
-    photo_axes, rng = PhotoAxes.of(Bundle.open(MINI)), np.random.default_rng(1)
+    photo_axes, rng = PhotoAxes.from_bundle(Bundle.open(MINI)), np.random.default_rng(1)
     odds = rng.normal(size=(n_photos, N_AXES)) @ photo_axes.axes.T * 4
     copies = odds[:10].repeat(2, 0) + rng.normal(size=(20, odds.shape[1])) / 20
     scores = 1 / (1 + np.exp(-np.concatenate([odds, copies])))
@@ -293,6 +293,6 @@ def test_a_vector_that_no_photo_has_is_a_reject_and_spoils_no_answer(search, pho
 
 
 def test_vectors_of_the_surest_scores_are_a_photos(model):
-    axes = PhotoAxes.of(Bundle.open(model))
+    axes = PhotoAxes.from_bundle(Bundle.open(model))
     for scores in (np.ones(len(LABELS)), np.zeros(len(LABELS))):
-        assert np.linalg.norm(axes.vector(scores)) <= axes.longest
+        assert np.linalg.norm(axes.vector(scores)) <= axes.max_length

@@ -7,15 +7,15 @@ import pytest
 
 from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.inference.captions import CaptionWriter
-from ramctl.inference.label_set import LabelSet
+from ramctl.decide.selection import SelectionOptions, TagSelector
+from ramctl.decide.thresholds import LabelSet
+from ramctl.engine.caption_writer import CaptionWriter
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.regions import cell_logits
 from ramctl.photos.decoding import load_photo
-from ramctl.tagging.formats import line_format, table_lines
-from ramctl.tagging.scorers import BundleScorer, TaggerOptions
-from ramctl.tagging.selection import SelectionOptions, TagSelector
-from ramctl.tagging.tagger import significant
+from ramctl.tagging.output_formats import line_format, table_lines
+from ramctl.tagging.tagger import open_runner, significant
+from ramctl.tagging.tagger_options import TaggerOptions
 from tests.conftest import REPOSITORY
 from tests.support import with_caption_threshold
 
@@ -43,9 +43,9 @@ def test_a_small_torch_model_scores_batches_side_by_side_with_the_same_result(ti
 def test_a_large_torch_model_takes_one_batch_at_a_time(tiny_bundle):
     bundle = Bundle.open(tiny_bundle)
     meta = bundle.meta | {"preset": bundle.meta.get("preset", {}) | {"batch_size": 1}}
-    options = TaggerOptions(runtime="torch", device="cpu")
-    assert not BundleScorer(Bundle(bundle.path, meta), options).concurrent
-    assert BundleScorer(bundle, options).concurrent
+    options = TaggerOptions(runtime="torch", device="cpu", workers=2)
+    large, _ = open_runner(Bundle(bundle.path, meta), options)
+    assert (large.side_by_side, open_runner(bundle, options)[0].side_by_side) == (1, 2)
 
 
 def test_significant_digits_are_those_of_the_format():
@@ -120,7 +120,7 @@ def test_boxes_are_found_in_larger_photos_and_are_of_the_photo(tiny_bundle):
     import torch
 
     from ramctl.checkpoints.load import load_model
-    from ramctl.inference.regions import cell_heat, heat_map_box
+    from ramctl.engine.boxes import cell_heat, heat_map_box
     from ramctl.model.preprocess import Preprocess
 
     tagger = Tagger.from_pretrained(str(tiny_bundle), threshold=0.3, boxes=True)
@@ -138,7 +138,7 @@ def test_boxes_are_found_in_larger_photos_and_are_of_the_photo(tiny_bundle):
     assert found
     for tag, box in found.items():
         (label,) = bundle.labels.ids(tag)
-        expected = heat_map_box(heat[label], peak_share=0.6)
+        expected = heat_map_box(heat[label], peak_fraction=0.6)
         assert list(box) == pytest.approx(expected.tolist(), abs=1e-4)
 
 

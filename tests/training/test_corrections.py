@@ -9,9 +9,12 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import binomtest
 
-from ramctl.calibration import CORRECTION_RIDGE, Calibration, log_odds_of, sigmoid
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
-from ramctl.training.corrections import moved, wilson
+from ramctl.decide.calibration import Calibration
+from ramctl.decide.fitting import CORRECTION_RIDGE, correct_offsets
+from ramctl.decide.thresholds import thresholds_of as bundle_thresholds
+from ramctl.engine.log_odds import log_odds_of, sigmoid
+from ramctl.training.learn_thresholds import moved, wilson
 from tests.training.conftest import DATA, read_rows, write_records
 
 
@@ -27,7 +30,7 @@ def test_corrections_are_the_most_likely_ones():
     right[:, 1] = False  # always refused
     known[:, 2] = False  # nobody said anything of it
     _, labels = np.nonzero(known)
-    added = calibration.corrections(labels, scores[known], right[known])
+    added = correct_offsets(calibration, labels, scores[known], right[known])
 
     def unlikely(own, label):
         z = slopes[label] * log_odds_of(scores[:, label]) + offsets[label] + own[0]
@@ -43,12 +46,13 @@ def test_corrections_are_the_most_likely_ones():
 
 def test_a_threshold_moves_to_where_a_tag_is_as_likely_right_as_before():
     slopes, added = np.array([1.0, 2.0, 1.0, 1.0]), np.array([0.0, -1.0, 3.0, -2.0])
-    before, floors = np.array([0.3, 0.6, 0.6, 1.0]), np.array([0.0, 0.0, 0.5, 0.0])
-    after = moved(before, added, slopes, floors)
+    before, min_scores = np.array([0.3, 0.6, 0.6, 1.0]), np.array([0.0, 0.0, 0.5, 0.0])
+    calibration = Calibration(1, 0, slopes, np.zeros(4), min_scores, np.zeros(4), ())
+    after = moved(before, added, calibration)
     assert after[0] == 0.3 and after[3] == 1.0
     worth = slopes * log_odds_of(before)
     assert slopes[1] * log_odds_of(after[1]) + added[1] == pytest.approx(worth[1])
-    assert after[2] == 0.5  # no lower than its floor
+    assert after[2] == 0.5  # no lower than its lowest score
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 5), (4, 5), (90, 100), (7, 7)])
@@ -86,8 +90,9 @@ def test_refused_tags_need_more_and_all_else_stays(command, judged):
         if old.tag not in shown:
             assert new == old
     (index,) = before.labels.ids(refused)
-    assert after.thresholds[index] > before.thresholds[index]
-    assert after.calibration.offsets[index] < before.calibration.offsets[index]
+    assert bundle_thresholds(after)[index] > bundle_thresholds(before)[index]
+    offsets = [Calibration.from_bundle(bundle).offsets[index] for bundle in (before, after)]
+    assert offsets[1] < offsets[0]
     for name in ("model.safetensors", "model.onnx", "model.int8.onnx", "tokenizer.json"):
         assert (after.path / name).read_bytes() == (before.path / name).read_bytes()
     assert after.meta["provenance"]["commands"][-1].startswith("ramctl finetune --thresholds")
@@ -95,7 +100,8 @@ def test_refused_tags_need_more_and_all_else_stays(command, judged):
     assert sum(refused in row["tags"] for row in again) < n_refused
     # A second sitting starts from what the first one learnt.
     command("finetune", "--thresholds", "--model", "mine", "judged.jsonl", "--out", "mine")
-    assert Bundle.open(Path("mine")).thresholds[index] > after.thresholds[index]
+    further = bundle_thresholds(Bundle.open(Path("mine")))
+    assert further[index] > bundle_thresholds(after)[index]
 
 
 def test_the_effect_is_told_of_photos_that_nothing_was_learnt_from(command):
@@ -139,7 +145,7 @@ def thresholds_of(command, rows, *, kept: int, refused: int) -> list[float]:
     done = command("finetune", "--thresholds", "rows.jsonl", "--out", "of-rows")
     assert f"decisions: {kept} kept, {refused} refused" in done.messages
     both = re.search("([0-9]+) decisions ignored: the tag was both kept and refused", done.messages)
-    return [*Bundle.open(Path("of-rows")).thresholds, int(both[1]) if both else 0]
+    return [*bundle_thresholds(Bundle.open(Path("of-rows"))), int(both[1]) if both else 0]
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.calibration import Calibration
 from ramctl.checkpoints.bundle import Bundle
+from ramctl.decide.calibration import Calibration
+from ramctl.decide.thresholds import thresholds_of
 from tests.training.conftest import DATA, read_rows, settings, training_records, write_records
 
 TEACHER = {"horse": 0.9, "grass": 0.6, "boat": 0.1, "zeppelin": 0.02}
@@ -102,7 +103,7 @@ def test_precision_chooses_thresholds_and_travels_with_the_bundle(train, command
     bundle = Bundle.open(Path("m"), verify=True)
     calibration = Calibration.read(bundle.path / "calibration.json")
     expected = calibration.thresholds(0.5)
-    assert bundle.thresholds == pytest.approx(expected.tolist(), abs=2e-3)
+    assert thresholds_of(bundle) == pytest.approx(expected.tolist(), abs=2e-3)
     photos = [DATA / r["image"] for r in training_records()]
 
     def n_tags(precision: float) -> int:

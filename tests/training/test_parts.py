@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ramctl.calibration import Judged
+from ramctl.decide.fitting import Judged, choose_thresholds
 from ramctl.errors import RunProblem
 from ramctl.model.config import AugmentConfig, load_preset
 from ramctl.model.encoder import ImageEncoder
@@ -27,7 +27,7 @@ from ramctl.training.data.features import FeatureCache, FeatureStore
 from ramctl.training.data.record_file import OPEN_SOURCES, RecordFile, Source
 from ramctl.training.data.record_scan import scan_records
 from ramctl.training.data.targets import read_annotation
-from ramctl.training.validation import Scored, choose_thresholds
+from ramctl.training.validation import Scored
 from tests.support import n_open_files
 from tests.training.conftest import DATA, training_records, write_records
 
@@ -263,14 +263,14 @@ def test_what_scores_are_worth_is_stored_beside_thresholds_of_the_best_f1():
     judged, evidence = Judged(worth, truth == 1, truth >= 0), np.ones(6, bool)
     choice = choose_thresholds(judged, evidence, load_preset("tiny"))
     own, shared = choice.calibration.f1_thresholds(worth)
-    assert np.array_equal(choice.own, own) and choice.shared == shared
+    assert np.array_equal(choice.thresholds, own) and choice.shared == shared
     assert choice.why_not is None and not choice.is_calibrated
     chosen = worth > choice.calibration.thresholds(0.8)
     assert truth[chosen].mean() == pytest.approx(0.8, abs=0.05)
     asked = choose_thresholds(judged, evidence, load_preset("tiny", ["precision=0.8"]))
     assert asked.is_calibrated
-    assert np.array_equal(asked.own, choice.calibration.thresholds(0.8))
+    assert np.array_equal(asked.thresholds, choice.calibration.thresholds(0.8))
     few = Judged(worth[:3], truth[:3] == 1, truth[:3] >= 0)
     for photos in (few, None):
         choice = choose_thresholds(photos, evidence, load_preset("tiny"))
-        assert choice.calibration is None and set(choice.own) == {choice.shared} == {0.5}
+        assert choice.calibration is None and set(choice.thresholds) == {choice.shared} == {0.5}

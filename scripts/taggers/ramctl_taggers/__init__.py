@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from ramctl.device import Runtime
-from ramctl.peers.base import Photo
+from ramctl.engine.peers.peer import Pixels
 
 
-def transformed(transform: Any, photos: Sequence[Photo], runtime: Runtime) -> torch.Tensor:
+def transformed(transform: Any, photos: Sequence[Pixels], runtime: Runtime) -> torch.Tensor:
     """Photos resized and normalised by timm's transform (B, 3, H, W), on the device."""
     return torch.stack([transform(Image.fromarray(photo)) for photo in photos]).to(runtime.device)

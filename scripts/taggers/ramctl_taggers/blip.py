@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import BlipForImageTextRetrieval
 
 from ramctl.device import Runtime
-from ramctl.peers.base import Photo, Scores, pixel_values, token_batches
-from ramctl.peers.image_text import ContrastivePeer
+from ramctl.engine.peers.image_text import ContrastivePeer
+from ramctl.engine.peers.peer import Pixels, Scores, pixel_values, token_batches
 from ramctl.pretrained.transformers_folder import load_tokenizer
 
 
@@ -41,7 +41,7 @@ class BlipMatchingPeer(_BlipPeer):
     kind = "BlipMatchingPeer"
 
     @torch.inference_mode()
-    def score_batch(self, photos: Sequence[Photo]) -> Scores:
+    def score_batch(self, photos: Sequence[Pixels]) -> Scores:
         pixels = pixel_values(self._processor, photos, self._runtime)
         with self._runtime.precision():
             rows = [self._match(tokens[None]) for tokens in self._image_tokens(pixels)]

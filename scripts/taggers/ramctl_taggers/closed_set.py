@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.device import Runtime
+from ramctl.engine.peers.peer import Peer, Pixels, Scores
 from ramctl.errors import RunProblem
 from ramctl.labels import normalise
-from ramctl.peers.base import Peer, Photo, Scores
 from ramctl.records.record import JsonObject
 
 # How COCO's panoptic classes name what they were put together from.
@@ -42,11 +42,11 @@ class ClosedSetPeer(Peer):
         self._columns = ClassColumns.match(class_names, labels)
         self.labels, self.unknown = self._columns.labels, self._columns.unknown
 
-    def score_batch(self, photos: Sequence[Photo]) -> Scores:
+    def score_batch(self, photos: Sequence[Pixels]) -> Scores:
         return self._columns.pick(self._class_scores(photos))
 
     @abstractmethod
-    def _class_scores(self, photos: Sequence[Photo]) -> Scores:
+    def _class_scores(self, photos: Sequence[Pixels]) -> Scores:
         """Probabilities (B, C) of the model's own classes."""
 
 

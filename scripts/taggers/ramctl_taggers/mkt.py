@@ -27,15 +27,8 @@ from ramctl.checkpoints.weights import (
     tensors_of,
 )
 from ramctl.device import Runtime
+from ramctl.engine.peers.peer import Peer, Pixels, Scores, crop_strip, from_cosine, token_batches
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.peers.base import (
-    Peer,
-    Photo,
-    Scores,
-    crop_strip,
-    from_cosine,
-    token_batches,
-)
 from ramctl.pretrained.transformers_folder import load_tokenizer
 from ramctl_taggers import transformed
 
@@ -79,7 +72,7 @@ class MKTPeer(Peer):
         return torch.cat(rows)
 
     @torch.inference_mode()
-    def score_batch(self, photos: Sequence[Photo]) -> Scores:
+    def score_batch(self, photos: Sequence[Pixels]) -> Scores:
         pixels = transformed(self._transform, [crop_strip(p) for p in photos], self._runtime)
         with self._runtime.precision():
             vision = self._image.vision_model

@@ -23,8 +23,8 @@ from ramctl.checkpoints.weights import (
     tensors_of,
 )
 from ramctl.device import Runtime
+from ramctl.engine.peers.peer import Pixels, Scores, crop_strip
 from ramctl.errors import RunProblem
-from ramctl.peers.base import Photo, Scores, crop_strip
 from ramctl.pretrained.transformers_folder import read_config
 from ramctl_taggers import transformed
 from ramctl_taggers.closed_set import ClosedSetPeer, class_names
@@ -77,7 +77,7 @@ class MLDecoderPeer(ClosedSetPeer):
         self._crops = config["crop_mode"] == "center"
 
     @torch.inference_mode()
-    def _class_scores(self, photos: Sequence[Photo]) -> Scores:
+    def _class_scores(self, photos: Sequence[Pixels]) -> Scores:
         if self._crops:
             photos = [crop_strip(photo) for photo in photos]
         pixels = transformed(self._transform, photos, self._runtime)

@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from torch.nn.functional import normalize
 
 from ramctl.device import Runtime
+from ramctl.engine.peers.peer import Peer, Pixels, Scores, crop_strip, from_cosine
 from ramctl.errors import RunProblem
-from ramctl.peers.base import Peer, Photo, Scores, crop_strip, from_cosine
 from ramctl.text.clip import label_prompts
 
 
@@ -51,7 +51,7 @@ class OpenClipPeer(Peer):
         return normalize(vectors.mean(0), dim=0)
 
     @torch.inference_mode()
-    def score_batch(self, photos: Sequence[Photo]) -> Scores:
+    def score_batch(self, photos: Sequence[Pixels]) -> Scores:
         pictures = [self._preprocess(Image.fromarray(crop_strip(photo))) for photo in photos]
         pixels = torch.stack(pictures).to(self._runtime.device)
         with self._runtime.precision():

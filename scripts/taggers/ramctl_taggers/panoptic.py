@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForUniversalSegmentation
 
 from ramctl.device import Runtime
-from ramctl.peers.base import Photo, Scores, pixel_values, widen_strip
+from ramctl.engine.peers.peer import Pixels, Scores, pixel_values, widen_strip
 from ramctl.pretrained.transformers_folder import (
     load_image_processor,
     load_pretrained,
@@ -43,12 +43,12 @@ class Mask2FormerPeer(ClosedSetPeer):
         self._model_inputs: dict[str, Any] = {}  # with every photo
 
     @torch.inference_mode()
-    def _class_scores(self, photos: Sequence[Photo]) -> Scores:
+    def _class_scores(self, photos: Sequence[Pixels]) -> Scores:
         rows = [self._segment(widen_strip(photo)).float().softmax(-1) for photo in photos]
         shares = torch.stack([row[0, :, :-1].amax(0) for row in rows])  # last class: no object
         return shares.cpu().numpy().astype(np.float32)
 
-    def _segment(self, photo: Photo) -> torch.Tensor:
+    def _segment(self, photo: Pixels) -> torch.Tensor:
         """Class logits (1, Q, C + 1) of one photo's segments."""
         pixels = pixel_values(self._processor, [photo], self._runtime, **self.processor_inputs)
         with self._runtime.precision():

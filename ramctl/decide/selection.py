@@ -1,0 +1,155 @@
+"""Tag selection: from the scores of all labels to the tags that a photo is given."""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ramctl.decide.salience import allowances_of_things
+from ramctl.decide.thresholds import LabelSet
+from ramctl.engine.log_odds import log_odds_of
+from ramctl.errors import UsageProblem
+from ramctl.labels import LabelSystem
+from ramctl.records.files import read_lines
+from ramctl.records.record import KINDS
+
+DECIMALS = 4
+SORTS = ("salience", "score")
+
+
+class Choice(NamedTuple):
+    """The tags of a photo in their order, with their scores."""
+
+    scores: dict[str, float]  # probabilities, to 4 decimals
+    salience: dict[str, float] | None  # probability that each names a main thing; None: unknown
+    labels: list[int]  # the ids behind the tags, in id order
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionOptions:
+    """Which tags are given; they are named by tag or synonym."""
+
+    top: int | None = None  # at most this many of the tags above their thresholds
+    include: Collection[str] | None = None  # only these tags
+    exclude: Collection[str] = ()
+    leaf: bool = False  # drop parent tags (animal) when a child (dog) is given
+    language: str | None = None  # of the tags' names, where the label system has them
+    kinds: Collection[str] | None = field(default=None, repr=False)  # only tags of these
+    sort: str = "salience"  # or score: what comes first
+
+    def check(self) -> None:
+        """UsageProblem for an unknown kind, and for a word in the place of several."""
+        for name in ("include", "exclude", "kinds"):
+            if isinstance(getattr(self, name), str):
+                raise UsageProblem(f"{name}: not a list of words")
+        if unknown := set(self.kinds or ()) - set(KINDS):
+            raise UsageProblem(f"kinds: {min(unknown)!r} is not one of {', '.join(KINDS)}")
+        if self.sort not in SORTS:
+            raise UsageProblem(f"sort {self.sort!r} is not one of {', '.join(SORTS)}")
+        if self.top is not None and self.top < 1:
+            raise UsageProblem(f"at most {self.top} tags: less than 1")
+
+    @property
+    def key(self) -> str:
+        """A text that changes with any option, for `--resume`."""
+        return f"{self} kinds {self.kinds and sorted(self.kinds)}"
+
+
+class TagSelector:
+    """Selects the tags of a photo from the scores of all labels."""
+
+    def __init__(self, label_set: LabelSet, options: SelectionOptions) -> None:
+        labels = label_set.labels
+        self._options = options
+        code = options.language or ""
+        known = sorted({code for label in labels for code in label.names})
+        if options.language is not None and code not in known:
+            have = f"names in {', '.join(known)}" if known else "no names in other languages"
+            raise UsageProblem(f"--lang {code}: the labels have {have}")
+        self._names = [label.names.get(code) or label.tag for label in labels]
+        self._parents = [frozenset(label.parents) for label in labels] if options.leaf else []
+        self._tags = labels.tags
+        self.ids: dict[str, int] = {}  # the first label of each name
+        for index, name in enumerate(self._names):
+            self.ids.setdefault(name, index)
+        self.kinds = {name: label.kind for name, label in zip(self._names, labels, strict=True)}
+        self._thresholds, calibration = label_set.thresholds, label_set.calibration
+        self._calibration, self._uses_salience = calibration, label_set.uses_salience
+        self._salience = None if calibration is None else calibration.salience
+        excluded = np.zeros(len(labels), bool)
+        if options.include is not None:
+            included = _ids(labels, options.include)
+            excluded[[index not in included for index in range(len(labels))]] = True
+        excluded[sorted(_ids(labels, options.exclude))] = True
+        if options.kinds is not None:
+            excluded[[label.kind not in options.kinds for label in labels]] = True
+        self._excluded = excluded
+
+    def __call__(self, scores: NDArray[np.float32]) -> Choice:
+        """The tags of scores (L,), in their order; ties in label order.
+
+        A tag is given when its probability is greater than its threshold, decided before rounding;
+        one that is likely to name a main thing may be less probable. Labels that share a name give
+        it their highest score.
+        """
+        is_given, probabilities = scores > self._thresholds, None
+        if self._salience is not None:
+            is_given, probabilities = self._by_salience(scores, is_given)
+        given = np.flatnonzero(is_given & ~self._excluded)
+        order: list[NDArray[Any]] = [-scores[given]]
+        if probabilities is not None and self._options.sort == "salience":
+            order.append(-probabilities[given])
+        ids = given[np.lexsort(order)].tolist()
+        if self._parents:
+            general = frozenset().union(*(self._parents[index] for index in ids))
+            ids = [index for index in ids if self._tags[index] not in general]
+        selected: dict[str, int] = {}
+        for index in ids:
+            selected.setdefault(self._names[index], index)
+            if self._options.top is not None and len(selected) >= self._options.top:
+                break
+        rounded = {name: round(float(scores[i]), DECIMALS) for name, i in selected.items()}
+        salience = None
+        if probabilities is not None:
+            salience = {
+                name: round(float(probabilities[i]), DECIMALS) for name, i in selected.items()
+            }
+        labels = [index for index in sorted(ids) if self._names[index] in selected]
+        return Choice(rounded, salience, labels)
+
+    def _by_salience(
+        self, scores: NDArray[np.float32], is_given: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Which labels are given, and the probability that each names a main thing (L,)."""
+        calibration, salience = self._calibration, self._salience
+        assert calibration is not None and salience is not None
+        score_log_odds = log_odds_of(scores.astype(np.float64))
+        probabilities = salience.probabilities(score_log_odds, calibration.log_odds(score_log_odds))
+        missing = calibration.slopes * (log_odds_of(self._thresholds) - score_log_odds)
+        may_need_less = self._uses_salience & (scores > calibration.min_scores)
+        is_given = is_given | may_need_less & (missing < salience.allowances(probabilities))
+        # A careful label that is not certain enough is replaced by its more general one.
+        likely = may_need_less & ~is_given & (missing < allowances_of_things(probabilities))
+        for index, general in salience.careful.items():
+            if likely[index] and may_need_less[general]:
+                is_given[general] = True
+                probabilities[general] = max(probabilities[general], probabilities[index])
+        return is_given, probabilities
+
+
+def _ids(labels: LabelSystem, texts: Collection[str]) -> set[int]:
+    return {index for text in texts for index in labels.ids(text)}
+
+
+def unknown_tags(labels: LabelSystem, options: SelectionOptions) -> list[str]:
+    """The tags of `include` and `exclude` that the label system lacks, in order."""
+    tags = [*(options.include or ()), *options.exclude]
+    return [text for text in dict.fromkeys(tags) if not labels.ids(text)]
+
+
+def read_tag_list(path: Path) -> list[str]:
+    """The tags of a file, one a line; blank lines and lines that start with `#` are skipped."""
+    return [line for line in map(str.strip, read_lines(path)) if line and not line.startswith("#")]

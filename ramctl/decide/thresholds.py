@@ -1,0 +1,182 @@
+"""Thresholds: the bundle's, those of `--threshold` and `--precision`, and those of listed words.
+
+L labels.
+"""
+
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from ramctl.checkpoints.bundle import INT8_THRESHOLDS, Bundle
+from ramctl.decide.calibration import NEVER, Calibration
+from ramctl.engine.label_rows import Rows, Words, label_rows, read_words, rows_of_words
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.labels import Label, LabelSystem
+from ramctl.records.files import read_lines
+
+#: One threshold, one for each of some tags, or a file of them.
+Threshold = float | str | os.PathLike[str] | Mapping[str, float]
+
+
+def thresholds_of(
+    bundle: Bundle, dtype: str = "fp32", precision: float | None = None, *, salient: bool = False
+) -> list[float]:
+    """A bundle's thresholds in id order; int8 may have others. 1 for labels without evidence.
+
+    With `precision`, those at which this fraction of the given tags is right; RunProblem where the
+    bundle has no calibration, or no threshold reaches it. `salient`: likely main things need less.
+    """
+    if precision is not None:
+        return Calibration.from_bundle(bundle).thresholds(precision, salient=salient).tolist()
+    if dtype == "int8" and bundle.has(INT8_THRESHOLDS):
+        return read_thresholds(bundle.path / INT8_THRESHOLDS, bundle.labels, bundle.threshold)
+    stored = [label.threshold if label.validated else NEVER for label in bundle.labels]
+    return [bundle.threshold if threshold is None else threshold for threshold in stored]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """Labels with the rows that a model takes of them, and their thresholds."""
+
+    labels: LabelSystem
+    rows: Rows  # (L, W), or (L, M, E) where the photo weighs a label's descriptions
+    thresholds: NDArray[np.float64]  # (L,)
+    uses_salience: NDArray[np.bool_]  # (L,) whether the threshold is lower for a main thing
+    calibration: Calibration | None = None  # of these labels, where the bundle has one
+
+    def with_threshold(self, threshold: Threshold | None) -> "LabelSet":
+        """These labels with the thresholds that a user names, if any."""
+        if threshold is None:
+            return self
+        uses_salience = np.zeros(len(self.labels), bool)
+        thresholds = _named_thresholds(threshold, self)
+        return replace(self, thresholds=thresholds, uses_salience=uses_salience)
+
+
+def bundle_labels(bundle: Bundle, dtype: str = "fp32", precision: float | None = None) -> LabelSet:
+    """The bundle's labels with their thresholds for a number format."""
+    thresholds = np.array(thresholds_of(bundle, dtype, precision, salient=True), np.float64)
+    uses_salience = np.full(len(thresholds), bool(precision or bundle.preset.precision))
+    calibration = Calibration.if_known(bundle)
+    return LabelSet(bundle.labels, label_rows(bundle), thresholds, uses_salience, calibration)
+
+
+def plain_labels(tags: Sequence[str], threshold: float) -> LabelSet:
+    """The labels of a tagger that takes no rows, with one threshold."""
+    labels = LabelSystem.from_tags(tags)
+    rows, uses_salience = np.zeros((len(labels), 0), np.float32), np.zeros(len(labels), bool)
+    return LabelSet(labels, rows, np.full(len(labels), threshold), uses_salience)
+
+
+def choose_labels(
+    bundle: Bundle, words: Words | None, threshold: Threshold | None, dtype: str = "fp32",
+    precision: float | None = None, *, keep_labels: bool = False,
+) -> LabelSet:  # fmt: skip
+    """The labels of `--labels` with the thresholds of `--threshold` or `--precision`.
+
+    `words`, or the name of a word list, a `labels.jsonl`, a bundle or a JSON file of descriptions;
+    `+FILE`, as `keep_labels`, adds to the bundle's labels. Words that the bundle knows keep what
+    it learnt of them; others are embedded by its text encoder. Words alone have the thresholds of
+    a list where the bundle has a calibration; else new ones take `open_set_threshold`.
+    """
+    if precision is not None and threshold is not None:
+        raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
+    chosen = bundled = bundle_labels(bundle, dtype, precision)
+    if words is not None:
+        if isinstance(words, str) and words.startswith("+"):
+            words, keep_labels = words[1:], True
+        chosen = _with_words(bundle, bundled, read_words(words), keep_labels, precision is not None)
+    return chosen.with_threshold(threshold)
+
+
+def _with_words(
+    bundle: Bundle, bundled: LabelSet, words: LabelSystem, keep_labels: bool, is_precise: bool
+) -> LabelSet:
+    """The words, behind the bundle's labels or alone."""
+    labels = list(bundled.labels) if keep_labels else []
+    thresholds = bundled.thresholds[: len(labels)].tolist()
+    known_ids: list[int | None] = list(range(len(labels)))  # None for a new word
+    for word in words:
+        ids = () if word.descriptions else bundled.labels.ids(word.tag)
+        if ids and keep_labels:
+            continue
+        # Without evidence, a label that is asked for by name is as good as a new word.
+        has_evidence = bool(ids) and bundled.labels[ids[0]].validated
+        usual = float(bundled.thresholds[ids[0]]) if has_evidence else bundle.open_set_threshold
+        if ids and word == Label(word.tag):  # of a plain list
+            known = bundled.labels[ids[0]]
+            word = Label(word.tag, known.kind, names=known.names)
+        labels.append(word)
+        thresholds.append(usual if word.threshold is None else word.threshold)
+        known_ids.append(ids[0] if ids else None)
+    rows = rows_of_words(bundle, bundled.rows, labels, known_ids)
+    trusted = [None if i is None or not bundled.labels[i].validated else i for i in known_ids]
+    calibration = bundled.calibration and bundled.calibration.for_labels(trusted)
+    uses_salience = np.array([i is not None and bool(bundled.uses_salience[i]) for i in known_ids])
+    chosen = np.array(thresholds, np.float64)
+    if calibration is not None and not (keep_labels or is_precise):
+        is_named = np.array([word.threshold is not None for word in words])
+        chosen = np.where(is_named, chosen, calibration.listed_thresholds())
+        uses_salience[:] = False
+    return LabelSet(LabelSystem(labels), rows, chosen, uses_salience, calibration)
+
+
+def _named_thresholds(threshold: Threshold, chosen: LabelSet) -> NDArray[np.float64]:
+    """One number for all, or numbers for some labels."""
+    if isinstance(threshold, Mapping):
+        thresholds = chosen.thresholds.copy()
+        for tag, value in threshold.items():
+            if not (ids := chosen.labels.ids(tag)):
+                raise UsageProblem(f"threshold: no label is called {tag!r}")
+            thresholds[list(ids)] = value
+        threshold = "threshold"
+    elif (number := read_threshold(str(threshold))) is not None:
+        return np.full(len(chosen.labels), number)
+    else:
+        listed = np.array(read_thresholds(Path(str(threshold)), chosen.labels, np.nan))
+        thresholds = np.where(np.isnan(listed), chosen.thresholds, listed)
+    for tag, value in zip(chosen.labels.tags, thresholds.tolist(), strict=True):
+        if not 0 <= value <= 1:
+            raise RunProblem(f"{threshold}: {value:g}, of {tag!r}, is no score from 0 to 1")
+    return thresholds
+
+
+def read_threshold(text: str) -> float | None:
+    """The number of `--threshold NUMBER`, None for a file's name; UsageProblem outside [0, 1]."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    if not 0 <= value <= 1:
+        raise UsageProblem(f"--threshold {text}: not between 0 and 1")
+    return value
+
+
+def read_thresholds(path: Path, labels: LabelSystem, default: float) -> list[float]:
+    """A threshold for each label in id order, from JSONL `{"tag", "threshold"}` or bare numbers.
+
+    Labels that a JSONL file does not name take `default`. Raises RunProblem naming file and line.
+    """
+    lines = [line for line in read_lines(path) if line.strip()]
+    is_bare = bool(lines) and not lines[0].lstrip().startswith("{")
+    if is_bare and len(lines) != len(labels):
+        raise RunProblem(f"{path}: {len(lines)} thresholds for {len(labels)} labels")
+    expected = "a finite number" if is_bare else '{"tag": ..., "threshold": number}'
+    thresholds = [default] * len(labels)
+    for number, line in enumerate(lines, 1):
+        try:
+            row = {} if is_bare else orjson.loads(line)
+            value = float(line if is_bare else row["threshold"])
+            if not math.isfinite(value):
+                raise ValueError("not finite")
+            for index in (number - 1,) if is_bare else labels.ids(row["tag"]):
+                thresholds[index] = value
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise RunProblem(f"{path}:{number}: expected {expected}") from error
+    return thresholds

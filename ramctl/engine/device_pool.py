@@ -1,0 +1,123 @@
+"""Several devices: a process on each, which take turns; outcomes come in order."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from functools import cached_property, partial
+from itertools import chain, cycle, repeat
+from typing import Any, Protocol
+
+from ramctl.errors import RecordProblem, attempt
+from ramctl.records.parallel import in_order, map_good, process_pool
+from ramctl.records.record import JsonObject, Record
+
+Batch = list[Record]
+Outcomes = list[JsonObject | RecordProblem]
+Step = tuple[Outcomes, list[str]]  # and messages for the user
+
+
+def split_devices(names: str) -> list[str]:
+    """The devices of `cuda:0,1` or `cpu,cpu`; a bare number takes the kind of the one before.
+
+    Raises UsageProblem when one of several is no device's name.
+    """
+    devices: list[str] = []
+    for name in names.split(","):
+        kind = devices[-1].partition(":")[0] if devices and name.isdigit() else ""
+        devices.append(f"{kind}:{name}" if kind else name)
+    for name in devices if len(devices) > 1 else ():
+        # The names that everyone uses are known without torch, which takes seconds to import.
+        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+            from ramctl.device import choose_device
+
+            choose_device(name)
+    return devices
+
+
+class BatchWorker(Protocol):
+    """What runs in each process."""
+
+    @property
+    def workers(self) -> int:
+        """Threads that decode."""
+
+    def prepare(self, record: Record) -> Any:
+        """The record with its decoded photo; raises RecordProblem."""
+
+    def work(self, prepared: list[Any]) -> Iterable[JsonObject | RecordProblem]:
+        """The outcomes of prepared records."""
+
+
+class DevicePool:
+    """Works on batches with several devices at once.
+
+    `load(device=..., say=...)` opens a device's worker in its process, so it must be picklable.
+    """
+
+    def __init__(
+        self, load: Callable[..., BatchWorker], devices: Sequence[str], say: Callable[[str], None]
+    ) -> None:
+        self._load = load
+        self._devices = devices
+        self._say = say
+
+    def run(self, batches: Iterator[Batch]) -> Iterator[Outcomes]:
+        """The outcomes of the batches, in their order; RunProblem when a process dies."""
+        number = len(self._devices)
+        with ExitStack() as stack:
+            pools = [
+                stack.enter_context(process_pool(1, _start, self._load, device, context="spawn"))
+                for device in self._devices
+            ]
+            turns = cycle(pools)
+
+            def submit(batch: Batch | None) -> Future[Step]:
+                return next(turns).submit(_step, batch)
+
+            # A step gives the outcomes of the batch before it on the same device.
+            items: chain[Batch | None] = chain(batches, repeat(None, number))
+            steps = in_order(submit, zip(repeat(None), items), number)
+            for count, (_, (outcomes, messages)) in enumerate(steps):
+                for message in messages:
+                    self._say(message)
+                if count >= number:
+                    yield outcomes
+
+
+class _DeviceProcess:
+    """A process's worker, which decodes one batch while it scores the one before."""
+
+    def __init__(self, load: Callable[..., BatchWorker], device: str) -> None:
+        self._load = partial(load, device=device)
+        self._messages: list[str] = []
+        self._ahead: Iterable[Any] = ()
+
+    @cached_property
+    def _worker(self) -> BatchWorker:
+        return self._load(say=self._messages.append)
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._worker.workers)
+
+    def step(self, batch: Batch | None) -> Step:
+        """Begin to decode a batch; the outcomes of the one before."""
+        worker, before = self._worker, self._ahead
+        self._ahead = self._threads.map(lambda one: attempt(worker.prepare, one), batch or ())
+        outcomes = map_good(list(before), worker.work)
+        messages = [*self._messages]
+        self._messages.clear()
+        return outcomes, messages
+
+
+_process: _DeviceProcess
+
+
+def _start(load: Callable[..., BatchWorker], device: str) -> None:
+    global _process
+    _process = _DeviceProcess(load, device)
+
+
+def _step(batch: Batch | None) -> Step:
+    return _process.step(batch)

@@ -1,0 +1,83 @@
+"""Taggers of other architectures, `--model KIND:PATH`: built in, or of an installed package.
+
+A package brings one by an entry point of the group `ramctl.taggers`; README.md has an example.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ramctl.checkpoints.bundle import find_bundle
+from ramctl.engine.runner import Pixels, Runner, RunnerOptions, Scores
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.pretrained.hub import local_path
+from ramctl.pretrained.known import KNOWN
+from ramctl.records.parallel import usable_cores
+
+if TYPE_CHECKING:
+    from ramctl.engine.peers.peer import Peer
+
+GROUP = "ramctl.taggers"
+BUILT_IN = {
+    "clip": "ramctl.engine.peers.image_text:ClipPeer",
+    "siglip": "ramctl.engine.peers.image_text:SiglipPeer",
+    "grounding-dino": "ramctl.engine.peers.grounding_dino:GroundingDino",
+}
+
+
+def peer_spec(model: str) -> str | None:
+    """The `KIND:PATH` of the peer that a model's name means; None for a bundle's.
+
+    UsageProblem for the short name of one that is not on this machine.
+    """
+    kind, colon, _ = model.partition(":")
+    if colon and "/" not in kind and kind != "hf":
+        return model
+    known = KNOWN.get(model)
+    if known is None or known.peer is None or find_bundle(model):
+        return None
+    if weights := known.cached():
+        return f"{known.peer}:{weights.parent}"
+    raise UsageProblem(known.absence)
+
+
+def open_peer(
+    spec: str, labels: Sequence[str], *, device: str = "auto", dtype: str = "auto"
+) -> "Peer":
+    """The peer that `KIND:PATH` names; empty `labels` are those that a closed one was trained on.
+
+    PATH is a folder (or a file, where the authors gave one) or an `hf://owner/name`. Raises
+    UsageProblem for a spec that names nothing, RunProblem when the weights do not fit.
+    """
+    from importlib.metadata import EntryPoint, entry_points
+
+    from ramctl.device import Runtime
+
+    kind, _, name = spec.partition(":")
+    built_in = (EntryPoint(kind, value, GROUP) for kind, value in BUILT_IN.items())
+    known = {entry.name: entry for entry in (*entry_points(group=GROUP), *built_in)}
+    if kind not in known or not name:
+        raise UsageProblem(f"model {spec!r}: expected KIND:PATH with {', '.join(sorted(known))}")
+    entry = known[kind]
+    try:
+        peer: type[Peer] = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise RunProblem(f"model {spec}: {entry.value} cannot be imported: {error}") from error
+    if not labels and not peer.is_closed:
+        raise UsageProblem(f"model {spec}: has no labels of its own; name some with --labels")
+    dtype = "fp32" if dtype == "auto" and peer.needs_fp32 else dtype
+    return peer(local_path(name), labels, Runtime.choose(device, dtype))
+
+
+class PeerRunner(Runner):
+    """Scores photos by a peer, `KIND:PATH`, in torch."""
+
+    def __init__(self, spec: str, labels: Sequence[str], options: RunnerOptions) -> None:
+        self.peer = open_peer(spec, labels, device=options.device, dtype=options.dtype)
+        self.unknown = self.peer.unknown
+        self.batch = options.batch or max(self.peer.batch, 1)
+        self.workers = options.workers or usable_cores()
+        self.description = f"{spec}, torch {options.device}, batch {self.batch}"
+        self.fingerprint = {"model": self.peer.fingerprint, "runtime": f"torch {options.dtype}"}
+
+    def scores(self, photos: Sequence[Pixels]) -> Scores:
+        return self.peer.scores(photos)

@@ -1,0 +1,103 @@
+"""Image-text models: CLIP and SigLIP score a photo against the text of each label.
+
+B photos, L labels, E width of the space that photos and texts share.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import CLIPVisionModelWithProjection, SiglipModel
+
+from ramctl.device import Runtime
+from ramctl.engine.peers import peer
+from ramctl.pretrained.transformers_folder import (
+    load_image_processor,
+    load_pretrained,
+    load_tokenizer,
+)
+from ramctl.text.clip import ClipTextEncoder
+
+
+class ContrastivePeer(peer.Peer):
+    """Score: (1 + cosine) / 2 of photo and text, which keeps the cosine's order."""
+
+    model_class: ClassVar[Any]
+    model_type: ClassVar[str]
+    _texts: Tensor  # unit vectors (L, E)
+
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
+        super().__init__(folder, labels, runtime)
+        self._processor = load_image_processor(folder)
+        kinds = (self.model_type,)
+        self._model: Any = load_pretrained(self.model_class, folder, runtime.device, kinds=kinds)
+
+    @torch.inference_mode()
+    def score_batch(self, photos: Sequence[peer.Pixels]) -> peer.Scores:
+        pixels = peer.pixel_values(self._processor, photos, self._runtime)
+        with self._runtime.precision():
+            vectors = self._embed_photos(pixels)
+        return self._from_cosine(normalize(vectors.float(), dim=-1) @ self._texts.T)
+
+    @torch.inference_mode()
+    def _embed_labels(self, batches: Iterable[Any], embed: Callable[..., Tensor]) -> Tensor:
+        """Unit vectors (L, E) of the labels' tokens, which `embed` makes vectors of any length."""
+        with self._runtime.precision():
+            rows = [embed(**tokens).float() for tokens in batches]
+        return normalize(torch.cat(rows), dim=-1)
+
+    def _embed_photos(self, pixels: Tensor) -> Tensor:
+        """The photos in the shared space (B, E), of any length."""
+        raise NotImplementedError
+
+    def _from_cosine(self, cosines: Tensor) -> peer.Scores:
+        return peer.from_cosine(cosines)
+
+
+class ClipPeer(ContrastivePeer):
+    """CLIP: the cosine of a photo with the mean of each label's 63 prompts."""
+
+    kind = model_type = "clip"
+    model_class = CLIPVisionModelWithProjection
+    threshold = 0.625  # in OpenAI's models a photo and what it shows have a cosine of about 0.25
+
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
+        # Before the image encoder is loaded, so that the two are never in memory together.
+        texts = ClipTextEncoder(str(folder), runtime=runtime).embed_names(labels)
+        self._texts = torch.from_numpy(texts).to(runtime.device)
+        super().__init__(folder, labels, runtime)
+
+    def score_batch(self, photos: Sequence[peer.Pixels]) -> peer.Scores:
+        if self._processor.do_center_crop:
+            photos = [peer.crop_strip(photo) for photo in photos]
+        return super().score_batch(photos)
+
+    def _embed_photos(self, pixels: Tensor) -> Tensor:
+        return self._model(pixel_values=pixels).image_embeds
+
+
+class SiglipPeer(ContrastivePeer):
+    """Score: sigmoid(scale * cosine + bias), which SigLIP was trained to make a probability."""
+
+    kind = model_type = "siglip"
+    model_class = SiglipModel
+
+    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
+        super().__init__(folder, labels, runtime)
+        # The template and the fixed text length of transformers' own pipeline for this model.
+        positions = self._model.config.text_config.max_position_embeddings
+        length = {"padding": "max_length", "max_length": min(64, positions), "truncation": True}
+        template, tokenizer = "This is a photo of {}.", load_tokenizer(folder)
+        tokens = peer.token_batches(tokenizer, template, labels, runtime, **length)
+        texts = self._model.text_model
+        self._texts = self._embed_labels(tokens, lambda **inputs: texts(**inputs).pooler_output)
+
+    def _embed_photos(self, pixels: Tensor) -> Tensor:
+        return self._model.vision_model(pixel_values=pixels).pooler_output
+
+    def _from_cosine(self, cosines: Tensor) -> peer.Scores:
+        logits = cosines * self._model.logit_scale.exp() + self._model.logit_bias
+        return logits.sigmoid().cpu().numpy()

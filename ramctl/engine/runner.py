@@ -1,0 +1,322 @@
+"""The runner: decodes photos ahead of the model, and scores them in batches of one shape, in order.
+
+S pixels a side, L labels.
+"""
+
+import math
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ramctl.checkpoints.bundle import Bundle
+from ramctl.engine.boxes import enlarged
+from ramctl.engine.log_odds import log_odds_of, sigmoid
+from ramctl.engine.onnx_engine import LABELS_AT_ONCE, TORCH, OnnxEngine, number_format
+from ramctl.errors import RecordProblem, attempt
+from ramctl.model.preprocess import Preprocess
+from ramctl.parts import require
+from ramctl.photos.decoding import record_photo
+from ramctl.photos.limits import LIMITS, PhotoLimits
+from ramctl.records.parallel import chunks, map_good, ordered_map, usable_cores
+from ramctl.records.record import Record
+
+if TYPE_CHECKING:  # an installation that only tags has no torch
+    from torch import Tensor
+
+    from ramctl.device import Runtime
+    from ramctl.engine.caption_writer import CaptionWriter
+    from ramctl.engine.torch_engine import TorchEngine
+
+DEFAULT_BATCH = 8
+LONG_LIST_BATCH = 64  # photos, for which the work on a long list's words is done once
+PART = 0.6  # of each side of a photo, for a thorough look
+Pixels = NDArray[np.uint8]  # (H, W, 3)
+Scores = NDArray[np.float32]  # (n, L)
+Boxes = dict[int, NDArray[np.float32]]  # by label id
+Item = TypeVar("Item")
+Prepared = TypeVar("Prepared")
+Result = TypeVar("Result")
+
+
+def mute(message: str) -> None:
+    """Drop a message. (No lambda: processes must be able to send it.)"""
+
+
+@dataclass(frozen=True, slots=True)
+class RunnerOptions:
+    """Where a model runs, and how many photos at a time."""
+
+    device: str = "auto"  # or cpu, cuda, cuda:N, mps
+    dtype: str = "auto"  # or fp32, bf16, fp16, int8
+    batch: int | None = None  # photos a batch; None: what fits the model
+    workers: int | None = None  # threads that decode (and run the graph); None: one a core
+    threads: int | None = None  # threads of one run of the model
+
+
+class Decoded(NamedTuple):
+    """A photo as the model takes it."""
+
+    pixels: Pixels
+    enlarged: Pixels | None = None  # where the model finds labels better in a larger photo
+    parts: Sequence[Pixels] = ()  # of the photo, each as the model takes it
+
+
+class Runner:
+    """Runs something over batches of items; `ModelRunner` and the peers score photos in it."""
+
+    batch = 1  # most photos at a time
+    workers = 1  # threads that decode
+    side_by_side = 1  # batches that are worked on at a time
+    unknown: Sequence[str] = ()  # labels that it was not trained on: their score is 0
+    description: str  # device, runtime and batch size, for people
+    fingerprint: dict[str, str]  # what the scores depend on besides the photos, as hashes
+    target: int | None = None  # pixels a side: larger photos may be decoded at a reduced scale
+    official = False  # photos are read as the authors' code reads them
+    limits: PhotoLimits = LIMITS
+
+    def run(
+        self,
+        batches: Iterable[Sequence[Item]],
+        prepare: Callable[[Item], Prepared],
+        work: Callable[[list[Prepared]], Iterable[Result | RecordProblem]],
+    ) -> Iterator[list[Result | RecordProblem]]:
+        """The results of `work` for each batch of prepared items, in order.
+
+        Items are prepared ahead of the work, in threads. A RecordProblem that `prepare` raises
+        stands in the place of its item's result.
+        """
+
+        def prepare_all(batch: Sequence[Item]) -> list[Prepared | RecordProblem]:
+            return [attempt(prepare, item) for item in batch]
+
+        finish = partial(map_good, do=work)
+        if self.side_by_side >= self.workers:
+            yield from ordered_map(
+                lambda batch: finish(prepare_all(batch)), batches, self.side_by_side
+            )
+        else:
+            prepared = ordered_map(prepare_all, batches, self.workers)
+            yield from ordered_map(finish, prepared, self.side_by_side)
+
+    def read(self, record: Record) -> Image.Image:
+        """The photo of a record, as `decode` takes it."""
+        return record_photo(record, self.target, self.limits, self.official)
+
+    def decode(self, photo: Image.Image) -> Decoded:
+        """The photo in all the ways that the model takes it."""
+        # A copy, because torch warns of read-only arrays.
+        return Decoded(np.array(photo))
+
+    def scores(self, photos: Sequence[Pixels]) -> Scores:
+        """Probabilities (n, L) of n decoded photos."""
+        raise NotImplementedError
+
+    def scores_of(self, photos: Sequence[Decoded]) -> tuple[Scores, Scores]:
+        """Probabilities (n, L) of n photos, and those that choose tags.
+
+        These are the same with every option: of labels that cannot be given they may be 0.
+        """
+        scores = self.scores([photo.pixels for photo in photos])
+        return scores, scores
+
+
+class ModelRunner(Runner):
+    """A bundle's model with its labels, or others, in torch or onnxruntime.
+
+    `graph` is the graph's file name, or TORCH. The model scores `rows` (L, W), by default the
+    bundle's labels; others than those of the `shortlist` score 0 unless it `scores_all`.
+
+    On a CPU, sums of more threads, or of batches of another shape, are rounded in another way.
+    The model therefore takes batches of one shape, which blank photos fill.
+    """
+
+    def __init__(
+        self, bundle: Bundle, options: RunnerOptions, graph: str = TORCH, *,
+        rows: NDArray[np.float32] | None = None,
+        shortlist: tuple[NDArray[np.float32], int] | None = None, scores_all: bool = False,
+        boxes: bool = False, captions: bool = False, caption_style: str | None = None,
+        thorough: bool = False, loader: str | None = None, fold: bool = True,
+        say: Callable[[str], None] = mute,
+    ) -> None:  # fmt: skip
+        requested = "--boxes" if boxes else "--caption" if captions else ""
+        if requested or graph == TORCH:
+            require("train", requested or "running this model in torch")
+        self.bundle, self.options, self.say = bundle, options, say
+        self._graph, self._rows = graph, rows
+        self._shortlist, self._scores_all = shortlist, scores_all
+        self._captions, self._thorough, self._fold = captions, thorough, fold
+        usual = bundle.batch_size or DEFAULT_BATCH
+        is_long = rows is not None and len(rows) > LABELS_AT_ONCE
+        self.batch = options.batch or (LONG_LIST_BATCH if is_long else usual)
+        self.workers = options.workers or usable_cores()
+        on_cpu, how = True, f"cpu, onnxruntime {number_format(graph)}"
+        if graph == TORCH:
+            from ramctl.engine.torch_engine import photos_that_fit
+
+            device, size = self.runtime.device, bundle.preprocess.size
+            on_cpu, how = device.type == "cpu", f"{device}, torch {self.runtime.dtype}"
+            self.batch = options.batch or photos_that_fit(device, size, usual)
+        self.description = f"{how}, batch {self.batch}"
+        self.at_once = usual if on_cpu else self.batch  # photos a run of the model
+        # Boxes and captions are made by a torch model, whatever gives the scores. A large one takes
+        # all cores itself. For small operations several batches with one thread each are faster
+        # than one batch whose threads wait for each other.
+        in_torch = graph == TORCH or boxes or captions
+        is_large = in_torch and not (usual > 1 and self.runtime.device.type == "cpu")
+        self.side_by_side = 1 if is_large else self.workers
+        self.model_threads = options.threads if is_large else 1  # of torch
+        self.fingerprint = {"model": bundle.fingerprint, "runtime": f"{graph} {options.dtype}"}
+        self.official = (loader or bundle.preprocess.loader) == "official"
+        if loader not in (None, bundle.preprocess.loader):
+            self.fingerprint["preprocess"] = str(loader)
+        if thorough:
+            self.fingerprint["look"] = "thorough"
+        self.target = math.ceil(bundle.preprocess.size / (PART if thorough else 1))
+        self.preprocess = self._enlarged = Preprocess(bundle.preprocess)
+        if boxes:
+            self._enlarged = Preprocess(enlarged(bundle.preprocess, bundle.preset.model))
+        self._enlarges = self._enlarged.config != self.preprocess.config
+        self._boxes = boxes
+        self.writer = self._open_writer(caption_style) if captions else None
+        self._loading = threading.Lock()
+
+    def _open_writer(self, style: str | None) -> "CaptionWriter":
+        from ramctl.engine.caption_writer import CaptionWriter
+
+        return CaptionWriter(self.bundle, style=style)
+
+    @cached_property
+    def runtime(self) -> "Runtime":
+        """Where the torch model runs."""
+        from ramctl.device import Runtime
+
+        return Runtime.choose(self.options.device, self.options.dtype)
+
+    @property
+    def engine(self) -> "TorchEngine":
+        """The torch model, loaded when it is first needed."""
+        with self._loading:
+            return self._torch_engine
+
+    @cached_property
+    def _torch_engine(self) -> "TorchEngine":
+        from ramctl.device import set_up_cpu
+        from ramctl.engine.torch_engine import TorchEngine
+
+        set_up_cpu(self.model_threads)
+        return TorchEngine.open(
+            self.bundle, self.runtime, rows=self._rows, captioning=self._captions, fold=self._fold,
+            shortlist=self._shortlist, scores_all=self._scores_all, say=self.say,
+        )  # fmt: skip
+
+    @cached_property
+    def _onnx_engine(self) -> OnnxEngine:
+        assert self._rows is not None
+        # The workers keep all cores busy; more threads per run would wait for each other. Scores
+        # are the same to the bit with any number.
+        return OnnxEngine(
+            self.bundle, self._graph, self._rows, self.options.threads or 1, self._shortlist,
+            scores_all=self._scores_all,
+        )  # fmt: skip
+
+    def decode(self, photo: Image.Image) -> Decoded:
+        # From one decoded photo, so that scores do not depend on whether there are boxes.
+        larger = self._enlarged.resize(photo) if self._enlarges else None
+        parts = map(self.preprocess.resize, parts_of(photo) if self._thorough else ())
+        return Decoded(self.preprocess.resize(photo), larger, list(parts))
+
+    def full_batches(self, photos: Sequence[Pixels]) -> list[NDArray[np.float32]]:
+        """The resized photos as the model takes them; blank ones fill the last batch."""
+        some = chunks(photos, self.at_once)
+        return [self.preprocess.full_batch(batch, self.at_once) for batch in some]
+
+    def features(self, photos: Sequence[Image.Image]) -> "Tensor":
+        """The encoder's features (n, extra + T, C) of n photos."""
+        import torch
+
+        batches = self.full_batches([self.preprocess.resize(photo) for photo in photos])
+        return torch.cat([self.engine.features(batch) for batch in batches])[: len(photos)]
+
+    def scores(self, photos: Sequence[Pixels]) -> Scores:
+        return self._scores(photos)[0]
+
+    def _scores(self, photos: Sequence[Pixels]) -> tuple[Scores, Scores]:
+        with self._loading:
+            engine = self._torch_engine if self._graph == TORCH else self._onnx_engine
+        each = zip(*engine.scores_each(self.full_batches(photos)), strict=True)
+        scores, to_choose = (np.concatenate(some)[: len(photos)] for some in each)
+        return scores, to_choose
+
+    def scores_of(self, photos: Sequence[Decoded]) -> tuple[Scores, Scores]:
+        whole = self._scores([photo.pixels for photo in photos])
+        if not self._thorough:
+            return whole
+        parts = self._scores([part for photo in photos for part in photo.parts])
+        scores, to_choose = map(_with_parts, whole, parts)
+        return scores, to_choose
+
+    def annotate(
+        self,
+        photos: Sequence[Decoded],
+        things: Sequence[Sequence[int]],
+        guides: Sequence[Sequence[str]],
+    ) -> list[tuple[Boxes, str | None]]:
+        """Boxes of some labels of each photo, and captions guided by tags, as far as opened for."""
+        size = self.at_once
+        parts = (slice(i, i + size) for i in range(0, len(photos), size))
+        each = (self._annotate(photos[some], things[some], guides[some]) for some in parts)
+        return list(chain.from_iterable(each))
+
+    def _annotate(
+        self,
+        photos: Sequence[Decoded],
+        things: Sequence[Sequence[int]],
+        guides: Sequence[Sequence[str]],
+    ) -> Iterable[tuple[Boxes, str | None]]:
+        boxes: list[Boxes] = [{} for _ in photos]
+        captions: list[str | None] = [None for _ in photos]
+        inputs: Scores | Tensor
+        (inputs,) = self.full_batches([photo.pixels for photo in photos])
+        if self._boxes:
+            larger = [photo.enlarged for photo in photos if photo.enlarged is not None]
+            looked_at = self._enlarged.full_batch(larger, self.at_once) if larger else inputs
+            features = self.engine.features(looked_at)
+            inputs = inputs if larger else features  # the encoder runs once
+            # One by one, so that a photo's boxes do not depend on the tags of the others.
+            boxes = [self._find(features[i : i + 1], ids) for i, ids in enumerate(things)]
+        if self.writer is not None:
+            captions = self.writer.write(self.engine, self.engine.encode(inputs), guides)
+        return zip(boxes, captions, strict=True)
+
+    def _find(self, features: "Tensor", labels: Sequence[int]) -> Boxes:
+        if not labels:
+            return {}
+        import torch
+
+        assert self._rows is not None
+        prepared = self.engine.prepare(torch.from_numpy(self._rows)[list(labels)])
+        maps = self.engine.heat_maps(features, prepared)
+        return dict(zip(labels, maps.boxes(0, range(len(labels))), strict=True))
+
+
+def _with_parts(scores: Scores, parts: Scores) -> Scores:
+    """Probabilities (n, L) of photos, by them and their parts (n * P, L)."""
+    # What is small in the photo is large in a part of it.
+    highest = parts.reshape(len(scores), -1, parts.shape[1]).max(1)
+    both = [log_odds_of(some.astype(np.float64)) for some in (scores, highest)]
+    return sigmoid(np.mean(both, axis=0)).astype(np.float32)
+
+
+def parts_of(photo: Image.Image) -> list[Image.Image]:
+    """Five parts of a photo that overlap, its corners and its middle, `PART` of each side long."""
+    width, height = (max(1, round(PART * side)) for side in photo.size)
+    right, lower = photo.width - width, photo.height - height
+    corners = [(0, 0), (right, 0), (0, lower), (right, lower), (right // 2, lower // 2)]
+    return [photo.crop((left, top, left + width, top + height)) for left, top in corners]

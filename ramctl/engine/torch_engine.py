@@ -1,0 +1,296 @@
+"""The engine in torch: scores, regions, attention and captions of one model.
+
+B photos, S pixels a side, T tokens, C channels of the backbone, L labels, P regions.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ramctl.checkpoints.bundle import Bundle
+from ramctl.checkpoints.load import fold_batchnorms, load_model
+from ramctl.device import Runtime
+from ramctl.engine.boxes import (
+    CELL_PEAK_FRACTION,
+    PEAK_FRACTION,
+    HeatMaps,
+    attention_heat,
+    cell_heat,
+)
+from ramctl.engine.log_odds import score_logits
+from ramctl.engine.onnx_engine import LABELS_AT_ONCE
+from ramctl.errors import RunProblem
+from ramctl.model.attention import joined, map_tensors
+from ramctl.model.generation import Decoding, Ends, generate
+from ramctl.model.ram import RAM, Encoded, PreparedLabels, Shortlist
+from ramctl.model.regions import Regions, cell_logits, region_logits
+from ramctl.records.parallel import chunks
+
+# Photos of 384 px leave 160 MB each in Swin-L's first layers, and more at once are no faster.
+PIXELS_AT_ONCE = 384 * 384
+BYTES_A_PIXEL = 1100  # the same in fp32
+MAX_AT_ONCE = 64  # more gain nothing: a GPU is busy by then
+Floats = NDArray[np.float32]
+Tokens = NDArray[np.int64]
+Part = TypeVar("Part")
+
+
+def photos_that_fit(device: torch.device, size: int, usual: int) -> int:
+    """How many photos of `size` pixels a side the model takes at a time.
+
+    On a GPU as many as half of its free memory holds, elsewhere as many as `usual`.
+    """
+    if device.type != "cuda":
+        return usual
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(MAX_AT_ONCE, int(free / 2 / (BYTES_A_PIXEL * size**2))))
+
+
+class ScoredRegions(NamedTuple):
+    """Regions with their scores and features."""
+
+    scores: Floats  # (P) probability of each region's label
+    features: Floats  # (P, F) of unit length
+
+
+class TorchEngine:
+    """A RAM in evaluation mode on its device.
+
+    Whatever it computes goes through `_run`, which halves a batch that does not fit in memory and
+    reports that by `say`. Wherever it takes photos, (B, 3, S, S), it also takes the encoder's
+    features of them, (B, T, C).
+    """
+
+    def __init__(
+        self, model: RAM, runtime: Runtime, say: Callable[[str], None] = lambda message: None
+    ) -> None:
+        self.model = model
+        self.runtime = runtime
+        self.say = say
+        self._max_sizes: dict[str, int] = {}  # photos, or regions, at a time after memory ran out
+        self._pixels_at_once: int | None = None
+        self._layout = torch.contiguous_format
+        self._shortlist: Shortlist | None = None
+        self._scores_all = False
+
+    @classmethod
+    def open(
+        cls, bundle: Bundle, runtime: Runtime, *, rows: Floats | None = None,
+        captioning: bool = False, fold: bool = False,
+        shortlist: tuple[Floats, int] | None = None, scores_all: bool = False,
+        say: Callable[[str], None] = lambda message: None,
+    ) -> "TorchEngine":  # fmt: skip
+        """The engine of a bundle's model; its labels are `rows` (L, W), or all that it has.
+
+        Labels that are not on a photo's `shortlist` (offsets (L) and a size) score 0, unless the
+        engine scores all: then `scores_each` has both. With `fold` batch norms become part of the
+        convolutions before them, which is faster and rounds in another way.
+        """
+        model = load_model(bundle, captioning=captioning, products=runtime.half)
+        if fold:
+            size = bundle.preprocess.size
+            with torch.autocast("cpu", runtime.half, enabled=runtime.half is not None):
+                fold_batchnorms(model.encoder, torch.zeros(1, 3, size, size))
+        model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        engine = cls(model, runtime, say)
+        engine._layout = torch.channels_last
+        engine._pixels_at_once = PIXELS_AT_ONCE if runtime.device.type == "cpu" else None
+        engine._scores_all = scores_all
+        if shortlist is not None:
+            offsets = torch.from_numpy(shortlist[0]).to(runtime.device)
+            engine._shortlist = Shortlist(offsets, shortlist[1])
+        if rows is not None:
+            chosen = torch.from_numpy(rows)
+            is_long = rows.ndim == 2 and len(rows) > LABELS_AT_ONCE
+            engine.labels = chosen.to(runtime.device) if is_long else engine.prepare(chosen)
+            if not captioning:
+                # A second copy of the descriptions would be a third of RAM++'s memory.
+                model.labels.text = torch.nn.Parameter(torch.empty(0), requires_grad=False)
+        return engine
+
+    @cached_property
+    def labels(self) -> PreparedLabels | Tensor:
+        """The labels that photos are scored against by default.
+
+        Prepared, or the rows of a long list, which are prepared piece by piece for each batch.
+        """
+        return self.model_labels
+
+    @cached_property
+    def model_labels(self) -> PreparedLabels:
+        """All labels that the model was trained on."""
+        return self.labels_of(None)
+
+    def labels_of(self, ids: Sequence[int] | None) -> PreparedLabels:
+        """Some of the model's labels, or all of them, prepared."""
+        device = self.runtime.device
+        with torch.inference_mode():
+            chosen = None if ids is None else torch.tensor(ids, dtype=torch.long, device=device)
+            return self.prepare(self.model.labels(chosen))
+
+    def prepare(self, rows: Tensor) -> PreparedLabels:
+        """Labels of rows (L, W) or descriptions (L, M, E), with all work done before any photo."""
+        with torch.inference_mode(), self.runtime.precision():
+            return self.model.prepare_labels(rows.to(self.runtime.device))
+
+    def scores(self, photos: Floats | Tensor, labels: PreparedLabels | None = None) -> Floats:
+        """Probabilities (B, L) of the labels; RunProblem where one photo does not fit in memory."""
+        return self.encode_and_score(photos, labels)[1]
+
+    def scores_each(self, batches: Sequence[Floats]) -> list[tuple[Floats, Floats]]:
+        """The scores of each batch, and those with 0 for labels that are not on the shortlist."""
+        return [self._both(photos) for photos in batches]
+
+    def _both(self, photos: Floats) -> tuple[Floats, Floats]:
+        encoded, scores = self.encode_and_score(photos)
+        if not self._scores_all or self._shortlist is None:
+            return scores, scores
+        return scores, self._score(encoded, self.labels, self._shortlist)
+
+    def _score(
+        self, encoded: Encoded, labels: PreparedLabels | Tensor, shortlist: Shortlist | None = None
+    ) -> Floats:
+        def score(some: slice) -> Floats:
+            logits = self.model.tag_logits(encoded[some], labels, shortlist=shortlist)
+            return score_logits(logits.total.float().cpu().numpy())
+
+        return np.concatenate(self._run(score, len(encoded)))
+
+    def encode_and_score(
+        self, photos: Floats | Tensor, labels: PreparedLabels | None = None
+    ) -> tuple[Encoded, Floats]:
+        """The photos as the decoders see them, and the labels' probabilities (B, L)."""
+        chosen = self.labels if labels is None else labels
+        shortlist = None if self._scores_all or labels is not None else self._shortlist
+
+        def score(some: slice) -> tuple[Encoded, Floats]:
+            inputs = self._on_device(photos[some])
+            if self._at_once(inputs) < len(inputs):
+                inputs = self._features(inputs)
+            output = self.model(inputs, chosen, shortlist=shortlist)
+            # Torch's sigmoid would round by where in the batch a score stands.
+            return output.encoded, score_logits(output.logits.total.float().cpu().numpy())
+
+        encoded, scores = zip(*self._run(score, len(photos)), strict=True)
+        return joined(encoded), np.concatenate(scores)
+
+    def branch_scores(self, photos: Floats | Tensor) -> Floats:
+        """Probabilities (B, L) by the global branch alone, for a model that `scores_cells`."""
+        labels = self.labels
+        assert isinstance(labels, PreparedLabels)
+
+        def score(some: slice) -> Floats:
+            encoded = self.model.encode(self._features(photos[some]))
+            by_text, by_label = self.model.branch_logits(encoded, labels)
+            return score_logits(torch.as_tensor(by_text + by_label).float().cpu().numpy())
+
+        return np.concatenate(self._run(score, len(photos)))
+
+    def score_model_labels(self, encoded: Encoded) -> Floats:
+        """Probabilities (B, L) of the labels that the model was trained on."""
+        return self._score(encoded, self.model_labels)
+
+    def features(self, photos: Floats | Tensor) -> Tensor:
+        """The encoder's features of photos, (B, T, C) in fp32."""
+        return torch.cat(self._run(lambda some: self._features(photos[some]).float(), len(photos)))
+
+    def encode(self, photos: Floats | Tensor) -> Encoded:
+        """The photos as the decoders see them."""
+        parts = self._run(lambda x: self.model.encode(self._features(photos[x])), len(photos))
+        return joined(parts)
+
+    def heat_maps(self, features: Tensor, labels: PreparedLabels) -> HeatMaps:
+        """Where labels are in photos, by the encoder's features.
+
+        By the cells of the grid where the model scores them, best in photos that are `enlarged`.
+        Else, as in RAM and its kin, by the tag decoder's attention.
+        """
+
+        def cells(some: slice) -> Floats:
+            logits = cell_logits(self.model, self._on_device(features[some]), labels)
+            return cell_heat(logits.float().cpu().numpy())
+
+        def attention(some: slice) -> Floats:
+            maps: list[Tensor] = []
+            self.model.tag_logits(self.model.encode(self._on_device(features[some])), labels, maps)
+            return attention_heat(torch.stack(maps, 1), self.model.encoder.extra_tokens)
+
+        by_cells = self.model.scores_cells
+        heat = self._run(cells if by_cells else attention, len(features))
+        return HeatMaps(np.concatenate(heat), CELL_PEAK_FRACTION if by_cells else PEAK_FRACTION)
+
+    def score_regions(
+        self, features: Tensor, regions: Regions, labels: PreparedLabels
+    ) -> ScoredRegions:
+        """Each region's probability of its label, and its feature."""
+
+        def score(some: slice) -> tuple[Floats, Floats]:
+            part = map_tensors(lambda tensor: tensor[some].to(self.runtime.device), regions)
+            logits, feature = region_logits(self.model, features, part, labels)
+            return logits.sigmoid().float().cpu().numpy(), feature.float().cpu().numpy()
+
+        parts = self._run(score, len(regions.label), "regions")
+        return ScoredRegions(*map(np.concatenate, zip(*parts, strict=True)))
+
+    def write(
+        self, encoded: Encoded, tags: tuple[Tokens, Tokens], prompt: Tokens, decoding: Decoding,
+        ends: Ends, draws: Floats | None = None,
+    ) -> list[list[tuple[Tokens, float]]]:  # fmt: skip
+        """The tokens of each photo's captions, from tags and their mask (B, G) and a prompt.
+
+        With each its likelihood: the mean natural logarithm of its tokens' probabilities.
+        Sampling takes `draws` (B, length) in [0, 1).
+        """
+        ids, mask, start = (torch.from_numpy(x).to(self.runtime.device) for x in (*tags, prompt))
+        numbers = None if draws is None else torch.from_numpy(draws).to(self.runtime.device)
+        branch = self.model.captioning
+        assert branch is not None
+
+        def write(some: slice) -> list[list[tuple[Tokens, float]]]:
+            drawn = None if numbers is None else numbers[some]
+            state = branch.start(encoded.tokens[some], ids[some], mask[some])
+            captions = generate(branch.decoder, state, start[some], decoding, ends, drawn)
+            pairs = zip(captions.ids.cpu().numpy(), captions.likelihoods.tolist(), strict=True)
+            return list(chunks(pairs, decoding.candidates))
+
+        return [captions for part in self._run(write, len(prompt)) for captions in part]
+
+    def _run(self, do: Callable[[slice], Part], number: int, kind: str = "photos") -> list[Part]:
+        """The results of `do` for a batch, or for its parts once memory ran out."""
+        device = self.runtime.device
+        while True:
+            size = min(self._max_sizes.get(kind, number), number)
+            try:
+                with torch.inference_mode(), self.runtime.precision():
+                    return [do(slice(i, i + size)) for i in range(0, number, size)]
+            except torch.OutOfMemoryError as error:
+                if size == 1:
+                    one = kind.removesuffix("s")
+                    raise RunProblem(f"{device}: not enough memory for one {one}") from error
+                self._max_sizes[kind] = size // 2
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.say(f"{device}: out of memory with {size} {kind}, going on with {size // 2}")
+
+    def _features(self, photos: Floats | Tensor) -> Tensor:
+        tensor = self._on_device(photos)
+        return joined([self.model.encoder(x) for x in tensor.split(self._at_once(tensor))])
+
+    def _at_once(self, photos: Tensor) -> int:
+        if self._pixels_at_once is None or photos.dim() != 4:
+            return len(photos)
+        return max(1, self._pixels_at_once // (photos.shape[-1] * photos.shape[-2]))
+
+    def _on_device(self, photos: Floats | Tensor) -> Tensor:
+        tensor = torch.from_numpy(photos) if isinstance(photos, np.ndarray) else photos
+        if self.runtime.device.type == "cuda" and tensor.device.type == "cpu":
+            tensor = tensor.pin_memory()  # only such memory is copied while the GPU computes
+        tensor = tensor.to(self.runtime.device, non_blocking=True)
+        if tensor.dim() == 4:
+            tensor = tensor.contiguous(memory_format=self._layout)
+        return tensor

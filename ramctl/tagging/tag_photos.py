@@ -1,0 +1,103 @@
+"""`ramctl tag`: photos in, records out."""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import cache, partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ramctl.decide.selection import read_tag_list, unknown_tags
+from ramctl.errors import UsageProblem
+from ramctl.photos.finding import PhotoInputs, is_gone, require_some, unread_photo_inputs
+from ramctl.records.inputs import named_or_stdin
+from ramctl.records.report import Report
+from ramctl.records.shards import Shared, shard_of
+from ramctl.records.stream import StreamOptions, run_stream
+from ramctl.tagging.output_formats import line_format
+from ramctl.tagging.tagger_options import TaggerOptions
+
+if TYPE_CHECKING:
+    from ramctl.tagging.tagger import Tagger
+
+
+@dataclass(frozen=True, slots=True)
+class TagOptions:
+    """The options of `ramctl tag`."""
+
+    inputs: tuple[str, ...] = ()  # photos, folders, archives, records; none or `-`: stdin
+    recursive: bool = False
+    null: bool = False
+    prune: bool = False  # drop the records of photos that are gone
+    root: str | None = None
+    model: str = "mini"
+    tagger: TaggerOptions = field(default_factory=TaggerOptions)
+    include: Path | None = None  # files of the tags in `tagger.choice`
+    exclude: Path | None = None
+    format: str = ""  # of FORMATS; empty: what suits the output
+    stream: StreamOptions = field(default_factory=StreamOptions)
+    quiet: bool = False
+
+
+SHARED = Shared(model="tagger", alone={"--prune": "prune"}, photos=True)
+
+
+def loaded(options: TagOptions) -> Callable[[TagOptions], Report]:
+    """`run` for several inputs with one tagger, which is loaded now."""
+    return partial(run, tagger=_load(options, Report("tag", quiet=True)))
+
+
+def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
+    """Tag the photos; the report of the run. `tagger` is what `loaded` has loaded."""
+    stream = options.stream
+    on_terminal = stream.output is None and sys.stdout is not None and sys.stdout.isatty()
+    has_all = options.tagger.dense or options.tagger.embedding
+    form = options.format or ("table" if on_terminal and not has_all else "jsonl")
+    if has_all and form != "jsonl":
+        raise UsageProblem(f"--dense and --embedding need -f jsonl: {form} does not hold them")
+    if options.prune and not (stream.resume and form == "jsonl"):
+        raise UsageProblem("--prune needs --resume and -f jsonl")
+    report = Report("tag", quiet=options.quiet, unit="images")
+    names = named_or_stdin(options.inputs, "photos")
+    if options.prune:
+        require_some(names)
+    photos = PhotoInputs(
+        names, options.root, options.recursive, options.null, say=cache(report.say)
+    )
+    source, shard = shard_of(stream.shard, names, partial(unread_photo_inputs, photos))
+    tagger = tagger or _load(options, report)
+    report.device = tagger.description
+    written = line_format(form, caption=options.tagger.caption)
+    # Of dense scores only the first line names the labels: they are as long as the scores.
+    is_named = options.tagger.dense and form == "jsonl"
+    header = iter([{"label_names": list(tagger.labels.tags)}] if is_named else [])
+    run_stream(
+        report, source, tagger.stage, replace(stream, batch=tagger.batch),
+        fingerprint=tagger.fingerprint | shard | {"form": form},
+        form=written._replace(encode=lambda fields: written.encode(fields | next(header, {}))),
+        is_gone=(lambda name: report.has_found and is_gone(name, options.root))
+        if options.prune else None,
+    )  # fmt: skip
+    if options.prune and not report.has_found:
+        report.warn("no photo was found, so --prune drops nothing (is the disk mounted?)")
+    return report
+
+
+def _load(options: TagOptions, report: Report) -> "Tagger":
+    choice = options.tagger.choice
+    if options.include:
+        choice = replace(choice, include=read_tag_list(options.include))
+    if options.exclude:
+        choice = replace(choice, exclude=read_tag_list(options.exclude))
+    from ramctl.tagging.tagger import Tagger
+
+    tagger = Tagger.open(options.model, replace(options.tagger, choice=choice, say=report.say))
+    untrained = f"labels always score 0: {options.model} was not trained on them"
+    for names, what in (
+        (unknown_tags(tagger.labels, choice), "tags that you named are not in the label system"),
+        (tagger.runner.unknown, untrained),
+    ):
+        if names:
+            some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            report.say(f"{len(names)} {what}: {some}")
+    return tagger

@@ -1,0 +1,83 @@
+"""Several workers, and devices tried with processes on the CPU: order, deaths, errors."""
+
+import multiprocessing
+
+import pytest
+
+from ramctl import Tagger
+from ramctl.engine.device_pool import DevicePool, split_devices
+from ramctl.errors import RunProblem
+from ramctl.records.parallel import ordered_map
+from tests.tagging.conftest import save_photo
+
+
+@pytest.fixture
+def many(tmp_path):
+    for number in range(60):
+        colour = ("red", "blue", (0, 255, 0))[number % 3]
+        save_photo(tmp_path / f"{number:02}.png", colour, size=(20 + number, 30))
+    return sorted(tmp_path.glob("*.png"))
+
+
+def load(colours, device):
+    return Tagger.from_pretrained(str(colours), device=device, batch_size=4, num_workers=1)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_results_come_in_the_order_of_the_items(workers):
+    squares = [n * n for n in range(100)]
+    assert list(ordered_map(lambda n: n * n, iter(range(100)), workers)) == squares
+
+
+def test_an_error_in_a_worker_reaches_the_caller():
+    with pytest.raises(ZeroDivisionError):
+        list(ordered_map(lambda n: 1 // n, [1, 1, 0, 1], 2))
+
+
+def test_devices_are_listed_by_name_or_number():
+    assert split_devices("cuda:0,1,3") == ["cuda:0", "cuda:1", "cuda:3"]
+    assert split_devices("cpu,cpu") == ["cpu", "cpu"]
+    assert split_devices("auto") == ["auto"]
+
+
+def test_two_processes_give_what_one_gives_in_the_same_order(colours, many):
+    many[7].write_bytes(b"no photo")
+    one = [str(o) for o in load(colours, "cpu").outcomes(many)]
+    assert [str(o) for o in load(colours, "cpu,cpu").outcomes(many)] == one
+
+
+def test_a_process_that_is_killed_ends_the_run_in_one_line(colours, many):
+    tagger = load(colours, "cpu,cpu")
+    with pytest.raises(RunProblem, match="a worker process was killed"):
+        for _ in tagger.tag(iter(many * 20)):
+            for worker in multiprocessing.active_children():
+                worker.kill()
+    assert not multiprocessing.active_children()
+
+
+def test_what_a_process_says_reaches_the_user(colours, many):
+    said = []
+    pool = DevicePool(Talker, ["cpu", "cpu"], said.append)
+    batches = [[1, 2], [3], [4], [5, 6], [7]]
+    assert list(pool.run(iter(batches))) == [[2, 4], [6], [8], [10, 12], [14]]
+    assert said == ["open"] * 2
+
+
+class Talker:
+    """A worker that doubles numbers."""
+
+    workers = 2
+
+    def __init__(self, device, say):
+        say("open")
+
+    def prepare(self, number):
+        return number
+
+    def work(self, numbers):
+        return [2 * number for number in numbers]
+
+
+def test_what_a_process_cannot_open_is_told_as_usual(colours, many):
+    with pytest.raises(RunProblem, match=r"none|GPUs"):
+        list(Tagger.from_pretrained(str(colours), device="cuda:0,1").tag(many))
