@@ -45,8 +45,8 @@ from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt, esca
 from ramctl.evaluation.metrics import POSITIVE, UNKNOWN
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
-from ramctl.model.config import CaptioningConfig
 from ramctl.model.preprocess import Preprocess
+from ramctl.model.preset import CaptioningConfig
 from ramctl.parsing.closed_mode import label_kinds
 from ramctl.parts import __version__
 from ramctl.photos.decoding import record_photo

@@ -23,10 +23,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ramctl.device import Runtime
 from ramctl.engine.torch_engine import TorchEngine
-from ramctl.model.build import build_ram
+from ramctl.model.build_ram import build_ram
 from ramctl.model.captioning import CaptionInputs
-from ramctl.model.config import Preset, load_preset
 from ramctl.model.generation import Decoding, Ends
+from ramctl.model.preset import Preset, load_preset
 from ramctl.training.data.batches import Batch
 from ramctl.training.objectives import Counts, TrainingTask
 
@@ -58,7 +58,7 @@ def make_batch(preset: Preset, n: int, n_labels: int, vocabulary: int) -> Batch:
 
 def count(preset_name: str, n_labels: int) -> dict[str, float]:
     """GFLOP a photo: of a training step, of tagging, and of one caption in `generate`."""
-    teachers = load_preset(preset_name).training.losses.distill
+    teachers = load_preset(preset_name).training.distill
     teacher = CLIP_B16 if any(name.startswith("clip:") for name in teachers) else 0.0
     preset = load_preset(preset_name, ["training.distill=[]"])
     captioning = preset.model.captioning

@@ -53,17 +53,17 @@ from ramctl.decide.thresholds import bundle_labels
 from ramctl.device import Dtype, Runtime, choose_device
 from ramctl.engine.torch_engine import BYTES_A_PIXEL, TorchEngine, photos_that_fit
 from ramctl.labels import LABELS, LabelSystem
-from ramctl.model.build import build_ram
-from ramctl.model.config import load_preset
+from ramctl.model.build_ram import build_ram
+from ramctl.model.preset import load_preset
 from ramctl.photos.decoding import load_photo
 from ramctl.records.jsonl import dumps
 from ramctl.records.parallel import usable_cores
 from ramctl.records.report import Report
 from ramctl.training.distributed import World, join_world
 from ramctl.training.job import RunContext, build_job, runtime_of
+from ramctl.training.loop import Pace, StepEvent
 from ramctl.training.objectives import Counts, TrainingTask
 from ramctl.training.plan import TrainOptions, WorkFolder, open_plan
-from ramctl.training.train import Pace, StepEvent
 
 TOTAL_S = 570  # of all checks
 CPU = torch.device("cpu")
@@ -355,7 +355,7 @@ def loader(place: Place) -> tuple[str, bool]:
     open_plan(options, work, report)
     runtime = runtime_of(options, "fp32" if place.cpu else "auto")
     context = RunContext(
-        World(), runtime, report.say, report.reject, lambda n: None, options.workers
+        World(), runtime, "train", report.say, report.reject, lambda n: None, options.workers
     )
     job = build_job(work.read_plan(options), work, context)
     pace = Pace(steps + 1, work.checkpoints, save_every=steps + 2)  # cut off before it saves

@@ -37,9 +37,9 @@ def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> P
     from ramctl.checkpoints.load import write_model
     from ramctl.checkpoints.onnx_graph import export_graph
     from ramctl.labels import Label, LabelSystem
-    from ramctl.model.build import build_ram
+    from ramctl.model.build_ram import build_ram
     from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
-    from ramctl.model.config import load_preset
+    from ramctl.model.preset import load_preset
 
     torch.manual_seed(seed)
     preset = load_preset("tiny")

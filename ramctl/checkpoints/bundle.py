@@ -35,7 +35,7 @@ from ramctl.records.record import JsonObject
 if TYPE_CHECKING:
     import numpy as np
 
-    from ramctl.model.config import PreprocessConfig, Preset
+    from ramctl.model.preset import PreprocessConfig, Preset
 
 FORMAT = 1
 MAX_BATCH = 4096  # photos, that a bundle may ask for
@@ -103,7 +103,7 @@ class Bundle:
     @cached_property
     def preset(self) -> "Preset":
         """The preset that the model was built and trained with; RunProblem if it is damaged."""
-        from ramctl.model.config import preset_from_meta
+        from ramctl.model.preset import preset_from_meta
 
         with self.problems():
             return preset_from_meta(self.meta)
@@ -111,7 +111,7 @@ class Bundle:
     @cached_property
     def preprocess(self) -> "PreprocessConfig":
         """How photos are prepared; unlike `preset` it does not depend on any other table."""
-        from ramctl.model.config import PreprocessConfig, read_table
+        from ramctl.model.preset import PreprocessConfig, read_table
 
         with self.problems():
             return read_table(PreprocessConfig, self.meta.get("preprocess", {}), "preprocess")

@@ -11,8 +11,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ramctl.checkpoints.bundle import TOKENIZER, WEIGHTS, Bundle
 from ramctl.checkpoints.weights import NoInitialValues, load_weights, save_weights
 from ramctl.errors import RunProblem
-from ramctl.model.build import build_ram
-from ramctl.model.config import Preset, preset_to_meta
+from ramctl.model.build_ram import build_ram
+from ramctl.model.preset import Preset, preset_to_meta
 from ramctl.model.ram import RAM
 from ramctl.records.record import JsonObject
 

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ramctl.checkpoints.weights import check_shapes, count_blocks, read_checkpoint, tensors_of
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.model.build import build_ram
-from ramctl.model.config import CaptioningConfig, EncoderConfig, ModelConfig, Preset, load_preset
+from ramctl.model.build_ram import build_ram
+from ramctl.model.preset import CaptioningConfig, EncoderConfig, ModelConfig, Preset, load_preset
 from ramctl.model.ram import RAM
 
 Architecture = Literal["ram", "ram-plus", "tag2text"]

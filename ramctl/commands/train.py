@@ -5,7 +5,7 @@ import click
 from ramctl.commands import options
 from ramctl.commands.options import Option, common, option
 
-TARGET = "ramctl.training.run:TrainOptions"
+TARGET = "ramctl.training.train_bundle:TrainOptions"
 EXTRA = "train"
 HELP = """
 The labels are those of --labels, else of --model, else they are built from the records' tags.

@@ -15,7 +15,7 @@ from ramctl.decide.salience import MAIN, Salience
 from ramctl.engine.log_odds import CLOSEST, Floats, log_odds_of, sigmoid
 from ramctl.errors import RunProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
-from ramctl.model.config import Preset
+from ramctl.model.preset import Preset
 
 Flags = NDArray[np.bool_]
 FOLDS = 5  # parts of the photos, each calibrated by the others

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.model.config import ModelConfig, PreprocessConfig
+from ramctl.model.preset import ModelConfig, PreprocessConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

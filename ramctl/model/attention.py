@@ -1,4 +1,4 @@
-"""What every decoder is built of: attention and feed-forward, both post-norm, and nested tensors.
+"""The blocks of all decoders: attention and feed-forward, both post-norm; and nested tensors.
 
 B batch, L queries, T keys, D width, h heads.
 """
@@ -17,7 +17,7 @@ _DROPOUT_STEPS = 1 << 16  # a probability is rounded to sixteen bits
 
 
 class KeysValues(NamedTuple):
-    """What a block attends to, split into heads."""
+    """Keys and values of the context, split into heads."""
 
     keys: Tensor  # (B, h, T, D/h)
     values: Tensor  # (B, h, T, D/h)
@@ -55,13 +55,13 @@ class AttentionBlock(nn.Module):
     ) -> Tensor:
         """(B, L, D) after attending to `context`.
 
-        `mask`, broadcastable to (B, h, L, T), is true where a key may be seen, or a number that is
-        added to the scores; `query` is `self.query(x)` where the caller has it already. The
-        attention probabilities (B, h, L, T) are appended to `maps`; then there may be no mask.
+        `mask`, broadcastable to (B, h, L, T), is true where a key is visible, or a number added to
+        the scores; `query` is `self.query(x)` if it is already computed. The attention
+        probabilities (B, h, L, T) are appended to `maps`, which excludes a mask.
         """
         q = split_heads(self.query(x) if query is None else query, context.keys.shape[1])
-        share = self.dropout if self.training else 0.0
-        is_plain = torch.onnx.is_in_onnx_export() or (share and x.is_cpu)
+        dropout_p = self.dropout if self.training else 0.0
+        is_plain = torch.onnx.is_in_onnx_export() or (dropout_p and x.is_cpu)
         if maps is not None or (mask is None and is_plain):
             # Plain products broadcast one set of queries over the photos, where the exporter's form
             # of fused attention would copy and scale the queries for each photo. And with dropout
@@ -73,7 +73,7 @@ class AttentionBlock(nn.Module):
             mixed = dropout(probabilities, self.dropout, self.training) @ context.values
         else:
             q = q.expand(len(context.keys), -1, -1, -1)
-            mixed = F.scaled_dot_product_attention(q, *context, attn_mask=mask, dropout_p=share)
+            mixed = F.scaled_dot_product_attention(q, *context, attn_mask=mask, dropout_p=dropout_p)
         mixed = self.output(mixed.transpose(1, 2).flatten(2))  # (B, L, D)
         return self.norm(dropout(mixed, self.dropout, self.training) + x)
 
@@ -89,16 +89,16 @@ class FeedForwardBlock(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, D), each position on its own."""
+        """(B, L, D), each position independent of the others."""
         out = self.contract(F.gelu(self.expand(x)))
         return self.norm(dropout(out, self.dropout, self.training) + x)
 
 
 def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """`x` with a share `p` of its elements set to 0 and the others divided by what is left.
+    """`x` with a fraction `p` of its elements set to 0 and the others divided by 1 - p.
 
-    On a CPU the random numbers are drawn 64 bits at a time: torch's own dropout draws one number
-    an element there, which took a quarter of a training step of `mini`.
+    On a CPU the random numbers are drawn 64 bits at a time, since torch draws one an element:
+    a quarter of a training step of `mini` (scripts/bench/train.py).
     """
     if not training or p == 0:
         return x
@@ -127,9 +127,9 @@ def initialise_bert(module: nn.Module) -> None:
 
 
 def map_tensors(do: Callable[..., Tensor], *values: Nested) -> Nested:
-    """A value like the given ones, with `do` of the tensors that stand in the same place of each.
+    """Apply `do` to the tensors in the same place of nested values, and return a value like them.
 
-    What is neither a tensor nor holds any stays as the first value has it.
+    Parts without a tensor are those of the first value.
     """
     first: Any = values[0]
     if isinstance(first, Tensor):
@@ -146,5 +146,5 @@ def map_tensors(do: Callable[..., Tensor], *values: Nested) -> Nested:
 
 
 def joined(parts: Sequence[Nested], axis: int = 0) -> Nested:
-    """Several such values as one, their tensors joined along an axis."""
+    """Several nested values as one, their tensors concatenated along an axis."""
     return parts[0] if len(parts) == 1 else map_tensors(lambda *x: torch.cat(x, axis), *parts)

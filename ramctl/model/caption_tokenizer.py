@@ -15,23 +15,24 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from ramctl.errors import RunProblem
-from ramctl.model.config import CaptioningConfig
+from ramctl.model.preset import CaptioningConfig
 
 PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 DECODE, ENCODE = "[DEC]", "[ENC]"  # first piece of a caption, first piece of the tags
 _SPECIAL = [PAD, UNKNOWN, START, END, MASK, DECODE, ENCODE]
 CONTINUED = "##"  # precedes pieces inside a word
-MOST_WORDS = 30  # of a caption; authors' max_words
-MOST_SHORT_WORDS = 14  # a caption of more is dense
-# Second piece of a caption whose style is learnt. Every vocabulary has these pieces and no caption
-# uses them, so that a model without styles can be fine-tuned to have them.
+MAX_WORDS = 30  # of a caption; authors' max_words
+MAX_SHORT_WORDS = 14  # a caption of more is dense
+# Second piece of a caption, where styles are learnt. Every vocabulary has these pieces and captions
+# have none of them, so that a model without styles can be fine-tuned to have them.
 STYLES = {"short": START, "dense": MASK}
 IGNORED = -100  # targets that the caption loss leaves out
 
 # BERT's (Devlin et al. 2018, Apache-2.0), with which the authors' models write captions.
 _BERT = files("ramctl.model") / "bert_uncased.txt"
 
-# What another word must follow. Not those that end captions of people often: behind, outside, her.
+# Ends of a caption that need another word after them. Not those that often end captions by people:
+# behind, outside, her.
 _UNFINISHED = re.compile(
     r"""(
     (^|\s)(a|an|the|his|its|their|our|my|your|this|these|those|some|every|and|or|but|nor|as|because|
@@ -85,11 +86,11 @@ class CaptionTokenizer:
     def encode_captions(self, captions: Sequence[str]) -> CaptionBatch:
         """Captions with the prompt in front, which is not a target.
 
-        Deviates: the authors leave out the prompt, and as many of the caption's first tokens.
+        Deviates: the authors skip as many first tokens of the caption as the prompt has.
         """
         longest, rows = self.config.caption_tokens - 1, []
         for text in captions:
-            style = "dense" if len(text.split()) > MOST_SHORT_WORDS else "short"
+            style = "dense" if len(text.split()) > MAX_SHORT_WORDS else "short"
             rows.append([*self._prompt(style, self.config.prompt + text)[:longest], self.end])
         ids, mask = self._pad(rows, max(map(len, rows)))
         targets = np.where(mask == 1, ids, IGNORED)
@@ -97,14 +98,14 @@ class CaptionTokenizer:
         return CaptionBatch(ids, mask, targets)
 
     def encode_tags(self, tags: Sequence[Sequence[str] | str]) -> tuple[Ids, Ids]:
-        """Tokens and mask (B, G) of each photo's tags; what does not fit is cut."""
+        """Tokens and mask (B, G) of each photo's tags, truncated to the configured length."""
         longest = self.config.tag_tokens
         texts = [names if isinstance(names, str) else " | ".join(names) for names in tags]
         rows = [[self.start_tags, *self._pieces(text)[: longest - 2], self.end] for text in texts]
         return self._pad(rows, longest)
 
     def prompts(self, number: int, style: str = "short") -> Ids:
-        """The tokens (number, P) that `number` captions start with."""
+        """The first tokens (number, P) of `number` captions."""
         return np.tile(np.array(self._prompt(style, self.config.prompt), np.int64), (number, 1))
 
     def decode(self, ids: Ids) -> list[str]:
@@ -114,8 +115,8 @@ class CaptionTokenizer:
         return [tidied(caption) for caption in captions] if self.config.tidy else captions
 
     def _prompt(self, style: str, text: str) -> list[int]:
-        of_style = [self._id(STYLES[style])] if self.config.styles else []
-        return [self.start_caption, *of_style, *self._pieces(text)]
+        marker = [self._id(STYLES[style])] if self.config.styles else []
+        return [self.start_caption, *marker, *self._pieces(text)]
 
     def _id(self, piece: str) -> int:
         number = self.tokenizer.token_to_id(piece)
@@ -177,17 +178,17 @@ def load_tokenizer(path: Path) -> Tokenizer:
 
 
 def clean_caption(text: str) -> str:
-    """The caption as training uses it: lower case, little punctuation, at most 30 words.
+    """Normalise a caption for training: lower case, little punctuation, at most 30 words.
 
     Source: authors' pre_caption (ram_official A5).
     """
     text = re.sub(r"[.!\"()*#:;~]", " ", text.lower())
     text = re.sub(r"\s{2,}", " ", text).rstrip("\n").strip(" ")
-    return " ".join(text.split(" ")[:MOST_WORDS])
+    return " ".join(text.split(" ")[:MAX_WORDS])
 
 
 def tidied(text: str) -> str:
-    """The caption with its words joined as people write them, up to one that can be its last."""
+    """The caption with words joined as people write them, cut back to a word that can end it."""
     for pattern, joined in _JOINED:
         text = pattern.sub(joined, text)
     return _UNFINISHED.sub("", text)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramctl.model.attention import AttentionBlock, KeysValues, dropout, initialise_bert, map_tensors
-from ramctl.model.config import CaptioningConfig
+from ramctl.model.preset import CaptioningConfig
 from ramctl.model.tag_decoder import TagDecoder, TagDecoderLayer
 
 
@@ -44,9 +44,9 @@ class TextEmbedding(nn.Module):
 
 
 class TextLayer(nn.Module):
-    """One BERT layer: self-attention, then what a layer of the tag decoder does.
+    """One BERT layer: self-attention, then cross-attention and feed-forward as in the tag decoder.
 
-    RAM and Tag2Text have the very modules of a `tied` one, with this branch's number of heads.
+    RAM and Tag2Text share the modules of a `tied` layer, with this branch's number of heads.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class TextLayer(nn.Module):
         past: KeysValues | None = None,
     ) -> tuple[Tensor, KeysValues]:
         """(B, S, D), and the self-attention's keys and values of all positions so far."""
-        seen = self.self_attention.keys_values(x, self.heads)
+        current = self.self_attention.keys_values(x, self.heads)
         if past is not None:
-            seen = map_tensors(lambda *both: torch.cat(both, 2), past, seen)
-        x = self.self_attention(x, seen, mask=mask)
-        return self.feed_forward(self.cross_attention(x, context, mask=context_mask)), seen
+            current = map_tensors(lambda *both: torch.cat(both, 2), past, current)
+        x = self.self_attention(x, current, mask=mask)
+        return self.feed_forward(self.cross_attention(x, context, mask=context_mask)), current
 
 
 class TagEncoder(nn.Module):
@@ -103,7 +103,7 @@ class TagEncoder(nn.Module):
 
 @dataclass(slots=True)
 class DecoderState:
-    """What incremental decoding carries along: keys and values of memory and past positions."""
+    """The state of incremental decoding: keys and values of memory and past positions."""
 
     memory: list[KeysValues]
     memory_mask: Tensor | None  # (B, 1, 1, G)
@@ -115,7 +115,7 @@ class DecoderState:
         return map_tensors(lambda tensor: tensor[rows], self)
 
     def reorder(self, rows: Tensor) -> "DecoderState":
-        """As `select`; all beams of a photo have the same memory, which is not copied."""
+        """As `select`, but the memory stays: all beams of a photo have the same."""
         return replace(self, past=map_tensors(lambda tensor: tensor[rows], self.past))
 
 
@@ -134,9 +134,9 @@ class CaptionDecoder(nn.Module):
 
     def start(self, memory: Tensor, memory_mask: Tensor | None) -> DecoderState:
         """The state before the first token of captions of `memory` (B, G, D)."""
-        seen = [layer.cross_attention.keys_values(memory, layer.heads) for layer in self.layers]
+        contexts = [layer.cross_attention.keys_values(memory, layer.heads) for layer in self.layers]
         mask = None if memory_mask is None else memory_mask.bool()[:, None, None]
-        return DecoderState(seen, mask, [None] * len(self.layers), 0)
+        return DecoderState(contexts, mask, [None] * len(self.layers), 0)
 
     def forward(
         self, ids: Tensor, state: DecoderState, mask: Tensor | None = None
@@ -153,8 +153,8 @@ class CaptionDecoder(nn.Module):
             visible = causal if mask is None else causal & mask.bool()[:, None, None]
         past = []
         for layer, memory, before in zip(self.layers, state.memory, state.past, strict=True):
-            x, seen = layer(x, memory, visible, state.memory_mask, before)
-            past.append(seen)
+            x, current = layer(x, memory, visible, state.memory_mask, before)
+            past.append(current)
         x = self.norm(F.gelu(self.transform(x)))
         logits = F.linear(x, self.embedding.words.weight, self.word_bias)
         return logits, DecoderState(state.memory, state.memory_mask, past, state.length + length)

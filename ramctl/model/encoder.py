@@ -12,10 +12,10 @@ from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
 from ramctl.errors import UsageProblem
-from ramctl.model.config import EncoderConfig
+from ramctl.model.preset import EncoderConfig
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
-WINDOWS = 8  # of Swin whose scores are held at a time
+MAX_WINDOWS = 8  # of Swin that attend at a time
 
 
 class ImageEncoder(nn.Module):
@@ -37,9 +37,9 @@ class ImageEncoder(nn.Module):
         self.frozen: list[nn.Module] = []
 
     def forward(self, photos: Tensor) -> Tensor:
-        """(B, T, C) of photos (B, 3, H, W), or of their `frozen_features` (B, N, K).
+        """Tokens (B, T, C) of photos (B, 3, H, W), or of their `frozen_features` (B, N, K).
 
-        T includes the mean token and those that the backbone adds itself.
+        T includes the mean token and the tokens that the backbone adds.
         """
         backbone = self.backbone
         if photos.dim() == 4:
@@ -53,9 +53,9 @@ class ImageEncoder(nn.Module):
         return self._tokens(backbone.bn2(backbone.conv_head(maps)))
 
     def frozen_features(self, photos: Tensor) -> Tensor:
-        """The output of an EfficientNet's frozen stages (B, N, K), stored once a photo.
+        """The part of the forward pass that training does not change, computed once a photo.
 
-        The finished tokens of other encoders, and where no stage is frozen.
+        The output of an EfficientNet's frozen stages (B, N, K); otherwise the tokens.
         """
         if not self.frozen_stages:
             return self(photos)
@@ -117,8 +117,8 @@ def _build_backbone(config: EncoderConfig, image_size: int) -> Any:  # timm has 
     except (RuntimeError, TypeError, AssertionError) as error:
         raise UsageProblem(f"model.encoder.backbone {config.backbone}: {error}") from error
     if backbone.num_features != config.width:
-        own = f"{config.backbone} has {backbone.num_features}"
-        raise UsageProblem(f"model.encoder.width is {config.width}, {own}")
+        actual = f"{config.backbone} has {backbone.num_features}"
+        raise UsageProblem(f"model.encoder.width is {config.width}, {actual}")
     for module in backbone.modules():
         if type(module) is WindowAttention:
             module.__class__ = FewWindowsAttention
@@ -126,15 +126,15 @@ def _build_backbone(config: EncoderConfig, image_size: int) -> Any:  # timm has 
 
 
 class FewWindowsAttention(WindowAttention):
-    """Swin's attention, on a CPU a few windows at a time where nothing is learnt.
+    """Swin's attention, on a CPU a few windows at a time unless gradients are needed.
 
     The scores of all windows of the first stage take 130 MB for one photo of 384 px.
     """
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The windows (B * W, N, C) as they attend; the mask (W, N, N) is added to the scores."""
+        """Windows (B * W, N, C) after attention; the mask (W, N, N) is added to the scores."""
         n_windows = len(x) if mask is None else len(mask)
-        size = math.gcd(n_windows, WINDOWS)
+        size = math.gcd(n_windows, MAX_WINDOWS)
         is_whole = len(x) <= size or torch.is_grad_enabled() or torch.onnx.is_in_onnx_export()
         if is_whole or not x.is_cpu:
             return super().forward(x, mask)

@@ -26,7 +26,7 @@ class Decoding:
     """How to search for captions. Defaults: the authors' tag2text.py.
 
     One beam is greedy search; with `top_p` set the caption is sampled from the smallest set of
-    tokens that holds this share of the probability (of the `top_k` best).
+    tokens that holds this fraction of the probability (of the `top_k` best).
     """
 
     beams: int = 3
@@ -34,10 +34,10 @@ class Decoding:
     min_length: int = 10
     repetition_penalty: float = 1.0
     no_repeat_ngram_size: int = 0  # of tokens: none comes twice; 0: all may
-    prefer_ended: bool = False  # beams that `max_length` stops count only where none has ended
+    prefer_ended: bool = False  # beams cut at `max_length` count only where none has ended
     top_p: float | None = None
     top_k: int = 50  # transformers' default, which the authors' sampling inherits
-    candidates: int = 1  # of the beams' captions that are given
+    candidates: int = 1  # captions returned for each photo
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Ends:
 
 
 class Written(NamedTuple):
-    """The C candidates of each photo, the best first, and how likely the model finds them."""
+    """The C candidates of each photo, the best first, and their likelihoods."""
 
     ids: Tensor  # (N * C, length) from the prompt on, padded after their end
     likelihoods: Tensor  # (N * C) mean natural logarithm of a token's probability, its end included
@@ -65,8 +65,8 @@ def generate(
 ) -> Written:
     """Captions that start with `prompt` (N, P).
 
-    `step(ids, state)` gives logits (N, positions, V) and the next state. Sampling takes `draws`
-    (N, max_length), uniform on [0, 1): a row of them alone decides about its caption.
+    `step(ids, state)` returns logits (N, positions, V) and the next state. Sampling takes `draws`
+    (N, max_length), uniform on [0, 1), so that a caption depends only on its own row.
     """
     search = _one_by_one if decoding.top_p is not None or decoding.beams == 1 else _beam_search
     return search(step, state, prompt, decoding, ends, draws)
@@ -101,7 +101,7 @@ class _Finished:
     """The best finished captions of one photo, the worst of them first."""
 
     beams: int
-    # Of each the score, the tokens, and what `Written` calls its likelihood.
+    # The score, the tokens, and the likelihood as in `Written`.
     captions: list[tuple[float, Tensor, float]] = field(default_factory=list)
 
     def add(self, ids: Tensor, log_probability: float, likelihood: float) -> None:
@@ -117,7 +117,7 @@ class _Finished:
         return full and self.worst >= best_log_probability / length
 
     def best(self, number: int) -> list[tuple[float, Tensor, float]]:
-        """The best captions, the best first; of fewer than `number` the first again and again."""
+        """The `number` best captions, the best first, which is repeated where there are fewer."""
         found = self.captions[::-1][:number]
         return found + found[:1] * (number - len(found))
 
@@ -163,14 +163,14 @@ def _beam_search(
             for beam in range(beams):
                 mean = float(likely[photo, beam]) / (ids.shape[1] - start)
                 hypotheses.add(ids[photo * beams + beam], float(sums[photo, beam]), mean)
-    best = [caption for of_photo in finished for caption in of_photo.best(decoding.candidates)]
+    best = [caption for photo in finished for caption in photo.best(decoding.candidates)]
     ended = [F.pad(ids, (0, 1), value=ends.end) for _, ids, _ in best]
     padded = pad_sequence(ended, batch_first=True, padding_value=ends.pad)
     return Written(padded[:, : decoding.max_length], sums.new_tensor([mean for *_, mean in best]))
 
 
 def _advance(scores: Tensor, beams: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Of sums (N * K, V) each photo's 2K best: words (N, 2K), the rows that they continue, sums."""
+    """Each photo's 2K best of sums (N * K, V): words (N, 2K), the rows they continue, sums."""
     best, place = scores.view(len(scores) // beams, -1).topk(2 * beams, sorted=True)
     first = torch.arange(0, len(scores), beams, device=scores.device)[:, None]
     return place % scores.shape[-1], place // scores.shape[-1] + first, best

@@ -1,7 +1,7 @@
-"""The global branch of `mini`: what the pooled feature and the backbone's own classes say.
+"""The global branch of `mini`: logits from the pooled feature and the backbone's ImageNet classes.
 
 The tag decoder learns slowly from few photos; the backbone's ImageNet head already knows a
-thousand classes, and in the label queries' space they say something about every label.
+thousand classes, which in the label queries' space are evidence for every label.
 B batch, T tokens, C channels, L labels, E text width, R own width, K classes of the backbone.
 """
 
@@ -12,25 +12,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ramctl.model.attention import dropout
-from ramctl.model.config import LabelConfig, PriorConfig
 from ramctl.model.label_queries import LabelParts
+from ramctl.model.preset import LabelConfig, PriorConfig
 
 # Where the offset of the text logits starts. exp(k <n, e>) is 1 or more for nearly all labels while
 # most labels are rare; without it the first epoch goes into learning an offset.
 OFFSET = -5.0
-# Labels' own vectors start at zero, so this decides how fast they learn. With heads on pooled
-# features alone it gave 0.363 mAP on flickr8k-dev, torch's default (a third of it) 0.355. Beside
-# the tag decoder there was no difference.
+# Labels' own vectors start at zero, so this decides how fast they learn.
 OWN_STD = 0.045
 
 
 @dataclass(frozen=True, slots=True)
 class GlobalFeatures:
-    """What is known about a photo as a whole."""
+    """The features of a photo as a whole."""
 
     feature: Tensor  # (B, E) in the label queries' space; distillation acts on it
     token: Tensor | None = None  # (B, 1, D) one more token for the tag decoder
-    own: Tensor | None = None  # (B, R) meets the vectors that seen labels own
+    own: Tensor | None = None  # (B, R) multiplied by the vectors of trained labels
     classes: Tensor | None = None  # (B, K) probabilities of the backbone's classes
 
 
@@ -96,18 +94,18 @@ class GlobalBranch(nn.Module):
         return GlobalFeatures(feature, token, own, classes)
 
     def prepare(self, text: Tensor) -> Tensor | None:
-        """How much each class name says about labels (L, E): exp(k <n, e>), (L, K)."""
+        """The likeness (L, K) of labels (L, E) to the class names: exp(k <n, e>)."""
         sharpness = self.config.class_sharpness
         return (sharpness * (text @ self.class_names.t())).exp() if sharpness else None
 
     def logits(
         self, photo: GlobalFeatures, labels: LabelParts, likeness: Tensor | None
     ) -> tuple[Tensor | float, Tensor | float]:
-        """What a label's text and a seen label's own vector add to its logit, (B, L) each.
+        """The logits (B, L) by labels' text, and those by trained labels' own vectors.
 
-        `likeness` is what `prepare` gave. Of the text: scale <g, e> + class_scale log sum_k p_k
-        exp(sharpness <n_k, e>). A sharp mixture over single class names finds the right class among
-        a thousand, their mean direction does not.
+        `likeness` is the result of `prepare`. The logit by text is scale <g, e> + class_scale
+        log sum_k p_k exp(sharpness <n_k, e>): a sharp mixture over single class names finds the
+        right class among a thousand, their mean direction does not.
         """
         total: Tensor | float = 0.0
         if self.scale is not None:

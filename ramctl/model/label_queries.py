@@ -1,7 +1,7 @@
-"""Labels as the model sees them: rows, and the label queries made from them.
+"""Labels as the model takes them: rows, and the label queries computed from them.
 
-A label's row is all that the model needs to know about it. Rows are an input of the tagging graph,
-so any label can be asked for. B batch, L labels, M descriptions, E text width, D query width.
+A label's row holds everything that the model needs of it. Rows are an input of the tagging graph,
+so any label can be scored. B batch, L labels, M descriptions, E text width, D query width.
 """
 
 from collections.abc import Sequence
@@ -16,10 +16,10 @@ from ramctl.errors import RunProblem
 
 
 class LabelParts(NamedTuple):
-    """A row split into its parts; those that the model does not have are empty."""
+    """A row split into its parts; parts that the model lacks are empty."""
 
     text: Tensor  # (L, E) or (L, M, E)
-    own: Tensor  # (L, R) meets the pooled image feature
+    own: Tensor  # (L, R) multiplied by the pooled image feature
     head: Tensor  # (L, D) or (L, 0): the label's own last layer
     bias: Tensor  # (L, 1) or (L, 0)
 
@@ -49,7 +49,7 @@ class RowLayout:
 
 
 class LabelTable(nn.Module):
-    """The rows of a label system: text embeddings, and what trained labels have learnt besides.
+    """The rows of a label system: text embeddings, and the vectors that trained labels have.
 
     `text` (L, E), or with descriptions (sum of M, E) in label order, M of each in `counts`. It is
     a constant unless `train_text` (Tag2Text's learnt queries).
@@ -88,18 +88,18 @@ class LabelTable(nn.Module):
     def forward(self, ids: Tensor | None = None) -> Tensor:
         """Rows (L, width) of all labels or of those with `ids`.
 
-        Described labels give (L, M, E), filled up with rows of zeros.
+        Described labels have (L, M, E), padded with rows of zeros.
         """
         chosen = slice(None) if ids is None else ids
         if not self.described:
             parts = [part for part in (self.text, self.own, self.head, self.bias) if part.shape[1]]
             return torch.cat([part[chosen] for part in parts], 1)
         counts = self.counts[chosen]
-        most = int(self.counts.max())
-        if len(self.text) == most * len(self):
-            return self.text.view(len(self), most, -1)[chosen]
+        longest = int(self.counts.max())
+        if len(self.text) == longest * len(self):
+            return self.text.view(len(self), longest, -1)[chosen]
         starts = (self.counts.cumsum(0) - self.counts)[chosen]
-        place = torch.arange(most, device=counts.device)
+        place = torch.arange(longest, device=counts.device)
         present = place < counts[:, None]  # (L, M)
         return self.text[(starts[:, None] + place).where(present, 0)] * present[..., None]
 
@@ -129,7 +129,7 @@ class DescriptionWeighting(nn.Module):
     def forward(self, descriptions: Tensor, absent: Tensor | None, photo: Tensor) -> Tensor:
         """(B, L, E) of descriptions (L, M, E) and photos' global features (B, E)."""
         weights = self.weights(descriptions, absent, photo)
-        # One product a label over the whole batch: no (B, L, M, E) is ever formed.
+        # One product a label over the whole batch, without a tensor (B, L, M, E).
         return (weights.transpose(0, 1) @ descriptions).transpose(0, 1)  # (L, B, M) x (L, M, E)
 
     def weights(self, descriptions: Tensor, absent: Tensor | None, photo: Tensor) -> Tensor:

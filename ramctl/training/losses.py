@@ -1,4 +1,4 @@
-"""The losses, each as a sum: over photos and labels, over pairs, over tokens, over photos.
+"""The losses, each as a sum over photos and labels, pairs, tokens, or photos.
 
 B photos, L labels, S tokens, V vocabulary, E text width, K classes of the backbone.
 """
@@ -39,8 +39,8 @@ def asymmetric_loss(
 def alignment_loss(logits: Tensor, same: Tensor | None = None, *, clip: float = 0.05) -> Tensor:
     """The asymmetric loss of logits (B, B), whose diagonal is positive, summed over pairs.
 
-    `same` (B, B) is true for texts that say the same: off the diagonal they are neither positive
-    nor negative. The authors take them for negatives: leave it out to repeat that.
+    `same` (B, B) is true for equal texts, which are neither positive nor negative off the
+    diagonal. Without it they are negatives, as in the authors' code.
     """
     diagonal = torch.eye(len(logits), device=logits.device)
     weights = None if same is None else (~same.bool()).float().maximum(diagonal)
@@ -50,8 +50,8 @@ def alignment_loss(logits: Tensor, same: Tensor | None = None, *, clip: float = 
 def caption_loss(logits: Tensor, targets: Tensor, *, smoothing: float = 0.1) -> Tensor:
     """Label-smoothed cross-entropy, summed over tokens.
 
-    Logits (B, S, V); `targets` (B, S) are the captions' own tokens, IGNORED where they are
-    not learnt; the shift by one happens here.
+    Logits are (B, S, V); `targets` (B, S) are the captions' tokens, IGNORED where they are not
+    learnt; the shift by one happens here.
     """
     return F.cross_entropy(
         logits[:, :-1].float().flatten(0, 1), targets[:, 1:].flatten(),
@@ -77,5 +77,5 @@ def distillation_loss(
 
 def class_memory_loss(logits: Tensor, former: Tensor) -> Tensor:
     """Kullback-Leibler divergence of class logits (B, K) from the former ones, over photos."""
-    said = former.detach().float().log_softmax(-1)
-    return F.kl_div(logits.float().log_softmax(-1), said, reduction="sum", log_target=True)
+    target = former.detach().float().log_softmax(-1)
+    return F.kl_div(logits.float().log_softmax(-1), target, reduction="sum", log_target=True)

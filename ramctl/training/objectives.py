@@ -1,4 +1,4 @@
-"""The model with its objectives: one forward gives the sum of every loss and what it runs over.
+"""The model with its objectives: a forward pass gives the sum of each loss over the batch.
 
 The sums become the loss of a pass: global means, or the authors' sums of one process.
 B photos, S pixels a side, L labels, n labels of a pass, E text width, K classes of the backbone.
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ramctl.errors import UsageProblem
 from ramctl.model.caption_tokenizer import IGNORED
-from ramctl.model.config import LossConfig, PreprocessConfig, TrainingConfig
+from ramctl.model.preset import PreprocessConfig, TrainingConfig
 from ramctl.model.ram import RAM, Encoded, RamOutput, TagLogits
 from ramctl.pretrained.transformers_folder import (
     load_image_processor,
@@ -34,22 +34,22 @@ from ramctl.training.losses import (
     distillation_loss,
 )
 
-LEAST_SHARE_OF_OTHERS = 4  # at least one in four sampled labels is absent from the batch
-LIKELY = 0.1  # with a target above it, a label counts as present in the batch
+ABSENT_DIVISOR = 4  # at least one in four sampled labels is absent from the batch
+PRESENT = 0.1  # a label with a target above it counts as present in the batch
 
 
 @dataclass(frozen=True, slots=True)
 class SampledLabels:
-    """The labels of one pass, and the weight that makes each stand for those left out."""
+    """The labels of one pass; their weights make up for the labels that are not sampled."""
 
     ids: Tensor  # (n,)
     weights: Tensor  # (n,)
 
 
 def tag_sums(
-    config: LossConfig, logits: TagLogits, batch: Batch, sampled: SampledLabels | None
+    config: TrainingConfig, logits: TagLogits, batch: Batch, sampled: SampledLabels | None
 ) -> dict[str, Tensor]:
-    """The tag loss summed over photos and labels; twice where what labels own is decoupled."""
+    """The tag loss summed over photos and labels; that of the texts alone too if decoupled."""
     targets, weights = batch.targets, batch.weights
     if sampled is not None:
         targets = targets[:, sampled.ids]
@@ -61,19 +61,19 @@ def tag_sums(
     )  # fmt: skip
     if not config.decouple_own:
         return {"tag": loss(logits.total)}
-    # The gradient of the first sum does not reach the text logits: they cannot lean on what labels
-    # own, so that words that were not trained on are scored better.
-    text, own = logits
-    return {"tag": loss(text.detach() + own), "tag text": loss(text)}
+    # The first sum has no gradient for the text logits. They learn without the labels' own vectors,
+    # so that words that were not trained on are scored better.
+    text, by_label = logits
+    return {"tag": loss(text.detach() + by_label), "tag text": loss(text)}
 
 
 def sample_labels(
     targets: Tensor, number: int, generator: torch.Generator, trained: Tensor | None = None
 ) -> SampledLabels | None:
-    """All labels that are in the batch, and random others up to `number`; None for all labels.
+    """All labels present in the batch, and random others up to `number`; None for all labels.
 
-    A drawn label weighs as much as the labels it was drawn from, so that the expected loss is that
-    over all labels, or over those that are `trained` (L,).
+    The others are weighted so that the expected loss is the one over all labels, or over those
+    that are `trained` (L,).
     """
     n_labels = targets.shape[1] if trained is None else int(trained.sum())
     everything = None
@@ -82,24 +82,25 @@ def sample_labels(
         everything = SampledLabels(ids, torch.ones(len(ids), device=ids.device))
     if not number or number >= n_labels:
         return everything
-    present = (targets > LIKELY).any(0)
+    present = (targets > PRESENT).any(0)
     absent = ~present
     if trained is not None:
         present, absent = present & trained, absent & trained
-    named, others = present.nonzero()[:, 0], absent.nonzero()[:, 0]
-    n_drawn = max(number - len(named), number // LEAST_SHARE_OF_OTHERS, 1)
+    present_ids, others = present.nonzero()[:, 0], absent.nonzero()[:, 0]
+    n_drawn = max(number - len(present_ids), number // ABSENT_DIVISOR, 1)
     if n_drawn >= len(others):
         return everything
     order = torch.randperm(len(others), generator=generator)[:n_drawn]
     drawn = others[order.to(others.device)]
-    weights = torch.cat([torch.ones(len(named)), torch.full((n_drawn,), len(others) / n_drawn)])
-    return SampledLabels(torch.cat([named, drawn]), weights.to(targets.device))
+    weight = len(others) / n_drawn
+    weights = torch.cat([torch.ones(len(present_ids)), torch.full((n_drawn,), weight)])
+    return SampledLabels(torch.cat([present_ids, drawn]), weights.to(targets.device))
 
 
 class ClipTeacher(nn.Module):
     """A frozen CLIP model from a local folder in transformers' format.
 
-    It sees the student's crop in its own size and normalisation. Source: the authors distil from
+    It gets the student's crop, at its own size and normalisation. Source: the authors distil from
     CLIP ViT-B/16, photo features not normalised, texts normalised (ram_official A4).
     """
 
@@ -121,7 +122,7 @@ class ClipTeacher(nn.Module):
 
     @torch.no_grad()
     def photo_features(self, photos: Tensor) -> Tensor:
-        """(B, E) of the student's normalised photos (B, 3, S, S)."""
+        """The features (B, E) of photos (B, 3, S, S) as the student gets them."""
         photos = photos * self.scale + self.shift
         if photos.shape[-1] != self.size:
             photos = F.interpolate(photos, (self.size, self.size), mode="bicubic", antialias=True)
@@ -130,7 +131,7 @@ class ClipTeacher(nn.Module):
 
     @torch.no_grad()
     def text_features(self, texts: Sequence[str]) -> Tensor:
-        """(len(texts), E), unit length; long texts are cut."""
+        """The unit vectors (len(texts), E) of texts; long ones are truncated."""
         device = next(self.clip.parameters()).device
         pieces = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
         pooled = self.clip.text_model(**pieces.to(device)).pooler_output
@@ -143,9 +144,9 @@ def _column(values: Sequence[float]) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What each loss's sum runs over, by name: in this pass, and in the whole step."""
+    """How many photos, tokens or pairs the sum of each loss runs over, by its name."""
 
-    own: Mapping[str, float]  # this pass of this process
+    local: Mapping[str, float]  # this pass of this process
     step: Mapping[str, float]  # all passes of all processes
     n_passes: int
     n_processes: int
@@ -156,7 +157,7 @@ class TrainingTask(nn.Module):
 
     Everything with a gradient happens in its forward, as DistributedDataParallel needs it. Each
     loss is a sum and a count, so that its mean does not depend on how a batch is split.
-    UsageProblem when the model cannot be trained so.
+    UsageProblem when model and settings contradict each other.
     """
 
     trained: Tensor | None
@@ -169,34 +170,34 @@ class TrainingTask(nn.Module):
         trained: Tensor | None = None,
     ) -> None:
         super().__init__()
-        losses = self.config = config.losses
+        self.config = config
         # Files of scores are in the targets already.
-        teachers = [n.partition(":")[0] for n in losses.distill if not n.startswith(SCORES)]
+        teachers = [n.partition(":")[0] for n in config.distill if not n.startswith(SCORES)]
         for is_contradiction, message in _contradictions(model, config, teachers, clip):
             if is_contradiction:
                 raise UsageProblem(message)
         self.model, self.clip = model, clip
         self.register_buffer("trained", trained, persistent=False)  # (L,) bool; None: all labels
         weights = {
-            "tag": losses.tag_weight,
-            "tag text": losses.tag_weight * losses.decouple_own,
-            "caption": losses.caption_weight * (model.captioning is not None),
+            "tag": config.tag_weight,
+            "tag text": config.tag_weight * config.decouple_own,
+            "caption": config.caption_weight * (model.captioning is not None),
         }
-        if not losses.captions_alone:
-            weights |= {f"distill {name}": losses.distill_weight for name in teachers}
-            weights |= {"classes": losses.classes_weight, "alignment": losses.alignment_weight}
-        # Of the losses that are computed, by name as logs show them.
+        if not config.captions_alone:
+            weights |= {f"distill {name}": config.distill_weight for name in teachers}
+            weights |= {"classes": config.classes_weight, "alignment": config.alignment_weight}
+        # The weights of the losses that are computed, by their names in logs.
         self.weights = {name: weight for name, weight in weights.items() if weight}
-        self.asks_former = not self.weights.keys().isdisjoint({"distill imagenet", "classes"})
+        self.needs_former = not self.weights.keys().isdisjoint({"distill imagenet", "classes"})
         self.former: Any = None  # encoder and prior from before training
-        # A frozen backbone is its own former self: only one that is trained needs a copy.
-        if self.asks_former and config.backbone.backbone_lr_factor > 0:
+        # A frozen backbone stays as it was: only one that is trained needs a copy.
+        if self.needs_former and config.backbone_lr_factor > 0:
             assert model.prior is not None
             parts = nn.ModuleDict({"encoder": model.encoder, "prior": model.prior})
             self.former = copy.deepcopy(parts).requires_grad_(False)
 
     def train(self, mode: bool = True) -> "TrainingTask":
-        """As in torch, but what only teaches stays in evaluation mode."""
+        """As in torch, but teachers stay in evaluation mode."""
         super().train(mode)
         for teacher in (self.clip, self.former):
             if teacher is not None:
@@ -204,7 +205,7 @@ class TrainingTask(nn.Module):
         return self
 
     def counts(self, batch: Batch) -> dict[str, float]:
-        """What each sum runs over, by name: photos or tokens. The batch alone decides."""
+        """How many photos or tokens each loss runs over, by its name."""
         targets, taught = batch.caption_targets, batch.taught
         others = {
             "caption": 0 if targets is None else (targets[:, 1:] != IGNORED).sum(),
@@ -220,7 +221,7 @@ class TrainingTask(nn.Module):
         return global_mean(self.weights, sums, counts)
 
     def sample(self, targets: Tensor) -> SampledLabels | None:
-        """The labels of a pass; None for all of them. Without a weight nobody asks for any."""
+        """The labels of a pass; None for all, no labels where captions are trained alone."""
         if self.config.captions_alone:
             return SampledLabels(torch.zeros(0, dtype=torch.long), torch.zeros(0))
         # Not torch's own stream: sampling must not shift the random numbers of dropout.
@@ -235,7 +236,7 @@ class TrainingTask(nn.Module):
         model, config, sampled = self.model, self.config, self.sample(batch.targets)
         photos = batch.photos
         if model.encoder.frozen_stages and photos.dim() == 4:
-            with torch.no_grad():  # what stays as it was is computed once for both backbones
+            with torch.no_grad():  # the frozen stages are computed once for both backbones
                 photos = model.encoder.frozen_features(photos)
         output = model(
             photos,
@@ -243,7 +244,7 @@ class TrainingTask(nn.Module):
             captions=batch.captions if "caption" in self.weights else None,
             captioned=batch.caption_rows,
         )
-        former = self._former(photos, output.features) if self.asks_former else None
+        former = self._former(photos, output.features) if self.needs_former else None
         sums = {} if config.captions_alone else tag_sums(config, output.logits, batch, sampled)
         if output.caption_logits is not None and batch.caption_targets is not None:
             logits, smoothing = output.caption_logits, config.label_smoothing
@@ -258,15 +259,15 @@ class TrainingTask(nn.Module):
             )
         if "alignment" in self.weights and batch.caption_rows is not None:
             sums["alignment"] = self._alignment(batch, output.encoded[batch.caption_rows])
-        if not batch.is_real:  # no photo counts, yet every process must have every gradient
+        if not batch.is_real:  # without photos a process still needs every gradient
             return {name: value * 0 for name, value in sums.items()}
         return sums
 
     @torch.no_grad()
     def _former(self, photos: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
-        """What the backbone's own classifier said before training.
+        """The output of the backbone's classifier before training.
 
-        The class names' embeddings, mixed by its probabilities (B, E), and its logits (B, K).
+        The embeddings of the class names, mixed by their probabilities (B, E), and logits (B, K).
         """
         prior = self.model.prior
         if self.former is not None:
@@ -278,7 +279,7 @@ class TrainingTask(nn.Module):
     def _distance(
         self, name: str, batch: Batch, output: RamOutput, former: tuple[Tensor, Tensor] | None
     ) -> Tensor:
-        """That of the global feature to what a teacher says, summed over photos."""
+        """The distance of the global feature to a teacher's vector, summed over photos."""
         feature, vector, taught = output.encoded.global_feature, batch.teacher, batch.taught
         assert feature is not None
         if name == "distill clip":
@@ -292,7 +293,7 @@ class TrainingTask(nn.Module):
         return distillation_loss(feature, vector, kind=self.config.distill_loss, present=taught)
 
     def _alignment(self, batch: Batch, captioned: Encoded) -> Tensor:
-        """The loss of each photo against all captions of the pass, asked as if they were labels."""
+        """The loss of each photo against all captions of the pass, scored as labels."""
         assert self.clip is not None
         texts, same = self.clip.text_features(batch.caption_texts), None
         logits = self.model.tag_logits(captioned, texts).total
@@ -305,13 +306,16 @@ class TrainingTask(nn.Module):
 def _contradictions(
     model: RAM, config: TrainingConfig, teachers: Sequence[str], clip: ClipTeacher | None
 ) -> Iterator[tuple[object, str]]:
-    losses, labels, prior = config.losses, model.labels, model.prior
+    labels, prior = model.labels, model.prior
     has_classes = prior is not None and prior.classifier is not None
     has_feature = prior is not None or model.encoder.mean_token
-    is_trained = config.backbone.backbone_lr_factor > 0
-    owns = labels.own.numel() or labels.bias.numel()
-    yield losses.decouple_own and not owns, "training.decouple_own: this model's labels own nothing"
-    if losses.captions_alone:
+    is_trained = config.backbone_lr_factor > 0
+    has_vectors = labels.own.numel() or labels.bias.numel()
+    yield (
+        config.decouple_own and not has_vectors,
+        "training.decouple_own needs model.labels.own_width or own_bias",
+    )
+    if config.captions_alone:
         return
     for name in teachers:
         is_known = name in ("caption", "imagenet", "clip")
@@ -320,25 +324,25 @@ def _contradictions(
     yield "clip" in teachers and clip is None, "--distill clip names no folder: clip:FOLDER"
     yield teachers and not has_feature, "--distill needs a model with a global feature"
     yield (
-        losses.classes_weight and not (has_classes and is_trained),
+        config.classes_weight and not (has_classes and is_trained),
         "training.classes_weight needs model.prior.classes and a backbone that is trained",
     )
-    yield losses.alignment_weight and clip is None, "training.alignment_weight needs clip:FOLDER"
-    if losses.loss == "ram-official":
-        several = len(teachers) > 1 and losses.distill_weight
+    yield config.alignment_weight and clip is None, "training.alignment_weight needs clip:FOLDER"
+    if config.loss == "ram-official":
+        several = len(teachers) > 1 and config.distill_weight
         yield several, f"training.loss ram-official has one teacher, not {', '.join(teachers)}"
         yield (
-            losses.classes_weight or losses.decouple_own,
+            config.classes_weight or config.decouple_own,
             "training.loss ram-official needs training.classes_weight=0 and decouple_own=false",
         )
         yield (
-            losses.objective != "ram-plus" and not (model.captioning and losses.caption_weight),
+            config.objective != "ram-plus" and not (model.captioning and config.caption_weight),
             "training.loss ram-official needs the captioning branch and its loss",
         )
 
 
 def global_mean(weights: Mapping[str, float], sums: Mapping[str, Tensor], counts: Counts) -> Tensor:
-    """The weighted sum of the means over the step, as far as this pass contributes to it.
+    """This pass's part of the weighted sum of the means over the step.
 
     The gradients of all passes add up to that of one large batch, however it is split.
     """
@@ -351,19 +355,19 @@ def ram_official(objective: str, sums: Mapping[str, Tensor], counts: Counts) -> 
     """The authors' objective of one pass of one process: sums over photos and labels.
 
     RAM and Tag2Text scale the tag loss to the caption loss's value; RAM++ adds plain sums.
-    Source: authors' forward, ram_official A4. Theirs always has captions: a pass without any has no
-    such value, and its tag loss is the mean over photos; a loss of 0 stays 0.
+    Source: authors' forward, ram_official A4. Theirs always has captions: in a pass without any
+    the tag loss is the mean over photos; a loss of 0 stays 0.
     """
 
     def mean(name: str) -> Tensor:
-        return sums[name] / max(counts.own[name], 1.0)
+        return sums[name] / max(counts.local[name], 1.0)
 
     tag = sums["tag"]
     if objective == "ram-plus":
         total = tag + sums["alignment"] if "alignment" in sums else tag
-    elif counts.own["caption"]:
+    elif counts.local["caption"]:
         caption = mean("caption")
-        # 0/0 would be NaN, which one process hands to all others.
+        # 0/0 would be NaN, which spreads to all processes.
         total = caption + tag / torch.where(tag > 0, tag / caption, 1.0).detach()
     else:
         total = mean("tag") + sums.get("caption", 0)  # a stand-in's: 0, with its gradient

@@ -1,4 +1,4 @@
-"""What a run is asked to do: the command's options, and the plan that `--resume` reads again."""
+"""The options of a training command, and the plan that `--resume` reads again."""
 
 import shlex
 from dataclasses import dataclass, fields, replace
@@ -10,7 +10,15 @@ import orjson
 from ramctl.checkpoints.bundle import META, TOKENIZER, Bundle, resolve_model
 from ramctl.errors import HIDDEN, RunProblem, UsageProblem, without_secrets
 from ramctl.labels import LABELS
-from ramctl.model import config
+from ramctl.model.preset import (
+    Preset,
+    change_preset,
+    finetuning_preset,
+    load_preset,
+    parse_overrides,
+    preset_from_table,
+    write_table,
+)
 from ramctl.records.files import is_url, work_path, write_atomic
 from ramctl.records.inputs import named_or_stdin, require_files
 from ramctl.records.ownership import FolderMark, require_ours
@@ -22,7 +30,7 @@ from ramctl.training.distributed import is_torchrun
 
 DEFAULT_PRESET = "mini"
 
-# What a work folder holds, by name.
+# Names in a work folder.
 PLAN = "run.json"
 RECORDS_HASH = "records.sha256"
 CHECKPOINTS = "checkpoints"
@@ -39,7 +47,7 @@ RUN = FolderMark(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPaths:
-    """What a run reads besides its records, and how much of these, as the user said it."""
+    """Files and folders that a run reads besides its records, as given by the user."""
 
     labels: str | None = None
     val: str | None = None
@@ -51,7 +59,7 @@ class RunPaths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainOptions(RunPaths):
-    """What `ramctl train` or `finetune` is asked for; the defaults are those of `train`."""
+    """The options of `ramctl train` and `finetune`; the defaults are those of `train`."""
 
     command: str = "train"  # or `finetune`: the preset's settings for that
     argv: tuple[str, ...] = ()  # the command line, for the bundle's provenance
@@ -83,10 +91,10 @@ class TrainOptions(RunPaths):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(RunPaths):
-    """All that decides a run's result: written once, read again by `--resume`."""
+    """Everything that decides a run's result: written once, read again by `--resume`."""
 
     command: str
-    preset: config.Preset  # with all overrides merged in
+    preset: Preset  # with all overrides merged in
     sources: list[Source]
     commands: list[str]
 
@@ -102,25 +110,24 @@ class WorkFolder:
         self.features = self.path / FEATURES  # unless `--cache` names a folder
 
     def is_finished(self) -> bool:
-        """Whether the bundle is written and nothing is left to do."""
+        """Whether the bundle is written, so that nothing remains to do."""
         return not RUN.is_on(self.path) and (self.out / META).is_file()
 
     def has_progress(self) -> bool:
-        """Whether the folder holds something that took long to compute."""
+        """Whether the folder holds results that took long to compute."""
         patterns = (f"{CHECKPOINTS}/*", f"{FEATURES}/*", "*.f16")
         return any(True for pattern in patterns for _ in self.path.glob(pattern))
 
     def write_plan(self, plan: Plan) -> None:
-        """Write it without the secrets in its URLs, which are for who gives them again."""
+        """Write the plan without the secrets of its URLs, which must be given again."""
         table = {f.name: getattr(plan, f.name) for f in fields(plan)}
-        table["preset"] = config.write_table(plan.preset)
+        table["preset"] = write_table(plan.preset)
         table["sources"] = [{"path": str(one.path), "name": one.name} for one in plan.sources]
-        # str is for paths.
         content = orjson.dumps(table, default=str, option=orjson.OPT_INDENT_2)
         write_atomic(self.plan_file, without_secrets(content.decode()).encode() + b"\n")
 
     def read_plan(self, options: TrainOptions) -> Plan:
-        """The plan of the run in this folder; the secrets of its URLs are those of the options."""
+        """Read the plan of this folder; the secrets of its URLs come from the options."""
         try:
             table = orjson.loads(self.plan_file.read_bytes())
             inputs = [*options.inputs, options.root, options.val]
@@ -129,10 +136,10 @@ class WorkFolder:
             for name in (*names, table["root"], table["val"]):
                 if name and is_url(name) and HIDDEN in name and name not in with_secrets:
                     remedy = "name it again beside --resume"
-                    raise UsageProblem(f"{name}: its secrets are not kept: {remedy}")
+                    raise UsageProblem(f"{name}: its secrets are not stored: {remedy}")
             for name in ("root", "val"):
                 table[name] = with_secrets.get(table[name], table[name])
-            table["preset"] = config.preset_from_table(table["preset"])
+            table["preset"] = preset_from_table(table["preset"])
             table["sources"] = [
                 Source.of(with_secrets.get(name, name), table["root"], Path(row["path"]))
                 for name, row in zip(names, table["sources"], strict=True)
@@ -142,12 +149,12 @@ class WorkFolder:
             raise RunProblem(f"{self.plan_file}: {error}; use --restart") from error
 
     def remove(self) -> None:
-        """Delete the folder, but for files that no run has made."""
+        """Delete the folder, except for files that no run has made."""
         RUN.remove(self.path)
 
 
 def open_plan(options: TrainOptions, work: WorkFolder, report: Report) -> None:
-    """Write the plan of a new run, or add this command to that of an unfinished one.
+    """Write the plan of a new run, or add this command to the plan of an unfinished one.
 
     Raises UsageProblem when an unfinished run is in the way, or is a different one.
     """
@@ -180,13 +187,13 @@ def open_plan(options: TrainOptions, work: WorkFolder, report: Report) -> None:
 def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
     if options.preset is None and options.init is not None:
         preset = Bundle.open(resolve_model(options.init)).preset
-        # The files of scores that taught the bundle are not its user's.
-        teachers = [n for n in preset.training.losses.distill if not n.startswith(SCORES)]
-        preset = config.change_preset(preset, {"training": {"distill": teachers}})
+        # The user of a bundle does not have the files of scores that it was trained with.
+        teachers = [n for n in preset.training.distill if not n.startswith(SCORES)]
+        preset = change_preset(preset, {"training": {"distill": teachers}})
     else:
-        preset = config.load_preset(options.preset or DEFAULT_PRESET)
+        preset = load_preset(options.preset or DEFAULT_PRESET)
     if options.command == "finetune":
-        preset = config.finetuning_preset(preset)
+        preset = finetuning_preset(preset)
     preset = _with_options(preset, options)
     inputs = named_or_stdin(options.inputs, "JSONL files of parsed records")
     require_files(inputs)
@@ -205,13 +212,13 @@ def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
 
 
 def _check_resumed(options: TrainOptions, plan: Plan) -> None:
-    """UsageProblem when what was given beside `--resume` contradicts the unfinished run."""
+    """UsageProblem when options beside `--resume` contradict the unfinished run."""
     names = [f.name for f in fields(RunPaths) if getattr(options, f.name) is not None]
     others = [f"--{name}" for name in names if getattr(options, name) != getattr(plan, name)]
     if options.inputs and list(options.inputs) != [source.name for source in plan.sources]:
         others.append("the records")
-    named = plan.preset if options.preset is None else config.load_preset(options.preset)
-    if named.name != plan.preset.name or _with_options(plan.preset, options) != plan.preset:
+    preset = plan.preset if options.preset is None else load_preset(options.preset)
+    if preset.name != plan.preset.name or _with_options(plan.preset, options) != plan.preset:
         others.append("settings (--preset, --set, --steps, --epochs, --seed, --distill)")
     if others:
         raise UsageProblem(
@@ -220,12 +227,12 @@ def _check_resumed(options: TrainOptions, plan: Plan) -> None:
         )
 
 
-def _with_options(preset: config.Preset, options: TrainOptions) -> config.Preset:
-    named = {"steps": options.steps, "seed": options.seed}
-    changes: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+def _with_options(preset: Preset, options: TrainOptions) -> Preset:
+    numbers = {"steps": options.steps, "seed": options.seed}
+    changes: dict[str, Any] = {name: n for name, n in numbers.items() if n is not None}
     if options.epochs is not None:
         changes |= {"epochs": options.epochs, "steps": 0}
     if options.distill:
         changes["distill"] = [name for name in options.distill if name != "none"]
-    preset = config.change_preset(preset, config.parse_overrides(options.overrides))
-    return config.change_preset(preset, {"training": changes})
+    preset = change_preset(preset, parse_overrides(options.overrides))
+    return change_preset(preset, {"training": changes})

@@ -38,7 +38,7 @@ from ramctl.engine.label_rows import borrowed
 from ramctl.engine.log_odds import log_odds_of
 from ramctl.engine.torch_engine import TorchEngine
 from ramctl.labels import LABELS, LabelSystem
-from ramctl.model.config import Preset
+from ramctl.model.preset import Preset
 from ramctl.model.ram import RAM
 from ramctl.parts import __version__
 from ramctl.records.record import JsonObject
@@ -86,7 +86,7 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
     model card says of them.
     """
     preset = job.plan.preset
-    parent = job.init if preset.training.losses.captions_alone else None
+    parent = job.init if preset.training.captions_alone else None
     known, by_branch = (None, None) if scored is None else _known_photos(model.eval(), job, parent)
     salience = None if scored is None else _salience(job, parent, known)
     model = model.cpu()
@@ -292,7 +292,7 @@ def _provenance(job: Job, measured: JsonObject) -> JsonObject:
     n_tags, n_mentions = job.outside
     return {
         "commands": job.plan.commands,
-        "seed": job.plan.preset.training.data.seed,
+        "seed": job.plan.preset.training.seed,
         "data": {
             "records": len(job.records.records),
             "records_trained_on": len(job.trainer.sampler.ids),

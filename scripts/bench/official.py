@@ -44,8 +44,8 @@ from ramctl.checkpoints.bundle import WEIGHTS, Bundle, BundleWriter
 from ramctl.checkpoints.load import load_model, write_model
 from ramctl.decide.thresholds import bundle_labels
 from ramctl.labels import LABELS, LabelSystem
-from ramctl.model.build import build_ram
-from ramctl.model.config import Preset, finetuning_preset, load_preset
+from ramctl.model.build_ram import build_ram
+from ramctl.model.preset import Preset, finetuning_preset, load_preset
 from ramctl.model.ram import RAM
 
 DESCRIPTIONS = 51  # a label, in RAM++

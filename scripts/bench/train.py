@@ -34,8 +34,8 @@ from flops import make_batch
 
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.labels import LabelSystem
-from ramctl.model.build import build_ram
-from ramctl.model.config import Preset, load_preset
+from ramctl.model.build_ram import build_ram
+from ramctl.model.preset import Preset, load_preset
 from ramctl.records.parallel import usable_cores
 from ramctl.training.checkpoint import save_checkpoint
 from ramctl.training.data.augmentation import TrainingPhoto
@@ -44,9 +44,9 @@ from ramctl.training.data.record_file import Source
 from ramctl.training.data.record_scan import scan_records
 from ramctl.training.data.sampler import Position, Sampler
 from ramctl.training.data.targets import Targets, read_annotation
-from ramctl.training.data.teachers import Silence
+from ramctl.training.data.teachers import TagTargets
+from ramctl.training.loop import SAVE_EVERY_S, Pace, Trainer, build_optimiser
 from ramctl.training.objectives import Counts, TrainingTask
-from ramctl.training.train import SAVE_EVERY_S, Pace, Trainer, build_optimiser
 
 VOCABULARY = 4000
 
@@ -63,7 +63,7 @@ def build(options: argparse.Namespace) -> TrainingTask:
     )
     with torch.no_grad():
         model.labels.text.copy_(torch.nn.functional.normalize(torch.randn_like(model.labels.text)))
-    if preset.training.backbone.backbone_lr_factor == 0:
+    if preset.training.backbone_lr_factor == 0:
         model.encoder.requires_grad_(False)
     return TrainingTask(model, preset.training)
 
@@ -79,7 +79,7 @@ def batch_of(task: TrainingTask, options: argparse.Namespace) -> Batch:
     """A batch as the loader gives it; of a frozen encoder's features where they can be kept."""
     preset = read_preset(options)
     batch = make_batch(preset, options.batch, options.labels, VOCABULARY)
-    if preset.training.backbone.backbone_lr_factor == 0:
+    if preset.training.backbone_lr_factor == 0:
         with torch.no_grad():
             features = torch.cat([task.model.encoder(part) for part in batch.photos.split(8)])
         batch = replace(batch, photos=features)
@@ -97,7 +97,7 @@ def bare_loop(task: TrainingTask, options: argparse.Namespace, batch: Batch) -> 
         counts = task.counts(batch)
         loss = task.reduce(task(batch), Counts(counts, counts, 1, 1))
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, config.optimiser.clip_norm or float("inf"))
+        torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm or float("inf"))
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
@@ -174,12 +174,11 @@ def loading(folder: Path, number: int) -> dict[str, float]:
         rows = [{"image": str(photo.resolve()), "tags": ["dog"]} for photo in photos]
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
         found = scan_records([Source.of(str(path), None)], print, "train", hold_out=False)
-        augmented = TrainingPhoto(preset.preprocess, preset.training.data.augment)
-        targets = Targets(LabelSystem.from_tags(["dog"]))
+        augmented = TrainingPhoto(preset.preprocess, preset.training.augment)
+        targets = TagTargets(Targets(LabelSystem.from_tags(["dog"])), preset.training)
         training_set = TrainingSet(
-            found.records, targets, preset.training, augmented, None, None, None, (),
-            Silence.of_nobody(1), 0,
-        )  # fmt: skip
+            found.records, targets, preset.training, augmented, None, None, None, 0
+        )
         sampler = Sampler(found.training_ids, 32)
         seconds: dict[str, list[float]] = {"ours": [], "bare": []}
         for _ in range(3):

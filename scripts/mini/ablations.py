@@ -30,8 +30,8 @@ from sklearn.metrics import roc_auc_score
 from ramctl.decide.fitting import Judged, calibrate
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
 from ramctl.labels import LabelSystem
-from ramctl.model.config import load_preset
 from ramctl.model.encoder import ImageEncoder
+from ramctl.model.preset import load_preset
 from ramctl.pretrained.packages import PACKAGED, load_packaged
 from ramctl.training.data.targets import Annotation
 from ramctl.training.data.teachers import ScoresTeacher
@@ -104,7 +104,7 @@ class Trial:
         ]
         return Taught.of(
             notes, self.labels, load_preset("mini", row.settings).training,
-            read_teachers(teachers, self.labels, notes), hears_silence=row.hears_silence,
+            read_teachers(teachers, self.labels, notes), uses_rates=row.uses_rates,
         )  # fmt: skip
 
     def measure(self, row: "Row") -> list[str]:
@@ -146,7 +146,7 @@ class Row:
     sets: tuple[str, ...] = SETS
     teachers: tuple[str, ...] = tuple(TEACHERS)
     silent: bool = False
-    hears_silence: bool = True
+    uses_rates: bool = True
     settings: tuple[str, ...] = ()
     plan: Plan = PLAN
 
@@ -157,7 +157,7 @@ ROWS = (
     Row("without the detectors", teachers=("classifier",)),
     Row("without the classifier", teachers=("detectors",)),
     Row("without the dense captions", silent=True),
-    Row("silence says nothing", hears_silence=False),
+    Row("missing mentions are no evidence", uses_rates=False),
     Row("absent weight 0.5", settings=("training.absent_weight=0.5",)),
     Row("absent weight 1", settings=("training.absent_weight=1",)),
     Row("single mentions count fully", settings=("training.single_mention_weight=1",)),

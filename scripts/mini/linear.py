@@ -7,22 +7,21 @@ of the labels (`own_vectors.py`). N photos, C channels, L labels.
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from ramctl.labels import LabelSystem
-from ramctl.model.config import AugmentConfig, PreprocessConfig, TrainingConfig
+from ramctl.model.preset import AugmentConfig, PreprocessConfig, TrainingConfig
 from ramctl.records.parallel import chunks
 from ramctl.tagger_scores import Photo, TaggerScores
 from ramctl.training.data.augmentation import TrainingPhoto
-from ramctl.training.data.batches import Sample, TrainingSet
 from ramctl.training.data.record_file import RecordFile, Source
 from ramctl.training.data.record_scan import scan_records
 from ramctl.training.data.targets import Annotation, Targets, read_annotation
-from ramctl.training.data.teachers import ScoresTeacher, Silence, SoftTargets
+from ramctl.training.data.teachers import MentionRates, ScoresTeacher, SoftTargets, TagTargets
 from ramctl.training.losses import asymmetric_loss
 
 AT_ONCE = 8  # photos: a larger batch leaves the processor's cache
@@ -69,27 +68,18 @@ class Taught(NamedTuple):
     @classmethod
     def of(
         cls, notes: Sequence[Annotation], labels: LabelSystem, config: TrainingConfig,
-        teachers: tuple[SoftTargets, ...], *, hears_silence: bool = True,
+        teachers: tuple[SoftTargets, ...], *, uses_rates: bool = True,
     ) -> "Taught":  # fmt: skip
         """As `ramctl train` does it."""
-        targets, silence = Targets(labels), Silence.of_nobody(len(labels))
-        if hears_silence and teachers:
-            silence = Silence.learn(enumerate(notes), targets, teachers)
-        none: Any = None  # no photo is read
-        training_set = TrainingSet(
-            none, targets, config, none, None, None, None, teachers, silence, 0
-        )
-        parts: list[tuple[torch.Tensor, torch.Tensor]] = []
-        for start in range(0, len(notes), 256):
-            samples = []
-            for index in range(start, min(start + 256, len(notes))):
-                seen = ((t, of) for t in teachers if (of := t.of(index)) is not None)
-                target, n_written = targets.of(notes[index]), notes[index].n_written
-                samples.append(Sample(none, target, None, [], None, tuple(seen), n_written))
-            wanted, weights = training_set.targets_of(samples)
-            weights = torch.ones_like(wanted) if weights is None else weights
-            parts.append((wanted.half(), weights.half()))
-        return cls(*(torch.cat(some) for some in zip(*parts, strict=True)))
+        known, rates = Targets(labels), None
+        if uses_rates and teachers:
+            rates = MentionRates.learn(enumerate(notes), known, teachers)
+        targets = TagTargets(known, config, teachers, rates)
+        taught = cls(*(torch.zeros(len(notes), len(labels), dtype=torch.half) for _ in range(2)))
+        for index, note in enumerate(notes):
+            for part, row in zip(taught, targets.row(index, note), strict=True):
+                part[index] = torch.from_numpy(row)
+        return taught
 
 
 class Plan(NamedTuple):

@@ -25,7 +25,7 @@ use_venv()
 import spacy
 from spacy.tokens import Span, Token
 
-from ramctl.model.caption_tokenizer import MOST_SHORT_WORDS
+from ramctl.model.caption_tokenizer import MAX_SHORT_WORDS
 from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES
 
 FEWEST_WORDS = 3
@@ -107,7 +107,7 @@ def is_cut(last: Token) -> bool:
 
 
 def shortened(sentence: Span) -> str | None:
-    """A sentence of `MOST_SHORT_WORDS` at most; None where too little or too much is left."""
+    """A sentence of `MAX_SHORT_WORDS` at most; None where too little or too much is left."""
     text, last = "", None
     for token in sorted(set(main_thing(sentence)), key=lambda token: token.i):
         between = list(sentence.doc[token.i if last is None else last.i + 1 : token.i])
@@ -125,7 +125,7 @@ def shortened(sentence: Span) -> str | None:
     text = ARTICLE.sub(
         lambda found: f"{found[1]}{'n' * (found[2].lower() in VOWELS)} {found[2]}", text
     )
-    if not FEWEST_WORDS <= len(text.split()) <= MOST_SHORT_WORDS:
+    if not FEWEST_WORDS <= len(text.split()) <= MAX_SHORT_WORDS:
         return None
     return f"{text[:1].upper()}{text[1:].rstrip()}."
 
@@ -147,7 +147,7 @@ def main() -> None:
         added = [
             short
             for sentence in sentences
-            if (is_title or len(sentence) > MOST_SHORT_WORDS)
+            if (is_title or len(sentence) > MAX_SHORT_WORDS)
             and (short := shortened(sentence)) is not None
             and (not is_title or names_nobody(short, sentence))
         ]

@@ -16,9 +16,9 @@ from ramctl.checkpoints.load import fold_batchnorms, load_caption_tokenizer, loa
 from ramctl.checkpoints.weights import load_weights, save_weights
 from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem
-from ramctl.model.build import build_ram
+from ramctl.model.build_ram import build_ram
 from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
-from ramctl.model.config import finetuning_preset, load_preset
+from ramctl.model.preset import finetuning_preset, load_preset
 
 TAGS = ["dog", "cat", "tree", "sky", "grass"]
 SMALL_SWIN = [

@@ -15,7 +15,7 @@ from ramctl.data_engine.region_store import TWICE, source_bits
 from ramctl.engine import boxes, torch_engine
 from ramctl.engine.caption_writer import CaptionWriter
 from ramctl.labels import LabelSystem
-from ramctl.model.config import load_preset
+from ramctl.model.preset import load_preset
 from ramctl.parsing.parser import CaptionParser
 from tests.data_engine.conftest import DATA, LABELS
 from tests.support import fits

@@ -14,7 +14,7 @@ from ramctl.cli import COMMANDS
 from ramctl.engine.peers import BUILT_IN
 from ramctl.errors import REJECT_CODES
 from ramctl.export import FORMATS as EXPORT_FORMATS
-from ramctl.model.config import preset_names
+from ramctl.model.preset import preset_names
 from ramctl.readers import detect
 from tests.conftest import REPOSITORY
 from tests.docs.examples import examples, run_example

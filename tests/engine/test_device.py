@@ -12,7 +12,7 @@ from ramctl.device import Runtime, choose_device, number_format
 from ramctl.engine.onnx_engine import TORCH, choose_runtime
 from ramctl.engine.torch_engine import TorchEngine, photos_that_fit
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.model.config import finetuning_preset, load_preset, preset_to_meta
+from ramctl.model.preset import finetuning_preset, load_preset, preset_to_meta
 from tests.support import fits
 
 

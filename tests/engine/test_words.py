@@ -13,7 +13,7 @@ from ramctl.decide.thresholds import bundle_labels, choose_labels
 from ramctl.engine.label_rows import borrowed, label_rows, read_words
 from ramctl.engine.log_odds import log_odds_of
 from ramctl.errors import RunProblem
-from ramctl.model.config import load_preset
+from ramctl.model.preset import load_preset
 from tests.support import TAGS
 
 TEXTS = np.eye(3, 4, dtype=np.float32)

@@ -143,7 +143,7 @@ def test_word_pieces_checkpoints_and_bundles_of_train(tiny_bundle, folder):
     words += ["--text", tiny_bundle / "text", "--save-every", "1", "--out", "model", "--resume"]
     for most_bytes, named in (
         (6500, "model.work/tokenizer.json"),
-        (200_000, "model.work/checkpoints/step-00000001-"),
+        (200_000, "model.work/checkpoints/step-00000001.pt"),
     ):
         status, _, err = run(folder, words, most_bytes=most_bytes)
         last = err.splitlines()[-1]

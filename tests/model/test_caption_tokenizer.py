@@ -13,7 +13,7 @@ from ramctl.model.caption_tokenizer import (
     clean_caption,
     tidied,
 )
-from ramctl.model.config import load_preset
+from ramctl.model.preset import load_preset
 
 CAPTIONING = load_preset("tiny").model.captioning
 

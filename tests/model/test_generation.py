@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ramctl.model.build import build_ram
-from ramctl.model.config import load_preset
+from ramctl.model.build_ram import build_ram
 from ramctl.model.generation import Decoding, Ends, _Finished, generate
+from ramctl.model.preset import load_preset
 
 END, PAD = 3, 0
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from ramctl.model.config import finetuning_preset, load_preset, write_table
 from ramctl.model.encoder import ImageEncoder
+from ramctl.model.preset import finetuning_preset, load_preset, write_table
 
 with Path(__file__).with_name("official_presets.tsv").open(encoding="utf-8", newline="") as file:
     ROWS = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))

@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from ramctl.model import ram as ram_module
 from ramctl.model.attention import AttentionBlock, FeedForwardBlock, dropout, joined
-from ramctl.model.config import load_preset
-from ramctl.model.encoder import WINDOWS, ImageEncoder, WindowAttention
+from ramctl.model.encoder import MAX_WINDOWS, ImageEncoder, WindowAttention
 from ramctl.model.label_queries import LabelQueries
+from ramctl.model.preset import load_preset
 from ramctl.model.regions import Regions, pool_regions, region_logits
 from ramctl.model.tag_decoder import TagDecoder
 from tests.model.test_ram import PRIOR, build, captions
@@ -224,7 +224,7 @@ def test_windows_a_few_at_a_time_are_all_of_them(monkeypatch, size):
     monkeypatch.setattr(WindowAttention, "forward", note)
     with torch.inference_mode():
         torch.testing.assert_close(encoder(photos), whole, rtol=1e-5, atol=1e-5)
-    assert max(asked) <= WINDOWS and len(asked) > 24
+    assert max(asked) <= MAX_WINDOWS and len(asked) > 24
     asked.clear()
     encoder(photos)
     assert len(asked) == 24

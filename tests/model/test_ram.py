@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.model.build import build_ram
+from ramctl.model.build_ram import build_ram
 from ramctl.model.captioning import CaptionInputs
-from ramctl.model.config import load_preset
 from ramctl.model.label_queries import DescriptionWeighting, LabelTable, RowLayout
+from ramctl.model.preset import load_preset
 from ramctl.model.regions import cell_logits
 
 PRIOR = [

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.official import convert_official, read_official
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
-from ramctl.model.config import Preset
+from ramctl.model.preset import Preset
 from ramctl.model.ram import RAM
 from tests.command import Done
 from tests.support import one_thread

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from ramctl.checkpoints.weights import resize_table
-from ramctl.model.config import load_preset
 from ramctl.model.preprocess import Preprocess
+from ramctl.model.preset import load_preset
 
 pytestmark = pytest.mark.shared
 

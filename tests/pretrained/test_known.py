@@ -13,8 +13,8 @@ import torch
 from ramctl.checkpoints.bundle import Bundle, missing_model
 from ramctl.checkpoints.official import official_targets
 from ramctl.commands.command import obtain
-from ramctl.model.build import build_ram
-from ramctl.model.config import load_preset
+from ramctl.model.build_ram import build_ram
+from ramctl.model.preset import load_preset
 from ramctl.pretrained.known import KNOWN
 from tests.conftest import REPOSITORY
 from tests.peers.conftest import clip_tokenizer

@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ramctl.checkpoints.bundle import BundleWriter
 from ramctl.labels import Label, LabelSystem
-from ramctl.model.config import load_preset, preset_to_meta
+from ramctl.model.preset import load_preset, preset_to_meta
 from tests.command import Done, Ramctl
 
 COLOURS = {

@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision import transforms
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.model.config import load_preset, write_table
+from ramctl.model.preset import load_preset, write_table
 from ramctl.records.record import Record
 from ramctl.tagging.tagger import Tagger, open_runner
 from ramctl.tagging.tagger_options import TaggerOptions

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.model.config import load_preset
+from ramctl.model.preset import load_preset
 from ramctl.training.objectives import ClipTeacher
 from tests.peers.conftest import clip_tokenizer, own_cache
 from tests.peers.support import save_clip

@@ -10,8 +10,8 @@ from safetensors.torch import save_file
 
 from ramctl.checkpoints.weights import resize_table
 from ramctl.errors import RunProblem
-from ramctl.model.config import load_preset
 from ramctl.model.encoder import ImageEncoder
+from ramctl.model.preset import load_preset
 from ramctl.training.initial import load_encoder
 from tests.training.conftest import DATA, settings
 

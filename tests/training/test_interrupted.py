@@ -37,7 +37,7 @@ def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_p
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
     resumed = train(*arguments, "--out", "again", "--resume")
-    named = f"{newest.relative_to(tmp_path)}: content differs from the hash in its name: not used"
+    named = f"{newest.relative_to(tmp_path)}: damaged, not used"
     assert named in resumed.messages and "continuing after step 2 of 4" in resumed.messages
     assert_same_weights(tmp_path / "whole", tmp_path / "again")
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ramctl.model.caption_tokenizer import IGNORED
-from ramctl.model.config import load_preset
+from ramctl.model.preset import load_preset
 from ramctl.model.ram import TagLogits
 from ramctl.training.losses import alignment_loss, asymmetric_loss, caption_loss, distillation_loss
 from ramctl.training.objectives import Counts, SampledLabels, global_mean, ram_official, tag_sums
@@ -146,7 +146,7 @@ def test_the_authors_loss_is_a_number_where_a_pass_is_empty_and_adds_what_ram_pl
 
 
 def test_sampled_labels_weigh_for_those_left_out_and_unknown_ones_nothing():
-    config = load_preset("tiny").training.losses
+    config = load_preset("tiny").training
     targets, weights = torch.rand(3, 6) < 0.5, torch.rand(3, 6)
     sampled = SampledLabels(torch.tensor([4, 1]), torch.tensor([1.0, 5.0]))
     logits = torch.randn(3, 2)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from ramctl.errors import UsageProblem
-from ramctl.model.build import build_ram
+from ramctl.model.build_ram import build_ram
 from ramctl.model.captioning import CaptionInputs
-from ramctl.model.config import Preset, load_preset
+from ramctl.model.preset import Preset, load_preset
 from ramctl.training.data.batches import Batch
 from ramctl.training.losses import alignment_loss, asymmetric_loss
 from ramctl.training.objectives import Counts, SampledLabels, TrainingTask, sample_labels

@@ -9,12 +9,12 @@ from PIL import Image
 
 from ramctl.labels import LabelSystem
 from ramctl.model.caption_tokenizer import CaptionTokenizer, load_tokenizer, train_tokenizer
-from ramctl.model.config import load_preset
+from ramctl.model.preset import load_preset
 from ramctl.records.record import Record
 from ramctl.training.data.augmentation import OPERATIONS, TrainingPhoto, random_crop
 from ramctl.training.data.batches import TrainingSet
 from ramctl.training.data.targets import Targets, read_annotation
-from ramctl.training.data.teachers import Silence
+from ramctl.training.data.teachers import TagTargets
 from ramctl.training.job import UNCHANGED
 from ramctl.training.objectives import Counts
 from tests.training.conftest import DATA, settings, steps_of
@@ -94,9 +94,8 @@ def test_a_captions_tags_are_fed_as_they_are_named_or_as_the_authors_labels_stan
     }  # fmt: skip
     targets = Targets(LabelSystem.from_tags(["grass", "dog", "ball"]))
     photos = TrainingSet(
-        [Record(record, "list", 1, tmp_path)], targets, preset.training,
-        TrainingPhoto(preset.preprocess, UNCHANGED), tokenizer, None, None, (),
-        Silence.of_nobody(3), 0,
+        [Record(record, "list", 1, tmp_path)], TagTargets(targets, preset.training),
+        preset.training, TrainingPhoto(preset.preprocess, UNCHANGED), tokenizer, None, None, 0,
     )  # fmt: skip
     pieces = photos.collate([photos[0, 0]]).captions.tag_ids.numpy()
     assert tokenizer.tokenizer.decode(pieces[0].tolist()) == expected

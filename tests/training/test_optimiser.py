@@ -5,8 +5,8 @@ import math
 import pytest
 from torch import nn
 
-from ramctl.model.config import load_preset
-from ramctl.training.train import build_optimiser, learning_rate
+from ramctl.model.preset import load_preset
+from ramctl.training.loop import build_optimiser, learning_rate
 
 
 def config_of(*overrides):

@@ -13,9 +13,9 @@ from PIL import Image
 
 from ramctl.decide.fitting import Judged, choose_thresholds
 from ramctl.errors import RunProblem
-from ramctl.model.config import AugmentConfig, load_preset
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
+from ramctl.model.preset import AugmentConfig, load_preset
 from ramctl.photos.decoding import load_photo
 from ramctl.pretrained import packages
 from ramctl.records import jsonl
@@ -24,7 +24,7 @@ from ramctl.training import initial
 from ramctl.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from ramctl.training.data.augmentation import TrainingPhoto, random_crop
 from ramctl.training.data.features import FeatureCache, FeatureStore
-from ramctl.training.data.record_file import OPEN_SOURCES, RecordFile, Source
+from ramctl.training.data.record_file import MAX_OPEN_SOURCES, RecordFile, Source
 from ramctl.training.data.record_scan import scan_records
 from ramctl.training.data.targets import read_annotation
 from ramctl.training.validation import Scored
@@ -141,13 +141,13 @@ def test_records_are_read_by_offset_with_their_line_numbers(tmp_path, monkeypatc
 
 def test_of_many_input_files_few_are_open_at_a_time(tmp_path):
     sources = []
-    for number in range(3 * OPEN_SOURCES):
+    for number in range(3 * MAX_OPEN_SOURCES):
         row = {"image": str(number), "tags": []}
         path = write_records(tmp_path / f"{number}.jsonl", [row])
         sources.append(Source(path, path.name, tmp_path))
     found = scan_records(sources, lambda r: pytest.fail(str(r)), "train", hold_out=False)
     before, limits = n_open_files(), resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (before + OPEN_SOURCES + 5, limits[1]))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before + MAX_OPEN_SOURCES + 5, limits[1]))
     try:
         for _ in range(2):
             read = [found.records[place].fields["image"] for place in range(len(sources))]
@@ -212,7 +212,7 @@ def test_the_last_two_checkpoints_are_kept_and_a_damaged_one_is_passed_over(tmp_
     assert load_checkpoint(tmp_path, said.append) == {"step": 3} and not said
     second.write_bytes(second.read_bytes()[:-9])
     assert load_checkpoint(tmp_path, said.append) == {"step": 2}
-    assert said == [f"{second}: content differs from the hash in its name: not used"]
+    assert said == [f"{second}: damaged, not used"]
     first.write_bytes(b"")
     with pytest.raises(RunProblem, match="damaged"):
         load_checkpoint(tmp_path, said.append)
@@ -250,7 +250,7 @@ def test_as_many_photos_are_held_out_as_thresholds_need_and_no_more(
     assert len(held) / n_photos == pytest.approx(share, abs=0.015)
     if share:
         assert len(found.held_out_ids) >= 50
-    monkeypatch.setattr("ramctl.training.data.record_scan.MOST_HELD_OUT", 60)
+    monkeypatch.setattr("ramctl.training.data.record_scan.MAX_HELD_OUT", 60)
     few = scan(path, hold_out=True)
     assert bool(share) * 55 <= len(few.held_out_ids) <= 60
     assert len(few.training_ids) + len(few.held_out_ids) == n_photos + 90

@@ -77,7 +77,7 @@ def test_no_secret_of_a_url_is_in_a_work_folder_or_a_bundle(command, http, argum
     stopped = stop_after(3, command, run)
     alone = command("train", "--out", "x", "--resume", code=2)
     shown = url.replace("//", "//***@")
-    assert f"{shown}/parsed.jsonl?***: its secrets are not kept: name it again" in alone.messages
+    assert f"{shown}/parsed.jsonl?***: its secrets are not stored: name it again" in alone.messages
     texts = [stopped.messages, alone.messages]
     texts += [path.read_text("latin-1") for path in tmp_path.glob("x*/**/*") if path.is_file()]
     done = command("train", *given("0th3r"), "--out", "x", "--resume", "-j", 1)

@@ -88,7 +88,7 @@ def test_a_tag_that_is_present_and_uncertain_is_known():
 
 def test_a_chance_is_of_a_label_that_is_neither_present_nor_absent():
     found = target("dog", chances={"puppy": 0.9, "cat": 0.25, "Sky": 0.5, "sky": 0.75, "zebra": 1})
-    assert (found.likely.tolist(), found.chances.tolist()) == ([1, 2], [0.25, 0.75])
+    assert (found.likely.tolist(), found.probabilities.tolist()) == ([1, 2], [0.25, 0.75])
     assert found.unknown.tolist() == [1, 2]
     denied = target("dog", negatives=["cat"], chances={"cat": 0.9, "sea": 1})
     assert (denied.likely.tolist(), denied.unknown.tolist()) == ([3], [2, 3])

@@ -1,4 +1,4 @@
-"""`--distill scores:FILE`: what a tagger said of the photos, and what captions' silence says."""
+"""`--distill scores:FILE`: a tagger's scores as targets, and missing mentions as evidence."""
 
 from pathlib import Path
 
@@ -7,18 +7,18 @@ import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem
-from ramctl.model.config import load_preset
+from ramctl.model.preset import load_preset
 from ramctl.tagger_scores import Photo, TaggerScores
-from ramctl.training.data.batches import Sample, TrainingSet
 from ramctl.training.data.targets import Annotation, Caption, Targets
 from ramctl.training.data.teachers import (
+    MentionRates,
     ScoresTeacher,
-    Silence,
     SoftTargets,
-    mention_rates,
+    TagTargets,
+    fit_mention_rates,
+    if_unmentioned,
     scores_teachers,
     soft_targets,
-    unsaid,
 )
 from ramctl.training.validation import truth_of
 from tests.training.conftest import write_records
@@ -112,28 +112,21 @@ def test_a_teacher_that_names_no_label_is_one_line(tmp_path):
         soft_of(scores, photos("a"))
 
 
-def test_what_a_batch_is_taught(tmp_path):
-    """Captions over teachers, teachers over silence, and silence at a low weight."""
+def test_captions_outrank_teachers_and_teachers_outrank_absence(tmp_path):
     labels = LabelSystem([*LABELS, Label("tree"), Label("puppy", parents=("dog", "animal"))])
     scores = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2, "red": 0.6}}, weight=2.0)
-    soft = soft_of(scores, photos("a"), labels)
+    soft = soft_of(scores, photos("a", "b"), labels)
     targets = Targets(labels)
+    config = load_preset("mini", ["training.absent_weight=0.25"]).training
+    rates = MentionRates.neutral(len(labels))
+    rates.by_captions[1] = 0.5  # of several captions, that is
 
-    def sample(tags, negatives=None, seen=True, n_written=0):
-        annotation = Annotation("a", Path(), tags, (), negatives, ())
-        taught = ((soft, soft.of(0)),) if seen else ()
-        target = targets.of(annotation)
-        return Sample(np.zeros((3, 2, 2)), target, None, [], None, taught, n_written)
+    def row(tags, negatives=None, number=0, n_human_captions=0):
+        captions = (Caption("a", ()),) * n_human_captions
+        annotation = Annotation("a", Path(), tags, captions, negatives, ())
+        return TagTargets(targets, config, (soft,), rates).row(number, annotation)
 
-    preset = load_preset("mini", ["training.absent_weight=0.25"])
-    silence = Silence.of_nobody(len(labels))
-    silence.mentioned[1] = 0.5  # of several captions, that is
-    training_set = TrainingSet(
-        None, targets, preset.training, None, None, None, None, (soft,), silence, 0
-    )
-    batch = training_set.collate(
-        [sample(("puppy",)), sample(("dog",)), sample(("puppy",), seen=False), sample((), ("red",))]
-    )
+    rows = [row(("puppy",)), row(("dog",)), row(("puppy",), number=1), row((), ("red",))]
     # dog, animal, sit, red, tree, puppy
     expected = [
         [0.2, 0, 0, 0.6, 0, 1],
@@ -141,25 +134,24 @@ def test_what_a_batch_is_taught(tmp_path):
         [0, 0, 0, 0, 0, 1],
         [0.2, 0, 0, 0, 0, 0],
     ]
-    np.testing.assert_allclose(batch.targets, expected, rtol=1e-6)
-    assert batch.weights.tolist() == [
+    np.testing.assert_allclose([shown for shown, _ in rows], expected, rtol=1e-6)
+    assert [weights.tolist() for _, weights in rows] == [
         # The ancestors of a puppy: the teacher knows one, no one the other.
         [2, 0, 0.25, 2, 0.25, 1],
         [1, 0, 0.25, 2, 0.25, 0.25],
         [0, 0, 0.25, 0.25, 0.25, 1],
         [2, 0, 0, 1, 0, 0],  # with verified negatives all else is unknown, but for the teacher
     ]
-    captioned = training_set.collate([sample(("puppy",), n_written=n) for n in (1, 2)])
+    captioned = np.array([row(("puppy",), n_human_captions=n)[0] for n in (1, 2)])
     # Half of the captions would have named the red; none is silent on the dog that is a puppy.
     expected = [[0.2, 0.6], [0.2, 0.3 / 0.7]]
-    np.testing.assert_allclose(captioned.targets[:, [0, 3]], expected, rtol=1e-6)
-    silence.noticed[3] = 0.2
-    assert training_set.collate([sample(())]).weights[0, 3] == 2  # it has seen the red
+    np.testing.assert_allclose(captioned[:, [0, 3]], expected, rtol=1e-6)
+    rates.by_teachers[3] = 0.2
+    assert row(())[1][3] == 2  # it has seen the red
     scores = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2, "red": 0.05}}, weight=2.0)
     soft = soft_of(scores, photos("a"), labels)
     # Between a teacher's weight and that of mere absence.
-    unseen = training_set.collate([sample(())]).weights[0, 3]
-    assert unseen == pytest.approx(0.25 + 0.2 * (2 - 0.25))
+    assert row(())[1][3] == pytest.approx(0.25 + 0.2 * (2 - 0.25))
 
 
 def test_a_record_s_chances_are_its_targets_whatever_teachers_say(tmp_path):
@@ -167,17 +159,11 @@ def test_a_record_s_chances_are_its_targets_whatever_teachers_say(tmp_path):
     soft, targets = soft_of(scores, photos("a")), Targets(LABELS)
     chances = {"dog": 0.7, "sit": 0.25, "red": 0.5}
     note = Annotation("a", Path(), ("red",), (), None, (), chances=chances)
-    sample = Sample(
-        np.zeros((3, 2, 2)), targets.of(note), None, [], None, ((soft, soft.of(0)),)
-    )  # fmt: skip
-    preset = load_preset("mini", ["training.absent_weight=0.25"])
-    batch = TrainingSet(
-        None, targets, preset.training, None, None, None, None, (soft,),
-        Silence.of_nobody(len(LABELS)), 0,
-    ).collate([sample])  # fmt: skip
+    config = load_preset("mini", ["training.absent_weight=0.25"]).training
+    shown, weights = TagTargets(targets, config, (soft,)).row(0, note)
     # dog, animal, sit, red
-    np.testing.assert_allclose(batch.targets, [[0.7, 0, 0.25, 1]], rtol=1e-6)
-    assert batch.weights.tolist() == [[1, 0.25, 1, 1]]
+    np.testing.assert_allclose(shown, [0.7, 0, 0.25, 1], rtol=1e-6)
+    assert weights.tolist() == [1, 0.25, 1, 1]
     assert truth_of(note, targets).tolist() == [-1, 0, -1, 1]
 
 
@@ -189,22 +175,24 @@ def test_rates_are_found_where_scores_are_true():
     scores = random.random(60_000).astype(np.float32)
     is_shown = random.random(60_000) < scores
     is_named = is_shown & (random.random(60_000) < true[cells])
-    np.testing.assert_allclose(mention_rates(scores, cells, is_named, 3), true, atol=0.02)
+    np.testing.assert_allclose(fit_mention_rates(scores, cells, is_named, 3), true, atol=0.02)
 
 
 def test_a_label_with_few_photos_takes_the_rate_of_all():
     scores, cells = np.full(1001, 0.99, np.float32), np.array([0] * 1000 + [1])
     is_named = np.arange(1001) < 800
-    rates = mention_rates(scores, cells, is_named, 3)
+    rates = fit_mention_rates(scores, cells, is_named, 3)
     assert rates[2] == pytest.approx(rates[0], abs=0.02)
     assert rates[1] > 0.6  # one photo that does not name it says little
 
 
-def test_silence_counts_by_how_often_the_label_is_named():
+def test_a_missing_mention_counts_by_how_often_the_label_is_named():
     """By Bayes' rule: 0.9 * 0.05 / (0.9 * 0.05 + 0.1)."""
     shown = np.array([0.9, 0.9, 0.9, 1, 0], np.float32)
     rates = np.array([0, 0.95, 1, 1, 0.5], np.float32)
-    np.testing.assert_allclose(unsaid(shown, rates), [0.9, 0.045 / 0.145, 0, 0, 0], atol=1e-6)
+    np.testing.assert_allclose(
+        if_unmentioned(shown, rates), [0.9, 0.045 / 0.145, 0, 0, 0], atol=1e-6
+    )
 
 
 def test_rates_come_from_written_captions_that_name_the_label_itself(tmp_path):
@@ -218,11 +206,11 @@ def test_rates_come_from_written_captions_that_name_the_label_itself(tmp_path):
         written = (Caption("a dog", tags, generated),) * (1 if index < 100 else 2)
         return index, Annotation(str(index), Path(), tags, written, None, ())
 
-    rates = Silence.learn(map(note, range(200)), Targets(labels), [taught]).mentioned
+    rates = MentionRates.learn(map(note, range(200)), Targets(labels), [taught]).by_captions
     assert rates.shape == (2, 3)
     assert (rates[:, 0] > 0.9).all() and (rates[:, 2] < 0.1).all()
-    unheard = Silence.learn((note(i, True) for i in range(200)), Targets(labels), [taught])
-    assert not unheard.mentioned.any()  # what a model leaves out says nothing
+    unheard = MentionRates.learn((note(i, True) for i in range(200)), Targets(labels), [taught])
+    assert not unheard.by_captions.any()  # what a model leaves out says nothing
 
 
 def test_a_teacher_that_overlooks_a_label_is_found_out(tmp_path):
@@ -232,6 +220,6 @@ def test_a_teacher_that_overlooks_a_label_is_found_out(tmp_path):
     taught = soft_of(teacher(tmp_path, *records), photos(*map(str, range(100))), labels)
     tags = ("dog", "hat")
     note = Annotation("", Path(), tags, (Caption("", tags),), None, ())
-    learnt = Silence.learn(((i, note) for i in range(100)), Targets(labels), [taught])
+    learnt = MentionRates.learn(((i, note) for i in range(100)), Targets(labels), [taught])
     # 100 of 100 and 10 of 100, each with five photos of the mean, 0.55.
-    np.testing.assert_allclose(learnt.noticed, [102.75 / 105, 12.75 / 105], rtol=1e-5)
+    np.testing.assert_allclose(learnt.by_teachers, [102.75 / 105, 12.75 / 105], rtol=1e-5)

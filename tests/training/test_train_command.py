@@ -196,7 +196,7 @@ def test_a_tagger_that_is_to_see_photos_at_another_size_is_calibrated_anew(train
     ("arguments", "message"),
     [
         (["--labels", "nowhere.txt"], "nowhere.txt"),
-        (["--set", "training.encoder=nosuch"], "nosuch: neither a file nor a model"),
+        (["--set", "training.encoder=nosuch"], "nosuch: neither a file nor a timm model"),
         (CAPTIONS_ALONE, NEEDS_A_TAGGER),
         ([*CAPTIONS_ALONE[:2], "--model", "old/"], NEEDS_A_TAGGER),
         ([*CAPTIONS_ALONE, "--model", "old/", "--labels", "+more.txt"], NEEDS_A_TAGGER),
@@ -329,20 +329,20 @@ def test_resume_refuses_another_run_and_takes_the_same_command_line(
     train(parsed, "--out", "x", "--steps", 2, "--resume")
 
 
-def test_held_out_photos_that_tell_nothing_are_said_in_a_line(train, parsed, tmp_path):
+def test_held_out_photos_that_cannot_be_used_are_reported_in_a_line(train, parsed, tmp_path):
     row = training_records()[0]
     missing = write_records(tmp_path / "missing.jsonl", [{**row, "image": "nowhere.jpg"}])
     events = ["--events", "log.jsonl"]
     done = train(parsed, "--out", "x", "--val", missing, "--epochs", 2, *events, code=3)
     assert "nan" not in done.messages.lower()
-    assert "1 validation photos tell nothing: none can be read" in done.messages
-    bundle, told = Bundle.open(tmp_path / "x"), "none: the photos held out tell nothing"
+    assert "none of 1 validation photos can be used: they cannot be read" in done.messages
+    bundle, told = Bundle.open(tmp_path / "x"), "none: the photos held out cannot be used"
     assert bundle.meta["provenance"]["measured"] == {"validation": told}
     assert bundle.threshold == 0.5
     other = write_records(tmp_path / "other.jsonl", [{**row, "tags": ["zeppelin"]}])
     done = train(parsed, "--out", "x", "--val", other, "--steps", 1)
     assert "nan" not in done.messages.lower()
-    assert "1 validation photos tell nothing: none of their tags was trained" in done.messages
+    assert "none of 1 validation photos can be used: their tags were not trained" in done.messages
 
 
 def test_map_without_untrained_labels_comes_first_and_the_other_is_told(train, parsed, tmp_path):

@@ -11,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from ramctl.model.config import AugmentConfig, PreprocessConfig
 from ramctl.model.preprocess import Preprocess
+from ramctl.model.preset import AugmentConfig, PreprocessConfig
 from ramctl.photos.decoding import load_photo
 from ramctl.training.data.targets import Annotation
 
-GREY = (128, 128, 128)  # fill of pixels from outside the photo, as the authors'
+GREY = (128, 128, 128)  # pixels from outside the photo, as the authors fill them
 OPERATION_PROBABILITY = 0.5  # of each chosen operation; authors' RandomAugment
 LOG_ASPECTS = (math.log(3 / 4), math.log(4 / 3))  # of random crops, torchvision's RandomResizedCrop
 
@@ -34,7 +34,7 @@ class TrainingPhoto:
         return self.preprocess.normalise(self.pixels(annotation, random))
 
     def pixels(self, annotation: Annotation, random: np.random.Generator) -> NDArray[np.uint8]:
-        """The same before it is normalised (S, S, 3): a quarter of the memory."""
+        """The pixels before normalisation (S, S, 3), in a quarter of the memory."""
         name, base = annotation.image, annotation.base
         official = self.preprocess.config.loader == "official"
         photo = load_photo(name, base, target=self.decode_px, official=official)
@@ -50,7 +50,7 @@ class TrainingPhoto:
 def random_crop(
     photo: Image.Image, scale: tuple[float, float], size: int, random: np.random.Generator
 ) -> Image.Image:
-    """A random part of the photo, `scale` of its area, resized to a square of `size`.
+    """A random part of the photo, a fraction in `scale` of its area, resized to `size` px.
 
     Source: torchvision's RandomResizedCrop with its defaults, as the authors use it.
     """

@@ -1,8 +1,8 @@
-"""What frozen encoders make of photos and captions, computed once and kept on disk.
+"""Features of photos and captions by frozen encoders, computed once and kept on disk.
 
 A store of photos is named after what the features depend on (encoder weights, preprocessing,
 view); its rows are found by the content of the photo, so that runs over the same photos share
-them. T tokens, C channels.
+them. T tokens, C channels, N records, E text width.
 """
 
 import hashlib
@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem
-from ramctl.model.config import PreprocessConfig
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
+from ramctl.model.preset import PreprocessConfig
 from ramctl.photos.decoding import decode_photo, read_photo
 from ramctl.records.files import Say, locked, naming, open_to_append
 from ramctl.text.static_table import TextEncoder
@@ -59,9 +59,9 @@ class FeatureStore:
 
     @contextmanager
     def filling(self, say: Say) -> Iterator[None]:
-        """Lock the store for writing and take in what other runs added meanwhile.
+        """Lock the store for writing, after reading the rows that other runs have added.
 
-        Another run that holds the lock is waited for; `say` is told.
+        `say` gets a message when another run holds the lock, which is waited for.
         """
         with locked(self._lock_path, say):
             self._read_keys()
@@ -97,7 +97,7 @@ class FeatureCache:
         encoder.eval()
         blank = np.zeros((1, 3, preprocess.size, preprocess.size), np.float32)
         shape = self._encode(blank).shape[1:]
-        # A name that changes with everything that the features depend on, except the photo.
+        # The name changes with everything that the features depend on, except the photo.
         digest = hashlib.sha256(orjson.dumps(asdict(preprocess)))
         for name, tensor in sorted(encoder.frozen_weights().items()):
             digest.update(name.encode())
@@ -117,8 +117,8 @@ class FeatureCache:
 
         `on_problem` is called with the position and the reason of each unreadable photo, `on_done`
         with the number of photos done after each batch; it may raise to stop, and nothing is lost.
-        The stores are locked only once a photo is missing, so that runs that lack none share them;
-        `say` is told when another run is waited for.
+        The stores are locked only once a photo is missing, so that the processes of a run that
+        lack none read them together; `say` gets a message when another run is waited for.
         """
         keys: list[bytes | None] = []
         waiting: dict[bytes, NDArray[np.float32]] = {}
@@ -185,7 +185,7 @@ def keep_caption_vectors(
 ) -> NDArray[np.float16]:
     """The mean vector of each record's captions (N, E), kept in `path`; zeros without captions.
 
-    The file only grows: what it holds is not computed again. `on_done` may raise to stop.
+    The file only grows: its rows are not computed again. `on_done` may raise to stop.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     row_bytes = 2 * encoder.width

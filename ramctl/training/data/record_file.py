@@ -1,6 +1,6 @@
-"""Records on disk, addressed by number: offsets into their files instead of objects.
+"""Records on disk, addressed by number.
 
-A record costs 18 bytes of memory however long its line is, so that 14 million of them fit.
+A record costs 18 bytes of memory, its place in its file, so that 14 million of them fit.
 """
 
 import os
@@ -21,12 +21,12 @@ from ramctl.records.pipes import is_file, is_of_process
 from ramctl.records.record import Item, Record, Reject, shown_name
 from ramctl.records.remote import COPY_BYTES, photo_base
 
-OPEN_SOURCES = 32  # files that are open at a time in each process
+MAX_OPEN_SOURCES = 32  # files that are open at a time in each process
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A JSONL file: `name` as the user gave it, `base` of its relative photo names."""
+    """A JSONL file: `name` as given by the user, `base` of its relative photo names."""
 
     path: Path
     name: str
@@ -34,21 +34,20 @@ class Source:
 
     @classmethod
     def of(cls, name: str, root: str | None, path: Path | None = None) -> "Source":
-        """The source that the user named; `path` is of its copy, if it had to be copied."""
+        """The source of a name; `path` is that of its copy, if it had to be copied."""
         return cls(path or Path(name), name, photo_base(name, root))
 
 
 class RecordFile:
     """The records of some files by number; reading one parses its line again.
 
-    Of however many files, those that were read last are open.
-
-    Safe in forked worker processes: lines are read by offset, not from a shared position.
+    The files that were read last stay open. Safe in forked worker processes: lines are read by
+    offset, not from a shared position.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.sources = list(sources)
-        # Of each record: the number of its source, offset, length in bytes, line number.
+        # The number of each record's source, its offset, length in bytes, and line number.
         self.columns = tuple(array(code) for code in "HqII")
         self._open: dict[int, FileIO] = {}  # by source, the last used last
 
@@ -74,7 +73,7 @@ class RecordFile:
         return record
 
     def item(self, index: int, stage: str) -> Item:
-        """The record, or why its line is none; RecordFiles of bad lines have such."""
+        """The record of a number, or the reject of a line that is none."""
         number, offset, length, line = (column[index] for column in self.columns)
         source = self.sources[number]
         content = os.pread(self._opened(number).fileno(), length, offset)
@@ -83,7 +82,7 @@ class RecordFile:
     def _opened(self, number: int) -> FileIO:
         source = self._open.pop(number, None) or FileIO(self.sources[number].path)
         self._open[number] = source
-        for oldest in list(self._open)[:-OPEN_SOURCES]:
+        for oldest in list(self._open)[:-MAX_OPEN_SOURCES]:
             self._open.pop(oldest, None)
         return source
 
@@ -93,9 +92,9 @@ class RecordFile:
 
 
 def spool(name: str, target: Path) -> Path | None:
-    """A plain copy of what cannot be read twice or by offset: stdin, `.gz`, Parquet, a pipe, a URL.
+    """A copy of an input that cannot be read twice or by offset: stdin, `.gz`, Parquet, pipe, URL.
 
-    None for a file. A copy that is there already is not made again.
+    None for a plain file. An existing copy is kept.
     """
     is_plain = not is_gzip(name) and not name.endswith(SUFFIX)
     if is_plain and is_file(name) and not is_of_process(name):

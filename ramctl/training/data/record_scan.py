@@ -1,7 +1,6 @@
-"""One pass over all lines of the records: which are good, what they name, which are held out.
+"""One pass over all records: which are valid, which tags they name, which are held out.
 
-Files are read in pieces, by several processes; what they tell is put together in order, and is the
-same for any number of them.
+Several processes read the files in pieces; the result does not depend on their number.
 """
 
 import gc
@@ -29,31 +28,28 @@ from ramctl.training.data.record_file import RecordFile, Source
 from ramctl.training.data.targets import TagCounts, read_annotation
 
 PIECE_BYTES = 1 << 24  # of a file: a second's work
-# Photos that are never trained on choose the thresholds and tell what scores are worth: 2 %, or as
-# many times 2 % as give enough of them. Of 1,000 photos, 10 % cost 0.001 mAP on flickr8k-dev, and
-# tags chosen for precision 0.8 had 0.79 there; by out-of-fold scores of two more models 0.78, of
-# five 0.77, by the training photos themselves 0.38. Other 100 photos gave 0.79 +- 0.04, 50 photos
-# 0.77 +- 0.06.
+# Thresholds are chosen on photos that are never trained on: one part of them, or as many parts as
+# give a sufficient number.
 PARTS = 50  # of the photos, by a hash of their names
-MOST_PARTS = 5
-SHARES = 1000  # of a part, by which more than enough photos are cut
-MOST_HELD_OUT = 5000
-ENOUGH_HELD_OUT = 100
-FEWEST_HELD_OUT = 50  # with fewer photos, thresholds would be guesses: nothing is held out
-NO_SHARE = 65535  # of photos without tags, which tell nothing
+MAX_PARTS = 5  # that are held out
+SLOTS = 1000  # of a part, by which a large part is cut down
+MAX_HELD_OUT = 5000
+SUFFICIENT_HELD_OUT = 100
+MIN_HELD_OUT = 50  # with fewer photos, thresholds would be guesses: nothing is held out
+NO_SLOT = 65535  # of photos that are never held out
 
 
 @dataclass(slots=True)
 class ScannedRecords:
-    """The good records of a run, and what one pass over all lines tells."""
+    """The valid records of a run, and their counts."""
 
     records: RecordFile
     counts: TagCounts
-    sha256: str  # of what all lines hold, good and bad
+    sha256: str  # of the content of all lines, valid or not
     n_lines: int
     training_ids: NDArray[np.int64]  # the records that are trained on
     held_out_ids: NDArray[np.int64]  # those that are only validated on
-    # Of each record the archive of its photo, or else its source; None where nobody asks.
+    # The archive of each record's photo, or else its source; None unless requested.
     shards: NDArray[np.uint32] | None
 
 
@@ -65,11 +61,11 @@ def scan_records(
     """Read all records once; RunProblem when there is none, or none of the first photos exists.
 
     With `hold_out`, 2 to 10 % of the photos are set aside, 5,000 at most, unless these are too few
-    to choose thresholds on. With `takes_untagged`, records that nobody tagged are trained on too.
+    to choose thresholds on. With `takes_untagged`, records without tags are trained on too.
     """
     records, counts = RecordFile(sources), TagCounts()
     root_check, digest = RootCheck(), hashlib.sha256()
-    shares, shards, numbers = array("H"), array("I"), dict[str, int]()
+    slots, shards, numbers = array("H"), array("I"), dict[str, int]()
     n_lines, source_before, lines_before = 0, -1, 0
     sizes = [source.path.stat().st_size for source in sources]
     scan = partial(_scan_piece, takes_untagged=takes_untagged)
@@ -94,7 +90,7 @@ def scan_records(
             bad = RecordFile(sources)
             bad.extend(scanned.bad_lines, number, lines_before)
             for index, problem in enumerate(scanned.problems):
-                # Read again: what is exact in a line does not pass from process to process.
+                # Read again: not every number in a line survives the way between processes.
                 item = bad.item(index, stage)
                 if problem is not None and not isinstance(item, Reject):
                     item = Reject.of(item, RecordProblem(problem[0], code=problem[1]), stage)
@@ -104,12 +100,12 @@ def scan_records(
             digest.update(scanned.digest)
             n_lines += scanned.n_lines
             lines_before += scanned.n_with_blank
-            shares.extend(scanned.shares)
+            slots.extend(scanned.slots)
             if with_shards:
                 shards.extend(numbers.setdefault(s, len(numbers)) for s in scanned.shards)
     if not len(records):
         raise RunProblem("no records to train on")
-    mask = _held_out(np.frombuffer(shares, np.uint16)) if hold_out else np.zeros(len(records), bool)
+    mask = _held_out(np.frombuffer(slots, np.uint16)) if hold_out else np.zeros(len(records), bool)
     ids = np.flatnonzero(~mask), np.flatnonzero(mask)
     shard_ids = np.frombuffer(shards, np.uint32) if with_shards else None
     return ScannedRecords(records, counts, digest.hexdigest(), n_lines, *ids, shard_ids)
@@ -117,14 +113,14 @@ def scan_records(
 
 @dataclass(slots=True)
 class _ScannedPiece:
-    """What one pass over a piece tells; its lines are counted from 1."""
+    """The result of one pass over a piece; its lines are counted from 1."""
 
     records: RecordFile
     bad_lines: RecordFile
     problems: list[tuple[str, str] | None]  # message and code; None: the line is no record
     counts: TagCounts
-    first: list[tuple[str, Path]]  # photos and their folders, of as many as are looked for
-    shares: "array[int]"
+    first: list[tuple[str, Path]]  # photos and their folders, for the check of --root
+    slots: "array[int]"
     shards: list[str]
     digest: bytes = b""
     n_lines: int = 0  # that are not blank
@@ -160,7 +156,7 @@ def _scan_piece(piece: tuple[Source, int, int], *, takes_untagged: bool) -> _Sca
             scanned.first.append((annotation.image, annotation.base))
         scanned.records.add(*place)
         scanned.counts.add(record, annotation)
-        scanned.shares.append(_share_of(annotation.image) if annotation.is_tagged else NO_SHARE)
+        scanned.slots.append(_slot(annotation.image) if annotation.is_tagged else NO_SLOT)
         inside = split_member(annotation.image)
         scanned.shards.append(str(annotation.base / inside[0]) if inside else source.name)
     scanned.digest = digest.digest()
@@ -189,21 +185,21 @@ def _exists(image: str, base: Path) -> bool:
     return any(mode_of(base / name) for name in {image, *(split_member(image) or [image])[:1]})
 
 
-def _held_out(shares: NDArray[np.uint16]) -> NDArray[np.bool_]:
-    """Which records (N) are held out: those of the first few parts of the photos."""
-    parts = np.minimum(shares // SHARES, MOST_PARTS)
-    so_far = np.bincount(parts, minlength=MOST_PARTS)[:MOST_PARTS].cumsum()
-    n_parts = min(int((so_far < ENOUGH_HELD_OUT).sum()) + 1, MOST_PARTS)
-    limit = 0 if so_far[n_parts - 1] < FEWEST_HELD_OUT else n_parts * SHARES
-    below = shares[shares < limit]
-    if len(below) > MOST_HELD_OUT:
-        limit = int(np.partition(below, MOST_HELD_OUT)[MOST_HELD_OUT])
-    return shares < limit
+def _held_out(slots: NDArray[np.uint16]) -> NDArray[np.bool_]:
+    """Which records (N,) are held out: those of the first few parts of the photos."""
+    parts = np.minimum(slots // SLOTS, MAX_PARTS)
+    so_far = np.bincount(parts, minlength=MAX_PARTS)[:MAX_PARTS].cumsum()
+    n_parts = min(int((so_far < SUFFICIENT_HELD_OUT).sum()) + 1, MAX_PARTS)
+    limit = 0 if so_far[n_parts - 1] < MIN_HELD_OUT else n_parts * SLOTS
+    below = slots[slots < limit]
+    if len(below) > MAX_HELD_OUT:
+        limit = int(np.partition(below, MAX_HELD_OUT)[MAX_HELD_OUT])
+    return slots < limit
 
 
-def _share_of(image: str) -> int:
-    """A photo's part and share of it; NO_SHARE in parts that are never held out."""
+def _slot(image: str) -> int:
+    """The slot of a photo by its name, counted through the parts; NO_SLOT in the other parts."""
     # By a hash of the name, so that a photo stays on its side when records are added.
     digest = hashlib.blake2b(image.encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    share, part = divmod(int.from_bytes(digest, "little"), PARTS)
-    return part * SHARES + share % SHARES if part < MOST_PARTS else NO_SHARE
+    slot, part = divmod(int.from_bytes(digest, "little"), PARTS)
+    return part * SLOTS + slot % SLOTS if part < MAX_PARTS else NO_SLOT

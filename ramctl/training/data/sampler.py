@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """How far a run has come: the epoch, and the records of it that are done."""
+    """The progress of a run: the epoch, and how many of its records are done."""
 
     epoch: int = 0
     done: int = 0
@@ -23,9 +23,9 @@ NO_RECORDS = np.zeros(0, np.int64)
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """The records of one step of one rank, one array a forward pass, and the position after it.
+    """The records of one step on one rank, one array a forward pass, and the position after it.
 
-    In the first step of a window, `ahead` has a record of each shard of the next one.
+    In the first step of a window, `ahead` has one record of each shard of the next window.
     """
 
     epoch: int
@@ -36,23 +36,20 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """The records in the order of an epoch, where its windows start, and of each the shards.
-
-    These by a record of each.
-    """
+    """The order of the records in an epoch, and its windows of shards."""
 
     records: NDArray[np.int64]
-    starts: NDArray[np.int64]
-    shards: tuple[NDArray[np.int64], ...]
+    starts: NDArray[np.int64]  # where each window begins
+    shards: tuple[NDArray[np.int64], ...]  # of each window, by one record a shard
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
     """Splits the shuffled records into steps, steps into passes, passes among the ranks.
 
-    A step has `batch` * `accumulation` records a rank; the last step of an epoch has what is left,
-    or is dropped with `drop_last`, unless it is the only one. With `window`, the records of so many
-    shards are mixed at a time: photos of a few archives are read, and then of others.
+    A step has `batch` * `accumulation` records a rank; the last step of an epoch has the remaining
+    ones, or is dropped with `drop_last`, unless it is the only one. With `window`, the records of
+    that many shards are mixed at a time, so that few archives are read at once.
     """
 
     ids: NDArray[np.int64]  # the records that are trained on
@@ -67,20 +64,20 @@ class Sampler:
 
     @property
     def records_a_step(self) -> int:
-        """Records that one step uses on all ranks together."""
+        """Records of one step on all ranks together."""
         return self.batch * self.accumulation * self.world
 
     @property
     def steps_an_epoch(self) -> int:
-        """Optimiser steps in which every record is used once."""
+        """Optimiser steps of one epoch."""
         return self._steps_after(0)
 
     def steps_until(self, position: Position) -> int:
-        """Optimiser steps up to a position: those of all begun epochs less those still to do."""
+        """Optimiser steps up to a position."""
         return (position.epoch + 1) * self.steps_an_epoch - self._steps_after(position.done)
 
     def epoch(self, number: int) -> Epoch:
-        """One epoch, with its records in their order."""
+        """The order of an epoch."""
         random = np.random.default_rng([self.seed, number])
         order = random.permutation(len(self.ids))
         if not self.window or self.shards is None:
@@ -94,11 +91,11 @@ class Sampler:
         return Epoch(self.ids[order], starts, shards)
 
     def steps(self, start: Position) -> Iterator[StepPlan]:
-        """The steps from a position on, without end."""
+        """All steps from a position on, without end."""
         number, done, epoch = start.epoch, start.done, self.epoch(start.epoch)
         while True:
             following, window = None, -1
-            for left in reversed(range(self._steps_after(done))):
+            for remaining in reversed(range(self._steps_after(done))):
                 records, ahead = epoch.records[done : done + self.records_a_step], NO_RECORDS
                 before, window = window, int(np.searchsorted(epoch.starts, done, "right")) - 1
                 if window != before and window + 1 < len(epoch.shards):
@@ -107,7 +104,7 @@ class Sampler:
                     following = self.epoch(number + 1)
                     ahead = following.shards[0]
                 done += len(records)
-                after = Position(number, done) if left else Position(number + 1, 0)
+                after = Position(number, done) if remaining else Position(number + 1, 0)
                 size = self.batch * self.world
                 blocks = [records[first : first + size] for first in range(0, len(records), size)]
                 # A pass may be empty on some ranks.

@@ -1,4 +1,4 @@
-"""What a record says: its annotation, and from it the labels that its photo shows or does not.
+"""The annotation of a record, and the labels that are present, absent or unknown by it.
 
 L labels.
 """
@@ -28,19 +28,19 @@ from ramctl.records.record import (
     object_in,
 )
 
-MOST_LABELS = 5000
+MAX_LABELS = 5000
 FEW_RECORDS = 1000
-FEWEST_MENTIONS = 5  # records that must name a tag for it to become a label
-FEWEST_MENTIONS_OF_FEW = 2  # the same with fewer than FEW_RECORDS records
+MIN_MENTIONS = 5  # records that must name a tag for it to become a label
+MIN_MENTIONS_IN_FEW = 2  # the same with fewer than FEW_RECORDS records
 REMEMBERED_TAGS = 200_000
-LIKELY = 0.5  # with a greater chance, a record speaks for a label
+LIKELY = 0.5  # with a greater probability, a record counts as evidence for a label
 
 Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A caption and those of the record's tags that it names itself."""
+    """A caption, and the record's tags that it names."""
 
     text: str
     tags: tuple[str, ...]
@@ -49,13 +49,13 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What a record says about its photo.
+    """The content of a record that training uses.
 
-    `is_tagged` is False where nobody said what the photo shows: only a teacher can tell then.
+    `is_tagged` is False for records without certain tags, which only a teacher can complete.
     `negatives`, where given, are the only tags known to be absent: unlisted ones are unknown.
-    `uncertain` tags count neither way. `guessed` are those of the tags that only `generate` gave;
-    `chances` are the probabilities of tags that the record does not have. `main` are the things
-    that the photo is of, None where nobody said so. Photos of one `group` are like each other.
+    `uncertain` tags count neither way. `guessed` are the tags that only `generate` gave;
+    `chances` are the probabilities of tags that the record does not have. `main` are the main
+    subjects of the photo, None where unknown. Photos of one `group` are alike.
     """
 
     image: str
@@ -71,12 +71,12 @@ class Annotation:
     group: str | None = None
 
     @property
-    def n_written(self) -> int:
-        """Captions that are not a model's."""
+    def n_human_captions(self) -> int:
+        """The number of captions that people wrote."""
         return sum(not caption.generated for caption in self.captions)
 
     def require_tags(self) -> None:
-        """RecordProblem where nobody said what the photo shows."""
+        """RecordProblem for a record without certain tags."""
         if not self.is_tagged:
             lack = "no tags field (ramctl parse writes it), or only a tagger's, beside its scores"
             raise RecordProblem(lack, code="missing_field")
@@ -86,8 +86,8 @@ def read_annotation(record: Record) -> Annotation:
     """The annotation of a record; RecordProblem where one is not possible."""
     fields = record.fields
     image = image_name(fields)
-    somebody_did = is_tagged(fields)
-    tags = tuple(listed(fields, "tags")) if somebody_did else ()
+    has_tags = is_tagged(fields)
+    tags = tuple(listed(fields, "tags")) if has_tags else ()
     written = _captions(captions_of(fields), fields, "caption_tags", tags)
     generated = _captions(
         listed(fields, "generated_captions"), fields, "generated_caption_tags", tags,
@@ -96,14 +96,14 @@ def read_annotation(record: Record) -> Annotation:
     negatives = tuple(listed(fields, "negatives")) if "negatives" in fields else None
     if (decided := decided_tags(fields)) is not None:
         kept, refused = decided
-        tags, somebody_did = tuple(dict.fromkeys([*tags, *kept])), True
+        tags, has_tags = tuple(dict.fromkeys([*tags, *kept])), True
         negatives = (*(negatives or ()), *refused)
     uncertain = tuple(listed(fields, "uncertain"))
     main = tuple(string_list(fields, "main")) if "main" in fields else None
     group = fields.get("group")
     return Annotation(
         image, record.base, tags, written + generated, negatives, uncertain,
-        somebody_did, guessed_tags(fields, tags), object_in(fields, "chances"),
+        has_tags, guessed_tags(fields, tags), object_in(fields, "chances"),
         main, group if isinstance(group, str) else None,
     )  # fmt: skip
 
@@ -112,7 +112,7 @@ def _captions(
     texts: list[str], fields: JsonObject, name: str, tags: tuple[str, ...],
     *, generated: bool = False,
 ) -> tuple[Caption, ...]:  # fmt: skip
-    """Each caption with its own tags that the record still has; all tags where none are given."""
+    """Each caption with the tags it names; with all tags where the record does not list them."""
     if fields.get(name) is None:
         return tuple(Caption(text, tags, generated) for text in texts if text.strip())
     by_caption = fields[name]
@@ -134,13 +134,13 @@ class TagCounts:
     tags: Counter[str] = field(default_factory=Counter)
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
     n_captions: int = 0
-    likely: Counter[str] = field(default_factory=Counter)  # records in which a tag is likely
+    likely: Counter[str] = field(default_factory=Counter)  # records with a likely tag
 
     def add(self, record: Record, annotation: Annotation) -> None:
         """Count one record."""
         self.n_records += 1
         self.n_captions += len(annotation.captions)
-        self.likely.update(tag for tag, chance in annotation.chances.items() if chance > LIKELY)
+        self.likely.update(tag for tag, p in annotation.chances.items() if p > LIKELY)
         kinds = object_in(record.fields, "kinds")
         known = self.tags
         # Several spellings of one tag count once a record; the last one looks up the kind.
@@ -164,7 +164,7 @@ def build_labels(counts: TagCounts) -> LabelSystem:
 
     Raises RunProblem when there is none.
     """
-    fewest = FEWEST_MENTIONS_OF_FEW if counts.n_records < FEW_RECORDS else FEWEST_MENTIONS
+    fewest = MIN_MENTIONS_IN_FEW if counts.n_records < FEW_RECORDS else MIN_MENTIONS
     named = [(tag, n) for tag, n in counts.tags.items() if n >= fewest]
     if not named:
         raise RunProblem(
@@ -174,17 +174,17 @@ def build_labels(counts: TagCounts) -> LabelSystem:
     named.sort(key=lambda item: (-item[1], item[0]))
     return LabelSystem(
         Label(tag, max(KINDS, key=lambda kind: counts.kinds[tag, kind]), count=n)
-        for tag, n in named[:MOST_LABELS]
+        for tag, n in named[:MAX_LABELS]
     )
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a record says about the labels: ids of present, unknown and doubtful ones.
+    """Ids of the labels that are present in a photo by its record, absent, or unknown.
 
-    A present label is doubtful when a photo has several human-written captions and only one
-    caption names the label, or when only the data engine's model gave it. A generated caption can
-    confirm a label, but its silence casts no doubt: models leave out more than people do.
+    A present label is doubtful when a photo has several captions by people and only one caption
+    names the label, or when only the data engine's model gave it. A generated caption can confirm
+    a label, but casts no doubt where it leaves it out: models leave out more than people do.
     """
 
     present: Ids
@@ -192,8 +192,8 @@ class Target:
     doubtful: Ids
     implied: Ids  # ancestors of the present labels, unless they are present too
     denied: Ids  # known to be absent
-    likely: Ids  # those that have a chance
-    chances: NDArray[np.float32]  # of the likely ones
+    likely: Ids  # those with a probability
+    probabilities: NDArray[np.float32]  # of the likely ones
 
 
 class Targets:
@@ -215,21 +215,21 @@ class Targets:
         else:
             unknown = np.setdiff1d(self._all_ids(annotation.uncertain), present)
         by_id: dict[int, float] = {}
-        for tag, chance in annotation.chances.items():
-            by_id |= {i: max(chance, by_id.get(i, 0.0)) for i in self._ids(tag)}
+        for tag, p in annotation.chances.items():
+            by_id |= {i: max(p, by_id.get(i, 0.0)) for i in self._ids(tag)}
         likely = np.setdiff1d(np.array(list(by_id), np.int64), np.union1d(present, denied))
-        chances = np.array([by_id[i] for i in likely.tolist()], np.float32)
+        probabilities = np.array([by_id[i] for i in likely.tolist()], np.float32)
         ancestors = tuple(tag for i in present.tolist() for tag in self.labels[i].parents)
         implied = np.setdiff1d(self._all_ids(ancestors), present)
         stated = tuple(tag for tag in annotation.tags if tag not in annotation.guessed)
         doubtful = np.setdiff1d(self._all_ids(annotation.guessed), self._all_ids(stated))
-        if annotation.n_written > 1:
+        if annotation.n_human_captions > 1:
             named = [self._all_ids(caption.tags) for caption in annotation.captions]
             ids, times = np.unique(np.concatenate(named), return_counts=True)
             doubtful = np.union1d(doubtful, ids[times == 1])
-        # Without what is made of the chances, nothing is known of their labels.
+        # Whoever ignores the probabilities knows nothing of these labels.
         unknown = np.union1d(unknown, likely)
-        return Target(present, unknown, doubtful, implied, denied, likely, chances)
+        return Target(present, unknown, doubtful, implied, denied, likely, probabilities)
 
     def guiding_tags(self, caption: Caption, *, in_label_order: bool = False) -> list[str]:
         """The caption's tags as the label system spells them, each once."""

@@ -1,4 +1,4 @@
-"""Taggers as teachers (`--distill scores:FILE`), and what the silence of captions and taggers says.
+"""Targets of the tag loss: from records, and from taggers as teachers (`--distill scores:FILE`).
 
 N records, L labels, K labels that a teacher knows, n pairs of a captioned photo and a label that a
 teacher scored on it.
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ramctl.classes import Classes, read_map
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
+from ramctl.model.preset import TrainingConfig
 from ramctl.tagger_scores import PREFIX, TaggerScores, scores_file
 from ramctl.training.data.targets import Annotation, Ids, Targets
 
@@ -21,8 +22,8 @@ Floats = NDArray[np.float32]
 
 FORM = "scores:FILE[,weight=W][,map=FILE]"
 ROUNDS = 50  # of expectation maximisation
-PRIOR = 5.0  # photos' worth of the rate of all labels in the rate of each
-LEAST = 1e-4  # divisor
+PRIOR_PHOTOS = 5.0  # as many photos of the overall rate are added to those of each label
+MIN_DIVISOR = 1e-4
 NOTICED = 0.1  # a teacher with a score above it has noticed the label
 
 
@@ -30,8 +31,8 @@ NOTICED = 0.1  # a teacher with a score above it has noticed the label
 class ScoresTeacher:
     """A tagger's output as a teacher: records with `image` and `scores`.
 
-    `weight` is that of its targets beside a caption's; `map` has lines `label<TAB>name|name` for
-    labels that it knows by names that are neither theirs nor their synonyms'.
+    `weight` is the weight of its targets beside a caption's; `map` has lines
+    `label<TAB>name|name` for labels that it knows by other names.
     """
 
     path: Path
@@ -40,7 +41,7 @@ class ScoresTeacher:
 
     @classmethod
     def parse(cls, text: str) -> "ScoresTeacher":
-        """The teacher that `--distill` names; UsageProblem for another form."""
+        """The teacher of a value of `--distill`; UsageProblem for another form."""
         form = f"{FORM} with a weight above 0"
         path, options = scores_file("--distill", text, form, "weight", "map")
         try:
@@ -60,8 +61,8 @@ def scores_teachers(distill: Sequence[str]) -> list[ScoresTeacher]:
 class SoftTargets:
     """A teacher's scores as targets of the labels that it knows, `known` (K,).
 
-    Where it is silent on one of them, it scored 0. A label that it knows by several names has the
-    greatest score. `rows` (N,) are the records' rows in its file, -1 for none.
+    A label without a score has 0; one that it knows by several names has the greatest score.
+    `rows` (N,) are the records' rows in its file, -1 for none.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class SoftTargets:
         self._columns = [columns[name_ids == n] for n in range(len(scores.names))]
 
     def of(self, index: int) -> Floats | None:
-        """The targets (K,) of a record's photo; None where the teacher has not seen it."""
+        """The targets (K,) of a record's photo; None where the teacher has not scored it."""
         row = int(self._rows[index])
         if row < 0:
             return None
@@ -89,33 +90,30 @@ class SoftTargets:
 
 
 def soft_targets(
-    seen: Sequence[tuple[SoftTargets, Floats]], n_labels: int
+    scored: Sequence[tuple[SoftTargets, Floats]], n_labels: int
 ) -> tuple[Floats, Floats]:
-    """The targets (L,) that teachers give a photo, and their weights: 0 where none knows the label.
+    """The teachers' targets of a photo (L,), and their weights: 0 where none knows the label.
 
-    `seen` are the teachers that saw the photo with their targets (K,). Of several that know a label
-    the target is the mean by weight.
+    `scored` are the teachers that scored the photo, with their targets (K,). The target of a label
+    that several know is the mean by weight.
     """
     sums, weights = np.zeros(n_labels, np.float32), np.zeros(n_labels, np.float32)
-    for teacher, targets in seen:
+    for teacher, targets in scored:
         sums[teacher.known] += teacher.weight * targets
         weights[teacher.known] += teacher.weight
     return np.divide(sums, weights, out=sums, where=weights > 0), weights
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
-    """How often captions name what is shown, and teachers notice what captions name.
+class MentionRates:
+    """How often labels that are shown are mentioned, so that a missing mention can be weighed."""
 
-    `mentioned` (2, L) is for photos with one written caption, and with several.
-    """
-
-    mentioned: Floats
-    noticed: Floats  # (L,)
+    by_captions: Floats  # (2, L): where people wrote one caption, and where several
+    by_teachers: Floats  # (L,) of labels that captions name
 
     @classmethod
-    def of_nobody(cls, n_labels: int) -> "Silence":
-        """Without teachers."""
+    def neutral(cls, n_labels: int) -> "MentionRates":
+        """Rates that change nothing: for training without teachers."""
         return cls(np.zeros((2, n_labels), np.float32), np.ones(n_labels, np.float32))
 
     @classmethod
@@ -124,58 +122,117 @@ class Silence:
         annotations: Iterable[tuple[int, Annotation]],
         targets: Targets,
         teachers: Sequence[SoftTargets],
-    ) -> "Silence":
-        """From records with their numbers: those with captions whose photo a teacher saw."""
+    ) -> "MentionRates":
+        """The rates of numbered records: those with captions whose photo a teacher scored."""
         n_labels = len(targets)
         scores, cells, is_named = [], [], []
         n_named, n_noticed = np.zeros(n_labels), np.zeros(n_labels)
         for index, annotation in annotations:
-            seen = [(t, of) for t in teachers if (of := t.of(index)) is not None]
-            if not seen or not annotation.n_written:
+            scored = [(t, row) for t in teachers if (row := t.of(index)) is not None]
+            if not scored or not annotation.n_human_captions:
                 continue
-            soft, known = soft_targets(seen, n_labels)
+            soft, known = soft_targets(scored, n_labels)
             target = targets.of(annotation)
             named = np.zeros(n_labels, bool)
             named[target.present] = True
             named &= known > 0
-            soft[target.implied] = 0  # whether captions name these is anyone's guess
+            soft[target.implied] = 0  # captions may or may not name these
             ids = np.flatnonzero(soft)
             n_named += named
             n_noticed += named & (soft > NOTICED)
             scores.append(soft[ids])
-            cells.append(ids + n_labels * (annotation.n_written > 1))
+            cells.append(ids + n_labels * (annotation.n_human_captions > 1))
             is_named.append(named[ids])
         if not scores:
-            return cls.of_nobody(n_labels)
-        rates = mention_rates(
+            return cls.neutral(n_labels)
+        rates = fit_mention_rates(
             np.concatenate(scores), np.concatenate(cells), np.concatenate(is_named), 2 * n_labels
         )
-        of_all = n_noticed.sum() / max(n_named.sum(), 1)
-        noticed = (n_noticed + PRIOR * of_all) / (n_named + PRIOR)
+        overall = n_noticed.sum() / max(n_named.sum(), 1)
+        noticed = (n_noticed + PRIOR_PHOTOS * overall) / (n_named + PRIOR_PHOTOS)
         return cls(rates.reshape(2, n_labels), noticed.astype(np.float32))
 
 
-def mention_rates(scores: Floats, cells: Ids, is_named: NDArray[np.bool_], n_cells: int) -> Floats:
+class TagTargets:
+    """The targets of the tag loss and their weights, from records and teachers.
+
+    `rates` are those learnt from the `teachers`.
+    """
+
+    def __init__(
+        self,
+        labels: Targets,
+        config: TrainingConfig,
+        teachers: Sequence[SoftTargets] = (),
+        rates: MentionRates | None = None,
+    ) -> None:
+        self.labels, self.teachers = labels, teachers
+        self.absent_weight = config.absent_weight
+        self.single_mention_weight = config.single_mention_weight
+        self.rates = rates or MentionRates.neutral(len(labels))
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def row(self, index: int, annotation: Annotation) -> tuple[Floats, Floats]:
+        """The targets (L,) of a record by its number, and their weights (L,).
+
+        A target comes from the record, with its probabilities, else from teachers, else it is
+        absence at a low weight.
+        """
+        target = self.labels.of(annotation)
+        targets = np.zeros(len(self), np.float32)
+        weights = np.full_like(targets, self.absent_weight)
+        if self.absent_weight != 1:
+            # A caption that names a dog does not name an animal: that is no negative.
+            weights[target.implied] = 0
+        weights[target.unknown] = 0
+        scored = [(t, row) for t in self.teachers if (row := t.of(index)) is not None]
+        if scored:
+            shown, taught = soft_targets(scored, len(self))
+            # A low score is weak evidence from a teacher that overlooks most hats.
+            overlooked = np.where(shown > NOTICED, 0, 1 - self.rates.by_teachers)
+            trust = taught - overlooked * np.maximum(taught - self.absent_weight, 0)
+            if annotation.n_human_captions:
+                rates = self.rates.by_captions[int(annotation.n_human_captions > 1)].copy()
+                rates[target.implied] = 0  # a caption that names the dog implies the animal
+                shown = if_unmentioned(shown, rates)
+            targets = shown
+            np.copyto(weights, trust, where=taught > 0)
+        targets[target.likely], weights[target.likely] = target.probabilities, 1
+        targets[target.denied], weights[target.denied] = 0, 1
+        targets[target.present] = weights[target.present] = 1
+        weights[target.doubtful] = self.single_mention_weight
+        return targets, weights
+
+
+def fit_mention_rates(
+    scores: Floats, cells: Ids, is_named: NDArray[np.bool_], n_cells: int
+) -> Floats:
     """P(named | shown) of each cell (n_cells), from n scores, taken as P(shown), and their cells.
 
-    The greatest likelihood of P(named) = P(named | shown) P(shown) by expectation maximisation,
-    drawn to the rate of all cells where there are few pairs.
+    Maximum likelihood of P(named) = P(named | shown) P(shown) by expectation maximisation, with
+    cells of few pairs drawn to the overall rate.
     """
     named = np.bincount(cells, is_named, n_cells)
-    silent_cells, silent_scores = cells[~is_named], scores[~is_named]
+    unnamed_cells, unnamed_scores = cells[~is_named], scores[~is_named]
     rates = np.full(n_cells, 0.5, np.float32)
     for _ in range(ROUNDS):
-        unnamed = np.bincount(silent_cells, unsaid(silent_scores, rates[silent_cells]), n_cells)
-        of_all = named.sum() / max(named.sum() + unnamed.sum(), LEAST)
-        rates = ((named + PRIOR * of_all) / (named + unnamed + PRIOR)).astype(np.float32)
+        unnamed = np.bincount(
+            unnamed_cells, if_unmentioned(unnamed_scores, rates[unnamed_cells]), n_cells
+        )
+        overall = named.sum() / max(named.sum() + unnamed.sum(), MIN_DIVISOR)
+        rates = ((named + PRIOR_PHOTOS * overall) / (named + unnamed + PRIOR_PHOTOS)).astype(
+            np.float32
+        )
     return rates
 
 
-def unsaid(shown: Floats, rates: Floats) -> Floats:
+def if_unmentioned(shown: Floats, rates: Floats) -> Floats:
     """P(shown | no caption names it), from P(shown) and P(named | shown), by Bayes' rule.
 
-    Captions that would have named a dog and do not are evidence against the dog; that they do not
-    name the sky says little.
+    Captions nearly always name a dog, so one without it is evidence against a dog; few name the
+    sky, so one without it is little evidence.
     """
-    silent: Floats = shown * (1 - rates)
-    return silent / np.maximum(silent + 1 - shown, LEAST)
+    unnamed: Floats = shown * (1 - rates)
+    return unnamed / np.maximum(unnamed + 1 - shown, MIN_DIVISOR)

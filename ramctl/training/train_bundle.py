@@ -1,15 +1,10 @@
-"""A whole training run: from the options to the bundle, through interruptions."""
+"""`ramctl train` and `finetune`: a whole run, from the options to the bundle."""
 
-import resource
 import signal
-import statistics
-import sys
-import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,39 +20,37 @@ from ramctl.records.ownership import require_plain
 from ramctl.records.record import JsonObject, Reject, shown_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
-from ramctl.training.data.batches import Batch
 from ramctl.training.data.record_file import RecordFile
-from ramctl.training.data.sampler import StepPlan
 from ramctl.training.distributed import World, is_torchrun, join_world
-from ramctl.training.job import Job, RunContext, build_job, can_keep_features, runtime_of
+from ramctl.training.dry_run import estimate_cost
+from ramctl.training.job import Job, RunContext, build_job, runtime_of
 from ramctl.training.learn_thresholds import learn_thresholds
+from ramctl.training.loop import Pace, StepEvent, ValidationEvent
 from ramctl.training.plan import TrainOptions, WorkFolder, open_plan
 from ramctl.training.publish import fill_untrained_labels, publish, round_weights
-from ramctl.training.train import Pace, StepEvent, ValidationEvent
 from ramctl.training.validation import Scored
 
 LOG_EVERY_S = 60.0
-TIMED_STEPS = 3  # of a dry run
 RESUME_HINT = "continue with --resume"
 
 
 def run(options: TrainOptions) -> Report:
-    """Train and write the bundle; the report tells what became of the records.
+    """Train and write the bundle; the report counts the records.
 
-    A dry run prints what a run would cost, as JSON, and writes nothing. Raises Interrupted when a
-    signal asked to stop: the state is saved, and `resume` continues.
+    A dry run prints the cost of a run as JSON and writes nothing. Raises Interrupted when a signal
+    stopped the run: the state is saved, and `resume` continues.
     """
     require_bundle(options.out)
     if options.thresholds:
         return learn_thresholds(options)
     events = options.events
     if events is not None and is_gzip(events.name):
-        raise UsageProblem(f"--events {events}: it grows line by line, so it is not compressed")
+        raise UsageProblem(f"--events {events}: a file that grows cannot be compressed")
     if events is not None and not is_device(events):
         require_plain(events)
     report = Report(options.command, quiet=options.quiet, unit="photos")
     if options.dry_run:
-        write_to_stdout(dumps(_dry_run(options, report)).decode())
+        write_to_stdout(dumps(estimate_cost(options, report)).decode())
         report.say("a dry run: nothing was trained, and nothing written")
         return report
     _train(options, report)
@@ -76,7 +69,7 @@ def _train(options: TrainOptions, report: Report) -> None:
         if options.resume and work.is_finished():
             if world.is_main:
                 with output_lock(options.out):
-                    work.remove()  # what a run that was killed at its very end left of it
+                    work.remove()  # the rest of a run that was killed at its very end
             report.say(f"{options.out} is complete: nothing to resume")
             return
         if world.is_main:
@@ -98,22 +91,22 @@ def _train(options: TrainOptions, report: Report) -> None:
 
 @contextmanager
 def _explained(runtime: Runtime) -> Iterator[None]:
-    """Make a RunProblem, which says how to go on, of memory that ran out and readers that died."""
+    """Turn memory that ran out and dead workers into a RunProblem with a remedy."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         remedy = "--restart with a smaller training.batch_size"
         raise RunProblem(f"{runtime.device}: out of memory; {remedy}") from error
     except Exception as error:
-        told: BaseException | None = error
-        while told and "DataLoader worker (pid" not in str(told):
-            told = told.__context__  # hidden by that of a checkpoint that it cut short
-        if not told or isinstance(error, RunProblem):
+        cause: BaseException | None = error
+        while cause and "DataLoader worker (pid" not in str(cause):
+            cause = cause.__context__  # a checkpoint that it interrupted raised another error
+        if not cause or isinstance(error, RunProblem):
             raise
-        # torch raises at the death of every child, also while this one's is told.
+        # torch raises at the death of every child, also while this one is reported.
         with suppress(ValueError):  # only the main thread has handlers
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        died = f"a process that reads photos died ({str(told).strip().rstrip('.')})"
+        died = f"a process that reads photos died ({str(cause).strip().rstrip('.')})"
         raise RunProblem(f"{died}; {RESUME_HINT}, with a lower -j") from error
 
 
@@ -135,11 +128,11 @@ class _Run:
         self.rejected_photos: set[tuple[int, int]] = set()
 
     def run(self) -> None:
-        precision = self.plan.preset.training.backbone.precision
+        precision = self.plan.preset.training.precision
         runtime = runtime_of(self.options, precision, self.world.local_rank)
         self.report.device = f"{runtime.device}, {runtime.dtype}"
         try:
-            # torch raises when it is told of a dead reader: again on the way out of a first time.
+            # torch may report a dead worker again while the first report is being handled.
             with _explained(runtime), self.rejects, _explained(runtime):
                 job = self._build(runtime)
                 if self._train(job):
@@ -154,7 +147,7 @@ class _Run:
         self.stop.raise_if_signalled()
 
     def _build(self, runtime: Runtime) -> Job:
-        """The job; the first process prepares the work folder before the others read it."""
+        """Build the job; the first process prepares the work folder before the others read it."""
         options = self.options
         with self.report.progress(options.progress, title="reading", unit="records") as advance:
 
@@ -163,7 +156,13 @@ class _Run:
                 self.stop.raise_if_due()
 
             context = RunContext(
-                self.world, runtime, self.report.say, self._reject, on_read, options.workers
+                self.world,
+                runtime,
+                self.plan.command,
+                self.report.say,
+                self._reject,
+                on_read,
+                options.workers,
             )
             if not self.world.is_main:
                 self.world.wait()
@@ -174,10 +173,10 @@ class _Run:
         return job
 
     def _train(self, job: Job) -> bool:
-        """Train to the end, True; or as far as signals and `--max-time` allow."""
+        """Train until the end (True), a signal or `--max-time`."""
         trainer = job.trainer
         if resumed := trainer.restore(self.work.checkpoints, self.report.say):
-            # The total is known only now: another world size changes it.
+            # The total is known only now: another number of processes changes it.
             self.report.say(f"continuing after step {trainer.step} of {trainer.total_steps}")
             self._reject_photos(job.records.records, trainer.rejected)
         options = self.options
@@ -212,18 +211,18 @@ class _Run:
                     if event.step == total or time.monotonic() - self.logged >= LOG_EVERY_S:
                         self.logged = time.monotonic()
                         self.report.say(event.describe(total))
-        if left := pace.total_steps - trainer.step:
+        if remaining := pace.total_steps - trainer.step:
             self.report.time_is_up = self.stop.signum is None
-            self.report.extra |= {"steps": trainer.step, "steps_left": left}
-            self.report.say(f"stopped after step {trainer.step}, {left} left; {RESUME_HINT}")
-        return not left
+            self.report.extra |= {"steps": trainer.step, "steps_left": remaining}
+            self.report.say(f"stopped after step {trainer.step}, {remaining} left; {RESUME_HINT}")
+        return not remaining
 
     def _reject(self, reject: Reject) -> None:
         if self.world.is_main:
             self.rejects.add(reject)
 
     def _reject_photos(self, records: RecordFile, problems: Mapping[int, RecordProblem]) -> None:
-        """Report each unreadable photo once, however many epochs come across it."""
+        """Report each unreadable photo once, not in every epoch."""
         for index, problem in problems.items():
             key = (id(records), index)
             if key not in self.rejected_photos:
@@ -231,8 +230,7 @@ class _Run:
                 self._reject(Reject.of(records[index], problem, self.plan.command))
 
     def _validate(self, job: Job, runtime: Runtime) -> tuple[Scored, ValidationEvent] | None:
-        """The scored validation photos, in the first process; None also when they tell nothing,
-        which is said."""
+        """Score the validation photos; None without a usable one, and in all processes but one."""
         scored = job.validation.score(
             job.trainer.model.eval(), runtime, self.world,
             lambda index, why: self._reject_photos(job.validation.records, {index: why}),
@@ -240,8 +238,8 @@ class _Run:
         if scored is None:
             return None
         if not job.evidence[scored.occurring].any():
-            why = "none of their tags was trained" if len(scored.scores) else "none can be read"
-            self.report.say(f"{len(job.validation)} validation photos tell nothing: {why}")
+            why = "their tags were not trained" if len(scored.scores) else "they cannot be read"
+            self.report.say(f"none of {len(job.validation)} validation photos can be used: {why}")
             return None
         event = ValidationEvent(
             job.trainer.step,
@@ -254,9 +252,9 @@ class _Run:
         return scored, event
 
     def _publish(self, job: Job) -> None:
-        """Round the model as a bundle stores it, measure it, write the bundle, tidy up.
+        """Round the model as a bundle stores it, validate it, write the bundle, tidy up.
 
-        Every process measures; the first one writes.
+        Every process validates; the first one writes.
         """
         trainer, out = job.trainer, self.options.out
         model = trainer.model.eval()
@@ -268,9 +266,9 @@ class _Run:
         measured: JsonObject = {"validation": f"none: {too_few}"}
         if not len(job.validation):
             self.report.say(f"{too_few}: no thresholds are chosen (see --val)")
-        # What tags must reach is decided by the scores that most users' machines compute.
+        # Thresholds are chosen for scores in fp32, which most users' machines compute.
         elif (validated := self._validate(job, Runtime(trainer.runtime.device))) is None:
-            measured = {"validation": "none: the photos held out tell nothing"}
+            measured = {"validation": "none: the photos held out cannot be used"}
         else:
             scored, event = validated
             self.report.say(f"final {event.describe()}")
@@ -293,78 +291,9 @@ class _Run:
 
 
 def _open_log(path: Path, *, resumed: bool) -> BinaryIO:
-    """The file of `--events`, at its end where the run goes on."""
+    """Open the file of `--events`, at its end where a run is resumed."""
     with naming(path):
         stream = path.open("ab") if is_device(path) else open_to_append(path)
         if not resumed and not is_device(path):
             stream.truncate(0)
         return stream
-
-
-def _dry_run(options: TrainOptions, report: Report) -> JsonObject:
-    """Parameters, memory and seconds a step of the run that the options describe.
-
-    Photos of a few batches are read. A frozen encoder is timed separately, because a real run
-    keeps its features.
-    """
-    with tempfile.TemporaryDirectory(prefix="ramctl-dry-run-") as folder:
-        work = WorkFolder(Path(folder) / options.out.name)
-        open_plan(replace(options, resume=False, restart=False), work, report)
-        plan = replace(work.read_plan(options), cache=None)
-        runtime = runtime_of(options, plan.preset.training.backbone.precision)
-        context = RunContext(
-            World(), runtime, report.say, report.reject, lambda n: None, workers=0, is_dry=True
-        )
-        return _measure_cost(build_job(plan, work, context))
-
-
-def _measure_cost(job: Job) -> JsonObject:
-    trainer, total = job.trainer, job.trainer.total_steps
-    keeps_features, encode_s = can_keep_features(job.plan.preset, trainer.model.encoder), []
-
-    def encoded(batch: Batch) -> Batch:
-        """The batch as training would see it, with kept features in place of photos."""
-        if not (keeps_features and batch.is_real):
-            return batch
-        started = time.monotonic()
-        with torch.inference_mode():
-            photos = batch.photos.to(trainer.runtime.device)
-            features = trainer.model.encoder.eval().frozen_features(photos)
-        encode_s.append((time.monotonic() - started) / len(photos))
-        # Cloned: tensors of inference mode cannot take part in a gradient.
-        return replace(batch, photos=features.clone())
-
-    def loader(plans: Iterator[StepPlan]) -> Iterator[tuple[StepPlan, list[Batch]]]:
-        for plan, batches in job.training_set.batches(plans):
-            yield plan, [encoded(batch) for batch in batches]
-
-    step_s = []
-    pace = Pace(min(total, TIMED_STEPS + 1), Path("unused"), save_every=total + 1)
-    # Cut off before the event of a checkpoint, which would be written for nothing.
-    for event in islice(trainer.events(loader, pace), pace.total_steps):
-        assert isinstance(event, StepEvent)
-        rate = event.rate_img_s
-        step_s.append((1 - event.wait_share) * event.photos / rate if rate else 0.0)
-    seconds = statistics.median(step_s[1:] or step_s)  # the first step allocates memory
-    peak_mb: float = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak_mb /= 2**20 if sys.platform == "darwin" else 2**10
-    if trainer.runtime.device.type == "cuda":
-        peak_mb = torch.cuda.max_memory_allocated(trainer.runtime.device) / 2**20
-    n_records, parameters = len(job.records.records), list(trainer.model.parameters())
-    facts = {
-        "records": n_records,
-        "labels": len(job.targets),
-        "parameters": sum(p.numel() for p in parameters),
-        "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
-        "photos_a_step": trainer.sampler.records_a_step,
-        "steps_an_epoch": trainer.sampler.steps_an_epoch,
-        "steps": total,
-        "seconds_a_step": round(seconds, 3),
-        "seconds_of_steps": round(seconds * total, 1),
-        "peak_memory_mb": round(peak_mb),
-    }
-    if encode_s:
-        views = 2 if job.plan.preset.training.data.augment.flip else 1
-        a_photo = statistics.median(encode_s) * views
-        facts["seconds_to_keep_features"] = round(a_photo * n_records, 1)
-    return facts

@@ -1,8 +1,8 @@
-"""The training loop: `Trainer.events` is the loop and `Trainer._step` one step, top to bottom.
+"""The training loop: `Trainer.events` is the loop, `Trainer._step` one step.
 
-A step depends only on the weights, the optimiser's state and (seed, step, rank): all random numbers
-are seeded anew for each step, so that a resumed run repeats an uninterrupted one bit for bit, and
-can continue with another number of processes.
+A step depends only on the weights, the optimiser's state and (seed, step, rank): random numbers are
+seeded anew for each step, so that a resumed run repeats an uninterrupted one bit for bit, and can
+continue with another number of processes.
 """
 
 import math
@@ -20,7 +20,7 @@ from torch import nn
 from ramctl.checkpoints.weights import weights_of
 from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.model.config import TrainingConfig
+from ramctl.model.preset import TrainingConfig
 from ramctl.model.ram import RAM
 from ramctl.records.record import JsonObject
 from ramctl.training.checkpoint import State, load_checkpoint, save_checkpoint
@@ -29,16 +29,16 @@ from ramctl.training.data.sampler import Position, Sampler, StepPlan
 from ramctl.training.distributed import World
 from ramctl.training.objectives import Counts, TrainingTask
 
-MOST_SKIPPED = 10  # steps in a row without a finite gradient
+MAX_SKIPPED = 10  # steps in a row without a finite gradient
 SAVE_EVERY_S = 300.0
-LONGEST_WARMUP = 10  # warm-up takes at most one step in ten, so that short runs learn too
+WARMUP_DIVISOR = 10  # warm-up takes at most one step in ten, so that short runs learn too
 
 Loader = Callable[[Iterator[StepPlan]], Iterator[tuple[StepPlan, list[Batch]]]]
 
 
 @dataclass(frozen=True)
 class Event:
-    """What happened after a step; a log's line has the fields under their own names."""
+    """An event after a step; a line of a log has its fields."""
 
     step: int
 
@@ -64,14 +64,14 @@ class StepEvent(Event):
     rejected: dict[int, RecordProblem]
 
     def to_json(self) -> JsonObject:
-        """The event as a line of a log; rejected photos have a stream of their own."""
+        """The event as a line of a log, without rejected photos, which are reported elsewhere."""
         table = super().to_json()
         del table["rejected"]
         rounded = {"rate_img_s": round(self.rate_img_s, 2), "wait_share": round(self.wait_share, 4)}
         return table | rounded
 
     def describe(self, total_steps: int) -> str:
-        """The event as a line for people."""
+        """The event as a message."""
         losses = ", ".join(f"{name} {value:.4g}" for name, value in self.losses.items())
         skipped = ", skipped (gradient not finite)" if self.skipped else ""
         return (
@@ -87,12 +87,12 @@ class ValidationEvent(Event):
 
     map: float  # over the labels with evidence
     classes: int  # labels with evidence that occur in the validation photos
-    map_all: float  # labels that were never trained, or next to never, included
+    map_all: float  # over all labels that occur
     classes_all: int
     photos: int
 
     def describe(self) -> str:
-        """The event as a line for people."""
+        """The event as a message."""
         others = ""
         if self.classes < self.classes_all:
             others = f" ({self.map_all:.4f} over all {self.classes_all})"
@@ -114,7 +114,7 @@ class Pace:
     total_steps: int
     checkpoints: Path
     save_every: int | None = None  # steps; None: every five minutes
-    # After each epoch, in every process; the first has the event, if the photos tell anything.
+    # After each epoch, in every process; the event is in the first, None without a usable photo.
     validate: Callable[[], ValidationEvent | None] | None = None
     should_stop: Callable[[], bool] = field(default=lambda: False)
 
@@ -149,13 +149,12 @@ class Trainer:
     @property
     def total_steps(self) -> int:
         """Optimiser steps of the whole run."""
-        schedule = self.config.schedule
-        if schedule.steps:
-            return schedule.steps
-        return max(1, round(schedule.epochs * self.sampler.steps_an_epoch)) + self.shift
+        if self.config.steps:
+            return self.config.steps
+        return max(1, round(self.config.epochs * self.sampler.steps_an_epoch)) + self.shift
 
     def events(self, loader: Loader, pace: Pace) -> Iterator[Event]:
-        """Train to the last step, or until asked to stop; the state is saved in the end."""
+        """Train to the last step, or until `should_stop`; the state is saved at the end."""
         self.module = self.world.wrap(self.task, self.runtime.device)
         saved_at, saved_step = time.monotonic(), self.step
         steps = loader(self.sampler.steps(self.position))
@@ -186,7 +185,7 @@ class Trainer:
     def _step(self, plan: StepPlan, batches: list[Batch], pace: Pace) -> StepEvent:
         """One optimiser step: a forward and backward pass for each batch, then an update."""
         task, config, device = self.task, self.config, self.runtime.device
-        seed_step(config.data.seed, self.step, self.world.rank, device)
+        seed_step(config.seed, self.step, self.world.rank, device)
         step, total_steps = self.step - self.shift, pace.total_steps - self.shift
         lr = learning_rate(config, step, total_steps, self.sampler.steps_an_epoch)
         for group in self.optimiser.param_groups:
@@ -197,7 +196,7 @@ class Trainer:
         counts, n_photos, rejected = self._global_counts(pass_counts, batches, pace)
 
         self.module.train()
-        if config.backbone.backbone_lr_factor == 0:
+        if config.backbone_lr_factor == 0:
             task.model.encoder.eval()
         table, nothing = [], torch.zeros((), device=device)
         for number, batch in enumerate(batches):
@@ -206,15 +205,15 @@ class Trainer:
             with self.module.no_sync() if is_local else nullcontext():  # type: ignore[operator]
                 with self.runtime.precision():
                     losses = self.module(batch.to(device))
-                own = Counts(pass_counts[number], counts, len(batches), self.world.size)
-                self.scaler.scale(task.reduce(losses, own)).backward()
+                sizes = Counts(pass_counts[number], counts, len(batches), self.world.size)
+                self.scaler.scale(task.reduce(losses, sizes)).backward()
             table.append(torch.stack([losses.get(n, nothing).detach().float() for n in counts]))
 
         parameters = [p for group in self.optimiser.param_groups for p in group["params"]]
         self.scaler.unscale_(self.optimiser)
-        norm = torch.nn.utils.clip_grad_norm_(parameters, config.optimiser.clip_norm or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip_norm or math.inf)
         total = self.world.total(torch.stack(table))
-        # Read at once: this is where the process waits for a GPU, once a step.
+        # Read together: the process waits for the GPU here, once a step.
         *values, grad_norm = torch.cat([total.flatten(), norm.to(total.dtype)[None]]).tolist()
         is_finite = bool(np.isfinite(grad_norm))
         if is_finite:
@@ -223,9 +222,9 @@ class Trainer:
         self.optimiser.zero_grad(set_to_none=True)
 
         self.skipped_in_a_row = 0 if is_finite else self.skipped_in_a_row + 1
-        if self.skipped_in_a_row >= MOST_SKIPPED:
+        if self.skipped_in_a_row >= MAX_SKIPPED:
             raise RunProblem(
-                f"the gradient was not finite in {MOST_SKIPPED} steps in a row "
+                f"the gradient was not finite in {MAX_SKIPPED} steps in a row "
                 f"(at step {self.step}); a lower training.lr may help"
             )
         sums = {name: sum(values[index :: len(counts)]) for index, name in enumerate(counts)}
@@ -245,8 +244,8 @@ class Trainer:
     ) -> tuple[dict[str, float], int, dict[int, RecordProblem]]:
         """Counts, photos and rejected photos of this step over all passes and processes.
 
-        The same exchange tells every process that one wants to stop, or the first one to save, so
-        that all do so together.
+        The same exchange carries the requests to stop, and of the first process to save, so that
+        all processes do so together.
         """
         rejected = dict(problem for batch in batches for problem in batch.rejected)
         values = {name: sum(counts[name] for counts in pass_counts) for name in pass_counts[0]}
@@ -260,7 +259,7 @@ class Trainer:
         return counts, int(counts.pop("photos")), rejected
 
     def state(self) -> State:
-        """Everything that the next step depends on; the tensors are the run's own."""
+        """Everything that the next step depends on; its tensors are not copies."""
         return {
             "model": {name: tensor.detach() for name, tensor in weights_of(self.model).items()},
             "optimiser": self.optimiser.state_dict(),
@@ -273,7 +272,7 @@ class Trainer:
         }
 
     def restore(self, folder: Path, say: Callable[[str], None]) -> bool:
-        """Go back to the last saved state that is intact; False where there is none."""
+        """Load the newest intact checkpoint; False where there is none."""
         state = load_checkpoint(folder, say)
         if state is None:
             return False
@@ -281,11 +280,11 @@ class Trainer:
             for name, tensor in weights_of(self.model).items():
                 tensor.copy_(state["model"][name])
         self.optimiser.load_state_dict(state["optimiser"])
-        if self.scaler.is_enabled() and state["scaler"]:  # else the run had another format
+        if self.scaler.is_enabled() and state["scaler"]:  # else the run had another number format
             self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         self.position = Position(state["epoch"], state["done"])
-        if not self.config.schedule.steps:
+        if not self.config.steps:
             # The schedule counts epochs, which have another number of steps after the number of
             # processes changed.
             self.shift = self.step - self.sampler.steps_until(self.position)
@@ -310,39 +309,36 @@ def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
 
 def build_optimiser(model: RAM, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW over the trainable weights; each group's `scale` multiplies the learning rate."""
-    numbers = config.optimiser
     embeddings = {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding)}
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        exempt = numbers.no_decay and (parameter.dim() < 2 or id(parameter) in embeddings)
-        decay = 0.0 if exempt else numbers.weight_decay
-        scale = config.backbone.backbone_lr_factor if name.startswith("encoder.") else 1.0
+        exempt = config.no_decay and (parameter.dim() < 2 or id(parameter) in embeddings)
+        decay = 0.0 if exempt else config.weight_decay
+        scale = config.backbone_lr_factor if name.startswith("encoder.") else 1.0
         groups.setdefault((decay, scale), []).append(parameter)
     tables = [
         {"params": parameters, "weight_decay": decay, "scale": scale}
         for (decay, scale), parameters in groups.items()
     ]
-    return torch.optim.AdamW(tables, lr=config.schedule.lr, eps=numbers.eps)
+    return torch.optim.AdamW(tables, lr=config.lr, eps=config.eps)
 
 
 def learning_rate(config: TrainingConfig, step: int, total_steps: int, an_epoch: int) -> float:
     """The learning rate of a step (from 0): linear warm-up, then the schedule.
 
-    `total_steps` are those of the run, `an_epoch` those of one epoch.
-    `epoch-decay` and `epoch-cosine` are the authors' schedules: a new rate every epoch
-    (ram_official A5).
+    `an_epoch` is the number of steps in an epoch. `epoch-decay` and `epoch-cosine` are the authors'
+    schedules, with a new rate every epoch (ram_official A5).
     """
-    numbers = config.schedule
-    warmup = min(numbers.warmup_steps, math.ceil(total_steps / LONGEST_WARMUP))
+    warmup = min(config.warmup_steps, math.ceil(total_steps / WARMUP_DIVISOR))
     if step < warmup:
-        return numbers.warmup_lr + (numbers.lr - numbers.warmup_lr) * step / warmup
+        return config.warmup_lr + (config.lr - config.warmup_lr) * step / warmup
     epoch = step // an_epoch
-    if numbers.schedule == "epoch-decay":
-        return max(numbers.min_lr, numbers.lr * numbers.decay**epoch)
-    if numbers.schedule == "epoch-cosine":
+    if config.schedule == "epoch-decay":
+        return max(config.min_lr, config.lr * config.decay**epoch)
+    if config.schedule == "epoch-cosine":
         done = epoch / math.ceil(total_steps / an_epoch)
     else:
         done = (step - warmup) / max(1, total_steps - warmup)
-    return numbers.min_lr + (numbers.lr - numbers.min_lr) * (1 + math.cos(math.pi * done)) / 2
+    return config.min_lr + (config.lr - config.min_lr) * (1 + math.cos(math.pi * done)) / 2

@@ -1,21 +1,17 @@
-"""A model from its configuration: the parts of the figure, and whether they fit together."""
+"""Build a model from its configuration, and check that its parts fit together."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import nn
 
 from ramctl.errors import UsageProblem
 from ramctl.model.captioning import Captioning
-from ramctl.model.config import ModelConfig, write_table
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.global_branch import GlobalBranch
 from ramctl.model.label_queries import DescriptionWeighting, LabelQueries, LabelTable, RowLayout
+from ramctl.model.preset import ModelConfig
 from ramctl.model.ram import RAM
 from ramctl.model.tag_decoder import TagDecoder
-
-MAX_SIZE, MAX_LAYERS = 1_000_000, 1000
-_AT_LEAST_1 = (".width", ".heads", ".ffn_width")
 
 
 def build_ram(
@@ -32,29 +28,13 @@ def build_ram(
     of each label, for a model that weighs them. Raises UsageProblem when the configuration
     contradicts itself.
     """
-    _check_numbers(write_table(config), "model")
-    _check(config, n_labels, vocabulary, description_counts)
     try:
+        _check(config, n_labels, vocabulary, description_counts)
         return _built(config, image_size, n_labels, vocabulary, description_counts)
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
-        # What timm and torch say of sizes that fit neither each other nor into memory.
+        # Sizes that fit neither each other nor into memory, as timm and torch report them.
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UsageProblem(f"no model can be built of these sizes: {reason}") from error
-
-
-def _check_numbers(value: Any, where: str) -> None:
-    """UsageProblem for a number that no model has, and that could take all time or memory."""
-    if isinstance(value, dict):
-        for name, part in value.items():
-            _check_numbers(part, f"{where}.{name}")
-    elif isinstance(value, list | tuple):
-        for part in value:
-            _check_numbers(part, where)
-    elif isinstance(value, int | float):
-        least = 1 if where.endswith(_AT_LEAST_1) else 0
-        most = MAX_LAYERS if where.endswith(("layers", "depths")) else MAX_SIZE
-        if not least <= value <= most:
-            raise UsageProblem(f"{where} is {value}, not from {least} to {most}")
 
 
 def _built(
@@ -64,7 +44,7 @@ def _built(
     encoder, labels, width = config.encoder, config.labels, config.tag_decoder.width
     channels, token_width = encoder.width, encoder.projection or encoder.width
     described = labels.kind == "descriptions"
-    # In the order in which weights are drawn.
+    # The order of construction decides the random weights.
     tag_decoder = TagDecoder(config.tag_decoder, token_width, shared_head=not labels.own_head)
     image_encoder = ImageEncoder(encoder, image_size)
     projection = nn.Linear(channels, token_width) if encoder.projection else nn.Identity()
@@ -91,7 +71,7 @@ def _built(
 def _check(
     config: ModelConfig, n_labels: int, vocabulary: int, counts: Sequence[int] | None
 ) -> None:
-    """UsageProblem for the first contradiction in what a model is to be built of."""
+    """UsageProblem for the first contradiction in the configuration."""
     labels, prior = config.labels, config.prior
     decoder, captioning = config.tag_decoder, config.captioning
     has_own = labels.own_width or labels.own_head or labels.own_bias

@@ -8,7 +8,7 @@ import dataclasses
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -19,9 +19,6 @@ from ramctl.records.record import JsonObject
 
 _PRESETS = files("ramctl.model") / "presets"
 T = TypeVar("T")
-# Metadata of a dataclass field whose own fields are keys of the table around it: it groups settings
-# in Python, while their names in files and on the command line stay short.
-FLAT = {"flat": True}
 MAX_SIDE = 8192  # px of a photo, as the model sees it
 
 
@@ -35,18 +32,18 @@ class EncoderConfig:
     image_size_option: bool  # the backbone's shape depends on the photo's size (Swin, ViT)
     window_size: int  # Swin's attention window, 0 for other backbones
     mean_token: bool  # put the mean over the tokens in front of them
-    projection: int  # width of the tokens that the decoders see; 0: as they come
+    projection: int  # width of the decoders' tokens; 0: that of the backbone
     freeze_batchnorm: bool  # use the running statistics in training too, and keep them
 
 
 @dataclass(frozen=True, slots=True)
 class LabelConfig:
-    """What the model stores of a label (its row), and how the row becomes a query."""
+    """The content of a label's row, and how it becomes a query."""
 
     kind: Literal["text", "descriptions", "learnt"]
     width: int  # of the text embedding, E
     projection: Literal["relu", "none"]  # of the embedding to the tag decoder's width
-    own_width: int  # of the vector that a seen label has for the pooled image feature; 0: none
+    own_width: int  # of a trained label's vector, multiplied by the pooled feature; 0: none
     own_head: bool  # each label has its own last layer instead of the shared linear (Tag2Text)
     own_bias: bool  # each label has its own bias
 
@@ -65,7 +62,7 @@ class TagDecoderConfig:
 
 @dataclass(frozen=True, slots=True)
 class PriorConfig:
-    """The global branch: what the backbone's pooled feature and its ImageNet head already know."""
+    """The global branch: a prior from the backbone's pooled feature and its ImageNet head."""
 
     classes: int  # of the backbone's own classifier; 0: without it
     temperature: float  # of the classifier's softmax
@@ -95,16 +92,16 @@ class CaptioningConfig:
     share_embeddings: bool  # one word embedding for tag encoder and caption decoder
     tie_tag_decoder: bool  # the tag encoder's first layers share the tag decoder's weights
     mask_tag_padding: bool  # the caption decoder does not see padded tag positions
-    # Of the tags that guide a caption. given: in training as the caption names them, then by
-    # falling score; labels: always that of the label system.
+    # Order of the tags that guide a caption. given: in training as in the caption, later by falling
+    # score; labels: that of the label system.
     tag_order: Literal["given", "labels"] = "given"
     pieces: Literal["learnt", "bert"] = "learnt"  # from the captions, or BERT's uncased ones
     no_repeat_ngram_size: int = 2  # of tokens: none comes twice in a caption; 0: all may
-    tidy: bool = True  # captions stop at a word that can be the last, and read as people write
-    styles: bool = False  # captions are learnt as short or dense, and asked for as either
+    tidy: bool = True  # captions end at a word that can be the last, and are joined as people write
+    styles: bool = False  # captions are learnt, and requested, as short or dense
     beams: int = 3  # of the search for captions
-    # What the mean log score of the labels that a caption names counts, beside its likelihood, when
-    # one of the beams' captions is chosen.
+    # Weight of the mean log score of a caption's labels, beside the caption's likelihood, in
+    # the choice of one of the beams' captions.
     agreement: float = 0.0
 
 
@@ -120,7 +117,7 @@ class ModelConfig:
 
     @property
     def scores_cells(self) -> bool:
-        """Whether the global branch scores labels: of a photo, and so of one cell of its grid."""
+        """Whether the global branch scores labels, and so single cells of the grid."""
         if self.prior is None:
             return False
         return bool(self.prior.similarity or self.prior.class_sharpness or self.labels.own_width)
@@ -138,7 +135,7 @@ class PreprocessConfig:
     loader: Literal["fast", "official"] = "fast"
 
     def __post_init__(self) -> None:
-        """UsageProblem for what no photo can be turned into."""
+        """Raise UsageProblem for an impossible size or deviation."""
         if not 1 <= self.size <= MAX_SIDE:
             raise UsageProblem(f"preprocess.size is {self.size}, not from 1 to {MAX_SIDE}")
         if min(self.std) <= 0:
@@ -146,9 +143,20 @@ class PreprocessConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class LossConfig:
-    """The objectives of a run: their weights, and the numbers of each loss."""
+class AugmentConfig:
+    """Random changes of a training photo; teacher and student see the same crop."""
 
+    crop_scale: tuple[float, float]  # fraction of the area; (1, 1): no random crop
+    flip: float  # probability
+    operations: int  # random operations a photo, 0: none
+    magnitude: int  # of 10
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingConfig:
+    """One training run."""
+
+    # Losses: their weights, and the numbers of each.
     objective: Literal["ram", "ram-plus", "tag2text"]
     loss: Literal["mean", "ram-official"]  # global means, or the authors' sums a process
     tag_weight: float  # 0: captions alone
@@ -167,16 +175,7 @@ class LossConfig:
     classes_weight: float = 0.0  # keeps the backbone's own class probabilities as they were
     absent_weight: float = 1.0  # of labels that neither a caption nor a teacher supports
 
-    @property
-    def captions_alone(self) -> bool:
-        """Whether only the captioning branch is trained, and the tagger stays as it is."""
-        return self.tag_weight == 0
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduleConfig:
-    """How long a run is, and its learning rate at every step."""
-
+    # Schedule: how long a run is, and its learning rate at every step.
     epochs: float
     steps: int  # if not 0, instead of epochs
     lr: float
@@ -186,41 +185,19 @@ class ScheduleConfig:
     warmup_steps: int
     warmup_lr: float
 
-
-@dataclass(frozen=True, slots=True)
-class OptimiserConfig:
-    """AdamW and gradient clipping."""
-
+    # AdamW and gradient clipping.
     weight_decay: float
     no_decay: bool  # biases, norms and embeddings are exempt from weight decay
     clip_norm: float  # of the gradient; 0: not clipped
     eps: float = 1e-8  # torch's
 
-
-@dataclass(frozen=True, slots=True)
-class BackboneConfig:
-    """What the backbone starts from, and how it is trained."""
-
+    # The image encoder: what it starts from, and how it is trained.
     backbone_lr_factor: float  # the encoder's learning rate is lr times this; 0: frozen
     precision: Literal["auto", "fp32", "bf16", "fp16"]
     encoder: str = ""  # weights: timm's name, or a file; empty: what a package or the bundle has
     frozen_stages: int = 0  # counted from the photo on; the stages above are trained
 
-
-@dataclass(frozen=True, slots=True)
-class AugmentConfig:
-    """Random changes of a training photo; teacher and student see the same crop."""
-
-    crop_scale: tuple[float, float]  # share of the area; (1, 1): no random crop
-    flip: float  # probability
-    operations: int  # random operations a photo, 0: none
-    magnitude: int  # of 10
-
-
-@dataclass(frozen=True, slots=True)
-class DataConfig:
-    """What a batch holds, and what becomes of photos and captions on the way into it."""
-
+    # Data: what a batch holds, and what becomes of photos on the way into it.
     batch_size: int  # photos a process and forward pass
     accumulation: int  # forward passes a step
     drop_last: bool
@@ -229,16 +206,10 @@ class DataConfig:
     augment: AugmentConfig
     shuffled_shards: int = 0  # archives whose photos are mixed at a time; 0: all photos are
 
-
-@dataclass(frozen=True, slots=True)
-class TrainingConfig:
-    """One training run. The groups exist in Python only: `[training]` in a file has flat keys."""
-
-    losses: LossConfig = field(metadata=FLAT)
-    schedule: ScheduleConfig = field(metadata=FLAT)
-    optimiser: OptimiserConfig = field(metadata=FLAT)
-    backbone: BackboneConfig = field(metadata=FLAT)
-    data: DataConfig = field(metadata=FLAT)
+    @property
+    def captions_alone(self) -> bool:
+        """Whether only the captioning branch is trained, and the tagger stays as it is."""
+        return self.tag_weight == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,9 +226,9 @@ class Preset:
     finetuning: TrainingConfig
     finetuning_size: int  # px of the photos in fine-tuning; 0: as in training
     finetuning_window: int  # Swin's window in fine-tuning; 0: as in training
-    precision: float = 0.0  # share of right tags that thresholds are chosen for; 0: the best F1
-    most_share: float = 1.0  # of the judged photos: a label is not given on more than these
-    careful: tuple[str, ...] = ()  # kinds of these are given for their own certainty alone
+    precision: float = 0.0  # that thresholds are chosen for; 0: the best F1
+    most_share: float = 1.0  # the largest fraction of photos on which a label is given
+    careful: tuple[str, ...] = ()  # kinds of these labels get no bonus as main subjects
 
 
 def preset_names() -> list[str]:
@@ -274,9 +245,9 @@ def load_preset(name_or_path: str, overrides: Sequence[str] = ()) -> Preset:
 
 
 def preset_from_table(table: Mapping[str, Any]) -> Preset:
-    """The preset of what `write_table` wrote, or of a merged TOML file.
+    """The preset of a table by `write_table`, or of a merged TOML file.
 
-    The fine-tuning table holds what differs from the training table.
+    Settings missing in the fine-tuning table are those of the training table.
     """
     if isinstance(table.get("training"), Mapping) and isinstance(table.get("finetuning"), Mapping):
         table = {**table, "finetuning": merge_tables(table["training"], table["finetuning"])}
@@ -294,7 +265,7 @@ def preset_to_meta(preset: Preset) -> JsonObject:
 
 
 def preset_from_meta(meta: Mapping[str, Any]) -> Preset:
-    """What `preset_to_meta` put into a bundle.json; UsageProblem names what does not fit."""
+    """The preset stored by `preset_to_meta`; UsageProblem for settings that do not fit."""
     parts = {table_name: meta[name] for name, table_name in _META.items() if name in meta}
     return preset_from_table(meta.get("preset", {}) | parts)
 
@@ -349,44 +320,24 @@ def parse_overrides(overrides: Sequence[str]) -> JsonObject:
 
 
 def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
-    """`table` as an instance of the dataclass `cls`.
+    """`table` as an instance of the dataclass `cls`, nested dataclasses as nested tables.
 
-    Nested dataclasses are nested tables, unless their field is FLAT. A field typed `X | None`
-    may be missing or `false`; one with a default may be missing. `where` is the dotted name of the
-    table, for UsageProblem of unknown keys, missing keys and values of the wrong kind.
+    A field typed `X | None` may be missing or `false`; one with a default may be missing. `where`
+    is the dotted name of the table, for UsageProblem of unknown keys, missing keys and values of
+    the wrong kind.
     """
-    known = _keys(cls)
-    unknown = sorted(set(table) - set(known))
-    if cls is PreprocessConfig and table.get("fit") == "squash":
-        # Older bundles, presets and runs say so; photos are always squashed now.
-        unknown = [key for key in unknown if key not in ("fit", "crop_share")]
-    if unknown:
+    hints, values = get_type_hints(cls), {}
+    if unknown := sorted(set(table) - set(hints)):
         shown = (key if key.isprintable() else repr(key) for key in unknown)
         names = ", ".join(f"{where}.{key}" for key in shown)
-        raise UsageProblem(f"unknown setting {names}; known here: {', '.join(known)}")
-    return _read_fields(cls, table, where)
-
-
-def _keys(cls: Any) -> list[str]:
-    hints, keys = get_type_hints(cls), []
-    for entry in dataclasses.fields(cls):
-        keys += _keys(hints[entry.name]) if entry.metadata == FLAT else [entry.name]
-    return keys
-
-
-def _read_fields(cls: type[T], table: Mapping[str, Any], where: str) -> T:
-    hints, values = get_type_hints(cls), {}
+        raise UsageProblem(f"unknown setting {names}; known here: {', '.join(hints)}")
     for entry in dataclasses.fields(cls):  # type: ignore[arg-type]
         name, kind = entry.name, hints[entry.name]
-        if entry.metadata == FLAT:
-            values[name] = _read_fields(kind, table, where)
-        elif name in table:
+        if name in table:
             values[name] = _convert(kind, table[name], f"{where}.{name}")
-        elif entry.default is not dataclasses.MISSING:
-            values[name] = entry.default
         elif type(None) in get_args(kind):
             values[name] = None
-        else:
+        elif entry.default is dataclasses.MISSING:
             raise UsageProblem(f"missing setting {where}.{name}")
     return cls(**values)
 
@@ -396,9 +347,7 @@ def write_table(value: Any) -> JsonObject:
     table: JsonObject = {}
     for entry in dataclasses.fields(value):
         item = getattr(value, entry.name)
-        if entry.metadata == FLAT:
-            table |= write_table(item)
-        elif dataclasses.is_dataclass(item):
+        if dataclasses.is_dataclass(item):
             table[entry.name] = write_table(item)
         elif item is not None:
             table[entry.name] = list(item) if isinstance(item, tuple) else item

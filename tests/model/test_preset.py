@@ -7,20 +7,20 @@ import pytest
 import torch
 
 from ramctl.errors import UsageProblem
-from ramctl.model import config
-from ramctl.model.build import build_ram
+from ramctl.model import preset as presets
+from ramctl.model.build_ram import build_ram
 from ramctl.model.ram import RAM
 
 
-@pytest.mark.parametrize("name", config.preset_names())
+@pytest.mark.parametrize("name", presets.preset_names())
 def test_a_preset_survives_being_stored(name):
-    preset = config.load_preset(name)
+    preset = presets.load_preset(name)
     assert preset.name == name
-    assert config.preset_from_table(config.write_table(preset)) == preset
-    assert config.preset_from_meta(config.preset_to_meta(preset)) == preset
+    assert presets.preset_from_table(presets.write_table(preset)) == preset
+    assert presets.preset_from_meta(presets.preset_to_meta(preset)) == preset
 
 
-def build(preset: config.Preset, n_labels: int, vocabulary: int, n_descriptions: int) -> RAM:
+def build(preset: presets.Preset, n_labels: int, vocabulary: int, n_descriptions: int) -> RAM:
     """The model without memory."""
     described = preset.model.labels.kind == "descriptions"
     counts = [n_descriptions] * n_labels if described else None
@@ -31,9 +31,9 @@ def build(preset: config.Preset, n_labels: int, vocabulary: int, n_descriptions:
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", config.preset_names())
+@pytest.mark.parametrize("name", presets.preset_names())
 def test_every_preset_builds(name):
-    preset = config.load_preset(name)
+    preset = presets.load_preset(name)
     model = build(preset, 10, 100, 3)
     assert len(model.labels.bias) == 10
     assert (model.captioning is None) == (preset.model.captioning is None)
@@ -49,32 +49,30 @@ def test_every_preset_builds(name):
     ],
 )
 def test_official_presets_have_the_authors_number_of_parameters(name, n_labels, parameters):
-    model = build(config.finetuning_preset(config.load_preset(name)), n_labels, 30_524, 51)
+    model = build(presets.finetuning_preset(presets.load_preset(name)), n_labels, 30_524, 51)
     assert sum(p.numel() for p in model.parameters()) == parameters
 
 
 def test_overrides_replace_single_values():
-    preset = config.load_preset("mini", ["training.lr=5e-5", "training.loss=ram-official"])
-    assert preset.training.schedule.lr == 5e-5
-    assert preset.training.losses.loss == "ram-official"
-    assert preset.finetuning.schedule.lr == config.load_preset("mini").finetuning.schedule.lr
+    preset = presets.load_preset("mini", ["training.lr=5e-5", "training.loss=ram-official"])
+    assert preset.training.lr == 5e-5
+    assert preset.training.loss == "ram-official"
+    assert preset.finetuning.lr == presets.load_preset("mini").finetuning.lr
 
 
-def test_groups_of_settings_are_one_flat_table_in_files():
-    table = config.write_table(config.load_preset("mini"))["training"]
-    assert (table["lr"], table["batch_size"], table["schedule"]) == (1e-3, 64, "cosine")
-    assert [key for key, value in table.items() if isinstance(value, dict)] == ["augment"]
+def test_a_setting_with_a_default_may_be_missing():
+    table = presets.write_table(presets.load_preset("mini"))["training"]
     old = {key: value for key, value in table.items() if key != "frozen_stages"}
-    stored = {**config.write_table(config.load_preset("mini")), "training": old}
-    assert config.preset_from_table(stored).training.backbone.frozen_stages == 0
+    stored = {**presets.write_table(presets.load_preset("mini")), "training": old}
+    assert presets.preset_from_table(stored).training.frozen_stages == 0
 
 
 def test_an_own_file_builds_on_a_preset(tmp_path):
     path = tmp_path / "own.toml"
     path.write_text('base = "mini"\nname = "own"\n[training]\nlr = 0.5\n')
-    preset = config.load_preset(str(path))
-    assert (preset.name, preset.training.schedule.lr) == ("own", 0.5)
-    assert preset.model == config.load_preset("mini").model
+    preset = presets.load_preset(str(path))
+    assert (preset.name, preset.training.lr) == ("own", 0.5)
+    assert preset.model == presets.load_preset("mini").model
 
 
 @pytest.mark.parametrize(
@@ -98,30 +96,24 @@ def test_an_own_file_builds_on_a_preset(tmp_path):
 )
 def test_a_wrong_override_is_named(override, complaint):
     with pytest.raises(UsageProblem, match=complaint.replace("[", r"\[")):
-        config.load_preset("mini", [override])
-
-
-def test_an_older_preset_may_say_that_photos_are_squashed():
-    preset = config.load_preset("mini")
-    before = {"preprocess": {"fit": "squash", "crop_share": 1.0}}
-    assert config.change_preset(preset, before) == preset
+        presets.load_preset("mini", [override])
 
 
 def test_a_missing_setting_is_named():
-    table = config.write_table(config.load_preset("mini"))
+    table = presets.write_table(presets.load_preset("mini"))
     del table["preprocess"]["size"]
     with pytest.raises(UsageProblem, match=r"missing setting preset\.preprocess\.size"):
-        config.preset_from_table(table)
+        presets.preset_from_table(table)
 
 
 def test_an_unknown_preset_is_answered_with_the_known_ones(tmp_path):
     with pytest.raises(UsageProblem, match="known: mini, mini-lite2"):
-        config.load_preset("maxi")
+        presets.load_preset("maxi")
     with pytest.raises(UsageProblem, match="does not exist"):
-        config.load_preset(str(tmp_path / "x.toml"))
+        presets.load_preset(str(tmp_path / "x.toml"))
     (tmp_path / "x.toml").write_text("[[[")
     with pytest.raises(UsageProblem, match=r"x\.toml"):
-        config.load_preset(str(tmp_path / "x.toml"))
+        presets.load_preset(str(tmp_path / "x.toml"))
 
 
 @pytest.mark.parametrize(
@@ -139,12 +131,12 @@ def test_an_unknown_preset_is_answered_with_the_known_ones(tmp_path):
 )
 def test_a_contradiction_is_named_when_the_model_is_built(override, complaint):
     more = ["model.labels.width=16"] if "labels.projection" in override else []
-    preset = config.load_preset("tiny", [override, *more])
+    preset = presets.load_preset("tiny", [override, *more])
     with pytest.raises(UsageProblem, match=complaint):
         build_ram(preset.model, image_size=64, n_labels=3, vocabulary=10)
 
 
 def test_light_modules_do_not_import_torch():
-    modules = "ramctl.model.config, ramctl.model.preprocess, ramctl.model.caption_tokenizer"
+    modules = "ramctl.model.preset, ramctl.model.preprocess, ramctl.model.caption_tokenizer"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
