@@ -1,15 +1,13 @@
-"""`--ray`: the shards of an input on the workers of a Ray cluster, one machine or many.
+"""`--ray`: the shards of an input on a Ray cluster, one machine or many.
 
-Ray starts processes, hands them shards and says which have died. All else is the commands'
-own: a worker runs the command with one shard as its input and one file as its output, so that
-order, rejects, locks and resuming are those of one process. (Ray Data would take the records of a
-shard apart and leave open what is complete.) All machines see the same files.
+Each shard is a Ray task, which Ray runs again elsewhere when its process or machine is lost. A task
+runs the command with one input file and one output file, so that order, rejects, locks and resuming
+are those of the command itself. All machines see the same files.
 """
 
 import logging
 import os
-from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -25,49 +23,40 @@ from ramctl.records.inputs import require_files
 from ramctl.records.pipes import STDIN
 from ramctl.records.record import JsonObject, shown_name
 from ramctl.records.report import Report
-from ramctl.records.shards import Shard, Shared
+from ramctl.records.shards import RayRules, Shard
 from ramctl.records.state import OtherRun, recorded_fingerprint
 
-RETRIES = 3  # of a shard whose worker has died, and of workers that do not start
+RETRIES = 3  # of a shard whose process has died
 RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".tar")
+Outcome = JsonObject | str | UsageProblem  # the counts of a complete shard, or why it is not
 
 
-class Worker:
-    """Runs a command on shards in a process of its own; the model is loaded once."""
-
-    def __init__(self, module: str, folder: str) -> None:
-        os.chdir(folder)
-        self._module = import_module(module)
-        self._run: Callable[[Any], Report] | None = None
-
-    def is_there(self) -> bool:
-        """True, once this process runs."""
-        return True
-
-    def do(self, options: Any) -> JsonObject | str | UsageProblem:
-        """The counts of a shard that is complete now, or why it is not."""
-        output = options.stream.output
-        try:
-            self._run = self._run or self._module.loaded(options)
-            if output is None:
-                return self._run(options).stats()
-            with output_lock(output), _state_in_place(output):
-                stats = self._run(_continuing(options)).stats()
-                for path in (output, Path(options.stream.rejects)):
-                    if not path.exists():  # continued, with nothing left to write
-                        write_atomic(path, b"")
-                return stats
-        except OtherRun as problem:
-            what = f"{output}: made with another {problem.what}"
-            return UsageProblem(f"{what}; remove it to have it made anew, or name another folder")
-        except RamctlError as problem:
-            return problem.message
-        except OSError as problem:
-            return f"{problem.filename}: {problem.strerror or problem}"
+def run_shard(module: str, folder: str, options: Any) -> Outcome:
+    """Run the command of a module on one shard, in the process of a Ray task."""
+    os.chdir(folder)
+    command, output = import_module(module), options.stream.output
+    stats: JsonObject
+    try:
+        if output is None:
+            stats = command.run(options).stats()
+            return stats
+        with output_lock(output), _state_in_place(output):
+            stats = command.run(_continuing(options)).stats()
+            for path in (output, Path(options.stream.rejects)):
+                if not path.exists():  # continued, with nothing left to write
+                    write_atomic(path, b"")
+            return stats
+    except OtherRun as problem:
+        what = f"{output}: made with another {problem.what}"
+        return UsageProblem(f"{what}; remove it to have it made anew, or name another folder")
+    except RamctlError as problem:
+        return problem.message
+    except OSError as problem:
+        return f"{problem.filename}: {problem.strerror or problem}"
 
 
 def _kept_state(output: Path) -> Path:
-    """Where the state of a complete shard is: not among the outputs, which `*.jsonl` shall find."""
+    """The state of a complete shard: not among the outputs, as `*.jsonl` would match it."""
     return output.parent / "states" / state_path(output).name
 
 
@@ -86,7 +75,7 @@ def _state_in_place(output: Path) -> Iterator[None]:
 
 
 def _continuing(options: Any) -> Any:
-    """The options with `--resume` where there is something; not if its input has changed since."""
+    """The options with `--resume` where there is a part; not if its input has changed since."""
     output, source = options.stream.output, Path(options.inputs[0])
     facts, made = source.stat(), recorded_fingerprint(output)
     now = {
@@ -99,8 +88,8 @@ def _continuing(options: Any) -> Any:
     return replace(options, stream=replace(options.stream, resume=resume, made_from=now))
 
 
-def _require_own(shard: Any, inputs: Collection[Path]) -> None:
-    """UsageProblem where what a shard becomes is an input, or is there and somebody else's."""
+def _require_ours(shard: Any, inputs: Collection[Path]) -> None:
+    """UsageProblem where an output of a shard would replace an input or a file of the user's."""
     output, rejects = shard.stream.output, Path(shard.stream.rejects)
     is_known = state_path(output).exists() or _kept_state(output).exists()
     for path in (output, part_path(output), rejects, part_path(rejects)):
@@ -112,149 +101,107 @@ def _require_own(shard: Any, inputs: Collection[Path]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one of `number` workers has."""
+    """The cores and GPUs of a task, and the number of tasks at the same time."""
 
     number: int
     cores: int
     gpus: int
 
     @classmethod
-    def of(cls, options: Any, shared: Shared, cluster: dict[str, float], n_shards: int) -> Self:
-        """A GPU a worker where there are GPUs and a model that may use them, else its cores."""
+    def plan(cls, options: Any, rules: RayRules, cluster: dict[str, float], n_shards: int) -> Self:
+        """A GPU a task where there are GPUs and a model that may use them, else its cores."""
         n_cores, n_gpus = max(1, int(cluster.get("CPU", 1))), 0
-        if shared.model is None:
-            asked = options.workers
+        if rules.model is None:
+            requested = options.workers
         else:
-            model = getattr(options, shared.model)
-            asked = model.threads
+            model = getattr(options, rules.model)
+            requested = model.threads
             if model.device.split(":")[0] in ("auto", "cuda"):
                 n_gpus = int(cluster.get("GPU", 0))
-        cores = asked or (max(1, n_cores // n_gpus) if n_gpus else 1)
+        cores = requested or (max(1, n_cores // n_gpus) if n_gpus else 1)
         number = n_gpus or max(1, n_cores // cores)
         return cls(max(1, min(number, n_shards)), min(cores, n_cores), int(n_gpus > 0))
 
-    def keep_to(self, options: Any, shared: Shared) -> Any:
+    def keep_to(self, options: Any, rules: RayRules) -> Any:
         """The options of a command that uses these cores and no others."""
-        if shared.model is None:
+        if rules.model is None:
             return options
-        model = getattr(options, shared.model)
-        # Ray shows a worker its own GPU only, whatever its number.
+        model = getattr(options, rules.model)
+        # Ray shows a task its GPU alone, whatever its number.
         device = "cuda" if self.gpus and model.device != "auto" else model.device
         jobs = model.workers or self.cores
         model = replace(model, device=device, threads=self.cores, workers=jobs)
-        return replace(options, **{shared.model: model})
+        return replace(options, **{rules.model: model})
 
 
 def run(module: str, command: str, options: Any) -> Report:
     """Run or continue a command on every shard; the report of all."""
-    stream, shared = options.stream, import_module(module).SHARED
-    _check(options, shared)
+    stream, rules = options.stream, import_module(module).RAY
+    _check(options, rules)
     report = Report(command, quiet=options.quiet)
-    shards = [] if shared.in_work_folder else list(_shards(options, shared))
+    shards = [] if rules.in_work_folder else list(_shards(options, rules))
     inputs = {Path(name).resolve() for name in options.inputs}
-    for one in shards:
-        _require_own(one, inputs)
-    # Those that are there come first: nothing new is made beside what was made otherwise.
-    shards.sort(key=lambda one: not one.stream.output.exists())
+    for shard in shards:
+        _require_ours(shard, inputs)
     with _cluster(stream.ray) as ray:
-        for one in shards:
-            Path(one.stream.rejects).parent.mkdir(parents=True, exist_ok=True)
-        each = Resources.of(options, shared, ray.cluster_resources(), len(shards) or 1 << 30)
-        tasks = shards or [
-            replace(
-                options, quiet=True,
-                stream=replace(stream, shard=Shard(i, each.number), stats=None, progress=False),
-            )
-            for i in range(1, each.number + 1)
-        ]  # fmt: skip
-        kind = ray.remote(num_cpus=each.cores, num_gpus=each.gpus)(Worker)
-        start = partial(kind.remote, module, os.getcwd())  # noqa: PTH109
-        report.device = f"{each.number} workers of {each.cores} cores, {each.gpus} GPUs"
-        limited = [each.keep_to(task, shared) for task in tasks]
-        failed = 0
-        with report.progress(stream.progress, unit="shards", total=len(tasks)) as advance:
-            for outcome in _outcomes(ray, start, each.number, limited, report.say):
-                if isinstance(outcome, UsageProblem):
-                    raise outcome
-                if isinstance(outcome, str):
-                    failed += 1
-                    report.warn(outcome)
-                else:
-                    report.n_in += outcome["in"]
-                    report.n_out += outcome["out"]
-                    report.n_skipped += outcome["skipped"]
-                    report.n_rejected_before += outcome["rejected_before"]
-                    report.rejects.update(outcome["rejects"])
-                    report.unit = outcome["unit"]
-                advance(1)
-    if failed:
-        raise RunProblem(f"{failed} shards failed; the same command does what is missing")
+        for shard in shards:
+            Path(shard.stream.rejects).parent.mkdir(parents=True, exist_ok=True)
+        size = Resources.plan(options, rules, ray.cluster_resources(), len(shards) or 1 << 30)
+        report.device = f"{size.number} workers of {size.cores} cores, {size.gpus} GPUs"
+        shards = shards or list(_parts(options, size.number))
+        remote = ray.remote(num_cpus=size.cores, num_gpus=size.gpus, max_retries=RETRIES)
+        task = partial(remote(run_shard).remote, module, os.getcwd())  # noqa: PTH109
+        n_failed = 0
+        with report.progress(stream.progress, unit="shards", total=len(shards)) as advance:
+            # Complete ones first: if they were made with other settings, nothing new is made.
+            complete = [one for one in shards if one.stream.output and one.stream.output.exists()]
+            for some in (complete, [one for one in shards if one not in complete]):
+                tasks = [task(size.keep_to(one, rules)) for one in some]
+                for outcome in _outcomes(ray, tasks):
+                    n_failed += not _count(outcome, report)
+                    advance(1)
+    if n_failed:
+        raise RunProblem(f"{n_failed} shards failed; the same command does what is missing")
     report.finish(stream.stats)
     return report
 
 
-def _outcomes(
-    ray: Any, start: Callable[[], Any], number: int, tasks: list[Any], say: Callable[[str], None]
-) -> Iterator[JsonObject | str | UsageProblem]:
-    """What comes of each task, as soon as it is there, done by `number` workers.
-
-    Where a worker dies another one starts, and whichever is free does its task. A new one gets none
-    before it is there: a machine that is lost takes its cores along, and the others go on. (Ray
-    would keep the task for the worker that cannot start.) RunProblem where no worker starts.
-    """
-    waiting = deque((task, RETRIES) for task in tasks)
-    n_left, starts_left = len(waiting), RETRIES
-    free: list[Any] = []
-    busy: dict[Any, tuple[Any, tuple[Any, int] | None]] = {}
-
-    def start_one() -> None:
-        worker = start()
-        busy[worker.is_there.remote()] = worker, None
-
-    for _ in range(number):
-        start_one()
-    while n_left:
-        while free and waiting:
-            worker, task = free.pop(), waiting.popleft()
-            busy[worker.do.remote(task[0])] = worker, task
-        (done,), _ = ray.wait(list(busy))
-        worker, assigned = busy.pop(done)
-        outcome: JsonObject | str | UsageProblem = ""
+def _outcomes(ray: Any, tasks: list[Any]) -> Iterator[Outcome]:
+    """The outcome of each task, as soon as it is complete."""
+    while tasks:
+        (done,), tasks = ray.wait(tasks)
         try:
-            outcome = ray.get(done)
-            free.append(worker)
-        except ray.exceptions.RayActorError as error:
-            if assigned is None and not starts_left:
-                raise RunProblem(f"workers do not start: {_last_line(error)}") from error
-            starts_left -= assigned is None
-            start_one()
-            if assigned is not None and assigned[1]:
-                say("a worker died; its shard goes to another one")
-                waiting.appendleft((assigned[0], assigned[1] - 1))
-                continue
-            outcome = f"workers died: {_last_line(error)}"
+            yield ray.get(done)
         except ray.exceptions.RayError as error:
-            outcome = f"a worker failed: {_last_line(error)}"
-            free.append(worker)
-        if assigned is not None:
-            n_left -= 1
-            yield outcome
+            yield f"a worker failed: {str(error).strip().splitlines()[-1]}"
 
 
-def _last_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[-1]
+def _count(outcome: Outcome, report: Report) -> bool:
+    """Add the counts of a shard to the report; False where it failed."""
+    if isinstance(outcome, UsageProblem):
+        raise outcome
+    if isinstance(outcome, str):
+        report.warn(outcome)
+        return False
+    report.n_in += outcome["in"]
+    report.n_out += outcome["out"]
+    report.n_skipped += outcome["skipped"]
+    report.n_rejected_before += outcome["rejected_before"]
+    report.rejects.update(outcome["rejects"])
+    report.unit = outcome["unit"]
+    return True
 
 
-def _check(options: Any, shared: Shared) -> None:
+def _check(options: Any, rules: RayRules) -> None:
     """UsageProblem for what cannot be shared."""
     stream, usual = options.stream, type(options)()
     refused = {
         "--retry-rejects": stream.retry_rejects, "--max-time": stream.max_time,
         "--shard": not stream.shard.is_all,
     }  # fmt: skip
-    for option, name in shared.alone.items():
+    for option, name in rules.alone.items():
         refused[option] = attrgetter(name)(options) != attrgetter(name)(usual)
-    if shared.in_work_folder:
+    if rules.in_work_folder:
         if options.stage != "detect":
             raise UsageProblem("--ray needs --stage detect: the other stages are one run")
     elif stream.output is None:
@@ -267,26 +214,33 @@ def _check(options: Any, shared: Shared) -> None:
         raise UsageProblem("--ray reads files that all machines see, not standard input")
     require_files(options.inputs)
     for name in options.inputs:
-        is_other = shared.photos and not name.lower().endswith(RECORDS)
+        is_other = rules.photos and not name.lower().endswith(RECORDS)
         if is_other or not Path(name).is_file():
             raise UsageProblem(f"--ray works on shards, JSONL files and tars: {name} is neither")
 
 
-def _shards(options: Any, shared: Shared) -> Iterator[Any]:
+def _shards(options: Any, rules: RayRules) -> Iterator[Any]:
     """The options of each input alone, with the files that it becomes."""
-    folder, form = options.stream.output, (shared.photos and options.format) or "jsonl"
-    taken: dict[str, str] = {}
+    folder, form = options.stream.output, (rules.photos and options.format) or "jsonl"
+    names_by_stem: dict[str, str] = {}
     for name in options.inputs:
         suffix = next((end for end in RECORDS if name.lower().endswith(end)), "")
         stem = Path(name).name[: -len(suffix) or None]
-        if other := taken.get(stem):
+        if other := names_by_stem.get(stem):
             raise UsageProblem(f"{other} and {name} would become one output, {stem}.{form}")
-        taken[stem] = name
+        names_by_stem[stem] = name
         stream = replace(
             options.stream, output=folder / f"{stem}.{form}", stats=None, progress=False,
             rejects=str(folder / "rejects" / f"{stem}.jsonl"),
         )  # fmt: skip
         yield replace(options, inputs=(name,), stream=stream, quiet=True)
+
+
+def _parts(options: Any, number: int) -> Iterator[Any]:
+    """The options of so many parts of all inputs, which fill one work folder."""
+    stream = replace(options.stream, stats=None, progress=False)
+    for index in range(1, number + 1):
+        yield replace(options, stream=replace(stream, shard=Shard(index, number)), quiet=True)
 
 
 @contextmanager

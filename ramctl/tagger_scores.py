@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD
-from ramctl.readers.detect import read_predictions
+from ramctl.readers.caption_formats import read_predictions
 from ramctl.records.record import Item, JsonObject, Record, image_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.stream import accepted

@@ -4,7 +4,7 @@ import click
 
 from ramctl.commands import options
 from ramctl.commands.options import common, option
-from ramctl.readers.detect import PREDICTION_FORMS
+from ramctl.readers.caption_formats import PREDICTION_FORMS
 
 TARGET = "ramctl.evaluation.run:EvalOptions"
 HELP = """

@@ -2,7 +2,7 @@
 
 from ramctl.commands import options
 from ramctl.commands.options import common, option
-from ramctl.readers.detect import FORMATS
+from ramctl.readers.caption_formats import FORMATS
 
 TARGET = "ramctl.parsing.parse_run:ParseOptions"
 EXTRA = "parse"

@@ -42,7 +42,7 @@ from ramctl.records.record import (
     object_in,
 )
 from ramctl.records.report import Report
-from ramctl.records.shards import Shared, shard_of
+from ramctl.records.shards import RayRules, shard_of
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, run_stream, watched
 
 PRECISION = 0.8  # of the tags that are added
@@ -75,7 +75,7 @@ class GenerateOptions:
         return self.hard or not self.evidence
 
 
-SHARED = Shared(model="baseline", alone={"--evidence": "evidence"})
+RAY = RayRules(model="baseline", alone={"--evidence": "evidence"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,17 +318,8 @@ def counted(stage: Stage, report: Report) -> Stage:
     return run
 
 
-def loaded(options: GenerateOptions) -> Callable[[GenerateOptions], Report]:
-    """`run` for several inputs with one model, on one device; loads the model."""
-    generator = Generator.load(options, device=options.baseline.device, say=lambda message: None)
-    return partial(run, generator=generator)
-
-
-def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
-    """Generate for every record of the inputs; returns the report of the run.
-
-    `generator` is the one that `loaded` has loaded; None: it is loaded now.
-    """
+def run(options: GenerateOptions) -> Report:
+    """Generate for every record of the inputs; returns the report of the run."""
     stream = options.stream
     inputs = named_or_stdin(options.inputs, "records (JSONL)")
     require_files(inputs)
@@ -343,7 +334,7 @@ def run(options: GenerateOptions, generator: Generator | None = None) -> Report:
         raise UsageProblem("--evidence needs all records in one run, so not with --shard")
     source, shard = shard_of(stream.shard, inputs, read)
     devices = split_devices(options.baseline.device)
-    generator = generator or Generator.load(options, device=devices[0], say=report.say)
+    generator = Generator.load(options, device=devices[0], say=report.say)
     baseline = generator.baseline
     stage: Stage = generator.stage
     report.device = str(baseline.runtime.device)

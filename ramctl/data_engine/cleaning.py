@@ -39,7 +39,7 @@ from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.pipes import STDIN
 from ramctl.records.record import KINDS, Item, JsonObject, Record
 from ramctl.records.report import Report
-from ramctl.records.shards import Shared
+from ramctl.records.shards import RayRules
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
 from ramctl.records.state import recorded_fingerprint
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, each, run_stream
@@ -76,20 +76,14 @@ class CleanOptions:
         return [scores_file("--evidence", name, "scores:FILE")[0] for name in self.evidence]
 
 
-SHARED = Shared(model="baseline", alone={"--report": "page"}, in_work_folder=True)
+RAY = RayRules(model="baseline", alone={"--report": "page"}, in_work_folder=True)
 
 
-def loaded(options: CleanOptions) -> Callable[[CleanOptions], Report]:
-    """`run` for several shards of `detect` with one model."""
-    return partial(run, baseline=Baseline.load(options.model, options.baseline))
-
-
-def run(options: CleanOptions, baseline: Baseline | None = None) -> Report:
+def run(options: CleanOptions) -> Report:
     """Clean the inputs, or run one stage on a work folder; returns the report of the run.
 
     Only detection reads the inputs, only `apply` writes records. Without `work` the folder stands
-    beside the output until that is complete. `baseline` is the one that `loaded` has loaded; None:
-    it is loaded now.
+    beside the output until that is complete.
     """
     source = _source(options)
     stream, work = options.stream, options.work
@@ -103,7 +97,7 @@ def run(options: CleanOptions, baseline: Baseline | None = None) -> Report:
         cleaning = Cleaning(options)
         if options.stage is None:
             return _run_all(cleaning, source)
-        return _run_stage(cleaning, source, baseline)
+        return _run_stage(cleaning, source)
 
 
 def _source(options: CleanOptions) -> Iterator[Item]:
@@ -125,7 +119,7 @@ def _source(options: CleanOptions) -> Iterator[Item]:
     return read_inputs(inputs, options.root, "clean")
 
 
-def _run_stage(cleaning: "Cleaning", source: Iterator[Item], baseline: Baseline | None) -> Report:
+def _run_stage(cleaning: "Cleaning", source: Iterator[Item]) -> Report:
     options, report = cleaning.options, cleaning.report
     assert options.work is not None  # checked by _source
     folder = WorkFolder(options.work)
@@ -133,7 +127,7 @@ def _run_stage(cleaning: "Cleaning", source: Iterator[Item], baseline: Baseline 
         return cleaning.apply(folder)
     try:
         if options.stage == "detect":
-            cleaning.detect(folder, source, baseline)
+            cleaning.detect(folder, source)
             rejects = folder.rejects(options.stream.shard)
             report.rejects.update(rejects)
             report.say(f"{rejects.total()} inputs will be rejected by --stage apply")
@@ -225,15 +219,13 @@ class Cleaning:
         self.report.write_stats(self.options.stream.stats)
         return self.report
 
-    def detect(
-        self, work: WorkFolder, source: Iterable[Item], baseline: Baseline | None = None
-    ) -> None:
-        """Find the regions of all inputs, by default with the options' baseline.
+    def detect(self, work: WorkFolder, source: Iterable[Item]) -> None:
+        """Find the regions of all inputs, with the options' baseline.
 
         Raises TimeIsUp, or Interrupted, with the finished shards in the folder.
         """
         options = self.options
-        baseline = baseline or Baseline(self.bundle, options.baseline, captioning=False)
+        baseline = Baseline(self.bundle, options.baseline, captioning=False)
         work.start(self.settings)
         finder = RegionFinder.open(baseline, options.detector, options.kinds)
         self.report.device = str(baseline.runtime.device)
@@ -295,13 +287,13 @@ class Cleaning:
         """Run the stage with what its output depends on; a changed input changes every decision."""
         rules = input_hash([orjson.dumps(settings, option=orjson.OPT_SORT_KEYS).decode()]) + rules
         fingerprint = {"model": settings["model"], "input": inputs, "settings": rules}
-        if self.verdicts.of_photo:
+        if self.verdicts.by_photo:
             fingerprint["decisions file"] = self.verdicts.stamp
         return run_stream(self.report, source, stage, self.options.stream, fingerprint=fingerprint)
 
     def _summarise(self, cleaner: Cleaner, decisions: Decisions) -> None:
-        """Report the decisions of persons, the removed tags, and those left alone, with reasons."""
-        if verdicts := self.verdicts.of_photo.values():
+        """Report the decisions of persons, the removed tags, and those that stay, with reasons."""
+        if verdicts := self.verdicts.by_photo.values():
             by_kind = Counter(chain.from_iterable(tags.values() for tags in verdicts))
             self.report.extra["decisions"] = dict(by_kind)
             counted = (f"{n} {verdict}" for verdict, n in sorted(by_kind.items()))

@@ -17,7 +17,7 @@ from ramctl.classes import Classes
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation import metrics
 from ramctl.evaluation.predictions import PredictionTable
-from ramctl.readers.detect import read_predictions
+from ramctl.readers.caption_formats import read_predictions
 from ramctl.records.fields import FOR_TRUTH
 from ramctl.records.record import (
     Item,

@@ -23,7 +23,7 @@ from ramctl.decide.thresholds import read_thresholds
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.evaluation.metrics import Decisions, Floats, Scores, row_blocks
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
-from ramctl.readers.detect import read_predictions
+from ramctl.readers.caption_formats import read_predictions
 from ramctl.records.fields import FOR_PREDICTIONS, require_forms, string_list
 from ramctl.records.files import read_lines
 from ramctl.records.inputs import open_input
@@ -422,7 +422,7 @@ def read_table(
 ) -> PredictionTable:
     """The predictions of a file or, for `-`, of standard input, of about the truth's `photos`.
 
-    `form` is one of `ramctl.readers.detect.PREDICTION_FORMS`; None: it is recognised.
+    `form` is one of `ramctl.readers.caption_formats.PREDICTION_FORMS`; None: it is recognised.
     """
     table = PredictionTable(ScoreReader(classes, cut, name), len(photos))
     if name.endswith(".npy"):

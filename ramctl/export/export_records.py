@@ -149,7 +149,7 @@ def _actions(
     """The functions that are called with each record before it is written."""
     if options.review:  # before the decisions are applied: the page shows them
         yield stack.enter_context(open_review(options.review, verdicts))
-    if verdicts.of_photo:
+    if verdicts.by_photo:
         yield lambda _, fields: verdicts.apply(fields)
     if options.choice.rename:  # after the decisions, which have the old names
         yield renamer(options.choice.rename)

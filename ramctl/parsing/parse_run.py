@@ -1,6 +1,5 @@
 """`ramctl parse`: captions to tagged records, or to a label system."""
 
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,14 +10,14 @@ from ramctl.errors import UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.parsing.stage import BATCH, ParseStage, build_label_file, ram_encoder
 from ramctl.pretrained.known import KNOWN
-from ramctl.readers.detect import unread_any
+from ramctl.readers.caption_formats import unread_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.readers.source import Columns
 from ramctl.records.files import output_lock
 from ramctl.records.inputs import named_or_stdin, require_files
 from ramctl.records.ownership import LABEL_FILE, require_ours
 from ramctl.records.report import Rejects, Report
-from ramctl.records.shards import Shared, shard_of
+from ramctl.records.shards import RayRules, shard_of
 from ramctl.records.stream import JSONL, Format, StreamOptions, run_stream
 
 
@@ -43,7 +42,7 @@ class ParseOptions:
     quiet: bool = False
 
 
-SHARED = Shared(
+RAY = RayRules(
     alone={"--group": "group", "--build-labels": "build_labels", "-f ram": "target_format"}
 )
 
@@ -86,11 +85,6 @@ def run(options: ParseOptions) -> Report:
     return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, form=form)
 
 
-def loaded(options: ParseOptions) -> Callable[[ParseOptions], Report]:
-    """`run` for several inputs; it keeps its models loaded by itself."""
-    return run
-
-
 def _labels(name: str) -> LabelSystem:
     """The labels of a file, of a folder, or of a bundle with a known name."""
     path = Path(name)
@@ -108,7 +102,7 @@ def _check(options: ParseOptions) -> None:
         raise UsageProblem(message)
     stream = options.stream
     if not stream.shard.is_all:
-        for name, field_name in SHARED.alone.items():
+        for name, field_name in RAY.alone.items():
             if getattr(options, field_name) not in (None, False, "jsonl"):
                 raise UsageProblem(f"{name} needs all records in one run, so not with --shard")
     require_ours(options.build_labels, LABEL_FILE)

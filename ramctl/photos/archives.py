@@ -1,7 +1,7 @@
-"""Members of tar archives (webdataset shards) by name, without a scan for each photo.
+"""Photos in tar archives (webdataset shards) and Parquet files, by member name.
 
-Of an archive that is opened for the second time, because many others were in between, the places of
-all members stay in memory, 40 bytes each, so that it is scanned no third time.
+When an archive is opened a second time, because many others were read in between, the positions of
+all members stay in memory, 40 bytes each, so that it is never scanned again.
 """
 
 import hashlib
@@ -20,14 +20,15 @@ from typing import BinaryIO, cast
 import numpy as np
 
 from ramctl.errors import RecordProblem
+from ramctl.photos.parquet_photos import ParquetPhotos
 from ramctl.records.inputs import TarHeader
-from ramctl.records.parquet import SUFFIX, ParquetPhotos
+from ramctl.records.parquet import SUFFIX
 from ramctl.records.pipes import is_file
 
 # A tar's URL may have a query.
 _MEMBER = re.compile(r"(.*?\.(?:tar(?:\?[^#]*)?|parquet))#(.*)", re.DOTALL)
-_OPEN_ARCHIVES = 16
-_MOST_HEADER = 1 << 20  # bytes of one header: long names and their like
+_MAX_OPEN = 16  # archives
+_MAX_HEADER = 1 << 20  # bytes of one header: long names and their like
 _DAMAGE = (tarfile.TarError, OSError, ValueError, ArithmeticError, RecursionError)
 Place = tuple[int, int, float]  # first byte, bytes, time
 
@@ -35,21 +36,21 @@ _HASH, _PLACE = np.dtype("S16"), np.dtype("u8,u8,f8")
 
 
 def split_member(name: str) -> tuple[str, str] | None:
-    """File and photo of `shard.tar#member` or `x.parquet#row`; None for a plain file's name."""
+    """Archive and member of `shard.tar#member` or `x.parquet#row`; None for other names."""
     match = _MEMBER.fullmatch(name) if "#" in name else None
     return (match[1], match[2]) if match else None
 
 
 def member_of(name: str, base: Path) -> tuple[str, str] | None:
-    """As `split_member`, but None where a file of the whole name is in the folder `base`."""
+    """`split_member`, but None where `base` holds a file of the whole name."""
     inside = split_member(name)
     return None if inside and is_file(base / name) else inside
 
 
 def facts_of_file(path: Path, what: str = "file") -> os.stat_result:
-    """What the system says of a photo's file, or of an archive; RecordProblem where it is none.
+    """The status of a photo's file, or of an archive; RecordProblem unless it is a regular file.
 
-    Only regular files are opened: a pipe may never end, and a device may do anything.
+    A pipe may never end, and a device may do anything.
     """
     try:
         facts = path.stat()
@@ -65,15 +66,15 @@ def facts_of_file(path: Path, what: str = "file") -> os.stat_result:
 
 
 def check_bytes(size: int, max_bytes: int) -> None:
-    """RecordProblem when a photo's file is larger than the limit."""
+    """Raise RecordProblem if a photo's file is larger than the limit."""
     if size > max_bytes:
         raise RecordProblem(f"{size} bytes, more than the limit of {max_bytes}", code="too_large")
 
 
 class _Headers:
-    """An archive for tarfile, which would read headers of whatever length they claim.
+    """An archive as a stream for tarfile that refuses headers of any size they claim.
 
-    It has a position of its own: that of the open file is shared with forked processes.
+    It keeps the position itself: forked processes share that of the open file.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -88,7 +89,7 @@ class _Headers:
         return position
 
     def read(self, size: int) -> bytes:
-        if not 0 <= size <= _MOST_HEADER:
+        if not 0 <= size <= _MAX_HEADER:
             raise tarfile.ReadError(f"a header of {size} bytes")
         data = os.pread(self._stream.fileno(), size, self._position)
         self._position += len(data)
@@ -96,10 +97,10 @@ class _Headers:
 
 
 class TarIndex:
-    """Where the regular files of an archive lie; read only as far as the names asked for so far.
+    """The positions of the regular files in an archive, read as far as needed.
 
-    Opened for the second time, all of them are kept for the next. Safe to share between threads. If
-    two members have one name, the first counts.
+    When it is opened a second time, all positions are kept for later. Threads may share it. Of two
+    members of one name the first counts.
     """
 
     def __init__(self, path: Path) -> None:
@@ -110,10 +111,10 @@ class TarIndex:
         facts = os.fstat(self._stream.fileno())
         self._size = facts.st_size
         self._tar: tarfile.TarFile | None = None
-        self._problem = ""  # that ended the index
+        self._problem = ""  # the damage that ended the index
         key = (path, facts.st_size, facts.st_mtime_ns)
         if key in _members and _members[key] is None:
-            with suppress(RecordProblem, OverflowError):  # of a damaged archive nothing is kept
+            with suppress(RecordProblem, OverflowError):  # nothing is kept of a damaged archive
                 while self._read_on(len(self._names)):
                     pass
                 _members[key] = _Members(self._places)
@@ -127,10 +128,10 @@ class TarIndex:
             position += 1
 
     def read(self, member: str, max_bytes: int) -> bytes:
-        """The bytes of a member; RecordProblem when it is missing, cut short or too large."""
+        """The bytes of a member; RecordProblem if it is missing, cut off or too large."""
         start, size, _ = self._find(member)
         data = b""
-        if start + size <= self._size:  # else its header claims what is not there
+        if start + size <= self._size:  # else the header claims more than there is
             check_bytes(size, max_bytes)
             data = os.pread(self._stream.fileno(), size, start)
         if len(data) < size:
@@ -138,13 +139,13 @@ class TarIndex:
         return data
 
     def touch(self) -> None:
-        """Note that the archive is in use, by its time of access."""
+        """Update the access time of the archive."""
         descriptor = self._stream.fileno()
         with suppress(OSError):
             os.utime(descriptor, ns=(time.time_ns(), os.fstat(descriptor).st_mtime_ns))
 
     def stamp(self, member: str) -> str:
-        """Size and time of a member; they change when it does."""
+        """Size and time of a member, which change with it."""
         _, size, mtime = self._find(member)
         return f"{size}-{mtime}"
 
@@ -160,7 +161,7 @@ class TarIndex:
         return place
 
     def _read_on(self, n_known: int) -> bool:
-        """Index a file more than so many; False where the archive ends with them."""
+        """Index one more file than `n_known`; False at the end of the archive."""
         with self._lock:
             if len(self._names) > n_known:  # another thread has read on
                 return True
@@ -186,8 +187,8 @@ class TarIndex:
         return False
 
 
-# By the facts of a file, so that one that has changed is opened anew.
-@lru_cache(_OPEN_ARCHIVES)
+# Size and time are in the key, so that a changed file is opened anew.
+@lru_cache(_MAX_OPEN)
 def _index(path: Path, size: int, mtime_ns: int) -> TarIndex | ParquetPhotos:
     return ParquetPhotos(path) if path.suffix == SUFFIX else TarIndex(path)
 
@@ -205,20 +206,20 @@ class _Members:
     """The places of an archive's members, sorted by hashes of their names."""
 
     def __init__(self, places: Mapping[str, Place]) -> None:
-        keys = np.array([_hash_of(name) for name in places], _HASH)
+        keys = np.array([_hash(name) for name in places], _HASH)
         order = np.argsort(keys)
         self._keys, self._places = keys[order], np.array([*places.values()], _PLACE)[order]
 
     def find(self, member: str) -> Place | None:
-        key = np.array(_hash_of(member), _HASH)
+        key = np.array(_hash(member), _HASH)
         row = int(np.searchsorted(self._keys, key))
         is_there = row < len(self._keys) and self._keys[row] == key
         return cast(Place, self._places[row].item()) if is_there else None
 
 
-# Of the archives that were opened, by path, size and time; None: once.
+# By path, size and time, the archives that were opened; None: once.
 _members: dict[tuple[Path, int, int], _Members | None] = {}
 
 
-def _hash_of(member: str) -> bytes:
+def _hash(member: str) -> bytes:
     return hashlib.blake2b(member.encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -1,7 +1,4 @@
-"""Photos, by name or handed over by a program, decoded to upright RGB pixels.
-
-RecordProblem says why one cannot be.
-"""
+"""Decode photos, JPEG and other formats, to upright RGB pixels; RecordProblem if that fails."""
 
 import math
 import os
@@ -27,11 +24,11 @@ from ramctl.photos.limits import (
     PhotoLimits,
     Timed,
     TimeLeft,
-    bytes_of,
     check_size,
+    estimated_bytes,
     in_time,
+    pixel_visits,
     room_for_file,
-    visits,
 )
 from ramctl.photos.raw import decode_raw, is_raw, raw_size
 from ramctl.photos.shard_cache import read_remote_photo
@@ -44,13 +41,12 @@ _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000
 _HEIF_BRANDS = frozenset((b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"heim", b"heis"))
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _ORIENTATION = 0x0112
-# Without waiting, should a pipe take the place of a file at the last moment.
+# Without waiting, if a pipe replaces the file at the last moment.
 _OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_BLOCK = 1 << 14  # bytes after which Pillow looks at the clock
-_USUAL_HALVINGS = 5  # that a JPEG 2000 holds
+_BLOCK = 1 << 14  # bytes after which Pillow checks the time
+_USUAL_HALVINGS = 5  # of the size in a JPEG 2000
 _USUAL_SCANS = 100  # of a progressive JPEG; programs write about ten
-# Pixels times scans that libjpeg-turbo is sure to decode in a second: a sixth of what one core did
-# with noise of the highest quality.
+# Pixels times scans that libjpeg-turbo decodes in a second on any machine.
 _VISITS_A_SECOND = 20_000_000
 _LARGE = 20_000_000  # pixels; larger pictures are shrunk, where a target is given
 _BAND = 1 << 20  # pixels that are turned into RGB at a time
@@ -61,7 +57,7 @@ _pillow_limit = Lock()
 def record_photo(
     record: Record, target: int | None = None, limits: PhotoLimits = LIMITS, official: bool = False
 ) -> Image.Image:
-    """The photo of a record, as `load_photo`; problems of a photo from a list name it."""
+    """`load_photo` of a record; the problem of a photo from a list names it."""
     if isinstance(record, PhotoRecord):
         return record.decode(target, limits, official)
     name = image_name(record.fields)
@@ -82,15 +78,13 @@ def load_photo(
     limits: PhotoLimits = LIMITS,
     official: bool = False,
 ) -> Image.Image:
-    """The photo's upright RGB pixels: a path or `shard.tar#member`, relative to `base`.
+    """The upright RGB pixels of a photo: a path or `shard.tar#member`, relative to `base`.
 
-    A JPEG at least twice as large as `target` (px, both sides) is decoded at a reduced scale, and
-    both sides stay at `target` or more; others of more than 20 megapixels are shrunk to twice that
-    or more. With `official` the pixels are those that the authors' code sees,
-    `Image.open(...).convert("RGB")`: neither reduced, nor turned upright, nor put on white. Photos
-    wait until there is room for them in `limits.memory`.
-    Raises RecordProblem (missing_image, unreadable_image, too_large, too_slow), whatever the
-    decoder raises.
+    A JPEG at least twice as large as `target` (px, both sides) is decoded at a reduced scale of at
+    least `target`; other photos of more than 20 megapixels are reduced to at least twice that. With
+    `official` the pixels are those of the authors' code, `Image.open(...).convert("RGB")`: not
+    reduced, not turned upright, not put on white. Photos wait for room in `limits.memory`.
+    RecordProblem: missing_image, unreadable_image, too_large or too_slow.
     """
     try:
         facts = os.stat(os.path.join(base, name))  # noqa: PTH116, PTH118 (fast)
@@ -103,22 +97,22 @@ def load_photo(
 
 
 def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
-    """Width and height of the upright photo, from its header; RecordProblem as `load_photo`."""
+    """Width and height of the upright photo, from its header; RecordProblem as of `load_photo`."""
     data = read_photo(name, base)
     try:
         if is_raw(data):
             return raw_size(data)
         photo = open_photo(data)
-        turned = photo.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+        is_turned = photo.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
     except RecordProblem:
         raise
     except Exception as error:
-        raise RecordProblem(what_it_is(data), code="unreadable_image") from error
-    return (photo.height, photo.width) if turned else photo.size
+        raise RecordProblem(unknown_format(data), code="unreadable_image") from error
+    return (photo.height, photo.width) if is_turned else photo.size
 
 
 def read_photo(name: str, base: Path = Path(), *, max_bytes: int = LIMITS.bytes) -> bytes:
-    """The photo's file as it is; RecordProblem when it is missing, too large or cannot be read."""
+    """The content of a photo's file; RecordProblem if it is missing, too large or unreadable."""
     if base_url(base) is not None:
         return read_remote_photo(name, base, max_bytes)
     if inside := member_of(name, base):
@@ -147,18 +141,18 @@ def decode_photo(
         raise RecordProblem("the file is empty", code="unreadable_image")
     is_jpeg = data.startswith(b"\xff\xd8") and not official  # Pillow is what the authors use
     time_left = TimeLeft(limits)
-    n_visits = visits(data) if is_jpeg else 0
+    n_visits = pixel_visits(data) if is_jpeg else 0
     decode_jpeg = partial(_decode_jpeg, data, target or 0, time_left, n_visits > 0)
 
     def decode() -> Image.Image:
-        # Pillow looks at the clock between blocks, libjpeg-turbo would go through all scans.
+        # Pillow checks the time between blocks; libjpeg-turbo would decode all scans.
         is_usual = is_jpeg and data.count(b"\xff\xda") <= _USUAL_SCANS
         if is_usual and (photo := decode_jpeg()) is not None:
             return photo
         return _decode_others(data, target, time_left, official)
 
     try:
-        # No thread, which may take longer than a small photo, where it is known to end in time.
+        # A thread may take longer than a small photo: none where decoding surely ends in time.
         if is_jpeg and n_visits <= _VISITS_A_SECOND * limits.seconds:
             if (photo := decode_jpeg()) is not None:
                 return photo
@@ -172,7 +166,7 @@ def decode_photo(
 def _decode_jpeg(
     data: bytes, target: int, time_left: TimeLeft, buffered: bool
 ) -> Image.Image | None:
-    """The photo by libjpeg-turbo; None for what Pillow handles better (CMYK, slight damage)."""
+    """Decode a JPEG by libjpeg-turbo; None if Pillow does better (CMYK, slight damage)."""
     limits = time_left.limits
     try:
         height, width, colours, sampling = simplejpeg.decode_jpeg_header(data)
@@ -182,7 +176,7 @@ def _decode_jpeg(
         fits = min(width, height) // target if target else 1
         divisor = next((part for part in (8, 4, 2) if part <= fits), 1)
         samples = _SAMPLES.get(colours, _SAMPLES.get(sampling, 3))
-        # Of libjpeg-turbo, which holds all scans where the first row needs them, and of Pillow.
+        # For libjpeg-turbo, which holds all scans where rows need them, and Pillow.
         needed = int(width * height * (2 * samples * buffered + 7 / divisor**2))
         if needed > limits.memory:
             return None  # Pillow needs less
@@ -197,7 +191,7 @@ def _decode_jpeg(
         return None
     start = data.find(b"Exif\x00\x00", 0, 1 << 17)
     if start >= 0:
-        # Damaged EXIF data say nothing about the pixels.
+        # Damaged EXIF data do not mean damaged pixels.
         with suppress(Exception):
             photo.getexif().load(data[start : start + (1 << 16)])
             ImageOps.exif_transpose(photo, in_place=True)
@@ -214,7 +208,7 @@ def _decode_others(
             decode = partial(decode_photo, target=target, limits=inner)
             return decode_raw(data, target, decode, time_left)
         photo: Any = open_photo(data, time_left)
-        size, needed = photo.size, bytes_of(photo, buffered=visits(data) > 0)
+        size, needed = photo.size, estimated_bytes(photo, buffered=pixel_visits(data) > 0)
         check_size(photo.width, photo.height, limits.pixels)
         divisor = 1
         if target and not official and size[0] * size[1] > _LARGE:
@@ -224,7 +218,7 @@ def _decode_others(
         if needed > limits.memory and divisor > 1 and photo.format == "JPEG2000":
             photo.reduce = halvings = min(divisor.bit_length() - 1, _USUAL_HALVINGS)
             needed, divisor = needed >> 2 * halvings, divisor >> halvings
-        # An icon does not know the size of what is in it; Pillow's limit on that is near ours.
+        # An icon does not state the size of its picture; Pillow limits it similarly.
         with time_left.room(limits.memory if photo.format == "ICO" else needed + len(data)):
             photo.decodermaxblock = _BLOCK
             photo.load()
@@ -232,7 +226,7 @@ def _decode_others(
     except (RecordProblem, TimeoutError):
         raise
     except UnidentifiedImageError as error:
-        raise RecordProblem(what_it_is(data), code="unreadable_image") from error
+        raise RecordProblem(unknown_format(data), code="unreadable_image") from error
     except MemoryError as error:
         raise RecordProblem("not enough memory to decode it", code="too_large") from error
     except Exception as error:
@@ -247,7 +241,7 @@ def _damage(error: Exception) -> RecordProblem:
 def open_photo(
     data: bytes, time_left: Callable[[], float] = lambda: math.inf
 ) -> ImageFile.ImageFile:
-    """The photo with its header read; for this call our limit on pixels replaces Pillow's."""
+    """Open a photo and read its header, without Pillow's limit on pixels."""
     formats = ("HEIF",) if _is_heif(data) and _has_heif() else _FORMATS
     with _pillow_limit:
         before = Image.MAX_IMAGE_PIXELS
@@ -259,7 +253,7 @@ def open_photo(
 
 
 def _is_heif(data: bytes) -> bool:
-    """Whether an ISO media file says that it can be read as HEIF, and not as AVIF."""
+    """Whether an ISO media file claims to be HEIF, and not AVIF."""
     if data[4:8] != b"ftyp":
         return False
     end = min(int.from_bytes(data[:4], "big"), 256)
@@ -276,18 +270,18 @@ def _has_heif() -> bool:
     return True
 
 
-def what_it_is(data: bytes) -> str:
-    """What is wrong with content that no decoder knows."""
+def unknown_format(data: bytes) -> str:
+    """The message for content that no decoder knows."""
     if _is_heif(data) and not _has_heif():
         return needs("HEIC", "heif")
     return "damaged, or not a photo in a known format"
 
 
 def rgb(photo: Image.Image, official: bool = False, divisor: int = 1) -> Image.Image:
-    """The photo in RGB: upright, over white, 16 bits scaled to 8; or, `official`, Pillow's way.
+    """Convert a photo to RGB: upright, on white, 16 bits scaled to 8; `official`: as Pillow does.
 
-    Its sides are divided by `divisor`. One that needs no change is given back itself; others are
-    made band by band, so that there is no third picture of that size.
+    The sides are divided by `divisor`. A photo that needs no change is returned itself; others are
+    converted in bands, so that memory holds no third picture.
     """
     made = photo
     if divisor > 1 or photo.mode != "RGB" or photo.has_transparency_data:
@@ -313,23 +307,23 @@ def rgb(photo: Image.Image, official: bool = False, divisor: int = 1) -> Image.I
 
 
 def _scale(photo: Image.Image) -> float | None:
-    """From the photo's values to eight bits; None where they are.
+    """The factor from values to eight bits; None where they have eight bits.
 
-    Integers of 16 bits count by their high byte; floating point is 0..1, or 0..255.
+    16-bit integers keep their high byte; floating point is 0..1, or 0..255.
     """
     if photo.mode.startswith("I;16"):
         return 1 / 256
     if photo.mode not in ("I", "F"):
         return None
-    most: Any = photo.getextrema()[1]
+    highest: Any = photo.getextrema()[1]
     if photo.mode == "F":
-        return 255.0 if most <= 1 else 1.0
-    return 1 / 256 if most > 255 else 1.0
+        return 255.0 if highest <= 1 else 1.0
+    return 1 / 256 if highest > 255 else 1.0
 
 
 @runtime_checkable
 class Readable(Protocol):
-    """A file that is open for reading bytes; it is read from where it stands."""
+    """A file that is open for reading bytes; it is read from its position."""
 
     def read(self, size: int = ..., /) -> bytes: ...
 
@@ -343,12 +337,12 @@ _CHANNELS = (1, 3, 4)  # grey, RGB, RGB with alpha
 
 @dataclass(slots=True)
 class PhotoRecord(Record):
-    """A record with its photo: a file's content, a picture, or why there is none."""
+    """A record with its photo: the content of a file, a picture, or the problem."""
 
     photo: bytes | Image.Image | RecordProblem = b""
 
     def decode(self, target: int | None, limits: PhotoLimits, official: bool) -> Image.Image:
-        """The photo as `decoding.load_photo` gives it; RecordProblem names its `source`."""
+        """Decode the photo as `load_photo` does; a RecordProblem names its `source`."""
         try:
             if isinstance(self.photo, RecordProblem):
                 raise self.photo
@@ -361,16 +355,17 @@ class PhotoRecord(Record):
 
 
 def photo_record(photo: Photo, place: str, limits: PhotoLimits, official: bool) -> Record:
-    """The record of a photo, which `place` names where it has no name itself.
+    """The record of a photo; `place` is the name of one without a name.
 
-    Files are read and pictures are converted here, as neither can be shared between threads.
-    TypeError for what is no photo.
+    Files are read and pictures converted here, as threads cannot share either. TypeError for other
+    objects.
     """
     if isinstance(photo, str | os.PathLike):
         return Record({"image": encode_name(os.fspath(photo))}, "python", 1)
     name: Any = getattr(photo, "filename", None) or getattr(photo, "name", None)
-    named = isinstance(name, str)  # a file's may be its number
-    made = PhotoRecord({"image": encode_name(name)} if named else {}, name if named else place)
+    has_name = isinstance(name, str)  # an open file may have a number
+    fields = {"image": encode_name(name)} if has_name else {}
+    made = PhotoRecord(fields, name if has_name else place)
     try:
         made.photo = _content(photo, limits, official)
     except RecordProblem as problem:
@@ -390,7 +385,7 @@ def _content(photo: Photo, limits: PhotoLimits, official: bool) -> bytes | Image
         check_size(photo.width, photo.height, limits.pixels)
         try:
             return rgb(photo.copy(), official)
-        except Exception as error:  # of a file that is read only now
+        except Exception as error:  # the file of a picture is read only now
             raise _damage(error) from error
     if isinstance(photo, bytes | bytearray):
         return bytes(photo)

@@ -1,4 +1,4 @@
-"""What a photo's own file says about it: its XMP packet, and what it holds outside of XMP."""
+"""Metadata embedded in photos: the XMP packet, and keywords and descriptions outside of it."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 from PIL import IptcImagePlugin
 
 from ramctl.errors import RecordProblem
-from ramctl.photos.decoding import open_photo, read_photo, what_it_is
+from ramctl.photos.decoding import open_photo, read_photo, unknown_format
 from ramctl.photos.finding import is_raw_name
 from ramctl.photos.limits import LIMITS
 from ramctl.photos.raw import is_raw
@@ -21,8 +21,8 @@ def read_embedded(name: str, base: Path = Path()) -> tuple[bytes | None, list[st
     """A photo's XMP packet; its keywords of IPTC-IIM and of Windows (Exif XPKeywords); its
     descriptions, of IPTC-IIM and Exif.
 
-    What is damaged is left out, and all of a raw file that Pillow cannot open; RecordProblem for
-    other photos that cannot be opened, and missing ones.
+    Damaged metadata are skipped, and all of a raw file that Pillow cannot open. RecordProblem for
+    other photos that cannot be opened.
     """
     data = read_photo(name, base)
     try:
@@ -30,20 +30,20 @@ def read_embedded(name: str, base: Path = Path()) -> tuple[bytes | None, list[st
     except (OSError, ValueError, SyntaxError) as error:
         if is_raw_name(name) or is_raw(data):
             return None, [], []
-        raise RecordProblem(what_it_is(data), code="unreadable_image") from error
+        raise RecordProblem(unknown_format(data), code="unreadable_image") from error
     xmp: bytes | None = None
     words: list[str] = []
     texts: list[str] = []
-    # Damaged metadata are no programs' keywords; what decoders raise for them is anything.
+    # Decoders raise all kinds of errors for damaged metadata.
     with suppress(Exception):
         if photo.format == "PNG" and photo.width * photo.height <= LIMITS.pixels:
-            photo.load()  # exiftool puts its text behind the pixels
+            photo.load()  # exiftool writes text behind the pixels
         packet = photo.info.get("xmp") or photo.info.get("XML:com.adobe.xmp")
         packet = packet or getattr(photo, "tag_v2", {}).get(_XMP)
         xmp = packet.encode() if isinstance(packet, str) else packet
     with suppress(Exception):
         facts: dict[tuple[int, int], Any] = IptcImagePlugin.getiptcinfo(photo) or {}
-        # In UTF-8 where the photo says so or they are; else what old Windows programs wrote.
+        # UTF-8 where they are, or the photo declares it; else the encoding of old Windows programs.
         otherwise = "utf-8" if facts.get(_CHARSET) == _UTF8 else "cp1252"
         for key, found in ((_KEYWORDS, words), (_CAPTION, texts)):
             values = facts.get(key, [])
@@ -53,10 +53,13 @@ def read_embedded(name: str, base: Path = Path()) -> tuple[bytes | None, list[st
         value = photo.getexif().get(_XP_KEYWORDS, b"")
         words += bytes(value).decode("utf-16-le").rstrip("\0").split(";")
     with suppress(Exception):
-        # Of texts Pillow takes each byte for a character.
+        # Pillow decodes each byte of a text as a character.
         texts.append(_decoded(photo.getexif().get(_DESCRIPTION, "").encode("latin-1"), "cp1252"))
-    words, texts = (list(filter(None, (x.strip(" \t\r\n\0") for x in of))) for of in (words, texts))
-    return xmp or None, words, texts
+    return xmp or None, _stripped(words), _stripped(texts)
+
+
+def _stripped(texts: list[str]) -> list[str]:
+    return [text for text in (text.strip(" \t\r\n\0") for text in texts) if text]
 
 
 def _decoded(value: bytes, otherwise: str) -> str:

@@ -1,4 +1,4 @@
-"""The inputs of `tag`: photos, folders, archives, lists on standard input, records."""
+"""Find photos: in folders, archives, records, and lists on standard input."""
 
 import os
 import re
@@ -21,12 +21,12 @@ from ramctl.records.record import Record, Reject, Unread, decode_name, encode_na
 from ramctl.records.remote import photo_base
 
 _BLOCK = 1 << 16
-# How the common formats begin, gzip and Parquet too; no name does.
-_NO_TEXT = re.compile(
+# How common binary formats begin; no file name does.
+_BINARY = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r|GIF8[79]a[^.]|RIFF.{4}WEBP|II\*\0|MM\0\*|\0.{3}ftyp"
     rb"|\x1f\x8b|PAR1\x15", re.DOTALL,
 )  # fmt: skip
-_BYTES = "bytes:"  # of a key, before a name that is not UTF-8
+_BYTES = "bytes:"  # in a key, before a name that is not UTF-8
 _RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")
 RAW_SUFFIXES = frozenset({
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".mrw", ".nef", ".nrw", ".orf",
@@ -36,11 +36,11 @@ SUFFIXES = RAW_SUFFIXES | {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff",
     ".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".hif", ".avif", ".jp2",
 }  # fmt: skip
-_FOLDERS = 16  # whose listings are kept; photos usually come one folder at a time
-THUMBNAILS = ".thumbnails"  # at the end of the name of a gallery's folder: no photos for `tag -R`
-# Thumbnails and what was deleted, where network drives, systems and archivers put it. Hidden names,
-# such as .thumbnails and .Trash-1000, are passed over besides.
-_LEFT_BY_PROGRAMS = frozenset({
+_MAX_LISTINGS = 16  # of folders; photos usually come one folder at a time
+THUMBNAILS = ".thumbnails"  # ends the name of a gallery's folder, which `tag -R` skips
+# Folders of thumbnails and deleted files of network drives, systems and archivers. Hidden names,
+# such as .thumbnails and .Trash-1000, are skipped too.
+_SYSTEM_FOLDERS = frozenset({
     "@eaDir", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot", "$RECYCLE.BIN",
     "System Volume Information", "lost+found", "__MACOSX",
 })  # fmt: skip
@@ -58,10 +58,10 @@ def is_raw_name(name: str) -> bool:
 
 
 class Neighbours:
-    """The photos of the folders that it was asked about, as they were at the first question."""
+    """Find photos of the same stem in a folder, as it was when first listed."""
 
     def __init__(self) -> None:
-        self._listing = lru_cache(maxsize=_FOLDERS)(_names_by_stem)
+        self._listing = lru_cache(maxsize=_MAX_LISTINGS)(_names_by_stem)
 
     def __call__(self, photo: Path) -> list[str]:
         """The names of the other photos beside this one with its stem: `a.png` for `a.jpg`."""
@@ -79,21 +79,21 @@ def _names_by_stem(folder: Path) -> dict[str, list[str]]:
 
 @dataclass(frozen=True, slots=True)
 class PhotoInputs:
-    """What was named on the command line, and how to read it."""
+    """The inputs on the command line, and how to read them."""
 
     names: Sequence[str]
     root: str | None = None  # base of relative names in lists and records
     recursive: bool = False
     null: bool = False  # names on standard input end with NUL instead of newline
     stage: str = "tag"
-    say: Callable[[str], None] = lambda message: None  # is told of folders without photos
+    say: Callable[[str], None] = lambda message: None  # reports folders without photos
 
 
 def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
-    """What gives the record of each photo, in order; a folder's files by name, one after another.
+    """Functions that make the record of each photo, in order; files of a folder by name.
 
-    Until it is called no photo is looked at and no line parsed. The record of a photo has only
-    `image`, as it was named. Raises UsageProblem for a folder without `recursive`, and for a list,
+    A photo is examined, or a line parsed, when its function is called. The record of a photo has
+    only `image`, the name as given. UsageProblem for a folder without `recursive`, and for a list,
     archive or folder that does not exist.
     """
     for name in inputs.names:
@@ -102,8 +102,7 @@ def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
         require_known_packing(name)
         kind = plain_name(name).lower()
         if is_url(name) and not kind.endswith(_RECORDS):
-            what = "at a URL only JSONL can be named, of records and their photos"
-            raise UsageProblem(f"{name}: {what}")
+            raise UsageProblem(f"{name}: an input at a URL must be JSONL records of photos")
         may_be_folder = inputs.recursive and not is_photo_name(name)
         if is_folder(name):
             if not inputs.recursive:
@@ -121,7 +120,7 @@ def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
 
 
 def require_some(names: Sequence[str]) -> None:
-    """RunProblem for an input where nothing is, as on a disk that is not mounted."""
+    """Raise RunProblem for an empty or missing input, as on a disk that is not mounted."""
     for name in names:
         if name == STDIN or is_photo_name(name):
             continue
@@ -130,9 +129,9 @@ def require_some(names: Sequence[str]) -> None:
 
 
 def is_gone(key: str, root: str | None = None) -> bool:
-    """Whether there is no photo of the name in a record's key any more, nor below `root`.
+    """Whether the photo of a record's key no longer exists, also below `root`.
 
-    Never for the position of a record in a list, and where that cannot be known.
+    False for the position of a record in a list, and where that cannot be determined.
     """
     if key.isdecimal():
         return False
@@ -173,7 +172,7 @@ def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
 
 
 def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
-    """Photos and archives below a folder; links to folders are skipped."""
+    """The photos and archives below a folder; links to folders are skipped."""
     try:
         with os.scandir(base / folder) as listing:
             entries = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in listing)
@@ -182,8 +181,8 @@ def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
         yield _unreadable(folder, "unreadable_image", message, inputs)
         return
     for name, is_below in entries:
-        is_left = is_below and (name in _LEFT_BY_PROGRAMS or name.endswith(THUMBNAILS))
-        if is_left or name.startswith("."):
+        is_system = is_below and (name in _SYSTEM_FOLDERS or name.endswith(THUMBNAILS))
+        if is_system or name.startswith("."):
             continue
         path = os.path.join(folder, name)  # noqa: PTH118 (keeps ./ as the user wrote it)
         if is_below:
@@ -227,14 +226,14 @@ def _stamp(name: str, base: Path) -> str:
 
 
 def _from_list(source: str, inputs: PhotoInputs) -> Iterator[Unread]:
-    """What the names and records stand for that come from standard input, or from another pipe."""
+    """The photos of the names and records on standard input or in another pipe."""
     base = photo_base(source, inputs.root)
     with open_input(source) as stream:
         for number, entry in enumerate(_entries(stream, null=inputs.null), 1):
             line = entry.removeprefix(BOM_UTF8) if number == 1 and not inputs.null else entry
-            if number == 1 and _NO_TEXT.match(line):
-                what = "standard input" if source == STDIN else source
-                raise UsageProblem(f"{what} is no text; {source} reads names of photos, or records")
+            if number == 1 and _BINARY.match(line):
+                place = "standard input" if source == STDIN else source
+                raise UsageProblem(f"{place} is not text: pass names of photos, or records")
             is_record = not inputs.null and line.lstrip().startswith(b"{")
             if is_record or len(line) > MAX_LINE:
                 yield partial(
@@ -245,7 +244,7 @@ def _from_list(source: str, inputs: PhotoInputs) -> Iterator[Unread]:
 
 
 def _entries(stream: BinaryIO, *, null: bool) -> Iterator[bytes]:
-    """The entries of a list as soon as they arrive, without their terminators."""
+    """The entries of a list as soon as they arrive, without terminators."""
     if not null:
         for line in bounded_lines(stream):
             yield line if len(line) > MAX_LINE else line.removesuffix(b"\n")

@@ -1,4 +1,7 @@
-"""What a photo may cost in pixels, bytes, memory and time, and what decoders were seen to take."""
+"""Limits to a photo's pixels, bytes, memory and time, and estimates of what decoders need.
+
+tests/photos/test_memory.py measures the memory of decoders against these estimates.
+"""
 
 import ctypes
 import io
@@ -17,30 +20,29 @@ from PIL import Image
 
 from ramctl.errors import RecordProblem
 
-_LARGE_FILE = 32_000_000  # bytes; of larger files one at a time is in memory
-_UNCOUNTED = 2_000_000  # bytes; asking for them would take longer than they are held
-_LARGE = 32_000_000  # bytes that are worth giving back to the system
-_BYTES_A_PIXEL = 4.8  # of the limit: Pillow's picture, and what is needed beside it
-# Bytes a pixel that decoders were seen to take at their peak, the picture included. Others hold
-# nothing but the picture.
-_OF_FORMATS = {"WEBP": 17, "JPEG2000": 24, "AVIF": 16, "HEIF": 16}
-_OF_MODES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
+_LARGE_FILE = 32_000_000  # bytes; larger files are in memory one at a time
+_UNCOUNTED = 2_000_000  # bytes; less memory than this is not counted
+_LARGE = 32_000_000  # bytes that are worth returning to the system
+_BYTES_A_PIXEL = 4.8  # of the limit: the picture in Pillow, and the rest
+# Bytes a pixel at the peak of decoding, the picture included; other formats need the picture alone.
+_FORMAT_BYTES = {"WEBP": 17, "JPEG2000": 24, "AVIF": 16, "HEIF": 16}
+_MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2}
 _TURN, _ROWS_PER_STRIP, _BITS, _TILE_SIDES = 274, 278, 258, (322, 323)  # TIFF tags
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class PhotoLimits:
-    """What a photo may cost; one that needs more is a reject (too_large, too_slow)."""
+    """The limits of a photo; one that needs more is a reject (too_large, too_slow)."""
 
     pixels: int = 200_000_000  # the largest phone photos have just under 200 megapixels
     bytes: int = 1_000_000_000  # of the file
     seconds: float = 60.0  # of decoding
-    patient: bool = True  # waiting until other photos leave memory for it does not count in these
+    patient: bool = True  # `seconds` exclude waiting for memory that other photos use
 
     @property
     def memory(self) -> int:
-        """Bytes that decoding may take, of all photos at once."""
+        """Bytes that decoding all photos at once may take."""
         return int(self.pixels * _BYTES_A_PIXEL)
 
 
@@ -48,28 +50,28 @@ LIMITS = PhotoLimits()
 
 
 def check_size(width: int, height: int, max_pixels: int) -> None:
-    """RecordProblem for a photo that has more pixels."""
+    """Raise RecordProblem for a photo with more pixels."""
     if width * height > max_pixels:
         message = f"{width}x{height} pixels, more than the limit of {max_pixels}"
         raise RecordProblem(message, code="too_large")
 
 
 class _Memory:
-    """The bytes that the decoders of this process take."""
+    """The bytes that the decoders of this process use."""
 
     def __init__(self) -> None:
         self._start()
-        # What is decoded in the process that was forked is not decoded in the new one.
+        # A forked process does not decode the photos of its parent.
         os.register_at_fork(after_in_child=self._start)
 
     def _start(self) -> None:
         self._change, self._used = Condition(), 0
 
     @contextmanager
-    def room(self, n_bytes: int, most: int, seconds: float | None) -> Iterator[None]:
+    def room(self, n_bytes: int, max_bytes: int, seconds: float | None) -> Iterator[None]:
         with self._change:
             if not self._change.wait_for(
-                lambda: not self._used or self._used + n_bytes <= most, seconds
+                lambda: not self._used or self._used + n_bytes <= max_bytes, seconds
             ):
                 raise TimeoutError
             self._used += n_bytes
@@ -85,15 +87,16 @@ _pictures, _files = _Memory(), _Memory()
 
 
 @contextmanager
-def room_for(n_bytes: int, most: int, seconds: float | None = None) -> Iterator[None]:
-    """Hold so many bytes of `most`; RecordProblem for more, TimeoutError after `seconds`."""
-    if n_bytes > most:
+def room_for(n_bytes: int, max_bytes: int, seconds: float | None = None) -> Iterator[None]:
+    """Reserve memory for a block; RecordProblem above `max_bytes`, TimeoutError after `seconds`."""
+    if n_bytes > max_bytes:
         message = (
-            f"decoding it takes {n_bytes / 1e6:.0f} MB, more than the limit of {most / 1e6:.0f} MB "
+            f"decoding it takes {n_bytes / 1e6:.0f} MB, "
+            f"more than the limit of {max_bytes / 1e6:.0f} MB "
             f"({_BYTES_A_PIXEL} bytes for each pixel of the limit)"
         )
         raise RecordProblem(message, code="too_large")
-    with _pictures.room(n_bytes, most, seconds):
+    with _pictures.room(n_bytes, max_bytes, seconds):
         try:
             yield
         finally:
@@ -102,18 +105,18 @@ def room_for(n_bytes: int, most: int, seconds: float | None = None) -> Iterator[
 
 
 def room_for_file(n_bytes: int) -> AbstractContextManager[None]:
-    """Hold a large file's content, before anything is known of the picture in it."""
+    """Reserve memory for the content of a large file, before its picture is known."""
     return _files.room(n_bytes, _LARGE_FILE, None) if n_bytes > _LARGE_FILE else nullcontext()
 
 
 def give_memory_back() -> None:
-    """Give what was freed back to the system, which glibc would keep for this process."""
+    """Return freed memory to the system; glibc would keep it for this process."""
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.malloc_trim(0)
 
 
 class TimeLeft:
-    """The seconds that one photo has left."""
+    """The seconds that remain for one photo."""
 
     def __init__(self, limits: PhotoLimits) -> None:
         self.limits = limits
@@ -124,24 +127,23 @@ class TimeLeft:
 
     @contextmanager
     def room(self, n_bytes: int) -> Iterator[None]:
-        """Hold so much memory, as `room_for`, until what decodes has ended, in time or not."""
+        """Reserve memory, as `room_for`, until the decoder has ended, in time or not."""
         if n_bytes <= _UNCOUNTED:
             yield
             return
-        left = self()
+        remaining = self()
         if self.limits.patient:
             self.end = math.inf
-        with room_for(n_bytes, self.limits.memory, None if self.limits.patient else left):
+        with room_for(n_bytes, self.limits.memory, None if self.limits.patient else remaining):
             if self.limits.patient:
-                self.end = time.monotonic() + left
+                self.end = time.monotonic() + remaining
             yield
 
 
 def in_time(do: Callable[[], Result], time_left: TimeLeft) -> Result:
-    """What the function returns, in a thread of its own; TimeoutError when time is up.
+    """Call a function in a thread; TimeoutError when time is up.
 
-    A thread cannot be stopped: it ends with its decoder, which has no more than the limit on
-    pixels to do, or where that asks for more data.
+    A thread cannot be stopped: it ends with its decoder, or where that reads more data.
     """
     outcome: Future[Result] = Future()
 
@@ -159,7 +161,7 @@ def in_time(do: Callable[[], Result], time_left: TimeLeft) -> Result:
 
 
 class Timed:
-    """A file that cannot be read any more when time is up."""
+    """A file whose reads raise TimeoutError when time is up."""
 
     def __init__(self, data: bytes, time_left: Callable[[], float]) -> None:
         self._stream, self._time_left = io.BytesIO(data), time_left
@@ -172,16 +174,16 @@ class Timed:
         return self._stream.read(size)
 
 
-def bytes_of(photo: Image.Image, *, buffered: bool) -> int:
-    """What Pillow takes for a photo; `buffered`: the first row of a JPEG needs all its scans."""
+def estimated_bytes(photo: Image.Image, *, buffered: bool) -> int:
+    """Bytes that Pillow needs for a photo; `buffered`: a JPEG whose rows need all scans."""
     n_pixels = photo.width * photo.height
-    each = _OF_MODES.get(photo.mode, 4)
-    if photo.format in _OF_FORMATS:
+    each = _MODE_BYTES.get(photo.mode, 4)
+    if photo.format in _FORMAT_BYTES:
         is_usual_heif = photo.mode == "RGB" and photo.info.get("bit_depth") == 8
-        return n_pixels * (9 if is_usual_heif else _OF_FORMATS[photo.format])
+        return n_pixels * (9 if is_usual_heif else _FORMAT_BYTES[photo.format])
     if photo.format == "TIFF":
         tags: Any = getattr(photo, "tag_v2", {})
-        # The plugin turns it upright by itself, and decodes a strip or tile at once.
+        # The plugin turns it upright itself, and decodes a strip or tile at a time.
         width, rows = (tags.get(tag, 0) for tag in _TILE_SIDES)
         if not width:
             width, rows = photo.width, min(tags.get(_ROWS_PER_STRIP, photo.height), photo.height)
@@ -194,8 +196,8 @@ def bytes_of(photo: Image.Image, *, buffered: bool) -> int:
     return n_pixels * each
 
 
-def visits(data: bytes) -> int:
-    """Pixels times scans of a JPEG that is decoded scan by scan; 0 where nothing is read twice."""
+def pixel_visits(data: bytes) -> int:
+    """Pixels times scans of a JPEG of several scans; 0 for one scan."""
     place, n_pixels, n_colours = 2, 0, 0
     while place + 10 <= len(data) and data[place] == 0xFF:
         marker = data[place + 1]

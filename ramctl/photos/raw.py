@@ -1,6 +1,6 @@
-"""Raw files of cameras: the JPEG that the camera has put into them, else what the sensor saw.
+"""Decode raw files of cameras: the JPEG preview in them, else the sensor data.
 
-Read by LibRaw, which rawpy (extra `[raw]`) brings.
+LibRaw reads them, through rawpy (extra `[raw]`).
 """
 
 import io
@@ -21,11 +21,11 @@ _MAGIC = re.compile(
     re.DOTALL,
 )
 _SUBFILE, _COMPRESSION, _SUB_IFDS, _DNG_VERSION = 254, 259, 330, 50706  # TIFF tags
-_REDUCED = 1  # a subfile that is the small form of another
-_OF_CAMERAS = (32767, 34713, 65535)  # compressions: Sony, Nikon, Pentax
+_REDUCED = 1  # a subfile that is a smaller copy of another
+_CAMERA_COMPRESSIONS = (32767, 34713, 65535)  # Sony, Nikon, Pentax
 _ORIENTATION = 0x0112
-_BYTES_A_PIXEL, _BYTES_OF_HALF = 24, 10  # that LibRaw and we take, of the whole sensor
-# How LibRaw says that the camera was held.
+_BYTES_A_PIXEL, _HALF_BYTES_A_PIXEL = 24, 10  # of the sensor, at full and half size
+# How the camera was held, in LibRaw.
 _UPSIDE_DOWN, _ANTICLOCKWISE, _CLOCKWISE = 3, 5, 6
 _TURNS = {
     _UPSIDE_DOWN: Image.Transpose.ROTATE_180,
@@ -35,16 +35,16 @@ _TURNS = {
 
 
 def is_raw(data: bytes) -> bool:
-    """Whether a file's content is a camera's: many are TIFFs, whose first page is a stamp."""
+    """Whether a file is a camera's raw file; many are TIFFs whose first page is a thumbnail."""
     if _MAGIC.match(data):
         return True
     tags = _first_tags(data)
-    is_stamp = tags.get(_SUBFILE) == _REDUCED and _SUB_IFDS in tags
-    return is_stamp or _DNG_VERSION in tags or tags.get(_COMPRESSION) in _OF_CAMERAS
+    is_thumbnail = tags.get(_SUBFILE) == _REDUCED and _SUB_IFDS in tags
+    return is_thumbnail or _DNG_VERSION in tags or tags.get(_COMPRESSION) in _CAMERA_COMPRESSIONS
 
 
 def _first_tags(data: bytes) -> dict[int, int]:
-    """The tags of a TIFF's first page, with the first value of each (or where that is)."""
+    """The tags of a TIFF's first page, with the first value of each, or its offset."""
     if data[:4] not in (b"II*\0", b"MM\0*"):
         return {}
     order = "<" if data[:2] == b"II" else ">"
@@ -55,7 +55,7 @@ def _first_tags(data: bytes) -> dict[int, int]:
         for place in range(start + 2, start + 2 + 12 * number, 12):
             tag, kind = struct.unpack_from(f"{order}HH", data, place)
             (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, place + 8)
-    except struct.error:  # it is cut, perhaps before the tag that leads to the photo
+    except struct.error:  # cut off, perhaps before the tag that leads to the photo
         tags[_SUB_IFDS] = 0
     return tags
 
@@ -71,23 +71,23 @@ def raw_size(data: bytes) -> tuple[int, int]:
 def decode_raw(
     data: bytes, target: int | None, decode: Callable[[bytes], Image.Image], time_left: TimeLeft
 ) -> Image.Image:
-    """The upright photo, by its preview where that is large enough.
+    """The upright photo, from its preview where that is large enough.
 
-    That is `target` (px, both sides), or without one half of the photo. `decode` gives the upright
-    preview of a JPEG. ValueError for damage; RecordProblem without rawpy, and for too many pixels.
+    Large enough is `target` (px, both sides), else half of the photo. `decode` decodes a JPEG
+    preview. ValueError for damage; RecordProblem without rawpy, and for too many pixels.
     """
     with _opened(data) as raw:
         import rawpy
 
         size = raw.sizes.width, raw.sizes.height
         check_size(*size, time_left.limits.pixels)
-        least = target or min(size) // 2
+        min_side = target or min(size) // 2
         try:
-            if (preview := _preview(raw, least, decode)) is not None:
+            if (preview := _preview(raw, min_side, decode)) is not None:
                 return preview
             half = target is not None and min(size) >= 2 * target
             n_sensors = raw.sizes.raw_width * raw.sizes.raw_height
-            needed = n_sensors * (_BYTES_OF_HALF if half else _BYTES_A_PIXEL) + 2 * len(data)
+            needed = n_sensors * (_HALF_BYTES_A_PIXEL if half else _BYTES_A_PIXEL) + 2 * len(data)
             with time_left.room(needed):
                 return Image.fromarray(raw.postprocess(use_camera_wb=True, half_size=half))
         except rawpy.LibRawError as error:
@@ -110,8 +110,8 @@ def _reason(error: Exception) -> str:
     return reason.decode("ascii", "replace") if isinstance(reason, bytes) else str(reason)
 
 
-def _preview(raw: Any, least: int, decode: Callable[[bytes], Image.Image]) -> Image.Image | None:
-    """The upright preview; None where there is none, or it is too small or damaged."""
+def _preview(raw: Any, min_side: int, decode: Callable[[bytes], Image.Image]) -> Image.Image | None:
+    """The upright preview; None if it is missing, too small or damaged."""
     import rawpy
 
     try:
@@ -120,22 +120,22 @@ def _preview(raw: Any, least: int, decode: Callable[[bytes], Image.Image]) -> Im
         return None
     if thumbnail.format != rawpy.ThumbFormat.JPEG:
         photo = Image.fromarray(thumbnail.data)
-        return _upright(photo, raw.sizes) if min(photo.size) >= least else None
+        return _upright(photo, raw.sizes) if min(photo.size) >= min_side else None
     try:
         with Image.open(io.BytesIO(thumbnail.data), formats=("JPEG",)) as header:
-            is_small = min(header.size) < least
-            # LibRaw adds it to a preview that has no Exif data.
-            says_turn = _ORIENTATION in header.getexif()
+            is_small = min(header.size) < min_side
+            # LibRaw adds the tag to a preview without Exif data.
+            has_turn = _ORIENTATION in header.getexif()
         upright = None if is_small else decode(thumbnail.data)
     except (RecordProblem, OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
-    return upright if upright is None or says_turn else _upright(upright, raw.sizes)
+    return upright if upright is None or has_turn else _upright(upright, raw.sizes)
 
 
 def _upright(photo: Image.Image, sizes: Any) -> Image.Image:
-    """A preview that does not say how it is turned, turned as the raw data are.
+    """Turn a preview without orientation as the raw data are turned.
 
-    Some cameras have turned it already: it then has another shape than the sensor.
+    Some cameras have turned it already: then its shape differs from the sensor's.
     """
     is_like_sensor = (photo.width > photo.height) == (sizes.width > sizes.height)
     turn = _TURNS.get(sizes.flip) if is_like_sensor else None

@@ -1,8 +1,8 @@
-"""Photos at URLs; archives of them are copied as a whole, once, into the user's cache folder.
+"""Read photos at URLs; whole archives are copied once into the cache folder of the user.
 
-Processes that need one archive at the same time wait for the one that copies it. When the copies
-would be more bytes than `RAMCTL_SHARD_CACHE`, those that were not read for the longest time go.
-(The caches of fsspec have no such limit, and each process would copy an archive for itself.)
+Processes that need the same archive wait for the one that copies it. If the copies would exceed
+`RAMCTL_SHARD_CACHE` bytes, those that were not read for the longest time are deleted. (The caches
+of fsspec have no such limit, and each process would make its own copy.)
 """
 
 import hashlib
@@ -21,13 +21,13 @@ from ramctl.records.remote import COPY_BYTES, base_url, facts_of, open_url, read
 VARIABLE = "RAMCTL_SHARD_CACHE"
 DEFAULT = "64G"
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}
-_OPEN_COPIES = 16
-_open: dict[str, TarIndex] = {}  # by URL, the last used last
-_copies: dict[str, Path] = {}  # by URL, those that this process has asked for
+_MAX_OPEN = 16
+_open: dict[str, TarIndex] = {}  # by URL, the most recent last
+_copies: dict[str, Path] = {}  # by URL, those that this process uses
 
 
 def read_remote_photo(name: str, base: Path, max_bytes: int) -> bytes:
-    """The file of a photo below the URL that `base` is; RunProblem where that is out of reach."""
+    """The file of a photo below a base that is a URL; RunProblem if it cannot be reached."""
     inside = split_member(name)
     url = url_below(base, inside[0] if inside else name)
     if inside:
@@ -41,10 +41,10 @@ def read_remote_photo(name: str, base: Path, max_bytes: int) -> bytes:
 
 
 def copy_ahead(name: str, base: Path, mixed: int) -> None:
-    """Begin to copy the archive of a photo that is needed soon, in a thread.
+    """Start a thread that copies the archive of a photo that is needed soon.
 
-    Not where the cache cannot hold the `mixed` archives that are read now and as many more. What
-    goes wrong is told when the photo is read.
+    It does nothing if the cache cannot hold the `mixed` archives in use and as many more. Problems
+    are reported when the photo is read.
     """
     inside = split_member(name)
     if inside is None or base_url(base) is None:
@@ -61,7 +61,7 @@ def copy_ahead(name: str, base: Path, mixed: int) -> None:
 
 
 def cache_limit() -> int:
-    """The bytes that copies may take, by `RAMCTL_SHARD_CACHE`: a number, with K, M, G or T."""
+    """The bytes of all copies, from `RAMCTL_SHARD_CACHE`: a number with K, M, G or T."""
     text = os.environ.get(VARIABLE) or DEFAULT
     match = re.fullmatch(r"(\d+)([KMGT]?)", text.strip().upper().removesuffix("B"))
     if not match:
@@ -70,22 +70,22 @@ def cache_limit() -> int:
 
 
 def _archive(url: str) -> TarIndex:
-    """The archive at a URL, by a copy that stays open; one that is deleted can still be read."""
+    """The archive at a URL, from a copy that stays open, also after it is deleted."""
     index = _open.pop(url, None)
     while index is None:
-        with suppress(FileNotFoundError):  # the copy was the oldest, for another process
+        with suppress(FileNotFoundError):  # another process has deleted the copy
             if url not in _copies or not _copies[url].exists():
                 _copies[url] = _copy_of(url)
             index = TarIndex(_copies[url])
     index.touch()
     _open[url] = index
-    for oldest in list(_open)[:-_OPEN_COPIES]:
+    for oldest in list(_open)[:-_MAX_OPEN]:
         _open.pop(oldest, None)
     return index
 
 
 def _copy_of(url: str) -> Path:
-    """The copy of an archive as it is now, made where there is none."""
+    """The copy of the current version of an archive, made if needed."""
     try:
         size, version = facts_of(url)
     except FileNotFoundError as error:
@@ -100,7 +100,7 @@ def _copy_of(url: str) -> Path:
         part = files.part_path(copy)
         with files.open_alone(part) as stream:
             try:
-                if copy.exists():  # by now
+                if copy.exists():  # made meanwhile
                     part.unlink()
                     return copy
                 _make_room(folder, size or 0, url)
@@ -126,13 +126,13 @@ def _copy_of(url: str) -> Path:
 
 
 def _make_room(folder: Path, n_bytes: int, url: str) -> None:
-    """Delete the copies that were not read for the longest time until one more fits in."""
+    """Delete the copies that were not read for the longest time until `n_bytes` fit in."""
     limit, free = cache_limit(), shutil.disk_usage(folder).free
     if n_bytes > limit:
-        too_much = f"{n_bytes} bytes, more than all copies may take ({limit})"
-        raise RunProblem(f"{url}: {too_much}: see {VARIABLE}")
+        excess = f"{n_bytes} bytes, more than all copies may take ({limit})"
+        raise RunProblem(f"{url}: {excess}: see {VARIABLE}")
     if n_bytes > free:
-        _open.clear()  # one that is deleted while it is open keeps its space
+        _open.clear()  # an open file keeps its space when it is deleted
     copies, total = [], n_bytes
     for path in folder.iterdir():
         with suppress(FileNotFoundError):
@@ -140,7 +140,7 @@ def _make_room(folder: Path, n_bytes: int, url: str) -> None:
                 facts = path.stat()
                 copies.append((facts.st_atime_ns, path, facts.st_size))
                 total += facts.st_size
-            elif path.suffix == ".part" and not files.is_open_alone(path):  # its process was killed
+            elif path.suffix == ".part" and not files.is_open_alone(path):  # of a killed process
                 path.unlink()
     for _, path, size in sorted(copies):
         if total <= limit and n_bytes <= free:

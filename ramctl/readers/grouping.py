@@ -1,15 +1,15 @@
-"""Joins the records of each photo, wherever they stand, in bounded memory."""
+"""Join the records of each photo, in any order, in bounded memory."""
 
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import groupby
-from pathlib import Path
+from typing import cast
 
 import orjson
 
 from ramctl.errors import RunProblem
-from ramctl.records.jsonl import content_stamp, dumps
+from ramctl.records.jsonl import content_stamp, dumps, spool_line, unspool
 from ramctl.records.record import Item, JsonObject, Record, Reject, captions_of, listed
 
 _TABLE = "CREATE TABLE records (number INTEGER PRIMARY KEY, photo BLOB, row BLOB)"
@@ -19,22 +19,22 @@ _BY_PHOTO = """
 
 
 def group_by_image(items: Iterator[Item]) -> Iterator[Item]:
-    """One record per photo, where its first one stood, with the captions of all in order.
+    """One record per photo, in the place of its first, with the captions of all in order.
 
-    Other fields are those of the first. Rejects pass through at once, records without an image
-    stay alone. Until the last input is read, all text is in a temporary file.
+    Other fields are those of the first record. Rejects pass at once; records without an image stay
+    alone. A temporary file holds all text until the last input is read.
     """
     try:
         with closing(sqlite3.connect("")) as database:
             database.execute(_TABLE)
             yield from _spool(items, database)
             for _, group in groupby(database.execute(_BY_PHOTO), lambda row: row[0]):
-                first, *others = (orjson.loads(row) for _, row in group)
-                fields = first["fields"]
+                spooled = (line for _, row in group for line in row.splitlines(keepends=True))
+                first, *others = cast(list[Record], [*unspool(spooled)])
                 for other in others:
-                    _join(fields, other["fields"])
-                stamp, base = content_stamp(dumps(fields)), Path(first["base"])
-                yield Record(fields, first["source"], first["line"], base, stamp=stamp)
+                    _join(first.fields, other.fields)
+                first.stamp = content_stamp(dumps(first.fields))
+                yield first
     except sqlite3.Error as error:
         raise RunProblem(f"temporary file of --group: {error}") from error
 
@@ -46,11 +46,8 @@ def _spool(items: Iterator[Item], database: sqlite3.Connection) -> Iterator[Item
             continue
         image = item.fields.get("image")
         photo = orjson.dumps(image if image is not None else ["no image", number])
-        row = dumps({
-            "source": item.source, "line": item.line, "base": str(item.base),
-            "fields": item.fields,
-        })  # fmt: skip
-        database.execute("INSERT INTO records VALUES (?, ?, ?)", (number, photo, row))
+        row = (number, photo, spool_line(item))
+        database.execute("INSERT INTO records VALUES (?, ?, ?)", row)
 
 
 def _join(first: JsonObject, other: JsonObject) -> None:

@@ -1,9 +1,8 @@
-"""Long JSON files: COCO captions, Visual Genome regions, SBU, lists of objects, RAM's own.
+"""Read JSON files: COCO captions, Visual Genome regions, SBU, lists of objects, RAM's format.
 
-Read item by item, so that a file of any size takes constant memory.
+Item by item, so that memory does not grow with the file.
 """
 
-import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
@@ -14,14 +13,9 @@ from ramctl.readers.source import Source, with_usual_names
 from ramctl.records.inputs import open_input
 from ramctl.records.record import Item, JsonObject
 
-MOST_LEVELS = 1024  # as orjson reads them
-_ESCAPE = re.compile(rb"\\.", re.DOTALL)
-_STRING = re.compile(rb'"[^"]*"')
-_NEITHER_QUOTE_NOR_BRACKET = bytes(set(range(256)) - set(b'"[]{}'))
-
 
 def read_coco(source: Source) -> Iterator[Item]:
-    """One record per annotation of a COCO captions file; the photos' names are in memory."""
+    """One record per annotation of a COCO captions file; the names of photos are in memory."""
     names = {
         str(row["id"]): row["file_name"]
         for row in _items(source, "images")
@@ -56,7 +50,7 @@ def read_sbu(source: Source) -> Iterator[Item]:
 
 
 def read_objects(source: Source) -> Iterator[Item]:
-    """One record per object of a JSON list; photo and caption go by their usual names."""
+    """One record per object of a JSON list; photo and caption have usual names."""
     for number, row in enumerate(_items(source, None), 1):
         if not isinstance(row, dict):
             yield source.reject(number, "bad_json", "not a JSON object", row)
@@ -65,7 +59,7 @@ def read_objects(source: Source) -> Iterator[Item]:
 
 
 def read_ram(source: Source) -> Iterator[Item]:
-    """One record per object of the authors' training JSON, ids turned into the source's labels.
+    """One record per object of the RAM authors' training JSON, with labels in place of ids.
 
     RAM++ leaves `parse_label_id` out, Tag2Text `union_label_id`.
     """
@@ -108,36 +102,9 @@ def _items(source: Source, key: str | None) -> Iterator[Any]:
             text.read(len(BOM_UTF8) if text.peek(1).startswith(BOM_UTF8) else 0)
             if text.peek(1).lstrip()[:1] != opening:
                 raise RunProblem(f"{source.name}: not the expected JSON: not a JSON {kind}")
-            yield from ijson.items(_Shallow(text), prefix, use_float=True)
+            yield from ijson.items(text, prefix, use_float=True)
         except (ijson.JSONError, RecursionError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise RunProblem(f"{source.name}: not the expected JSON: {reason}") from error
         finally:
             text.detach()
-
-
-class _Shallow:
-    """A JSON text that cannot be read on (RecursionError) where it is nested too deeply.
-
-    ijson holds the path to where it is, so that the memory it takes grows with the square of that.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._depth = 0
-        self._before = b""  # what the next block goes on with: a string, or an escape in one
-
-    def read(self, size: int) -> bytes:
-        block: bytes = self._stream.read(size)
-        text = _ESCAPE.sub(b"", self._before + block)
-        ends_in_escape = text.endswith(b"\\")
-        text = _STRING.sub(b"", text.translate(None, _NEITHER_QUOTE_NOR_BRACKET))
-        brackets, quote, _ = text.partition(b'"')
-        self._before = quote + b"\\" * ends_in_escape
-        for _ in range(3):  # most objects go like this; six levels are of no account
-            brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
-        for bracket in brackets:
-            self._depth += 1 if bracket in b"[{" else -1
-            if self._depth > MOST_LEVELS:
-                raise RecursionError(f"nested more than {MOST_LEVELS} levels deep")
-        return block

@@ -1,4 +1,4 @@
-"""What readers share: the named input, its records and rejects, and the usual field names."""
+"""The input of a reader, with its records and rejects, and the usual names of fields."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -11,8 +11,8 @@ from ramctl.records.fields import FOR_CAPTIONS
 from ramctl.records.jsonl import checked, content_stamp, dumps, require_writable
 from ramctl.records.record import Item, JsonObject, Record, Reject, listed_names, shown_name
 
-#: Names, in any case, that other projects give to photo, caption and tags (BLIP, img2dataset,
-#: LAION, kohya, datasets, Flickr30k).
+#: Names, in any case, of photo, caption and tags in other projects (BLIP, img2dataset, LAION,
+#: kohya, datasets, Flickr30k).
 IMAGE_FIELDS = (
     "image", "image_path", "file_name", "filename", "filepath", "image_name", "url", "image_url",
     "path",
@@ -24,21 +24,21 @@ USUAL_FIELDS = {*IMAGE_FIELDS, *CAPTION_FIELDS, *TAG_FIELDS}
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What the user says holds photos and captions; None: one of the usual names."""
+    """The columns of photos and captions that the user named; None: one of the usual names."""
 
     image: str | None = None
     caption: str | None = None
 
     @property
-    def named(self) -> list[str]:
-        """Those that the user named."""
+    def names(self) -> list[str]:
+        """The names that the user gave."""
         return [name for name in (self.image, self.caption) if name is not None]
 
     def check(self, source: str, names: Sequence[str]) -> None:
-        """RunProblem where a table with these columns has none of what was named, or is usual."""
+        """Raise RunProblem for a table without these columns, or without any usual one."""
         known = {name.casefold() for name in names}
-        missing = [name for name in self.named if name.casefold() not in known]
-        if missing or not (self.named or USUAL_FIELDS & known):
+        missing = [name for name in self.names if name.casefold() not in known]
+        if missing or not (self.names or USUAL_FIELDS & known):
             what = f"no column {missing[0]!r}" if missing else "no column that can be captions"
             advice = "" if missing else "; name one with --caption-column"
             raise RunProblem(f"{source}: {what}; it has {listed_names(names)}{advice}")
@@ -49,17 +49,17 @@ USUAL = Columns()
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One named input."""
+    """An input of a reader."""
 
     name: str  # a path, a URL or `-`
     base: Path  # the folder that its photos are relative to
     stage: str  # the command
-    labels: Sequence[str] = ()  # to which ids in it refer
+    labels: Sequence[str] = ()  # of the ids in it
     columns: Columns = USUAL
-    copy: str = ""  # what is read in its place
+    copy: str = ""  # the file that is read in its place
 
     def record(self, fields: JsonObject, line: int) -> Item:
-        """The record of one row, or a reject where it cannot be written; `line` counts from 1."""
+        """The record of a row, or its reject if it cannot be written; `line` counts from 1."""
         try:
             content = dumps(fields)
             require_writable(fields, content)
@@ -70,7 +70,7 @@ class Source:
         return checked(record, self.stage, FOR_CAPTIONS)
 
     def reject(self, line: int, code: str, message: str, raw: object) -> Reject:
-        """The reject of one row that holds no record."""
+        """The reject of a row without a record."""
         try:
             shown = str(raw)[:2000]
         except RecursionError:
@@ -79,12 +79,12 @@ class Source:
 
 
 def with_usual_names(row: JsonObject, columns: Columns) -> JsonObject:
-    """The row with `image` and `captions` in front, whatever it calls them."""
-    named = {name.casefold(): value for name, value in reversed(row.items())}
+    """The row with the fields `image` and `captions` first."""
+    values = {name.casefold(): value for name, value in reversed(row.items())}
 
     def first(name: str | None, usual: Sequence[str]) -> Iterator[Any]:
-        for wanted in usual if name is None else (name,):
-            if (value := named.get(wanted.casefold())) is not None:
+        for candidate in usual if name is None else (name,):
+            if (value := values.get(candidate.casefold())) is not None:
                 yield value
 
     images = first(columns.image, IMAGE_FIELDS)

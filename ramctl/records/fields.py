@@ -1,4 +1,4 @@
-"""The fields that commands share, and what each holds: looked at once, where records come in."""
+"""The fields that commands share, and the type of each, checked where records are read."""
 
 import binascii
 from collections.abc import Callable, Iterable, Mapping
@@ -13,14 +13,14 @@ _STRING = {str}
 
 
 class Form(NamedTuple):
-    """What a field must hold, in words, and whether a value other than null does."""
+    """The type of a field in words, and a check of values other than null."""
 
     words: str
     fits: Check
 
 
 def _holds(kind: type, *types: type) -> Check:
-    """Whether a value is a list, or an object, of values of these types."""
+    """A check for lists, or objects, of values of these types."""
     allowed = {*types}
     if kind is dict:
         return lambda x: type(x) is dict and allowed.issuperset(map(type, x.values()))
@@ -29,7 +29,8 @@ def _holds(kind: type, *types: type) -> Check:
 
 _are_strings, _are_numbers = _holds(list, str), _holds(list, int, float)
 _is_scored, _are_scores = _holds(list, list, int, float), _holds(dict, int, float)
-_are_objects, _are_lists, _is_of_lists = _holds(list, dict), _holds(list, list), _holds(dict, list)
+_are_objects, _are_lists = _holds(list, dict), _holds(list, list)
+_are_lists_by_name = _holds(dict, list)
 
 
 def _hold_strings(lists: Iterable[list[Any]]) -> bool:
@@ -37,7 +38,7 @@ def _hold_strings(lists: Iterable[list[Any]]) -> bool:
 
 
 def _is_vector(value: Any) -> bool:
-    if type(value) is list:  # of another program, which commands but `search` pass on
+    if type(value) is list:  # from another program; only `search` refuses it
         return True
     _, colon, text = value.partition(":") if type(value) is str else ("", "", "")
     try:
@@ -56,7 +57,7 @@ def _has_score(value: Any) -> bool:
 
 
 def _are_boxes(value: Any) -> bool:
-    """A box and its score, or the boxes of a class, which have none."""
+    """Whether a value is a box with its score, or the boxes of a class."""
     return _is_scored(value) and all(map(_is_box, value[:1] if _has_score(value) else value))
 
 
@@ -73,16 +74,16 @@ FORMS: Mapping[str, Form] = {
     "kinds": Form("an object of strings", _holds(dict, str)),
     "sources": Form(
         "an object of lists of strings",
-        lambda x: _is_of_lists(x) and _hold_strings(x.values()),
+        lambda x: _are_lists_by_name(x) and _hold_strings(x.values()),
     ),
     "chances": Form(
         "an object of numbers from 0 to 1",
-        lambda x: _are_scores(x) and all(0 <= chance <= 1 for chance in x.values()),
+        lambda x: _are_scores(x) and all(0 <= probability <= 1 for probability in x.values()),
     ),
-    # `eval` makes an array of it while it reads the line.
+    # `eval` makes it an array while it reads the line.
     "dense": Form("a list of numbers", lambda x: hasattr(x, "dtype") or _are_numbers(x)),
     "embedding": Form("a vector of `ramctl tag --embedding`", _is_vector),
-    "boxes": Form(  # a list is a detector's
+    "boxes": Form(  # a list comes from detectors
         "an object of [[x0, y0, x1, y1], score]",
         lambda x: type(x) is list or (type(x) is dict and all(map(_are_boxes, x.values()))),
     ),
@@ -91,7 +92,7 @@ FORMS: Mapping[str, Form] = {
         lambda x: _are_objects(x) and all(type(one.get("tag")) is str for one in x),
     ),
 }
-# What commands read of records whose other fields may be anybody's: they pass on what they are.
+# The fields that a command checks; it passes other fields on, whatever they hold.
 FOR_PHOTOS = {"generated_captions": STRINGS}
 FOR_CAPTIONS = {name: FORMS[name] for name in ("caption", "captions", "tags")}
 FOR_PREDICTIONS = {name: FORMS[name] for name in ("dense", "scores", "tags")}
@@ -109,7 +110,7 @@ _TYPES = {
 
 
 def require_forms(fields: JsonObject, forms: Mapping[str, Form] = FORMS) -> None:
-    """RecordProblem for a field of a record that does not hold what it must; null is no value."""
+    """Raise RecordProblem for a field of another type; null counts as absent."""
     for name, value in fields.items():
         if value is None or (form := forms.get(name)) is None or form.fits(value):
             continue
@@ -120,13 +121,13 @@ def require_forms(fields: JsonObject, forms: Mapping[str, Form] = FORMS) -> None
 
 
 def string_list(fields: JsonObject, name: str) -> list[str]:
-    """The list of strings in any field, empty when absent; RecordProblem for anything else."""
+    """The list of strings in a field, empty when absent; RecordProblem for anything else."""
     require_forms(fields, {name: STRINGS})
     return fields.get(name) or []
 
 
 def scored_boxes(fields: JsonObject) -> dict[str, list[Any]]:
-    """Each tag's `[box, score]`, of those that have one: of `boxes` of other programs nothing."""
+    """The `[box, score]` of each tag that has one; boxes of other programs have no score."""
     return {tag: value for tag, value in object_in(fields, "boxes").items() if _has_score(value)}
 
 

@@ -1,8 +1,7 @@
-"""Files that appear whole or not at all, what stands beside an output, and the locks of outputs.
+"""Atomic files, the files beside an output, and the locks of outputs.
 
-Locks are the kernel's (flock; byte-range locks on NFS), so that a killed process leaves none
-behind. The package filelock leaves its files beside the outputs, and where there is no flock it
-makes files that a killed process leaves locked.
+Locks are the kernel's (flock; byte-range locks on NFS): a killed process leaves none behind. The
+package filelock would leave its files beside the outputs.
 """
 
 import errno
@@ -29,80 +28,79 @@ from ramctl.records.pipes import mark_read
 STATE = ".state.jsonl"
 NOT_PLAIN = "not a regular file; links are not followed here"
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_LEVEL = 6  # of gzip: its own default; 9 takes three times as long for a hundredth less
+_LEVEL = 6  # of gzip, its default; 9 takes three times as long and saves 1 %
 _OTHER_PACKING = (".bz2", ".xz", ".zst")
-# What file systems without locks answer: some mounts of NFS and Lustre, and FUSE.
+# Errors of file systems without locks: some mounts of NFS and Lustre, and FUSE.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
-_WAIT_S = 0.1  # between two looks at a lock that is waited for
+_WAIT_S = 0.1  # between two attempts to take a lock
 _NEW_FILE = ".ramctl-part"  # ends the hidden name of a file before it replaces another
 _MAX_NAME = 240  # bytes of that name before its end: file systems allow 255
 Say = Callable[[str], None]
-_held: dict[Path, tuple[int, int]] = {}  # the descriptor of each, and the thread that holds it
+_held: dict[Path, tuple[int, int]] = {}  # descriptor and thread of each lock of this process
 
 
 def part_path(output: Path) -> Path:
-    """`FILE.part`, which becomes FILE when it is complete."""
+    """`FILE.part`, renamed to FILE when it is complete."""
     return output.with_name(output.name + ".part")
 
 
 def state_path(output: Path) -> Path:
-    """`FILE.state.jsonl`, which tells `--resume` what FILE holds."""
+    """`FILE.state.jsonl`, which lists for `--resume` the inputs in FILE."""
     return output.with_name(output.name + STATE)
 
 
 def new_file_path(path: Path) -> Path:
-    """`.FILE.ramctl-part`, in which a whole file is written before it replaces FILE.
+    """`.FILE.ramctl-part`, the new content of FILE until it is complete.
 
-    No other program has files of such names. Of two long names with one beginning it is the same:
-    the second writer waits for the first.
+    Two long names that begin alike share it: the second writer waits for the first.
     """
     return path.with_name(os.fsdecode(os.fsencode(f".{path.name}")[:_MAX_NAME]) + _NEW_FILE)
 
 
 def is_new_file(path: Path) -> bool:
-    """Whether a file is one that a killed run has not given its name."""
+    """Whether a file is a `new_file_path`, left by a killed run."""
     return path.name.startswith(".") and path.name.endswith(_NEW_FILE)
 
 
 def kept_path(path: Path) -> Path:
-    """`FILE.kept`, a file without what is to be dropped, before it takes its place."""
+    """`FILE.kept`, the compacted copy that replaces FILE."""
     return path.with_name(path.name + ".kept")
 
 
 def user_folder(variable: str, usual: str) -> Path:
-    """The program's folder of a kind, which may not be there yet: $XDG_..., else below the home.
+    """The folder of ramctl in $XDG_..., else below the home; it need not exist.
 
-    A relative one counts for nothing (XDG base directories): it may be a stranger's. RunProblem
-    where there is no home, as in some containers.
+    A relative $XDG_... is ignored, as its specification demands. RunProblem where there is no home,
+    as in some containers.
     """
-    named = Path(os.environ.get(variable, ""))
+    base = Path(os.environ.get(variable, ""))
     try:
-        return (named if named.is_absolute() else Path.home() / usual) / "ramctl"
+        return (base if base.is_absolute() else Path.home() / usual) / "ramctl"
     except RuntimeError as error:
         raise RunProblem(f"no home folder: set HOME, or {variable} to a folder") from error
 
 
 def user_cache(name: str) -> Path:
-    """A folder for what can be made again, in the user's cache folder."""
+    """A folder in the cache folder of the user."""
     return user_folder("XDG_CACHE_HOME", ".cache") / name
 
 
 def work_path(output: Path) -> Path:
-    """`OUT.work`, the folder of what a run makes on its way to OUT."""
+    """`OUT.work`, the folder of the intermediate files of OUT."""
     return output.with_name(output.name + ".work")
 
 
 def lock_path(output: Path) -> Path:
-    """`OUT.part.lock`, which is there, and locked, while a run writes OUT.
+    """`OUT.part.lock`, which exists, and is locked, while a run writes OUT.
 
-    The part itself is no lock: it is renamed, and `--resume` goes by whether it is there.
+    The part cannot be the lock: it is renamed, and `--resume` checks whether it exists.
     """
     return Path(os.path.realpath(output.parent), output.name + ".part.lock")
 
 
 def beside(output: Path) -> list[Path]:
-    """What stands beside an output on its way, and is not to be named as another file."""
-    if not output.name:  # `.` is a folder, as is said later
+    """The files that a run may make beside an output."""
+    if not output.name:  # `.` is a folder, which is refused later
         return []
     part, state = part_path(output), state_path(output)
     kept = [kept_path(part), kept_path(state)]
@@ -112,7 +110,7 @@ def beside(output: Path) -> list[Path]:
 def is_device(path: Path) -> bool:
     """Whether a path is a pipe or a device, which is written to directly, never renamed over."""
     try:
-        mode = path.stat().st_mode  # once: another process may make the file between two looks
+        mode = path.stat().st_mode  # once: another process may make the file meanwhile
     except OSError:
         return False
     # /dev/stdout counts as a file where the shell sends it into one.
@@ -121,52 +119,52 @@ def is_device(path: Path) -> bool:
 
 
 def full_disk(error: BaseException) -> str | None:
-    """What the system says when there is no space to write; None for another error.
+    """The system's message for an error that means "no space left"; None for another error.
 
-    Libraries that are not in Python, such as safetensors, have it in their messages only.
+    Libraries that are not in Python, such as safetensors, give it in the text only.
     """
-    says = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
+    messages = {code: os.strerror(code) for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)}
     number, text = getattr(error, "errno", None), str(error)
-    return next((why for code, why in says.items() if number == code or why in text), None)
+    return next((why for code, why in messages.items() if number == code or why in text), None)
 
 
 def is_url(name: str) -> bool:
-    """Whether a name is a URL and no path."""
+    """Whether a name is a URL, not a path."""
     return _URL.match(name) is not None
 
 
 def plain_name(name: str) -> str:
-    """A name without what follows a URL's path, `?...` and `#...`: it tells a file's kind."""
+    """A name without the `?...` and `#...` of a URL: its ending shows the kind of file."""
     return re.split(r"[?#]", name, maxsplit=1)[0] if is_url(name) else name
 
 
 def is_gzip(name: str) -> bool:
-    """Whether a file is compressed, by its name: then it is read and written so."""
+    """Whether a file is compressed with gzip, by its name."""
     return plain_name(name).lower().endswith(".gz")
 
 
 def unpacked_name(name: str) -> str:
-    """The name without `.gz`: its ending tells what is inside."""
+    """The name without `.gz`: its ending shows the format of the content."""
     plain = plain_name(name)
     return plain[:-3] if is_gzip(plain) else plain
 
 
 def require_known_packing(name: str) -> None:
-    """UsageProblem for a name that promises another compression than gzip."""
+    """Raise UsageProblem for a name of another compression than gzip."""
     if plain_name(name).lower().endswith(_OTHER_PACKING):
-        raise UsageProblem(f"{name}: of compressed files only .gz is read and written")
+        raise UsageProblem(f"{name}: only .gz is supported of compressed files")
 
 
 def packing(name: str, stream: BinaryIO) -> AbstractContextManager[BinaryIO]:
-    """What writes to the stream, compressed where the name of its file asks for that."""
+    """A stream that writes to `stream`, compressed if the file is called `.gz`."""
     if not is_gzip(name):
         return nullcontext(stream)
-    # Without a name and a time in its head: the same content gives the same file.
+    # Without name and time in its header: the same content gives the same file.
     return cast(BinaryIO, gzip.GzipFile("", "wb", _LEVEL, stream, mtime=0))
 
 
 def is_plain(path: Path, max_bytes: float = math.inf) -> bool:
-    """Whether a path is a plain file or nothing yet: no link, pipe, device or folder."""
+    """Whether a path is a regular file or does not exist: no link, pipe, device or folder."""
     try:
         facts = path.lstat()
     except OSError as error:
@@ -177,10 +175,9 @@ def is_plain(path: Path, max_bytes: float = math.inf) -> bool:
 
 
 def open_plain(path: Path, flags: int) -> int:
-    """A descriptor of a file that ramctl writes; RunProblem for what is no plain file.
+    """Open a file that ramctl writes; RunProblem for a link, pipe, device or folder.
 
-    The folder may be a stranger's: a link would lead what is written elsewhere, a FIFO would make
-    the run wait.
+    In a shared folder a link could lead the output elsewhere, and a FIFO make the run wait.
     """
     if not is_plain(path):
         raise RunProblem(f"{path}: {NOT_PLAIN}")
@@ -188,16 +185,16 @@ def open_plain(path: Path, flags: int) -> int:
 
 
 def create(path: Path) -> BinaryIO:
-    """A new file to write, in place of one of that name."""
+    """Open a new file to write; it replaces one of that name."""
     if not path.is_dir():
         path.unlink(missing_ok=True)
     return os.fdopen(open_plain(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
 
 
 def open_to_append(path: Path) -> BinaryIO:
-    """A file to append to, and to cut; a new one where there is none.
+    """Open a file, which may be new, to append to it or to cut it.
 
-    One that has another name too (a snapshot's, made of hard links) is copied first.
+    One with another hard link (a snapshot's) is copied first.
     """
     stream: BinaryIO = os.fdopen(open_plain(path, os.O_RDWR | os.O_APPEND | os.O_CREAT), "a+b")
     if os.fstat(stream.fileno()).st_nlink > 1:
@@ -211,7 +208,7 @@ def open_to_append(path: Path) -> BinaryIO:
 
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Make what goes wrong with a file in the block a RunProblem with its name."""
+    """Turn an OSError in the block into a RunProblem that names the file."""
     try:
         yield
     except OSError as error:
@@ -225,13 +222,13 @@ class _Scratch(io.FileIO):
 
 
 def scratch_file() -> BinaryIO:
-    """A temporary file without a name; what goes wrong with it has that of its folder."""
+    """A temporary file without a name; its RunProblems name its folder."""
     with naming(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
         return io.BufferedRandom(_Scratch(os.dup(file.fileno()), "r+b"))
 
 
 def read_text(path: Path) -> str:
-    """A text file, without a byte-order mark; UsageProblem where none is, else RunProblem."""
+    """The content of a text file; UsageProblem where it is missing, else RunProblem."""
     require_known_packing(str(path))
     mark_read(path)
     try:
@@ -246,14 +243,14 @@ def read_text(path: Path) -> str:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, which is read as by `read_text`."""
+    """The lines of a text file; problems as of `read_text`."""
     return read_text(path).splitlines()
 
 
 def read_pairs(path: Path, form: str) -> Iterator[tuple[str, str, str]]:
-    """Place, name and value of the lines `name<TAB>value`, but for blank ones and `#` remarks.
+    """Place, name and value of each line `name<TAB>value`, without blank lines and comments.
 
-    RunProblem naming a line of another form than the `form` that is expected.
+    RunProblem for any other line, which should be of the `form`.
     """
     for number, line in enumerate(read_lines(path), 1):
         if line.strip() and not line.startswith("#"):
@@ -265,10 +262,10 @@ def read_pairs(path: Path, form: str) -> Iterator[tuple[str, str, str]]:
 
 @contextmanager
 def output_lock(*outputs: Path | None, say: Say = lambda message: None) -> Iterator[None]:
-    """Hold the locks of some outputs, with their parts, states and work folders, for a block.
+    """Lock some outputs, with their parts, states and work folders, for a block.
 
     RunProblem when another run writes one of them. None, pipes and devices need no lock, and a
-    thread may lock again what it has locked. `say` is told of a file system without locks.
+    thread may lock twice. `say` reports a file system without locks.
     """
     with ExitStack() as stack:
         for output in outputs:
@@ -278,7 +275,7 @@ def output_lock(*outputs: Path | None, say: Say = lambda message: None) -> Itera
 
 
 def _leave_to_parent() -> None:
-    # A forked process lets go of the descriptors, or it would hold the locks of a dead one.
+    # A forked process must not keep the locks of its parent.
     for descriptor, _ in _held.values():
         os.close(descriptor)
     _held.clear()
@@ -289,10 +286,9 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 
 @contextmanager
 def locked(path: Path, say: Say) -> Iterator[None]:
-    """Hold the lock of a file while the block runs; the file itself stays.
+    """Lock a file, which stays, for a block; wait for another run, which `say` reports.
 
-    When another run holds it, `say` is told, and the lock is waited for. RunProblem where there
-    are no locks.
+    RunProblem where there are no locks.
     """
     try:
         try:
@@ -309,9 +305,9 @@ def locked(path: Path, say: Say) -> Iterator[None]:
 
 @contextmanager
 def held(path: Path, output: Path, say: Say) -> Iterator[None]:
-    """Hold the lock file of an output while the block runs; it is there for so long only.
+    """Lock an output by the file `path`, which exists for the block only.
 
-    RunProblem for somebody's file of that name: a lock is empty.
+    RunProblem if `path` is not a lock file, which is empty.
     """
     if path in _held and _held[path][1] == threading.get_ident():
         yield
@@ -326,7 +322,7 @@ def held(path: Path, output: Path, say: Say) -> Iterator[None]:
         if error.errno not in _NO_LOCKS:
             raise RunProblem(f"{output}: {error.strerror or error}") from error
         path.unlink(missing_ok=True)
-        say(f"{output}: no locks on this file system; a second run on it would go unnoticed")
+        say(f"{output}: this file system has no locks; do not start a second run on it")
         descriptor = None
     with nullcontext() if descriptor is None else _held_until_end(path, descriptor, remove=True):
         yield
@@ -345,14 +341,14 @@ def _held_until_end(path: Path, descriptor: int, *, remove: bool) -> Iterator[No
 
 
 def open_alone(path: Path) -> BinaryIO:
-    """An empty file to write, once no other process has it open so (where there are locks)."""
+    """Open and empty a file once no other process has it open by this function."""
     try:
         descriptor = _open_locked(path, waits=True)
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
         descriptor = open_plain(path, os.O_RDWR)
-    if os.fstat(descriptor).st_nlink > 1:  # the other name may be a file of the user's
+    if os.fstat(descriptor).st_nlink > 1:  # the other link may be a file of the user
         path.unlink()
         os.close(descriptor)
         return open_alone(path)
@@ -361,7 +357,7 @@ def open_alone(path: Path) -> BinaryIO:
 
 
 def is_open_alone(path: Path) -> bool:
-    """Whether somebody has a file open by `open_alone`; True also where that cannot be known."""
+    """Whether a process has a file open by `open_alone`, or that cannot be known."""
     try:
         with path.open("rb") as stream:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -384,7 +380,7 @@ def _open_locked(path: Path, *, waits: bool) -> int:
                 except BlockingIOError:
                     if not waits:
                         raise
-                # One blocking call would not notice a signal that comes just before it.
+                # A blocking call would miss a signal that comes just before it.
                 time.sleep(_WAIT_S)
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), path.stat()):
@@ -396,13 +392,13 @@ def _open_locked(path: Path, *, waits: bool) -> int:
 
 
 def sync_folder(path: Path) -> None:
-    """Have the names in a folder on the disk, where its file system can do that."""
+    """Flush the names in a folder to the disk, if its file system can."""
     with suppress(OSError):
         sync_file(path)
 
 
 def sync_file(path: Path) -> None:
-    """Have the content of a file on the disk."""
+    """Flush the content of a file to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -411,7 +407,7 @@ def sync_file(path: Path) -> None:
 
 
 def sync_tree(path: Path) -> None:
-    """Have a folder with everything in it on the disk."""
+    """Flush a folder with its content to the disk."""
     for folder, _, names in os.walk(path):
         for name in names:
             sync_file(Path(folder) / name)
@@ -419,7 +415,7 @@ def sync_tree(path: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder so that no crash leaves half of it under its name."""
+    """Delete a folder; a crash never leaves half of it under its name."""
     gone = path.with_name(f".{path.name}.ramctl-gone")
     remove_all(gone)
     if path.exists():
@@ -428,10 +424,7 @@ def remove_folder(path: Path) -> None:
 
 
 def remove_all(path: Path) -> None:
-    """Delete what stands under a name that only ramctl gives, a folder as far as that can be done.
-
-    Of a link only the link goes. `shutil.rmtree` alone would wait for a pipe.
-    """
+    """Delete a file, a link or, as far as possible, a folder, of a name that only ramctl gives."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
@@ -439,17 +432,17 @@ def remove_all(path: Path) -> None:
 
 
 def move_into_place(source: Path, target: Path) -> None:
-    """Rename a complete file, whose content is on the disk, so that the new name is there too."""
+    """Rename a complete file and flush the new name to the disk."""
     source.replace(target)
     sync_folder(target.parent)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes the place of `path` when the block ends without an error.
+    """Open a file that replaces `path` when the block ends without an error.
 
-    It is on the disk by then, compressed if it is called so. Two processes that replace one file do
-    so one after the other. A pipe or device is written to directly.
+    It is flushed to the disk, and compressed if its name ends in .gz. Processes that replace the
+    same file wait for each other. A pipe or device is written to directly.
     """
     if is_device(path):
         with path.open("wb") as device, packing(path.name, device) as target:
@@ -469,6 +462,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write a whole file so that no reader sees half of it; a pipe or device directly."""
+    """Replace a file as a whole; write to a pipe or device directly."""
     with replacing(path) as stream:
         stream.write(content)

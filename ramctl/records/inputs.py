@@ -1,4 +1,4 @@
-"""Where inputs come from: files, standard input, and the folder of relative photo names."""
+"""Open the inputs of a command: files, URLs, pipes and standard input."""
 
 import errno
 import gzip
@@ -30,23 +30,22 @@ from ramctl.records.pipes import (
 from ramctl.records.record import Item, Record, image_name, shown_name
 from ramctl.records.remote import exists, open_url, photo_base
 
-Seen = TypeVar("Seen")
+Result = TypeVar("Result")
 ROOT_CHECK_RECORDS = 100
-PEEK = 1 << 16  # bytes by which an input is recognised
-_BUFFER = 1 << 17  # bytes; several lines of `tag --dense`
-# Pipes whose first bytes were looked at: the whole of each, and what closes it.
-_begun: dict[str, tuple[ExitStack, BinaryIO]] = {}
+PEEK = 1 << 16  # bytes that are read to recognise a format
+_BUFFER = 1 << 17  # bytes: several lines of `tag --dense`
+# By name, the pipes whose first bytes were read: a stream of all bytes, and its stack.
+_peeked: dict[str, tuple[ExitStack, BinaryIO]] = {}
 
 
 @contextmanager
 def open_input(name: str) -> Iterator[BinaryIO]:
-    """The bytes of a file or URL or, for `-`, of standard input.
+    """Open a file, a URL or, for `-`, standard input for reading bytes.
 
-    What is compressed (`.gz`) is unpacked, and Parquet read as JSON lines. UsageProblem for a pipe
-    that was read before.
+    `.gz` is unpacked, and Parquet read as JSON lines. UsageProblem for a pipe that was read before.
     """
-    if name in _begun:
-        stack, whole = _begun.pop(name)
+    if name in _peeked:
+        stack, whole = _peeked.pop(name)
         with stack:
             yield whole
         return
@@ -80,22 +79,19 @@ def open_input(name: str) -> Iterator[BinaryIO]:
 
 
 def first_bytes(name: str) -> bytes:
-    """The first PEEK bytes of an input, which can still be read as a whole, a pipe too."""
+    """The first PEEK bytes of an input; `open_input` still gives all of it, also of a pipe."""
     with ExitStack() as stack:
         stream = stack.enter_context(open_input(name))
         start = stream.read(PEEK)
         if is_pipe(name):
             rest = iter(partial(cast(io.BufferedReader, stream).read1, _BUFFER), b"")
-            _begun[name] = stack.pop_all(), stream_of(chain([start], rest))
+            _peeked[name] = stack.pop_all(), stream_of(chain([start], rest))
     return start
 
 
 @contextmanager
 def copy_of_pipe(name: str) -> Iterator[str]:
-    """The name of what holds an input to read it twice: of a pipe a copy on the disk, else itself.
-
-    The copy is there for a block.
-    """
+    """The name of an input that can be read twice: for a pipe, a temporary copy."""
     if not is_pipe(name):
         yield name
         return
@@ -107,11 +103,11 @@ def copy_of_pipe(name: str) -> Iterator[str]:
 
 
 class TarHeader(tarfile.TarInfo):
-    """A member's header; ReadError for one that is damaged, which tarfile takes for the end."""
+    """A header that is damaged raises ReadError; tarfile would take it for the end."""
 
     @classmethod
     def fromtarfile(cls, archive: tarfile.TarFile) -> "TarHeader":
-        """The header that comes next."""
+        """Read the next header."""
         try:
             header = super().fromtarfile(archive)
         except (tarfile.InvalidHeaderError, tarfile.TruncatedHeaderError) as error:  # type: ignore[attr-defined]
@@ -122,26 +118,26 @@ class TarHeader(tarfile.TarInfo):
 
 
 def named_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
-    """The named inputs, or `-`; UsageProblem when nothing was named and nothing is piped in."""
+    """The inputs, or `-` where there are none; UsageProblem if nothing is piped in."""
     if not inputs and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageProblem(f"nothing to read: name {expected}, or pipe them in (see --help)")
     return tuple(inputs) or (STDIN,)
 
 
 def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[Item]:
-    """The records of JSONL inputs one after the other."""
+    """The records of JSONL inputs, in order."""
     return (make() for make in unread_inputs(inputs, root, stage))
 
 
 def unread_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[partial[Item]]:
-    """As `read_inputs`, with lines that are not parsed yet."""
+    """The same as functions that parse a line when they are called."""
     for name in inputs:
         with open_input(name) as stream:
             yield from unread_records(stream, shown_name(name), photo_base(name, root), stage)
 
 
 def require_files(inputs: Sequence[str]) -> None:
-    """UsageProblem for an input that is missing or packed otherwise, or a pipe named twice."""
+    """Raise UsageProblem for an input that is missing or not readable, or a pipe named twice."""
     for name in inputs:
         require_known_packing(name)
         if name != STDIN and not (exists(name) if is_url(name) else mode_of(name)):
@@ -150,25 +146,25 @@ def require_files(inputs: Sequence[str]) -> None:
 
 
 class RootCheck:
-    """Ends a run that finds none of its relative photo names: most likely `--root` is missing."""
+    """End a run that finds none of its photos: most likely `--root` is missing."""
 
     def __init__(self) -> None:
         self._missing = 0
         self._decided = False
 
-    def notice(self, record: Record, outcome: Seen) -> Seen:
-        """Count the photo of a record from a list by what became of it, which is handed on."""
+    def notice(self, record: Record, outcome: Result) -> Result:
+        """Count the photo of a record from a list, by the outcome, which is returned."""
         try:
             name = image_name(record.fields)
         except RecordProblem:
             return outcome
-        missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
+        is_missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
         if record.line is not None:
-            self.count(name, exists=not missing)
+            self.count(name, exists=not is_missing)
         return outcome
 
     def count(self, name: str, *, exists: bool) -> None:
-        """Count one photo name; RunProblem at the hundredth relative one if none exists."""
+        """Count a photo; RunProblem where none of the first hundred relative ones exists."""
         if self._decided or Path(name).is_absolute():
             return
         self._decided = exists

@@ -1,4 +1,4 @@
-"""JSON lines in and out: one object per line, fields that are not ours unchanged."""
+"""Read and write JSON lines; fields that ramctl does not know stay unchanged."""
 
 import hashlib
 import json
@@ -17,14 +17,14 @@ from ramctl.records.fields import FORMS, Form, require_forms
 from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.remote import base_url, photo_base
 
-# Numbers that may not come back as written from a double or a 64-bit integer.
+# Numbers that a double or a 64-bit integer may not keep digit by digit.
 _RISKY_NUMBER = re.compile(rb"[0-9][eE]|[0-9.]{16}|-0")
-MAX_LINE = 64_000_000  # bytes of one line; a longer one is a reject
-_SHOWN_OF_LINE = 1000  # bytes of a longer line that its reject holds
+MAX_LINE = 64_000_000  # bytes; a longer line is a reject
+_MAX_SHOWN = 1000  # bytes of a longer line in its reject
 # orjson reads 1,024 levels of nesting and writes 254, some of them around the record.
-_SAFE_LEVELS = 200
-_OF_REJECTS = frozenset({"source", "line", "stage", "code", "message"})
-_OUR_FIELDS = frozenset({"image", *FORMS, "record", "raw"})
+_MAX_LEVELS = 200
+_REJECT_FIELDS = frozenset({"source", "line", "stage", "code", "message"})
+_KNOWN_FIELDS = frozenset({"image", *FORMS, "record", "raw"})
 
 
 def dumps(fields: JsonObject | list[JsonObject]) -> bytes:
@@ -33,23 +33,23 @@ def dumps(fields: JsonObject | list[JsonObject]) -> bytes:
 
 
 def loads(line: bytes) -> JsonObject:
-    """The object of one line; ValueError with a reason for anything else.
+    """The object of one line; ValueError for anything else.
 
-    Numbers of fields that are not ours pass through digit by digit, whatever their precision.
+    Numbers in unknown fields keep their digits, whatever their precision.
     """
     fields = orjson.loads(line)
     if not isinstance(fields, dict):
         raise ValueError("not a JSON object")
     require_writable(fields, line)
-    foreign = [value for key, value in fields.items() if key not in _OUR_FIELDS]
+    foreign = [value for key, value in fields.items() if key not in _KNOWN_FIELDS]
     if _may_be_inexact(foreign) and _RISKY_NUMBER.search(line):
         raw = json.loads(line, parse_float=_exact, parse_int=_exact)
-        return {key: fields[key] if key in _OUR_FIELDS else raw[key] for key in fields}
+        return {key: fields[key] if key in _KNOWN_FIELDS else raw[key] for key in fields}
     return dict(fields)
 
 
 def _may_be_inexact(value: Any) -> bool:
-    """Whether a number in a value may have been written otherwise: an integer but 0 may not."""
+    """Whether a value holds a number that may have been written otherwise: a float or -0."""
     if isinstance(value, dict):
         return any(map(_may_be_inexact, value.values()))
     if isinstance(value, list):
@@ -63,8 +63,8 @@ def _exact(digits: str) -> Any:
 
 
 def require_writable(fields: JsonObject, content: bytes) -> None:
-    """ValueError when an object, read from or written as `content`, is nested too deeply."""
-    if len(content) > _SAFE_LEVELS and max(map(content.count, (b"{", b"["))) > _SAFE_LEVELS // 2:
+    """Raise ValueError for an object, with its JSON `content`, that is nested too deeply."""
+    if len(content) > _MAX_LEVELS and max(map(content.count, (b"{", b"["))) > _MAX_LEVELS // 2:
         try:
             orjson.dumps([[[[fields]]]], option=orjson.OPT_SERIALIZE_NUMPY)
         except TypeError as error:
@@ -72,7 +72,7 @@ def require_writable(fields: JsonObject, content: bytes) -> None:
 
 
 def bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
-    """The lines of a stream; of one of more than MAX_LINE bytes only the first MAX_LINE + 1."""
+    """The lines of a stream, each cut after MAX_LINE + 1 bytes."""
     while line := stream.readline(MAX_LINE + 1):
         yield line
         while len(line) > MAX_LINE and not line.endswith(b"\n"):
@@ -82,10 +82,7 @@ def bounded_lines(stream: BinaryIO) -> Iterator[bytes]:
 def unread_records(
     stream: BinaryIO, source: str, base: Path, stage: str
 ) -> Iterator[partial[Item]]:
-    """The records of a JSONL stream in order, each made when it is called.
-
-    Any other line that is not blank gives a Reject.
-    """
+    """Functions that make the record, or the reject, of each line that is not blank, in order."""
     for number, line in enumerate(bounded_lines(stream), 1):
         if number == 1:
             line = line.removeprefix(BOM_UTF8)
@@ -98,13 +95,13 @@ def parse_line(
     stamped: bool = True, read: Callable[[bytes], JsonObject] = loads,
     rename: Callable[[JsonObject], JsonObject] | None = None, forms: Mapping[str, Form] = FORMS,
 ) -> Item:  # fmt: skip
-    """The record that `read` makes of one line, `stamped` for `--resume`, or why there is none.
+    """The record of a line, or its reject; `stamped` for `--resume`.
 
-    `rename` gives its fields the names that they have here; of `forms` they must be.
+    `read` parses the line, `rename` gives fields their usual names, and `forms` are checked.
     """
     if len(line) > MAX_LINE:
         message = f"a line of more than {MAX_LINE} bytes"
-        shown = line[:_SHOWN_OF_LINE].decode("utf-8", "backslashreplace")
+        shown = line[:_MAX_SHOWN].decode("utf-8", "backslashreplace")
         return Reject(source, number, stage, "too_large", message, raw=shown)
     try:
         fields, base = _unwrap(read(line), base)
@@ -123,7 +120,7 @@ def parse_line(
 
 
 def checked(record: Record, stage: str, forms: Mapping[str, Form] = FORMS) -> Item:
-    """The record, or the reject of one with a shared field that does not hold what it must."""
+    """The record, or its reject where a field is of another type than in `forms`."""
     try:
         require_forms(record.fields, forms)
     except RecordProblem as problem:
@@ -132,23 +129,23 @@ def checked(record: Record, stage: str, forms: Mapping[str, Form] = FORMS) -> It
 
 
 def content_stamp(content: bytes) -> str:
-    """A short hash by which `--resume` notices that an input has changed."""
+    """A short hash by which `--resume` detects a changed input."""
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
 def stamp_of(item: Item) -> str:
-    """What changes when an input does: a record's stamp, else a hash of what was read."""
+    """The stamp of a record, else a hash of the text of a reject."""
     if item.stamp or isinstance(item, Record):
         return item.stamp
     return content_stamp((item.raw or "").encode("utf-8", "surrogatepass"))
 
 
 def _unwrap(fields: JsonObject, base: Path) -> tuple[JsonObject, Path]:
-    """The record inside a reject and the folder its photo is relative to; else both as given.
+    """The record inside a reject, and the base of its photo; other records as they are.
 
-    A reject leads to no URL and away from none: `source` is what anyone can write into a record.
+    A reject never changes the base from or to a URL: anyone can write a `source` into a record.
     """
-    if "stage" not in fields or not fields.keys() >= _OF_REJECTS:
+    if "stage" not in fields or not fields.keys() >= _REJECT_FIELDS:
         return fields, base
     source, line = fields["source"], fields["line"]
     if isinstance(source, str):
@@ -162,16 +159,16 @@ def _unwrap(fields: JsonObject, base: Path) -> tuple[JsonObject, Path]:
 
 
 def spool_line(item: Item) -> bytes:
-    """An input as two lines, where it came from and what it is, for `unspool`."""
+    """An item as two lines, its place and its fields, for `unspool`."""
     if isinstance(item, Reject):
-        said = {key: value for key, value in item.to_json().items() if key != "record"}
-        return dumps({"reject": said | {"stamp": item.stamp}}) + dumps(item.record or {})
+        reject = {key: value for key, value in item.to_json().items() if key != "record"}
+        return dumps({"reject": reject | {"stamp": item.stamp}}) + dumps(item.record or {})
     place = {"source": item.source, "line": item.line, "base": os.fsencode(item.base).hex()}
     return dumps({"at": place, "stamp": item.stamp}) + dumps(item.fields)
 
 
 def unspool(lines: Iterator[bytes]) -> Iterator[Item]:
-    """The inputs that `spool_line` wrote, identical to the last digit."""
+    """The items that `spool_line` wrote, identical to the last digit."""
     for line in lines:
         row, fields = orjson.loads(line), loads(next(lines))
         if "reject" in row:

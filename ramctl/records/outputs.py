@@ -1,4 +1,4 @@
-"""The outputs of a run: where its lines go, and the state by which `--resume` continues them."""
+"""The output and rejects of a run, and the state by which `--resume` continues them."""
 
 import errno
 import os
@@ -34,45 +34,44 @@ from ramctl.records.state import Entry, ResumeState, Status, roll_forward
 
 
 class Sink:
-    """Something that lines are appended to: standard output, a pipe or a device, or nothing."""
+    """Standard output, a pipe, a device, or nothing, to which lines are written."""
 
     def __init__(self, stream: BinaryIO | None = None) -> None:
         self._stream = stream
         self.end = 0  # bytes written
 
     def write(self, data: bytes) -> int:
-        """Append and return the offset after the data."""
+        """Append data; return the offset after it."""
         if self._stream is not None:
             self._stream.write(data)
             self.end += len(data)
         return self.end
 
     def flush(self) -> None:
-        """Let the reader see what was written."""
+        """Hand everything to the operating system."""
         if self._stream is not None:
             self._stream.flush()
 
     def cut(self, end: int) -> None:
-        """Drop everything after byte `end`: what a killed run wrote but did not record."""
+        """Drop everything after byte `end`, which a killed run wrote but did not record."""
         self.end = end
 
     def compact(self, stale: Iterator[tuple[int, int]]) -> None:
-        """Write a copy of what is in the file, without these ranges, beside it."""
+        """Write a copy of the file, without these ranges, beside it."""
 
     def close(self) -> None:
-        """Stop here; a file stays unfinished, to be continued."""
+        """Close a file that stays unfinished, to be continued."""
 
     def finish(self) -> None:
-        """Make the file visible under its name."""
+        """Give the file its name."""
 
 
 class PartFile(Sink):
     """An output that grows as `FILE.part` and is renamed to FILE when complete.
 
-    With `resume`, an unfinished part is continued, else a copy of the finished FILE; the copy is
-    made at the first write, so that a run with nothing to do touches nothing. The part of FILE.gz
-    is not compressed: it is cut and continued at any byte. RunProblem, with the file's name, where
-    it cannot be written.
+    With `resume` an unfinished part is continued, else a copy of FILE, made at the first write. The
+    part of FILE.gz is not compressed, so that it can be cut at any byte. RunProblem where it cannot
+    be written.
     """
 
     def __init__(self, path: Path, *, resume: bool = False) -> None:
@@ -121,7 +120,7 @@ class PartFile(Sink):
                 stream.close()
 
     def compact(self, stale: Iterator[tuple[int, int]]) -> None:
-        kept_path(self.part).unlink(missing_ok=True)  # what a killed run left is no such copy
+        kept_path(self.part).unlink(missing_ok=True)  # of a killed run
         first = next(stale, None)
         if first is not None:
             self.close()
@@ -146,7 +145,7 @@ class PartFile(Sink):
                 self.part.unlink(missing_ok=True)
 
     def _copy(self, stale: Iterable[tuple[int, int]]) -> None:
-        """Write what is there to `FILE.part.kept`, without some ranges, which are in order."""
+        """Copy the content to `FILE.part.kept`, without the ranges, which are in order."""
         with (
             open_input(str(self._source.absolute())) as source,
             create(kept_path(self.part)) as target,
@@ -160,12 +159,12 @@ class PartFile(Sink):
 
 
 def rejects_file(name: str | None) -> Path | None:
-    """The file that `--rejects` names, if any: `-` is stderr."""
+    """The file of `--rejects`; None for `-`, which is stderr."""
     return None if name in (None, "-") else Path(name)
 
 
 def unfinished_bytes(path: Path | None) -> int:
-    """Bytes of content in the part of a file, or in the finished file; 0 where neither is."""
+    """Bytes of content in the part of a file, else in the file; 0 where neither exists."""
     files = [] if path is None else [one for one in (part_path(path), path) if one.is_file()]
     if not (files and is_gzip(files[0].name)):
         return files[0].stat().st_size if files else 0
@@ -183,7 +182,7 @@ def open_rejects(name: str | None, *, resume: bool) -> Sink:
 
 @contextmanager
 def records_to_stdout() -> Iterator[BinaryIO]:
-    """Standard output as bytes; meanwhile prints of Python and C libraries go to stderr."""
+    """Standard output as bytes; meanwhile other output of this process goes to stderr."""
     sys.stdout.flush()
     try:
         descriptor = sys.stdout.fileno()
@@ -193,7 +192,7 @@ def records_to_stdout() -> Iterator[BinaryIO]:
             yield target
         return
     with naming(Path("standard output")):
-        os.write(descriptor, b"")  # where it is closed this fails, and not hours later
+        os.write(descriptor, b"")  # fails now where it is closed, not hours later
     private = os.dup(descriptor)
     os.dup2(sys.stderr.fileno(), descriptor)
     try:
@@ -213,7 +212,7 @@ def records_to_stdout() -> Iterator[BinaryIO]:
 
 
 def write_to_stdout(text: str) -> None:
-    """Write text to standard output; names that are not UTF-8 as the bytes that they are."""
+    """Write text to standard output; file names that are not UTF-8 keep their bytes."""
     with records_to_stdout() as stream:
         stream.write(os.fsencode(text))
 
@@ -224,7 +223,7 @@ def open_outputs(
     resume: bool, command: str, fingerprint: Mapping[str, str], n_header: int, say: Say,
     has_records: bool = True,
 ) -> Iterator["RunOutputs"]:  # fmt: skip
-    """Lock and open what a run writes, with `resume` where the state of an earlier run ends."""
+    """Lock and open the outputs of a run; with `resume` at the end of the recorded entries."""
     rejects_path = rejects_file(rejects)
     require_own_outputs(output, rejects_path)
     with ExitStack() as stack:
@@ -256,9 +255,9 @@ def open_outputs(
 
 @dataclass(slots=True)
 class RunOutputs:
-    """The output and the rejects of a run, with the state by which `--resume` continues both.
+    """The output, rejects and state of a run.
 
-    The state is always written last, so that it never names lines that a crash has lost.
+    The state is written last, so that it never records lines that a crash has lost.
     """
 
     sinks: dict[Status, Sink]
@@ -266,13 +265,13 @@ class RunOutputs:
     output: Path | None = None
 
     def earlier(self, key: str) -> Entry | None:
-        """What an earlier run did with an input."""
-        return self.state.index.take(key) if self.state else None
+        """The entry of an earlier run for an input."""
+        return self.state.take(key) if self.state else None
 
     def write(
         self, status: Status, key: str, stamp: str, line: bytes, *, drops: Entry | None = None
     ) -> None:
-        """Write what became of an input, in place of what an earlier run has written of it."""
+        """Write the line of an input; `drops` is the earlier entry that it replaces."""
         end = self.sinks[status].write(line)
         if self.state:
             self.state.add(key, stamp, status, end, drops)
@@ -285,26 +284,25 @@ class RunOutputs:
             self.state.flush()
 
     def save(self) -> None:
-        """Leave everything on disk as it is, for `--resume` to continue."""
+        """Close the files, for `--resume` to continue."""
         self.flush()
         self.sinks["done"].close()
         if self.state:
             self.sinks["rejected"].close()
-            self.state.index.close()
+            self.state.close()
         else:
             self.sinks["rejected"].finish()
 
     def finish(self) -> None:
-        """Give the files their names, without what was dropped."""
+        """Give the files their names, without dropped lines."""
         self.flush()
         if self.state and self.output:
-            if self.state.index.n_dropped:
+            if self.state.has_dropped:
                 for status, sink in self.sinks.items():
                     sink.compact(self.state.stale(status))
-                self.state.index.close()
                 self.state.compact()
                 roll_forward(self.output)
-            self.state.index.close()
+            self.state.close()
             sync_file(state_path(self.output))
         for sink in self.sinks.values():
             sink.finish()

@@ -1,7 +1,7 @@
-"""What may be replaced or removed: only what can be told to be ramctl's own work.
+"""Recognise the files that ramctl made; a run replaces or removes no others.
 
-Each kind of output has a mark by which it is known. What else stands in its place is somebody's:
-the run is refused before it has done anything.
+Each kind of output has a mark. If something without it stands in the place of an output, the run is
+refused before it does anything.
 """
 
 import gzip
@@ -37,7 +37,7 @@ _REMEDY = "move it away or name another path"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How outputs of one kind are recognised."""
+    """How to recognise outputs of one kind."""
 
     kind: str  # for messages
     is_on: Callable[[Path], bool]
@@ -45,9 +45,9 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class FolderMark:
-    """An empty file, the first in each folder of a kind that ramctl makes and removes again.
+    """An empty file that marks the folders of one kind, which ramctl makes and removes.
 
-    `made` are patterns of the paths that ramctl makes in it: other files stay.
+    `made` are patterns of the paths that ramctl makes in them; other files stay.
     """
 
     kind: str
@@ -58,7 +58,7 @@ class FolderMark:
         return (folder / self.file).is_file()
 
     def not_plain(self, folder: Path) -> Iterator[Path]:
-        """The links, pipes and devices that stand where ramctl has its files and their folders."""
+        """The links, pipes and devices in the places of files and folders of ramctl."""
         others = set(others_in(folder, self.made))
         others -= {folder / pattern.rpartition("/")[0] for pattern in self.made}
         paths = (path for path in folder.rglob("*") if path not in others)
@@ -67,27 +67,27 @@ class FolderMark:
         )
 
     def put_on(self, folder: Path) -> None:
-        """Make the folder where it is not there, and mark it."""
+        """Make the folder if needed, and mark it."""
         folder.mkdir(parents=True, exist_ok=True)
         (folder / self.file).touch()
 
     def remove(self, folder: Path) -> None:
-        """Delete a folder; where it holds files that ramctl has not made, all but these."""
+        """Delete a folder, but for files that ramctl has not made."""
         others = set(others_in(folder, self.made))
         if not others:
             remove_folder(folder)
             return
-        (folder / self.file).unlink(missing_ok=True)  # first: what is left is no whole folder
-        for path in sorted(folder.rglob("*"), reverse=True):  # what is in a folder before it
-            with suppress(OSError):  # a folder that holds others
+        (folder / self.file).unlink(missing_ok=True)  # first: a half-deleted folder has no mark
+        for path in sorted(folder.rglob("*"), reverse=True):  # content before its folder
+            with suppress(OSError):  # a folder with other files
                 if path not in others:
                     path.rmdir() if path.is_dir() else path.unlink()
 
 
 def require_ours(path: Path | None, mark: Mark | FolderMark) -> None:
-    """UsageProblem where something stands at a path that is neither empty nor has the mark.
+    """Raise UsageProblem for a file or folder that is neither empty nor has the mark.
 
-    None, a pipe or a device is nothing that could be replaced.
+    None, pipes and devices pass: they are not replaced.
     """
     if path is None or not os.path.lexists(path) or is_device(path):
         return
@@ -95,7 +95,7 @@ def require_ours(path: Path | None, mark: Mark | FolderMark) -> None:
         raise UsageProblem(f"{path}: a link to nothing; {_REMEDY}")
     with naming(path):
         if path.is_dir():
-            # Processes that share a folder lock their parts of it before it is marked.
+            # Processes that share a folder lock their parts before it is marked.
             is_empty = all(file.name.endswith(".part.lock") for file in path.iterdir())
         else:
             is_empty = not _first_line(path)
@@ -106,10 +106,10 @@ def require_ours(path: Path | None, mark: Mark | FolderMark) -> None:
 
 
 def require_own_outputs(output: Path | None, rejects: Path | None) -> None:
-    """As `require_ours`, of a file of records and the rejects, with what they are made of."""
+    """Check a file of records and the rejects, with their parts and states, by `require_ours`."""
     if rejects is not None:
         require_ours(rejects, REJECTS)
-        _require_own_part(part_path(rejects), Mark(f"the beginning of {REJECTS.kind}", _is_begun))
+        _require_our_part(part_path(rejects), Mark(f"the beginning of {REJECTS.kind}", _is_begun))
         require_plain(kept_path(part_path(rejects)))
     if output is not None:
         state = state_path(output)
@@ -117,28 +117,28 @@ def require_own_outputs(output: Path | None, rejects: Path | None) -> None:
         mark = Mark(kind, lambda _: is_plain(state) and _is_state(state))
         require_ours(output, mark)
         for path in (part_path(output), state):
-            _require_own_part(path, mark)
-        _require_own_part(kept_path(state), replace(mark, is_on=_is_state))
+            _require_our_part(path, mark)
+        _require_our_part(kept_path(state), replace(mark, is_on=_is_state))
         require_plain(kept_path(part_path(output)))
 
 
 def require_plain(path: Path) -> None:
-    """UsageProblem for a link, a pipe, a device or a folder in the place of a file."""
+    """Raise UsageProblem for a link, pipe, device or folder in the place of a file."""
     if not is_plain(path):
         raise UsageProblem(f"{path}: {NOT_PLAIN}; {_REMEDY}")
 
 
-def _require_own_part(path: Path, mark: Mark) -> None:
-    """As `require_ours`, of a file beside an output: a link or a pipe there is somebody's."""
+def _require_our_part(path: Path, mark: Mark) -> None:
+    """Check a file beside an output, which must also be a regular file."""
     require_plain(path)
     require_ours(path, mark)
 
 
 def others_in(folder: Path, made: Sequence[str]) -> Iterator[Path]:
-    """The files and links below a folder that none of the patterns `made` fits."""
+    """The files and links below a folder that match none of the patterns."""
     for path in folder.rglob("*"):
         name = path.relative_to(folder).as_posix()
-        patterns = [p for p in made if "/" in p or "/" not in name]  # `*` stands for a / too
+        patterns = [p for p in made if "/" in p or "/" not in name]  # `*` matches a / too
         is_file = path.is_symlink() or not path.is_dir()
         is_ours = is_new_file(path) or any(fnmatchcase(name, pattern) for pattern in patterns)
         if is_file and not is_ours:
@@ -146,7 +146,7 @@ def others_in(folder: Path, made: Sequence[str]) -> Iterator[Path]:
 
 
 def _first_line(path: Path) -> bytes:
-    """The first line of a file, unpacked; what cannot be unpacked is not empty."""
+    """The first line of a file, unpacked; `?` where that fails."""
     try:
         with (gzip.open if is_gzip(path.name) else open)(path, "rb") as stream:
             return stream.readline(_LONGEST_LINE)
@@ -168,12 +168,12 @@ def _is_state(path: Path) -> bool:
 
 
 def _is_label_file(path: Path) -> bool:
-    """Whether the first line is a label's, as `Label.to_json` has it, and no decision."""
+    """Whether the first line is a label of a label system, not a decision."""
     return _is_object(path, "tag", "kind") and not _is_object(path, "verdict")
 
 
 def _is_begun(path: Path) -> bool:
-    """Whether rejects begin a file, of which a crash may have torn the first line."""
+    """Whether a file begins with a reject; a crash may have torn the first line."""
     return _first_line(path).startswith(b'{"source":')
 
 

@@ -1,4 +1,4 @@
-"""Work on batches, in threads or processes, with the results in the order of the items."""
+"""Map a function over items in threads or processes, with the results in input order."""
 
 import multiprocessing
 import os
@@ -27,7 +27,7 @@ def usable_cores() -> int:
 
 
 def chunks(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    """Lists of `size` items, the last one shorter."""
+    """Split items into lists of `size`; the last one may be shorter."""
     remaining = iter(items)
     while chunk := list(islice(remaining, size)):
         yield chunk
@@ -37,7 +37,7 @@ def map_good(
     items: Sequence[Item | RecordProblem],
     do: Callable[[list[Item]], Iterable[Result | RecordProblem]],
 ) -> list[Result | RecordProblem]:
-    """The results of `do` for all items that are no problem, and the problems in their places."""
+    """Apply `do` to the items that are not problems; problems keep their places."""
     good = [item for item in items if not isinstance(item, RecordProblem)]
     results = iter(do(good) if good else ())
     return [item if isinstance(item, RecordProblem) else next(results) for item in items]
@@ -46,10 +46,10 @@ def map_good(
 def ordered_map(
     do: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[Result]:
-    """The results of `do` in the order of `items`, computed by `workers` threads.
+    """Apply `do` to items in `workers` threads; results come in input order.
 
-    Threads help because decoding and onnxruntime release Python's lock. One worker takes no items
-    ahead, so that each result is there as soon as it can be.
+    Threads help because decoding and onnxruntime release Python's lock. With one worker no item is
+    taken ahead, so that each result comes as early as possible.
     """
     if workers == 1:
         yield from map(do, items)
@@ -59,7 +59,7 @@ def ordered_map(
         named = in_order(lambda item: pool.submit(do, item), zip(repeat(None), items), workers)
         yield from (result for _, result in named)
     finally:
-        # Without waiting: what is still running after an interrupt is done again on resuming.
+        # Without waiting: after an interrupt `--resume` does unfinished items again.
         pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -86,7 +86,7 @@ def process_pool(
 def ordered_workers(
     jobs: int, start: Callable[..., object], *arguments: object
 ) -> Iterator[Callable[..., Iterator[tuple[Any, Any]]]]:
-    """A function from `work` and pairs (name, argument) to pairs (name, work(argument)), in order.
+    """A pool of processes: a function of `work` and pairs (name, argument).
 
     The work is done by processes, each of which calls `start(*arguments)` first.
     """
@@ -124,8 +124,8 @@ def in_order(
 
 
 def _start_worker(start: Callable[..., object], arguments: tuple[object, ...]) -> None:
-    # The parent decides when to stop: a worker must not die of Ctrl-C, and must die of the
-    # pool's own SIGTERM, whatever handlers it inherited.
+    # The parent decides when to stop: Ctrl-C must not end a worker, and SIGTERM of the pool must,
+    # whatever handlers it inherited.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent()

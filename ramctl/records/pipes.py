@@ -1,6 +1,6 @@
-"""What a name leads to: a file, a folder, or a pipe, whose bytes come once.
+"""Tell files, folders and pipes apart; a pipe can be read once.
 
-Whatever is neither a file nor a folder counts as a pipe: a FIFO, `<(...)`, /dev/stdin, a device.
+Anything that is neither a file nor a folder is a pipe: a FIFO, `<(...)`, /dev/stdin, a device.
 """
 
 import io
@@ -15,12 +15,12 @@ from typing import Any, BinaryIO, cast
 from ramctl.errors import UsageProblem
 
 STDIN = "-"
-_OF_PROCESS = re.compile(r"/dev/(stdin|fd/\d+)|/proc/(self|\d+)/fd/\d+")
-_read: set[tuple[int, int]] = set()  # device and inode of the pipes that this command has read
+_DESCRIPTOR = re.compile(r"/dev/(stdin|fd/\d+)|/proc/(self|\d+)/fd/\d+")
+_read: set[tuple[int, int]] = set()  # device and inode of each pipe that was read
 
 
 def mode_of(path: str | Path) -> int:
-    """The type and rights of what a path leads to; 0 where nothing is, or that is not known."""
+    """The type and permissions of a path, links followed; 0 where nothing can be found."""
     try:
         return os.stat(path).st_mode  # noqa: PTH116 (fast)
     except (OSError, ValueError):
@@ -28,33 +28,33 @@ def mode_of(path: str | Path) -> int:
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether a path leads to a file; Path.is_file raises for a name that is too long."""
+    """Whether a path is a file; unlike Path.is_file it never raises."""
     return stat.S_ISREG(mode_of(path))
 
 
 def is_folder(path: str | Path) -> bool:
-    """Whether a path leads to a folder."""
+    """Whether a path is a folder."""
     return stat.S_ISDIR(mode_of(path))
 
 
 def is_pipe(name: str | Path) -> bool:
-    """Whether an input can be read but once: standard input, and what is no file or folder."""
+    """Whether an input can be read only once: standard input, or neither file nor folder."""
     mode = mode_of(name)
     return str(name) == STDIN or (bool(mode) and not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)))
 
 
 def is_of_process(name: str) -> bool:
-    """Whether an input was opened by whoever started this process, which alone has it."""
-    return name == STDIN or _OF_PROCESS.fullmatch(name) is not None
+    """Whether an input is a descriptor of this process, which no other process can open."""
+    return name == STDIN or _DESCRIPTOR.fullmatch(name) is not None
 
 
 def folder_of(name: str) -> Path:
-    """The folder of an input; of one of this process, the current one."""
+    """The folder of an input; for a descriptor of this process, the current one."""
     return Path() if is_of_process(name) else Path(name).parent
 
 
 def _device_and_inode(name: str | Path) -> set[tuple[int, int]]:
-    """Those of a pipe; of anything else nothing."""
+    """Device and inode of a pipe; nothing for other inputs."""
     try:
         facts = os.fstat(sys.stdin.fileno()) if str(name) == STDIN else os.stat(name)  # noqa: PTH116
     except (OSError, ValueError, AttributeError):  # a stand-in for standard input has no number
@@ -64,7 +64,7 @@ def _device_and_inode(name: str | Path) -> set[tuple[int, int]]:
 
 
 def mark_read(name: str | Path, read: set[tuple[int, int]] = _read) -> None:
-    """Note that an input is read; UsageProblem for a pipe that is in `read`: it has no more."""
+    """Add an input to `read`; UsageProblem for a pipe that is in it already."""
     pipe = _device_and_inode(name)
     if pipe & read:
         raise UsageProblem(f"{name}: a pipe can be read once; name a file")
@@ -72,14 +72,14 @@ def mark_read(name: str | Path, read: set[tuple[int, int]] = _read) -> None:
 
 
 def require_each_once(names: Iterable[str]) -> None:
-    """UsageProblem for a pipe that is named twice."""
+    """Raise UsageProblem for a pipe that is named twice."""
     read: set[tuple[int, int]] = set()
     for name in names:
         mark_read(name, read)
 
 
 def forget() -> None:
-    """Begin a command, which has read no pipe."""
+    """Forget which pipes were read, at the start of a command."""
     _read.clear()
 
 
@@ -98,5 +98,5 @@ class _Pieces(io.RawIOBase):
 
 
 def stream_of(pieces: Iterator[bytes]) -> BinaryIO:
-    """The bytes of some pieces, none of them empty, as a stream."""
+    """A stream of the bytes of some pieces, none of them empty."""
     return cast(BinaryIO, io.BufferedReader(_Pieces(pieces)))

@@ -16,11 +16,11 @@ JsonObject = dict[str, Any]
 
 KINDS = ("object", "scene", "attribute", "action")
 
-# Where a tag comes from, as in the field `sources`.
+# Where a tag comes from: values of the field `sources`.
 HUMAN, PARSED = "human", "parsed"
 BY_CAPTION, BY_TAG = "generated-caption", "generated-tag"
-_SHOWN_NAMES, _SHOWN_OF_NAME = 12, 40  # of fields in a message
-MODELS = {BY_CAPTION, BY_TAG}  # sources of tags that only a model of the data engine gave
+_MAX_NAMES, _MAX_NAME_LENGTH = 12, 40  # in a message
+MODELS = {BY_CAPTION, BY_TAG}  # the sources that are models of the data engine
 
 
 @dataclass(slots=True)
@@ -63,7 +63,7 @@ class Reject:
 
     @classmethod
     def of(cls, record: Record, problem: RecordProblem, stage: str) -> Self:
-        """The reject of a record that a stage could not process because of `problem`."""
+        """The reject of a record that has a problem in a stage."""
         return cls(
             record.source, record.line, stage, problem.code, problem.message,
             record=record.fields, stamp=record.stamp,
@@ -75,19 +75,19 @@ class Reject:
         return self.source if self.line is None else f"{self.source}:{self.line}"
 
     def to_json(self) -> JsonObject:
-        """The reject as written to `--rejects`; reading it again gives the wrapped record."""
-        named = ("source", "line", "stage", "code", "message")
+        """The object in the file of `--rejects`; as an input it stands for the record in it."""
+        names = ("source", "line", "stage", "code", "message")
         inner = {"raw": self.raw or ""} if self.record is None else {"record": self.record}
-        return {name: getattr(self, name) for name in named} | inner
+        return {name: getattr(self, name) for name in names} | inner
 
     def fail(self) -> NoReturn:
-        """End the run with RunProblem: what `--strict` does at the first reject."""
+        """Raise RunProblem, as `--strict` does at the first reject."""
         raise RunProblem(f"{self.place}: {self.message} (--strict)")
 
 
-#: What readers give, in input order.
+#: What readers yield, in input order.
 Item = Record | Reject
-#: An item that was found in an input but is not made yet, so that it costs little to pass over.
+#: Makes an item that was found in an input; skipping it costs little.
 Unread = Callable[[], Item]
 
 
@@ -101,18 +101,18 @@ def encode_name(name: str) -> str | dict[str, str]:
 
 
 def shown_name(name: str) -> str:
-    """A file name for messages: bytes that are not UTF-8 as `\\xNN`, a URL without secrets."""
+    """A file name for messages: other bytes than UTF-8 as `\\xNN`, a URL without secrets."""
     try:
         content = name.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # from JSON, and no file's name
+    except UnicodeEncodeError:  # from JSON; no file can have this name
         content = name.encode("utf-8", "backslashreplace")
     return without_secrets(content.decode("utf-8", "backslashreplace"))
 
 
 def spreadsheet_cell(text: str) -> str:
-    """Text for a cell in one line, which a spreadsheet does not run: `'` before `=`, `+`, `-`, `@`.
+    """Text of one line for a spreadsheet: `'` before `=`, `+`, `-`, `@` unless it is a number.
 
-    So OWASP advises; a number stays one.
+    Else the spreadsheet could run it as a formula (OWASP, CSV injection).
     """
     text = escaped(text)
     if text[:1] in ("=", "+", "-", "@"):
@@ -124,13 +124,13 @@ def spreadsheet_cell(text: str) -> str:
 
 
 def listed_names(names: Iterable[str]) -> str:
-    """The first names of fields or columns for a message of one line, whatever they hold."""
-    shown = [" ".join(name.split())[:_SHOWN_OF_NAME] for name in islice(names, _SHOWN_NAMES + 1)]
-    return ", ".join([*shown[:_SHOWN_NAMES], *["..."][: len(shown) > _SHOWN_NAMES]])
+    """The first names of fields or columns, shortened for a message of one line."""
+    shown = [" ".join(name.split())[:_MAX_NAME_LENGTH] for name in islice(names, _MAX_NAMES + 1)]
+    return ", ".join([*shown[:_MAX_NAMES], *["..."][: len(shown) > _MAX_NAMES]])
 
 
 def decode_name(value: Any) -> str:
-    """The file name (surrogate-escaped where not UTF-8) of an `image` value."""
+    """The file name in an `image` value, surrogate-escaped where it is not UTF-8."""
     if isinstance(value, str) and value:
         return value
     if isinstance(value, dict) and isinstance(value.get("bytes"), str):
@@ -148,32 +148,32 @@ def image_name(fields: JsonObject) -> str:
 
 
 def listed(fields: JsonObject, name: str) -> list[Any]:
-    """The list in a field whose form is known; an empty one where the field is absent."""
+    """The list in a checked field; empty where the field is absent."""
     return fields.get(name) or []
 
 
 def is_tagged(fields: JsonObject) -> bool:
-    """Whether somebody said what the photo shows.
+    """Whether the record has tags that are not only the predictions of `ramctl tag`.
 
-    Nobody did where there are no `tags`, or only a tagger's: with `scores` and without `sources`.
+    Those come with `scores` and without `sources`.
     """
     return "tags" in fields and ("scores" not in fields or "sources" in fields)
 
 
 def guessed_tags(fields: JsonObject, tags: Sequence[str]) -> tuple[str, ...]:
-    """Those of the tags that only the data engine's model gave."""
+    """The tags that come from a model of the data engine alone."""
     sources = object_in(fields, "sources")
     return tuple(tag for tag in tags if (by := sources.get(tag)) and MODELS.issuperset(by))
 
 
 def object_in(fields: JsonObject, name: str) -> JsonObject:
-    """The object in a field; an empty one where the field is absent or of another type."""
+    """The object in a field; empty where the field is absent or of another type."""
     value = fields.get(name)
     return value if isinstance(value, dict) else {}
 
 
 def decided_tags(fields: JsonObject) -> tuple[list[str], list[str]] | None:
-    """The tags of a model that a person kept and took out; None where nobody decided on any."""
+    """The predicted tags that a person confirmed and refused; None without such decisions."""
     if not ("confirmed" in fields or "refused" in fields):
         return None
     return listed(fields, "confirmed"), listed(fields, "refused")
@@ -187,12 +187,12 @@ def captions_of(fields: JsonObject) -> list[str]:
 
 
 def tags_by_caption(fields: JsonObject) -> list[set[str]]:
-    """The tags of each caption in `caption_tags`, none where that is absent."""
+    """The tags of each caption; empty without `caption_tags`."""
     return [*map(set, listed(fields, "caption_tags"))]
 
 
 def barred_tags(fields: JsonObject) -> list[str]:
-    """The tags that may not come back: what `removed` names, and what a person says is absent."""
+    """The tags that must not be added again: removed, absent or refused ones."""
     removed = (entry["tag"] for entry in listed(fields, "removed"))
     return [*removed, *listed(fields, "negatives"), *listed(fields, "refused")]
 
@@ -201,7 +201,7 @@ PER_TAG = ("kinds", "scores", "salience", "sources", "boxes")
 
 
 def set_tags(fields: JsonObject, tags: list[str]) -> None:
-    """Replace `tags` and keep what is said of each to exactly those tags."""
+    """Replace `tags`, and drop the values of other tags in the fields PER_TAG."""
     fields["tags"] = tags
     for name in PER_TAG:
         if isinstance(per_tag := fields.get(name), dict):

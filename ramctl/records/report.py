@@ -1,4 +1,4 @@
-"""What a command says about its run: counts, rejects, statistics, progress, the closing line."""
+"""Report a run: counts, rejects, statistics, progress and the closing line."""
 
 import platform
 import sys
@@ -36,10 +36,10 @@ class Report:
     n_pruned: int = 0  # earlier records that were dropped
     n_left: int = 0
     time_is_up: bool = False  # `--max-time` ended the run before its end
-    forgives_rejects: bool = False  # to whom this process reports, 3 would be a failure
+    forgives_rejects: bool = False  # exit 0 instead of 3: the parent process counts rejects
     rejects: Counter[str] = field(default_factory=Counter)
     extra: JsonObject = field(default_factory=dict)  # a command's own counts, for `--stats`
-    counted: dict[str, str] = field(default_factory=dict)  # those in the closing line, and as what
+    counted: dict[str, str] = field(default_factory=dict)  # words for those in the closing line
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -54,29 +54,29 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """4 when time was up before the end, 3 when inputs were rejected, now or earlier."""
+        """4 if time was up before the end, 3 if inputs were rejected, now or earlier."""
         if self.time_is_up:
             return EXIT_TIME_IS_UP
         has_rejects = self.rejects or self.n_rejected_before
         return EXIT_REJECTS if has_rejects and not self.forgives_rejects else EXIT_OK
 
     def say(self, message: str) -> None:
-        """One line on stderr, named after the command; silent with `-q`."""
+        """Write one line to stderr, with the command's name; nothing with `-q`."""
         if not self.quiet:
             self.warn(message)
 
     def warn(self, message: str) -> None:
-        """One line on stderr, with `-q` too."""
+        """Write one line to stderr, also with `-q`."""
         sys.stderr.write(f"ramctl {self.command}: {one_line(message)}\n")
         sys.stderr.flush()
 
     def reject(self, reject: Reject) -> None:
-        """Count a reject; the first twenty are named."""
+        """Count a reject; the first NAMED_REJECTS are reported."""
         self.rejects[reject.code] += 1
         if self.n_rejected <= NAMED_REJECTS:
             self.say(f"{reject.place}: {reject.message}")
         elif self.n_rejected == NAMED_REJECTS + 1:
-            self.say("more rejects follow; they are counted, and named in --rejects")
+            self.say("further rejects are counted only; --rejects FILE lists them")
 
     def summary(self) -> str:
         """The closing line, in a form that scripts may rely on."""
@@ -84,8 +84,8 @@ class Report:
         parts = [f"{self.n_in} in", f"{self.n_out} out", f"{self.n_rejected} rejected"]
         if self.n_skipped:
             before = self.n_rejected_before
-            of_them = f" ({before} of them rejected)" if before else ""
-            parts.append(f"{self.n_skipped} done before{of_them}")
+            rejected = f" ({before} of them rejected)" if before else ""
+            parts.append(f"{self.n_skipped} done before{rejected}")
         later = {"pruned": self.n_pruned, "left": self.n_left}
         parts += [f"{number} {what}" for what, number in later.items() if number]
         parts += [f"{self.extra[name]} {what}" for name, what in self.counted.items()]
@@ -120,7 +120,7 @@ class Report:
         self, shown: bool | None, *,
         title: str | None = None, unit: str | None = None, total: int | None = None,
     ) -> Iterator[Callable[[int], object]]:  # fmt: skip
-        """What counts units as done, on a bar on stderr; `shown` None: if that is a terminal."""
+        """A function that advances a progress bar; `shown` None: if stderr is a terminal."""
         if self.quiet or not (sys.stderr.isatty() if shown is None else shown):
             yield lambda n: None
             return
@@ -133,18 +133,18 @@ class Report:
             yield bar.update
 
     def write_stats(self, path: Path | None) -> None:
-        """Write the file of `--stats`, where one was asked for."""
+        """Write the file of `--stats`, if there is one."""
         if path is not None:
             write_atomic(path, dumps(self.stats()))
 
     def finish(self, stats: Path | None) -> None:
-        """Write the file of `--stats`, where asked for, and say the closing line."""
+        """Write the file of `--stats`, if there is one, and the closing line."""
         self.write_stats(stats)
         self.say(self.summary())
 
 
 class Rejects:
-    """Where the rejects of a run go: counted, named, written to `--rejects`, locked meanwhile."""
+    """Count and report rejects, and write them to the file of `--rejects`, which is locked."""
 
     def __init__(self, report: Report, name: str | None, *, strict: bool = False) -> None:
         self.sink = Sink()

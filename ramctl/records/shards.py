@@ -31,7 +31,7 @@ class Shard:
         return self.number == 1
 
     def positions(self, total: int) -> range:
-        """Which of `total` inputs are its own; the first shard is empty only where all are."""
+        """Its positions among `total` inputs; the first shard is empty only if all are."""
         start, stop = (-(-total * end // self.number) for end in (self.index - 1, self.index))
         return range(start, stop)
 
@@ -40,23 +40,22 @@ ALL = Shard()
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """How workers share the inputs of a command, which its module says beside `loaded`."""
+class RayRules:
+    """How `--ray` may share the inputs of a command: `RAY` in the command's module."""
 
-    model: str | None = None  # the field of its options that says how its model runs
-    alone: Mapping[str, str] = field(default_factory=dict)  # options for one run alone: fields
+    model: str | None = None  # the field with the options of its model
+    alone: Mapping[str, str] = field(default_factory=dict)  # options that need one run: fields
     photos: bool = False  # whether inputs may be photos, in outputs of several forms
-    in_work_folder: bool = False  # its workers write into one folder, not an output a shard
+    in_work_folder: bool = False  # tasks write into one folder, not an output each
 
 
 def shard_of(
     shard: Shard, names: Sequence[str], read: Callable[[], Iterator[Unread]]
 ) -> tuple[Iterator[Item], dict[str, str]]:
-    """The items of one shard of the inputs, and what `--resume` must find unchanged.
+    """The items of one shard of the inputs, and its part of the fingerprint for `--resume`.
 
-    `read` starts to read the inputs of these names. It is called twice, the first time to count
-    them, without making items. UsageProblem for an input that can be read only once, RunProblem
-    (as late as at the last item) for one that became shorter.
+    `read` reads the inputs of these names; it is called twice, first to count them. UsageProblem
+    for an input that can be read only once; RunProblem, at the end, if there are fewer by then.
     """
     if shard.is_all:
         return (make() for make in read()), {}
@@ -75,9 +74,9 @@ def shard_of(
 
 
 def _items(unread: Iterator[Unread], positions: range) -> Iterator[Item]:
-    n_left = len(positions)
+    n_missing = len(positions)
     for make in islice(unread, positions.start, positions.stop):
         yield make()
-        n_left -= 1
-    if n_left:
-        raise RunProblem(f"the inputs have become fewer since they were counted, by {n_left}")
+        n_missing -= 1
+    if n_missing:
+        raise RunProblem(f"the inputs have become fewer since they were counted, by {n_missing}")

@@ -1,4 +1,4 @@
-"""When a run has to stop: at a signal (the first one asks, the second one kills) or in time."""
+"""Stop a run at a signal (the first one waits for the batch, the second one kills) or in time."""
 
 import ctypes
 import math
@@ -18,18 +18,18 @@ from ramctl.errors import Interrupted
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1
 GOES_ON = "the same command with --resume continues"
-PATIENCE_S = 0.1  # between looks at the request while waiting for work done elsewhere
+PATIENCE_S = 0.1  # between checks for a signal while other processes work
 _active: list["StopRequest"] = []
 
 
 def raise_if_stopped() -> None:
-    """Raise Interrupted once a signal asked the running command to stop."""
+    """Raise Interrupted if the running command received a signal."""
     if _active:
         _active[-1].raise_if_signalled()
 
 
 def end_with_parent() -> None:
-    """End this worker process as soon as its parent is gone: without it there is nothing to say."""
+    """End this worker process as soon as its parent has ended."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return
@@ -40,7 +40,7 @@ def end_with_parent() -> None:
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
-    # On Linux the system ends it at once, before it can fail to send a result.
+    # Linux ends it at once, before it can fail to send a result.
     with suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL))
 
@@ -50,15 +50,15 @@ class TimeIsUp(Exception):
 
 
 def deadline(max_time: float | None) -> float:
-    """When `--max-time`, counted from here on, is over; never without one."""
+    """The end of `--max-time` on the monotonic clock; infinite without one."""
     return math.inf if max_time is None else time.monotonic() + max_time
 
 
 class StopRequest:
-    """While active, SIGINT and SIGTERM set `signum`; a second one acts at once.
+    """While active, SIGINT and SIGTERM set `signum`; a second signal acts at once.
 
-    A signal that arrives inside `waiting()`, where nothing is in flight, raises Interrupted, which
-    says how what was stopped `goes_on`.
+    A signal inside `waiting()`, where nothing is in flight, raises Interrupted, whose message is
+    `goes_on`: how to continue the run.
     """
 
     def __init__(self, deadline: float = math.inf, goes_on: str = "") -> None:
@@ -103,7 +103,7 @@ class StopRequest:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Mark a read that may block forever and loses nothing when it is broken off."""
+        """Mark a read that may block forever and can be interrupted without loss."""
         self.raise_if_signalled()
         self._is_waiting = True
         try:

@@ -1,24 +1,23 @@
-"""What an earlier run of the same output has done: the state file behind `--resume`.
+"""The state file of an output, in which `--resume` finds what an earlier run has done.
 
 The file is JSONL. Its first line holds the fingerprint (hashes of model, labels and thresholds) and
 the rejects file; every other line, appended after the output that it names, records one input:
 
     {"key", "stamp", "status", "end"}  status: done or rejected; end: in the output or the rejects
-    {..., "drops": N}                  in place of line N, counted from 0 after the first
+    {..., "drops": N}                  replaces line N, counted from 0 after the first
 
-An entry takes the place of another in one line, so that no crash can part the two. Only when a run
-is complete, output and state lose what was dropped: see `compact`.
+One line drops an entry and adds another, so that no crash can separate the two. When a run is
+complete, `compact` removes dropped entries from output and state.
 """
 
 import os
-from array import array
-from bisect import bisect_left
+import sqlite3
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, Literal
 
 import orjson
 
@@ -37,23 +36,41 @@ from ramctl.records.record import JsonObject
 Status = Literal["done", "rejected"]
 FORMAT = 1
 _START_OVER = "run without --resume to start over"
-_SHORTEST = 32  # bytes of a line, at the least
-_WRITTEN, _DROPPED, _TAKEN = 1, 2, 4
+# The rows of an earlier run and of this one, in a temporary file: they may be many millions.
+_LEFT, _TAKEN, _DROPPED = range(3)  # what `mark` says of a row; those of this run are taken
+_TABLE = """
+    CREATE TABLE rows (
+        number INTEGER PRIMARY KEY, key TEXT, stamp TEXT, status TEXT, start INT, end INT, mark INT
+    )
+"""
+_INDEX = "CREATE INDEX by_key ON rows (key)"
+_INSERT = "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)"
+_TAKE = f"""
+    UPDATE rows SET mark = {_TAKEN} WHERE number = (
+        SELECT number FROM rows WHERE key = ? AND mark = {_LEFT} ORDER BY number LIMIT 1
+    ) RETURNING number, status, stamp, start, end
+"""
+_MARK = "UPDATE rows SET mark = ? WHERE number = ?"
+_IS_LEFT_PLACE = f"mark = {_LEFT} AND key NOT GLOB '*[^0-9]*'"  # of a list, not a photo's name
+_DROP_DOUBLED = f"""
+    UPDATE rows SET mark = {_DROPPED}
+    WHERE {_IS_LEFT_PLACE} AND stamp IN (SELECT stamp FROM rows WHERE mark = {_TAKEN})
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One recorded input, by its row; `end` is where its line ends in the output or the rejects."""
+    """A recorded input; `end` is the end of its line in the output or the rejects."""
 
     row: int
     status: Status
     stamp: str
     end: int
-    is_written: bool  # the file of its status has a line for it, unless there was no such file
+    is_written: bool  # it has a line in the file of its status
 
 
 def recorded_fingerprint(output: Path) -> dict[str, str]:
-    """The fingerprint in the state of an output; empty where there is none."""
+    """The fingerprint in the state of an output; empty without a state."""
     path = state_path(output)
     if not path.exists():
         return {}
@@ -63,7 +80,7 @@ def recorded_fingerprint(output: Path) -> dict[str, str]:
 
 
 class OtherRun(RunProblem):
-    """An output is that of another command, or depends on something else now."""
+    """The output was made by another command, or with another model, labels or settings."""
 
     def __init__(self, state: Path, what: str) -> None:
         remedy = f"write to another file, or {_START_OVER}"
@@ -72,10 +89,10 @@ class OtherRun(RunProblem):
 
 
 class ResumeState:
-    """Earlier entries, which `index` looks up by input key; new ones are appended.
+    """The entries of an earlier run, looked up by `take`, and of this run, appended by `add`.
 
-    `rejects` is the rejects file of this run, if there is one; `n_header` are the output's bytes
-    before the first record.
+    `rejects` is the rejects file of this run; `n_header` is the number of bytes before the first
+    record.
     """
 
     def __init__(
@@ -88,14 +105,14 @@ class ResumeState:
             "rejects": None if rejects is None else os.path.abspath(rejects),  # noqa: PTH100
             "header": n_header,
         }  # fmt: skip
-        self.index = RowIndex()
+        self._rows: sqlite3.Connection | None = None  # None: there is no earlier run
         self._pending: list[bytes] = []
         self._size = 0
         self.ends: dict[Status, int] = {"done": n_header, "rejected": 0}
         self.continues_rejects = True  # the rejects file is that of the earlier run
 
     def start(self, say: Callable[[str], None] = lambda message: None) -> None:
-        """Begin a new state and discard an older one; `say` is told of what was unfinished."""
+        """Begin a new state and discard an older one; `say` reports an unfinished run."""
         part = part_path(self._path.with_name(self._path.name.removesuffix(STATE)))
         if part.exists() and self._path.exists():
             number = sum("drops" not in row for _, row in read_rows(self._path))
@@ -105,18 +122,17 @@ class ResumeState:
         self._size = self._write(self._path, [])
 
     def _write(self, path: Path, rows: Iterable[bytes]) -> int:
-        """Write a whole state so that no reader sees half of it; the bytes that it has."""
+        """Replace a state as a whole; return its number of bytes."""
         with replacing(path) as stream:
             stream.write(orjson.dumps(self._head) + b"\n")
             stream.writelines(rows)
             return stream.tell()
 
     def load(self, n_output_bytes: int, n_reject_bytes: int = 0) -> None:
-        """Read the earlier state of an output and a rejects file that now have so many bytes.
+        """Read the earlier state of an output and a rejects file of so many bytes.
 
-        Entries beyond the output's end are forgotten; rejects that are not in the rejects file
-        become unwritten. Raises RunProblem when the state belongs to another command, model, label
-        system or thresholds.
+        Entries beyond the end of the output are forgotten; rejects beyond the end of the rejects
+        file count as unwritten. RunProblem if the command or the fingerprint differs.
         """
         self._size = self._path.stat().st_size if self._path.exists() else 0
         if not self._size:
@@ -128,29 +144,48 @@ class ResumeState:
         with self._path.open("rb") as stream:
             old_head = stream.readline()
         n_valid = self._take_head(old_head, n_reject_bytes)
-        head = orjson.dumps(self._head) + b"\n"
-        self.index = RowIndex(self._size, len(head))
-        is_changed = head != old_head
-        try:
+        is_changed = orjson.dumps(self._head) + b"\n" != old_head
+        n_bytes, number = len(old_head), 0
+        dropped: list[int] = []
+
+        def entries() -> Iterator[tuple[Any, ...]]:
+            nonlocal is_changed, n_bytes, number
             for line, row, was_unwritten in self._valid_rows(n_output_bytes, n_valid):
                 status: Status = row["status"]
-                self.index.add(row["key"], line, is_written=row["end"] > self.ends[status])
-                self.ends[status] = row["end"]
-                if "drops" in row:
-                    self.index.drop(row["drops"])
+                start, self.ends[status] = self.ends[status], row["end"]
+                yield number, row["key"], row["stamp"], status, start, row["end"], _LEFT
+                n_bytes, number = n_bytes + len(line), number + 1
                 is_changed |= was_unwritten
-        except (LookupError, TypeError) as error:
-            why = f"line {len(self.index) + 2} is none of a state"
+                if "drops" in row:
+                    dropped.append(row["drops"])
+
+        self._rows = sqlite3.connect("", check_same_thread=False)
+        try:
+            self._sql("PRAGMA journal_mode = OFF")
+            self._sql("PRAGMA cache_size = -65536")
+            self._sql(_TABLE)
+            with _naming_disk():
+                self._rows.executemany(_INSERT, entries())
+            self._sql(_INDEX)
+            for row in dropped:
+                self._sql(_MARK, _DROPPED, row)
+        except (LookupError, TypeError, sqlite3.ProgrammingError) as error:
+            why = f"line {number + 2} is not a valid entry"
             raise RunProblem(f"{self._path}: {why}; {_START_OVER}") from error
-        if is_changed or self._size != self.index.n_bytes:
+        if is_changed or self._size != n_bytes:
             rows = self._valid_rows(n_output_bytes, n_valid)
             self._size = self._write(self._path, (line for line, *_ in rows))
-        self.index.open(self._path)
+
+    def _sql(self, statement: str, *values: Any) -> Any:
+        """Run a statement on the rows; RunProblem if the disk of the temporary file is full."""
+        assert self._rows is not None
+        with _naming_disk():
+            return self._rows.execute(statement, values)
 
     def _valid_rows(
         self, n_output: int, n_rejects: int | None
     ) -> Iterator[tuple[bytes, JsonObject, bool]]:
-        """The lines and rows that count, and whether a row's reject has become unwritten."""
+        """Lines and rows within the files, and whether the reject of a row is unwritten now."""
         written = 0  # bytes of the rejects file that count
         for line, row in read_rows(self._path):
             if row["status"] == "done":
@@ -165,7 +200,7 @@ class ResumeState:
             yield line, row, False
 
     def _take_head(self, line: bytes, n_reject_bytes: int) -> int | None:
-        """Check the first line; the bytes of the rejects file that count, None: as recorded."""
+        """Check the first line; return the valid bytes of the rejects file, None: as recorded."""
         head = parsed(line) or {}
         if head.get("format") != FORMAT or head.get("command") != self._head["command"]:
             raise OtherRun(self._path, "command or version")
@@ -181,46 +216,60 @@ class ResumeState:
         self.continues_rejects = self._head["rejects"] == recorded
         return n_reject_bytes if self.continues_rejects else 0
 
+    def take(self, key: str) -> Entry | None:
+        """Take the first earlier entry of a key that is neither dropped nor taken."""
+        if self._rows is None or (row := self._sql(_TAKE, key).fetchone()) is None:
+            return None
+        number, status, stamp, start, end = row
+        return Entry(number, status, stamp, end, end > start)
+
     def prune(self, is_gone: Callable[[str], bool]) -> int:
-        """Drop the entries of inputs that were not taken and are gone; how many these are."""
-        n_pruned = 0
-        for number, (_, row) in enumerate(islice(read_rows(self._path), len(self.index))):
-            if self.index.is_left(number) and is_gone(row["key"]):
-                self.index.drop(number)
-                n_pruned += 1
-        return n_pruned
+        """Drop the entries of inputs that were not taken and are gone; return their number."""
+        if self._rows is None:
+            return 0
+        rows = self._sql(f"SELECT number, key FROM rows WHERE mark = {_LEFT}")
+        gone = [number for number, key in rows if is_gone(key)]
+        for number in gone:
+            self._sql(_MARK, _DROPPED, number)
+        return len(gone)
 
     def drop_doubled(self) -> int:
-        """Drop the entries of places that the input has no more, whose content came at another one.
+        """Drop entries of positions beyond the input whose content came at another position.
 
-        Returns how many of such places there are whose content did not come at all.
+        Return the number of those whose content did not come at all.
         """
-        gone: dict[str, list[int]] = {}
-        if any(map(self.index.is_left, range(len(self.index)))):
-            for number, (_, row) in enumerate(islice(read_rows(self._path), len(self.index))):
-                if self.index.is_left(number) and row["key"].isdecimal():
-                    gone.setdefault(row["stamp"], []).append(number)
-        if gone:
-            for number, (_, row) in enumerate(read_rows(self._path)):
-                is_earlier = number < len(self.index)
-                if is_earlier and (self.index.is_left(number) or self.index.is_dropped(number)):
-                    continue
-                for double in gone.pop(row["stamp"], ()):
-                    self.index.drop(double)
-        return sum(map(len, gone.values()))
+        if self._rows is None:
+            return 0
+        self._sql(_DROP_DOUBLED)
+        return int(self._sql(f"SELECT count(*) FROM rows WHERE {_IS_LEFT_PLACE}").fetchone()[0])
+
+    @property
+    def has_dropped(self) -> bool:
+        """Whether an entry was dropped, so that the files need `compact`."""
+        dropped = f"SELECT 1 FROM rows WHERE mark = {_DROPPED} LIMIT 1"
+        return self._rows is not None and self._sql(dropped).fetchone() is not None
+
+    def close(self) -> None:
+        """Delete the temporary file of the rows."""
+        if self._rows is not None:
+            self._rows.close()
+            self._rows = None
 
     def add(
         self, key: str, stamp: str, status: Status, end: int, drops: Entry | None = None
     ) -> None:
-        """Record an input, in place of an earlier entry of it; written at the next `flush`."""
+        """Record an input, which may drop an earlier entry; written at the next `flush`."""
         row: JsonObject = {"key": key, "stamp": stamp, "status": status, "end": end}
         if drops is not None:
             row["drops"] = drops.row
-            self.index.drop(drops.row)
+            self._sql(_MARK, _DROPPED, drops.row)
+        if self._rows is not None:
+            start, self.ends[status] = self.ends[status], end
+            self._sql(_INSERT, None, key, stamp, status, start, end, _TAKEN)
         self._pending.append(orjson.dumps(row) + b"\n")
 
     def flush(self) -> None:
-        """Append the pending entries; call after flushing the outputs that they name."""
+        """Append the pending entries; call it after flushing the outputs that they record."""
         if not self._pending:
             return
         content = b"".join(self._pending)
@@ -228,49 +277,50 @@ class ResumeState:
             with open_to_append(self._path) as stream:
                 stream.write(content)
         except OSError as error:
-            with suppress(OSError):  # half a line would spoil the next one
+            with suppress(OSError):  # half a line would damage the next one
                 os.truncate(self._path, self._size)
             raise RunProblem(f"{self._path}: {error.strerror or error}") from error
         self._size += len(content)
         self._pending.clear()
 
-    def _spans(self) -> Iterator[tuple[JsonObject, int, bool]]:
-        """The rows of the file, where each begins in its output, and whether it was dropped."""
-        starts: dict[Status, int] = {"done": self._head["header"], "rejected": 0}
-        for number, (_, row) in enumerate(read_rows(self._path)):
-            start, starts[row["status"]] = starts[row["status"]], row["end"]
-            yield row, start, self.index.is_dropped(number)
-
     def stale(self, status: Status) -> Iterator[tuple[int, int]]:
-        """The bytes of what was dropped in the file of a status, in order."""
-        for row, start, is_dropped in self._spans():
-            if is_dropped and row["status"] == status and row["end"] > start:
-                yield start, row["end"]
+        """The byte ranges of dropped entries in the file of a status, in order."""
+        which = f"status = ? AND mark = {_DROPPED} AND end > start"
+        yield from self._sql(f"SELECT start, end FROM rows WHERE {which} ORDER BY number", status)
 
     def compact(self) -> None:
-        """Leave out what was dropped, once each output has a compacted copy, `FILE.part.kept`.
+        """Write a state without dropped entries, `STATE.kept`, after such copies of the outputs.
 
-        From the moment that the new state is there, under the name `STATE.kept`, the copies count;
-        a crash before it leaves everything as it was, and one after it is mended by `roll_forward`.
+        From the moment it exists, `roll_forward` completes the change, also after a crash; before
+        it, everything is as it was.
         """
         removed: dict[Status, int] = {"done": 0, "rejected": 0}
 
         def kept_rows() -> Iterator[bytes]:
-            for row, start, is_dropped in self._spans():
-                status: Status = row["status"]
-                if is_dropped:
-                    removed[status] += row["end"] - start
+            rows = self._sql(
+                "SELECT key, stamp, status, start, end, mark FROM rows ORDER BY number"
+            )
+            for key, stamp, status, start, end, mark in rows:
+                if mark == _DROPPED:
+                    removed[status] += end - start
                     continue
-                row.pop("drops", None)
-                row["end"] -= removed[status]
+                row = {"key": key, "stamp": stamp, "status": status, "end": end - removed[status]}
                 yield orjson.dumps(row) + b"\n"
 
         self._write(kept_path(self._path), kept_rows())
-        self.index = RowIndex()
+        self.close()
+
+
+@contextmanager
+def _naming_disk() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise RunProblem(f"{tempfile.gettempdir()}: temporary file of --resume: {error}") from error
 
 
 def roll_forward(output: Path) -> None:
-    """Put compacted copies of an output and its rejects in place, if their state was written."""
+    """Put the compacted copies of an output and its rejects in place, if their state exists."""
     state = state_path(output)
     kept = kept_path(state)
     if not kept.exists():
@@ -285,7 +335,7 @@ def roll_forward(output: Path) -> None:
 
 
 def parsed(line: bytes) -> JsonObject | None:
-    """The object of a whole line; None for one that a crash has torn."""
+    """The object of a complete line; None for one that a crash has torn."""
     try:
         row = orjson.loads(line) if line.endswith(b"\n") else None
     except ValueError:
@@ -294,88 +344,10 @@ def parsed(line: bytes) -> JsonObject | None:
 
 
 def read_rows(path: Path) -> Iterator[tuple[bytes, JsonObject]]:
-    """The lines of a state after its first, with their objects, up to one that is torn."""
+    """The lines of a state after the first, with their objects, up to a torn one."""
     with path.open("rb") as stream:
         stream.readline()
         for line in stream:
             if (row := parsed(line)) is None:
                 return
             yield line, row
-
-
-class RowIndex:
-    """Finds the rows of a state file by their keys; they stay in the file, 17 bytes of each here.
-
-    The hash of a key and the row share a number, hash first: sorted, they are sorted by key, and
-    rows of one key keep their order. `n_bytes` are the file's, `start` those of its first line.
-    """
-
-    def __init__(self, n_bytes: int = 0, start: int = 0) -> None:
-        self._row_mask = (1 << (n_bytes // _SHORTEST).bit_length()) - 1
-        self._hash_mask = (1 << 64) - 1 - self._row_mask
-        self._keys = array("Q")
-        self._offsets = array("Q")
-        self._flags = bytearray()
-        self._stream: BinaryIO | None = None
-        self.n_bytes = start
-        self.n_dropped = 0
-
-    def __len__(self) -> int:
-        return len(self._flags)
-
-    def add(self, key: str, line: bytes, *, is_written: bool) -> None:
-        """Add the next row; all come before the first `take`."""
-        self._keys.append(hash(key) & self._hash_mask | len(self._flags))
-        self._offsets.append(self.n_bytes)
-        self._flags.append(_WRITTEN if is_written else 0)
-        self.n_bytes += len(line)
-
-    def open(self, path: Path) -> None:
-        """Look rows up in this file from now on."""
-        import numpy as np
-
-        np.frombuffer(self._keys, np.uint64).sort()
-        self._stream = path.open("rb")
-
-    def close(self) -> None:
-        """Look nothing up any more."""
-        if self._stream is not None:
-            self._stream.close()
-
-    def take(self, key: str) -> Entry | None:
-        """The first row of this key that is neither dropped nor taken before."""
-        wanted = hash(key) & self._hash_mask
-        place, jump = bisect_left(self._keys, wanted), None  # jump: a row that leads to `place`
-        while place < len(self) and self._keys[place] & self._hash_mask == wanted:
-            number = self._keys[place] & self._row_mask
-            if self._flags[number] & _TAKEN:
-                place = self._offsets[number]  # no longer of the file: past rows that were taken
-                jump = number if jump is None else jump
-                self._offsets[jump] = place
-                continue
-            row = self._read(number) if self.is_left(number) else {}
-            place, jump = place + 1, None
-            if row.get("key") == key:
-                is_written = bool(self._flags[number] & _WRITTEN)
-                self._flags[number] |= _TAKEN
-                self._offsets[number] = place
-                return Entry(number, row["status"], row["stamp"], row["end"], is_written)
-        return None
-
-    def _read(self, number: int) -> JsonObject:
-        assert self._stream is not None
-        self._stream.seek(self._offsets[number])
-        return parsed(self._stream.readline()) or {}
-
-    def drop(self, number: int) -> None:
-        """Have a row count no more."""
-        self.n_dropped += not self.is_dropped(number)
-        self._flags[number] |= _DROPPED
-
-    def is_left(self, number: int) -> bool:
-        """Whether a row was neither dropped nor taken."""
-        return not self._flags[number] & (_DROPPED | _TAKEN)
-
-    def is_dropped(self, number: int) -> bool:
-        """Whether a row was dropped; one that came after the last `add` was not."""
-        return number < len(self) and bool(self._flags[number] & _DROPPED)

@@ -1,8 +1,8 @@
 """The loop of every record command: read, process, write in order, reject, resume, stop.
 
-A stage turns batches of records into batches of outcomes, in order and of the same length. It gets
-an iterator so that it may work ahead (decode while the model runs); each outcome is the output
-object or the RecordProblem that sends the record to the rejects.
+A stage turns batches of records into batches of outcomes, in order and of the same length. An
+outcome is an output object, or a RecordProblem for the rejects. A stage gets an iterator so that it
+can work ahead, such as decode while the model runs.
 """
 
 import sys
@@ -34,7 +34,7 @@ Encoder = Callable[[JsonObject], bytes]
 
 
 class Format(NamedTuple):
-    """How records become bytes: what comes first, each record, what comes last."""
+    """How records become bytes: a header, each record, a footer."""
 
     header: bytes = b""
     encode: Encoder = dumps
@@ -43,15 +43,15 @@ class Format(NamedTuple):
 
 JSONL = Format()
 NO_RECORDS = Format(encode=lambda fields: b"")  # for commands that write other files alone
-_Wanted = tuple[Record, Entry | None]  # a record, and what it takes the place of
-_Work = _Wanted | Callable[[], None]  # or what writes a reject once all before it is written
+_Todo = tuple[Record, Entry | None]  # a record, and the earlier entry that it replaces
+_Work = _Todo | Callable[[], None]  # or a function that writes a reject in its turn
 IsGone = Callable[[str], bool]
 BATCH = 256
 
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """The options that all record commands share, about their streams."""
+    """The options of inputs and outputs that all record commands share."""
 
     output: Path | None = None
     resume: bool = False
@@ -61,20 +61,20 @@ class StreamOptions:
     stats: Path | None = None
     max_time: float | None = None
     progress: bool | None = None
-    batch: int | None = None  # None: as the stage likes it, else BATCH
-    ray: str | None = None  # the cluster that does the inputs; see `ray_engine`
+    batch: int | None = None  # None: the default of the stage, else BATCH
+    ray: str | None = None  # the address of a cluster; see `ray_engine`
     made_from: Mapping[str, str] = field(default_factory=dict)  # the output depends on it too
     shard: Shard = ALL  # the part of the inputs that is read; see `shard_of`
 
 
 def separated(encode: Encoder) -> Encoder:
-    """Entries with a comma between them."""
+    """Encode entries with a comma between them."""
     separators = iter([b""])
     return lambda fields: next(separators, b",\n") + encode(fields)
 
 
 def each(do: Callable[[Record], JsonObject]) -> Stage:
-    """A stage that processes records one by one; RecordProblem rejects the record."""
+    """A stage that processes records one by one; a RecordProblem rejects the record."""
 
     def stage(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         for batch in batches:
@@ -86,7 +86,7 @@ def each(do: Callable[[Record], JsonObject]) -> Stage:
 def accepted(
     items: Iterable[Item], do: Callable[[Record], Result], rejects: Rejects
 ) -> Iterator[tuple[Record, Result]]:
-    """The records with what `do` makes of each; what is none, or has a problem, is rejected."""
+    """Each record with the result of `do`; rejects and problems go to `rejects`."""
     for item in items:
         rejects.report.n_in += 1
         if isinstance(item, Reject):
@@ -100,17 +100,17 @@ def accepted(
 
 
 def watched(stage: Stage, notice: Callable[[Record, Outcome], Outcome]) -> Stage:
-    """The stage with each outcome replaced by `notice(record, outcome)`, in order."""
+    """The stage with each outcome replaced by `notice(record, outcome)`."""
 
     def watching(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         ahead: deque[Batch] = deque()
 
-        def noted() -> Iterator[Batch]:
+        def remembered() -> Iterator[Batch]:
             for batch in batches:
                 ahead.append(batch)
                 yield batch
 
-        for outcomes in stage(noted()):
+        for outcomes in stage(remembered()):
             pairs = zip(ahead.popleft(), outcomes, strict=True)
             yield [notice(record, outcome) for record, outcome in pairs]
 
@@ -127,12 +127,12 @@ def run_stream(
     form: Format = JSONL,
     is_gone: IsGone | None = None,
 ) -> Report:
-    """Run `stage` over `source` and write what comes out; returns the filled report.
+    """Run `stage` over `source` and write the outcomes; return the filled report.
 
-    `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`. The
-    header of `form` is in the first shard alone, its footer in a finished run. What an earlier run
-    has written of an input is dropped where the input is not in this source and `is_gone(key)`.
-    RunProblem also where none of the first photos is there.
+    `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`. Only
+    the first shard has the header of `form`, and only a finished run the footer. Records of an
+    earlier run are dropped if their input is not in `source` and `is_gone(key)`. RunProblem also
+    where none of the first photos exists.
     """
     header = form.header if options.shard.index == 1 else b""
     with ExitStack() as stack:
@@ -160,7 +160,7 @@ def run_stream(
         except Interrupted:
             outputs.save()
         except BaseException:
-            with suppress(OSError, RunProblem):  # the first problem is the one to tell
+            with suppress(OSError, RunProblem):  # report the first problem
                 outputs.save()
             raise
         if stop.signum is None:
@@ -176,7 +176,7 @@ def _records(batch: list[_Work]) -> Batch:
 
 @dataclass(slots=True)
 class _Run:
-    """The loop's two ends: records on their way into the stage, outcomes on their way out."""
+    """The two ends of the loop: records into the stage, outcomes out of it."""
 
     items: Iterator[Item]
     report: Report
@@ -187,13 +187,13 @@ class _Run:
     is_gone: IsGone | None
     positions: Iterator[int] = field(default_factory=count)
     in_flight: deque[list[_Work]] = field(default_factory=deque)
-    retried: deque[_Wanted] = field(default_factory=deque)
+    retried: deque[_Todo] = field(default_factory=deque)
 
     def batches(self) -> Iterator[Batch]:
-        """The records that are still to do, in batches; among them rejects, to keep the order."""
+        """The records to process, in batches; rejects wait in between, to keep the order."""
         size = self.options.batch or BATCH
         batch: list[_Work] = []
-        for work in self._wanted():
+        for work in self._todo():
             if callable(work) and not batch and not self.in_flight:
                 work()
                 continue
@@ -202,14 +202,14 @@ class _Run:
                 self.in_flight.append(batch)
                 yield _records(batch)
                 batch = []
-        # Ends a stage that works ahead at once; what it has not handed over is done on resuming.
+        # Ends a stage that works ahead at once; `--resume` does its unfinished batches.
         self.stop.raise_if_signalled()
         if batch:
             self.in_flight.append(batch)
             yield _records(batch)
 
-    def _wanted(self) -> Iterator[_Work]:
-        """The records that are still to do, and rejects to write; earlier rejects last."""
+    def _todo(self) -> Iterator[_Work]:
+        """The records to process and the rejects to write; records that are retried come last."""
         while not self.stop.is_due:
             try:
                 with self.stop.waiting():
@@ -234,7 +234,7 @@ class _Run:
             yield self.retried.popleft()
 
     def _key(self, item: Item) -> str:
-        """What names an input in the state: its own key, else its position."""
+        """The name of an input in the state: the key of a photo, else its position."""
         position = str(next(self.positions))
         return (item.key if isinstance(item, Record) else "") or position
 
@@ -245,7 +245,7 @@ class _Run:
             reject.fail()
 
     def _is_done(self, item: Item, entry: Entry) -> bool:
-        """Whether an input needs nothing now; a reject that is to be retried waits for the end."""
+        """Whether an input is done, or is retried at the end."""
         if entry.stamp != stamp_of(item):
             return False
         if entry.status == "rejected":
@@ -253,21 +253,21 @@ class _Run:
                 self.retried.append((item, entry))
                 return True
             if not entry.is_written and isinstance(self.outputs.sinks["rejected"], PartFile):
-                return False  # there was no file for it
+                return False  # the earlier run had no file for it
             self.report.n_rejected_before += 1
         self.report.n_skipped += 1
         return True
 
     def write(self, outcomes: list[Outcome]) -> None:
-        """Write the outcomes of the batch that went in first."""
-        batch, left = self.in_flight.popleft(), iter(outcomes)
+        """Write the outcomes of the oldest batch."""
+        batch, remaining = self.in_flight.popleft(), iter(outcomes)
         if len(_records(batch)) != len(outcomes):
             raise RuntimeError("a stage must give one outcome for each record")
         for work in batch:
             if callable(work):
                 work()
                 continue
-            (record, earlier), outcome = work, next(left)
+            (record, earlier), outcome = work, next(remaining)
             if isinstance(outcome, RecordProblem):
                 reject = Reject.of(record, outcome, self.report.command)
                 self._write_reject(reject, record.key, record.stamp, earlier)
@@ -279,7 +279,7 @@ class _Run:
         self.outputs.flush()
 
     def finish(self, footer: Iterable[bytes]) -> None:
-        """Count what the time limit left undone, and complete the outputs."""
+        """Count the inputs that the time limit left, and complete the outputs."""
         if self.stop.is_due:
             for item in self.items:
                 entry = self.outputs.earlier(self._key(item))
@@ -290,10 +290,10 @@ class _Run:
             self.report.time_is_up = self.report.n_left > 0
         if (state := self.outputs.state) is not None:
             if n_gone := state.drop_doubled():
-                self.report.say(f"{n_gone} inputs of an earlier run are gone; what they gave stays")
+                self.report.say(f"{n_gone} inputs of an earlier run are gone; their records stay")
             if self.is_gone is not None and not self.report.time_is_up:
                 self.report.n_pruned = state.prune(self.is_gone)
-        # Those that the time did not suffice to try again are rejects still.
+        # Records for whose retry there was no time are still rejects.
         self.report.n_rejected_before += len(self.retried)
         for part in footer:
             self.outputs.sinks["done"].write(part)

@@ -1,6 +1,6 @@
-"""What persons decided about tags: the files of `--decisions`.
+"""The decisions of people about tags: the files of `--decisions`.
 
-One decision a line, as the pages on which tags are judged save them:
+One decision a line, as the review pages save them:
 {"image": "a.jpg", "tag": "boat", "verdict": "remove"}
 """
 
@@ -28,36 +28,36 @@ KEEP, REMOVE, ADD = VERDICTS = ("keep", "remove", "add")
 
 @dataclass(frozen=True)
 class Verdicts:
-    """`keep`, `remove` or `add` by tag, by the photo's name."""
+    """`keep`, `remove` or `add`, by photo and tag."""
 
-    of_photo: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    by_photo: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, paths: Sequence[Path], stage: str) -> "Verdicts":
-        """The decisions of some files; of several about one tag of one photo the last counts.
+        """Read files of decisions; the last one about a tag of a photo counts.
 
-        RunProblem names the file and the line of anything else.
+        RunProblem for any other line.
         """
-        of_photo: dict[str, dict[str, str]] = {}
+        by_photo: dict[str, dict[str, str]] = {}
         for item in read_inputs([*map(str, paths)], None, stage):
             image, tag, verdict = _verdict(item)
-            of_photo.setdefault(image, {})[tag] = verdict
-        return cls(of_photo)
+            by_photo.setdefault(image, {})[tag] = verdict
+        return cls(by_photo)
 
     def of(self, fields: JsonObject) -> Mapping[str, str]:
-        """What was decided about a record's photo, by tag."""
-        return self.of_photo.get(image_name(fields), {}) if self.of_photo else {}
+        """The decisions about the photo of a record, by tag."""
+        return self.by_photo.get(image_name(fields), {}) if self.by_photo else {}
 
     @property
     def stamp(self) -> str:
         """A hash that changes when a decision does."""
-        return content_stamp(json.dumps(self.of_photo, sort_keys=True).encode())
+        return content_stamp(json.dumps(self.by_photo, sort_keys=True).encode())
 
     def apply(self, fields: JsonObject) -> None:
-        """Take what was decided into a record: no tag that was refused, and what was said of it.
+        """Apply the decisions to a record: add and remove tags, and list both kinds.
 
-        `refused` and `confirmed` are its tags with a verdict, after those that they held before. A
-        word that a person added is neither: of what no model gave nobody notes the mistakes.
+        `refused` and `confirmed` gain the predicted tags with a verdict. Added tags are in neither:
+        no model predicted them.
         """
         self.add(fields)
         verdicts, tags = self.of(fields), listed(fields, "tags")
@@ -68,9 +68,10 @@ class Verdicts:
             set_tags(fields, [tag for tag in tags if verdicts.get(tag) != REMOVE])
 
     def add(self, fields: JsonObject) -> None:
-        """Give a record the tags that a person added to it, last."""
+        """Append the tags that a person added."""
         tags = listed(fields, "tags")
-        new = [tag for tag, said in self.of(fields).items() if said == ADD and tag not in tags]
+        verdicts = self.of(fields).items()
+        new = [tag for tag, verdict in verdicts if verdict == ADD and tag not in tags]
         if new:
             set_tags(fields, [*tags, *new])
             fields["sources"] = object_in(fields, "sources") | {tag: [HUMAN] for tag in new}

@@ -1,7 +1,6 @@
 """`ramctl tag`: photos in, records out."""
 
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
@@ -12,7 +11,7 @@ from ramctl.errors import UsageProblem
 from ramctl.photos.finding import PhotoInputs, is_gone, require_some, unread_photo_inputs
 from ramctl.records.inputs import named_or_stdin
 from ramctl.records.report import Report
-from ramctl.records.shards import Shared, shard_of
+from ramctl.records.shards import RayRules, shard_of
 from ramctl.records.stream import StreamOptions, run_stream
 from ramctl.tagging.output_formats import line_format
 from ramctl.tagging.tagger_options import TaggerOptions
@@ -39,16 +38,11 @@ class TagOptions:
     quiet: bool = False
 
 
-SHARED = Shared(model="tagger", alone={"--prune": "prune"}, photos=True)
+RAY = RayRules(model="tagger", alone={"--prune": "prune"}, photos=True)
 
 
-def loaded(options: TagOptions) -> Callable[[TagOptions], Report]:
-    """`run` for several inputs with one tagger, which is loaded now."""
-    return partial(run, tagger=_load(options, Report("tag", quiet=True)))
-
-
-def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
-    """Tag the photos; the report of the run. `tagger` is what `loaded` has loaded."""
+def run(options: TagOptions) -> Report:
+    """Tag the photos; the report of the run."""
     stream = options.stream
     on_terminal = stream.output is None and sys.stdout is not None and sys.stdout.isatty()
     has_all = options.tagger.dense or options.tagger.embedding
@@ -65,7 +59,7 @@ def run(options: TagOptions, tagger: "Tagger | None" = None) -> Report:
         names, options.root, options.recursive, options.null, say=cache(report.say)
     )
     source, shard = shard_of(stream.shard, names, partial(unread_photo_inputs, photos))
-    tagger = tagger or _load(options, report)
+    tagger = _load(options, report)
     report.device = tagger.description
     written = line_format(form, caption=options.tagger.caption)
     # Of dense scores only the first line names the labels: they are as long as the scores.

@@ -15,7 +15,7 @@ from ramctl.engine.peers import BUILT_IN
 from ramctl.errors import REJECT_CODES
 from ramctl.export import FORMATS as EXPORT_FORMATS
 from ramctl.model.preset import preset_names
-from ramctl.readers import detect
+from ramctl.readers import caption_formats
 from tests.conftest import REPOSITORY
 from tests.docs.examples import examples, run_example
 from tests.forked import program_for_shells
@@ -32,8 +32,8 @@ DOCUMENTS = {
 README = DOCUMENTS["README.md"]
 HELPS = DOCUMENTS["ramctl/commands/README.md"]
 CHOICES = {  # what can be named on the command line, by the document that explains it
-    "ramctl/parsing/README.md": detect.FORMATS,
-    "ramctl/evaluation/README.md": detect.PREDICTION_FORMS,
+    "ramctl/parsing/README.md": caption_formats.FORMATS,
+    "ramctl/evaluation/README.md": caption_formats.PREDICTION_FORMS,
     "ramctl/export/README.md": EXPORT_FORMATS,
     "ramctl/engine/peers/README.md": [f"{kind}:PATH" for kind in BUILT_IN],
     "ramctl/model/presets/README.md": preset_names(),

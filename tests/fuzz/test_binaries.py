@@ -19,7 +19,7 @@ from ramctl.decide.calibration import Calibration
 from ramctl.export.sidecar_merge import merge_tags, remove_tags
 from ramctl.photos.archives import TarIndex
 from ramctl.photos.decoding import PhotoLimits, decode_photo, photo_size
-from ramctl.readers.archives import read_tar
+from ramctl.readers.captions_beside_photos import read_tar
 from ramctl.readers.source import Source
 from tests.faults.test_bad_inputs import FORMS
 from tests.fuzz.damage import survive

@@ -383,7 +383,7 @@ def test_a_query_does_not_change_the_kind_of_a_file(web, query):
         code, told = run("tag", f"{web.url}/{name}{query}", "-o", "out.jsonl", "-j", 1)
         assert (code, "1 out" in told) == (0, True), told
     code, told = run("tag", f"{web.url}/horses.jpg{query}")
-    assert code == 2 and "at a URL only JSONL can be named" in told
+    assert code == 2 and "an input at a URL must be JSONL" in told
 
 
 def test_an_archive_s_name_may_have_a_query(web):

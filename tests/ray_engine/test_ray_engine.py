@@ -21,7 +21,7 @@ from ramctl.engine.device_pool import split_devices
 from ramctl.errors import RunProblem
 from ramctl.parsing import parse_run as parsing
 from ramctl.parsing.parse_run import ParseOptions
-from ramctl.ray_engine import RETRIES, Resources
+from ramctl.ray_engine import Resources
 from ramctl.records.stream import StreamOptions
 from ramctl.tagging import tag_photos as tagging
 from ramctl.tagging.tag_photos import TagOptions
@@ -29,14 +29,13 @@ from tests.support import DATA
 
 
 class StandIn:
-    """As much of Ray as is used: the workers are objects here, and each may fail."""
+    """As much of Ray as is used: tasks run in this process, and each may fail."""
 
     def __init__(self) -> None:
-        self.exceptions = SimpleNamespace(RayError=RuntimeError, RayActorError=ChildProcessError)
+        self.exceptions = SimpleNamespace(RayError=ChildProcessError)
         self.asked: dict[str, object] = {}
         self.done: list[str] = []
         self.dies_at: set[str] = set()
-        self.started, self.most_workers = 0, 100
 
     def init(self, **arguments):
         if arguments["address"] != "local":
@@ -51,30 +50,14 @@ class StandIn:
 
     def remote(self, **needs):
         self.asked |= needs
+        return lambda task: SimpleNamespace(remote=partial(partial, self._do, task))
 
-        def kind(worker):
-            return SimpleNamespace(remote=lambda *args: self._actor(worker(*args)))
-
-        return kind
-
-    def _actor(self, worker):
-        def do(options):
-            name = options.stream.output.name if options.stream.output else "part"
-            if name in self.dies_at:
-                raise ChildProcessError("The actor died")
-            self.done.append(name)
-            return worker.do(options)
-
-        def start():
-            self.started += 1
-            if self.started > self.most_workers:
-                raise ChildProcessError("no such module")
-            return worker.is_there()
-
-        return SimpleNamespace(
-            do=SimpleNamespace(remote=lambda options: partial(do, options)),
-            is_there=SimpleNamespace(remote=lambda: partial(start)),
-        )
+    def _do(self, task, module, folder, options):
+        name = options.stream.output.name if options.stream.output else "part"
+        if name in self.dies_at:
+            raise ChildProcessError("The task died")
+        self.done.append(name)
+        return task(module, folder, options)
 
     def wait(self, references):
         assert references  # else it would wait for ever
@@ -232,8 +215,7 @@ def test_what_a_dead_worker_left_is_continued(shards, stand_in, capfd):
     run("parse", "-b1", *shards, "--ray", "local", "-o", "out", code=1)
     assert stand_in.done == ["in1.jsonl"]
     said = capfd.readouterr().err
-    assert said.count("a worker died; its shard goes to another one") == 2 * RETRIES
-    assert said.count("workers died: The actor died") == 2
+    assert said.count("a worker failed: The task died") == 2
     stand_in.dies_at = set()
     run("parse", "-b1", "in0.jsonl", "--ray", "local", "-o", "out", code=3)
     # The first shard as a kill after two records leaves it, the state included.
@@ -296,13 +278,13 @@ def test_what_is_not_there_is_said_in_one_line(shards, stand_in, capfd, monkeypa
 
 def test_workers_share_the_cores_and_have_a_gpu_each():
     cluster = {"CPU": 32.0, "GPU": 4.0}
-    parse, tag, generate = (module.SHARED for module in (parsing, tagging, additions))
-    assert Resources.of(ParseOptions(workers=2), parse, cluster, 100) == Resources(16, 2, 0)
-    assert Resources.of(TagOptions(), tag, cluster, 100) == Resources(4, 8, 1)
-    assert Resources.of(TagOptions(), tag, cluster, 3).number == 3
+    parse, tag, generate = (module.RAY for module in (parsing, tagging, additions))
+    assert Resources.plan(ParseOptions(workers=2), parse, cluster, 100) == Resources(16, 2, 0)
+    assert Resources.plan(TagOptions(), tag, cluster, 100) == Resources(4, 8, 1)
+    assert Resources.plan(TagOptions(), tag, cluster, 3).number == 3
     on_cpu = GenerateOptions()
     on_cpu = on_cpu.__class__(baseline=on_cpu.baseline.__class__(device="cpu", threads=4))
-    assert Resources.of(on_cpu, generate, cluster, 100) == Resources(8, 4, 0)
+    assert Resources.plan(on_cpu, generate, cluster, 100) == Resources(8, 4, 0)
     kept = Resources(4, 8, 1).keep_to(TagOptions(), tag).tagger
     assert (kept.threads, kept.workers, kept.device) == (8, 8, "auto")
     several = GenerateOptions(baseline=on_cpu.baseline.__class__(device="cuda:0,1"))
@@ -329,20 +311,14 @@ def test_two_workers_give_what_one_process_gives(shards, real_ray, command):
     assert by_ray(shards) == expected
 
 
-def test_workers_that_do_not_start_end_the_run(shards, stand_in, capfd):
-    stand_in.most_workers = 0
-    run("parse", *shards, "--ray", "local", "-o", "out", code=1)
-    assert capfd.readouterr().err == "ramctl parse: workers do not start: no such module\n"
-
-
 @pytest.fixture
 def deadly(shards, monkeypatch):
     """A module whose `parse` writes a batch of a shard and dies, once."""
     Path("deadly.py").write_text(
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from ramctl.parsing.parse_run import SHARED, loaded as ours\n"
-        "def loaded(options):\n"
+        "from ramctl.parsing.parse_run import RAY, run as ours\n"
+        "def run(options):\n"
         "    from ramctl.records import stream\n"
         "    write = stream._Run.write\n"
         "    def deadly(self, outcomes):\n"
@@ -393,14 +369,14 @@ def test_a_killed_node_changes_nothing(shards, real_ray, deadly):
 
 
 def test_a_shard_that_fails_leaves_the_others(shards, stand_in, capfd, monkeypatch):
-    def failing(options):
-        from ramctl.parsing.parse_run import run as ours
+    ours = parsing.run
 
+    def failing(options):
         if "in1.jsonl" in options.inputs:
             raise RunProblem("no space")
         return ours(options)
 
-    monkeypatch.setattr("ramctl.parsing.parse_run.loaded", lambda options: failing)
+    monkeypatch.setattr(parsing, "run", failing)
     run("parse", *shards, "--ray", "local", "-o", "out", code=1)
     assert capfd.readouterr().err.splitlines() == [
         "ramctl parse: no space",

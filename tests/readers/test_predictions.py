@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.readers.detect import read_predictions
+from ramctl.readers.caption_formats import read_predictions
 
 DATA = Path(__file__).parents[1] / "data" / "predictions"
 TAGS = [("pasture", ["mountain", "sky"]), ("ore-train", ["train"]), ("kite", [])]

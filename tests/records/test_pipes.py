@@ -9,7 +9,7 @@ from threading import Thread
 import pytest
 
 from ramctl.errors import UsageProblem
-from ramctl.readers.detect import unread_any
+from ramctl.readers.caption_formats import unread_any
 from ramctl.records.pipes import forget
 from ramctl.training.data.record_file import spool
 from tests.readers.test_readers import EXPECTED, FILES, shown
@@ -154,7 +154,7 @@ def test_names_of_photos_come_from_any_pipe(tmp_path, ramctl):
             assert ramctl(command, pipe).stdout == ramctl(command, "-", stdin=name.encode()).stdout
     with piped("GIF89a;") as pipe:
         done = ramctl("tag", pipe)
-    assert (done.returncode, f"{pipe} is no text" in done.messages) == (2, True)
+    assert (done.returncode, f"{pipe} is not text" in done.messages) == (2, True)
 
 
 def test_labels_that_a_pipe_names_after_they_are_used_are_not_sought_in_it(tmp_path, ramctl):

@@ -191,7 +191,7 @@ def test_a_photo_on_standard_input_is_refused_in_a_line_without_its_bytes(form, 
     if form != "Parquet":
         Image.new("RGB", (64, 48), "red").save(stream, form)
     done = tag("-", stdin=stream.getvalue())
-    message = "ramctl tag: standard input is no text; - reads names of photos, or records"
+    message = "ramctl tag: standard input is not text: pass names of photos, or records"
     assert (done.returncode, done.stdout) == (2, b"")
     assert done.stderr.decode() == f"{message}\n"
 

@@ -1,4 +1,4 @@
-"""Tables: CC3M and CC12M, CSV and TSV with a header, Flickr token files, lists of tags."""
+"""Read tables: CC3M and CC12M, CSV and TSV with a header, Flickr token files, lists of tags."""
 
 import csv
 import io
@@ -101,8 +101,8 @@ def _rows(source: Source, delimiter: str, **options: Any) -> Iterator[tuple[int,
 
 def _fields(names: list[str], cells: list[str], source: Source) -> JsonObject:
     row: JsonObject = dict(zip(names, cells, strict=False))
-    named = (name for name in names if name.casefold() in TAG_FIELDS)
-    tags = next((row.pop(name) for name in named), None)
+    columns = (name for name in names if name.casefold() in TAG_FIELDS)
+    tags = next((row.pop(name) for name in columns), None)
     fields = with_usual_names(row, source.columns)
     if tags is not None:
         fields["tags"] = split_tags(tags)

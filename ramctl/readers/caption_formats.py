@@ -1,4 +1,4 @@
-"""Which format an input has, and its records."""
+"""The formats of captions: READERS lists them, `recognise` tells them apart."""
 
 import re
 from codecs import BOM_UTF8
@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ramctl.errors import UsageProblem
-from ramctl.readers import archives, json_lists, tables
+from ramctl.readers import caption_tables, captions_beside_photos, json_lists
 from ramctl.readers.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
 from ramctl.records.fields import FOR_CAPTIONS, FOR_PREDICTIONS, Form
 from ramctl.records.files import unpacked_name
@@ -19,27 +19,27 @@ from ramctl.records.pipes import STDIN, is_folder, is_pipe
 from ramctl.records.record import Item, JsonObject, Unread
 from ramctl.records.remote import photo_base
 
-#: All but JSONL and Parquet, whose lines are not parsed here.
+#: The reader of each format but JSONL and Parquet.
 READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
     "coco": json_lists.read_coco,
     "vg": json_lists.read_visual_genome,
     "sbu": json_lists.read_sbu,
     "json": json_lists.read_objects,
-    "cc": tables.read_cc,
-    "csv": tables.read_csv,
-    "lines": tables.read_lines,
-    "token": tables.read_token,
-    "tar": archives.read_tar,
-    "txt": archives.read_captions,
-    "tags": archives.read_tags,
+    "cc": caption_tables.read_cc,
+    "csv": caption_tables.read_csv,
+    "lines": caption_tables.read_lines,
+    "token": caption_tables.read_token,
+    "tar": captions_beside_photos.read_tar,
+    "txt": captions_beside_photos.read_captions,
+    "tags": captions_beside_photos.read_tags,
     "ram": json_lists.read_ram,
 }
 _NEED_FILE = frozenset({"parquet", "txt", "tags"})
-_TWICE = frozenset({"coco", "sbu"})  # gone over more than once
+_READ_TWICE = frozenset({"coco", "sbu"})
 FORMATS = ("jsonl", "parquet", *READERS)
 PREDICTION_FORMS = ("jsonl", "list")
-_OURS = {"captions", "caption", "tags"}
-_OF_SUFFIX = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}
+_OUR_FIELDS = {"captions", "caption", "tags"}
+_SUFFIX_FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}
 
 
 def unread_any(
@@ -51,10 +51,10 @@ def unread_any(
     labels: Sequence[str] = (),
     columns: Columns = USUAL,
 ) -> Iterator[Unread]:
-    """The records of inputs one after the other, each made when it is called.
+    """Functions that make the records of inputs, in order.
 
-    `form` None means that each input is recognised; to `labels` the ids of the RAM authors' JSON
-    refer. `columns` are what the user named.
+    With `form` None the format of each input is recognised. `labels` are those of the ids in the
+    RAM authors' JSON, `columns` the options of the user.
     """
     for name in inputs:
         kind = form or recognise(name)
@@ -67,52 +67,52 @@ def unread_any(
             for unread in unread_inputs([name], root, stage):
                 yield partial(unread, rename=rename, forms=FOR_CAPTIONS)
             continue
-        # The photos of a folder of sidecars are named with the folder.
+        # Photos in a folder of sidecars have names with the folder.
         base = Path() if not root and is_folder(name) else photo_base(name, root)
-        with copy_of_pipe(name) if kind in _TWICE else nullcontext("") as copy:
+        with copy_of_pipe(name) if kind in _READ_TWICE else nullcontext("") as copy:
             for item in READERS[kind](Source(name, base, stage, labels, columns, copy)):
                 yield partial(lambda made: made, item)
 
 
 def _renamed(fields: JsonObject, columns: Columns, *, is_table: bool) -> JsonObject:
-    """The fields with the usual names where they lack ours, or other ones were named."""
-    ours = {name for name in _OURS & fields.keys() if fields[name] is not None}
-    has_ours = ours and ("image" in fields or not is_table)
-    return with_usual_names(fields, columns) if columns.named or not has_ours else fields
+    """Give fields their usual names where they lack ours, or the user named columns."""
+    present = {name for name in _OUR_FIELDS & fields.keys() if fields[name] is not None}
+    has_ours = present and ("image" in fields or not is_table)
+    return with_usual_names(fields, columns) if columns.names or not has_ours else fields
 
 
 def read_predictions(
     name: str, stage: str, form: str | None = None, read: Callable[[bytes], JsonObject] = loads,
     *, forms: Mapping[str, Form] = FOR_PREDICTIONS,
 ) -> Iterator[Item]:  # fmt: skip
-    """A tagger's records in a file or, for `-`, on standard input; `read` makes them of lines.
+    """A tagger's records in a file or, for `-`, on standard input; `read` parses a line.
 
-    `form` None: a list of tags by the name .txt or .csv, else JSONL.
+    `form` None: a list of tags for .txt and .csv, else JSONL.
     """
     if form == "list" or (form is None and Path(unpacked_name(name)).suffix in (".txt", ".csv")):
-        yield from tables.read_list(Source(name, photo_base(name, None), stage))
+        yield from caption_tables.read_list(Source(name, photo_base(name, None), stage))
     else:
         for make in unread_inputs([name], None, stage):
             yield make(stamped=False, read=read, forms=forms)
 
 
 def recognise(name: str) -> str:
-    """The format of an input by its name, then by its first bytes; `jsonl` for standard input."""
+    """Recognise the format of an input by its name, then its first bytes; stdin is `jsonl`."""
     if name == STDIN:
         return "jsonl"
     if is_folder(name):
         return "txt"
     suffix = Path(unpacked_name(name)).suffix
-    if suffix in _OF_SUFFIX:
-        return _OF_SUFFIX[suffix]
+    if suffix in _SUFFIX_FORMATS:
+        return _SUFFIX_FORMATS[suffix]
     start = first_bytes(name).lstrip(BOM_UTF8 + b" \t\r\n")
     if start[:1] in (b"{", b"["):
         return _recognise_json(start)
     first = start.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")
-    if tables.TOKEN_LINE.fullmatch(first):
+    if caption_tables.TOKEN_LINE.fullmatch(first):
         return "token"
     columns = first.split("\t")
-    if len(columns) == 2 and any(tables.IS_URL.match(column) for column in columns):
+    if len(columns) == 2 and any(caption_tables.IS_URL.match(column) for column in columns):
         return "cc"
     cells = {cell.strip('" ').casefold() for cell in re.split("[\t|;,]", first)}
     if suffix == ".txt" and not cells & USUAL_FIELDS:
