@@ -6,16 +6,18 @@
 import base64
 import io
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import orjson
 
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, one_line
 from ramctl.parts import require
-from ramctl.records.jsonl import dumps, loads
+from ramctl.records.jsonl import MAX_LINE, dumps, loads
 from ramctl.records.pipes import stream_of
 from ramctl.records.record import JsonObject
 
@@ -24,7 +26,11 @@ _LISTS = ("tags", "captions", "generated_captions")
 _PER_TAG = ("scores", "salience")  # parallel to `tags`, null for a tag without one
 _OTHER = "other"  # the rest of a record, as JSON
 _GROUP_BYTES = 1 << 22  # of JSON in a row group
-_BATCH_BYTES, _MAX_BATCH_ROWS = 1 << 22, 256  # of rows that are in memory at a time
+_MAX_BATCH_ROWS = 256
+_MAX_BYTES = 1 << 22  # of the JSON of rows that are Python objects at a time
+# Limits of a column in a row group, which may be a single row: bytes, and times its bytes in the
+# file.
+MAX_UNFOLDED, MAX_UNFOLDING = 1 << 28, 128
 _BUFFER = 1 << 20  # bytes of a column that are read at a time
 _PHOTOS = ("image", "image_bytes", "jpg", "jpeg", "png", "webp", "bytes", "content")
 DAMAGE = (  # bases of the errors of pyarrow too
@@ -123,7 +129,11 @@ def opened(name: str) -> Any:
     from pyarrow import ArrowException, parquet
 
     try:
-        return parquet.ParquetFile(name, buffer_size=_BUFFER)
+        # Texts stay in the file's dictionary until their row comes: a few bytes may stand for many.
+        texts = [
+            leaf.path for leaf in _leaves(parquet.read_metadata(name)) if _kind(leaf) == "text"
+        ]
+        return parquet.ParquetFile(name, read_dictionary=texts, buffer_size=_BUFFER)
     except (ArrowException, *DAMAGE) as error:
         raise RunProblem(f"{name}: {str(error).splitlines()[0]}") from error
 
@@ -133,9 +143,11 @@ def _leaves(metadata: Any) -> list[Any]:
     return [metadata.schema.column(place) for place in range(metadata.num_columns)]
 
 
-def _is_bytes(leaf: Any) -> bool:
-    """Whether a column holds bytes that are not text."""
-    return (leaf.physical_type, leaf.logical_type.type) == ("BYTE_ARRAY", "NONE")
+def _kind(leaf: Any) -> str:
+    """Whether a column holds `text`, `bytes`, or something `else`."""
+    kinds = {"STRING": "text", "JSON": "text", "ENUM": "text", "NONE": "bytes"}
+    is_bytes = leaf.physical_type == "BYTE_ARRAY"
+    return kinds.get(leaf.logical_type.type, "else") if is_bytes else "else"
 
 
 def open_lines(name: str) -> BinaryIO:
@@ -147,14 +159,16 @@ def _lines(name: str) -> Iterator[bytes]:
     file = opened(name)
     photos, is_ours = photo_column(file), {"embedding_model", _OTHER} <= {*file.schema_arrow.names}
     try:
-        for number, fields in enumerate(_rows(file, photos)):
+        for number, row in enumerate(_rows(file, photos, cache(partial(_report_left_out, name)))):
+            fields = {} if row is None else row
             if photos:
                 path = (fields.pop(photos, None) or {}).get("path")
                 fields = {"image": f"{Path(name).name}#{number}", "path": path} | fields
-            if is_ours:
+            if is_ours and row is not None:
                 with suppress(*DAMAGE):  # other programs have columns of these names, too
                     fields = _to_record(fields)
-            yield orjson.dumps(fields, default=_text) + b"\n"
+            line = orjson.dumps(fields, default=_text)
+            yield (line if row is not None else line.ljust(MAX_LINE + 1)) + b"\n"
     except DAMAGE as error:
         raise RunProblem(f"{name}: {str(error).splitlines()[0]}") from error
 
@@ -163,23 +177,79 @@ def _text(value: object) -> str | None:
     return None if isinstance(value, bytes) else str(value)
 
 
-def _rows(file: Any, photos: str | None) -> Iterator[JsonObject]:
-    """The rows, without photos and other bytes."""
-    columns = []
-    for leaf in _leaves(file.metadata):
-        # `datasets` keeps the names of photos beside them.
-        is_photo = leaf.path.partition(".")[0] == photos and leaf.path != f"{photos}.path"
-        if not is_photo and not _is_bytes(leaf):
-            columns.append(leaf.path)
+def _report_left_out(name: str, column: str) -> None:
+    message = f"{name}: column {column!r} left out: unpacked it may not fit into memory"
+    sys.stderr.write(f"ramctl: {one_line(message)}\n")
+
+
+def _rows(
+    file: Any, photos: str | None, report: Callable[[str], None]
+) -> Iterator[JsonObject | None]:
+    """The rows, without photos and other bytes; None for a row that is too long.
+
+    `report` is called with the name of a column that may not fit into memory.
+    """
+    leaves = _leaves(file.metadata)
+    # `datasets` keeps the names of photos beside them.
+    apart = [
+        leaf.path.partition(".")[0] == photos and leaf.path != f"{photos}.path" for leaf in leaves
+    ]
     for group in range(file.num_row_groups):
-        facts = file.metadata.row_group(group)
-        fitting = _BATCH_BYTES * facts.num_rows // max(facts.total_byte_size, 1)
-        n_rows = min(max(fitting, 1), _MAX_BATCH_ROWS)
-        for batch in file.iter_batches(n_rows, row_groups=[group], columns=columns):
-            values = dict(zip(batch.schema.names, map(_values, batch.columns), strict=True))
-            for place in range(batch.num_rows):
-                row = {name: column[place] for name, column in values.items()}
-                yield {key: value for key, value in row.items() if not isinstance(value, bytes)}
+        facts, total, columns = file.metadata.row_group(group), 1, []
+        for place, leaf in enumerate(leaves):
+            if apart[place] or _kind(leaf) == "bytes":
+                continue
+            chunk = facts.column(place)
+            size = chunk.total_uncompressed_size
+            if leaf.max_repetition_level:
+                size += chunk.num_values * (12 + max(leaf.length or 0, 0))
+            most = max(MAX_UNFOLDED, MAX_UNFOLDING * chunk.total_compressed_size)
+            if size > most:
+                report(leaf.path)
+                continue
+            total += size
+            columns.append(leaf.path)
+        at_once = min(max(_MAX_BYTES * facts.num_rows // total, 1), _MAX_BATCH_ROWS)
+        for batch in file.iter_batches(at_once, row_groups=[group], columns=columns):
+            yield from _batch_rows(batch)
+
+
+def _batch_rows(batch: Any) -> Iterator[JsonObject | None]:
+    """The rows of a batch, split until what becomes Python objects at a time is small."""
+    size, n_rows = sum(map(_min_bytes, batch.columns)), batch.num_rows
+    if size > _MAX_BYTES and n_rows > 1:
+        yield from _batch_rows(batch.slice(0, n_rows // 2))
+        yield from _batch_rows(batch.slice(n_rows // 2))
+    elif size > MAX_LINE:
+        yield None
+    else:
+        columns = dict(zip(batch.schema.names, map(_values, batch.columns), strict=True))
+        for place in range(n_rows):
+            row = {key: values[place] for key, values in columns.items()}
+            yield {key: value for key, value in row.items() if not isinstance(value, bytes)}
+
+
+def _min_bytes(array: Any) -> int:
+    """A lower bound of the bytes of the array's values as JSON."""
+    import pyarrow as pa
+    from pyarrow import compute, types
+
+    if isinstance(array, pa.ExtensionArray):
+        return _min_bytes(array.storage)
+    if isinstance(array, pa.StructArray):
+        return sum(map(_min_bytes, array.flatten()))
+    if isinstance(array, pa.MapArray):  # which has no `flatten`
+        start, end = array.offsets[0].as_py(), array.offsets[-1].as_py()
+        return sum(_min_bytes(part.slice(start, end - start)) for part in (array.keys, array.items))
+    if types.is_nested(array.type):
+        return _min_bytes(array.flatten()) + 2 * len(array)
+    size = (2 if types.is_integer(array.type) else 4) * len(array)
+    texts = array.dictionary if isinstance(array, pa.DictionaryArray) else array
+    if any(map(str(texts.type).startswith, ("string", "large_string", "binary"))):
+        lengths = compute.binary_length(texts)
+        lengths = lengths if texts is array else lengths.take(array.indices)
+        size += int(compute.sum(lengths).as_py() or 0)
+    return size
 
 
 def _values(array: Any) -> list[Any]:
@@ -193,6 +263,8 @@ def _value(scalar: Any) -> Any:
     """A value as a Python object; as text or None where Python has no such value."""
     import pyarrow as pa
 
+    if isinstance(scalar, pa.DictionaryScalar):
+        scalar = scalar.value
     ways: list[Callable[[], Any]] = [
         scalar.as_py,
         lambda: scalar.cast(pa.string()).as_py(),
@@ -208,6 +280,6 @@ def photo_column(file: Any) -> str | None:
     """The column whose values, or their parts `bytes`, are photos; None where there is none."""
     for leaf in _leaves(file.metadata):
         name, _, part = leaf.path.partition(".")
-        if name in _PHOTOS and part in ("", "bytes") and _is_bytes(leaf):
+        if name in _PHOTOS and part in ("", "bytes") and _kind(leaf) == "bytes":
             return str(name)
     return None

@@ -4,13 +4,14 @@ import gzip
 import io
 import json
 import tarfile
+from itertools import combinations, pairwise
 
 import pytest
 
 from ramctl.errors import RunProblem
 from ramctl.readers.caption_formats import recognise, unread_any
 from ramctl.readers.grouping import group_by_image
-from ramctl.readers.json_lists import read_objects
+from ramctl.readers.json_lists import _Shallow, read_objects
 from ramctl.readers.source import Columns, Source
 from ramctl.records.record import Record, Reject
 from tests.support import traced
@@ -182,6 +183,26 @@ def test_a_byte_order_mark_is_skipped_and_what_cannot_be_written_rejected(tmp_pa
     good, bad = read_any([str(path)], None, "parse", form="json")
     assert (good.fields["captions"], good.fields["n"]) == (["b"], 1.5)
     assert (bad.code, bad.line) == ("bad_json", 2)
+
+
+def read_shallow(text: str, *places: int) -> bytes:
+    """What can be read of a JSON text of which a block ends at each of these places."""
+    shallow = _Shallow(io.BytesIO(text.encode()))
+    return b"".join(shallow.read(end - start) for start, end in pairwise((0, *places, len(text))))
+
+
+@pytest.mark.parametrize(
+    "odd", ['\\"', "\\\\", '\\\\\\"', "\\\\\\\\", '\\u005c\\"', "]}]}]}]}]}]}]}"]
+)
+def test_only_brackets_outside_of_strings_are_levels_wherever_a_block_ends(odd, monkeypatch):
+    monkeypatch.setattr("ramctl.readers.json_lists.MAX_LEVELS", 8)
+    many = "[" * 20
+    shallow, deep = f'[{{"{odd}{many}": "{odd}"}}]', f'[{{"{odd}": {many}'
+    for places in combinations(range(len(shallow) + 1), 2):
+        assert read_shallow(shallow, *places) == shallow.encode()
+    for places in combinations(range(len(deep) + 1), 2):
+        with pytest.raises(RecursionError, match="nested more than 8 levels deep"):
+            read_shallow(deep, *places)
 
 
 def test_captions_of_a_photo_are_joined_where_its_first_stood():
