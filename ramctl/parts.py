@@ -1,4 +1,4 @@
-"""What is installed: the package's version, its extras, and what is missing of them."""
+"""The version of the package, its extras, and which of their modules are missing."""
 
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 @dataclass(frozen=True, slots=True)
 class Extra:
-    """What an extra is for, and the modules that it brings."""
+    """The purpose of an extra, and its modules."""
 
     purpose: str
     modules: tuple[str, ...]
@@ -44,22 +44,22 @@ EXTRAS = {
 
 
 def pip_line(extra: str) -> str:
-    """The command that installs an extra; no index need have the package once it is installed."""
+    """The command that installs an extra."""
     return f"pip install 'ramctl[{extra}]'"
 
 
 def needs(what: str, extra: str) -> str:
-    """The message where an extra is missing for `what`."""
+    """The message that `what` needs an extra."""
     return f"{what} needs the extra {extra}: {pip_line(extra)}"
 
 
 def require(extra: str, what: str) -> None:
-    """RunProblem that says how to install an extra where a part of it is missing for `what`."""
+    """Raise RunProblem with the pip command if an extra that `what` needs is not installed."""
     if EXTRAS[extra].missing:
         raise RunProblem(needs(what, extra))
 
 
 def extra_of(module: str | None) -> str | None:
-    """The extra that brings a module."""
+    """The extra that a module belongs to."""
     top = (module or "").partition(".")[0]
     return next((name for name, extra in EXTRAS.items() if top in extra.modules), None)

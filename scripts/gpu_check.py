@@ -88,7 +88,7 @@ WITHOUT_DOWNLOADS += ["training.encoder="]
 
 
 class NotHere(Exception):
-    """What a check needs is not on this machine."""
+    """A requirement of a check is missing on this machine."""
 
 
 @dataclass(frozen=True)
@@ -398,7 +398,7 @@ def end_to_end(place: Place) -> tuple[str, bool]:
 
 
 def compiled(place: Place) -> tuple[str, bool]:
-    """What torch.compile would bring: ramctl does without."""
+    """The gain of torch.compile, which ramctl does not use."""
     bundle = place.bundle("tiny") if place.cpu else place.large()
     engine = engine_on(place.device, "auto", bundle)
     number = photos_that_fit(place.device, bundle.preprocess.size, 4)
@@ -437,7 +437,7 @@ def told(check: Check, place: Place) -> tuple[str, str]:
 
 
 def in_process(work: Callable[..., Any], *arguments: Any, limit: float) -> Any:
-    """What work returns in a process of its own, which is ended with all that it started.
+    """Run work in its own process, which is ended with all that it started.
 
     It is forked, as imports take longer than most checks: so this one must never compute.
     """

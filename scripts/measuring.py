@@ -1,4 +1,4 @@
-"""What a piece of work, or a command in a process of its own, takes of a core and of memory."""
+"""Measure the time and memory of a function, or of a command in its own process."""
 
 import os
 import resource
@@ -27,7 +27,7 @@ finally:
 
 
 class Taken(NamedTuple):
-    """What a command took, and what it printed."""
+    """The time, memory and output of a command."""
 
     core_s: float
     peak_bytes: int

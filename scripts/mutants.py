@@ -232,7 +232,7 @@ def tests_of(path: Path) -> list[str]:
 
 
 def run_tests(checkout: Path, tests: list[str], timeout: int) -> str:
-    """What becomes of a fault: "survived", "killed" or "timeout"; in a forked process."""
+    """Test one fault: "survived", "killed" or "timeout"; in a forked process."""
     child = os.fork()
     if child == 0:
         os.setsid()  # so that commands that the tests started are ended with it

@@ -141,8 +141,8 @@ def train(run: Runner) -> None:
     run("evaluate.json", "ramctl tag -q --dense photos/*.jpg | ramctl eval - --truth truth.jsonl "
         "--ci --calibrate thresholds.jsonl --report classes.tsv")  # fmt: skip
     for form in ("table", "csv", "md"):
-        run(f"evaluate.{form}", "ramctl eval tag.jsonl tag-dense.jsonl --metric-style "
-            f"ram --truth {SHARED}/data/eval/flickr8k_dev.jsonl -f {form}")  # fmt: skip
+        run(f"evaluate.{form}", "ramctl eval tag.jsonl tag-dense.jsonl "
+            f"--truth {SHARED}/data/eval/flickr8k_dev.jsonl -f {form}")  # fmt: skip
     for kind, arch in (("ram", "ram"), ("ram_plus", "ram-plus"), ("tag2text", "tag2text")):
         convert(run, kind, arch)
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a data set takes: hours a stage, bytes, shards, the bottleneck, what twice as much buys.
+"""Estimate a data set: hours per stage, bytes, shards, the bottleneck, and the gain of doubling.
 
     scripts/scale_plan.py --gpus 8 --cores 256 --rate detect=12,4,330000,900 ...
     scripts/scale_plan.py --sample captions.jsonl --root photos --cores 64 --save rates.json
@@ -42,7 +42,7 @@ ONE_PROCESS = ("cluster", "apply")
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What one image costs a stage."""
+    """The cost of one image in a stage."""
 
     core_s: float
     gpu_s: float = 0.0
@@ -62,7 +62,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Machines:
-    """What there is."""
+    """The available resources."""
 
     cores: int
     gpus: int = 0
@@ -71,7 +71,7 @@ class Machines:
 
 @dataclass(frozen=True, slots=True)
 class StagePlan:
-    """What a stage takes for so many images."""
+    """The time and space of a stage for a number of images."""
 
     hours: float
     bytes_in: float
@@ -136,7 +136,7 @@ def plan(
 
 
 def next_doubling(plans: Mapping[str, StagePlan]) -> tuple[str, float]:
-    """What to double first, and the hours that it saves over all stages."""
+    """The resource to double first, and the hours saved over all stages."""
     saved: dict[str, float] = {}
     for one in plans.values():
         saved[one.bottleneck] = saved.get(one.bottleneck, 0.0) + one.saved_hours

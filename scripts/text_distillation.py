@@ -77,7 +77,7 @@ CONTINUED = 0.5  # a continuing piece starts at half the weight of a word
 
 @dataclass(frozen=True)
 class PhraseCounts:
-    """What the caption corpora and name lists contain."""
+    """The words and phrases of the caption corpora and name lists."""
 
     words: Counter[str]
     phrases: Counter[str]  # two and three words

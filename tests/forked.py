@@ -47,11 +47,12 @@ _TAG = ["ramctl.tagging.tag_photos", "ramctl.commands.tag", "ramctl.tagging.tagg
         "ramctl.importing.import_photos", "uvicorn", "starlette.routing",
         "ramctl.photos.embedded", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
         "PIL.TiffImagePlugin", "PIL.GifImagePlugin", "PIL.BmpImagePlugin"]  # fmt: skip
-_EVAL = ["ramctl.evaluation.run", "ramctl.commands.eval", "sklearn.metrics"]
+_EVAL = ["ramctl.evaluation.evaluate", "ramctl.commands.eval", "sklearn.metrics"]
 _TORCH = ["torch", "transformers.modeling_utils", "sklearn.cluster", "onnx", "ml_dtypes",
           "torch.onnx", "ramctl.training.train_bundle", "ramctl.training.loop",
           "ramctl.training.job", "ramctl.data_engine.cleaning", "ramctl.data_engine.additions",
-          "ramctl.convert", "ramctl.pretrained.packages", "ramctl.engine.torch_engine"]  # fmt: skip
+          "ramctl.conversion", "ramctl.pretrained.packages",
+          "ramctl.engine.torch_engine"]  # fmt: skip
 # What a command is forked from has imported this and no more: the less it is, the faster a fork.
 _PRELOADED = {
     "parse": (*_FEW, *_PARSE),

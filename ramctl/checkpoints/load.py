@@ -1,4 +1,4 @@
-"""A bundle's model and caption tokenizer: read, made faster for inference, and written."""
+"""Load, speed up and write the model and the caption tokenizer of a bundle."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -29,23 +29,22 @@ def load_model(
     captioning: bool = True,
     products: torch.dtype | None = None,
 ) -> RAM:
-    """The bundle's model in evaluation mode.
+    """Load the bundle's model in evaluation mode; RunProblem names what does not fit.
 
-    `preset` is the bundle's own with other sizes (`finetuning_preset`) and resizes Swin's window.
-    Without `captioning` that branch is neither built nor read. Linear layers and convolutions hold
-    their weights as `products`, the type that autocast multiplies in: else it would copy them in
-    each pass. Raises RunProblem that names what does not fit.
+    `preset` is that of the bundle with other sizes (`finetuning_preset`); Swin's window is resized
+    to it. Without `captioning` that branch is not loaded. `products` is the type of the weights of
+    linear layers and convolutions: that of autocast, which would else copy them in each pass.
     """
-    wanted = bundle.preset if preset is None else preset
+    config = bundle.preset if preset is None else preset
     shapes = bundle.tensor_shapes()
     if "labels.counts" not in shapes:
         raise RunProblem(f"{bundle.path / WEIGHTS}: labels.counts is missing")
-    described = wanted.model.labels.kind == "descriptions"
+    described = config.model.labels.kind == "descriptions"
     counts = bundle.tensors(["labels.counts"])["labels.counts"].tolist() if described else None
     with bundle.problems(), NoInitialValues():
         model = build_ram(
-            wanted.model if captioning else replace(wanted.model, captioning=None),
-            image_size=wanted.preprocess.size,
+            config.model if captioning else replace(config.model, captioning=None),
+            image_size=config.preprocess.size,
             n_labels=shapes["labels.counts"][0],
             vocabulary=shapes.get("captioning.decoder.word_bias", [0])[0],
             description_counts=counts,
@@ -56,7 +55,7 @@ def load_model(
                 for parameter in module.parameters(recurse=False):
                     parameter.data = torch.empty_like(parameter, dtype=products)
         for name, mask in model.named_buffers():
-            if name.endswith("attn_mask"):  # 0 and -100, the same in every format
+            if name.endswith("attn_mask"):  # 0 and -100, exact in every format
                 mask.data = mask.to(products)
     without = None if captioning else CAPTIONING
     load_weights(model, bundle.path / WEIGHTS, without=without, resize=preset is not None)
@@ -64,10 +63,10 @@ def load_model(
 
 
 def fold_batchnorms(module: nn.Module, photos: Tensor) -> int:
-    """Fold batch norms into the convolutions before them: a pass less, for inference only.
+    """Fold batch norms into the convolutions before them, and count them; for inference only.
 
-    `photos` (B, 3, H, W) run through it once, to find the batch norms whose input is exactly the
-    output of a convolution. Results change by rounding only.
+    `photos` (B, 3, H, W) run through the module once, which shows the batch norms whose input is
+    the output of a convolution. Results change by rounding only.
     """
     if not any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
         return 0
@@ -84,18 +83,18 @@ def fold_batchnorms(module: nn.Module, photos: Tensor) -> int:
 
 
 def _pairs(module: nn.Module, photos: Tensor) -> list[tuple[nn.Conv2d, Any]]:
-    """The convolutions whose output goes into a batch norm, and that batch norm."""
-    # By the output's id; the tensor is kept alive, else another one could take over its id.
-    made: dict[int, tuple[nn.Conv2d, Tensor]] = {}
+    """Find the convolutions whose output is the input of a batch norm, and that batch norm."""
+    # By the output's id; the tensor is kept alive, so that its id is not used again.
+    outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}
     pairs: list[tuple[nn.Conv2d, Any]] = []
 
     def note_output(convolution: nn.Module, _: Any, output: Tensor) -> None:
         assert isinstance(convolution, nn.Conv2d)
-        made[id(output)] = (convolution, output)
+        outputs[id(output)] = (convolution, output)
 
     def note_input(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if id(inputs[0]) in made:
-            pairs.append((made[id(inputs[0])][0], norm))
+        if id(inputs[0]) in outputs:
+            pairs.append((outputs[id(inputs[0])][0], norm))
 
     hooks = []
     for part in module.modules():
@@ -111,8 +110,8 @@ def _pairs(module: nn.Module, photos: Tensor) -> list[tuple[nn.Conv2d, Any]]:
 
 
 def load_caption_tokenizer(bundle: Bundle) -> "CaptionTokenizer":
-    """The tokenizer of the bundle's captioning branch; RunProblem where it has none."""
-    # Imported here: tagging without captions has no use for a tokenizer.
+    """Load the tokenizer of the captioning branch; RunProblem for a bundle without one."""
+    # Imported here: tagging without captions needs no tokenizer.
     from ramctl.model.caption_tokenizer import CaptionTokenizer, load_tokenizer
 
     captioning = bundle.preset.model.captioning
@@ -129,7 +128,7 @@ def write_model(
     *,
     half: bool = False,
 ) -> JsonObject:
-    """Write weights and tokenizer into a bundle's folder; what its `meta` must say of the model."""
+    """Write weights and tokenizer into a bundle's folder; return the model's part of its `meta`."""
     save_weights(model, folder / WEIGHTS, half=half)
     if tokenizer is not None:
         tokenizer.tokenizer.save(str(folder / TOKENIZER))

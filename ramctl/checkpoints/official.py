@@ -1,6 +1,6 @@
-"""The authors' checkpoints (RAM, RAM++, Tag2Text): sizes read off the tensors, keys renamed.
+"""Convert the authors' checkpoints of RAM, RAM++ and Tag2Text: read sizes, rename tensors.
 
-The only place that knows how the three models name their tensors. Source:
+Only this module knows the authors' names of tensors. Source:
 github.com/xinyu1205/recognize-anything (Apache-2.0); facts of it, no code.
 """
 
@@ -30,14 +30,14 @@ _BASE_PRESETS: dict[Architecture, tuple[str, ...]] = {
 }
 _SWINS = {128: "base", 192: "large"}  # by the width of a patch
 
-# Keys that tell the three apart; RAM++ has all of RAM's.
+# Keys that distinguish the three; RAM++ has all of RAM's.
 _MARKS: dict[Architecture, tuple[str, ...]] = {
     "ram-plus": ("label_embed", "wordvec_proj.weight", "reweight_scale"),
     "ram": ("label_embed", "wordvec_proj.weight"),
     "tag2text": ("label_embed.weight", "fc.W"),
 }
 
-# Index and mask buffers: rebuilt from the sizes, or never used.
+# Index and mask buffers, which are rebuilt from the sizes or not used.
 _DERIVABLE = re.compile(r"(relative_position_index|attn_mask|position_ids)$")
 
 _ATTENTION_NAMES = {"output": "output.dense", "norm": "output.LayerNorm"} | {
@@ -73,11 +73,11 @@ _PREFIXES = {
 
 _EMBEDDINGS = {"words": "word_embeddings", "positions": "position_embeddings", "norm": "LayerNorm"}
 
-# What the tag encoder's first layers share with the tag decoder, under either name.
+# Tensors that the tag encoder's first layers share with the tag decoder, under either name.
 _SHARED_LAYER = re.compile(
     r"(tag_encoder|tagging_head)\.(encoder\.layer\.(\d+)\.(?:crossattention|intermediate|output)\..+)"
 )
-_SHARED_LAYERS = 2  # where a file has them as the tag encoder's alone
+_SHARED_LAYERS = 2  # in a file without the tag decoder's names
 # The word matrix of the language model's last layer is its word embedding, under a second name.
 _WORDS = "text_decoder.bert.embeddings.word_embeddings.weight"
 _COPIES_OF_WORDS = {
@@ -88,17 +88,16 @@ _CAPTIONING = ("tag_encoder.", "text_decoder.")
 
 
 def read_official(path: Path) -> dict[str, Tensor]:
-    """The tensors of an authors' file, under all of the authors' names.
+    """Read the tensors of an authors' file, shared ones under each of their names.
 
-    A file may have the names of DistributedDataParallel, and shared tensors under one name only.
-    Raises RunProblem as `read_checkpoint`, and for a file without tensors.
+    A file may hold shared tensors once. RunProblem as from `read_checkpoint`, and for a file
+    without tensors.
     """
     tensors = tensors_of(read_checkpoint(path))
     if not tensors:
         raise RunProblem(f"{path}: no table of tensors in the file, at top level or as `model`")
-    # Older files name the tag decoder after the vision-text model that it came from.
+    # Older files have another name for the tag decoder.
     tensors = {re.sub(r"^vision_multi\.", "tagging_head.", key): t for key, t in tensors.items()}
-    # Those that share memory in the authors' models get each of their names.
     twins = _COPIES_OF_WORDS | {copy: name for name, copy in _COPIES_OF_WORDS.items()}
     copies = {twins[name]: tensor for name, tensor in tensors.items() if name in twins}
     if any(name.startswith("tag_encoder.") for name in tensors):
@@ -112,10 +111,10 @@ def read_official(path: Path) -> dict[str, Tensor]:
 
 
 def convert_official(arch: Architecture, tensors: Tensors, n_labels: int) -> tuple[Preset, RAM]:
-    """The model with the authors' weights, and the preset that describes it.
+    """Build the model with the authors' weights, and the preset that describes it.
 
-    `n_labels` is the length of the tag list. Raises RunProblem that names missing, unknown and
-    mis-shaped keys, tied copies that differ, or a tag list that does not fit.
+    `n_labels` is the length of the tag list. RunProblem names missing, unknown and mis-shaped keys,
+    tied copies that differ, or a tag list that does not fit.
     """
     try:
         preset = infer_preset(arch, tensors)
@@ -137,7 +136,7 @@ def convert_official(arch: Architecture, tensors: Tensors, n_labels: int) -> tup
 
 
 def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
-    """The authors' preset, with all sizes taken from the tensors."""
+    """Take all sizes from the tensors, and the rest from the authors' preset."""
     fitting = (name for name, marks in _MARKS.items() if all(mark in tensors for mark in marks))
     actual = next(fitting, None)
     if actual is None:
@@ -170,7 +169,7 @@ def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
 
 
 def build_official(preset: Preset, tensors: Tensors, n_labels: int) -> RAM:
-    """The model of `infer_preset`, with random weights, for a tag list of `n_labels`."""
+    """Build the model of `infer_preset` with random weights for a tag list of `n_labels`."""
     rows = len(_label_embedding(tensors))
     counts = None
     if preset.model.labels.kind == "descriptions":
@@ -190,7 +189,7 @@ def build_official(preset: Preset, tensors: Tensors, n_labels: int) -> RAM:
 
 
 def official_targets(model: RAM) -> dict[str, Tensor]:
-    """The model's tensor for each of the authors' keys; tied keys share a tensor."""
+    """Map each of the authors' keys to the model's tensor; tied keys share a tensor."""
     targets = {
         _official_name(name, model): tensor
         for name, tensor in model.state_dict(keep_vars=True).items()
@@ -240,12 +239,12 @@ def _infer_encoder(tensors: Tensors, base: EncoderConfig) -> EncoderConfig:
     ]
     embed_dim = len(tensors["visual_encoder.patch_embed.proj.weight"])
     window_size = (round(len(tables[0]) ** 0.5) + 1) // 2  # tables have (2w - 1)^2 rows
-    named = f"swin_{_SWINS.get(embed_dim)}_patch4_window{window_size}_{32 * window_size}"
+    name = f"swin_{_SWINS.get(embed_dim)}_patch4_window{window_size}_{32 * window_size}"
     heads = [table.shape[1] for table in tables]
     projection = tensors.get("image_proj.weight")
     return dataclasses.replace(
         base,
-        backbone=named if timm.is_model(named) else base.backbone,
+        backbone=name if timm.is_model(name) else base.backbone,
         width=len(tensors["visual_encoder.norm.weight"]),
         options=base.options | {"embed_dim": embed_dim, "depths": depths, "num_heads": heads},
         window_size=window_size,
@@ -259,15 +258,15 @@ def _label_embedding(tensors: Tensors) -> Tensor:
 
 
 def _layer_sizes(tensors: Tensors, prefix: str, number: str) -> dict[str, Any]:
-    """The widths of BERT layers, and under the name `number` how many there are."""
-    # The number of heads is in no shape; that of the base preset is right in all published models.
+    """The widths of BERT layers, and their count under the name `number`."""
+    # No shape shows the number of heads; the base preset has that of all published models.
     ffn_width, width = tensors[f"{prefix}0.intermediate.dense.weight"].shape
     return {"width": width, "ffn_width": ffn_width, number: count_blocks(tensors, prefix)}
 
 
 def _infer_captioning(tensors: Tensors, base: CaptioningConfig | None) -> CaptioningConfig | None:
     if base is None or not any(name.startswith(_CAPTIONING) for name in tensors):
-        return None  # RAM++, or a file that was made smaller
+        return None  # RAM++, or a file without its captioning branch
     return dataclasses.replace(
         base,
         **_layer_sizes(tensors, "tag_encoder.encoder.layer.", "tag_layers"),

@@ -1,6 +1,6 @@
-"""The tagging path of a model as an ONNX graph: photos and label queries in, logits out.
+"""Export the tagging path of a model to ONNX, in fp32 or int8: photos and label rows to logits.
 
-The graph's weights are references into the bundle's model.safetensors, so that they are stored
+The weights of a graph are references into the bundle's model.safetensors, where they are stored
 once. B photos, H and W pixels, L labels, R width of a label's row, M descriptions, E text width.
 """
 
@@ -27,30 +27,30 @@ from ramctl.model.ram import RAM, Shortlist
 from ramctl.parts import require
 
 OPSET = 17
-# safetensors' names of number types, as numpy and as onnx have them. numpy has no bf16: tensors of
-# that type are written into the graph as well.
+# Number types by their safetensors names, for numpy and for onnx. numpy has no bf16: tensors of
+# that type are copied into the graph.
 _TYPES: dict[str, Any] = {"F32": (np.float32, 1), "I64": (np.int64, 7), "F16": (np.float16, 10)}
 Pads = list[int]  # top, left, bottom, right
 Pixels = NDArray[np.float32]
 
-# Of the int8 graph: parts by the names of their nodes, and what is quantised in the encoder.
+# The int8 graph: name prefixes of its parts, and the operators to quantise in the encoder.
 DECODER, ENCODER = "/tag_decoder/", "/encoder/"
 CONVOLUTIONAL = ("Conv", "Clip", "Relu", "Add")
 CALIBRATION_LABELS = 256
-TRACED = 2  # labels of a shortlist while the graph is made; its size is an input later
+TRACED = 2  # labels on the shortlist during the export; its size becomes an input
 
 
 class TaggingGraph(nn.Module):
-    """What is exported: the model without captioning, with the labels' rows as an input."""
+    """The exported module: the model without captioning, with the labels' rows as an input."""
 
     def __init__(self, model: RAM) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, photos: Tensor, rows: Tensor, offsets: Tensor | None = None) -> Tensor:
-        """Logits (B, L) of photos (B, 3, H, W) and rows (L, R), or descriptions (L, M, E).
+        """Compute logits (B, L) of photos (B, 3, H, W) and rows (L, R) or descriptions (L, M, E).
 
-        With `offsets` (L) those of a shortlist of TRACED labels.
+        With `offsets` (L), of a shortlist of TRACED labels.
         """
         shortlist = None if offsets is None else Shortlist(offsets, TRACED)
         # Not a call of the module: the tracer would put its name into every node's.
@@ -58,10 +58,10 @@ class TaggingGraph(nn.Module):
 
 
 def export_graph(model: RAM, image_size: int, path: Path, *, weights: Path | None = None) -> None:
-    """Write the graph to `path`; the numbers of photos and of labels stay free.
+    """Write the graph to `path`, for any number of photos and of labels.
 
-    With `weights`, the bundle's model.safetensors in the same folder, tensors that it holds are not
-    written again but referred to. Raises RunProblem when the extra `[onnx]` is not installed.
+    `weights` is the bundle's model.safetensors in the same folder: tensors in it are referred to,
+    not copied. RunProblem when the extra `[onnx]` is not installed.
     """
     graph = trace(model, image_size)
     if weights is not None:
@@ -70,7 +70,7 @@ def export_graph(model: RAM, image_size: int, path: Path, *, weights: Path | Non
 
 
 def require_onnx() -> Any:
-    """The package that writes graphs; RunProblem where the extra `[onnx]` is not installed."""
+    """Import the package onnx; RunProblem when the extra `[onnx]` is not installed."""
     require("onnx", "writing a graph")
     import onnx
 
@@ -78,10 +78,10 @@ def require_onnx() -> Any:
 
 
 def trace(model: RAM, image_size: int) -> Any:
-    """The model's tagging path as an onnx.ModelProto that holds its weights."""
+    """Trace the model's tagging path to an onnx.ModelProto with its weights."""
     onnx = require_onnx()
     model.eval()
-    n_labels = len(model.labels)  # of which one alone would be too few for a shortlist
+    n_labels = len(model.labels)  # a single one would be too few for a shortlist: it is repeated
     rows = model.labels().detach()[torch.arange(max(TRACED, min(4, n_labels))) % n_labels]
     photos = torch.zeros(2, 3, image_size, image_size, device=rows.device)
     free = {PHOTOS: {0: "batch"}, LABEL_QUERIES: {0: "labels"}, LOGITS: {0: "batch", 1: "labels"}}
@@ -92,7 +92,7 @@ def trace(model: RAM, image_size: int) -> Any:
         inputs[OFFSETS], free[OFFSETS] = torch.zeros(len(rows)), {0: "labels"}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
-        # The tracer warns of shape checks inside timm, which are constants for one photo size.
+        # The tracer warns of shape checks in timm, which are constant for one photo size.
         with warnings.catch_warnings(action="ignore"), torch.no_grad():
             torch.onnx.export(
                 TaggingGraph(model),
@@ -103,7 +103,7 @@ def trace(model: RAM, image_size: int) -> Any:
                 dynamic_axes=free,
                 opset_version=OPSET,
                 dynamo=False,
-                # Weights stay as stored, so that they can be shared; the runtime folds them itself.
+                # Folded weights could not be shared; the runtime folds them itself.
                 do_constant_folding=False,
                 training=torch.onnx.TrainingMode.PRESERVE,
             )
@@ -120,10 +120,10 @@ def trace(model: RAM, image_size: int) -> Any:
 
 
 def _same_padding(encoder: nn.Module, photos: Tensor) -> list[Pads]:
-    """What the "same" convolutions of the encoder add to photos (B, 3, H, W), in their order.
+    """The paddings of the encoder's "same" convolutions for photos (B, 3, H, W), in their order.
 
-    TensorFlow's "same" padding (timm's Conv2dSame) may be wider right than left. torch pads a copy
-    of the photo then; a convolution of ONNX can say it, and the runtime copies nothing.
+    TensorFlow's "same" padding (timm's Conv2dSame) may be wider right than left: torch pads a copy.
+    As an attribute of ONNX's convolution it needs no copy, and mini is 30 % faster on a CPU.
     """
     pads: list[Pads] = []
 
@@ -144,9 +144,9 @@ def _same_padding(encoder: nn.Module, photos: Tensor) -> list[Pads]:
 
 
 def _join_padding(graph: Any, pads: Sequence[Pads]) -> None:
-    """Give the convolutions of an exported graph the padding that stands before them.
+    """Move the padding before convolutions of a graph into their attributes.
 
-    `pads` in the order of the graph's Pad nodes; if their number differs, nothing changes.
+    `pads` are in the order of the graph's Pad nodes; if their number differs, nothing changes.
     """
     readers = Counter(name for node in graph.node for name in node.input)
     padded = {
@@ -170,9 +170,9 @@ def _join_padding(graph: Any, pads: Sequence[Pads]) -> None:
 
 
 def drop_unused(graph: Any) -> None:
-    """Remove nodes and weights of a graph whose results nothing uses."""
+    """Remove unused nodes and weights of a graph."""
     read = {output.name for output in graph.output}
-    for node in reversed(list(graph.node)):  # a node stands behind those whose results it takes
+    for node in reversed(list(graph.node)):  # nodes come after those whose results they use
         if read.isdisjoint(node.output):
             graph.node.remove(node)
         else:
@@ -182,14 +182,14 @@ def drop_unused(graph: Any) -> None:
 
 
 def share_weights(graph: Any, weights: Path, folder: Path) -> None:
-    """Let initialisers of a graph in `folder` refer to the tensors of the same name in `weights`.
+    """Replace initialisers of a graph in `folder` by references to equal tensors in `weights`.
 
     A tensor stored as fp16 is cast when the graph is loaded.
     """
     from onnx import helper
     from onnx.external_data_helper import set_external_data
 
-    with weights.open("rb") as file:  # of safetensors: a table, then the data
+    with weights.open("rb") as file:  # safetensors: the header's length, the header, the data
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
         start = file.tell()
@@ -206,7 +206,7 @@ def share_weights(graph: Any, weights: Path, folder: Path) -> None:
             casts.append(helper.make_node("Cast", [initialiser.name], [name], to=wanted_type))
         initialiser.data_type = stored_type
         initialiser.ClearField("float_data")
-        initialiser.raw_data = b""  # onnx refuses to refer to data of a tensor that has no field
+        initialiser.raw_data = b""  # onnx refuses a reference for a tensor without this field
         first, end = entry["data_offsets"]
         set_external_data(initialiser, location, start + first, end - first)
         initialiser.ClearField("raw_data")
@@ -215,7 +215,7 @@ def share_weights(graph: Any, weights: Path, folder: Path) -> None:
 
 
 def _same_values(initialiser: Any, entry: dict[str, Any], weights: Path, start: int) -> bool:
-    """Whether the stored tensor is the graph's: an exporter may have changed it on the way."""
+    """Whether a stored tensor equals that of the graph, which the exporter may have changed."""
     from onnx import numpy_helper
 
     if entry["dtype"] not in _TYPES or list(initialiser.dims) != entry["shape"]:
@@ -228,15 +228,15 @@ def _same_values(initialiser: Any, entry: dict[str, Any], weights: Path, start: 
 def export_int8_graph(
     model: RAM, image_size: int, path: Path, batches: Iterable[Pixels], *, weights: Path
 ) -> None:
-    """Write the graph in int8: a convolutional encoder, and the tag decoder's products.
+    """Write the graph with an int8 tag decoder and, where it is convolutional, encoder.
 
-    Ranges come from batches of photos (B, 3, S, S) and are static: dynamic ones would make a
-    photo's scores depend on its neighbours in the batch. What stays in fp32 refers to `weights`, as
-    in `export_graph`.
+    Ranges are measured on batches of photos (B, 3, S, S) and are static: dynamic ones would make a
+    photo's scores depend on its neighbours in the batch. fp32 weights refer to `weights`, as in
+    `export_graph`.
     """
     # Batch norms are folded first, and a convolution is quantised together with the clip and the
-    # addition after it, so that whole stages pass integers on: quantised one by one they lost three
-    # times as much mAP on flickr8k-dev and were slower than fp32.
+    # addition after it, so that whole stages pass integers on. Quantised one by one they lost three
+    # times as much mAP and were slower than fp32.
     onnx = require_onnx()
     photo = torch.zeros(1, 3, image_size, image_size)
     is_convolutional = fold_batchnorms(model.encoder.eval(), photo) > 0
@@ -264,21 +264,21 @@ def export_int8_graph(
 
 
 def _fold_transposed_weights(graph: Any) -> list[str]:
-    """The names of the tag decoder's products with weights, which it stores transposed.
+    """Store the tag decoder's weights transposed; return the names of its products with them.
 
-    The quantiser only takes a weight that goes into the product directly.
+    The quantiser only takes weights that are direct inputs of a product.
     """
     from onnx import numpy_helper
 
     stored = {initialiser.name: initialiser for initialiser in graph.initializer}
-    turned = {
+    transposed = {
         node.output[0]: node.input[0]
         for node in graph.node
         if node.op_type == "Transpose" and node.input[0] in stored
     }
     names = []
     for node in graph.node:
-        source = turned.get(node.input[1]) if node.op_type == "MatMul" else None
+        source = transposed.get(node.input[1]) if node.op_type == "MatMul" else None
         if source is None or DECODER not in node.name:
             continue
         weight = numpy_helper.to_array(stored[source]).T.copy()
@@ -310,7 +310,7 @@ def _quantise(plain: Path, target: Path, nodes: list[str], feeds: Iterator[dict[
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             calibrate_method=quantization.CalibrationMethod.MinMax,
-            # What follows, a layer norm or GELU, needs fp32 anyway.
+            # The next node, a layer norm or GELU, needs fp32 anyway.
             extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
     finally:

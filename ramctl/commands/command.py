@@ -239,7 +239,7 @@ def obtain(name: str, parameters: Mapping[str, Any]) -> None:
     question = f"{known.name}: {known.offer}. Download{'' if known.peer else ' and convert'}?"
     if parameters.get("download") or (asks and click.confirm(question, err=True)):
         require("train", f"model {name}")
-        from ramctl.convert import ConvertOptions, install
+        from ramctl.conversion import ConvertOptions, install
 
         quiet = bool(parameters.get("quiet"))
         install(ConvertOptions(name, argv=("convert", name)), Report("convert", quiet=quiet))

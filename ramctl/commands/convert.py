@@ -7,7 +7,7 @@ from ramctl.commands.options import common, option, path_completer
 
 MAY_BE_URL = click.Path(dir_okay=False)  # a string: it may be hf://owner/name:file
 
-TARGET = "ramctl.convert:ConvertOptions"
+TARGET = "ramctl.conversion:ConvertOptions"
 EXTRA = "train"
 HELP = """
 A known model (doctor --models) is downloaded and converted into $RAMCTL_MODELS.

@@ -6,7 +6,7 @@ from ramctl.commands import options
 from ramctl.commands.options import common
 
 ARGUMENTS: list[click.Argument] = []
-TARGET = "ramctl.doctor:DoctorOptions"
+TARGET = "ramctl.installation:DoctorOptions"
 HELP = """
 Versions of packages; extras, with the pip command of each that is missing; devices;
 models on this machine, and known ones to download.

@@ -6,7 +6,7 @@ from ramctl.commands import options
 from ramctl.commands.options import common, option
 from ramctl.readers.caption_formats import PREDICTION_FORMS
 
-TARGET = "ramctl.evaluation.run:EvalOptions"
+TARGET = "ramctl.evaluation.evaluate:EvalOptions"
 HELP = """
 PREDICTIONS is JSONL or Parquet, - for stdin; several files are compared. Photos match by image,
 else by path, else by unique base name. AP is scikit-learn's; it is higher on fewer photos:
@@ -43,24 +43,12 @@ OPTIONS = {
             "Labels of the predictions, for their synonyms.",
             type=options.FILE_OR_FOLDER,
         ),
-        option(
-            "--name NAME=FILE",
-            "Name of these predictions in tables; repeatable.",
-            field="names",
-            multiple=True,
-        ),
         options.source_format(PREDICTION_FORMS),
     ],
     "metrics": [
         common(
             "--threshold NUMBER|FILE",
             "Count tags above this score [default: tags, else 0.5].",
-        ),
-        option(
-            "--metric-style [exact|ram]",
-            "ram: as the RAM authors compute it.",
-            field="style",
-            default="exact",
         ),
         common("--ci", "Add 95 % bootstrap intervals of all figures."),
         options.seed,

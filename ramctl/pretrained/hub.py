@@ -1,4 +1,4 @@
-"""Names of folders and files, local or on the Hugging Face hub."""
+"""Find files and folders by name, local or on the Hugging Face hub."""
 
 import re
 import sys
@@ -10,15 +10,15 @@ from ramctl.records.files import move_into_place, naming, open_to_append, part_p
 from ramctl.records.remote import COPY_BYTES, attempted, open_url
 
 HUB = "hf://"
-# The same weights for other frameworks: not downloaded.
+# The same weights for other frameworks, which are not downloaded.
 _FOREIGN = ("*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*", "coreml/*")
 
 
 def local_path(name: str) -> Path:
-    """The folder or file of a path, of `hf://owner/name` or of `hf://owner/name:file`.
+    """The local folder or file of a path, of `hf://owner/name` or of `hf://owner/name:file`.
 
-    The last two come from the hub's cache where the hub cannot be reached. UsageProblem when
-    nothing is at a path, RunProblem when a download fails.
+    Files of the hub come from its cache where it cannot be reached. UsageProblem for a path that
+    does not exist, RunProblem when a download fails.
     """
     if name.startswith(HUB):
         return _fetch(name)
@@ -29,26 +29,26 @@ def local_path(name: str) -> Path:
 
 
 def hub_hint(name: str, kind: str = "") -> str:
-    """The end of a message on a path that does not exist, if it looks like a name on the hub."""
+    """The end of a message about a missing path that looks like a name on the hub."""
     is_title = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name)
     return f"; on the hub it would be {kind}{HUB}{name}" if is_title else ""
 
 
 def fetch_folder(repository: str, weights: str) -> Path:
-    """The folder of a transformers model in the hub's cache, downloaded where it is not there.
+    """The folder of a transformers model in the hub's cache; downloads what is missing.
 
-    Its weights come last: where they are, everything is.
+    The weights come last, so that their presence shows that the download is complete.
     """
     _fetch(f"{HUB}{repository}", (*_FOREIGN, "*.safetensors", "*.bin", "*.pth", "*.pt"))
     return _fetch(f"{HUB}{repository}:{weights}").parent
 
 
 def download(url: str, target: Path, count: Callable[[int], object]) -> None:
-    """Copy the file `hf://owner/name/file` to `target`, which is there when it is whole.
+    """Copy the file `hf://owner/name/file` to `target`, which exists only when it is complete.
 
-    The hub's own client begins anew after a kill; this goes on with `TARGET.part`. `count` is told
-    of bytes, those of before among them. FileNotFoundError where the hub has no such file, else
-    RunProblem.
+    After a kill the hub's client starts again; this continues `TARGET.part`. `count` is called with
+    numbers of new bytes, first those of the part. FileNotFoundError where the hub has no such file,
+    else RunProblem.
     """
     part = part_path(target)
     done = part.stat().st_size if part.exists() else 0

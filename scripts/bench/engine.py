@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What the data engine costs compared with `ramctl tag`: same photos, same runtime, same dtype.
+"""Compare the cost of the data engine with `ramctl tag`: same photos, same runtime, same dtype.
 
     scripts/bench/engine.py [--model mini] [--photos 96] [--turns 1] [--detector DETECTOR]
 
@@ -26,8 +26,8 @@ from measuring import SHARED, run_ramctl
 
 PHOTOS = SHARED / "data" / "photos"
 FEW = 2  # photos of a run that measures the start-up
-LEAST_OF_TAG = 0.7  # of tag's speed, for `generate` without captions
-MOST_OF_TAG = 1.3  # times tag's time, for `clean` without clustering
+MIN_SPEED = 0.7  # of tag's speed, for `generate` without captions
+MAX_SPEED = 1.3  # times tag's time, for `clean` without clustering
 FP32 = ["--dtype", "fp32"]
 DETECT = ["clean", "--stage", "detect", *FP32]
 COMMANDS = {
@@ -119,11 +119,11 @@ def main() -> int:
             for name in ("beams", "nucleus:0.9")
         },
         "cluster and apply, core seconds": round(clustering, 2),
-        "generate without captions, at least": LEAST_OF_TAG,
-        "clean by attention, pooled, at most times tag's time": MOST_OF_TAG,
+        "generate without captions, at least": MIN_SPEED,
+        "clean by attention, pooled, at most times tag's time": MAX_SPEED,
     }
     print(json.dumps(facts, indent=1))
-    holds = tag / bare >= LEAST_OF_TAG and took["clean"] <= MOST_OF_TAG * tag
+    holds = tag / bare >= MIN_SPEED and took["clean"] <= MAX_SPEED * tag
     return int(not holds)
 
 

@@ -202,8 +202,8 @@ def measure_gpu(options: argparse.Namespace, bundle: Bundle, photos: list[Path])
         start = time.perf_counter()
         work()
         rates[name] = round(number / (time.perf_counter() - start), 1)
-    share = rates["JPEGs to tags"] / rates["compiled model alone"]
-    return rates | {"batch": batch, "share": round(share, 2), "wanted": GPU}
+    fraction = rates["JPEGs to tags"] / rates["compiled model alone"]
+    return rates | {"batch": batch, "fraction": round(fraction, 2), "wanted": GPU}
 
 
 def measure_memory(options: argparse.Namespace, bundle: Bundle) -> dict[str, dict[str, float]]:

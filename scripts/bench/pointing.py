@@ -54,7 +54,7 @@ class Found(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What the model finds in a photo."""
+    """The boxes that the model finds in a photo."""
 
     classes: list[Found]
     boxes: list[Box]  # of all its tags that are things
@@ -94,7 +94,7 @@ def look(records: Sequence[dict[str, Any]], given: argparse.Namespace) -> Iterat
 def find(
     record: dict[str, Any], folder: Path, bundle: Bundle, engine: TorchEngine, labels: LabelSet
 ) -> Seen:
-    """What the engine finds of the classes of a record, and of its own tags."""
+    """The boxes that the engine finds for the classes of a record, and for its tags."""
     photo = load_photo(record["image"], folder)
     (scores,) = engine.scores(Preprocess(bundle.preprocess)(photo)[None])
     tags = set(np.flatnonzero(scores >= labels.thresholds).tolist())

@@ -38,13 +38,13 @@ from tests.support import TAGS, write_tiny_bundle
 
 MODULE = [sys.executable, "-m", "ramctl"]
 READINGS = 40
-MOST_GROWTH_MIB = 48.0  # in the later half; allocators settle within it
+MAX_GROWTH_MIB = 48.0  # in the later half; allocators settle within it
 EXIT_REJECTS = 3
 
 
 @dataclass
 class Readings:
-    """What was read of running processes: records written, resident MiB, open descriptors."""
+    """A measurement of running processes: records written, resident MiB, open descriptors."""
 
     rows: list[tuple[int, float, int]] = field(default_factory=list)
 
@@ -241,7 +241,7 @@ def _exits(process: "subprocess.Popen[bytes]", expected: int) -> list[str]:
 
 
 def _accounted(found: Iterator[str], total: int, expected: Callable[[int], str]) -> list[str]:
-    """What is wrong with an output that should hold `total` records in order."""
+    """Find the first problem of an output that should hold `total` records in order."""
     number = 0
     for number, name in enumerate(found, 1):
         if name != expected(number - 1):
@@ -267,9 +267,9 @@ def main() -> int:
         print(f"{given.what}: {problem}")
     print(
         f"{given.what}, {given.records:,} records, {len(problems)} problems; later half "
-        f"{memory:+.1f} MiB (at most {MOST_GROWTH_MIB:g}), {descriptors:+.1f} descriptors"
+        f"{memory:+.1f} MiB (at most {MAX_GROWTH_MIB:g}), {descriptors:+.1f} descriptors"
     )
-    return int(bool(problems) or memory > MOST_GROWTH_MIB or descriptors > 8)
+    return int(bool(problems) or memory > MAX_GROWTH_MIB or descriptors > 8)
 
 
 if __name__ == "__main__":

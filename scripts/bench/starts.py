@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What each command takes of a core until its first result, and which imports take it.
+"""Measure the core seconds of each command until its first result, and of its imports.
 
     scripts/bench/starts.py
     scripts/bench/starts.py tag parse --rounds 9

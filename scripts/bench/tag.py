@@ -78,7 +78,7 @@ def rate(
 
 
 def plain_loop(model: str) -> Callable[[Iterator[Path]], Iterator[Any]]:
-    """What the authors' script does: one photo at a time, fp32, all of it in torch."""
+    """Tag as the authors' script does: one photo at a time, fp32, in torch."""
     import torch
     from torchvision import transforms
 

@@ -142,7 +142,7 @@ def measure(options: argparse.Namespace) -> dict[str, object]:
 
 
 def checkpoints(options: argparse.Namespace) -> dict[str, object]:
-    """What a checkpoint costs, of the model and its two moments."""
+    """The cost of a checkpoint of the model and its two moments."""
     task = build(options)
     batch = batch_of(task, options)
     sampler = Sampler(np.arange(1 << 20), len(batch.targets))

@@ -40,7 +40,7 @@ SETS = ("flickr8k-train", "coco-train", "fsa-train", "diverse-captioned", "diver
 JUDGED = ("judged_dev", "judged_other")
 TEACHERS = {"classifier": 1.0, "detectors": 2.0}
 PLAN = Plan(epochs=20, batch=256, lr=2e-3, dropout=0.5)
-FEWEST_PHOTOS, FALSE_PEOPLE = 4, 0.05
+MIN_PHOTOS, FALSE_PEOPLE = 4, 0.05
 
 
 def kept_features(work: Path, name: str, notes: Sequence[Annotation]) -> Floats:
@@ -92,7 +92,7 @@ class Trial:
                 self.named[row, [i for tag in tags for i in self.labels.ids(tag)]] = value
 
     def taught(self, row: "Row") -> Taught:
-        """What a row teaches."""
+        """The targets of a row."""
         notes = [note for name in row.sets for note in self.records[name]]
         if row.silent:  # the dense captions are left out, their photos stay
             notes = [n if "diverse" not in n.image else blank(n) for n in notes]
@@ -127,7 +127,7 @@ class Trial:
         known = self.right != UNKNOWN
         curve = calibrate(Judged(judged, right, known), evidence, 0.25).curve
         precision = [min(curve, key=lambda p: abs(p.tags - n)).precision for n in (5, 6)]
-        ranked = [j for j in range(len(self.labels)) if right[:, j].sum() >= FEWEST_PHOTOS]
+        ranked = [j for j in range(len(self.labels)) if right[:, j].sum() >= MIN_PHOTOS]
         auc = np.mean([roc_auc_score(right[:, j], judged[:, j]) for j in ranked])
         person = judged[:, self.labels.ids("person")[0]]
         cut = np.quantile(person[~self.people], 1 - FALSE_PEOPLE)
@@ -140,7 +140,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Row:
-    """What a row of the table changes."""
+    """The change that a row of the table makes."""
 
     name: str
     sets: tuple[str, ...] = SETS

@@ -13,7 +13,7 @@ import json
 from collections import Counter
 from pathlib import Path
 
-FEWEST_PHOTOS = 4  # on which a word is right, so that its ranking says something
+MIN_PHOTOS = 4  # on which a word is right, so that its ranking says something
 SHARE = 0.2
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     held = [
         label["tag"]
         for label in labels
-        if is_held(label["tag"]) and right[label["tag"]] >= FEWEST_PHOTOS
+        if is_held(label["tag"]) and right[label["tag"]] >= MIN_PHOTOS
     ]
     lines = (json.dumps(label, ensure_ascii=False) + "\n" for label in kept)
     args.kept.write_text("".join(lines), encoding="utf-8")

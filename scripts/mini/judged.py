@@ -28,7 +28,7 @@ from judging import open_judge
 
 from ramctl.labels import LabelSystem
 
-FEWEST_PHOTOS = 4  # on which a word is right, so that its ranking says something
+MIN_PHOTOS = 4  # on which a word is right, so that its ranking says something
 
 
 def photos_of(path: Path) -> Iterator[dict[str, Any]]:
@@ -58,7 +58,7 @@ def main() -> None:
         printed: set[str] = set()
         for word, number in counts.items():
             form = judge.fold(word)
-            if number >= FEWEST_PHOTOS and form not in known | printed:
+            if number >= MIN_PHOTOS and form not in known | printed:
                 printed.add(form)
                 print(word)
         return

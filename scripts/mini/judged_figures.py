@@ -30,8 +30,8 @@ from sklearn.metrics import roc_auc_score
 
 from ramctl.labels import LabelSystem
 
-FEWEST_PHOTOS = 4
-FEWEST_OF_KIND = 10
+MIN_PHOTOS = 4
+MIN_PER_KIND = 10
 RESAMPLES = 2000
 SHARES = {
     "strict": ("right", "printed"),
@@ -52,7 +52,7 @@ def records_of(path: Path) -> Iterator[dict[str, Any]]:
 def count(
     judge: Any, kinds: Mapping[str, str], record: dict[str, Any], tags: Sequence[str]
 ) -> dict[str, int]:
-    """What judge.py and subjects.py count on a photo with these tags."""
+    """Count these tags of a photo as judge.py and subjects.py do."""
     forms, printed = {judge.fold(tag) for tag in record["right"]}, list(map(judge.fold, tags))
     doubtful = {judge.fold(tag) for tag in record["doubtful"]} - forms
     main = [{judge.fold(word) for word in thing} for thing in record["main"]]
@@ -111,7 +111,7 @@ def main() -> None:
         sets[path.stem] = {
             "counts": {key: int(values.sum()) for key, values in table.items()},
             "intervals": {name: np.round(pair, 3).tolist() for name, pair in intervals.items()},
-            "kinds": {k: c for k, c in by_kind.items() if c["photos"] >= FEWEST_OF_KIND},
+            "kinds": {k: c for k, c in by_kind.items() if c["photos"] >= MIN_PER_KIND},
         }
     scored = {judge.name(record["image"]): record for record in records_of(args.dense)}
     names = next(record["label_names"] for record in scored.values() if "label_names" in record)
@@ -120,7 +120,7 @@ def main() -> None:
     own: dict[bool, list[float]] = {True: [], False: []}
     for column, name in enumerate(names):
         truth = np.array([judge.fold(name) in forms for forms in right])
-        if FEWEST_PHOTOS <= truth.sum() < len(truth):
+        if MIN_PHOTOS <= truth.sum() < len(truth):
             own[name in kinds].append(float(roc_auc_score(truth, scores[:, column])))
     printed = Counter(tag for tags in given.values() for tag in set(tags))
     most, number = printed.most_common(1)[0]

@@ -29,7 +29,7 @@ Floats = NDArray[np.float32]
 
 
 def read_notes(path: Path, root: Path) -> list[Annotation]:
-    """What records say of their photos, also where that is nothing."""
+    """The annotations of records, empty ones included."""
     source = Source.of(str(path), str(root))
     found = scan_records(
         [source], lambda reject: None, "train", hold_out=False, takes_untagged=True
@@ -41,7 +41,7 @@ def read_notes(path: Path, root: Path) -> list[Annotation]:
 def read_teachers(
     teachers: Sequence[ScoresTeacher], labels: LabelSystem, notes: Sequence[Annotation]
 ) -> tuple[SoftTargets, ...]:
-    """What taggers say of the photos."""
+    """The scores of taggers for the photos."""
     found = []
     for teacher in teachers:
         scores = TaggerScores.read(teacher.path, "train")
@@ -60,7 +60,7 @@ def photos_of(notes: Sequence[Annotation], preprocess: PreprocessConfig) -> Iter
 
 
 class Taught(NamedTuple):
-    """What photos are taught to show (N, L), and with which weights."""
+    """The targets of photos (N, L) and their weights."""
 
     wanted: torch.Tensor
     weights: torch.Tensor

@@ -57,7 +57,7 @@ NAMED = 0.99  # a target above it is what somebody said
 
 
 class Seen(NamedTuple):
-    """What the tagger makes of the photos."""
+    """The features and scores of the photos by the tagger."""
 
     tokens: Tensor  # (N, 2 C) their mean and maximum
     text: Tensor  # (N, L) logits: what the labels' texts say
@@ -81,16 +81,18 @@ def look(bundle: Bundle, notes: Sequence[Annotation], size: int) -> Seen:
 
 
 def calibrated(bundle: Bundle) -> Tensor | float:
-    """What the biases (L,) hold of thresholds that were calibrated."""
+    """The part of the biases (L,) that comes from calibrated thresholds."""
     calibration = Calibration.if_known(bundle)
     return 0.0 if calibration is None else torch.from_numpy(calibration.shifts).float()
 
 
-def softened(taught: Taught, opinion: Tensor, share: float) -> Taught:
-    """What is taught, with an opinion (N, L) where nobody names a label."""
+def softened(taught: Taught, opinion: Tensor, fraction: float) -> Taught:
+    """The targets, with an opinion (N, L) where nobody names a label."""
     is_named = taught.wanted > NAMED
-    wanted = taught.wanted.where(is_named, ((1 - share) * taught.wanted + share * opinion).half())
-    return Taught(wanted, taught.weights.where(is_named, taught.weights.clamp(min=share)))
+    wanted = taught.wanted.where(
+        is_named, ((1 - fraction) * taught.wanted + fraction * opinion).half()
+    )
+    return Taught(wanted, taught.weights.where(is_named, taught.weights.clamp(min=fraction)))
 
 
 def standard(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:

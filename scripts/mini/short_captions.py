@@ -28,7 +28,7 @@ from spacy.tokens import Span, Token
 from ramctl.model.caption_tokenizer import MAX_SHORT_WORDS
 from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES
 
-FEWEST_WORDS = 3
+MIN_WORDS = 3
 ARTICLE, VOWELS = re.compile(r"\b([Aa])n? (\w)"), "aeiou"
 BEFORE_NOUNS = {"det", "poss", "nummod", "compound", "case", "neg", "quantmod"}
 ARCHIVES = ("fsa-train",)
@@ -125,7 +125,7 @@ def shortened(sentence: Span) -> str | None:
     text = ARTICLE.sub(
         lambda found: f"{found[1]}{'n' * (found[2].lower() in VOWELS)} {found[2]}", text
     )
-    if not FEWEST_WORDS <= len(text.split()) <= MAX_SHORT_WORDS:
+    if not MIN_WORDS <= len(text.split()) <= MAX_SHORT_WORDS:
         return None
     return f"{text[:1].upper()}{text[1:].rstrip()}."
 

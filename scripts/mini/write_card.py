@@ -60,7 +60,7 @@ first, were chosen on 487 judged photos.
 
 
 def judged_section(path: Path, model: Path) -> list[str]:
-    """What printed tags are worth on photos whose origins chose no threshold."""
+    """Figures of printed tags on photos whose origins chose no threshold."""
     figures = json.loads(path.read_bytes())
     aucs = figures["auc"]
     known = Calibration.read(model / CALIBRATION)
@@ -79,7 +79,7 @@ def judged_section(path: Path, model: Path) -> list[str]:
     ]
     for name, one in figures["sets"].items():
         for kind, c in {name: one["counts"], **one["kinds"]}.items():
-            shares = [
+            fractions = [
                 c["right"] / max(c["printed"], 1),
                 (c["right"] + c["doubtful"]) / max(c["printed"], 1),
                 c["right_things"] / max(c["things"], 1),
@@ -88,7 +88,9 @@ def judged_section(path: Path, model: Path) -> list[str]:
                 c["main_found"] / c["main"],
             ]
             cells = [kind, str(c["photos"]), f"{c['printed'] / c['photos']:.1f}"]
-            lines.append(f"| {' | '.join([*cells, *(f'{share:.2f}' for share in shares)])} |")
+            lines.append(
+                f"| {' | '.join([*cells, *(f'{fraction:.2f}' for fraction in fractions)])} |"
+            )
     lines.append("")
     for name, one in figures["sets"].items():
         c, said = one["counts"], one["intervals"]
@@ -118,7 +120,7 @@ def judged_section(path: Path, model: Path) -> list[str]:
 
 
 def top_k(predictions: Path, truth: Path) -> dict[int, float]:
-    """The share of photos whose class is among the best k of all classes, for k = 1 and 5."""
+    """The fraction of photos whose class is among the best k of all classes, for k = 1 and 5."""
     lines = predictions.read_text(encoding="utf-8").splitlines()
     records = [json.loads(line) for line in lines]
     names = records[0]["label_names"]
@@ -166,7 +168,7 @@ def main() -> None:
     parser.add_argument("--top-k", nargs=2, required=True, type=Path)
     args = parser.parse_args()
 
-    shares = top_k(*args.top_k)
+    fractions = top_k(*args.top_k)
     unseen = json.loads((args.figures / "val2017.json").read_bytes())
     captions = json.loads((args.figures / "captions.json").read_bytes())
     section = [
@@ -179,8 +181,8 @@ def main() -> None:
         "",
         *figures_table(args.figures),
         "",
-        f"Sample of ImageNet-1k: the class is the best of 998 names in {shares[1]:.1%} of the",
-        f"photos, among the best five in {shares[5]:.1%}: kept of the backbone, not learnt.",
+        f"Sample of ImageNet-1k: the class is the best of 998 names in {fractions[1]:.1%} of the",
+        f"photos, among the best five in {fractions[5]:.1%}: kept of the backbone, not learnt.",
         "",
         f"COCO's {unseen['photos']['compared']} photos of val2017 alone: mAP {unseen['mAP']:.3f}.",
         "The detectors among the teachers were trained on the others. Few photos give a higher mAP",

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What is true of a published benchmark's photos, from the files as their owners publish them.
+"""The truth of a published benchmark's photos, from the files as their owners publish them.
 
     benchmark.py coco-80 datasets --classes classes.jsonl > truth.jsonl
     ramctl eval predictions.jsonl --truth truth.jsonl --classes classes.jsonl

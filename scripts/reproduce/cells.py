@@ -46,7 +46,7 @@ class Cell:
 
 
 def setting_in_words(marks: str) -> str:
-    """What the marks behind a number mean; zero-shot without s, t and n."""
+    """Explain the marks behind a number; zero-shot without s, t and n."""
     found = [mark for mark in SETTINGS if mark in marks]
     zero_shot = [] if set(found) & {"s", "t", "n"} else ["zero-shot"]
     return "; ".join(zero_shot + [SETTINGS[mark] for mark in found if mark not in "x*?"])
@@ -72,7 +72,7 @@ def markdown(
 
 
 def legend(cells: Sequence[Cell]) -> str:
-    """What the marks in cells mean."""
+    """Explain the marks in cells."""
     shown = "".join(f"{cell.paper} {cell.ours}" for cell in cells)
     used = [f"{mark}: {words}" for mark, words in SETTINGS.items() if mark in shown]
     return f"In brackets: the paper's number. {'; '.join(used)}; else zero-shot.\n"

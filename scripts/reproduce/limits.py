@@ -25,13 +25,14 @@ from looks import Truth, read
 from operating_point import decide
 from tables import PAPER, Tables, ramctl
 
-from ramctl.evaluation.comparison import Comparison, TruthTable
+from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, interval
+from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
 
-FEWEST_KINDS = 10  # of a parent, to be a group of fine-grained classes
+MIN_KINDS = 10  # of a parent, to be a group of fine-grained classes
 COUNTING = ("one", "two", "three", "four", "five", "pair", "couple", "several", "group", "crowd")
-FEWEST_PHOTOS = 5
+MIN_PHOTOS = 5
 COMPANIONS = 8  # photos with and without the companion, to say something
 
 
@@ -42,7 +43,7 @@ def fine_grained(tables: Tables) -> list[dict[str, Any]]:
     groups: defaultdict[str, list[str]] = defaultdict(list)
     for row in read(folder / f"{name}.jsonl"):
         groups[row["parents"][0] if row["parents"] else "others"] += row["tags"]
-    lines = {parent: kinds for parent, kinds in groups.items() if len(kinds) >= FEWEST_KINDS}
+    lines = {parent: kinds for parent, kinds in groups.items() if len(kinds) >= MIN_KINDS}
     single = [kinds[0] for parent, kinds in groups.items() if len(kinds) == 1]
     lines["the only one of its kind"] = single
     tables.sets[name] = {"name": name, "map": "", "seen": {}}
@@ -98,23 +99,23 @@ def counting(tables: Tables) -> list[dict[str, Any]]:
     things = tables.truth("flickr8k_dev")
     others = by_frequency(things.compared(tables.predicted("mini", "flickr8k_dev", things)))
     rows = []
-    for word, (share, precision) in zip(
+    for word, (fraction, precision) in zip(
         COUNTING, by_frequency(own.compared(predictions)), strict=True
     ):
-        if share * 1000 < FEWEST_PHOTOS:
+        if fraction * 1000 < MIN_PHOTOS:
             continue
-        near = sorted(others, key=lambda other: abs(np.log(other[0] / share)))[:10]
+        near = sorted(others, key=lambda other: abs(np.log(other[0] / fraction)))[:10]
         like = float(np.mean([ap for _, ap in near]))
-        rows.append({"word": word, "share": share, "AP": precision, "AP_of_things": like})
+        rows.append({"word": word, "fraction": fraction, "AP": precision, "AP_of_things": like})
     return rows
 
 
 def by_frequency(comparison: Comparison) -> list[tuple[float, float]]:
-    """The share of photos that have each class, and its average precision."""
+    """The fraction of photos that have each class, and its average precision."""
     positive = (comparison.truth == POSITIVE).sum(0)
     known = positive + (comparison.truth == NEGATIVE).sum(0)
-    shares = positive / np.maximum(known, 1)
-    return list(zip(shares.tolist(), np.nan_to_num(comparison.ranked).tolist(), strict=True))
+    fractions = positive / np.maximum(known, 1)
+    return list(zip(fractions.tolist(), np.nan_to_num(comparison.ranked).tolist(), strict=True))
 
 
 def companions(comparison: Comparison) -> list[tuple[int, int]]:
@@ -183,7 +184,7 @@ def text_of(
         "| word | photos | AP | AP of things as frequent |", "|---|---|---|---|",
     ]  # fmt: skip
     lines += [
-        f"| {row['word']} | {row['share']:.1%} | {row['AP']:.3f} | {row['AP_of_things']:.3f} |"
+        f"| {row['word']} | {row['fraction']:.1%} | {row['AP']:.3f} | {row['AP_of_things']:.3f} |"
         for row in counted
     ]
     lines += [

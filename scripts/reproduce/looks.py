@@ -17,7 +17,7 @@ from benchmark import open_benchmark
 from numpy.typing import NDArray
 
 from ramctl.classes import Classes, read_map
-from ramctl.evaluation.comparison import Comparison, TruthTable
+from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import (
     Counts,
     Floats,
@@ -27,7 +27,8 @@ from ramctl.evaluation.metrics import (
     ranked_precisions,
     resamples,
 )
-from ramctl.evaluation.predictions import Cut, read_table
+from ramctl.evaluation.predictions import read_table
+from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
@@ -58,7 +59,7 @@ def log(set_name: str, model: str, looked_at: str, path: Path = LOG) -> None:
 
 @dataclass(frozen=True)
 class Truth:
-    """What is true of a set's photos, and how its classes are asked for."""
+    """The truth of a set's photos, and the words for its classes."""
 
     name: str
     table: TruthTable
@@ -81,7 +82,7 @@ class Truth:
     def of_benchmark(cls, name: str, data: Path) -> "Truth":
         """That of a published benchmark; RunProblem naming the file that is missing."""
         found = open_benchmark(name, data)
-        table = TruthTable.of((Record(row, base=data) for row in found.rows), intake())
+        table = TruthTable.from_records((Record(row, base=data) for row in found.rows), intake())
         return cls(name, table, found.classes, data, found.mapping)
 
     @property
@@ -97,8 +98,8 @@ class Truth:
     def compared(self, predictions: Path, tags: LabelSystem | None = None) -> Comparison:
         """Predictions against the truth."""
         classes = self.classes(tags)
-        table = read_table(str(predictions), classes, Cut.parse(None), intake())
-        return Comparison.of(self.table, table, classes)
+        table = read_table(str(predictions), classes, None, intake())
+        return Comparison.from_tables(self.table, table, classes)
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
@@ -127,7 +128,7 @@ def kept(
 
 def counted(comparison: Comparison) -> NDArray[np.bool_]:
     """The classes [C] that the paper's tables count: not those that predictions do not know."""
-    if comparison.style == "ram" or not comparison.labels_are_stated:
+    if not comparison.labels_are_stated:
         return np.ones(len(comparison.classes), bool)
     return comparison.known
 
@@ -137,18 +138,18 @@ def of_counted(counts: Counts, comparison: Comparison) -> Counts:
     is_counted = counted(comparison)
     each = (counts.true_positives, counts.false_positives, counts.false_negatives)
     hits, false, missed = (values[..., is_counted] for values in each)
-    return Counts(hits, false, missed, counts.style)
+    return Counts(hits, false, missed)
 
 
 def resampled_precisions(comparison: Comparison) -> Floats:
     """Average precision of every class in every resample of the photos [B, C]."""
-    rankings = rank_classes(comparison.scores, comparison.truth, comparison.style)
+    rankings = rank_classes(comparison.scores, comparison.truth)
     blocks = (ranked_precisions(rankings, w) for w in resamples(len(comparison.photos), SEED))
-    return comparison.with_unknown(np.concatenate(list(blocks)))
+    return comparison.fill_unknown(np.concatenate(list(blocks)))
 
 
 def average_precisions(comparison: Comparison) -> dict[str, Any]:
-    """What can be said later about mAP without looking again: AP by class, and mAP by resample."""
+    """AP by class and mAP by resample, for later comparisons without another look."""
     resampled = resampled_precisions(comparison)
     is_counted, precisions = counted(comparison), comparison.precisions
     means = mean_over_classes(np.where(is_counted, resampled, np.nan))

@@ -10,10 +10,10 @@ import numpy as np
 from looks import of_counted
 
 from ramctl.errors import RunProblem
+from ramctl.evaluation.charts_page import counts_at
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import decision_figures
 from ramctl.evaluation.metrics import Scores, row_blocks
-from ramctl.evaluation.report import counts_at
 
 CANDIDATES = 2000
 SAMPLED = 1 << 21  # numbers of which the first candidates are drawn
@@ -28,7 +28,7 @@ def decide(comparison: Comparison, precision: float | None = None) -> Comparison
     scores = comparison.scores
     step = 1 + scores.size // SAMPLED
     candidates = np.unique(scores[::step])
-    candidates = thinned(candidates[candidates > comparison.score_of_none])
+    candidates = thinned(candidates[candidates > comparison.missing_score])
     if not len(candidates):
         raise RunProblem("no score to choose a threshold from")
     place = best_of(comparison, candidates, precision)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What other systems wrote about photos, as predictions of `ramctl eval`.
+"""Convert the output of other systems to predictions for `ramctl eval`.
 
     predictions.py google answers/ > predictions.jsonl
     predictions.py logits output/ --labels ram_tag_list.txt > predictions.jsonl
@@ -30,7 +30,7 @@ Scores = dict[str, float]
 
 
 class NoPrediction(ValueError):
-    """What is wrong with one photo's part of a file."""
+    """A problem with one photo's part of a file."""
 
 
 def google(response: Row) -> Scores:

@@ -22,7 +22,7 @@ SEEDS_parsed ?= 0 1
 SEEDS_another-tagger ?= 0 1
 STEPS ?= 500
 # Of the photos, drawn by name; features of all take four times as long.
-SHARE ?= 0.25
+FRACTION ?= 0.25
 PYTHON ?= python
 RAMCTL ?= $(PYTHON) -m ramctl
 TABLE := $(PYTHON) scripts/reproduce/table5.py
@@ -91,7 +91,7 @@ SHORT_tags := --captioned 1 --kept 0.25
 KNOWN := $(CAPTIONED:%=$(WORK)/parsed/%.jsonl) $(PLAIN:%=$(WORK)/parsed/%.jsonl)
 $(WORK)/records/%/all.jsonl: $(KNOWN)
 	mkdir -p $(@D)
-	$(TABLE) short --share $(SHARE) $(SHORT_$*) $^ > $@
+	$(TABLE) short --fraction $(FRACTION) $(SHORT_$*) $^ > $@
 $(WORK)/records/%/parsed.jsonl: $(WORK)/records/%/all.jsonl
 	grep '"tags"' $< > $@
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The records and the figures of table5.mk.
 
-    table5.py short parsed.jsonl ... --share 1 --captioned 1 --kept 0.25     records that say less
+    table5.py short parsed.jsonl ... --fraction 1 --captioned 1 --kept 0.25  records that say less
     table5.py detected boxes.jsonl --photos P --root R        what detectors are sure of
     table5.py classes truth.jsonl --fewest 4                      tags of so many photos
     table5.py words classes.txt map.tsv ...                       all names that truths ask for
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="*")
     for name in ("photos", "root", "labels", "model", "words", "cache", "out", "work", "into"):
         parser.add_argument(f"--{name}", type=Path)
-    for name in ("share", "captioned", "kept", "fewest"):
+    for name in ("fraction", "captioned", "kept", "fewest"):
         parser.add_argument(f"--{name}", type=float)
     for name in ("columns", "rows"):
         parser.add_argument(f"--{name}", nargs="+")
@@ -85,7 +85,7 @@ def short(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     What a collection says of its photos without captions stays.
     """
     rows = (row for path in options.files for row in read(path))
-    for row in (row for row in rows if draw("photo", row) < options.share):
+    for row in (row for row in rows if draw("photo", row) < options.fraction):
         if not row.get("captions"):
             yield row
         elif draw("captions", row) >= options.captioned:
@@ -242,8 +242,8 @@ def tables(options: argparse.Namespace) -> Iterator[str]:
             cells = []
             for column in columns:
                 gain, text = figures.gain((column, row), (column, BASE))
-                share = gain / oracle[column][0] if column in oracle else np.nan
-                cells.append(text if np.isnan(share) else f"{text}, {share:.0%}")
+                fraction = gain / oracle[column][0] if column in oracle else np.nan
+                cells.append(text if np.isnan(fraction) else f"{text}, {fraction:.0%}")
             own = f"{row.replace('-', ' ')} | {seeds(figures, columns, row)}"
             yield f"| {own} | {' | '.join(cells)} |"
         cells = [oracle[column][1] if column in oracle else "" for column in columns]

@@ -64,11 +64,11 @@ PRINTED = ("table1", "table2", "table3", "table4", "coverage", "limits")
 
 
 class Missing(Exception):
-    """What a cell needs."""
+    """The files and weights that a cell needs."""
 
 
 class Tables:
-    """What is there: data, weights, predictions; what is made goes into `work`."""
+    """The available data, weights and predictions; results go into `work`."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.shared: Path = options.shared
@@ -89,7 +89,7 @@ class Tables:
         return self._published(lambda data: Truth.of_benchmark(name, data))
 
     def _published(self, read: Callable[[Path], Opened]) -> Opened:
-        """What owners' files say: the user's, else those of the shared folder; Missing a file."""
+        """Read the owners' files: the user's, else those of the shared folder; Missing a file."""
         try:
             return read(self.data)
         except RunProblem as problem:
@@ -190,7 +190,7 @@ class Tables:
         return looks.average_precisions(comparison) | precision_recall(decided) | {"note": note}
 
     def _precision(self, system: str, name: str, comparison: Comparison) -> float:
-        """What all systems' precision is to be: RAM's in the paper, on shared sets mini's own."""
+        """The precision of all systems: RAM's in the paper, on shared sets mini's."""
         if name in self.benchmarks:
             place = list(self.benchmarks).index(name)
             return float(self.systems["RAM-14M"]["pr"][place].split("/")[0]) / 100
@@ -345,7 +345,7 @@ class Tables:
 
 
 def missing_file(problem: RunProblem) -> str:
-    """What a benchmark's folder lacks, as a cell says it."""
+    """The missing files of a benchmark's folder, for a cell."""
     return f"{str(problem).partition(': no ')[2].removesuffix(' in it') or problem} in DATA"
 
 

@@ -33,9 +33,9 @@ def test_the_weights_are_found_in_both_of_torchs_formats(tmp_path, content, zipp
     assert not recwarn.list
 
 
-def test_safetensors_are_read_whatever_the_files_name(tmp_path):
-    save_file(WEIGHTS, tmp_path / "x.pth")
-    assert read_checkpoint(tmp_path / "x.pth").keys() == WEIGHTS.keys()
+def test_safetensors_are_read_by_their_name(tmp_path):
+    save_file(WEIGHTS, tmp_path / "y.safetensors")
+    assert read_checkpoint(tmp_path / "y.safetensors").keys() == WEIGHTS.keys()
     torch.save(WEIGHTS, tmp_path / "x.safetensors")
     with pytest.raises(RunProblem, match="not a checkpoint of torch's or safetensors"):
         read_checkpoint(tmp_path / "x.safetensors")

@@ -26,10 +26,10 @@ OPTIONS = {
     "tag": ("ramctl.tagging.tag_photos", "TagOptions", {}),
     "export": ("ramctl.export.export_records", "ExportOptions", {}),
     "import": ("ramctl.importing.import_photos", "ImportOptions", {}),
-    "eval": ("ramctl.evaluation.run", "EvalOptions", {"truth": "truth.jsonl"}),
+    "eval": ("ramctl.evaluation.evaluate", "EvalOptions", {"truth": "truth.jsonl"}),
     "serve": ("ramctl.serving.server", "ServeOptions", {}),
-    "convert": ("ramctl.convert", "ConvertOptions", {"source": "ram.pth"}),
-    "doctor": ("ramctl.doctor", "DoctorOptions", {}),
+    "convert": ("ramctl.conversion", "ConvertOptions", {"source": "ram.pth"}),
+    "doctor": ("ramctl.installation", "DoctorOptions", {}),
 }
 
 

@@ -22,8 +22,8 @@ ANYBODY_S = """
     arch batch boxes calibrate caption caption_column caption_style captions ci classes
     decisions decode dense device dry_run dtype duplicates embedding epochs evidence exclude explain
     format from group groups hard image_column include info jobs json keep_tags kinds labels
-    lang leaf like map max_bytes max_pixels max_seconds max_time metric_style min_probability
-    min_regions model models name null number outliers people precision preset progress quiet
+    lang leaf like map max_bytes max_pixels max_seconds max_time min_probability
+    min_regions model models null number outliers people precision preset progress quiet
     recursive rename resume retry_rejects root runtime save_every seed set shard sort stage steps
     strict tags text text_encoder thorough threads threshold thresholds top truth txt_caption
     txt_trigger val verbose vocab xmp_name xmp_prefix

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from ramctl.checkpoints.bundle import embedded_bundle
-from ramctl.doctor import describe, examine
+from ramctl.installation import describe, examine
 from ramctl.parts import EXTRAS, pip_line
 
 

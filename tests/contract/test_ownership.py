@@ -121,7 +121,7 @@ def test_what_a_run_reads_it_does_not_replace(line, somebody, tiny_bundle, ramct
 
 def test_files_in_a_bundles_folder_move_to_its_successor(somebody, tiny_bundle):
     from ramctl.checkpoints.bundle import Bundle
-    from ramctl.convert import add_graph
+    from ramctl.conversion import add_graph
 
     shutil.copytree(tiny_bundle, somebody / "model")
     (somebody / "model" / "runs").mkdir()

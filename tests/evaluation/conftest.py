@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.evaluation.run import EvalOptions, run
+from ramctl.evaluation.evaluate import EvalOptions, run
 from tests.support import lines, write_records
 
 TRUTH = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": ["b"]}, {"image": "3", "tags": []}]

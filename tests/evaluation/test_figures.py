@@ -9,25 +9,25 @@ import pytest
 from sklearn.metrics import label_ranking_average_precision_score, precision_recall_fscore_support
 
 from ramctl.classes import Classes
+from ramctl.evaluation.charts_page import _worst
 from ramctl.evaluation.comparison import Comparison
-from ramctl.evaluation.figures import Figures, nested
+from ramctl.evaluation.figures import nested, plain_figures, resampled_figures
 from ramctl.evaluation.metrics import resamples
-from ramctl.evaluation.report import _worst
 from ramctl.labels import LabelSystem
 from ramctl.tagger_scores import Photo
 
 CASES = int(os.environ.get("RAMCTL_CASES", "2000"))  # RAMCTL_CASES=200000 is the long form
 
 
-def comparison(scores, truth, decided, known=None, *, style="exact"):
+def comparison(scores, truth, decided, known=None):
     n_photos, n_classes = truth.shape
     known = np.ones(n_classes, bool) if known is None else known
     return Comparison(
         classes=Classes(LabelSystem.from_tags(f"c{c}" for c in range(n_classes)), None, {}),
         photos=[Photo(str(n), Path()) for n in range(n_photos)],
         truth=truth, scores=scores, packed=np.packbits(decided, axis=1), decided_by="a test",
-        known=known, score_of_none=0.0, labels_are_stated=True, matched_by=Counter(),
-        only_in_truth=[], only_in_predictions=[], style=style,
+        known=known, missing_score=0.0, labels_are_stated=True, matched_by=Counter(),
+        only_in_truth=[], only_in_predictions=[],
     )  # fmt: skip
 
 
@@ -98,7 +98,7 @@ def test_every_figure_equals_a_count_cell_for_cell():
     random = np.random.default_rng(0)
     for case in range(CASES):
         scores, truth, decided = draw(random)
-        ours = Figures(comparison(scores, truth, decided)).plain()
+        ours = plain_figures(comparison(scores, truth, decided))
         for name, expected in plainly(scores, truth, decided).items():
             assert ours[name] == pytest.approx(expected, abs=1e-12, nan_ok=True), (case, name)
 
@@ -111,7 +111,7 @@ def test_figures_equal_scikit_learns():
         truth = np.maximum(truth, 0)
         if truth.shape[1] == 1 or not truth.any():
             continue
-        ours = nested(Figures(comparison(scores, truth, decided)).plain())
+        ours = nested(plain_figures(comparison(scores, truth, decided)))
         has = truth.any(axis=0)  # classes with positives, over which ours are averaged
         for average in ("samples", "macro", "micro"):
             classes = has if average == "macro" else slice(None)
@@ -124,8 +124,7 @@ def test_figures_equal_scikit_learns():
         assert ours["LRAP"] == pytest.approx(lrap)
 
 
-@pytest.mark.parametrize("style", ["exact", "ram"])
-def test_a_resample_has_the_figures_of_its_photos_repeated(style, monkeypatch):
+def test_a_resample_has_the_figures_of_its_photos_repeated(monkeypatch):
     monkeypatch.setattr("ramctl.evaluation.metrics._BYTES_AT_ONCE", 40)  # some rows at a time
     random = np.random.default_rng(2)
     n_without = 0
@@ -133,24 +132,17 @@ def test_a_resample_has_the_figures_of_its_photos_repeated(style, monkeypatch):
         scores, truth, decided = draw(random, 30, 6)
         truth[:, 0] = 0
         truth[0, 0] = 1  # true of one photo, which a third of the resamples do not have
-        scores += random.random(scores.shape).astype(np.float32) / 100  # the ram style has no ties
         known = random.random(truth.shape[1]) < 0.7
-        options = {"style": style, "known": known}
-        figures = Figures(comparison(scores, truth, decided, **options))
-        resampled, precisions = figures.resampled(seed)
+        ours = comparison(scores, truth, decided, known)
+        resampled, precisions = resampled_figures(ours, seed)
         weights = next(resamples(len(truth), seed)).astype(int)
         for b in range(3):
             often = np.repeat(np.arange(len(truth)), weights[:, b])
-            repeated = comparison(scores[often], truth[often], decided[often], **options)
+            repeated = comparison(scores[often], truth[often], decided[often], known)
             some = repeated.has_positives
             n_without += not some[0]
-            assert repeated.counts.style == style
-            if style == "exact":  # the other one orders ties of a photo with itself
-                expected = pytest.approx(repeated.precisions, abs=1e-6, nan_ok=True)
-                assert precisions[b] == expected
-            for name, expected in Figures(repeated).plain().items():
-                if style == "ram" and name.startswith("mAP"):
-                    continue  # ties of a photo with itself
+            assert precisions[b] == pytest.approx(repeated.precisions, abs=1e-6, nan_ok=True)
+            for name, expected in plain_figures(repeated).items():
                 value = resampled[name][b]
                 assert value == pytest.approx(expected, abs=1e-6, nan_ok=True), name
     assert n_without > 3

@@ -1,4 +1,4 @@
-"""Average precision against scikit-learn's, and the RAM authors' style against their numbers."""
+"""Average precision against scikit-learn's."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -39,19 +39,3 @@ def test_average_precision_equals_scikit_learns_in_every_class(data):
     ranked = metrics.ranked_precisions(metrics.rank_classes(scores, truth), once)[0]
     for ours in (ranked, metrics.plain_average_precisions(scores, truth)):
         np.testing.assert_allclose(ours, theirs, atol=1e-12)
-
-
-def test_the_ram_style_divides_with_the_authors_guards():
-    truth = np.array([[1, 0], [0, 0]], np.int8)
-    scores = np.array([[0.9, 0.1], [0.1, 0.2]])
-    precisions = metrics.plain_average_precisions(scores, truth, "ram")
-    assert precisions.tolist() == [1 / (1 + 1e-8), 0.0]
-    counts = metrics.Counts.of_packed(np.packbits(scores > 0.5, axis=1), truth, "ram")
-    assert counts.precision.tolist() == counts.recall.tolist() == [1 / (1 + 1e-9), 0.0]
-    assert counts.pooled.precision.tolist() == [1.0]  # their code pools nothing
-
-
-def test_the_ram_style_orders_ties_as_the_authors_argsort_does():
-    scores, truth = np.array([0.5, 0.5]), np.array([0, 1], np.int8)
-    assert metrics.average_precisions(metrics.rank(scores, truth, "ram"), np.ones((2, 1)))[0] > 0.99
-    assert metrics.average_precisions(metrics.rank(scores, truth), np.ones((2, 1)))[0] == 0.5

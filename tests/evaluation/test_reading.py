@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.metrics import average_precision_score
 
 from ramctl.classes import Classes
 from ramctl.errors import RunProblem
-from ramctl.evaluation.predictions import Cut, ScoreReader
+from ramctl.evaluation.predictions import ScoreReader
 from ramctl.labels import LabelSystem
 from tests.evaluation.conftest import TRUTH, dense, sparse, write
 
@@ -18,23 +20,6 @@ def test_a_score_at_the_threshold_is_not_given(evaluate, form):
     write("classes.jsonl", {"tag": "a", "threshold": 0.4})
     for threshold, expected in (("0.4", 0), ("0.39", 1), ("classes.jsonl", 0)):
         assert evaluate(at, TRUTH, threshold=threshold)["OR"] == expected
-
-
-@pytest.mark.parametrize("form", [dense, sparse])
-def test_a_score_at_the_threshold_of_its_own_tag_is_not_given(evaluate, tmp_path, form):
-    (tmp_path / "map.tsv").write_text("a\tx|y\n")
-    truth = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": []}]
-    for threshold, expected in ((0.4, 0), (0.3, 1)):
-        file = str(write("t.jsonl", {"tag": "x", "threshold": threshold}))
-        rows = form([[0.4, 0.1], [0, 0]], "xy")
-        assert evaluate(rows, truth, threshold=file, map_file=Path("map.tsv"))["OR"] == expected
-
-
-def test_a_threshold_by_a_synonym_counts_where_the_labels_are_known(evaluate):
-    labels = write("labels.jsonl", {"tag": "a", "synonyms": ["alpha"]}, {"tag": "b"})
-    threshold = str(write("by-synonym.jsonl", {"tag": "alpha", "threshold": 0.3}))
-    rows = dense([[0.4, 0.1], [0, 0.9], [0, 0]])
-    assert evaluate(rows, TRUTH, threshold=threshold, labels=labels)["OR"] == 1
 
 
 @pytest.mark.parametrize("form", [dense, sparse])
@@ -62,7 +47,7 @@ def test_a_map_is_read_whatever_the_case_of_its_classes(evaluate, tmp_path):
 def test_map_lines_for_no_class_are_named(evaluate, tmp_path, capsys):
     (tmp_path / "map.tsv").write_text("a\ta\nzebra\tb\n")
     evaluate([{"image": "1", "tags": ["a"]}], TRUTH, map_file=Path("map.tsv"))
-    assert "lines of --map for no class: zebra\n" in capsys.readouterr().err
+    assert "lines of --map that name no class: zebra\n" in capsys.readouterr().err
 
 
 def test_dense_scores_refer_to_the_labels_that_they_name(evaluate):
@@ -79,7 +64,7 @@ LINES = ('{"dense": %s, "a": 1}', r'{"a\"dense":[1],"dense":%s}', '{"b":{"dense"
 
 @pytest.mark.parametrize("line", [line % numbers for line in LINES for numbers in LISTS])
 def test_a_line_says_what_json_says(line):
-    reader = ScoreReader(Classes(LabelSystem.from_tags("ab"), None, {}), Cut())
+    reader = ScoreReader(Classes(LabelSystem.from_tags("ab"), None, {}))
     fields = json.dumps(reader.loads(line.encode()), default=list)
     assert json.loads(fields) == json.loads(line)
 
@@ -108,9 +93,9 @@ def test_scores_that_were_cut_off_are_noticed(evaluate, tmp_path, capsys):
     full = dense([[0.9, 0.2], [0.3, 0.9], [0.1, 0.1]])
     # The class "zebra" has score 0 everywhere, because no tag stands for it.
     assert evaluate(full, TRUTH, classes=Path("classes.txt"))["looks_thresholded"] is False
-    assert "look thresholded" not in capsys.readouterr().err
+    assert "scores are missing" not in capsys.readouterr().err
     assert evaluate(dense([[0.9, 0], [0, 0.9], [0, 0]]), TRUTH)["looks_thresholded"] is True
-    assert "look thresholded" in capsys.readouterr().err
+    assert "scores are missing" in capsys.readouterr().err
 
 
 def test_what_a_person_decided_on_a_models_tags_is_true_and_the_others_are_unknown(evaluate):
@@ -176,13 +161,17 @@ def test_a_bare_list_of_thresholds_is_in_class_order_only_for_listed_classes(eva
     )  # fmt: skip
     assert listed["OR"] == 0.5
     assert "b,1,2,0,1.0000,,,1.0000,1.0000" in Path("t.csv").read_text()
-    # Without a list of classes, the order is that of the predictions' labels: b, a.
-    swapped = dense([[0, 0.5], [0.5, 0], [0, 0]], "ba")
-    evaluate(swapped, TRUTH, threshold="thresholds.txt", report_file=Path("t.csv"))
-    assert "a,1,2,0,1.0000,,,0.0000,0.0000" in Path("t.csv").read_text()
-    assert "b,1,2,0,1.0000,,,1.0000,1.0000" in Path("t.csv").read_text()
-    with pytest.raises(RunProblem, match="2 thresholds fit neither the classes nor the 3 tags"):
+    with pytest.raises(RunProblem, match=r"thresholds.txt: .* need --classes, which orders them"):
         evaluate(predictions, TRUTH, threshold="thresholds.txt")
+    Path("classes.txt").write_text("b\na\nc\n")
+    with pytest.raises(RunProblem, match="2 thresholds for 3 labels"):
+        evaluate(predictions, TRUTH, threshold="thresholds.txt", classes=Path("classes.txt"))
+
+
+def test_a_threshold_for_no_class_is_an_error(evaluate):
+    file = str(write("t.jsonl", {"tag": "zebra", "threshold": 0.3}))
+    with pytest.raises(RunProblem, match=r"t\.jsonl: no line names a class"):
+        evaluate(dense([[0.4, 0.1]]), TRUTH, threshold=file)
 
 
 def test_labels_are_named_by_any_line_of_a_file(evaluate):
@@ -193,3 +182,24 @@ def test_labels_are_named_by_any_line_of_a_file(evaluate):
     assert turned["mAP"] == whole["mAP"] and turned["photos"] == whole["photos"]
     with pytest.raises(RunProblem, match="nothing to evaluate"):
         evaluate([row | {"labels": "y"} for row in others], TRUTH)
+
+
+def test_average_precision_of_read_scores_equals_scikit_learns_in_any_order(evaluate):
+    random = np.random.default_rng(3)
+    scores = random.random((400, 4)) * 10.0 ** -np.arange(0, 16, 4)
+    scores = np.vectorize(lambda value: float(f"{value:.6g}"))(scores)
+    truth = random.random(scores.shape) < 0.2
+    rows = [{"image": str(n), "dense": row} for n, row in enumerate(scores.tolist())]
+    rows[0]["label_names"] = list("abcd")
+    tags = [[tag for tag, true in zip("abcd", row, strict=True) if true] for row in truth]
+    records = [{"image": str(n), "tags": given} for n, given in enumerate(tags)]
+    expected = [average_precision_score(truth[:, c], scores[:, c]) for c in range(4)]
+    shuffled = [{**rows[n], "label_names": list("abcd")} for n in random.permutation(400).tolist()]
+    for predictions in (rows, shuffled):
+        assert evaluate(predictions, records)["mAP"] == pytest.approx(np.mean(expected), abs=1e-12)
+
+
+def test_scores_beyond_single_precision_are_its_ends(evaluate):
+    rows = sparse([[1e300, -1e300], [-1e300, 0], [0, 1e300]])
+    result = evaluate(rows, TRUTH)
+    assert (result["mAP"], result["score_range"]) == (0.75, [-1e300, 1e300])

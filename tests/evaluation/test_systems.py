@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.evaluation.evaluate import EvalOptions, run
 from ramctl.evaluation.figures import DETECTABLE, holm, paired_difference
 from ramctl.evaluation.metrics import interval, resamples
-from ramctl.evaluation.run import EvalOptions, run
 from tests.evaluation.conftest import write_lines
 
 RANDOM = np.random.default_rng(0)
@@ -93,10 +93,9 @@ def test_the_interval_of_a_difference_is_that_of_the_same_resamples_of_shared_ph
 
 
 def test_a_spreadsheet_has_a_row_a_figure_and_columns_for_systems_and_pairs(compared):
-    systems = (write("good", 1), write("poor", 0), write("fair", 0.5))
-    names = ("Ours=good", "Theirs, old=poor")
-    told = compared(*systems, names=names)["comparison"]
-    run(EvalOptions("truth", systems, names=names, output=Path("t"), format="csv"))
+    systems = (write("Ours", 1), write("Theirs, old", 0), write("fair", 0.5))
+    told = compared(*systems)["comparison"]
+    run(EvalOptions("truth", systems, output=Path("t"), format="csv"))
     rows = {row["figure"]: row for row in csv.DictReader(Path("t").read_text().splitlines())}
     assert set(rows) == set(told["differences"][0]) - {"systems"}
     for figure in ("mAP", "macro.f1", "photo.recall"):
@@ -110,32 +109,16 @@ def test_a_spreadsheet_has_a_row_a_figure_and_columns_for_systems_and_pairs(comp
 
 
 def test_a_table_for_papers_has_systems_as_rows_and_the_best_in_bold(compared):
-    write("good", 1)
-    write("poor", 0)
-    names = ("RAM & co_1=good", "Old=poor")
-    run(EvalOptions("truth", "good", names=names, output=Path("t"), format="latex"))
-    told = compared("good", "poor")["comparison"]["systems"]
+    systems = (write("RAM & co_1", 1), write("Old", 0))
+    run(EvalOptions("truth", systems, output=Path("t"), format="latex"))
+    told = compared(*systems)["comparison"]["systems"]
     lines = Path("t").read_text().splitlines()
-    best, other = (f"{100 * told[name]['mAP']:.1f}" for name in ("good", "poor"))
+    best, other = (f"{100 * told[name]['mAP']:.1f}" for name in systems)
     assert lines[4] == r"\midrule"
     assert lines[5].startswith(rf"RAM \& co\_1 & \textbf{{{best}}} & ")
     assert lines[6].startswith(f"Old & {other} & ")
-    run(EvalOptions("truth", "good", output=Path("t"), format="latex"))
-    assert rf"good & {best} & " in Path("t").read_text()
-
-
-@pytest.mark.parametrize(
-    ("names", "said"),
-    [
-        (("good",), "expected NAME=FILE"),
-        (("A=good", "A=poor"), "two files have this name"),
-        (("A=good", "A=good"), "good is named twice"),
-        (("A=good", "B=good"), "good is named twice"),
-    ],
-)
-def test_names_of_systems_are_told_apart(compared, names, said):
-    with pytest.raises(UsageProblem, match=said):
-        compared(write("good", 1), write("poor", 0), names=names)
+    run(EvalOptions("truth", "Old", output=Path("t"), format="latex"))
+    assert f"Old & {other} & " in Path("t").read_text()
 
 
 def test_every_figure_has_an_interval(compared):
@@ -151,7 +134,7 @@ def test_systems_without_a_shared_photo_are_an_error(compared):
     systems = write("good", 1, range(30)), write("poor", 0, range(30, 60))
     with pytest.raises(RunProblem, match="no photo is in all predictions"):
         compared(*systems)
-    with pytest.raises(UsageProblem, match="named twice"):
+    with pytest.raises(UsageProblem, match="given twice"):
         compared("good", "good")
 
 

@@ -105,7 +105,7 @@ def test_names_of_labels_that_are_none_leave_what_follows_without(evaluate):
 
 
 def test_packed_lists_are_read(evaluate, tmp_path):
-    from ramctl.evaluation.run import EvalOptions, run
+    from ramctl.evaluation.evaluate import EvalOptions, run
 
     evaluate("1,a\n2,b\n", "1,a\n2,b\n", lists=True)
     for name in ("truth", "predictions"):
@@ -126,32 +126,11 @@ def test_thresholds_are_finite(evaluate, value):
             evaluate(rows, TRUTH, threshold=value)
 
 
-def test_thresholds_by_position_need_the_labels_of_the_predictions(evaluate):
-    Path("t").write_text("0.1\n0.9\n")
-    with pytest.raises(RunProblem, match="2 thresholds for labels that are not known"):
-        evaluate(sparse([[0.5, 0.5]], "ab"), TRUTH, threshold="t")
-    labels = write("labels.jsonl", {"tag": "b"}, {"tag": "a"})
-    rows = sparse([[0.5, 0.5], [0, 0.5], [0, 0]], "ab")
-    result = evaluate(rows, TRUTH, threshold="t", labels=labels, report_file=Path("r.csv"))
-    assert result["OR"] == 0.5
-    assert "\nb,1,2,0,1.0000,,,0.5000,1.0000" in Path("r.csv").read_text() or result["OP"] == 0.5
-
-
 def test_a_photo_written_in_two_ways_is_one(evaluate):
     folder = Path.cwd()
     for name in ("./1", "x/../1", str(folder / "1")):
         rows = [{"image": "1", "tags": ["a"]}, {"image": name, "tags": ["b"]}]
         assert evaluate(rows, TRUTH, code=3)["photos"]["compared"] == 1
-
-
-@pytest.mark.parametrize("form", [dense, sparse])
-def test_the_ram_style_gives_a_tag_at_its_threshold(evaluate, form):
-    """As the authors' batch_inference.py does, where their models do not."""
-    rows = form([[0.4, 0.1], [0.1, 0.3], [0, 0]], "ab")
-    write("t.jsonl", {"tag": "a", "threshold": 0.4}, {"tag": "b", "threshold": 0.3})
-    assert evaluate(rows, TRUTH, threshold="t.jsonl", style="ram")["OR"] == 1.0
-    assert evaluate(rows, TRUTH, threshold="0.4", style="ram")["OR"] == 0.5
-    assert evaluate(rows, TRUTH, threshold="t.jsonl")["OR"] == 0.0
 
 
 @pytest.mark.parametrize("form", [dense, sparse])
@@ -161,4 +140,3 @@ def test_a_class_that_predictions_do_not_know_counts_as_0(evaluate, form):
     assert (result["mAP"], result["mAP_known"], result["averaged_classes"]) == (0.5, 1.0, 2)
     assert (result["CR"], result["OR"], result["macro"]["f1"]) == (0.5, 0.5, 0.5)
     assert "\nb,1,2,0,0.0000,,,0.0000,0.0000,0.0000,b\n" in Path("r.csv").read_text()
-    assert evaluate(rows, TRUTH, style="ram")["mAP"] == pytest.approx(0.5)

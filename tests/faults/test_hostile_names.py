@@ -55,7 +55,7 @@ def test_a_name_is_one_line_of_a_message(words, tmp_path, ramctl):
 def test_a_tag_is_one_line_of_a_message(hostile, ramctl):
     Path("p.jsonl").write_text(json.dumps({"image": BAD, "tags": 3}) + "\n")
     assert SHOWN in ramctl("tag", "-q", "--kinds", BAD, "in.jsonl").messages
-    done = ramctl("eval", "in.jsonl", "--truth", "in.jsonl", "--name", f"{BAD}=no")
+    done = ramctl("eval", BAD, "--truth", "in.jsonl")
     assert done.messages.count("\n") == 1
 
 
@@ -82,10 +82,10 @@ def test_what_exiftool_reads_is_not_quoted(hostile, ramctl):
 
 
 def test_tables_of_eval_hold_names_in_their_lines(hostile, ramctl):
-    words = ["eval", "-q", "in.jsonl", "--truth", "in.jsonl", "--name", f"+x{BAD}=in.jsonl"]
-    shutil.copy("in.jsonl", "other.jsonl")
+    words = ["eval", "-q", "in.jsonl", "--truth", "in.jsonl"]
+    shutil.copy("in.jsonl", f"+x{BAD}")
     for form in ("csv", "table", "md"):
-        hostile(ramctl(*words, "other.jsonl", "-f", form))
+        hostile(ramctl(*words, f"+x{BAD}", "-f", form))
     for name in ("r.csv", "r.tsv"):
         assert ramctl(*words, "--report", name).returncode == 0
         lines = Path(name).read_text().splitlines()

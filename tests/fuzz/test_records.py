@@ -12,8 +12,8 @@ from ramctl.classes import Classes, read_map
 from ramctl.config import load_defaults
 from ramctl.decide.selection import read_tag_list
 from ramctl.decide.thresholds import read_thresholds
-from ramctl.evaluation.comparison import TruthTable
-from ramctl.evaluation.predictions import Cut, read_table
+from ramctl.evaluation.predictions import read_table
+from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import Label, LabelSystem
 from ramctl.parsing.parser import CaptionParser
 from ramctl.records.jsonl import dumps, unread_records
@@ -83,7 +83,7 @@ def read_labels(path: Path) -> None:
 
 def read_scores(path: Path, form: str | None = None) -> None:
     """As `eval` reads the predictions of any system."""
-    read_table(str(path), classes(), Cut.parse(None), intake(), form=form)
+    read_table(str(path), classes(), None, intake(), form=form)
 
 
 LABEL_LINES = b"".join(dumps(label.to_json()) for label in LABELS)

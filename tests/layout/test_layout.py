@@ -6,7 +6,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[2] / "ramctl"
 ORDER = [
     {"cli", "commands", "__main__"},
-    {"convert", "doctor", "importing", "ray_engine", "serving"},
+    {"conversion", "installation", "importing", "ray_engine", "serving"},
     {"training", "data_engine", "export", "photo_search"},
     {"tagging", "evaluation"},
     {"decide"},

@@ -6,7 +6,7 @@ import re
 import pytest
 from PIL import Image
 
-from ramctl.evaluation.run import EvalOptions, run
+from ramctl.evaluation.evaluate import EvalOptions, run
 from tests.evaluation.conftest import write_lines
 from tests.support import page_data
 

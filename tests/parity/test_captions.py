@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ramctl.convert import ConvertOptions, convert_checkpoint
+from ramctl.conversion import ConvertOptions, convert_checkpoint
 from ramctl.device import Runtime
 from ramctl.engine.caption_writer import CaptionWriter
 from ramctl.engine.runner import Decoded

@@ -9,7 +9,7 @@ import torch
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import load_caption_tokenizer, load_model
 from ramctl.checkpoints.weights import weights_of
-from ramctl.convert import LISTS, ConvertOptions, convert_checkpoint, read_official_labels
+from ramctl.conversion import LISTS, ConvertOptions, convert_checkpoint, read_official_labels
 from ramctl.decide.thresholds import thresholds_of
 from ramctl.errors import RunProblem
 from tests.parity.conftest import FILES
@@ -72,7 +72,7 @@ def test_a_checkpoint_that_only_tags_is_a_bundle_that_says_so(files, ramctl, tmp
     torch.save({"model": part}, arguments[0])
     done = ramctl("convert", *arguments)
     assert done.returncode == 0, done.stderr
-    assert b"no captioning branch: the bundle writes no captions" in done.stderr
+    assert b"no captions: the checkpoint has no captioning branch" in done.stderr
     assert not Bundle.open(tmp_path / "bundle", verify=True).has("tokenizer.json")
 
 
@@ -106,7 +106,7 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(
 def test_wrong_usage_is_one_line_and_exit_code_2(ramctl):
     done = ramctl("convert", "x.pth", "--arch", "ram")
     assert (done.returncode, done.messages.count("\n")) == (2, 1)
-    assert done.messages.startswith("ramctl convert: a checkpoint needs --out")
+    assert done.messages.startswith("ramctl convert: add --out to convert a checkpoint")
 
 
 def test_tag2text_labels_keep_their_doubles_and_know_their_kinds(parity):

@@ -12,7 +12,7 @@ from benchmark import BENCHMARKS, main, open_benchmark
 from PIL import Image
 
 from ramctl.errors import RunProblem
-from ramctl.evaluation.run import EvalOptions, run
+from ramctl.evaluation.evaluate import EvalOptions, run
 from tests.conftest import SHARED
 from tests.remote_store import write_tar
 

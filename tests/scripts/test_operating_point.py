@@ -5,7 +5,7 @@ import pytest
 from operating_point import decide, from_score
 
 from ramctl.errors import RunProblem
-from ramctl.evaluation.figures import Figures
+from ramctl.evaluation.figures import plain_figures
 from ramctl.evaluation.metrics import unpacked
 from tests.evaluation.test_figures import comparison, draw
 
@@ -19,8 +19,8 @@ def test_the_best_threshold_has_the_highest_pooled_f1():
             continue
         ours = comparison(scores, truth, decided)
         found = decide(ours)
-        every = [Figures(from_score(ours, s)).plain()["OF1"] for s in np.unique(scores)]
-        assert Figures(found).plain()["OF1"] == pytest.approx(max(every))
+        every = [plain_figures(from_score(ours, s))["OF1"] for s in np.unique(scores)]
+        assert plain_figures(found)["OF1"] == pytest.approx(max(every))
 
 
 def test_a_matched_precision_is_reached_by_the_lowest_threshold_that_has_it():
@@ -32,7 +32,7 @@ def test_a_matched_precision_is_reached_by_the_lowest_threshold_that_has_it():
         if not (truth == 1).any():
             continue
         ours = comparison(scores, truth, decided)
-        every = {s: Figures(from_score(ours, s)).plain()["CP"] for s in np.unique(scores)}
+        every = {s: plain_figures(from_score(ours, s))["CP"] for s in np.unique(scores)}
         enough = [score for score, precision in every.items() if precision >= 0.6]
         if not enough:
             with pytest.raises(RunProblem, match=r"no threshold reaches precision 0\.6: at most"):
@@ -50,12 +50,12 @@ def test_among_many_scores_the_threshold_is_as_good(monkeypatch):
     truth = (random.random((4000, 5)) < 0.1).astype(np.int8)
     scores = (random.random(truth.shape) * 0.7 + truth * 0.3).astype(np.float32)
     ours = comparison(scores, truth, scores > 2)
-    tried = [Figures(from_score(ours, s)).plain() for s in np.linspace(0.3, 1, 200)]
-    best, matched = (Figures(decide(ours, goal)).plain() for goal in (None, 0.7))
+    tried = [plain_figures(from_score(ours, s)) for s in np.linspace(0.3, 1, 200)]
+    best, matched = (plain_figures(decide(ours, goal)) for goal in (None, 0.7))
     assert best["OF1"] >= max(one["OF1"] for one in tried)
     assert matched["CP"] == pytest.approx(0.7, abs=0.002)
     monkeypatch.setattr("operating_point.CANDIDATES", 200)  # of 20,000 scores
-    best_of_few, matched = (Figures(decide(ours, goal)).plain() for goal in (None, 0.7))
+    best_of_few, matched = (plain_figures(decide(ours, goal)) for goal in (None, 0.7))
     assert best_of_few["OF1"] == pytest.approx(best["OF1"], abs=0.0002)
     assert matched["CP"] == pytest.approx(0.7, abs=0.002)
 

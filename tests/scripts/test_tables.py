@@ -209,7 +209,7 @@ def parsed(number):
 
 
 def short(path, **shares):
-    shares = {"share": 1.0, "captioned": 1.0, "kept": 1.0} | shares
+    shares = {"fraction": 1.0, "captioned": 1.0, "kept": 1.0} | shares
     return list(table5.short(argparse.Namespace(files=[path], **shares)))
 
 
@@ -230,7 +230,7 @@ def test_a_dropped_tag_is_gone_from_every_field_and_the_more_are_dropped_the_few
 def test_files_may_stand_behind_options_as_in_the_makefile(tmp_path, monkeypatch, capsys):
     records = tmp_path / "parsed.jsonl"
     records.write_bytes(lines([parsed(0)]))
-    words = ["short", "--share", "1", "--captioned", "1", "--kept", "1", str(records)]
+    words = ["short", "--fraction", "1", "--captioned", "1", "--kept", "1", str(records)]
     monkeypatch.setattr(sys, "argv", ["table5.py", *words])
     table5.main()
     assert json.loads(capsys.readouterr().out) == parsed(0)
@@ -244,7 +244,7 @@ def test_of_a_photo_without_captions_nothing_is_left_but_what_its_collection_say
     assert found[200:] == plain
     assert 30 < sum("tags" in row for row in found[:200]) < 70
     assert all(set(row) == {"image"} for row in found if "tags" not in row)
-    fewer = short(path, share=0.5)
+    fewer = short(path, fraction=0.5)
     assert 90 < len(fewer) < 150 and all(row in [*map(parsed, range(200)), *plain] for row in fewer)
 
 

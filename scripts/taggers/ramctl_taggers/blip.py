@@ -17,7 +17,7 @@ from ramctl.pretrained.transformers_folder import load_tokenizer
 
 
 class _BlipPeer(ContrastivePeer):
-    """What both ways of scoring with BLIP share."""
+    """The common part of both ways of scoring with BLIP."""
 
     model_class = BlipForImageTextRetrieval
     model_type = "blip"

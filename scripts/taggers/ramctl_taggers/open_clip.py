@@ -60,5 +60,5 @@ class OpenClipPeer(Peer):
         bias = getattr(self._model, "logit_bias", None)
         if bias is None:
             return from_cosine(cosines)
-        chances = (cosines * self._model.logit_scale.exp() + bias).sigmoid()
-        return chances.float().cpu().numpy().astype(np.float32)
+        probabilities = (cosines * self._model.logit_scale.exp() + bias).sigmoid()
+        return probabilities.float().cpu().numpy().astype(np.float32)

@@ -1,7 +1,7 @@
-"""`ramctl convert`: checkpoints to bundles, bundles to ONNX graphs, the card of a bundle.
+"""`ramctl convert`: checkpoints to bundles, bundles to ONNX graphs, the summary of a bundle.
 
-It is not part of `checkpoints` because an int8 graph is judged as `training` judges a model, and
-labels have the kinds that `parsing` gives them.
+It stands above `checkpoints` because it needs `training` to validate an int8 graph, and `parsing`
+for the kinds of labels.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -65,31 +65,31 @@ from ramctl.text.clip import ClipTextEncoder
 from ramctl.training.data.targets import Targets, read_annotation
 from ramctl.training.validation import Scored, truth_of
 
-CLIP = "hf://openai/clip-vit-base-patch16"  # the authors' label queries come from it
-THRESHOLD = 0.68  # the authors' class_threshold where no file says otherwise
+CLIP = "hf://openai/clip-vit-base-patch16"  # embeds the authors' label queries
+THRESHOLD = 0.68  # the authors' class_threshold, for labels without their own
 
 # The authors' tags (their repository, Apache-2.0) with their thresholds, RAM's with Chinese names.
-# Tag2Text's are things and scenes, then actions, then attributes (the authors' issue 150), and
-# those of threshold 1 are never given, because they spoil captions (tag2text.py).
+# Tag2Text's are things and scenes, then actions, then attributes (the authors' issue 150). Tags of
+# threshold 1 are never predicted, because they spoil captions (tag2text.py).
 LISTS = Path(str(files("ramctl.checkpoints") / "labels"))
 
-CALIBRATION_PHOTOS = 128  # give the ranges of an int8 graph
+CALIBRATION_PHOTOS = 128  # to measure the ranges of an int8 graph on
 CALIBRATION_BATCH = 4
-MOST_LOST = 0.003  # mAP; an int8 graph that loses less becomes the default
+MAX_LOSS = 0.003  # mAP; an int8 graph that loses less becomes the default
 DIGITS = 4
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
 class ConvertOptions:
-    """What `ramctl convert` is asked for; a file may be named `hf://owner/name:file`."""
+    """The options of `ramctl convert`; a file may be `hf://owner/name:file`."""
 
     source: str  # the authors' checkpoint, a bundle, or the name of a known model
     arch: Architecture | None = None
     tags: str | None = None  # None: the authors', with their thresholds and Chinese names
     thresholds: str | None = None
     vocab: str | None = None  # of the captioning branch
-    text_encoder: str = CLIP  # what embeds new words: a folder, or hf://owner/name
+    text_encoder: str = CLIP  # embeds new words: a folder, or hf://owner/name
     out: Path | None = None
     target: str | None = None  # `onnx`: add a graph to a bundle
     dtype: str = "fp32"  # of the graph
@@ -102,7 +102,7 @@ class ConvertOptions:
 
 
 def run(options: ConvertOptions) -> Report:
-    """Convert, or print the card of a bundle on stdout; the report of the run."""
+    """Convert, or print the summary of a bundle on stdout; return the report of the run."""
     report = Report("convert", quiet=options.quiet)
     if options.dtype != "int8" and (options.calibrate or options.val):
         raise UsageProblem("--calibrate and --val need --to onnx --dtype int8")
@@ -116,7 +116,7 @@ def run(options: ConvertOptions) -> Report:
         else:
             bundle, graph = add_graph(bundle, options.out), GRAPH
         size = bundle.file_sizes[graph] / 1e6
-        report.say(f"{bundle.path}: wrote {graph} ({size:.1f} MB besides the shared weights)")
+        report.say(f"{bundle.path}: wrote {graph} ({size:.1f} MB without the shared weights)")
     elif options.arch is None and options.source in KNOWN:
         install(options, report)
     else:
@@ -124,23 +124,24 @@ def run(options: ConvertOptions) -> Report:
         model = bundle.preset.model
         report.say(f"{bundle.path}: {len(bundle.labels)} labels, {model.encoder.backbone}")
         if model.captioning is None and (options.arch != "ram-plus" or options.vocab):
-            report.say("the checkpoint has no captioning branch: the bundle writes no captions")
+            report.say("no captions: the checkpoint has no captioning branch")
         elif model.captioning is not None and not bundle.has(TOKENIZER):
-            effect = "without --vocab the bundle writes no captions"
-            report.say(f"its vocabulary is not BERT's: {effect}")
+            report.say("no captions: the vocabulary is not BERT's; name it by --vocab FILE")
     return report
 
 
 def convert_checkpoint(options: ConvertOptions) -> Bundle:
-    """The bundle of an authors' checkpoint, written to `out`.
+    """Convert an authors' checkpoint to a bundle at `out`.
 
-    Tags keep their spelling, order and duplicates. Raises RunProblem that names the file and key
-    that do not fit.
+    Tags keep their spelling, order and duplicates. RunProblem names the file and key that do not
+    fit.
     """
     arch, out = options.arch, options.out
     if arch is None or out is None:
         missing = "--arch" if out else "--out" if arch else "--arch, --out"
-        raise UsageProblem(f"a checkpoint needs {missing}; a bundle --to onnx or --info")
+        raise UsageProblem(
+            f"add {missing} to convert a checkpoint, or --to onnx or --info for a bundle"
+        )
     tags = options.tags or str(LISTS / f"{arch.removesuffix('-plus')}.jsonl")
     checkpoint = local_path(options.source)
     require_bundle(out)
@@ -149,7 +150,7 @@ def convert_checkpoint(options: ConvertOptions) -> Bundle:
     tokenizer = _tokenizer(options.vocab, preset.model.captioning)
     with BundleWriter(out) as writer:
         labels.write(writer.path / LABELS)
-        if arch != "tag2text":  # its queries are learnt, not embedded
+        if arch != "tag2text":  # whose queries are learnt, not embedded
             ClipTextEncoder(options.text_encoder, arch).save(writer.path / TEXT_FOLDER)
         writer.meta = write_model(writer.path, preset, model, tokenizer) | {
             "thresholds": {"threshold": THRESHOLD, "open_set_threshold": preset.open_set_threshold},
@@ -181,20 +182,20 @@ original; the paper names counting, fine-grained classes and the bias of its dat
 
 
 def install(options: ConvertOptions, report: Report) -> None:
-    """Download the known model that `source` names, so that `--model` finds it from then on.
+    """Download the known model `source`, so that `--model` finds it; nothing if it is here.
 
     A checkpoint becomes a bundle, at `out` or in the folder of models; a peer stays in the hub's
-    cache. Nothing is done where it is here. A download that was stopped goes on. Raises RunProblem
-    for a checkpoint that is not the published one, which is kept under another name.
+    cache. A stopped download continues. RunProblem for a checkpoint that is not the published one,
+    which is kept under another name.
     """
     known = KNOWN[options.source]
     if missing_model(known.name) is None and options.out is None:
-        report.say(f"{known.name} is on this machine: --model {known.name} finds it")
+        report.say(f"{known.name} is on this machine: use --model {known.name}")
         return
-    report.say(f"{known.name}: {known.offer}; the same command goes on when this is stopped")
+    report.say(f"{known.name}: {known.offer}; if stopped, the same command continues")
     if known.peer:
         folder = fetch_folder(known.repository, known.file)
-        report.say(f"{folder}: --model {known.name} --labels FILE finds it")
+        report.say(f"{folder}: use --model {known.name} --labels FILE")
         return
     out = options.out or model_shelf() / known.name
     require_bundle(out)  # before gigabytes are fetched
@@ -215,20 +216,21 @@ def install(options: ConvertOptions, report: Report) -> None:
         )
         remove_folder(work)
     name = known.name if options.out is None else out.absolute()
-    report.say(f"{bundle.path}: {len(bundle.labels)} labels; --model {name} finds it")
+    report.say(f"{bundle.path}: {len(bundle.labels)} labels; use --model {name}")
 
 
 def read_official_labels(tags: Path, thresholds: str | None = None) -> LabelSystem:
-    """The authors' tag list, or another one, with kinds, and thresholds where they are known."""
-    listed = LabelSystem.read(tags)
-    labels = list(listed)
+    """Read the authors' tag list, or another one, with kinds and known thresholds."""
+    tag_list = LabelSystem.read(tags)
+    labels = list(tag_list)
     if all(label.kind == "object" for label in labels):  # a plain list
-        judged = zip(labels, label_kinds(listed), strict=True)
-        labels = [replace(label, kind=kind) for label, kind in judged]
+        pairs = zip(labels, label_kinds(tag_list), strict=True)
+        labels = [replace(label, kind=kind) for label, kind in pairs]
     if thresholds is not None:
         values = read_thresholds(local_path(thresholds), LabelSystem(labels), THRESHOLD)
-        pairs = zip(labels, values, strict=True)
-        labels = [replace(label, threshold=value) for label, value in pairs]
+        labels = [
+            replace(label, threshold=value) for label, value in zip(labels, values, strict=True)
+        ]
     return LabelSystem(labels)
 
 
@@ -239,7 +241,7 @@ def _tokenizer(vocab: str | None, captioning: CaptioningConfig | None) -> Captio
     tokenizer = CaptionTokenizer(bert_tokenizer(vocabulary), captioning)
     if len(tokenizer) == captioning.vocabulary:
         return tokenizer
-    if vocabulary is None:  # not the model as published
+    if vocabulary is None:  # the checkpoint is not a published one
         return None
     raise RunProblem(
         f"{vocabulary}: {len(tokenizer)} tokens with [DEC] and [ENC], "
@@ -248,7 +250,7 @@ def _tokenizer(vocab: str | None, captioning: CaptioningConfig | None) -> Captio
 
 
 def add_graph(bundle: Bundle, out: Path | None = None) -> Bundle:
-    """The bundle with `model.onnx`, in place or at `out`; its files are linked, not copied."""
+    """Add `model.onnx` to the bundle, in place or at `out`; other files are linked, not copied."""
     target = bundle.path if out is None else out
     require_bundle(target)
     model = load_model(bundle, captioning=False)
@@ -260,10 +262,9 @@ def add_graph(bundle: Bundle, out: Path | None = None) -> Bundle:
 
 
 def _add_int8_graph(bundle: Bundle, options: ConvertOptions, report: Report) -> Bundle:
-    """The bundle with `model.int8.onnx`, in place or at `out`.
+    """Add `model.int8.onnx` to the bundle, in place or at `out`.
 
-    With `val`, thresholds are picked for this graph and the bundle names the default number format;
-    without it both stay.
+    `val` chooses the graph's thresholds and the bundle's default number format.
     """
     if options.target is None or options.calibrate is None:
         raise UsageProblem("--dtype int8 needs --to onnx and --calibrate PHOTOS")
@@ -274,14 +275,14 @@ def _add_int8_graph(bundle: Bundle, options: ConvertOptions, report: Report) -> 
     inputs = PhotoInputs([options.calibrate], options.root, recursive=True, stage="convert")
     items = (make() for make in unread_photo_inputs(inputs))
     records = [item for item in items if isinstance(item, Record)]
-    some = records[:: max(1, len(records) // CALIBRATION_PHOTOS)][:CALIBRATION_PHOTOS]
+    sample = records[:: max(1, len(records) // CALIBRATION_PHOTOS)][:CALIBRATION_PHOTOS]
 
     def prepare(record: Record) -> NDArray[np.uint8]:
         return preprocess.resize(record_photo(record, target=size, official=official))
 
-    photos = list(_good(some, prepare))
+    photos = list(_accepted(sample, prepare))
     if not photos:
-        raise RunProblem(f"{options.calibrate}: none of its photos can be read")
+        raise RunProblem(f"{options.calibrate}: no photo in it can be read")
     model = load_model(bundle, captioning=False)
     with BundleWriter(target) as writer:
         writer.link_files(bundle, without={INT8_GRAPH, INT8_THRESHOLDS})
@@ -290,18 +291,18 @@ def _add_int8_graph(bundle: Bundle, options: ConvertOptions, report: Report) -> 
         path, weights = writer.path / INT8_GRAPH, writer.path / WEIGHTS
         export_int8_graph(model, size, path, batches, weights=weights)
         if options.val is not None:
-            _judge(writer, options.val, options.root, report)
+            _validate(writer, options.val, options.root, report)
     return Bundle.open(target)
 
 
-def _judge(writer: BundleWriter, validation: str, root: str | None, report: Report) -> None:
-    """Score held-out photos by both graphs; write thresholds and the better one to the bundle."""
+def _validate(writer: BundleWriter, validation: str, root: str | None, report: Report) -> None:
+    """Compare both graphs on held-out photos; write thresholds and the default number format."""
     write_meta(writer.path, writer.meta)
     bundle = Bundle.open(writer.path)
     fp32, int8 = (_score(bundle, validation, root, dtype) for dtype in ("fp32", "int8"))
     known = np.array([label.validated for label in bundle.labels])
     before, after = (scored.mean_average_precision(known) for scored in (fp32, int8))
-    # Thresholds for a precision come from the calibration, which is told of both graphs.
+    # Thresholds for a precision come from the calibration, which serves both graphs.
     if not (bundle.has(CALIBRATION) and bundle.preset.precision):
         right, is_known = int8.truth == POSITIVE, int8.truth != UNKNOWN
         judged = Judged(int8.scores.astype(np.float64), right, is_known)
@@ -310,13 +311,13 @@ def _judge(writer: BundleWriter, validation: str, root: str | None, report: Repo
         )
         lines = [f"{round(float(value), DIGITS)}\n" for value in thresholds]
         (writer.path / INT8_THRESHOLDS).write_text("".join(lines), encoding="utf-8")
-    default = writer.meta["dtype"] = "int8" if before - after < MOST_LOST else "fp32"
+    default = writer.meta["dtype"] = "int8" if before - after < MAX_LOSS else "fp32"
     measured = {"validation": validation, "photos": len(fp32.scores)}
     measured |= {"mAP_fp32": round(before, DIGITS), "mAP_int8": round(after, DIGITS)}
     writer.meta["provenance"] = writer.meta.get("provenance", {}) | {"int8": measured}
     report.say(
         f"mAP on {len(fp32.scores)} photos: fp32 {before:.4f}, int8 {after:.4f}; "
-        f"the default is now {default} (int8 must lose less than {MOST_LOST})"
+        f"the default is now {default} (int8 must lose less than {MAX_LOSS})"
     )
 
 
@@ -342,16 +343,16 @@ def _score(bundle: Bundle, validation: str, root: str | None, dtype: str) -> Sco
     return scored
 
 
-def _good(records: Iterable[Item], prepare: Callable[[Record], Result]) -> Iterator[Result]:
-    """What `prepare` makes of the records that it does not reject."""
-    tried = (attempt(prepare, record) for record in records if isinstance(record, Record))
-    return (made for made in tried if not isinstance(made, RecordProblem))
+def _accepted(records: Iterable[Item], prepare: Callable[[Record], Result]) -> Iterator[Result]:
+    """The results of `prepare` for the records that it does not reject."""
+    results = (attempt(prepare, record) for record in records if isinstance(record, Record))
+    return (result for result in results if not isinstance(result, RecordProblem))
 
 
 def describe_bundle(bundle: Bundle) -> list[str]:
-    """A summary of the bundle, line by line: labels, thresholds, sizes, provenance."""
+    """Summarise the bundle in lines: labels, thresholds, sizes, provenance."""
     preset = bundle.preset
-    n_own = sum(label.threshold is not None for label in bundle.labels)
+    n_with_threshold = sum(label.threshold is not None for label in bundle.labels)
     kinds = [label.kind for label in bundle.labels]
     counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
     captions = "with captions" if bundle.has(TOKENIZER) else "no captions"
@@ -360,7 +361,7 @@ def describe_bundle(bundle: Bundle) -> list[str]:
     lines = [
         f"{bundle.path}: {preset.name}, {preset.description}",
         f"labels      {len(bundle.labels)} ({counts})",
-        f"thresholds  {bundle.threshold:g}, {n_own} labels have their own; "
+        f"thresholds  {bundle.threshold:g}, {n_with_threshold} labels have their own; "
         f"open set {bundle.open_set_threshold:g}",
         f"photos      {preset.preprocess.size} px, {preset.preprocess.interpolation}, "
         f"{preset.preprocess.loader} loader",

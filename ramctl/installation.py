@@ -1,4 +1,4 @@
-"""`ramctl doctor`: what is installed and found on this machine."""
+"""`ramctl doctor`: report packages, extras, devices and models on this machine."""
 
 import platform
 from dataclasses import asdict, dataclass
@@ -33,14 +33,14 @@ PACKAGES = (
 
 @dataclass(frozen=True, slots=True)
 class DoctorOptions:
-    """What `ramctl doctor` is asked for."""
+    """The options of `ramctl doctor`."""
 
-    models: bool = False  # only list these
+    models: bool = False  # only list models
     json: bool = False
 
 
 def run(options: DoctorOptions) -> Report:
-    """Examine the machine and write what is found to stdout; the report of the run."""
+    """Examine the machine and write the result to stdout; return the report of the run."""
     facts = examine(options.models)
     text = (
         orjson.dumps(facts).decode() if options.json else "\n".join(map(escaped, describe(facts)))
@@ -50,12 +50,12 @@ def run(options: DoctorOptions) -> Report:
 
 
 def examine(only_models: bool = False) -> JsonObject:
-    """Versions, extras, devices, and models: those that are here, and known ones to download."""
-    # The bundles that a bare name finds: embedded, here, and on the shelf.
-    found = (meta.parent for folder in bundle_folders() for meta in folder.glob(f"*/{META}"))
-    # A folder here does not stand for a known model.
-    named = (path for path in found if path.parent != Path() or path.name not in (EMBEDDED, *KNOWN))
-    bundles = [embedded_bundle(), *sorted(named)]
+    """Collect versions, extras, devices, and models: those here, and known ones to download."""
+    # The bundles that a bare name finds: embedded, in this folder, and in the folder of models.
+    paths = (meta.parent for folder in bundle_folders() for meta in folder.glob(f"*/{META}"))
+    # A folder here never stands for a known model.
+    by_name = (p for p in paths if p.parent != Path() or p.name not in (EMBEDDED, *KNOWN))
+    bundles = [embedded_bundle(), *sorted(by_name)]
     models = {
         "models": [_model(path) for path in bundles],
         "known": [asdict(one) | {"here": not missing_model(one.name)} for one in KNOWN.values()],
@@ -77,7 +77,7 @@ def examine(only_models: bool = False) -> JsonObject:
 
 
 def describe(facts: JsonObject) -> list[str]:
-    """The lines for people of what `examine` found."""
+    """Format the facts from `examine` as lines of text."""
     rows = []
     if "ramctl" in facts:
         rows = [("ramctl", f"{facts['ramctl']}, Python {facts['python']}, {facts['platform']}")]

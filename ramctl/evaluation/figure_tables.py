@@ -1,4 +1,4 @@
-"""The figures for people, spreadsheets and papers: aligned text, CSV, Markdown, LaTeX."""
+"""Figures as tables for people, spreadsheets and papers: text, CSV, Markdown, LaTeX."""
 
 import csv
 import io
@@ -18,10 +18,10 @@ from ramctl.records.record import JsonObject, spreadsheet_cell
 Row = Sequence[str]
 FORMATS = ("json", "table", "csv", "md", "latex")
 _WIDTH, _NAME_WIDTH = 80, 50  # of a table: in all, and of its first column
-_SYSTEMS_BESIDE = 7  # of a table of that width
-_HEADLINES = ("mAP", "CF1", "OF1", "LRAP")  # whose differences are a table's
-_OF_PAPERS = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
-_LEAST_P = 0.001  # that is printed as a number
+_MAX_SYSTEMS = 7  # in a table of that width
+_COMPARED = ("mAP", "CF1", "OF1", "LRAP")  # figures whose differences a table shows
+_PAPER_FIGURES = ("mAP", "CP", "CR", "CF1", "OP", "OR", "OF1")
+_MIN_P = 0.001  # smaller p-values are printed as "< 0.001"
 _ESCAPED = str.maketrans(
     {mark: f"\\{mark}" for mark in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -33,10 +33,10 @@ CLASS_COLUMNS = (
 
 
 def render(result: JsonObject, form: str, system: str) -> bytes:
-    """The result as one JSON object, or as rows `figure, value` in another format.
+    """Write the result as a JSON object, or as rows `figure, value` in another format.
 
-    Several systems are columns beside each other. For papers (`latex`) they are the rows of one
-    table of the usual figures; a single one has the name `system` there.
+    Several systems are columns; with `latex` they are the rows of one table of the usual figures,
+    where a single one is named `system`.
     """
     if form == "json":
         return dumps(result)
@@ -48,15 +48,15 @@ def render(result: JsonObject, form: str, system: str) -> bytes:
         return write_rows(*_wide(comparison), form)
     if comparison:
         parts = list(_beside_each_other(comparison))
-        said = {*next(iter(comparison["systems"].values())), "comparison"}
-        result = {name: value for name, value in result.items() if name not in said}
+        shown = {*next(iter(comparison["systems"].values())), "comparison"}
+        result = {name: value for name, value in result.items() if name not in shown}
     rows: list[Row] = [row for row in _flat(result, "") if row[0] != "classes.names"]
     parts.append((["figure", "value"], rows))
     return b"\n".join(write_rows(*part, form) for part in parts)
 
 
 def _wide(comparison: JsonObject) -> tuple[Row, list[Row]]:
-    """A row a figure: each system's value and interval, each pair's difference and p-value."""
+    """A row for each figure: each system's value and interval, each pair's difference and p."""
     systems: dict[str, JsonObject] = comparison["systems"]
     pairs: list[JsonObject] = comparison["differences"]
     header = ["figure"]
@@ -74,9 +74,9 @@ def _wide(comparison: JsonObject) -> tuple[Row, list[Row]]:
         for name, figures in systems.items():
             row += [flat[name][figure], *_bounds(figures["ci"][figure])]
         for pair in pairs:
-            told = pair[figure]
-            row += [_cell(told["difference"]), *_bounds(told["ci"])]
-            row += [_cell(told["p"]), _cell(told["p_holm"])]
+            values = pair[figure]
+            row += [_cell(values["difference"]), *_bounds(values["ci"])]
+            row += [_cell(values["p"]), _cell(values["p_holm"])]
         rows.append(row)
     return header, rows
 
@@ -86,24 +86,24 @@ def _bounds(ends: Sequence[float] | None) -> Row:
 
 
 def _booktabs(result: JsonObject, systems: dict[str, JsonObject]) -> bytes:
-    """A table of percentages for LaTeX's booktabs, the best of each column bold."""
-    best = {name: max(figures[name] for figures in systems.values()) for name in _OF_PAPERS}
+    """A LaTeX table (booktabs) of percentages, with the best of each column in bold."""
+    best = {name: max(figures[name] for figures in systems.values()) for name in _PAPER_FIGURES}
 
-    def cell(value: float, most: float) -> str:
+    def cell(value: float, highest: float) -> str:
         text = f"{100 * value:.1f}"
-        return rf"\textbf{{{text}}}" if len(systems) > 1 and value == most else text
+        return rf"\textbf{{{text}}}" if len(systems) > 1 and value == highest else text
 
     comparison, n_classes = result.get("comparison"), result["averaged_classes"]
     n_photos = comparison["photos"] if comparison else result["photos"]["compared"]
     rows = [
-        [system.translate(_ESCAPED), *(cell(figures[name], best[name]) for name in _OF_PAPERS)]
+        [system.translate(_ESCAPED), *(cell(figures[name], best[name]) for name in _PAPER_FIGURES)]
         for system, figures in systems.items()
     ]
     lines = [
         f"% {n_photos} photos, {n_classes} classes; per cent; tags by {result['decided_by']}",
-        rf"\begin{{tabular}}{{l{'r' * len(_OF_PAPERS)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(_PAPER_FIGURES)}}}",
         r"\toprule",
-        rf"{' & '.join(['System', *_OF_PAPERS])} \\",
+        rf"{' & '.join(['System', *_PAPER_FIGURES])} \\",
         r"\midrule",
         *(rf"{' & '.join(row)} \\" for row in rows),
         r"\bottomrule",
@@ -113,7 +113,7 @@ def _booktabs(result: JsonObject, systems: dict[str, JsonObject]) -> bytes:
 
 
 def _beside_each_other(comparison: JsonObject) -> Iterator[tuple[Row, list[Row]]]:
-    """Tables of `compare_systems`: the systems' letters, a column for each, their differences."""
+    """The tables of a comparison: the systems' letters, a column for each, their differences."""
     systems: dict[str, JsonObject] = comparison["systems"]
     differences: list[JsonObject] = comparison["differences"]
     n = len(systems)
@@ -122,8 +122,8 @@ def _beside_each_other(comparison: JsonObject) -> Iterator[tuple[Row, list[Row]]
     yield ["system", ""], [[letter, name] for name, letter in letters.items()]
     rows = [dict(_flat(nested, "")) for nested in systems.values()]
     names = [name for name in rows[0] if not name.startswith("ci.")]
-    for start in range(0, len(rows), _SYSTEMS_BESIDE):
-        part = slice(start, start + _SYSTEMS_BESIDE)
+    for start in range(0, len(rows), _MAX_SYSTEMS):
+        part = slice(start, start + _MAX_SYSTEMS)
         header = ["figure", *list(letters.values())[part]]
         yield header, [[name, *(row[name] for row in rows[part])] for name in names]
     yield (
@@ -131,16 +131,16 @@ def _beside_each_other(comparison: JsonObject) -> Iterator[tuple[Row, list[Row]]
         [
             [figure, " - ".join(letters[name] for name in pair["systems"]),
              f"{pair[figure]['difference']:+.4f}", dict(_flat(pair[figure], ""))["ci"],
-             f"< {_LEAST_P}" if (p := pair[figure]["p_holm"]) < _LEAST_P else f"{p:.3f}",
+             f"< {_MIN_P}" if (p := pair[figure]["p_holm"]) < _MIN_P else f"{p:.3f}",
              _cell(pair[figure]["detectable"])]
-            for figure in _HEADLINES
+            for figure in _COMPARED
             for pair in differences
         ],
     )  # fmt: skip
 
 
 def write_rows(header: Row, rows: Sequence[Row], form: str) -> bytes:
-    """Rows as `csv`, `tsv`, `md` or an aligned `table`, UTF-8."""
+    """Write rows as `csv`, `tsv`, `md` or an aligned `table`, in UTF-8."""
     change = spreadsheet_cell if form in ("csv", "tsv") else escaped
     header, *rows = [[*map(change, row)] for row in (header, *rows)]
     if form in ("csv", "tsv"):
@@ -158,7 +158,7 @@ def write_rows(header: Row, rows: Sequence[Row], form: str) -> bytes:
 
 
 def _aligned(rows: Sequence[Row]) -> Iterator[str]:
-    """Lines at most 80 wide; of two columns, a longer name has lines of its own."""
+    """Align rows; two columns are wrapped to 80 characters, long names on lines of their own."""
     if len(rows[0]) > 2:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
@@ -176,7 +176,7 @@ def _aligned(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """The text in lines of at most that width, broken behind a blank, `|`, `.` or `/` if it can."""
+    """Wrap a text, after a blank, `|`, `.` or `/` where there is one."""
     lines = []
     while len(text) > width:
         end = max(text.rfind(mark, 0, width) for mark in (" ", "|")) + 1
@@ -187,9 +187,9 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def class_table(comparison: Comparison, resampled: Floats | None) -> tuple[Row, list[Row]]:
-    """The columns, and a row for every class; a cell without a value is empty.
+    """The header and a row for each class; a cell without a value is empty.
 
-    The bounds of average precision are there where that of resamples [B, C] is given.
+    Average precision has bounds where that of resamples [B, C] is given.
     """
     counts, precisions = comparison.counts, comparison.precisions
     bounds = np.full((2, len(precisions)), np.nan)
@@ -206,7 +206,7 @@ def class_table(comparison: Comparison, resampled: Floats | None) -> tuple[Row, 
 
 
 def report_format(path: Path) -> str:
-    """The format of `--report` by the name of its file: `.csv`, `.md`, `.html`, else TSV."""
+    """The format of `--report` by its suffix: `.csv`, `.md`, `.html`, else TSV."""
     suffix = Path(unpacked_name(path.name)).suffix
     return {".csv": "csv", ".md": "md", ".html": "html"}.get(suffix, "tsv")
 
