@@ -24,7 +24,7 @@ class Classes:
     origin: str | None
     mapping: dict[str, list[str]]
     tag_system: LabelSystem | None = None
-    _of_tag: dict[str, tuple[int, ...]] = field(default_factory=dict, init=False, compare=False)
+    _by_tag: dict[str, tuple[int, ...]] = field(default_factory=dict, init=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.system)
@@ -61,16 +61,16 @@ class Classes:
     def _mapping(self) -> dict[str, list[str]]:
         return {normalise(name): tags for name, tags in self.mapping.items()} | self.mapping
 
-    def of_tag(self, tag: str) -> tuple[int, ...]:
+    def matching_tag(self, tag: str) -> tuple[int, ...]:
         """The classes that a predicted tag counts for, in order.
 
         Those whose line of the map names it, and those without a line that it stands for in the
         truth; where the predictions' label system is known, its label's other names count as well.
         """
-        if tag not in self._of_tag:
-            named = {c for name in self._names_of(tag) for c in self._of_name(name)}
-            self._of_tag[tag] = tuple(sorted(named))
-        return self._of_tag[tag]
+        if tag not in self._by_tag:
+            named = {c for name in self._names_of(tag) for c in self._matching(name)}
+            self._by_tag[tag] = tuple(sorted(named))
+        return self._by_tag[tag]
 
     def _names_of(self, tag: str) -> Iterator[str]:
         yield tag
@@ -80,7 +80,7 @@ class Classes:
             # A synonym that is a tag too stands for that tag alone.
             yield from (name for name in names if number in system.ids(name))
 
-    def _of_name(self, name: str) -> Iterator[int]:
+    def _matching(self, name: str) -> Iterator[int]:
         exact, loose = self._lines_with
         yield from exact.get(name) or loose.get(normalise(name), [])
         yield from (c for c in self.system.ids(name) if self._mapped(c) is None)

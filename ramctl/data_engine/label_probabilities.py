@@ -105,7 +105,7 @@ class TaggerHeads:
     ) -> None:
         tagger = TaggerScores.read(evidence.path, "generate")
         classes = Classes(labels, None, read_map(evidence.map))
-        self._labels_of_name = [list(classes.of_tag(name)) for name in tagger.names]
+        self._labels_of_name = [list(classes.matching_tag(name)) for name in tagger.names]
         self._tagger = TaggerInputs(tagger, (one.photo for one in photos))
         self._known = np.unique(np.concatenate([[], *_mentioned(photos)]).astype(np.int64))
         sums = Sums.over(self._parts(photos), len(self._known))

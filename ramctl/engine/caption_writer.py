@@ -119,8 +119,8 @@ class CaptionWriter:
         logs = np.log(np.maximum(scores, MIN_SCORE))
         found = []
         for parsed in self.parsed(captions):
-            of_tags = [logs[list(self._labels.ids(tag))].max() for tag in parsed.tags]
-            found.append(float(np.mean(of_tags)) if of_tags else float(np.log(SCORE_OF_NONE)))
+            tag_logs = [logs[list(self._labels.ids(tag))].max() for tag in parsed.tags]
+            found.append(float(np.mean(tag_logs)) if tag_logs else float(np.log(SCORE_OF_NONE)))
         return found
 
 

@@ -36,7 +36,7 @@ def split_devices(names: str) -> list[str]:
 
 
 class BatchWorker(Protocol):
-    """What runs in each process."""
+    """The work of each process."""
 
     @property
     def workers(self) -> int:

@@ -79,7 +79,7 @@ class Graph:
         self.ranked = ranked[-1] if ranked else None
 
     def border(self, source: str) -> list[str]:
-        """What depends on the input `source` alone, and meets other inputs."""
+        """Tensors that depend on the input `source` alone and meet other inputs."""
         pure, mixed = {source}, self.inputs.keys() - {source}
         border: dict[str, None] = {}
         for node in self._model.graph.node:

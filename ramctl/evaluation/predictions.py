@@ -90,7 +90,9 @@ class _Columns:
 
     @classmethod
     def build(cls, system: LabelSystem, classes: Classes) -> "_Columns":
-        pairs = [(c, label) for label, tag in enumerate(system.tags) for c in classes.of_tag(tag)]
+        pairs = [
+            (c, label) for label, tag in enumerate(system.tags) for c in classes.matching_tag(tag)
+        ]
         by_class, labels = np.array(sorted(pairs), np.intp).reshape(-1, 2).T
         matched, starts = np.unique(by_class, return_index=True)
         return cls(matched, labels, starts, len(system))
@@ -157,7 +159,7 @@ class ScoreReader:
             raise RecordProblem(message, code="bad_field")
         tagged = None
         if fields.get("tags") is not None:
-            tagged = [c for tag in fields["tags"] for c in self.classes.of_tag(tag)]
+            tagged = [c for tag in fields["tags"] for c in self.classes.matching_tag(tag)]
         return Prediction(columns, dense, by_tag, tagged)
 
     def _columns_for(self, fields: JsonObject) -> _Columns:
@@ -266,7 +268,7 @@ class PredictionTable:
         reader = self.reader
         for row, prediction in enumerate(predictions):
             for tag, score in prediction.by_tag.items():
-                for c in reader.classes.of_tag(tag):
+                for c in reader.classes.matching_tag(tag):
                     scores[row, c] = max(scores[row, c], score)
                     reader.known_classes[c] = True
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from ramctl.labels import normalise
 from ramctl.records.record import JsonObject
-from ramctl.tagging.formats import join_tags
+from ramctl.tagging.output_formats import join_tags
 
 
 @dataclass(frozen=True, slots=True)

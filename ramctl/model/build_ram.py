@@ -1,6 +1,7 @@
 """Build a model from its configuration, and check that its parts fit together."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
@@ -9,9 +10,12 @@ from ramctl.model.captioning import Captioning
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.global_branch import GlobalBranch
 from ramctl.model.label_queries import DescriptionWeighting, LabelQueries, LabelTable, RowLayout
-from ramctl.model.preset import ModelConfig
+from ramctl.model.preset import ModelConfig, write_table
 from ramctl.model.ram import RAM
 from ramctl.model.tag_decoder import TagDecoder
+
+MAX_SIZE, MAX_LAYERS = 1_000_000, 1000
+_POSITIVE = (".width", ".heads", ".ffn_width")
 
 
 def build_ram(
@@ -28,6 +32,7 @@ def build_ram(
     of each label, for a model that weighs them. Raises UsageProblem when the configuration
     contradicts itself.
     """
+    _check_numbers(write_table(config), "model")
     try:
         _check(config, n_labels, vocabulary, description_counts)
         return _built(config, image_size, n_labels, vocabulary, description_counts)
@@ -35,6 +40,21 @@ def build_ram(
         # Sizes that fit neither each other nor into memory, as timm and torch report them.
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UsageProblem(f"no model can be built of these sizes: {reason}") from error
+
+
+def _check_numbers(value: Any, name: str) -> None:
+    """UsageProblem for a number that no model has: building it could take all time or memory."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            _check_numbers(part, f"{name}.{key}")
+    elif isinstance(value, list | tuple):
+        for part in value:
+            _check_numbers(part, name)
+    elif isinstance(value, int | float):
+        low = 1 if name.endswith(_POSITIVE) else 0
+        high = MAX_LAYERS if name.endswith(("layers", "depths")) else MAX_SIZE
+        if not low <= value <= high:
+            raise UsageProblem(f"{name} is {value}, not from {low} to {high}")
 
 
 def _built(

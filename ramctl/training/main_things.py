@@ -1,4 +1,4 @@
-"""What captions name first: the labels of a photo's main things, and how early each is named."""
+"""Main things of photos: the labels that captions name first, and how early they name them."""
 
 import numpy as np
 from numpy.typing import NDArray

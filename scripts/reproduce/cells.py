@@ -100,7 +100,7 @@ def endpoint(differences: Mapping[str, Mapping[str, Any]]) -> str:
     ]
     for compared, own in differences.items():
         low, high = own["ci"] or (-1.0, 1.0)
-        told = "" if low > 0 or high < 0 else ", cannot tell"
+        told = "" if low > 0 or high < 0 else ", not significant"
         lines.append(
             f"- {compared}: {100 * own['difference']:+.1f} points "
             f"(95 % {100 * low:+.1f} to {100 * high:+.1f}{told})"

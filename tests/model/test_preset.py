@@ -127,6 +127,8 @@ def test_an_unknown_preset_is_answered_with_the_known_ones(tmp_path):
         ("model.prior=false", "own_width needs"),
         ("model.labels.kind=descriptions", "one description or more"),
         ("model.captioning.beams=0", "beams is 0: less than 1"),
+        ("model.tag_decoder.layers=100000000", "layers is 100000000, not from 0 to 1000"),
+        ("model.tag_decoder.width=0", "width is 0, not from 1"),
     ],
 )
 def test_a_contradiction_is_named_when_the_model_is_built(override, complaint):

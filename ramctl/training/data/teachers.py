@@ -70,7 +70,7 @@ class SoftTargets:
     ) -> None:
         self.weight, self._scores, self._rows = teacher.weight, scores.scores, rows
         classes = Classes(labels, None, read_map(teacher.map))
-        pairs = [(n, c) for name, n in scores.names.items() for c in classes.of_tag(name)]
+        pairs = [(n, c) for name, n in scores.names.items() for c in classes.matching_tag(name)]
         if not pairs:
             raise RunProblem(f"{teacher.path}: names none of the labels")
         name_ids, label_ids = np.array(pairs).T

@@ -76,8 +76,8 @@ def _describes_nothing(findings: Findings, i: int) -> bool:
     if sentence.tag(k) not in NOUNS or k in sentence.compounds:
         return False
     head = lexicon.noun(sentence.words[sentence.skip(k, NOUNS) - 1])
-    is_seen = head in lexicon.colors or head in word_set("vague_places")
-    return lexicon.noun_kind(head) is None and not is_seen
+    is_visible = head in lexicon.colors or head in word_set("vague_places")
+    return lexicon.noun_kind(head) is None and not is_visible
 
 
 def is_second_part(sentence: Sentence, i: int) -> bool:

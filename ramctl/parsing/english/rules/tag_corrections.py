@@ -279,8 +279,8 @@ def _doing_of_one(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
     if sentence.tag(i + 1) not in AFTER_VERB and sentence.word(i + 1) not in ("left", "right"):
         return None
     lemma = lexicon.noun(word)
-    is_seen = lexicon.first_file(lemma) in VISIBLE_FILES or lemma in lexicon.objects
-    return "VBZ" if lexicon.is_mostly_verb(word) or not is_seen else None
+    is_visible = lexicon.first_file(lemma) in VISIBLE_FILES or lemma in lexicon.objects
+    return "VBZ" if lexicon.is_mostly_verb(word) or not is_visible else None
 
 
 def _doing_to_it(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
