@@ -1,7 +1,7 @@
 """Records of taggers' scores, and which photo each of them is about.
 
 A file of records with `image` and `scores` teaches (`train --distill scores:FILE`), is evidence
-(`generate` and `clean --evidence scores:FILE`) and is evaluated (`eval`).
+(`generate` and `clean --evidence FILE`) and is evaluated (`eval`).
 """
 
 import os
@@ -49,15 +49,15 @@ def absolute(folder: Path) -> str:
 
 
 def scores_file(option: str, text: str, form: str, *names: str) -> tuple[Path, dict[str, str]]:
-    """The file of an option's `scores:FILE`, and what is set by these `names` behind commas.
+    """The file in an option's `FILE,name=value`, and the values of these `names`.
 
-    UsageProblem, which shows the `form`, for anything else.
+    UsageProblem, which shows the `form`, for another text.
     """
-    path, *settings = text.removeprefix(PREFIX).split(",") if names else [text.removeprefix(PREFIX)]
-    given = dict(setting.partition("=")[::2] for setting in settings)
-    if not text.startswith(PREFIX) or not path or "" in given.values() or given.keys() - set(names):
+    path, *settings = text.split(",")
+    values = dict(setting.partition("=")[::2] for setting in settings)
+    if not path or "" in values.values() or values.keys() - set(names):
         raise UsageProblem(f"{option} {text}: expected {form}")
-    return Path(path), given
+    return Path(path), values
 
 
 _ROUNDS: tuple[tuple[str, Callable[[Photo], str]], ...] = (

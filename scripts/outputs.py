@@ -116,7 +116,7 @@ def engine(run: Runner) -> None:
     run("generate.jsonl", f"ramctl generate -q {root} --captions 2 g-in.jsonl")
     run("generate-nucleus.jsonl", f"ramctl generate -q {root} --decode nucleus:0.9 --seed 3 "
         "--threshold 0.4 g-in.jsonl")  # fmt: skip
-    run("clean.jsonl", f"ramctl clean -q {root} --min-regions 2 --report clean.html --stats "
+    run("clean.jsonl", f"ramctl clean -q {root} --min-regions 2 --review clean.html --stats "
         "clean-stats.json generate.jsonl")  # fmt: skip
     run("clean-scores.jsonl", f"ramctl clean -q {root} --threshold 0.3 --min-regions 2 "
         "generate.jsonl")  # fmt: skip

@@ -11,7 +11,7 @@ learnt from the other records, and by other taggers' scores (--evidence).
 """
 EXAMPLES = """
 ramctl generate tagged.jsonl | ramctl clean > clean.jsonl
-ramctl clean more.jsonl -o clean.jsonl --report page.html --evidence a.jsonl
+ramctl clean more.jsonl -o clean.jsonl --review page.html --evidence a.jsonl
 ramctl clean more.jsonl -o clean.jsonl --decisions decisions.jsonl
 """
 NOTES = f"""
@@ -43,12 +43,12 @@ OPTIONS = {
             "Keep tags with fewer regions; of others N photos.",
             default=1,
         ),
-        common("--decisions FILE", "Decisions from a --report page; repeatable.", multiple=True),
+        common("--decisions FILE", "Decisions from a --review page; repeatable.", multiple=True),
     ],
     "output": [
         *options.stream,
         common(
-            "--report FILE",
+            "--review FILE",
             "Write a page to judge removed and added tags.",
             field="page",
             writes=True,

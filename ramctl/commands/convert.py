@@ -47,6 +47,7 @@ OPTIONS = {
         option(
             "--text-encoder DIR",
             "CLIP that embeds new words [default: the authors'].",
+            type=str,  # may be hf://...
         ),
     ],
     "graph": [

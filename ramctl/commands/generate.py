@@ -35,6 +35,7 @@ OPTIONS = {
             "--evidence FILE",
             "Scores of another tagger or of captions; repeatable.",
             multiple=True,
+            type=str,  # may end in ,map=FILE
         ),
         option("--hard", "With --evidence: add the model's tags too."),
     ],

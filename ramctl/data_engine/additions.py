@@ -62,7 +62,7 @@ class GenerateOptions:
     decode: str | None = None  # beam:K or nucleus:P; None: the model's
     threshold: str | None = None  # a number or a file; None: those of `precision`
     precision: float | None = None  # the fraction of the added tags that shall be right
-    evidence: tuple[str, ...] = ()  # scores:FILE, other taggers' scores of the photos
+    evidence: tuple[str, ...] = ()  # FILE or FILE,map=FILE: other taggers' scores
     hard: bool = False  # with evidence, add the model's own tags too
     seed: int = 0
     baseline: BaselineOptions = field(default_factory=BaselineOptions)

@@ -44,7 +44,6 @@ from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
 from ramctl.records.state import recorded_fingerprint
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, each, run_stream
 from ramctl.records.verdicts import Verdicts
-from ramctl.tagger_scores import scores_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,7 @@ class CleanOptions:
     model: str = "mini"
     detector: str = "attention"
     kinds: Collection[str] = KINDS
-    evidence: tuple[str, ...] = ()  # scores:FILE, other taggers' scores of the photos
+    evidence: tuple[Path, ...] = ()  # files of other taggers' scores
     min_probability: float = MIN_PROBABILITY  # of being right; 0: never
     outliers: float = 0.0  # the fraction of a tag's regions that is removed
     threshold: float | None = None  # the score that a region must exceed
@@ -70,13 +69,8 @@ class CleanOptions:
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
 
-    @property
-    def score_files(self) -> list[Path]:
-        """The files of `--evidence`."""
-        return [scores_file("--evidence", name, "scores:FILE")[0] for name in self.evidence]
 
-
-RAY = RayRules(model="baseline", alone={"--report": "page"}, in_work_folder=True)
+RAY = RayRules(model="baseline", alone={"--review": "page"}, in_work_folder=True)
 
 
 def run(options: CleanOptions) -> Report:
@@ -103,7 +97,7 @@ def run(options: CleanOptions) -> Report:
 def _source(options: CleanOptions) -> Iterator[Item]:
     """The inputs; UsageProblem where the options contradict each other."""
     stage = options.stage
-    require_files([str(path) for path in options.score_files])
+    require_files([str(path) for path in options.evidence])
     if stage and options.work is None:
         raise UsageProblem(f"--stage {stage} needs --work DIR")
     if not options.stream.shard.is_all and stage != "detect":
@@ -206,7 +200,7 @@ class Cleaning:
 
     def _rules(self) -> Rules:
         options = self.options
-        evidence = tuple(file_sha256(path) for path in options.score_files)
+        evidence = tuple(file_sha256(path) for path in options.evidence)
         return Rules(
             options.min_probability, options.outliers, options.threshold,
             options.seed, options.min_regions, evidence,
@@ -245,10 +239,10 @@ class Cleaning:
     def estimate(self, index: RegionIndex) -> Estimate:
         """The probability of the tag of each region."""
         calibration = Calibration.if_known(self.bundle)
-        return OutOfFold(index).estimate(calibration, self.options.score_files)
+        return OutOfFold(index).estimate(calibration, self.options.evidence)
 
     def apply(self, work: WorkFolder) -> Report:
-        """Write the page of `--report`, if any, and the records without the tags they lose."""
+        """Write the page of `--review`, if any, and the records without the tags they lose."""
         shards, options = work.shards(), self.options
         index, decisions = RegionIndex(shards), Decisions.current(work)
         cleaner = Cleaner(index, removing_rows(decisions), self.verdicts)

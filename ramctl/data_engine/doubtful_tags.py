@@ -1,4 +1,4 @@
-"""The tags that the page of `clean --report` shows: removed and added ones, sorted by doubt.
+"""The tags that the page of `clean --review` shows: removed and added ones, sorted by doubt.
 
 The photos of one tag are ranked by how probable the tag is; if that were all there is, the removed
 ones would be the lowest. A removed one above this border, or another one below it, is doubtful, the

@@ -1,7 +1,7 @@
 """The probability that a tag is right: the model's score, corrected by evidence from outside.
 
 Linear heads (`heads.py`) predict each label from the model's features of the whole photo, or from
-another tagger's scores of it (`--evidence scores:FILE`); they learn what that tagger's words mean
+another tagger's scores of it (`--evidence FILE`); they learn what that tagger's words mean
 for each label, so the words need not be the same. All evidence is added as log-odds.
 n photos of a shard, F inputs with a constant one, L labels that have regions, R regions, one for
 each tag of each photo.

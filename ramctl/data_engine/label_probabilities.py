@@ -34,7 +34,7 @@ from ramctl.records.record import (
 from ramctl.records.stream import Outcome
 from ramctl.tagger_scores import Photo, TaggerScores, scores_file
 
-FORM = "scores:FILE[,map=FILE]"
+FORM = "FILE[,map=FILE]"
 MIN_PROBABILITY = 0.005  # that a record gets
 # Labels a record gets: those whose probability most exceeds how often captions name them.
 MAX_LABELS = 64

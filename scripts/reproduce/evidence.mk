@@ -51,4 +51,4 @@ $(WORK)/features.json: $(WORK)/found $(WORK)/others-parsed.jsonl
 	$(MEASURE) > $@
 
 $(WORK)/taught.json: $(WORK)/found $(WORK)/others-parsed.jsonl $(TEACHERS:%=$(WORK)/teachers/%.jsonl)
-	$(MEASURE) $(TEACHERS:%=--evidence scores:$(WORK)/teachers/%.jsonl) > $@
+	$(MEASURE) $(TEACHERS:%=--evidence $(WORK)/teachers/%.jsonl) > $@

@@ -6,7 +6,7 @@
         of the judged photos and of so many others a file: one caption for the engine, the other
         ones for the judgement
     evidence.py measure WORK --judged judged_generated.jsonl --captions others-parsed.jsonl \\
-        [--evidence scores:FILE ...]
+        [--evidence FILE ...]
         WORK comes from `ramctl clean --kinds all --work WORK --stage detect`
 
 evidence.mk does all of it.
@@ -34,7 +34,6 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.data_engine.cleaning import CleanOptions
 from ramctl.data_engine.evidence import (
     MIN_PROBABILITY,
     NAMES,
@@ -65,7 +64,7 @@ def main() -> None:
     told = commands.add_parser("measure")
     told.add_argument("work", type=Path)
     told.add_argument("--model", default="mini")
-    told.add_argument("--evidence", action="append", default=[], metavar="scores:FILE")
+    told.add_argument("--evidence", action="append", default=[], metavar="FILE")
     told.add_argument("--judged", type=Path)
     told.add_argument("--captions", type=Path, help="the other captions, parsed")
     options = parser.parse_args()
@@ -94,7 +93,7 @@ def draw(options: argparse.Namespace) -> None:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """The figures of one work folder by each judgement that is there."""
-    files = CleanOptions(evidence=tuple(options.evidence)).score_files
+    files = tuple(map(Path, options.evidence))
     bundle = Bundle.open(resolve_model(options.model))
     calibration = Calibration.if_known(bundle)
     work = WorkFolder(options.work)

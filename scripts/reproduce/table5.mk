@@ -106,14 +106,14 @@ $(WORK)/scores/%/own-soft.jsonl: $(WORK)/records/%/all.jsonl $(WORK)/models/%/pa
 $(WORK)/scores/%/other-backbone.jsonl: $(WORK)/records/%/all.jsonl $(WORK)/models/%/large-0/bundle.json
 	$(call scores,$(WORK)/models/$*/large-0)
 $(WORK)/records/%/own-soft.jsonl: $(WORK)/records/%/all.jsonl $(WORK)/scores/%/own-soft.jsonl
-	$(call chances,scores:$(WORK)/scores/$*/own-soft.jsonl)
+	$(call chances,$(WORK)/scores/$*/own-soft.jsonl)
 $(WORK)/records/%/other-backbone.jsonl: $(WORK)/records/%/all.jsonl $(WORK)/scores/%/other-backbone.jsonl
-	$(call chances,scores:$(WORK)/scores/$*/other-backbone.jsonl)
+	$(call chances,$(WORK)/scores/$*/other-backbone.jsonl)
 $(WORK)/ica447.jsonl:
 	mkdir -p $(@D)
 	cat $(foreach n,$(CAPTIONED) $(PLAIN),$(SHARED)/pseudo/$(n).ica447.jsonl) > $@
 $(WORK)/records/%/another-tagger.jsonl: $(WORK)/records/%/all.jsonl $(WORK)/ica447.jsonl
-	$(call chances,scores:$(WORK)/ica447.jsonl$(comma)map=scripts/mini/names.tsv)
+	$(call chances,$(WORK)/ica447.jsonl$(comma)map=scripts/mini/names.tsv)
 
 # $(call row,COLUMN,ROW,SEED,COLUMN OF THE RECORDS,ROW OF THE RECORDS,OPTIONS): a model, begun or gone on with.
 define row

@@ -248,7 +248,8 @@ def tables(options: argparse.Namespace) -> Iterator[str]:
             yield f"| {own} | {' | '.join(cells)} |"
         cells = [oracle[column][1] if column in oracle else "" for column in columns]
         yield f"| captions in full | {seeds(figures, columns, BASE)} | {' | '.join(cells)} |\n"
-        yield f"| missing mentions count, column `tags` | {BASE} | own | own - {BASE} |\n|---|---|---|---|"
+        header = f"| missing mentions count, column `tags` | {BASE} | own | own - {BASE} |"
+        yield f"{header}\n|---|---|---|---|"
         for weight, column in silence.items():
             crossed = [figures.mean(column, row) for row in (BASE, "own")]
             _, text = figures.gain((column, "own"), (column, BASE))

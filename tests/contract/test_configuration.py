@@ -69,7 +69,7 @@ def test_no_option_of_the_user_is_set_by_the_folder(command, tmp_path, ramctl):
         ("tag", "labels = '+https://127.0.0.1:9/l.jsonl'"),
         ("tag", "root = 's3://bucket'"),
         ("train", "set = ['training.start=hf://owner/name:file']"),
-        ("generate", "evidence = ['scores:https://127.0.0.1:9/a.jsonl']"),
+        ("generate", "evidence = ['https://127.0.0.1:9/a.jsonl']"),
         ("convert", "text-encoder = 'hf://owner/name'"),
     ],
 )

@@ -36,7 +36,7 @@ COMMANDS: dict[str, list[str]] = {
     **{f"export {form}": ["export", "-f", form, "-o", f"out.{form}"] for form in EXPORTS},
     "export pages": ["export", "--gallery", "page.html", "--review", "review.html"],
     "export --xmp": ["export", "-f", "jsonl", "--xmp", "--txt", "--dry-run"],
-    "clean": ["clean", "--model", "MODEL", "--report", "page.html"],
+    "clean": ["clean", "--model", "MODEL", "--review", "page.html"],
     "generate": ["generate", "--model", "MODEL", "--captions", "1"],
     "tag": ["tag", "--model", "MODEL", "-f", "csv"],
     "import": ["import", "--labels-out", "labels.jsonl"],

@@ -38,7 +38,7 @@ OUTPUTS = {
 }
 PAGES = {
     "a gallery": "export in.jsonl --gallery notes.txt",
-    "a review": "clean in.jsonl --model {model} --report notes.txt",
+    "a review": "clean in.jsonl --model {model} --review notes.txt",
     "a report": "eval old.jsonl --truth in.jsonl --report notes.html",
 }
 READ_AND_WRITTEN = {

@@ -31,7 +31,7 @@ LINES = {
 #: What stands before a name, besides nothing.
 BEFORE = {
     "model": ["clip:"], "labels": ["+"], "detector": ["grounding-dino:"], "name": ["x="],
-    "distill": ["clip:", "scores:"], "evidence": ["scores:"], "set": ["training.start="],
+    "distill": ["clip:", "scores:"], "set": ["training.start="],
 }  # fmt: skip
 NAMES = ("FILE", "DIR", "URL", "BUNDLE", "PHOTO", "TEACHER", "WEIGHTS", "VALUE", "NAME", "ADDRESS")
 RECORDS = '{"image":"a.jpg","captions":["a dog"],"tags":["dog"],"scores":{"dog":0.9}}\n{oops\n'

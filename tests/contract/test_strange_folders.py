@@ -50,7 +50,7 @@ WRITTEN = {
         "=f.json", "=.f.json.ramctl-part", "f.json.part.lock", "p.html", "=.p.html.ramctl-part",
         "p.html.part.lock", "=t.jsonl", "=.t.jsonl.ramctl-part", "t.jsonl.part.lock",
     ],
-    "clean in.jsonl --model {model} -o o.jsonl --report p.html": [
+    "clean in.jsonl --model {model} -o o.jsonl --review p.html": [
         "o.jsonl", "o.jsonl.part", "o.jsonl.part.lock", "o.jsonl.state.jsonl",
         "o.jsonl.work", "p.html", "=.p.html.ramctl-part",
     ],

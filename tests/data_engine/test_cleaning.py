@@ -179,11 +179,9 @@ def test_photos_are_kept_as_features_and_those_without_tags_as_zeros(clean, reco
 
 def test_evidence_is_read_and_bad_evidence_named(clean, records, tmp_path):
     (tmp_path / "bad.jsonl").write_text("{}\n")
-    done = clean("--evidence", "scores:bad.jsonl", stdin=lines(records), code=1)
+    done = clean("--evidence", "bad.jsonl", stdin=lines(records), code=1)
     assert b"bad.jsonl:1: no dense, scores or tags field" in done.stderr
-    done = clean("--evidence", "bad.jsonl", stdin=lines(records), code=2)
-    assert b"--evidence bad.jsonl: expected scores:FILE" in done.stderr
-    done = clean("--evidence", "scores:gone.jsonl", "--work", "work", stdin=b"", code=2)
+    done = clean("--evidence", "gone.jsonl", "--work", "work", stdin=b"", code=2)
     assert b"gone.jsonl: no such file" in done.stderr
     assert not (tmp_path / "work").exists()  # said before photos are looked at
 
@@ -207,7 +205,7 @@ def test_real_photos_lose_tags_that_the_model_and_another_tagger_do_not_see(
         row["tags"].append("dog")
         row["kinds"]["dog"], row["sources"]["dog"] = "object", ["generated-tag"]
     scores = data / "pseudo" / "flickr8k-train.ica447.jsonl"
-    options = ["--root", data / "photos", "--evidence", f"scores:{scores}"]
+    options = ["--root", data / "photos", "--evidence", f"{scores}"]
     out = command("clean", *options, stdin=lines(parsed)).rows
     lost = [{entry["tag"]: entry for entry in row.get("removed", [])} for row in out]
     assert sum("dog" in lost[number] for number in made_up) >= 0.9 * len(made_up)

@@ -155,7 +155,7 @@ def test_the_tagger_s_own_score_counts_where_it_is_larger_and_the_map_says_what_
     own = LabelProbabilities(
         [written(path, scores, ("kitty", "canine", "noise"))], SYSTEM, records_of(named)
     )
-    mapped = Evidence.parse(f"scores:{path},map={tmp_path}/map.tsv")
+    mapped = Evidence.parse(f"{path},map={tmp_path}/map.tsv")
     yaks = LabelProbabilities([mapped], SYSTEM, records_of(named))
     for number in range(0, N, 11):
         own_score = round(float(scores[number, 0]), 4)
@@ -237,8 +237,8 @@ def test_a_tagger_of_other_photos_and_other_forms_are_refused(tmp_path):
     evidence = written(tmp_path / "t.jsonl", np.full((N, 3), 0.5))
     with pytest.raises(RunProblem, match=r"t\.jsonl: too few photos in it have tags to learn from"):
         LabelProbabilities([evidence], SYSTEM, [record("other.jpg", ["cat"])])
-    for text in ("t.jsonl", "scores:", "scores:t,map=", "scores:t,weight=2"):
-        with pytest.raises(UsageProblem, match=r"expected scores:FILE\[,map=FILE\]"):
+    for text in ("", "t,map=", "t,weight=2"):
+        with pytest.raises(UsageProblem, match=r"expected FILE\[,map=FILE\]"):
             Evidence.parse(text)
 
 
@@ -253,7 +253,7 @@ def generate(command, engine_bundle, photo_records, tmp_path):
         row["tags"] = ["field"]
     (tmp_path / "in.jsonl").write_bytes(lines(photo_records))
     start = ("generate", "--model", engine_bundle, "--captions", 0, "--threshold", 0.45)
-    return partial(command, *start, "--evidence", "scores:t.jsonl")
+    return partial(command, *start, "--evidence", "t.jsonl")
 
 
 def test_records_get_chances_and_no_tags_of_the_model_unless_asked(
@@ -291,7 +291,7 @@ def test_a_stopped_run_goes_on_and_refuses_other_evidence(generate, tmp_path):
 
 def test_what_does_not_go_together_is_wrong_usage(generate):
     assert b"not with --shard" in generate("in.jsonl", "--shard", "1/2", code=2).stderr
-    assert b"no such file" in generate("in.jsonl", "--evidence", "scores:no", code=2).stderr
+    assert b"no such file" in generate("in.jsonl", "--evidence", "no", code=2).stderr
 
 
 def test_a_photo_that_cannot_be_read_is_a_reject(generate, photo_records, tmp_path):

@@ -151,7 +151,7 @@ def clean(clean, photo_records):
 
 
 def test_the_page_has_what_was_removed_and_added(clean, tmp_path):
-    done = clean("--report", "page.html", "--outliers", 0.3)
+    done = clean("--review", "page.html", "--outliers", 0.3)
     data = page_data(tmp_path / "page.html")
     states = [(data["tags"][one["tag"]]["tag"], one["state"]) for one in data["entries"]]
     removed = [(e["tag"], "removed") for row in done.rows for e in row.get("removed", [])]
@@ -164,7 +164,7 @@ def test_the_page_has_what_was_removed_and_added(clean, tmp_path):
 
 
 def test_at_probability_0_the_page_is_of_what_generate_added(clean, tmp_path):
-    done = clean("--report", "page.html", "--min-probability", 0, "-j", 2)
+    done = clean("--review", "page.html", "--min-probability", 0, "-j", 2)
     assert not any("removed" in row for row in done.rows)
     data = page_data(tmp_path / "page.html")
     assert {one["state"] for one in data["entries"]} == {"added"}
@@ -172,7 +172,7 @@ def test_at_probability_0_the_page_is_of_what_generate_added(clean, tmp_path):
 
 
 def test_decisions_made_in_a_browser_come_back_to_clean(clean, browser, tmp_path):
-    before = clean("--outliers", 0.3, "--report", "page.html").rows
+    before = clean("--outliers", 0.3, "--review", "page.html").rows
     browser.open(tmp_path / "page.html")
     entries = [
         (data["records"][one["record"]]["image"], data["tags"][one["tag"]]["tag"], one["state"])
@@ -200,7 +200,7 @@ def test_decisions_made_in_a_browser_come_back_to_clean(clean, browser, tmp_path
 
 
 def test_standard_output_takes_the_page(ramctl, engine_bundle, photo_records, tmp_path):
-    words = ["clean", "--model", engine_bundle, "-o", "out.jsonl", "--report", "/dev/stdout"]
+    words = ["clean", "--model", engine_bundle, "-o", "out.jsonl", "--review", "/dev/stdout"]
     done = ramctl.process(*words, stdin=lines(photo_records))
     assert done.returncode == 0, done.messages
     assert done.stdout.startswith(b"<!doctype html>") and done.stdout.endswith(b"</html>")

@@ -188,7 +188,7 @@ def test_a_damaged_archive_of_captions_is_a_reject_after_its_good_samples(tmp_pa
     done = ramctl("parse", "a.tar", "--rejects", "rejects")
     assert (done.returncode, [row["tags"] for row in done.rows]) == (3, [["horse"]])
     # Known at once: skipping a member that claims a terabyte by reads took two minutes.
-    assert b"not a readable tar archive: unexpected end" in (tmp_path / "rejects").read_bytes()
+    assert b"not a readable tar archive: a member of 1099" in (tmp_path / "rejects").read_bytes()
 
 
 def records_of(content: bytes) -> list[Record | Reject]:

@@ -267,7 +267,7 @@ def test_the_data_engine(command, tiny_bundle, tmp_path):
     words = [command, "in.jsonl", "--model", tiny_bundle, "--root", DATA, "-b1", "-o", "out"]
     words += ["--rejects", "rejects"]
     if command == "clean":
-        words += ["--min-regions", "1", "--report", "page.html"]
+        words += ["--min-regions", "1", "--review", "page.html"]
     again = resumed_by([*words, "--resume"])
     assert crash_matrix(tmp_path / "run", records, words, again, every=6) > 15
 

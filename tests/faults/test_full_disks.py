@@ -97,7 +97,7 @@ def test_what_is_written_at_once(words, most_bytes, named, tiny_bundle, folder):
 @pytest.mark.parametrize(
     "words",
     [["export", "in.jsonl", "-f", "coco", "-o", "out"],
-     ["generate", "in.jsonl", "--evidence", "scores:in.jsonl", "-o", "out"]],
+     ["generate", "in.jsonl", "--evidence", "in.jsonl", "-o", "out"]],
     ids=["coco", "evidence"],
 )  # fmt: skip
 def test_temporary_files(words, folder, monkeypatch):
@@ -131,7 +131,7 @@ def test_standard_output_that_is_written_at_once(words, ramctl):
 def test_what_clean_keeps(most_bytes, named, tiny_bundle, folder):
     records(folder)
     words = ["clean", "in.jsonl", "--model", tiny_bundle, "--root", DATA, "-o", "out"]
-    words += ["--min-regions", "1", "--report", "page.html"]
+    words += ["--min-regions", "1", "--review", "page.html"]
     last, is_whole = spoilt_and_mended(folder, words, most_bytes)
     assert last.startswith(f"ramctl clean: {named}") and last.endswith(FULL)
     assert is_whole

@@ -50,7 +50,7 @@ OUTPUTS = [  # the last option names what is written
     ["parse", CAPTIONS, "--build-labels"],
     ["generate", PARSED, "--captions", "0", "-o"],
     ["clean", PARSED, "-o"],
-    ["clean", PARSED, "--report"],
+    ["clean", PARSED, "--review"],
     ["clean", PARSED, "--stage", "detect", "--work"],
     ["tag", str(DATA / "photos" / "steps.jpg"), "-o"],
     ["export", PARSED, "--root", str(DATA), "--gallery"],

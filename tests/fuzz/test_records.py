@@ -118,7 +118,9 @@ def test_settings(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def load(_):
-        return load_defaults("tag", {"model", "top"}, (), set, lambda name, value: True)
+        return load_defaults(
+            "tag", {"model", "top"}, {"model", "top"}, (), set, lambda name, value: True
+        )
 
     read = in_file(tmp_path / "ramctl.toml", load)
     survive(read, [SETTINGS], "ramctl.toml")

@@ -100,3 +100,8 @@ def test_light_modules_import_nothing_heavy_at_their_top():
 def test_a_module_is_one_idea():
     long = [path.name for path in MODULES if path.read_text("utf-8").count("\n") > 500]
     assert long == []
+
+
+def test_a_module_s_name_says_which_one_it_is():
+    names = [path.name for path in MODULES if path.name != "__init__.py"]
+    assert sorted(set(names)) == sorted(names)

@@ -65,7 +65,7 @@ EXAMPLES = {
     "agencies": "REUTERS/Max Stone",
     "streets": "Spacious living room with hardwood floors at 1423 Maple Street",
     "landmarks": "A musician on Charles Bridge.",
-    "seen_actions": "Logo for a coffee shop featuring a steaming cup and beans",
+    "visible_actions": "Logo for a coffee shop featuring a steaming cup and beans",
     "rivals": "Striker Tom Okafor celebrates after scoring the winning goal against City",
     "vague_places": "a cross-section view of a walnut",
     "pictures": "A black and white picture of a cat in a barn doorway.",

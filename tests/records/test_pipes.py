@@ -43,10 +43,10 @@ CASES = {
     "eval map": (["eval", "records", "--truth", "records", "--map", "FILE"], "child\thouse\n"),
 }  # fmt: skip
 REFUSED = {
-    "search": (["search", "FILE", "dog"], "a pipe can be read once, and search reads twice"),
+    "search": (["search", "FILE", "dog"], "search reads its input twice; name a file"),
     "shard": (["export", "FILE", "-f", "csv", "--shard", "1/2"], "--shard reads inputs twice"),
-    "generate evidence": (["generate", "records", "--evidence", "scores:FILE"], TWICE),
-    "clean evidence": (["clean", "records", "--evidence", "scores:FILE"], TWICE),
+    "generate evidence": (["generate", "records", "--evidence", "FILE"], TWICE),
+    "clean evidence": (["clean", "records", "--evidence", "FILE"], TWICE),
     "parse twice": (["parse", "FILE", "FILE"], TWICE),
     "eval on both sides": (["eval", "FILE", "--truth", "FILE"], TWICE),
     "eval thresholds": (["eval", "records", "--truth", "records", "--threshold", "FILE"],

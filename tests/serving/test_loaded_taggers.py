@@ -15,13 +15,14 @@ MAX_OTHERS = 3
 class Tagger:
     """Answers with the photo that it is given; a bad one cannot be decoded, or scored."""
 
-    workers = 2
-    scorer = SimpleNamespace(concurrent=True)
+    runner = SimpleNamespace(side_by_side=2)
 
-    def decode_photo(self, photo, place):
-        return place, RecordProblem("no", code="too_slow") if photo == b"bad" else photo
+    def prepare_photo(self, photo, place):
+        if photo == b"bad":
+            raise RecordProblem("no", code="too_slow")
+        return photo
 
-    def score(self, places, photos):
+    def work(self, photos):
         if b"bug" in photos:
             raise ZeroDivisionError
         return [{"tags": [photo], "scores": {}} for photo in photos]

@@ -57,7 +57,7 @@ def test_a_cache_of_so_many_shards_as_are_mixed_copies_each_once_an_epoch(
     sizes = [path.stat().st_size for path in store.bucket.glob("*.tar")]
     limit = sum(sorted(sizes)[-2:])
     monkeypatch.setenv("RAMCTL_SHARD_CACHE", str(limit))
-    monkeypatch.setattr("ramctl.photos.shard_cache._OPEN_COPIES", 1)  # as of many more shards
+    monkeypatch.setattr("ramctl.photos.shard_cache._MAX_OPEN", 1)  # as of many more shards
     command(
         "train", *far, "--out", "x", "--epochs", 3, "-j", 0,
         *settings("training.batch_size=2", "training.shuffled_shards=2"),

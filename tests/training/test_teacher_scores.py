@@ -158,7 +158,7 @@ def test_a_record_s_chances_are_its_targets_whatever_teachers_say(tmp_path):
     scores = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2, "red": 0.6}}, weight=2.0)
     soft, targets = soft_of(scores, photos("a")), Targets(LABELS)
     chances = {"dog": 0.7, "sit": 0.25, "red": 0.5}
-    note = Annotation("a", Path(), ("red",), (), None, (), chances=chances)
+    note = Annotation("a", Path(), ("red",), (), None, (), probabilities=chances)
     config = load_preset("mini", ["training.absent_weight=0.25"]).training
     shown, weights = TagTargets(targets, config, (soft,)).row(0, note)
     # dog, animal, sit, red

@@ -54,7 +54,7 @@ class Annotation:
     `is_tagged` is False for records without certain tags, which only a teacher can complete.
     `negatives`, where given, are the only tags known to be absent: unlisted ones are unknown.
     `uncertain` tags count neither way. `guessed` are the tags that only `generate` gave;
-    `chances` are the probabilities of tags that the record does not have. `main` are the main
+    `probabilities` are those of tags that the record does not have. `main` are the main
     subjects of the photo, None where unknown. Photos of one `group` are alike.
     """
 
@@ -66,7 +66,7 @@ class Annotation:
     uncertain: tuple[str, ...]
     is_tagged: bool = True
     guessed: tuple[str, ...] = ()
-    chances: Mapping[str, float] = field(default_factory=dict)
+    probabilities: Mapping[str, float] = field(default_factory=dict)
     main: tuple[str, ...] | None = None
     group: str | None = None
 
@@ -140,7 +140,7 @@ class TagCounts:
         """Count one record."""
         self.n_records += 1
         self.n_captions += len(annotation.captions)
-        self.likely.update(tag for tag, p in annotation.chances.items() if p > LIKELY)
+        self.likely.update(tag for tag, p in annotation.probabilities.items() if p > LIKELY)
         kinds = object_in(record.fields, "kinds")
         known = self.tags
         # Several spellings of one tag count once a record; the last one looks up the kind.
@@ -215,7 +215,7 @@ class Targets:
         else:
             unknown = np.setdiff1d(self._all_ids(annotation.uncertain), present)
         by_id: dict[int, float] = {}
-        for tag, p in annotation.chances.items():
+        for tag, p in annotation.probabilities.items():
             by_id |= {i: max(p, by_id.get(i, 0.0)) for i in self._ids(tag)}
         likely = np.setdiff1d(np.array(list(by_id), np.int64), np.union1d(present, denied))
         probabilities = np.array([by_id[i] for i in likely.tolist()], np.float32)

@@ -43,7 +43,7 @@ class ScoresTeacher:
     def parse(cls, text: str) -> "ScoresTeacher":
         """The teacher of a value of `--distill`; UsageProblem for another form."""
         form = f"{FORM} with a weight above 0"
-        path, options = scores_file("--distill", text, form, "weight", "map")
+        path, options = scores_file("--distill", text.removeprefix(PREFIX), form, "weight", "map")
         try:
             weight = float(options.get("weight", 1))
         except ValueError:

@@ -99,7 +99,7 @@ def _is_purpose(findings: Findings, i: int) -> bool:
     described = is_made_of or sentence.tag(i - 1) in DETERMINERS | ADJECTIVES
     if sentence.tag(i + 1) not in NOUNS or not described:
         return False
-    if lexicon.verb(sentence.words[i]) in lexicon.seen_actions:
+    if lexicon.verb(sentence.words[i]) in lexicon.visible_actions:
         return False  # "a steaming cup"
     return lexicon.thing_file(_head_after(findings, i)) not in LIVING_OR_MOVING
 
