@@ -1,246 +1,167 @@
-"""`--ray`: the shards of an input on a Ray cluster, one machine or many.
+"""`--ray`: input files on a Ray cluster, one machine or many.
 
-Each shard is a Ray task, which Ray runs again elsewhere when its process or machine is lost. A task
-runs the command with one input file and one output file, so that order, rejects, locks and resuming
-are those of the command itself. All machines see the same files.
+Each file is a Ray task: the command with one input and one output, so that order, rejects, locks
+and resuming are those of the command itself. Ray runs a task again elsewhere if its process or
+machine is lost. All machines see the same files.
 """
 
 import logging
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from importlib import import_module
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from ramctl.errors import RamctlError, RunProblem, UsageProblem
 from ramctl.parts import needs
-from ramctl.records.files import move_into_place, output_lock, part_path, state_path, write_atomic
+from ramctl.records.files import move_into_place, output_lock, part_path, state_path
 from ramctl.records.inputs import require_files
+from ramctl.records.ownership import require_own_outputs
 from ramctl.records.pipes import STDIN
-from ramctl.records.record import JsonObject, shown_name
+from ramctl.records.record import shown_name
 from ramctl.records.report import Report
-from ramctl.records.shards import RayRules, Shard
 from ramctl.records.state import OtherRun, recorded_fingerprint
 
-RETRIES = 3  # of a shard whose process has died
+RETRIES = 3  # of a file whose process has died
 RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".tar")
-Outcome = JsonObject | str | UsageProblem  # the counts of a complete shard, or why it is not
+# Options that need all records in one run, and those of which each file has its own.
+REFUSED = (
+    "shard", "retry_rejects", "max_time", "rejects", "group", "build_labels", "prune", "evidence",
+)  # fmt: skip
+Parameters = Mapping[str, Any]  # the values of a command's options, by their names
+Run = Callable[[str, Parameters], Report]  # runs the command of a name
 
 
-def run_shard(module: str, folder: str, options: Any) -> Outcome:
-    """Run the command of a module on one shard, in the process of a Ray task."""
+def run_on_cluster(command: str, parameters: Parameters, run: Run) -> Report:
+    """Run or continue a command on every input file; the report of all."""
+    tasks = list(_tasks(command, parameters))
+    report = Report(command, quiet=parameters["quiet"])
+    n_failed = 0
+    with _cluster(parameters["ray"]) as ray:
+        for name in ("rejects", "states"):
+            (parameters["output"] / name).mkdir(parents=True, exist_ok=True)
+        machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        cores, gpus = resources(parameters, machines)
+        report.device = f"{cores} cores and {gpus} GPUs a file"
+        settings = engine_settings(parameters, cores, gpus)
+        remote = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=RETRIES)(run_task)
+        with report.progress(parameters["progress"], unit="files", total=len(tasks)) as advance:
+            # Complete ones first: if they were made with other settings, nothing new is made.
+            for is_complete in (True, False):
+                some = [task for task in tasks if task["output"].exists() == is_complete]
+                running = [remote.remote(run, command, Path.cwd(), one | settings) for one in some]
+                while running:
+                    (done,), running = ray.wait(running)
+                    n_failed += not _is_counted(ray, done, report)
+                    advance(1)
+    if n_failed:
+        raise RunProblem(f"{n_failed} shards failed; the same command does what is missing")
+    report.finish(parameters["stats"])
+    return report
+
+
+def run_task(run: Run, command: str, folder: Path, parameters: Parameters) -> Report | RamctlError:
+    """Run the command on one file, in the process of a Ray task; its report, or why it failed."""
     os.chdir(folder)
-    command, output = import_module(module), options.stream.output
-    stats: JsonObject
+    output, source = parameters["output"], Path(parameters["inputs"][0])
+    state, kept, facts = state_path(output), _kept_state(output), source.stat()
+    made_from = {
+        "input": shown_name(str(source.resolve())),
+        "version of the input": f"{facts.st_size}-{facts.st_mtime_ns}",
+    }
     try:
-        if output is None:
-            stats = command.run(options).stats()
-            return stats
-        with output_lock(output), _state_in_place(output):
-            stats = command.run(_continuing(options)).stats()
-            for path in (output, Path(options.stream.rejects)):
-                if not path.exists():  # continued, with nothing left to write
-                    write_atomic(path, b"")
-            return stats
+        with output_lock(output):
+            if kept.exists():
+                kept.replace(state)
+            before = recorded_fingerprint(output)
+            changed = [name for name, value in made_from.items() if before.get(name) != value]
+            is_begun = output.exists() or part_path(output).exists()
+            # A changed input is done anew; a file of that name in another folder is refused.
+            resume = is_begun and changed != ["version of the input"]
+            try:
+                return run(command, {**parameters, "made_from": made_from, "resume": resume})
+            finally:
+                if state.exists() and not part_path(output).exists():
+                    move_into_place(state, kept)
     except OtherRun as problem:
         what = f"{output}: made with another {problem.what}"
         return UsageProblem(f"{what}; remove it to have it made anew, or name another folder")
     except RamctlError as problem:
-        return problem.message
-    except OSError as problem:
-        return f"{problem.filename}: {problem.strerror or problem}"
+        return RunProblem(problem.message)
 
 
-def _kept_state(output: Path) -> Path:
-    """The state of a complete shard: not among the outputs, as `*.jsonl` would match it."""
-    return output.parent / "states" / state_path(output).name
-
-
-@contextmanager
-def _state_in_place(output: Path) -> Iterator[None]:
-    """Have a shard's state beside its output for a block, or until the shard is complete."""
-    kept, state = _kept_state(output), state_path(output)
-    if kept.exists():
-        kept.replace(state)
+def _is_counted(ray: Any, task: Any, report: Report) -> bool:
+    """Add the counts of a complete task to the report; False, and a warning, where it failed."""
     try:
-        yield
-    finally:
-        if state.exists() and not part_path(output).exists():
-            kept.parent.mkdir(exist_ok=True)
-            move_into_place(state, kept)
-
-
-def _continuing(options: Any) -> Any:
-    """The options with `--resume` where there is a part; not if its input has changed since."""
-    output, source = options.stream.output, Path(options.inputs[0])
-    facts, made = source.stat(), recorded_fingerprint(output)
-    now = {
-        "input": shown_name(str(source.resolve())),
-        "version of the input": f"{facts.st_size}-{facts.st_mtime_ns}",
-    }
-    changed = [name for name in now if made.get(name) != now[name]]
-    is_there = output.exists() or part_path(output).exists()
-    resume = bool(made) and is_there and changed != ["version of the input"]
-    return replace(options, stream=replace(options.stream, resume=resume, made_from=now))
-
-
-def _require_ours(shard: Any, inputs: Collection[Path]) -> None:
-    """UsageProblem where an output of a shard would replace an input or a file of the user's."""
-    output, rejects = shard.stream.output, Path(shard.stream.rejects)
-    is_known = state_path(output).exists() or _kept_state(output).exists()
-    for path in (output, part_path(output), rejects, part_path(rejects)):
-        if path.resolve() in inputs:
-            raise UsageProblem(f"{path} is an input: name another folder with -o")
-        if path.exists() and not is_known:
-            raise UsageProblem(f"{path} is no output of this command: name another folder with -o")
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """The cores and GPUs of a task, and the number of tasks at the same time."""
-
-    number: int
-    cores: int
-    gpus: int
-
-    @classmethod
-    def plan(cls, options: Any, rules: RayRules, cluster: dict[str, float], n_shards: int) -> Self:
-        """A GPU a task where there are GPUs and a model that may use them, else its cores."""
-        n_cores, n_gpus = max(1, int(cluster.get("CPU", 1))), 0
-        if rules.model is None:
-            requested = options.workers
-        else:
-            model = getattr(options, rules.model)
-            requested = model.threads
-            if model.device.split(":")[0] in ("auto", "cuda"):
-                n_gpus = int(cluster.get("GPU", 0))
-        cores = requested or (max(1, n_cores // n_gpus) if n_gpus else 1)
-        number = n_gpus or max(1, n_cores // cores)
-        return cls(max(1, min(number, n_shards)), min(cores, n_cores), int(n_gpus > 0))
-
-    def keep_to(self, options: Any, rules: RayRules) -> Any:
-        """The options of a command that uses these cores and no others."""
-        if rules.model is None:
-            return options
-        model = getattr(options, rules.model)
-        # Ray shows a task its GPU alone, whatever its number.
-        device = "cuda" if self.gpus and model.device != "auto" else model.device
-        jobs = model.workers or self.cores
-        model = replace(model, device=device, threads=self.cores, workers=jobs)
-        return replace(options, **{rules.model: model})
-
-
-def run(module: str, command: str, options: Any) -> Report:
-    """Run or continue a command on every shard; the report of all."""
-    stream, rules = options.stream, import_module(module).RAY
-    _check(options, rules)
-    report = Report(command, quiet=options.quiet)
-    shards = [] if rules.in_work_folder else list(_shards(options, rules))
-    inputs = {Path(name).resolve() for name in options.inputs}
-    for shard in shards:
-        _require_ours(shard, inputs)
-    with _cluster(stream.ray) as ray:
-        for shard in shards:
-            Path(shard.stream.rejects).parent.mkdir(parents=True, exist_ok=True)
-        size = Resources.plan(options, rules, ray.cluster_resources(), len(shards) or 1 << 30)
-        report.device = f"{size.number} workers of {size.cores} cores, {size.gpus} GPUs"
-        shards = shards or list(_parts(options, size.number))
-        remote = ray.remote(num_cpus=size.cores, num_gpus=size.gpus, max_retries=RETRIES)
-        task = partial(remote(run_shard).remote, module, os.getcwd())  # noqa: PTH109
-        n_failed = 0
-        with report.progress(stream.progress, unit="shards", total=len(shards)) as advance:
-            # Complete ones first: if they were made with other settings, nothing new is made.
-            complete = [one for one in shards if one.stream.output and one.stream.output.exists()]
-            for some in (complete, [one for one in shards if one not in complete]):
-                tasks = [task(size.keep_to(one, rules)) for one in some]
-                for outcome in _outcomes(ray, tasks):
-                    n_failed += not _count(outcome, report)
-                    advance(1)
-    if n_failed:
-        raise RunProblem(f"{n_failed} shards failed; the same command does what is missing")
-    report.finish(stream.stats)
-    return report
-
-
-def _outcomes(ray: Any, tasks: list[Any]) -> Iterator[Outcome]:
-    """The outcome of each task, as soon as it is complete."""
-    while tasks:
-        (done,), tasks = ray.wait(tasks)
-        try:
-            yield ray.get(done)
-        except ray.exceptions.RayError as error:
-            yield f"a worker failed: {str(error).strip().splitlines()[-1]}"
-
-
-def _count(outcome: Outcome, report: Report) -> bool:
-    """Add the counts of a shard to the report; False where it failed."""
+        outcome = ray.get(task)
+    except ray.exceptions.RayError as error:
+        outcome = RunProblem(f"a worker failed: {str(error).strip().splitlines()[-1]}")
     if isinstance(outcome, UsageProblem):
         raise outcome
-    if isinstance(outcome, str):
-        report.warn(outcome)
+    if isinstance(outcome, RamctlError):
+        report.warn(outcome.message)
         return False
-    report.n_in += outcome["in"]
-    report.n_out += outcome["out"]
-    report.n_skipped += outcome["skipped"]
-    report.n_rejected_before += outcome["rejected_before"]
-    report.rejects.update(outcome["rejects"])
-    report.unit = outcome["unit"]
+    report.add(outcome)
     return True
 
 
-def _check(options: Any, rules: RayRules) -> None:
-    """UsageProblem for what cannot be shared."""
-    stream, usual = options.stream, type(options)()
-    refused = {
-        "--retry-rejects": stream.retry_rejects, "--max-time": stream.max_time,
-        "--shard": not stream.shard.is_all,
-    }  # fmt: skip
-    for option, name in rules.alone.items():
-        refused[option] = attrgetter(name)(options) != attrgetter(name)(usual)
-    if rules.in_work_folder:
-        if options.stage != "detect":
-            raise UsageProblem("--ray needs --stage detect: the other stages are one run")
-    elif stream.output is None:
-        raise UsageProblem("--ray needs -o DIR, a folder for an output a shard")
-    else:
-        refused["--rejects"] = stream.rejects
-    for option in (option for option, is_given in refused.items() if is_given):
-        raise UsageProblem(f"{option} does not go with --ray")
-    if not options.inputs or STDIN in options.inputs:
+def _kept_state(output: Path) -> Path:
+    """The state of a complete output: not beside it, as `*.jsonl` would match it."""
+    return output.parent / "states" / state_path(output).name
+
+
+def resources(parameters: Parameters, machines: Sequence[Mapping[str, float]]) -> tuple[int, int]:
+    """The cores and GPUs of a task: a GPU if the model may use one, else `--threads` (`-j`)."""
+    may_use_gpu = (parameters.get("device", "cpu") or "auto").split(":")[0] in ("auto", "cuda")
+    with_gpu = [one for one in machines if may_use_gpu and one.get("GPU")]
+    requested = parameters.get("threads" if "threads" in parameters else "jobs")
+    cores = requested or min((one.get("CPU", 1) // one["GPU"] for one in with_gpu), default=1)
+    largest = max(one.get("CPU", 1) for one in with_gpu or machines)
+    return max(1, int(min(cores, largest))), int(bool(with_gpu))
+
+
+def engine_settings(parameters: Parameters, cores: int, gpus: int) -> dict[str, Any]:
+    """The options by which a model uses these cores, and the GPU that Ray gives the task."""
+    if "threads" not in parameters:
+        return {}
+    # Ray shows a task its GPU alone, whatever its number.
+    device = "cuda" if gpus and parameters["device"] != "auto" else parameters["device"]
+    return {"threads": cores, "jobs": parameters["jobs"] or cores, "device": device}
+
+
+def _tasks(command: str, parameters: Parameters) -> Iterator[dict[str, Any]]:
+    """The parameters for each input file alone; UsageProblem for what cannot be done by files."""
+    names, folder, form = (parameters.get(name) for name in ("inputs", "output", "format"))
+    for option in REFUSED:
+        if parameters.get(option):
+            raise UsageProblem(f"--{option.replace('_', '-')} does not go with --ray")
+    if form == "ram":
+        raise UsageProblem("-f ram does not go with --ray")
+    if folder is None:
+        raise UsageProblem("--ray needs -o DIR, a folder for an output a file")
+    if not names or STDIN in names:
         raise UsageProblem("--ray reads files that all machines see, not standard input")
-    require_files(options.inputs)
-    for name in options.inputs:
-        is_other = rules.photos and not name.lower().endswith(RECORDS)
-        if is_other or not Path(name).is_file():
-            raise UsageProblem(f"--ray works on shards, JSONL files and tars: {name} is neither")
-
-
-def _shards(options: Any, rules: RayRules) -> Iterator[Any]:
-    """The options of each input alone, with the files that it becomes."""
-    folder, form = options.stream.output, (rules.photos and options.format) or "jsonl"
-    names_by_stem: dict[str, str] = {}
-    for name in options.inputs:
+    require_files(names)
+    inputs = {Path(name).resolve() for name in names}
+    name_of: dict[Path, str] = {}
+    for name in names:
         suffix = next((end for end in RECORDS if name.lower().endswith(end)), "")
+        if not Path(name).is_file() or (command == "tag" and not suffix):
+            raise UsageProblem(f"--ray works on JSONL files and tars: {name} is neither")
         stem = Path(name).name[: -len(suffix) or None]
-        if other := names_by_stem.get(stem):
-            raise UsageProblem(f"{other} and {name} would become one output, {stem}.{form}")
-        names_by_stem[stem] = name
-        stream = replace(
-            options.stream, output=folder / f"{stem}.{form}", stats=None, progress=False,
-            rejects=str(folder / "rejects" / f"{stem}.jsonl"),
-        )  # fmt: skip
-        yield replace(options, inputs=(name,), stream=stream, quiet=True)
-
-
-def _parts(options: Any, number: int) -> Iterator[Any]:
-    """The options of so many parts of all inputs, which fill one work folder."""
-    stream = replace(options.stream, stats=None, progress=False)
-    for index in range(1, number + 1):
-        yield replace(options, stream=replace(stream, shard=Shard(index, number)), quiet=True)
+        output, rejects = folder / f"{stem}.{form or 'jsonl'}", folder / "rejects" / f"{stem}.jsonl"
+        if other := name_of.get(output):
+            raise UsageProblem(f"{other} and {name} would become one output, {output}")
+        name_of[output] = name
+        for path in (output, rejects):
+            if path.resolve() in inputs:
+                raise UsageProblem(f"{path} is an input: name another folder with -o")
+        if not _kept_state(output).exists():
+            require_own_outputs(output, rejects)
+        yield {
+            **parameters, "inputs": (name,), "output": output, "rejects": str(rejects),
+            "stats": None, "progress": False, "quiet": True,
+        }  # fmt: skip
 
 
 @contextmanager

@@ -147,14 +147,6 @@ def _source_positions(source: int, target: int) -> NDArray[np.float64]:
     return np.concatenate([-steps[::-1], [0.0], steps])
 
 
-def only_weight_file(path: Path, suffixes: Collection[str] = SUFFIXES) -> Path:
-    """The only weight file of a folder, or the file itself; RunProblem without exactly one."""
-    files = [path] if path.is_file() else [f for f in path.iterdir() if f.suffix in suffixes]
-    if len(files) != 1:
-        raise RunProblem(f"{path}: expected one of {', '.join(suffixes)}, found {len(files)}")
-    return files[0]
-
-
 def count_blocks(tensors: Mapping[str, Tensor], prefix: str) -> int:
     """Count the numbered blocks of a model: `prefix` is followed by a block's number."""
     names = (name.removeprefix(prefix) for name in tensors if name.startswith(prefix))

@@ -59,5 +59,5 @@ OPTIONS = {
         option("--stage [detect|cluster|apply]", "Run one stage on --work."),
         option("--shard I/N", "Do part I of N of --stage detect."),
     ],
-    "run": [options.device, *options.engine_run, options.ray, *options.messages],
+    "run": [options.device, *options.engine_run, *options.messages],
 }

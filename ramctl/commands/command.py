@@ -39,7 +39,7 @@ def filled(kind: type[T], values: Mapping[str, Any], **context: Any) -> T:
     field keeps its default. TypeError for a value that has no field; `context` may have values
     without one.
     """
-    used = {"verbose", "download"}  # main() and obtain() read them
+    used = {"verbose", "download", "ray"}  # read before
 
     def field_values(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
         names = {field.name for field in fields(kind)} & values.keys()
@@ -146,28 +146,33 @@ class RamctlCommand(TwoHelps):
         return {fields.get(name) or name: value for name, value in parameters.items()}
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Call the command's `run` with its dataclass; the exit code."""
+        """Run the command, here or on a cluster; the exit code."""
         self._report_folder_settings(ctx)
         self._require_distinct(ctx.params)
         if extra := getattr(self.module, "EXTRA", None):
             require(extra, "this command")
         if name := ctx.params.get("model"):
             obtain(name, ctx.params)
+        if ctx.params.get("ray") is None:
+            return self.run(ctx.params).exit_code
+        from ramctl.ray_engine import run_on_cluster
+
+        return run_on_cluster(self.name or "", ctx.params, run_command).exit_code
+
+    def run(self, parameters: Mapping[str, Any]) -> Report:
+        """Call the `run` of the command's module with its dataclass; the report of the run."""
         module_name, _, options_name = self.module.TARGET.partition(":")
         module = import_module(module_name)
-        fields = self.field_values(ctx.params)
+        fields = self.field_values(parameters)
         context = {"command": self.name, "argv": tuple(map(without_secrets, sys.argv[1:]))}
         options = filled(getattr(module, options_name), fields, **context)
         stream = getattr(options, "stream", None)
-        if stream is not None and stream.ray is not None:
-            from ramctl.ray_engine import run
-
-            return run(module_name, self.name or "", options).exit_code
         if stream is not None and stream.output is not None and stream.output.is_dir():
             raise click.UsageError(f"-o {stream.output} is a folder")
         if stream is not None:  # here, as `generate` and `clean` work before they open them
             require_own_outputs(stream.output, rejects_file(stream.rejects))
-        return module.run(options).exit_code
+        report: Report = module.run(options)
+        return report
 
     def _require_distinct(self, parameters: Mapping[str, Any]) -> None:
         """UsageProblem if an output is also an input, another output, or badly packed."""
@@ -221,6 +226,11 @@ class RamctlCommand(TwoHelps):
         n_more = len(self.all_options) - len(shown)
         more = f"{n_more} more option{'s' * (n_more > 1)} and exit codes: {ctx.command_path} --help"
         formatter.write(f"\n{more}\n")
+
+
+def run_command(name: str, parameters: Mapping[str, Any]) -> Report:
+    """Run a command in another process than the one that has read its options."""
+    return RamctlCommand(name).run(parameters)
 
 
 def obtain(name: str, parameters: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.options import common, option
+from ramctl.commands.options import common
 
 TARGET = "ramctl.data_engine.additions:GenerateOptions"
 EXTRA = "train"
@@ -37,7 +37,6 @@ OPTIONS = {
             multiple=True,
             type=str,  # may end in ,map=FILE
         ),
-        option("--hard", "With --evidence: add the model's tags too."),
     ],
     "output": options.stream,
     "run": [options.devices, *options.engine_run, options.ray, *options.messages],

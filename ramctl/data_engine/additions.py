@@ -42,7 +42,7 @@ from ramctl.records.record import (
     object_in,
 )
 from ramctl.records.report import Report
-from ramctl.records.shards import RayRules, shard_of
+from ramctl.records.shards import shard_of
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, run_stream, watched
 
 PRECISION = 0.8  # of the tags that are added
@@ -63,19 +63,10 @@ class GenerateOptions:
     threshold: str | None = None  # a number or a file; None: those of `precision`
     precision: float | None = None  # the fraction of the added tags that shall be right
     evidence: tuple[str, ...] = ()  # FILE or FILE,map=FILE: other taggers' scores
-    hard: bool = False  # with evidence, add the model's own tags too
     seed: int = 0
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
-
-    @property
-    def adds_tags(self) -> bool:
-        """Whether the model's own tags are added."""
-        return self.hard or not self.evidence
-
-
-RAY = RayRules(model="baseline", alone={"--evidence": "evidence"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +155,7 @@ class Generator:
         baseline.say = say
         thresholds = thresholds_to_add(options.threshold, options.precision, baseline.bundle)
         captioner = Captioner(baseline, options) if options.captions else None
-        return cls(baseline, thresholds, captioner, adds_tags=options.adds_tags)
+        return cls(baseline, thresholds, captioner, adds_tags=not options.evidence)
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `baseline.batch` records, in order."""
@@ -328,8 +319,6 @@ def run(options: GenerateOptions) -> Report:
     evidence = [Evidence.parse(name) for name in options.evidence]
     evidence_files = [path for one in evidence for path in one if path]
     require_files(list(map(str, evidence_files)))
-    if options.hard and not evidence:
-        raise UsageProblem("--hard needs --evidence: without it the model's tags are added anyway")
     if evidence and not stream.shard.is_all:
         raise UsageProblem("--evidence needs all records in one run, so not with --shard")
     source, shard = shard_of(stream.shard, inputs, read)
@@ -355,7 +344,6 @@ def run(options: GenerateOptions) -> Report:
             # The heads learn from all records before the first one is done.
             hashes = " ".join(map(file_sha256, evidence_files))
             fingerprint |= {"input": spool(source, kept), "evidence": hashes}
-            fingerprint["hard"] = str(options.hard)
             probabilities = LabelProbabilities(evidence, baseline.labels, unspool(kept))
             kept.seek(0)
             source, stage = unspool(kept), watched(stage, probabilities.add)

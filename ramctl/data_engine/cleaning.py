@@ -39,7 +39,6 @@ from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.pipes import STDIN
 from ramctl.records.record import KINDS, Item, JsonObject, Record
 from ramctl.records.report import Report
-from ramctl.records.shards import RayRules
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
 from ramctl.records.state import recorded_fingerprint
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, each, run_stream
@@ -68,9 +67,6 @@ class CleanOptions:
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
-
-
-RAY = RayRules(model="baseline", alone={"--review": "page"}, in_work_folder=True)
 
 
 def run(options: CleanOptions) -> Report:

@@ -17,7 +17,7 @@ from ramctl.records.files import output_lock
 from ramctl.records.inputs import named_or_stdin, require_files
 from ramctl.records.ownership import LABEL_FILE, require_ours
 from ramctl.records.report import Rejects, Report
-from ramctl.records.shards import RayRules, shard_of
+from ramctl.records.shards import shard_of
 from ramctl.records.stream import JSONL, Format, StreamOptions, run_stream
 
 
@@ -40,11 +40,6 @@ class ParseOptions:
     workers: int = 1
     stream: StreamOptions = field(default_factory=lambda: StreamOptions(batch=BATCH))
     quiet: bool = False
-
-
-RAY = RayRules(
-    alone={"--group": "group", "--build-labels": "build_labels", "-f ram": "target_format"}
-)
 
 
 def run(options: ParseOptions) -> Report:
@@ -100,13 +95,13 @@ def _check(options: ParseOptions) -> None:
     if options.build_labels and options.labels:
         message = "--build-labels builds a label system, --labels uses one: give one of them"
         raise UsageProblem(message)
-    stream = options.stream
-    if not stream.shard.is_all:
-        for name, field_name in RAY.alone.items():
-            if getattr(options, field_name) not in (None, False, "jsonl"):
-                raise UsageProblem(f"{name} needs all records in one run, so not with --shard")
+    to_ram = options.target_format == "ram"
+    whole = {"--group": options.group, "--build-labels": options.build_labels, "-f ram": to_ram}
+    for name, is_given in whole.items():
+        if is_given and not options.stream.shard.is_all:
+            raise UsageProblem(f"{name} needs all records in one run, so not with --shard")
     require_ours(options.build_labels, LABEL_FILE)
-    if options.target_format == "ram":
+    if to_ram:
         if not options.labels:
             raise UsageProblem("-f ram needs --labels: the tag list that its ids refer to")
         if options.stream.resume:

@@ -78,6 +78,15 @@ class Report:
         elif self.n_rejected == NAMED_REJECTS + 1:
             self.say("further rejects are counted only; --rejects FILE lists them")
 
+    def add(self, part: "Report") -> None:
+        """Add the counts of another process, which did a part of the inputs."""
+        self.n_in += part.n_in
+        self.n_out += part.n_out
+        self.n_skipped += part.n_skipped
+        self.n_rejected_before += part.n_rejected_before
+        self.rejects.update(part.rejects)
+        self.unit = part.unit
+
     def summary(self) -> str:
         """The closing line, in a form that scripts may rely on."""
         seconds = time.monotonic() - self.started

@@ -4,9 +4,9 @@ A shard is a consecutive run of positions, so that the outputs of all shards, on
 are the output of one run, and so that each process reads photos and archives that lie together.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 
 from ramctl.errors import RunProblem, UsageProblem
@@ -37,16 +37,6 @@ class Shard:
 
 
 ALL = Shard()
-
-
-@dataclass(frozen=True, slots=True)
-class RayRules:
-    """How `--ray` may share the inputs of a command: `RAY` in the command's module."""
-
-    model: str | None = None  # the field with the options of its model
-    alone: Mapping[str, str] = field(default_factory=dict)  # options that need one run: fields
-    photos: bool = False  # whether inputs may be photos, in outputs of several forms
-    in_work_folder: bool = False  # tasks write into one folder, not an output each
 
 
 def shard_of(

@@ -62,7 +62,6 @@ class StreamOptions:
     max_time: float | None = None
     progress: bool | None = None
     batch: int | None = None  # None: the default of the stage, else BATCH
-    ray: str | None = None  # the address of a cluster; see `ray_engine`
     made_from: Mapping[str, str] = field(default_factory=dict)  # the output depends on it too
     shard: Shard = ALL  # the part of the inputs that is read; see `shard_of`
 

@@ -11,7 +11,7 @@ from ramctl.errors import UsageProblem
 from ramctl.photos.finding import PhotoInputs, is_gone, require_some, unread_photo_inputs
 from ramctl.records.inputs import named_or_stdin
 from ramctl.records.report import Report
-from ramctl.records.shards import RayRules, shard_of
+from ramctl.records.shards import shard_of
 from ramctl.records.stream import StreamOptions, run_stream
 from ramctl.tagging.output_formats import line_format
 from ramctl.tagging.tagger_options import TaggerOptions
@@ -36,9 +36,6 @@ class TagOptions:
     format: str = ""  # of FORMATS; empty: what suits the output
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
-
-
-RAY = RayRules(model="tagger", alone={"--prune": "prune"}, photos=True)
 
 
 def run(options: TagOptions) -> Report:

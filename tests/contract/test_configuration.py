@@ -21,7 +21,7 @@ USER_S = """
 ANYBODY_S = """
     arch batch boxes calibrate caption caption_column caption_style captions ci classes
     decisions decode dense device dry_run dtype duplicates embedding epochs evidence exclude explain
-    format from group groups hard image_column include info jobs json keep_tags kinds labels
+    format from group groups image_column include info jobs json keep_tags kinds labels
     lang leaf like map max_bytes max_pixels max_seconds max_time min_probability
     min_regions model models null number outliers people precision preset progress quiet
     recursive rename resume retry_rejects root runtime save_every seed set shard sort stage steps

@@ -256,9 +256,7 @@ def generate(command, engine_bundle, photo_records, tmp_path):
     return partial(command, *start, "--evidence", "t.jsonl")
 
 
-def test_records_get_chances_and_no_tags_of_the_model_unless_asked(
-    generate, photo_records, tmp_path
-):
+def test_records_get_chances_and_no_tags_of_the_model(generate, photo_records):
     done = generate("in.jsonl")
     assert all(row["tags"] == ["field"] for row in done.rows)
     for number, row in enumerate(done.rows):
@@ -266,9 +264,6 @@ def test_records_get_chances_and_no_tags_of_the_model_unless_asked(
         assert row["mine"] == photo_records[number]["mine"]
     assert b"1.00 before, 1.00 after" in done.stderr
     assert b" chances\n" in done.stderr
-    hard = generate("--hard", stdin=(tmp_path / "in.jsonl").read_bytes()).rows
-    assert any(len(row["tags"]) > 1 for row in hard)
-    assert all(not row["chances"].keys() & set(row["tags"]) for row in hard)
 
 
 def test_a_stopped_run_goes_on_and_refuses_other_evidence(generate, tmp_path):

@@ -4,7 +4,6 @@ What Ray itself does is tested where it is installed; elsewhere a stand-in, whic
 in this process, shows what we ask of it.
 """
 
-import json
 import os
 import sys
 from functools import partial
@@ -13,18 +12,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from ramctl import ray_engine
 from ramctl.cli import main
-from ramctl.data_engine import additions
-from ramctl.data_engine.additions import GenerateOptions
-from ramctl.engine.device_pool import split_devices
 from ramctl.errors import RunProblem
 from ramctl.parsing import parse_run as parsing
-from ramctl.parsing.parse_run import ParseOptions
-from ramctl.ray_engine import Resources
-from ramctl.records.stream import StreamOptions
-from ramctl.tagging import tag_photos as tagging
-from ramctl.tagging.tag_photos import TagOptions
+from ramctl.ray_engine import engine_settings, resources
 from tests.support import DATA
 
 
@@ -45,19 +36,19 @@ class StandIn:
     def shutdown(self):
         self.asked["ended"] = True
 
-    def cluster_resources(self):
-        return {"CPU": 4.0}
+    def nodes(self):
+        return [{"Alive": True, "Resources": {"CPU": 4.0}}, {"Alive": False, "Resources": {}}]
 
     def remote(self, **needs):
         self.asked |= needs
         return lambda task: SimpleNamespace(remote=partial(partial, self._do, task))
 
-    def _do(self, task, module, folder, options):
-        name = options.stream.output.name if options.stream.output else "part"
+    def _do(self, task, run, command, folder, parameters):
+        name = parameters["output"].name
         if name in self.dies_at:
             raise ChildProcessError("The task died")
         self.done.append(name)
-        return task(module, folder, options)
+        return task(run, command, folder, parameters)
 
     def wait(self, references):
         assert references  # else it would wait for ever
@@ -114,26 +105,16 @@ def test_shards_give_the_records_and_rejects_of_one_process(shards, stand_in, ca
     run("parse", *shards, "--ray", "local", "-o", "out", code=3)
     assert by_ray(shards) == expected
     said = capfd.readouterr().err
-    assert "ramctl parse: 7 in, 5 out, 2 rejected" in said and "3 workers of 1 cores" in said
+    assert "ramctl parse: 7 in, 5 out, 2 rejected" in said and "1 cores and 0 GPUs a file" in said
     assert stand_in.asked["ended"] and stand_in.asked["num_gpus"] == 0
 
 
-def test_the_data_engine_gives_what_it_gives_in_one_process(shards, stand_in, tiny_bundle):
+def test_generate_gives_what_it_gives_in_one_process(shards, stand_in, tiny_bundle):
     model = ["--model", tiny_bundle, "--threads", 1]
     options = [*model, "--root", DATA, "--decode", "nucleus:0.9", "--threshold", "0"]
     expected = one_process("generate", *options, shards=shards)
     run("generate", *options, *shards, "--ray", "local", "-o", "out", code=3)
     assert by_ray(shards) == expected
-    stage = ["clean", "-q", *model, "--stage"]
-    inputs = ["--root", DATA, *(f"out/{name}" for name in shards)]
-    run(*stage, "detect", "--work", "own", *inputs)
-    run(*stage, "detect", "--work", "shared", *inputs, "--ray", "local")
-    assert stand_in.done[-4:] == ["part"] * 4  # shares of one folder, one for each core
-    for work in ("own", "shared"):
-        run(*stage, "cluster", "--work", work, "--min-regions", 1)
-        run(*stage, "apply", "--work", work, "-o", f"{work}.jsonl")
-    assert Path("shared.jsonl").read_bytes() == Path("own.jsonl").read_bytes()
-    assert Path("own.jsonl").stat().st_size > 0
 
 
 def test_a_second_run_does_what_is_missing(shards, stand_in, capfd):
@@ -172,8 +153,17 @@ def test_a_file_of_somebody_s_in_the_place_of_an_output_is_refused(shards, stand
     Path("out", name).write_text("mine")
     run("parse", *shards, "--ray", "local", "-o", "out", code=2)
     said = capfd.readouterr().err
-    assert f"out/{name} is no output of this command" in said and said.count("\n") == 1
+    assert f"out/{name}: exists, but is not" in said and said.count("\n") == 1
     assert Path("out", name).read_text() == "mine" and not stand_in.done
+
+
+def test_an_output_that_the_command_made_without_ray_is_refused(shards, stand_in, capfd):
+    Path("out").mkdir()
+    run("parse", "-q", "in1.jsonl", "-o", "out/in0.jsonl", code=3)
+    before = Path("out/in0.jsonl").read_bytes()
+    run("parse", *shards, "--ray", "local", "-o", "out", code=2)
+    assert "out/in0.jsonl: made with another input" in capfd.readouterr().err
+    assert Path("out/in0.jsonl").read_bytes() == before
 
 
 def test_what_was_made_otherwise_is_refused_before_anything_new_is_made(shards, stand_in, capfd):
@@ -232,9 +222,10 @@ def test_what_a_dead_worker_left_is_continued(shards, stand_in, capfd):
 
 
 def test_a_worker_that_died_before_it_opened_anything_leaves_no_file_missing(shards, stand_in):
-    Path("out").mkdir()
-    head = {"format": 1, "command": "parse", "fingerprint": {}, "rejects": None, "header": 0}
-    Path("out/in2.jsonl.state.jsonl").write_text(json.dumps(head) + "\n")
+    run("parse", "in2.jsonl", "--ray", "local", "-o", "out")
+    Path("out/states/in2.jsonl.state.jsonl").rename("out/in2.jsonl.state.jsonl")
+    for path in ("out/in2.jsonl", "out/rejects/in2.jsonl"):
+        Path(path).unlink()
     run("parse", "in2.jsonl", "--ray", "local", "-o", "out")
     assert by_ray(["in2.jsonl"]) == ([b""], [b""])
 
@@ -249,7 +240,6 @@ def test_a_worker_that_died_before_it_opened_anything_leaves_no_file_missing(sha
         (["parse", "in0.jsonl", "-o", "out", "--group"], "--group does not go with --ray"),
         (["parse", "in0.jsonl", "-o", "out", "--rejects", "r"], "--rejects does not go with"),
         (["tag", "photo.jpg", "-o", "out"], "photo.jpg is neither"),
-        (["clean", "in0.jsonl"], "--ray needs --stage detect"),
     ],
 )
 def test_what_cannot_be_shared_is_wrong_usage_in_one_line(shards, stand_in, capfd, arguments, says):
@@ -276,19 +266,19 @@ def test_what_is_not_there_is_said_in_one_line(shards, stand_in, capfd, monkeypa
     assert "-o out is a folder" in capfd.readouterr().err
 
 
-def test_workers_share_the_cores_and_have_a_gpu_each():
-    cluster = {"CPU": 32.0, "GPU": 4.0}
-    parse, tag, generate = (module.RAY for module in (parsing, tagging, additions))
-    assert Resources.plan(ParseOptions(workers=2), parse, cluster, 100) == Resources(16, 2, 0)
-    assert Resources.plan(TagOptions(), tag, cluster, 100) == Resources(4, 8, 1)
-    assert Resources.plan(TagOptions(), tag, cluster, 3).number == 3
-    on_cpu = GenerateOptions()
-    on_cpu = on_cpu.__class__(baseline=on_cpu.baseline.__class__(device="cpu", threads=4))
-    assert Resources.plan(on_cpu, generate, cluster, 100) == Resources(8, 4, 0)
-    kept = Resources(4, 8, 1).keep_to(TagOptions(), tag).tagger
-    assert (kept.threads, kept.workers, kept.device) == (8, 8, "auto")
-    several = GenerateOptions(baseline=on_cpu.baseline.__class__(device="cuda:0,1"))
-    assert split_devices(Resources(4, 8, 1).keep_to(several, generate).baseline.device) == ["cuda"]
+def test_tasks_share_the_cores_of_a_machine_and_have_a_gpu_each():
+    machines = [{"CPU": 16.0, "GPU": 2.0}, {"CPU": 32.0, "GPU": 2.0}, {"CPU": 64.0}]
+    assert resources({"jobs": None}, machines) == (1, 0)
+    assert resources({"jobs": 2}, machines) == (2, 0)
+    assert resources({"jobs": 128}, machines) == (64, 0)  # no machine has more: it would wait
+    tag = {"device": None, "threads": None, "jobs": None}
+    assert resources(tag, machines) == (8, 1)
+    assert engine_settings(tag, 8, 1) == {"device": "cuda", "threads": 8, "jobs": 8}
+    on_cpu = {"device": "cpu", "threads": 4, "jobs": 2}
+    assert resources(on_cpu, machines) == (4, 0)
+    assert engine_settings(on_cpu, 4, 0) == on_cpu
+    assert engine_settings(tag | {"device": "cuda:0,1"}, 8, 1)["device"] == "cuda"
+    assert engine_settings({"jobs": 2}, 2, 0) == {}
 
 
 @pytest.fixture
@@ -313,34 +303,28 @@ def test_two_workers_give_what_one_process_gives(shards, real_ray, command):
 
 @pytest.fixture
 def deadly(shards, monkeypatch):
-    """A module whose `parse` writes a batch of a shard and dies, once."""
-    Path("deadly.py").write_text(
+    """The first worker that has written a batch kills itself, and its node if `node` exists."""
+    Path("sitecustomize.py").write_text(
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from ramctl.parsing.parse_run import RAY, run as ours\n"
-        "def run(options):\n"
-        "    from ramctl.records import stream\n"
-        "    write = stream._Run.write\n"
-        "    def deadly(self, outcomes):\n"
-        "        write(self, outcomes)\n"
-        "        if not Path('killed').exists():\n"
-        "            Path('killed').touch()\n"
-        "            if Path('node').exists():\n"
-        "                os.kill(os.getppid(), signal.SIGKILL)\n"
-        "            os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    stream._Run.write = deadly\n"
-        "    return ours(options)\n"
+        "from ramctl.records import stream\n"
+        "write = stream._Run.write\n"
+        "def deadly(self, outcomes):\n"
+        "    write(self, outcomes)\n"
+        "    if not Path('killed').exists():\n"
+        "        Path('killed').touch()\n"
+        "        if Path('node').exists():\n"
+        "            os.kill(os.getppid(), signal.SIGKILL)\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "stream._Run.write = deadly\n"
     )
-    monkeypatch.syspath_prepend(Path.cwd())
     monkeypatch.setenv("PYTHONPATH", f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
 
 
 def parse_deadly(shards: list[str], address: str) -> None:
     expected = one_process("parse", "-b1", shards=shards)
-    stream = StreamOptions(Path("out"), batch=1, ray=address)
-    options = ParseOptions(tuple(shards), stream=stream, quiet=True)
-    report = ray_engine.run("deadly", "parse", options)
-    assert Path("killed").exists() and report.exit_code == 3
+    run("parse", "-b1", *shards, "--ray", address, "-o", "out", code=3)
+    assert Path("killed").exists()
     assert by_ray(shards) == expected
 
 

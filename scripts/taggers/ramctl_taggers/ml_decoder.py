@@ -16,9 +16,9 @@ from timm.models.tresnet import checkpoint_filter_fn
 from torch import Tensor, nn
 
 from ramctl.checkpoints.weights import (
+    SUFFIXES,
     count_blocks,
     load_strictly,
-    only_weight_file,
     read_checkpoint,
     tensors_of,
 )
@@ -125,8 +125,16 @@ def _build(parts: _Parts, path: Path) -> tuple[Any, Any]:
     return backbone, head
 
 
+def _only_weight_file(path: Path) -> Path:
+    """The only weight file of a folder, or the file itself; RunProblem without exactly one."""
+    files = [path] if path.is_file() else [f for f in path.iterdir() if f.suffix in SUFFIXES]
+    if len(files) != 1:
+        raise RunProblem(f"{path}: expected one of {', '.join(SUFFIXES)}, found {len(files)}")
+    return files[0]
+
+
 def _take_apart(path: Path) -> _Parts:
-    file = only_weight_file(path)
+    file = _only_weight_file(path)
     content = read_checkpoint(file)
     backbone, head = _split(tensors_of(content), file)
     if path.is_dir() and (path / "config.json").is_file():
