@@ -34,13 +34,13 @@ ramctl tags photos with a 28 MB model that runs on any CPU. Give it your own wor
 your own model."""
 PIPELINE = "captions | parse | train; then generate | clean | train; finetune; tag | export, eval"
 TEXT = """\
-A command reads JSONL records from files or stdin, adds fields and writes them.
+Most commands read JSONL records from files or stdin, add fields and write them.
 ramctl COMMAND -h shows the options that most people need, --help all of them."""
 NOTES = """\
 Defaults come from RAMCTL_<COMMAND>_<OPTION>, RAMCTL_<OPTION>, ./ramctl.toml and
 ~/.config/ramctl/ramctl.toml, in this order. ./ramctl.toml cannot name outputs or hosts.
 Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
-4 stopped by --max-time; 130 interrupted, 141 the reader closed the pipe, 143 terminated."""
+4 stopped by --max-time; 130 interrupted; 141 the reader closed the pipe; 143 terminated."""
 
 
 @contextlib.contextmanager
@@ -185,7 +185,7 @@ def _message(error: Exception) -> str:
         return needs("this", extra)
     # torch, whose own kind this is on a GPU, need not be there.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        first = next(iter(str(error).splitlines()), "all of it is used")
+        first = next(iter(str(error).splitlines()), "no memory is left")
         return f"out of memory: {first} (smaller batches or fewer workers use less)"
     return f"internal error: {type(error).__name__}: {error} (-vv shows where)"
 

@@ -25,7 +25,7 @@ _PARSE = ("spacy", "scipy", "threadpoolctl")
 EXTRAS = {
     "parse": Extra("ramctl parse: captions to tags", _PARSE),
     "train": Extra(
-        "all commands but tag, eval and parse; tag --boxes, --caption, in torch, with peers",
+        "train, finetune, generate, clean, convert; tag --boxes, --caption and in torch",
         ("torch", "torchvision", "timm", "transformers", "sklearn", *_PARSE),
     ),
     "onnx": Extra("graphs of models that are trained or converted", ("onnx",)),

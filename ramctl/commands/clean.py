@@ -6,8 +6,8 @@ from ramctl.commands.options import common, option
 TARGET = "ramctl.data_engine.cleaning:CleanOptions"
 EXTRA = "train"
 HELP = """
-A tag is removed if it is probably wrong: by the model's score of the photo, by predictions
-learnt from the other records, and by other taggers' scores (--evidence).
+A tag is removed if it is probably wrong, judged by the model's score of the photo, by
+predictions learnt from the other records, and by other taggers' scores (--evidence).
 """
 EXAMPLES = """
 ramctl generate tagged.jsonl | ramctl clean > clean.jsonl
@@ -16,10 +16,11 @@ ramctl clean more.jsonl -o clean.jsonl --decisions decisions.jsonl
 """
 NOTES = f"""
 Reads image, tags, kinds, sources; writes tags, kinds, scores, sources, removed.
-Buffers on disk: records come out after the last one has been read. In memory: three numbers a
-tag, and 5 x (features x (features + labels)). A person's tags are never removed; by
---min-probability a caption's only if two kinds of evidence are against it. --outliers and
---threshold are the paper's rules; with --min-probability 0 they alone decide.
+All records are read (onto disk) before the first is written. Memory: three numbers a tag, and
+5 x features x (features + labels). A person's tags are never removed; --min-probability
+removes a caption's tag only if two independent kinds of evidence are against it. --outliers and
+--threshold are the paper's rules (outliers: the regions farthest from the tag's clusters); to use
+only these, add --min-probability 0.
 {options.EXIT_CODES}
 """
 OPTIONS = {
@@ -28,7 +29,7 @@ OPTIONS = {
         options.model,
         option(
             "--detector NAME",
-            "attention or grounding-dino:WEIGHTS; finds regions.",
+            "Region detector: attention or grounding-dino:WEIGHTS.",
             default="attention",
         ),
     ],
@@ -36,11 +37,11 @@ OPTIONS = {
         option("--kinds KIND,...", "Kinds of tags to clean [default: all]."),
         common("--evidence FILE", "Scores of another tagger; repeatable.", multiple=True),
         common("--min-probability FRACTION", "Remove less probable tags [default: 0.2]."),
-        option("--outliers FRACTION", "Fraction of a tag's regions to drop as outliers."),
-        option("--threshold FRACTION", "Remove tags whose region scores no more than this."),
+        option("--outliers FRACTION", "Remove this fraction of a tag's regions."),
+        option("--threshold FRACTION", "Remove tags with region scores up to this."),
         option(
             "--min-regions N",
-            "Keep tags with fewer regions; of others N photos.",
+            "Leave tags with fewer regions alone.",
             default=1,
         ),
         common("--decisions FILE", "Decisions from a --review page; repeatable.", multiple=True),
@@ -55,7 +56,7 @@ OPTIONS = {
         ),
     ],
     "stages": [
-        common("--work DIR", "Keep regions and decisions; continue from them."),
+        common("--work DIR", "Folder that keeps regions, for --stage."),
         option("--stage [detect|cluster|apply]", "Run one stage on --work."),
         option("--shard I/N", "Do part I of N of --stage detect."),
     ],

@@ -198,7 +198,7 @@ class RamctlCommand(TwoHelps):
                 raise UsageProblem(f"{path}: Parquet is written by ramctl export -f parquet")
             other = named.setdefault(Path(os.path.realpath(path)), one.opts[0])
             if other != one.opts[0]:
-                raise UsageProblem(f"{other} and {one.opts[0]} name one file, {path}")
+                raise UsageProblem(f"{other} and {one.opts[0]} are the same file, {path}")
         for path, flag in named.items():
             if whose := next((made[one] for one in (path, *path.parents) if one in made), None):
                 raise UsageProblem(f"{flag}: {whose} uses that name for a temporary file")
@@ -244,7 +244,7 @@ def obtain(name: str, parameters: Mapping[str, Any]) -> None:
     if known is None or (known.peer and "labels" not in parameters):  # then it needs a bundle
         return
     if known.peer and not parameters["labels"]:
-        raise UsageProblem(f"model {name}: has no labels: name some with --labels")
+        raise UsageProblem(f"model {name}: has no labels of its own: give words with --labels")
     asks = sys.stdin.isatty() and sys.stderr.isatty()
     question = f"{known.name}: {known.offer}. Download{'' if known.peer else ' and convert'}?"
     if parameters.get("download") or (asks and click.confirm(question, err=True)):

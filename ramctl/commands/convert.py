@@ -22,7 +22,7 @@ ramctl convert my-model --to onnx --dtype int8 --calibrate train.jsonl
 ramctl convert --info my-model
 """
 NOTES = """
-Reads no records; --info writes its card to stdout.
+Reads no records; --info writes a summary to stdout.
 Exit codes: 0 done; 1 failed; 2 wrong usage.
 """
 ARGUMENTS = [
@@ -36,12 +36,12 @@ OPTIONS = {
         common("--tags FILE", "Word list or labels [default: the authors'].", type=MAY_BE_URL),
         common(
             "--thresholds FILE",
-            "Numbers, or JSONL with tag, threshold [default: 0.68].",
+            "Thresholds: numbers, or JSONL [default: 0.68].",
             type=MAY_BE_URL,
         ),
         option(
             "--vocab FILE",
-            "Vocabulary of captions, a token a line [default: BERT's].",
+            "Tokens of captions, one a line [default: BERT's].",
             type=MAY_BE_URL,
         ),
         option(
@@ -51,23 +51,25 @@ OPTIONS = {
         ),
     ],
     "graph": [
-        common("--to [onnx]", "Add model.onnx to a bundle.", field="target"),
+        common(
+            "--to [onnx]", "Add a graph to a bundle (model.onnx, model.int8.onnx).", field="target"
+        ),
         common(
             "--dtype [fp32|int8]",
-            "Numbers of the graph; int8: model.int8.onnx.",
+            "Number format of the graph.",
             default="fp32",
         ),
-        common("--calibrate PHOTOS", "Training photos that set the ranges of int8."),
+        common("--calibrate PHOTOS", "int8: training photos that set the ranges."),
         common(
             "--val FILE",
-            "Records with tags that set int8's thresholds.",
+            "int8: records with tags that set the thresholds.",
             type=MAY_BE_URL,
         ),
         options.root,
     ],
     "output": [
         common("--out DIR", "Bundle to write [--to onnx: BUNDLE]."),
-        common("--info", "Print the card of a bundle; change nothing."),
+        common("--info", "Print a summary of a bundle; change nothing."),
     ],
     "run": [options.quiet, options.verbose],
 }

@@ -9,18 +9,19 @@ from ramctl.readers.caption_formats import PREDICTION_FORMS
 TARGET = "ramctl.evaluation.evaluate:EvalOptions"
 HELP = """
 PREDICTIONS is JSONL or Parquet, - for stdin; several files are compared. Photos match by image,
-else by path, else by unique base name. AP is scikit-learn's; it is higher on fewer photos:
-compare equal photos only.
+else by path, else by unique base name. mAP is higher on fewer photos: compare results on the
+same photos only.
 """
 EXAMPLES = """
 ramctl tag --dense photos/*.jpg | ramctl eval - --truth truth.jsonl
 ramctl eval new.jsonl old.jsonl --truth truth.jsonl -f table
 """
 NOTES = """
-Reads image; dense with label_names (first line), else scores, else tags (score 1); of the truth:
-image, tags, uncertain (counts neither way), negatives (the rest unknown); .txt and .csv files have
-lines of id,tag,tag. Writes figures, classes, unmatched photos.
-Memory: numbers, not photos: about six bytes a photo and class.
+Predictions: image, and dense with label_names (first line), else scores, else tags (score 1).
+Without --threshold, the records' tags count as predicted if all records have them.
+Truth: image, tags, uncertain (ignored), negatives (if present, other tags are unknown).
+.txt and .csv files have lines of id,tag,tag. Writes figures, classes, unmatched photos.
+Memory: about six bytes a photo and class.
 Exit codes: 0 done; 1 failed, or nothing to evaluate; 2 wrong usage; 3 some lines rejected.
 """
 ARGUMENTS = [
@@ -48,25 +49,25 @@ OPTIONS = {
     "metrics": [
         common(
             "--threshold NUMBER|FILE",
-            "Count tags above this score [default: tags, else 0.5].",
+            "Count tags above this score [default: 0.5].",
         ),
         common("--ci", "Add 95 % bootstrap intervals of all figures."),
         options.seed,
     ],
     "output": [
         common("-f, --format [json|table|csv|md|latex]", "Format of the figures.", default="json"),
-        common("-o, --output FILE", "Write FILE, not stdout.", writes=True),
+        common("-o, --output FILE", "Write to FILE [default: stdout].", writes=True),
         common(
             "--report FILE",
-            "Write charts (.html), or classes (.csv, .md, else TSV).",
+            "Write a page (.html) or a table of classes (.csv, .md, TSV).",
             field="report_file",
             writes=True,
         ),
         option("--root DIR", "Folder of the page's photos [default: the truth's]."),
-        common("--calibrate FILE", "Write the thresholds of the best F1, as JSONL.", writes=True),
+        common("--calibrate FILE", "Write the thresholds with the best F1, as JSONL.", writes=True),
         option(
             "--precision P",
-            "Target precision of --calibrate, on 30 tags or more.",
+            "Choose --calibrate's thresholds for this precision.",
         ),
         options.rejects,
         options.strict,

@@ -9,7 +9,7 @@ from ramctl.export import FORMATS
 TARGET = "ramctl.export.export_records:ExportOptions"
 HELP = """
 Inputs are records with image and tags, from tag, parse or any program. Photos never change.
-Run again to bring sidecars up to date.
+Run it again to update sidecars.
 """
 EXAMPLES = """
 ramctl tag -R photos | ramctl export --xmp
@@ -19,12 +19,12 @@ ramctl export --xmp-remove -R photos
 """
 NOTES = f"""
 Reads image, tags, scores, boxes, generated_captions, captions. Without -f no records are written.
-In csv a cell that a spreadsheet would run (it begins with =, +, - or @) has a ' before it.
+In csv, a cell that begins with =, +, - or @ gets a ' in front: spreadsheets would run it.
 {options.EXIT_CODES}
 """
 OPTIONS = {
     "input": [
-        option("-R, --recursive", "With --xmp-remove: search folders."),
+        option("-R, --recursive", "With --xmp-remove: search folders for photos."),
         options.root,
         options.shard,
     ],
@@ -36,7 +36,7 @@ OPTIONS = {
         option("--rename FILE", "Rename tags: lines of tag<TAB>name.", type=options.EXISTING_FILE),
         option(
             "--decisions FILE",
-            "Leave out tags refused on a --review page; repeatable.",
+            "Apply decisions from a --review page; repeatable.",
             multiple=True,
         ),
     ],
@@ -44,7 +44,7 @@ OPTIONS = {
         common("--xmp", "Merge the tags into XMP sidecars."),
         option(
             "--xmp-prefix WORD",
-            "Parent of machine tags: auto|dog.",
+            "Parent of the tags, as in auto|dog.",
             default="auto",
             field="prefix",
         ),
@@ -54,8 +54,8 @@ OPTIONS = {
             default="full",
             field="style",
         ),
-        common("--xmp-remove", "Remove machine tags; inputs may be photos."),
-        option("--forget-refused", "Write tags again that a person has removed."),
+        common("--xmp-remove", "Remove --xmp's tags; inputs may be photos."),
+        option("--forget-refused", "Also write the tags that a person deleted."),
         common("--txt", "Write the tags to IMG.txt, for trainers.", field="text"),
         option(
             "--txt-existing [append|replace|keep]",

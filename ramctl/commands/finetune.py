@@ -9,8 +9,8 @@ from ramctl.commands.train import EXTRA, NOTES, TARGET, training_options
 __all__ = ["EXTRA", "NOTES", "TARGET"]
 
 HELP = """
-The model keeps its labels (--labels +FILE adds some) and, without --val, its
-thresholds; its preset gives the settings of fine-tuning. All records are read first.
+The model keeps its labels (--labels +FILE adds some) and, without --val, its thresholds.
+The settings of fine-tuning come from its preset. All records are read first.
 --thresholds needs a few dozen tags that a person kept or removed (export --decisions).
 """
 EXAMPLES = """

@@ -7,7 +7,7 @@ from ramctl.commands.options import common
 
 TARGET = "ramctl.data_engine.additions:GenerateOptions"
 EXTRA = "train"
-HELP = "Tags are only added; a tag that clean has removed is not added again."
+HELP = "Existing tags stay. A tag that clean has removed is not added again."
 EXAMPLES = """
 ramctl parse captions.jsonl | ramctl generate --model model/ > more.jsonl
 ramctl generate tagged.jsonl -o more.jsonl --evidence a.jsonl
@@ -15,7 +15,8 @@ ramctl generate tagged.jsonl -o more.jsonl --evidence a.jsonl
 NOTES = f"""
 Reads image, tags, kinds, sources, removed; writes tags, kinds, scores, sources,
 generated_captions, generated_caption_tags; with --evidence, chances (probabilities of tags).
-Streams; --evidence (FILE or FILE,map=FILE as train --distill) reads all records first.
+Memory stays constant, but --evidence reads all records first. --evidence FILE,map=FILE
+maps names to labels by lines of label<TAB>name|name.
 {options.EXIT_CODES}
 """
 OPTIONS = {
@@ -24,11 +25,11 @@ OPTIONS = {
         options.model,
         common(
             "--captions N",
-            "Captions a photo; beam search may find fewer.",
+            "Add at most N captions a photo.",
             type=click.IntRange(0),
             default=1,
         ),
-        common("--decode beam:K|nucleus:P", "Search of captions [default: the model's]."),
+        common("--decode beam:K|nucleus:P", "How captions are found [default: the model's]."),
         common("--threshold NUMBER|FILE", "Add tags above this score."),
         common("--precision P", "Target precision of added tags [default: 0.8]."),
         common(

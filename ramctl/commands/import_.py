@@ -5,8 +5,8 @@ from ramctl.commands.options import common, option
 
 TARGET = "ramctl.importing.import_photos:ImportOptions"
 HELP = """
-Takes the inputs of tag. Reads sidecars (IMG.JPG.xmp, IMG.xmp), metadata inside the photo (XMP,
-IPTC, Exif), IMG.txt and IMG.caption, and Google Takeout's JSON.
+Inputs are those of tag. Reads sidecars (IMG.JPG.xmp, IMG.xmp), metadata in the photo (XMP,
+IPTC, Exif), IMG.txt, IMG.caption and Google Takeout's JSON.
 """
 EXAMPLES = """
 ramctl import -R photos -o mine.jsonl
@@ -14,9 +14,9 @@ ramctl import -R photos --labels-out labels.jsonl
 ramctl import 'Lightroom Keywords.txt' --labels-out labels.jsonl
 """
 NOTES = f"""
-Reads image; writes tags, sources, parents, captions, people; refused, the tags of export
-that a person removed, and confirmed, the others of that photo. A photo without keywords has no
-tags. --labels-out writes records with -o only, and takes lists of keywords (*.txt).
+Reads image; writes tags, sources, parents, captions, people; refused (tags of export that a
+person deleted) and confirmed (the other tags of export on that photo). With --labels-out,
+inputs may also be keyword lists (*.txt), and records are written only to -o.
 {options.EXIT_CODES}
 """
 OPTIONS = {

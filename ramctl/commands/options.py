@@ -150,13 +150,13 @@ EXIT_CODES = (
     "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 some inputs rejected; 4 --max-time reached."
 )
 
-shard = shared("--shard I/N", "Process part I of N of the input; cat joins the outputs.")
+shard = shared("--shard I/N", "Process part I of N of the input; join outputs by cat.")
 root = option(
     "--root DIR|URL",
     "Folder of relative photo names [default: the input's].",
     type=click.Path(file_okay=False),
 )
-model = common("--model BUNDLE", "Folder, hf://owner/name or known name.", default="mini")
+model = common("--model BUNDLE", "A folder, hf://owner/name or known name.", default="mini")
 labels = common("--labels [+]FILE", "Labels to look for; +FILE adds to the model's.")
 
 
@@ -180,7 +180,7 @@ rejects = common(
 )
 strict = shared("--strict", "Fail at the first rejected input.")
 stats = shared("--stats FILE", "Write counts, seconds and versions as JSON.", writes=True)
-max_time = shared("--max-time TIME", "Stop cleanly after 90 (s), 15m, 2h; --resume continues.")
+max_time = shared("--max-time TIME", "Stop after 90 (seconds), 15m or 2h; --resume continues.")
 stream = [
     common(
         "-o, --output FILE",
@@ -202,7 +202,7 @@ threads = shared("--threads N", "CPU threads of the model [default: all cores]."
 device = common("--device DEVICE", "auto, cpu, mps or cuda[:N].", default="auto")
 devices = common("--device DEVICE", "auto, cpu, mps, cuda:0 or cuda:0,1 [default: auto].")
 dtype = option(
-    "--dtype TYPE", "auto, fp32, bf16, fp16 or int8 numbers.",
+    "--dtype TYPE", "auto, fp32, bf16, fp16 or int8.",
     type=click.Choice(("auto", "fp32", "bf16", "fp16", "int8")), default="auto",
 )  # fmt: skip
 seed = option("--seed N", "Random seed.", type=int, default=0)

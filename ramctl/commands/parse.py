@@ -7,8 +7,8 @@ from ramctl.readers.caption_formats import FORMATS
 TARGET = "ramctl.parsing.parse_run:ParseOptions"
 EXTRA = "parse"
 HELP = """
-Without --labels any visible thing, place, property or action can be a tag; with it, only
-the labels of that system. Input formats are recognised; --from forces one.
+Every visible thing, place, property or action that a caption names becomes a tag; with
+--labels only the labels in that file. Input formats are recognised; --from forces one.
 """
 EXAMPLES = """
 ramctl parse captions.jsonl > tagged.jsonl
@@ -17,7 +17,8 @@ ramctl parse --labels labels.jsonl --from coco captions_val2017.json
 """
 NOTES = f"""
 Reads captions (or caption); writes tags, caption_tags, kinds, sources; with --explain, explain.
-Streams; --build-labels holds four bytes a mention, --group writes temporary files.
+Memory stays constant, except four bytes a tag mention for --build-labels. --group writes
+temporary files.
 {options.EXIT_CODES}
 """
 OPTIONS = {
@@ -25,14 +26,14 @@ OPTIONS = {
         options.root,
         options.shard,
         options.source_format(FORMATS),
-        option("--caption-column NAME", "The field with the captions, by another name."),
-        option("--image-column NAME", "The field with the photo, by another name."),
-        common("--group", "Join the captions of each image."),
+        option("--caption-column NAME", "Name of the field with the captions."),
+        option("--image-column NAME", "Name of the field with the photo."),
+        common("--group", "Join all captions of a photo into one record."),
     ],
     "labels": [
         common("--labels FILE", "Give only the labels of a file or bundle (mini).", type=str),
         common("--build-labels FILE", "Build a label system; write no records.", writes=True),
-        common("--review FILE", "With --build-labels: a table to edit, read again.", writes=True),
+        common("--review FILE", "With --build-labels: a table to edit, then rerun.", writes=True),
     ],
     "output": [
         option(
@@ -41,7 +42,7 @@ OPTIONS = {
             field="target_format",
             default="jsonl",
         ),
-        option("--keep-tags", "Keep tags that come with the captions, as human ones."),
+        option("--keep-tags", "Keep the input's own tags, as a person's tags."),
         common("--explain", "Add the words and the rule behind each tag."),
         *options.stream,
     ],

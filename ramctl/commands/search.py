@@ -7,7 +7,7 @@ from ramctl.commands.options import common, path_completer
 
 TARGET = "ramctl.photo_search:SearchOptions"
 HELP = """
-FILE holds records of `ramctl tag --embedding` (JSONL or Parquet): no photo is read again.
+FILE is the output of `ramctl tag --embedding`, as JSONL or Parquet. Photos are not read again.
 """
 EXAMPLES = """
 ramctl tag --embedding -R photos -o tags.jsonl
@@ -17,7 +17,8 @@ ramctl search tags.jsonl a red car | ramctl export --gallery page.html
 ramctl search tags.jsonl --duplicates
 """
 NOTES = """
-Writes the records with a score; --duplicates: images, a line for each group.
+Writes the records of the photos found, best first, with a score; --duplicates writes images,
+one line a group.
 Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some vectors were rejected.
 """
 ARGUMENTS = [
@@ -29,15 +30,13 @@ ARGUMENTS = [
 ]  # fmt: skip
 OPTIONS = {
     "question": [
-        common("--like PHOTO", "Find photos like this one, in FILE or not."),
+        common("--like PHOTO", "Find photos like this one, which may be any photo."),
         common("--duplicates", "List all groups of near-duplicates."),
         common("-n, --number N", "At most N photos.", default=20),
         options.model,
     ],
     "output": [
-        common(
-            "-f, --format [jsonl|text]", "Format of the answer [default: jsonl; terminal: text]."
-        ),
+        common("-f, --format [jsonl|text]", "Output format [default: jsonl; terminal: text]."),
     ],
     "run": [options.quiet, options.verbose],
 }

@@ -18,7 +18,7 @@ ramctl tag -R ~/Pictures -o tags.jsonl --resume
 find ~/Pictures -iname '*.jpg' -print0 | ramctl tag -0 -f text -
 """
 NOTES = f"""
-Writes tags (main things first), scores, salience; dense, embedding, boxes, generated_captions.
+Writes tags (main subject first), scores, salience; dense, embedding, boxes, generated_captions.
 {options.EXIT_CODES}
 """
 OPTIONS = {
@@ -31,9 +31,9 @@ OPTIONS = {
     ],
     "model": [
         options.model,
-        option("--download", "Download the --model if it is known and missing."),
+        option("--download", "Download a known --model that is missing."),
         options.labels,
-        option("--thorough", "Look at parts of each photo too: 3 to 5 times as long."),
+        option("--thorough", "Score parts of each photo too: 3 to 5 times slower."),
         option(
             "--runtime NAME",
             "auto, onnx or torch.",
@@ -45,12 +45,16 @@ OPTIONS = {
         common("--threshold NUMBER|FILE", "Give tags above this score [default: the model's]."),
         common("--precision P", "Target precision of the tags, 0 to 1."),
         common("--top N", "At most N tags a photo."),
-        option("--sort [salience|score]", "What comes first.", default="salience"),
+        option(
+            "--sort [salience|score]",
+            "Order of the tags.",
+            default="salience",
+        ),
         option("--kinds KIND,...", f"Only these: {', '.join(KINDS)}."),
         option("--include FILE", "Give only the tags in FILE.", type=options.EXISTING_FILE),
         option("--exclude FILE", "Never give the tags in FILE.", type=options.EXISTING_FILE),
-        option("--leaf", "Drop parent tags (animal) of given ones (dog)."),
-        option("--lang CODE", "Language of the tags, as de.", field="language"),
+        option("--leaf", "Drop a parent (animal) if its child (dog) is given."),
+        option("--lang CODE", "Language of the tags, such as de.", field="language"),
     ],
     "output": [
         common(

@@ -8,7 +8,7 @@ from ramctl.commands.options import Option, common, option
 TARGET = "ramctl.training.train_bundle:TrainOptions"
 EXTRA = "train"
 HELP = """
-The labels are those of --labels, else of --model, else they are built from the records' tags.
+Labels come from --labels, else from --model, else from the records' tags.
 All records are read before the first step.
 """
 EXAMPLES = """
@@ -17,10 +17,10 @@ ramctl train parsed.jsonl --preset mini --val dev.jsonl --epochs 10
 """
 NOTES = f"""
 Reads image, tags, captions, caption_tags, generated_captions, generated_caption_tags, kinds.
-FILE and --root may be URLs (s3://...: extra [remote]): photos then lie below --root, else beside
-FILE; archives of them are cached ($RAMCTL_SHARD_CACHE: 64G).
+FILE and --root may be URLs (s3://...: extra [remote]); photos are then below --root, else beside
+FILE. Archives at URLs are cached on disk ($RAMCTL_SHARD_CACHE: 64G).
 Writes a bundle to OUT; OUT.work holds the unfinished run. Several processes: torchrun ... -m
-ramctl train ...; rejects then exit with 0, as torchrun takes 3 for a failure.
+ramctl train ...; the exit code is then 0 with rejects, as torchrun takes 3 for a failure.
 {options.EXIT_CODES}
 """
 STARTS = [
@@ -41,7 +41,7 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
         "model": [
             *starts,
             options.labels,
-            option("--text DIR", "Text table of labels [default: --model's].", type=str),
+            option("--text DIR", "Text encoder of the labels [default: --model's].", type=str),
         ],
         "training": [
             option("--steps N", "Optimiser steps, instead of epochs."),
@@ -74,7 +74,7 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
             options.rejects,
             options.strict,
             options.stats,
-            option("--events FILE", "Write steps and validations as JSONL.", writes=True),
+            option("--events FILE", "Write a line for each step and validation.", writes=True),
         ],
         "run": [
             common("--dry-run", "Build the model, time a few steps, write nothing."),
@@ -82,7 +82,7 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
             options.jobs("the preset's", common=False, type=click.IntRange(0)),
             options.threads,
             options.device,
-            option("--dtype [auto|fp32|bf16|fp16]", "Numbers in the model.", default="auto"),
+            option("--dtype [auto|fp32|bf16|fp16]", "Number format.", default="auto"),
             *options.messages,
         ],
     }

@@ -15,6 +15,7 @@ PROMISED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 README = REPOSITORY / "README.md"
+CONTRIBUTING = REPOSITORY / "CONTRIBUTING.md"
 HELPS = "ramctl/commands/README.md"
 MAX_README_LINES = 170
 LINES_AT_A_GLANCE = 24
@@ -70,6 +71,43 @@ def test_each_promise_names_tests_that_there_are():
         for path, function in named:
             source = (REPOSITORY / path).read_text("utf-8")
             assert f"\ndef {function}(" in source, f"{path}: no {function}"
+
+
+def rows(text: str, heading: str) -> list[str]:
+    """The rows of the table under a heading, without its head."""
+    _, _, rest = text.partition(f"\n## {heading}\n")
+    section, _, _ = rest.partition("\n## ")
+    return [line for line in section.splitlines() if line.startswith("| ")][1:]
+
+
+@pytest.mark.parametrize("row", rows(CONTRIBUTING.read_text("utf-8"), "Where new things go"))
+def test_where_new_things_go_names_what_is_there(row):
+    """Each name in code style is a path, or it stands in one of the files that the row names."""
+    files, names = [], []
+    for word in re.findall(r"`([^`]+)`", row.split("|", 2)[2]):
+        if "/" in word:
+            files.append(REPOSITORY / word)
+        elif files and re.fullmatch(r"\w+\.(py|js)", word):  # beside the file before it
+            folder = files[-1] if files[-1].is_dir() else files[-1].parent
+            files.append(folder / word)
+            assert files[-1].exists(), word
+        elif re.fullmatch(r"\w+", word):
+            names.append(word)
+    texts = [path.read_text("utf-8") for path in files if path.is_file()]
+    for name in names:
+        found = any(re.search(rf"\b{name}\b", text) for text in texts)
+        assert found, f"{name} is in none of the files of its row"
+
+
+def test_the_layout_of_the_code_has_every_room_and_module():
+    text = CONTRIBUTING.read_text("utf-8")
+    layout = text.partition("## Layout of the code")[2].partition("\n## ")[0]
+    package = REPOSITORY / "ramctl"
+    rooms = {f"ramctl/{path.parent.name}/" for path in package.glob("*/__init__.py")}
+    modules = {f"ramctl/{path.name}" for path in package.glob("*.py")}
+    modules -= {"ramctl/__init__.py", "ramctl/__main__.py"}
+    listed = set(re.findall(r"^(ramctl/\S+)", layout, re.MULTILINE))
+    assert listed == rooms | modules
 
 
 def test_the_scripts_list_themselves():

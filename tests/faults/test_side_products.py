@@ -45,7 +45,7 @@ def test_what_could_not_be_read_again_is_not_written(monkeypatch):
 def test_two_outputs_in_one_file_are_wrong_usage(words, tmp_path, ramctl):
     (tmp_path / "in").write_text('{"captions":["a horse"],"image":"a.jpg","tags":[]}\n')
     done = ramctl(*words)
-    assert (done.returncode, "name one file" in done.messages) == (2, True)
+    assert (done.returncode, "are the same file" in done.messages) == (2, True)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
 
 
@@ -88,7 +88,7 @@ def test_one_file_by_two_names_is_wrong_usage(is_there, output, stats, tmp_path,
     before = {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     names = [name.format(here=tmp_path) for name in (output, stats)]
     done = ramctl(*words, "-o", names[0], "--stats", names[1])
-    assert (done.returncode, "name one file" in done.messages) == (2, True), done.messages
+    assert (done.returncode, "are the same file" in done.messages) == (2, True), done.messages
     assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
 
 

@@ -34,7 +34,7 @@ def test_killed_workers_of_parse_end_the_run_in_one_line(tmp_path, ramctl):
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (MemoryError(), "all of it is used"),
+        (MemoryError(), "no memory is left"),
         (MemoryError("Unable to allocate 9 TiB\nfor an array"), "Unable to allocate 9 TiB"),
         (type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory."), "CUDA out of me"),
     ],

@@ -90,7 +90,7 @@ def test_tag_gives_only_these_words_and_with_leaf_no_parents(ramctl, tmp_path):
         (["binary.txt", "--labels-out", "l.jsonl"], 1, "binary.txt: not UTF-8 text"),
         (["a.jpg", "--labels-out", "l.jsonl"], 1, "no keywords were found"),
         (["a.jpg", "--labels-out", "l.jsonl", "--shard", "1/2"], 2, "in one run"),
-        (["a.jpg", "--labels-out", "l", "-o", "l"], 2, "name one file"),
+        (["a.jpg", "--labels-out", "l", "-o", "l"], 2, "are the same file"),
         (["p"], 2, "-R takes the photos"),
     ],
 )
