@@ -41,7 +41,7 @@ class Classes:
 
     @property
     def sha256(self) -> str:
-        """The hash of the names, one a line: what `sha256sum` says about such a file."""
+        """The hash of the names, one a line, as `sha256sum` prints it for such a file."""
         return hashlib.sha256("".join(f"{name}\n" for name in self.names).encode()).hexdigest()
 
     def tags(self, index: int) -> list[str]:
@@ -68,8 +68,8 @@ class Classes:
         truth; where the predictions' label system is known, its label's other names count as well.
         """
         if tag not in self._by_tag:
-            named = {c for name in self._names_of(tag) for c in self._matching(name)}
-            self._by_tag[tag] = tuple(sorted(named))
+            by_map = {c for name in self._names_of(tag) for c in self._matching(name)}
+            self._by_tag[tag] = tuple(sorted(by_map))
         return self._by_tag[tag]
 
     def _names_of(self, tag: str) -> Iterator[str]:

@@ -40,7 +40,7 @@ from ramctl.checkpoints.onnx_graph import export_graph, export_int8_graph
 from ramctl.decide.calibration import NEVER
 from ramctl.decide.fitting import Judged, choose_thresholds
 from ramctl.decide.thresholds import read_thresholds
-from ramctl.engine.runner import Decoded
+from ramctl.engine.runner import ModelPhoto
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt, escaped
 from ramctl.evaluation.metrics import POSITIVE, UNKNOWN
 from ramctl.labels import LABELS, LabelSystem
@@ -325,11 +325,11 @@ def _score(bundle: Bundle, validation: str, root: str | None, dtype: str) -> Sco
     options = TaggerOptions(dense=True, dtype=dtype, device="cpu")
     runner, targets = open_runner(bundle, options)[0], Targets(bundle.labels)
 
-    def prepare(record: Record) -> tuple[Decoded, NDArray[np.int8]]:
+    def prepare(record: Record) -> tuple[ModelPhoto, NDArray[np.int8]]:
         truth = truth_of(read_annotation(record), targets)
-        return runner.decode(runner.read(record)), truth
+        return runner.to_model(runner.decode(record)), truth
 
-    def work(photos: list[tuple[Decoded, NDArray[np.int8]]]) -> Iterator[Scored]:
+    def work(photos: list[tuple[ModelPhoto, NDArray[np.int8]]]) -> Iterator[Scored]:
         scores = runner.scores([photo.pixels for photo, _ in photos])
         pairs = zip(scores, (truth for _, truth in photos), strict=True)
         return (Scored(row[None], truth[None]) for row, truth in pairs)
@@ -337,7 +337,7 @@ def _score(bundle: Bundle, validation: str, root: str | None, dtype: str) -> Sco
     items = read_inputs([validation], root, "convert")
     batches = chunks((item for item in items if isinstance(item, Record)), runner.batch)
     outcomes = chain.from_iterable(runner.run(batches, prepare, work))
-    scored = Scored.joined((one for one in outcomes if isinstance(one, Scored)), targets)
+    scored = Scored.joined((row for row in outcomes if isinstance(row, Scored)), targets)
     if not len(scored.scores):
         raise RunProblem(f"{validation}: no record has tags and a photo that can be read")
     return scored

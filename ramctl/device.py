@@ -88,7 +88,7 @@ def usual_threads() -> int:
 
 
 def set_up_cpu(threads: int | None) -> None:
-    """Let torch use so many threads (None: as many as it likes), and keep freed memory.
+    """Let torch use this number of threads (None: its default), and keep freed memory.
 
     glibc returns each large buffer to the kernel and asks for it again at the next layer; keeping
     them makes tagging 1.3 to 2 times and training 1.6 times as fast. The numbers are M_MMAP_MAX,

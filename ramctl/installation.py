@@ -58,11 +58,11 @@ def examine(only_models: bool = False) -> JsonObject:
     bundles = [embedded_bundle(), *sorted(by_name)]
     models = {
         "models": [_model(path) for path in bundles],
-        "known": [asdict(one) | {"here": not missing_model(one.name)} for one in KNOWN.values()],
+        "known": [asdict(m) | {"here": not missing_model(m.name)} for m in KNOWN.values()],
     }
     if only_models:
         return models
-    versions = {one.name.lower(): one.version for one in distributions()}
+    versions = {package.name.lower(): package.version for package in distributions()}
     return {
         "ramctl": __version__,
         "python": platform.python_version(),

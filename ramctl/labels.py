@@ -122,7 +122,7 @@ class LabelSystem(tuple[Label, ...]):
         return self[ids[0]].tag if ids else None
 
     def extended(self, others: Iterable[Label]) -> "LabelSystem":
-        """With those of the other labels at its end that are new; existing ids stay."""
+        """The system with the new ones of these labels at its end; existing ids stay."""
         return LabelSystem([*self, *(label for label in others if not self.ids(label.tag))])
 
     @cached_property

@@ -40,7 +40,7 @@ _ENDINGS = (
 # Near-duplicates have a cosine of MIN_COSINE from the mean, in units of the standard deviation of
 # each axis, or of MIN_DEVIATION for each of 1,000 labels where an axis varies less. Fewer than
 # MIN_PHOTOS cannot show which axes vary: there the root mean square of the differences between
-# log-odds is at most MAX_DIFFERENCE. How these were chosen: ramctl/tagging/README.md.
+# log-odds is at most MAX_DIFFERENCE. `scripts/bench/search.py copies` measures them.
 MIN_PHOTOS = 1000
 MIN_COSINE, MIN_DEVIATION, MAX_DIFFERENCE = 0.85, 0.68, 0.36
 SAMPLE = 16_384  # photos that the covariance of axes is estimated from
@@ -105,7 +105,7 @@ class PhotoSearch:
     def records(self, places: Sequence[int]) -> list[JsonObject]:
         """The records at these places among all; the file is read once more."""
         requested = set(places)
-        found = {i: one.fields for i, one in enumerate(self._records()) if i in requested}
+        found = {i: record.fields for i, record in enumerate(self._records()) if i in requested}
         return [found[place] for place in places]
 
     def __len__(self) -> int:
@@ -152,10 +152,10 @@ class PhotoSearch:
             return place
 
         starts = [slice(start, start + BLOCK) for start in range(0, len(points), BLOCK)]
-        for some, others in combinations_with_replacement(starts, 2):
-            apart = squares[some, None] + squares[others] - 2 * points[some] @ points[others].T
-            for one, other in np.argwhere(apart < 1).tolist():
-                pair = sorted((first(some.start + one), first(others.start + other)))
+        for rows, columns in combinations_with_replacement(starts, 2):
+            apart = squares[rows, None] + squares[columns] - 2 * points[rows] @ points[columns].T
+            for row, column in np.argwhere(apart < 1).tolist():
+                pair = sorted((first(rows.start + row), first(columns.start + column)))
                 group[pair[1]] = pair[0]
         members: dict[int, dict[str, None]] = {}  # names, each once
         for place, name in enumerate(self._images):
@@ -174,9 +174,9 @@ class PhotoSearch:
     def _label_weights(self, text: str) -> Floats:
         """The weights (L,) of the labels' log-odds for a text."""
         labels = self._bundle.labels
-        ids = [*named_labels(text, labels.ids)]
+        ids = [*labels_in_text(text, labels.ids)]
         is_english = bool(ids)
-        ids = ids or [*named_labels(text, lambda word: self._by_name.get(normalise(word), ()))]
+        ids = ids or [*labels_in_text(text, lambda word: self._by_name.get(normalise(word), ()))]
         weights = np.zeros(len(labels), np.float32)
         axes = self._axes.axes[ids]
         spread = np.sqrt(np.maximum(((axes @ self._covariance) * axes).sum(1), 0))
@@ -221,15 +221,15 @@ class PhotoSearch:
 
     @cached_property
     def _covariance(self) -> Floats:
-        some = self._points[:: -(-len(self) // SAMPLE)]
-        return np.asarray(some.T @ some / len(some), np.float32)
+        sampled = self._points[:: -(-len(self) // SAMPLE)]
+        return np.asarray(sampled.T @ sampled / len(sampled), np.float32)
 
     def _best(self, scores: Floats, n: int) -> list[Found]:
         best = np.argsort(-scores, kind="stable")[:n]
         return [Found(self._images[i], float(scores[i]), self._places[i]) for i in best.tolist()]
 
 
-def named_labels(text: str, ids_of: Callable[[str], Sequence[int]]) -> set[int]:
+def labels_in_text(text: str, ids_of: Callable[[str], Sequence[int]]) -> set[int]:
     """The labels that a text names, the longest names first; inflected English words too.
 
     `ids_of` returns the labels of a name. In Chinese and Japanese each character is a word.
@@ -283,7 +283,7 @@ def run(options: SearchOptions) -> Report:
     if (bool(text), options.like is not None, options.duplicates).count(True) != 1:
         raise UsageProblem("name what to search for: words, --like PHOTO or --duplicates")
     if is_pipe(options.file):
-        raise UsageProblem(f"{options.file}: search reads its input twice; name a file, no pipe")
+        raise UsageProblem(f"{options.file}: search reads its input twice; name a file, not a pipe")
     report = Report("search", quiet=options.quiet, unit="photos")
     with Rejects(report, None) as rejects:
         search = PhotoSearch(options.file, options.model, rejects=rejects)
@@ -298,10 +298,10 @@ def run(options: SearchOptions) -> Report:
                 found = search.like(options.like or "", options.number)
         except RecordProblem as problem:
             raise UsageProblem(f"--like: {problem.message}") from problem
-        rows = search.records([one.place for one in found])
-        for row, one in zip(rows, found, strict=True):
+        rows = search.records([photo.place for photo in found])
+        for row, photo in zip(rows, found, strict=True):
             del row["embedding"]
-            row["score"] = round(one.score, DECIMALS)
+            row["score"] = round(photo.score, DECIMALS)
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
     form = options.format or ("text" if is_terminal else "jsonl")
     encode = _text_line if form == "text" else dumps

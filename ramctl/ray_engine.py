@@ -16,7 +16,7 @@ from ramctl.errors import RamctlError, RunProblem, UsageProblem
 from ramctl.parts import needs
 from ramctl.records.files import move_into_place, output_lock, part_path, state_path
 from ramctl.records.inputs import require_files
-from ramctl.records.ownership import require_own_outputs
+from ramctl.records.ownership import require_our_outputs
 from ramctl.records.pipes import STDIN
 from ramctl.records.record import shown_name
 from ramctl.records.report import Report
@@ -48,8 +48,10 @@ def run_on_cluster(command: str, parameters: Parameters, run: Run) -> Report:
         with report.progress(parameters["progress"], unit="files", total=len(tasks)) as advance:
             # Complete ones first: if they were made with other settings, nothing new is made.
             for is_complete in (True, False):
-                some = [task for task in tasks if task["output"].exists() == is_complete]
-                running = [remote.remote(run, command, Path.cwd(), one | settings) for one in some]
+                group = [task for task in tasks if task["output"].exists() == is_complete]
+                running = [
+                    remote.remote(run, command, Path.cwd(), task | settings) for task in group
+                ]
                 while running:
                     (done,), running = ray.wait(running)
                     n_failed += not _is_counted(ray, done, report)
@@ -113,10 +115,10 @@ def _kept_state(output: Path) -> Path:
 def resources(parameters: Parameters, machines: Sequence[Mapping[str, float]]) -> tuple[int, int]:
     """The cores and GPUs of a task: a GPU if the model may use one, else `--threads` (`-j`)."""
     may_use_gpu = (parameters.get("device", "cpu") or "auto").split(":")[0] in ("auto", "cuda")
-    with_gpu = [one for one in machines if may_use_gpu and one.get("GPU")]
+    with_gpu = [machine for machine in machines if may_use_gpu and machine.get("GPU")]
     requested = parameters.get("threads" if "threads" in parameters else "jobs")
-    cores = requested or min((one.get("CPU", 1) // one["GPU"] for one in with_gpu), default=1)
-    largest = max(one.get("CPU", 1) for one in with_gpu or machines)
+    cores = requested or min((m.get("CPU", 1) // m["GPU"] for m in with_gpu), default=1)
+    largest = max(m.get("CPU", 1) for m in with_gpu or machines)
     return max(1, int(min(cores, largest))), int(bool(with_gpu))
 
 
@@ -157,7 +159,7 @@ def _tasks(command: str, parameters: Parameters) -> Iterator[dict[str, Any]]:
             if path.resolve() in inputs:
                 raise UsageProblem(f"{path} is an input: name another folder with -o")
         if not _kept_state(output).exists():
-            require_own_outputs(output, rejects)
+            require_our_outputs(output, rejects)
         yield {
             **parameters, "inputs": (name,), "output": output, "rejects": str(rejects),
             "stats": None, "progress": False, "quiet": True,
@@ -166,7 +168,7 @@ def _tasks(command: str, parameters: Parameters) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def _cluster(address: str) -> Iterator[Any]:
-    """Ray, connected to a cluster; `local` starts one that ends with the block."""
+    """Ray, connected to a cluster; `local` starts a cluster that ends with the block."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report to its makers
     try:
         import ray

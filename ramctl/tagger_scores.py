@@ -26,7 +26,7 @@ Taken = TypeVar("Taken")
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class PhotoName:
     """A photo as a record names it; a relative name is relative to `base`."""
 
     name: str
@@ -60,18 +60,18 @@ def scores_file(option: str, text: str, form: str, *names: str) -> tuple[Path, d
     return Path(path), values
 
 
-_ROUNDS: tuple[tuple[str, Callable[[Photo], str]], ...] = (
+_ROUNDS: tuple[tuple[str, Callable[[PhotoName], str]], ...] = (
     ("image", lambda photo: photo.name),
-    ("path", Photo.located),
+    ("path", PhotoName.located),
     ("path", lambda photo: os.path.normpath(photo.name)),
-    ("name", Photo.base_name),
+    ("name", PhotoName.base_name),
     # Without its extension, as the RAM authors' lists have it.
     ("name", lambda photo: PurePosixPath(photo.base_name()).stem),
 )
 
 
 def match(
-    truth: Sequence[Photo], predictions: Sequence[Photo]
+    truth: Sequence[PhotoName], predictions: Sequence[PhotoName]
 ) -> tuple[NDArray[np.int64], Counter[str]]:
     """Pairs of (truth index, prediction index) [n, 2] in truth order; how many met by which key.
 
@@ -94,13 +94,13 @@ def match(
     return np.stack([matched, partner[matched]], axis=1), by_key
 
 
-def _unique(photos: Sequence[Photo], key_of: Callable[[Photo], str]) -> dict[str, int]:
+def _unique(photos: Sequence[PhotoName], key_of: Callable[[PhotoName], str]) -> dict[str, int]:
     keys = list(map(key_of, photos))
     times = Counter(keys)
     return {key: index for index, key in enumerate(keys) if times[key] == 1}
 
 
-class PhotoList(list[Photo]):
+class PhotoList(list[PhotoName]):
     """Photos in order, each once."""
 
     def __init__(self) -> None:
@@ -111,7 +111,7 @@ class PhotoList(list[Photo]):
 
     def add(self, record: Record) -> None:
         """Add the photo of a record; RecordProblem where it is there already."""
-        photo = Photo(image_name(record.fields), record.base)
+        photo = PhotoName(image_name(record.fields), record.base)
         if photo.base is not self._base:
             self._base, self._folder = photo.base, absolute(photo.base)
         path = photo.located(self._folder)
@@ -181,7 +181,7 @@ class TaggerScores:
             table.photos.fill(items, rejects, take, table.scores.append)
         return table
 
-    def rows_of(self, photos: Sequence[Photo]) -> NDArray[np.int64]:
+    def rows_of(self, photos: Sequence[PhotoName]) -> NDArray[np.int64]:
         """The row of each photo (N,), -1 where it is not in the file; photos meet as in `eval`."""
         rows = np.full(len(photos), -1)
         pairs, _ = match(photos, self.photos)

@@ -235,7 +235,7 @@ def resolve_model(name: str) -> Path:
     """The folder of a bundle named on the command line.
 
     A name with a `/` is a folder, `hf://owner/name` is downloaded, any other name is one of
-    `find_bundle`. Raises UsageProblem that says where, or what brings it.
+    `find_bundle`. The UsageProblem shows where it was looked for, or how to get it.
     """
     if name.startswith(HUB):
         local_path(f"{name}:{META}")  # what is no bundle may have gigabytes
@@ -264,8 +264,8 @@ def find_bundle(name: str) -> Path | None:
     if name == EMBEDDED:
         return embedded_bundle()
     # `Path()`: the current folder.
-    folders = [one for one in bundle_folders() if name not in KNOWN or one != Path()]
-    return next((one / name for one in folders if (one / name / META).is_file()), None)
+    folders = [folder for folder in bundle_folders() if name not in KNOWN or folder != Path()]
+    return next((folder / name for folder in folders if (folder / name / META).is_file()), None)
 
 
 def bundle_folders() -> list[Path]:
@@ -367,14 +367,14 @@ class BundleWriter:
         remove_all(aside)
 
 
-def _exchange(one: Path, other: Path) -> bool:
+def _exchange(first: Path, second: Path) -> bool:
     """Swap two folders in one step, so that each name is always there; False where not possible."""
     try:
         rename = ctypes.CDLL(None).renameat2
     except (AttributeError, OSError, TypeError):  # not Linux
         return False
     at_working_directory, exchange = -100, ctypes.c_uint(2)
-    names = at_working_directory, os.fsencode(one), at_working_directory, os.fsencode(other)
+    names = at_working_directory, os.fsencode(first), at_working_directory, os.fsencode(second)
     return bool(rename(*names, exchange) == 0)
 
 

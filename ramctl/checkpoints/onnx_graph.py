@@ -201,9 +201,9 @@ def share_weights(graph: Any, weights: Path, folder: Path) -> None:
             continue
         stored_type = _TYPES[entry["dtype"]][1]
         if stored_type != initialiser.data_type:
-            name, wanted_type = initialiser.name, initialiser.data_type
+            name, graph_type = initialiser.name, initialiser.data_type
             initialiser.name = f"{name}_stored"
-            casts.append(helper.make_node("Cast", [initialiser.name], [name], to=wanted_type))
+            casts.append(helper.make_node("Cast", [initialiser.name], [name], to=graph_type))
         initialiser.data_type = stored_type
         initialiser.ClearField("float_data")
         initialiser.raw_data = b""  # onnx refuses a reference for a tensor without this field
@@ -249,10 +249,10 @@ def export_int8_graph(
             if node.op_type in CONVOLUTIONAL and node.name.startswith(ENCODER)
         ]
     rows = model.labels().detach().cpu().numpy()
-    some = rows[:: max(1, len(rows) // CALIBRATION_LABELS)]
-    always = {LABEL_QUERIES: some}
+    sampled = rows[:: max(1, len(rows) // CALIBRATION_LABELS)]
+    always = {LABEL_QUERIES: sampled}
     if model.scores_cells:
-        always |= {OFFSETS: np.zeros(len(some), np.float32), SHORTLIST: np.array([len(some)])}
+        always |= {OFFSETS: np.zeros(len(sampled), np.float32), SHORTLIST: np.array([len(sampled)])}
     feeds = ({PHOTOS: batch, **always} for batch in batches)
     with tempfile.TemporaryDirectory() as folder:
         plain, quantised = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"

@@ -4,7 +4,7 @@ import pickle
 import re
 import warnings
 import zipfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -153,17 +153,14 @@ def count_blocks(tensors: Mapping[str, Tensor], prefix: str) -> int:
     return len({name.partition(".")[0] for name in names})
 
 
-def load_strictly(
-    module: nn.Module, tensors: Mapping[str, Tensor], where: Path, *, unused: Collection[str] = ()
-) -> nn.Module:
-    """Load the tensors into a module; RunProblem if one is missing or, unless `unused`, unknown."""
+def load_strictly(module: nn.Module, tensors: Mapping[str, Tensor], where: Path) -> nn.Module:
+    """Load the tensors into a module; RunProblem if one is missing or unknown."""
     expected = module.state_dict()
     # Not every normalisation layer counts its batches, and inference does not use the count.
     counts = {name for name in expected if name.endswith(".num_batches_tracked")}
     needed = {n: tensor for n, tensor in expected.items() if n not in counts - set(tensors)}
-    used = {name: tensor for name, tensor in tensors.items() if name not in unused}
-    check_shapes(str(where), needed, {name: tensor.shape for name, tensor in used.items()})
-    module.load_state_dict(used, strict=False)
+    check_shapes(str(where), needed, {name: tensor.shape for name, tensor in tensors.items()})
+    module.load_state_dict(tensors, strict=False)
     return module
 
 

@@ -22,7 +22,7 @@ from ramctl.errors import UsageProblem, without_secrets
 from ramctl.parts import require
 from ramctl.records.files import beside, is_device, require_known_packing
 from ramctl.records.outputs import rejects_file
-from ramctl.records.ownership import require_own_outputs
+from ramctl.records.ownership import require_our_outputs
 from ramctl.records.parquet import SUFFIX
 from ramctl.records.report import Report
 
@@ -64,8 +64,8 @@ class TwoHelps(click.Command):
     def __init__(self, *args: Any, **attributes: Any) -> None:
         super().__init__(*args, **attributes | {"add_help_option": False})
 
-        def show(ctx: click.Context, parameter: click.Parameter, wanted: bool) -> None:
-            if wanted and not ctx.resilient_parsing:
+        def show(ctx: click.Context, parameter: click.Parameter, requested: bool) -> None:
+            if requested and not ctx.resilient_parsing:
                 click.echo(self.brief_help(ctx) if parameter.name == "h" else self.get_help(ctx))
                 ctx.exit()
 
@@ -107,9 +107,9 @@ class RamctlCommand(TwoHelps):
         # Copies: an option that several commands share has other variables in each.
         self.options = {heading: [*map(copy, group)] for heading, group in module.OPTIONS.items()}
         self.all_options = [*chain.from_iterable(self.options.values())]
-        for one in self.all_options:
-            variables = environment_names(name, one.name or "")
-            one.envvar = variables if one.inherits else variables[:1]
+        for item in self.all_options:
+            variables = environment_names(name, item.name or "")
+            item.envvar = variables if item.inherits else variables[:1]
         super().__init__(
             name,
             params=[*getattr(module, "ARGUMENTS", [INPUTS]), *self.all_options],
@@ -120,8 +120,8 @@ class RamctlCommand(TwoHelps):
 
     def make_context(self, *args: Any, **attributes: Any) -> click.Context:
         """The context with the configuration files' defaults in place."""
-        options = {one.name or "": one for one in self.all_options}
-        inherited = {one.name for one in self.all_options if one.inherits}
+        options = {item.name or "": item for item in self.all_options}
+        inherited = {item.name for item in self.all_options if item.inherits}
         user_defaults, folder_defaults = load_defaults(
             self.name or "", options, inherited, COMMANDS, _all_option_names,
             lambda name, value: options[name].may_be_set_by_folder(value),
@@ -142,7 +142,7 @@ class RamctlCommand(TwoHelps):
 
     def field_values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters under the names of the fields that they fill."""
-        fields = {one.name: one.field for one in self.all_options}
+        fields = {item.name: item.field for item in self.all_options}
         return {fields.get(name) or name: value for name, value in parameters.items()}
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -170,37 +170,37 @@ class RamctlCommand(TwoHelps):
         if stream is not None and stream.output is not None and stream.output.is_dir():
             raise click.UsageError(f"-o {stream.output} is a folder")
         if stream is not None:  # here, as `generate` and `clean` work before they open them
-            require_own_outputs(stream.output, rejects_file(stream.rejects))
+            require_our_outputs(stream.output, rejects_file(stream.rejects))
         report: Report = module.run(options)
         return report
 
     def _require_distinct(self, parameters: Mapping[str, Any]) -> None:
         """UsageProblem if an output is also an input, another output, or badly packed."""
-        written = [one for one in self.all_options if one.writes]
-        others = parameters.keys() - {one.name for one in written}
+        written = [output for output in self.all_options if output.writes]
+        others = parameters.keys() - {output.name for output in written}
         read = set().union(*(_files(parameters[name]) for name in others))
-        named: dict[Path, str] = {}
+        outputs: dict[Path, str] = {}
         made: dict[Path, str] = {}
-        for one in written:
-            path = parameters[one.name or ""]
+        for output in written:
+            path = parameters[output.name or ""]
             if _files(path) & read:
-                raise click.UsageError(f"{one.opts[-1]} {path}: this run reads that file")
+                raise click.UsageError(f"{output.opts[-1]} {path}: this run reads that file")
             if path in (None, "-") or is_device(Path(path)):
                 continue
             places = beside(Path(path))
             if _files((*places,)) & read:
                 raise click.UsageError(
-                    f"{one.opts[-1]} {path}: would overwrite a file that this run reads"
+                    f"{output.opts[-1]} {path}: would overwrite a file that this run reads"
                 )
-            made |= {Path(os.path.realpath(p)): f"{one.opts[0]} {path}" for p in places}
+            made |= {Path(os.path.realpath(p)): f"{output.opts[0]} {path}" for p in places}
             require_known_packing(str(path))
             if str(path).endswith(SUFFIX) and parameters.get("format") != "parquet":
                 raise UsageProblem(f"{path}: Parquet is written by ramctl export -f parquet")
-            other = named.setdefault(Path(os.path.realpath(path)), one.opts[0])
-            if other != one.opts[0]:
-                raise UsageProblem(f"{other} and {one.opts[0]} are the same file, {path}")
-        for path, flag in named.items():
-            if whose := next((made[one] for one in (path, *path.parents) if one in made), None):
+            other = outputs.setdefault(Path(os.path.realpath(path)), output.opts[0])
+            if other != output.opts[0]:
+                raise UsageProblem(f"{other} and {output.opts[0]} are the same file, {path}")
+        for path, flag in outputs.items():
+            if whose := next((made[p] for p in (path, *path.parents) if p in made), None):
                 raise UsageProblem(f"{flag}: {whose} uses that name for a temporary file")
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -209,10 +209,10 @@ class RamctlCommand(TwoHelps):
         write_lines(formatter, ["", self.summary, "", *(self.help or "").strip().splitlines()])
         write_lines(formatter, ["", "Examples:", *self.examples])
         for heading, group in self.options.items():
-            rows = help_rows(ctx, [one for one in group if not one.shared])
+            rows = help_rows(ctx, [item for item in group if not item.shared])
             with formatter.section(heading.capitalize()):
                 formatter.write_dl(rows + [HELP_ROW] * (heading == "run"))
-        if shared := [one.opts[0] for one in self.all_options if one.shared]:
+        if shared := [item.opts[0] for item in self.all_options if item.shared]:
             formatter.write("\n")
             formatter.write_text(f"Also (see ramctl --help): {', '.join(shared)}.")
         formatter.write(f"\n{self.module.NOTES.strip()}\n")
@@ -220,7 +220,7 @@ class RamctlCommand(TwoHelps):
     def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the summary, the examples and the common options."""
         write_lines(formatter, ["", self.summary, "", *self.examples])
-        shown = [one for one in self.all_options if one.common]
+        shown = [item for item in self.all_options if item.common]
         with formatter.section("Options"):
             formatter.write_dl([*help_rows(ctx, shown), HELP_ROW], col_max=BRIEF_COLUMN)
         n_more = len(self.all_options) - len(shown)
@@ -268,12 +268,12 @@ def _files(value: Any) -> set[tuple[int, int]]:
 
 def _all_option_names() -> set[str]:
     options = chain.from_iterable(RamctlCommand(name).all_options for name in COMMANDS)
-    return {one.name or "" for one in options}
+    return {item.name or "" for item in options}
 
 
 def help_rows(ctx: click.Context, options: Iterable[click.Parameter]) -> list[tuple[str, str]]:
     """The rows of a help: names and text of each option."""
-    return list(filter(None, (one.get_help_record(ctx) for one in options)))
+    return list(filter(None, (item.get_help_record(ctx) for item in options)))
 
 
 def write_lines(formatter: click.HelpFormatter, lines: Iterable[str]) -> None:

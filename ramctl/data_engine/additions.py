@@ -28,7 +28,7 @@ from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.labels import LabelSystem
 from ramctl.model.ram import Encoded
 from ramctl.records.files import scratch_file
-from ramctl.records.inputs import named_or_stdin, require_files, unread_inputs
+from ramctl.records.inputs import inputs_or_stdin, require_files, unread_inputs
 from ramctl.records.jsonl import content_stamp, unspool
 from ramctl.records.parallel import chunks
 from ramctl.records.record import (
@@ -125,7 +125,7 @@ class Captioner:
         photos = Encoded(encoded.tokens[rows], None)
         parsed = self._parsed(self.writer.write(self._baseline.engine, photos, prompts, seeds))
         by_photo = [parsed[i : i + number] for i in range(0, len(parsed), number)]
-        return [list({one.text: one for one in few if one}.values()) for few in by_photo]
+        return [list({c.text: c for c in captions if c}.values()) for captions in by_photo]
 
     def _parsed(self, texts: list[str | None]) -> list[Caption | None]:
         pairs = zip(texts, self.writer.parsed(text or "" for text in texts), strict=True)
@@ -163,13 +163,13 @@ class Generator:
 
     def prepare(self, record: Record) -> tuple[Record, Pixels]:
         """The record with its photo as the model takes it; RecordProblem where there is none."""
-        return record, self.baseline.preprocess.resize(self.baseline.read(record))
+        return record, self.baseline.preprocess.resize(self.baseline.decode(record))
 
     def work(self, prepared: list[tuple[Record, Pixels]]) -> Iterator[Outcome]:
         """The outcomes of prepared records."""
         labels = self.baseline.labels
-        for some in chunks(prepared, self.baseline.at_once):
-            records, photos = zip(*some, strict=True)
+        for batch in chunks(prepared, self.baseline.at_once):
+            records, photos = zip(*batch, strict=True)
             (pixels,) = self.baseline.full_batches(photos)
             encoded, scores = self.baseline.engine.encode_and_score(pixels)
             scores = scores[: len(records)]
@@ -193,9 +193,9 @@ class Generator:
 def thresholds_to_add(
     threshold: str | None, precision: float | None, bundle: Bundle
 ) -> list[float]:
-    """One threshold per label, which scores must exceed to add it: those of a number or a file.
+    """The threshold of each label, which a score must exceed to add the label.
 
-    By default those of the precision `PRECISION` where the model is calibrated, else the model's.
+    By default it is chosen for PRECISION if the model is calibrated; else it is the model's.
     """
     if threshold is not None and precision is not None:
         raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
@@ -312,12 +312,12 @@ def counted(stage: Stage, report: Report) -> Stage:
 def run(options: GenerateOptions) -> Report:
     """Generate for every record of the inputs; returns the report of the run."""
     stream = options.stream
-    inputs = named_or_stdin(options.inputs, "records (JSONL)")
+    inputs = inputs_or_stdin(options.inputs, "records (JSONL)")
     require_files(inputs)
     report = Report("generate", quiet=options.quiet)
     read = partial(unread_inputs, inputs, options.root, report.command)
     evidence = [Evidence.parse(name) for name in options.evidence]
-    evidence_files = [path for one in evidence for path in one if path]
+    evidence_files = [path for files in evidence for path in files if path]
     require_files(list(map(str, evidence_files)))
     if evidence and not stream.shard.is_all:
         raise UsageProblem("--evidence needs all records in one run, so not with --shard")

@@ -18,8 +18,6 @@ from ramctl.model.ram import PreparedLabels
 from ramctl.photos.decoding import record_photo
 from ramctl.records.record import Record
 
-Photo = Image.Image
-
 
 @dataclass(frozen=True, slots=True)
 class BaselineOptions(RunnerOptions):
@@ -53,20 +51,20 @@ class Baseline(ModelRunner):
             self.model_threads, self.side_by_side = self.side_by_side, 1
             set_up_cpu(self.model_threads)
 
-    def read(self, record: Record, *, whole: bool = False) -> Photo:
+    def decode(self, record: Record, *, whole: bool = False) -> Image.Image:
         """The photo of a record, which may be decoded at a reduced scale, unless it is `whole`."""
         return record_photo(record, None if whole else self.target)
 
 
 @dataclass
-class SeenPhoto:
+class PhotoView:
     """A photo with its features, and the labels to look for in it.
 
     Regions are found and scored photo by photo, so that nothing depends on a photo's neighbours.
     """
 
     baseline: Baseline
-    photo: Photo
+    photo: Image.Image
     labels: Sequence[int]
     features: Tensor  # (1, extra + T, C)
 

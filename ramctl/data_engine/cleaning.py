@@ -33,7 +33,7 @@ from ramctl.decide.calibration import Calibration
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pages.review_page import review_page
 from ramctl.records.files import output_lock, part_path, replacing, scratch_file, work_path
-from ramctl.records.inputs import named_or_stdin, read_inputs, require_files
+from ramctl.records.inputs import inputs_or_stdin, read_inputs, require_files
 from ramctl.records.jsonl import unspool
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.pipes import STDIN
@@ -102,7 +102,7 @@ def _source(options: CleanOptions) -> Iterator[Item]:
         if options.inputs:
             raise UsageProblem(f"--stage {stage} reads --work, not {options.inputs[0]}")
         return iter(())
-    inputs = named_or_stdin(options.inputs, "records (JSONL)")
+    inputs = inputs_or_stdin(options.inputs, "records (JSONL)")
     if STDIN in inputs and Path(STDIN) in options.decisions:
         raise UsageProblem("records and --decisions cannot both be standard input")
     require_files(inputs)
@@ -246,7 +246,7 @@ class Cleaning:
         if options.page is not None:
             review = Review(cleaner, region_doubts(decisions, index))
             judged = review.judged(work.inputs(shards))
-            n_photos = len({one.record.file for one in judged})
+            n_photos = len({entry.record.file for entry in judged})
             progress = self.report.progress(options.stream.progress, unit="photos", total=n_photos)
             jobs = options.baseline.workers
             with progress as tick, replacing(options.page) as stream:

@@ -1,8 +1,8 @@
 """The tags that the page of `clean --review` shows: removed and added ones, sorted by doubt.
 
-The photos of one tag are ranked by how probable the tag is; if that were all there is, the removed
-ones would be the lowest. A removed one above this border, or another one below it, is doubtful, the
-more the farther.
+The photos of a tag are ranked by its probability. If n photos lose the tag, the border lies above
+the n lowest. A removed tag above the border, or a kept one below it, is doubtful: the farther from
+the border, the more.
 """
 
 import heapq
@@ -62,9 +62,9 @@ class Review:
 
     def judged(self, inputs: Iterable[Item]) -> list[Judged]:
         """The most doubtful of all records, in input order; a record's `key` is its position."""
-        every = (one for item in inputs if isinstance(item, Record) for one in self._judge(item))
+        every = (tag for item in inputs if isinstance(item, Record) for tag in self._judge(item))
         most = heapq.nlargest(MAX_JUDGED, enumerate(every), key=lambda pair: pair[1].doubt)
-        return [one for _, one in sorted(most, key=lambda pair: pair[0])]
+        return [tag for _, tag in sorted(most, key=lambda pair: pair[0])]
 
     def _judge(self, record: Record) -> Iterator[Judged]:
         """The removed, added and compared tags of one record, and those that were decided on."""

@@ -16,12 +16,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.data_engine.heads import FOLDS, HIGHEST, LOWEST, Photos, Sums, TaggerInputs
+from ramctl.data_engine.heads import FOLDS, MAX_P, MIN_P, Photos, Sums, TaggerInputs
 from ramctl.data_engine.region_store import RegionIndex, Shard, source_bits
 from ramctl.decide.calibration import Calibration
 from ramctl.engine.log_odds import log_odds_of, sigmoid
 from ramctl.records.record import MODELS, Item, Record, image_name
-from ramctl.tagger_scores import Photo, TaggerScores
+from ramctl.tagger_scores import PhotoName, TaggerScores
 
 # The kinds of evidence, each a bit; part of the work folder's format.
 OUTLIER, NOT_PREDICTED, OUT_OF_FOLD, SCORES = KINDS = 1, 2, 4, 8
@@ -33,11 +33,11 @@ MIN_PROBABILITY = 0.2
 # The weight of the evidence beside the model's score, over the root of the number of its kinds,
 # which all look at the same photo (scripts/reproduce/evidence.py: 0.5 and 1 rank tags as well).
 WEIGHT = 0.7
-SHRINK = 5  # regions with the mean of all tags, that are added to those of each tag
+SHRINK = 5  # as many regions as the mean of all tags counts for, beside each tag's
 # The log-odds of a tag that a caption names, 3,000 to 1; a second caption adds as much again.
 MENTIONED = 8.0
 RIDGE = 0.1  # the penalty, as a fraction of each input's variance
-# A head counts if the photos that its label is mentioned on get this many times the label's odds.
+# A head is used if it raises the odds of its label this many times on photos that mention it.
 MIN_LIFT = 2.0
 Floats = NDArray[np.float64]
 # A shard's photos as inputs (n, F - 1), and which of them are known (n,).
@@ -78,7 +78,7 @@ def score_log_odds(
     if calibration is None:
         return log_odds
     calibrated = calibration.log_odds(log_odds, labels)
-    # A label without a calibration has that of all labels together.
+    # Labels without a calibration of their own use the shared one.
     shared = calibration.slope * log_odds + calibration.intercept
     return np.where(np.isnan(calibrated), shared, calibrated)
 
@@ -91,8 +91,8 @@ def estimate(
 ) -> Estimate:
     """The estimate for regions, given the model's log-odds, the labels and the bits of sources.
 
-    Each kind of `evidence` has log-odds (R,). Their difference counts from the mean of the tag's
-    regions that were mentioned by a caption or person, or not, as this one; NaN counts nothing.
+    Each kind of `evidence` has log-odds (R,), NaN where unknown. They count relative to their mean
+    over the tag's regions of the same origin: mentioned by a caption or person, or not.
     """
     mentioned = is_mentioned(sources)
     weight = WEIGHT / max(len(evidence), 1) ** 0.5
@@ -111,7 +111,7 @@ def estimate(
 def _mean_log_odds(
     log_odds: NDArray[np.float32], labels: NDArray[np.uint32], mentioned: NDArray[np.bool_]
 ) -> Floats:
-    """The mean log-odds of each region's tag (R,), drawn towards that of all tags."""
+    """The mean log-odds of each region's tag (R,), shrunk towards the mean of all tags."""
     mean = np.zeros(len(log_odds))
     for group in (mentioned, ~mentioned):
         known = group & ~np.isnan(log_odds)
@@ -187,12 +187,12 @@ class OutOfFold:
                 x = part.photos.inputs[part.place[rows]]
                 probability[rows] = np.einsum("rf,rf->r", x, heads)
             # A linear head may go below zero; no tag is less likely than on the average photo.
-            probability = np.clip(probability, sums.base[part.column], HIGHEST)
+            probability = np.clip(probability, sums.base[part.column], MAX_P)
             known = part.mentioned & ~np.isnan(probability)
             for row, weight in enumerate((probability[known], None)):
                 mentioned[row] += np.bincount(part.column[known], weight, len(labels))
             parts.append((part.column, probability))
-        mean = np.clip(mentioned[0] / np.maximum(mentioned[1], 1), LOWEST, HIGHEST)
+        mean = np.clip(mentioned[0] / np.maximum(mentioned[1], 1), MIN_P, MAX_P)
         recognised = _odds(mean) >= MIN_LIFT * _odds(sums.base)
         log_odds = [np.where(recognised[c], np.log(_odds(p)), np.nan) for c, p in parts]
         return np.concatenate(log_odds).astype(np.float32)
@@ -207,11 +207,13 @@ class OutOfFold:
             yield _Part(photos, place, column, mentioned)
 
     @cached_property
-    def _photos(self) -> list[list[Photo | None]]:
+    def _photos(self) -> list[list[PhotoName | None]]:
         """By shard the photo of each input; None for a reject."""
 
-        def photo(item: Item) -> Photo | None:
-            return Photo(image_name(item.fields), item.base) if isinstance(item, Record) else None
+        def photo(item: Item) -> PhotoName | None:
+            return (
+                PhotoName(image_name(item.fields), item.base) if isinstance(item, Record) else None
+            )
 
         return [list(map(photo, shard.inputs())) for shard in self.index.shards]
 

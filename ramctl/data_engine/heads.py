@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from ramctl.engine.log_odds import log_odds_of
 from ramctl.labels import DEFAULT_THRESHOLD
-from ramctl.tagger_scores import Photo, TaggerScores
+from ramctl.tagger_scores import PhotoName, TaggerScores
 
 FOLDS = 5
-LOWEST, HIGHEST = 1e-6, 0.99  # probabilities
+MIN_P, MAX_P = 1e-6, 0.99  # within which predicted probabilities are kept
 NO_SCORES = np.zeros(0, np.int32), np.zeros(0, np.float32)
 Floats = NDArray[np.float64]
 
@@ -33,7 +33,7 @@ class Photos(NamedTuple):
     @classmethod
     def build(
         cls, inputs: NDArray[np.floating], is_known: NDArray[np.bool_],
-        photos: Sequence[Photo | None], mentioned: NDArray[np.int64],
+        photos: Sequence[PhotoName | None], mentioned: NDArray[np.int64],
     ) -> "Photos":  # fmt: skip
         """Photos with inputs (n, F - 1), which count where the photo `is_known` (n,)."""
         folds = np.where(is_known, list(map(fold_of, photos)), FOLDS).astype(np.uint8)
@@ -71,7 +71,7 @@ class Sums(NamedTuple):
     def base(self) -> Floats:
         """The fraction of the photos (L,) that each label is mentioned on."""
         fraction = self.mentioned[..., -1].sum(0) / self.products[..., -1, -1].sum()
-        return np.clip(fraction, LOWEST, HIGHEST)
+        return np.clip(fraction, MIN_P, MAX_P)
 
     def heads(self, ridge: float) -> list[Floats]:
         """For each fold the heads (L, F) that are fitted to the other folds.
@@ -94,7 +94,7 @@ class Sums(NamedTuple):
 class TaggerInputs:
     """Another tagger's scores of photos, as inputs of heads."""
 
-    def __init__(self, tagger: TaggerScores, photos: Iterable[Photo]) -> None:
+    def __init__(self, tagger: TaggerScores, photos: Iterable[PhotoName]) -> None:
         self.tagger = tagger
         # A photo of several records is matched once.
         distinct = list(dict.fromkeys(photos))
@@ -107,11 +107,11 @@ class TaggerInputs:
         # A tag that is left out scores below all that are given; tags without scores count as 1.
         self._default = min(smallest, DEFAULT_THRESHOLD)
 
-    def scores(self, photo: Photo | None) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def scores(self, photo: PhotoName | None) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The numbers of the tagger's names on a photo and their scores; none without it."""
         return self._scores.get(photo, NO_SCORES) if photo else NO_SCORES
 
-    def inputs(self, photos: Sequence[Photo | None]) -> tuple[Floats, NDArray[np.bool_]]:
+    def inputs(self, photos: Sequence[PhotoName | None]) -> tuple[Floats, NDArray[np.bool_]]:
         """The log-odds of the scores (n, F - 1), and which photos the tagger has scored (n,)."""
         is_scored = np.array([photo in self._scores for photo in photos], bool)
         filled = np.full((len(is_scored), len(self.tagger.names)), self._default)
@@ -121,7 +121,7 @@ class TaggerInputs:
         return log_odds_of(filled) if self.are_probabilities else filled, is_scored
 
 
-def fold_of(photo: Photo | None) -> int:
+def fold_of(photo: PhotoName | None) -> int:
     """The fold of a photo, whichever record it is in; FOLDS where there is none."""
     if photo is None:
         return FOLDS

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.classes import Classes, read_map
-from ramctl.data_engine.heads import FOLDS, HIGHEST, Floats, Photos, Sums, TaggerInputs
+from ramctl.data_engine.heads import FOLDS, MAX_P, Floats, Photos, Sums, TaggerInputs
 from ramctl.decide.calibration import Calibration
 from ramctl.decide.fitting import Judged, calibrate
 from ramctl.engine.log_odds import log_odds_of, sigmoid
@@ -32,7 +32,7 @@ from ramctl.records.record import (
     tags_by_caption,
 )
 from ramctl.records.stream import Outcome
-from ramctl.tagger_scores import Photo, TaggerScores, scores_file
+from ramctl.tagger_scores import PhotoName, TaggerScores, scores_file
 
 FORM = "FILE[,map=FILE]"
 MIN_PROBABILITY = 0.005  # that a record gets
@@ -46,8 +46,8 @@ MIN_OF_AVERAGE = 1 / 4
 MAX_SCORES = 2_000_000  # that calibrate the heads: more change nothing, and take longer
 MIN_PHOTOS = 100  # with tags, for heads: fewer teach noise
 AT_ONCE = 1024  # photos
-# Mentions with the rate of all labels, that are added to those of each label: what captions name
-# differs much from label to label, how often a source is right does not.
+# As many mentions as the overall rate counts for, beside each label's. What captions name differs
+# much between labels; how often a source is right does not.
 RECALL_SHRINK, RELIABILITY_SHRINK = 5.0, 50.0
 # The fraction of what one caption names that another one names too: 0.42 on Flickr8k, 0.40 on COCO.
 USUAL_RECALL = 0.4
@@ -71,7 +71,7 @@ class Evidence(NamedTuple):
 class MentionedLabels(NamedTuple):
     """The photo of a record, and the labels that captions or persons name on it, if anyone did."""
 
-    photo: Photo
+    photo: PhotoName
     mentioned: Ids | None
     mentions: Ids = np.zeros(0, np.int64)  # those of each of its captions, one after the other
     n_captions: int = 0
@@ -89,7 +89,7 @@ class MentionedLabels(NamedTuple):
             sorted({label for tag in given.intersection(names) for label in labels.ids(tag)})
             for names in (given, *captions)
         ]
-        mentioned, *mentions = (np.array(some, np.int64) for some in ids)
+        mentioned, *mentions = (np.array(label_ids, np.int64) for label_ids in ids)
         return cls(photo, mentioned, np.concatenate(mentions), len(mentions))
 
 
@@ -106,21 +106,21 @@ class TaggerHeads:
         tagger = TaggerScores.read(evidence.path, "generate")
         classes = Classes(labels, None, read_map(evidence.map))
         self._labels_of_name = [list(classes.matching_tag(name)) for name in tagger.names]
-        self._tagger = TaggerInputs(tagger, (one.photo for one in photos))
+        self._tagger = TaggerInputs(tagger, (entry.photo for entry in photos))
         self._known = np.unique(np.concatenate([[], *_mentioned(photos)]).astype(np.int64))
         sums = Sums.over(self._parts(photos), len(self._known))
         if sums is None or not len(self._known) or sums.products[:, -1, -1].sum() < FOLDS:
             raise RunProblem(f"{evidence.path}: too few photos in it have tags to learn from")
         self._lowest, self._weights = sums.base * MIN_OF_AVERAGE, sums.heads(RIDGE)
-        self.usual = np.full(len(labels), sums.base.min())  # the average probability (L,)
-        self.usual[self._known] = sums.base
+        self.average = np.full(len(labels), sums.base.min())  # probabilities (L,)
+        self.average[self._known] = sums.base
         is_taught = sums.products[:, -1, -1].sum() >= MIN_PHOTOS
         self._calibration = self._calibrated(photos) if is_taught else None
         self._reliability, self._recall = np.ones(len(labels)), np.zeros(len(labels))
         if self._tagger.are_tags:
             self._reliability, self._recall = self._measure_reliability(photos, labels)
 
-    def probabilities(self, photo: Photo, n_captions: int) -> NDArray[np.float32] | None:
+    def probabilities(self, photo: PhotoName, n_captions: int) -> NDArray[np.float32] | None:
         """The probability of each label (L,) that the captions leave out.
 
         None for a photo that the tagger has not scored.
@@ -128,13 +128,13 @@ class TaggerHeads:
         inputs, is_scored = self._tagger.inputs([photo])
         if not is_scored[0]:
             return None
-        result = np.zeros(len(self.usual), np.float32)
+        result = np.zeros(len(self.average), np.float32)
         if self._calibration is not None:
             known = Photos.build(inputs, is_scored, [photo], np.zeros((2, 0), np.int64))
             scores = self._scores(known.inputs, int(known.fold[0]))[0]
             result[self._known] = sigmoid(self._calibration.log_odds(log_odds_of(scores)))
         if self._tagger.are_probabilities:
-            # Captions leave out what is not there, and what is there as often as they do that.
+            # A label that no caption names is absent, or each of the captions left it out.
             odds = log_odds_of(self._reliability) + n_captions * np.log(1 - self._recall)
             weight = sigmoid(odds)
             for name, score in zip(*self._tagger.scores(photo), strict=True):
@@ -157,42 +157,42 @@ class TaggerHeads:
         taken to repeat each other as usual, and all labels to be equally reliable.
         """
         agreed, expected, again, pairs = np.zeros((4, len(labels)))
-        for one in photos:
-            mentioned_by = np.bincount(one.mentions, minlength=len(labels))
+        for entry in photos:
+            mentioned_by = np.bincount(entry.mentions, minlength=len(labels))
             again += mentioned_by * (mentioned_by - 1)
-            pairs += mentioned_by * (one.n_captions - 1)
-            names = self._tagger.scores(one.photo)[0]
+            pairs += mentioned_by * (entry.n_captions - 1)
+            names = self._tagger.scores(entry.photo)[0]
             given = sorted({label for name in names for label in self._labels_of_name[name]})
             agreed[given] += mentioned_by[given]
-            expected[given] += one.n_captions
+            expected[given] += entry.n_captions
         if not pairs.any():
             like = agreed if agreed.any() else expected
             again = USUAL_RECALL * like * expected.sum() / max(like.sum(), 1.0)
             pairs = expected
-        recall = np.minimum(_rates(again, pairs, RECALL_SHRINK), HIGHEST)
+        recall = np.minimum(_rates(again, pairs, RECALL_SHRINK), MAX_P)
         reliability = _rates(agreed, expected * recall, RELIABILITY_SHRINK)
-        return np.minimum(reliability, HIGHEST), recall
+        return np.minimum(reliability, MAX_P), recall
 
     def _scores(self, inputs: Floats, fold: int) -> Floats:
         """The uncalibrated predictions (n, K) of the other folds' heads for photos (n, F)."""
-        return np.clip(inputs @ self._weights[fold].T, self._lowest, HIGHEST)
+        return np.clip(inputs @ self._weights[fold].T, self._lowest, MAX_P)
 
     def _parts(self, photos: Sequence[MentionedLabels]) -> Iterator[Photos]:
         """The photos with tags, in parts, with the places of their labels."""
-        tagged = (one for one in photos if one.mentioned is not None)
-        for some in chunks(tagged, AT_ONCE):
-            part = [one.photo for one in some]
-            mentioned = list(_mentioned(some))
+        tagged = (entry for entry in photos if entry.mentioned is not None)
+        for part in chunks(tagged, AT_ONCE):
+            names = [entry.photo for entry in part]
+            mentioned = list(_mentioned(part))
             labels = np.searchsorted(self._known, np.concatenate(mentioned))
-            places = np.repeat(np.arange(len(some)), list(map(len, mentioned)))
-            yield Photos.build(*self._tagger.inputs(part), part, np.stack([labels, places]))
+            places = np.repeat(np.arange(len(part)), list(map(len, mentioned)))
+            yield Photos.build(*self._tagger.inputs(names), names, np.stack([labels, places]))
 
     def _calibrated(self, photos: Sequence[MentionedLabels]) -> Calibration:
         """The calibration of the heads' predictions, on photos that they were not fitted to."""
-        tagged = [one for one in photos if one.mentioned is not None]
-        some = tagged[:: -(-len(tagged) * len(self._known) // MAX_SCORES)]
+        tagged = [entry for entry in photos if entry.mentioned is not None]
+        sampled = tagged[:: -(-len(tagged) * len(self._known) // MAX_SCORES)]
         scores, right = [], []
-        for inputs, folds, (labels, places) in self._parts(some):
+        for inputs, folds, (labels, places) in self._parts(sampled):
             is_mentioned = np.zeros((len(folds), len(self._known)), bool)
             is_mentioned[places, labels] = True
             for fold in range(FOLDS):
@@ -215,18 +215,18 @@ class LabelProbabilities:
         records = (item for item in inputs if isinstance(item, Record))
         read = (attempt(MentionedLabels.read, record, labels) for record in records)
         # The run reports the records with problems.
-        photos = [one for one in read if isinstance(one, MentionedLabels)]
+        photos = [entry for entry in read if isinstance(entry, MentionedLabels)]
         self.labels = labels
-        self.heads = [TaggerHeads(one, labels, photos) for one in evidence]
+        self.heads = [TaggerHeads(file, labels, photos) for file in evidence]
 
-    def by_tag(self, photo: Photo, fields: JsonObject) -> dict[str, float]:
+    def by_tag(self, photo: PhotoName, fields: JsonObject) -> dict[str, float]:
         """The probabilities by tag of a record with this photo, the largest first.
 
         None is of a tag that the record has, or that follows from one, or that is barred.
         """
         n = max(len(tags_by_caption(fields)), 1)
         found = [heads.probabilities(photo, n) for heads in self.heads]
-        scored = [one for one in found if one is not None]
+        scored = [probabilities for probabilities in found if probabilities is not None]
         if not scored:
             return {}
         probabilities = np.max(scored, axis=0)
@@ -237,9 +237,9 @@ class LabelProbabilities:
         for tag in (*tags, *implied, *barred_tags(fields)):
             probabilities[list(self.labels.ids(tag))] = 0
         is_enough = probabilities >= MIN_PROBABILITY
-        lift = np.where(is_enough, probabilities / self.heads[0].usual, 0)
-        some = np.argsort(-lift, kind="stable")[: min(MAX_LABELS, np.count_nonzero(lift))]
-        ranked = some[np.argsort(-probabilities[some], kind="stable")].tolist()
+        lift = np.where(is_enough, probabilities / self.heads[0].average, 0)
+        likeliest = np.argsort(-lift, kind="stable")[: min(MAX_LABELS, np.count_nonzero(lift))]
+        ranked = likeliest[np.argsort(-probabilities[likeliest], kind="stable")].tolist()
         return {self.labels[i].tag: round(float(probabilities[i]), DIGITS) for i in ranked}
 
     def add(self, record: Record, outcome: Outcome) -> Outcome:
@@ -249,15 +249,15 @@ class LabelProbabilities:
         return outcome
 
 
-def _rates(hits: Floats, of: Floats, shrink: float) -> Floats:
-    """Each label's rate (L,), drawn towards that of all; 1 where there is none."""
-    overall = hits.sum() / of.sum() if of.any() else 1.0
-    return (hits + shrink * overall) / (of + shrink)
+def _rates(hits: Floats, counts: Floats, shrink: float) -> Floats:
+    """Each label's rate (L,), shrunk towards the overall rate, which is 1 without any counts."""
+    overall = hits.sum() / counts.sum() if counts.any() else 1.0
+    return (hits + shrink * overall) / (counts + shrink)
 
 
-def _photo(record: Record) -> Photo:
-    return Photo(image_name(record.fields), record.base)
+def _photo(record: Record) -> PhotoName:
+    return PhotoName(image_name(record.fields), record.base)
 
 
 def _mentioned(photos: Iterable[MentionedLabels]) -> Iterator[Ids]:
-    return (one.mentioned for one in photos if one.mentioned is not None)
+    return (entry.mentioned for entry in photos if entry.mentioned is not None)

@@ -43,7 +43,7 @@ def farthest(distance: NDArray[np.float32], fraction: float) -> NDArray[np.bool_
 
 
 def _centres(n_regions: int, read: ReadRows, clusters: int, seed: int) -> NDArray[np.float32]:
-    """At most so many centres (K, D), fewer where features are equal."""
+    """At most `clusters` centres (K, D); fewer if features are equal."""
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 

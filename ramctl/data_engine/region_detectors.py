@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL.Image import Image
 from torch import Tensor
 
-from ramctl.data_engine.baseline import Baseline, Photo, SeenPhoto
+from ramctl.data_engine.baseline import Baseline, PhotoView
 from ramctl.data_engine.region_store import ShardWriter, WorkFolder, cut_into_shards, source_bits
 from ramctl.device import Runtime
 from ramctl.engine.boxes import WHOLE, Floats, crop_pixels, tokens_under
@@ -43,10 +44,10 @@ GROUNDING_DINO = "grounding-dino:"
 Region = tuple[int, Floats]  # a label's id, and its box in the photo
 
 # Finds a box for each of the photo's labels, None where there is none.
-Detector = Callable[[SeenPhoto], Sequence[Floats | None]]
+Detector = Callable[[PhotoView], Sequence[Floats | None]]
 
 
-def by_attention(view: SeenPhoto) -> Sequence[Floats | None]:
+def by_attention(view: PhotoView) -> Sequence[Floats | None]:
     """A `Detector`, the model itself: where it finds each tag, as `tag --boxes`.
 
     One forward pass per photo of the usual size, however many tags it has: scores of regions from
@@ -57,7 +58,7 @@ def by_attention(view: SeenPhoto) -> Sequence[Floats | None]:
 
 
 def pooled(
-    view: SeenPhoto, regions: Sequence[Region], *, context: float = CONTEXT
+    view: PhotoView, regions: Sequence[Region], *, context: float = CONTEXT
 ) -> ScoredRegions:
     """The scores and features of the tokens under the boxes, from the photo's one forward pass.
 
@@ -70,7 +71,7 @@ def pooled(
     return _scored(view, regions, view.features, photo, cover)
 
 
-def cropped(view: SeenPhoto, regions: Sequence[Region]) -> ScoredRegions:
+def cropped(view: PhotoView, regions: Sequence[Region]) -> ScoredRegions:
     """The scores and features of crops, each of which goes through the encoder, as in the paper."""
     photo = view.photo
     crops = [photo.crop(crop_pixels(box, photo.width, photo.height)) for _, box in regions]
@@ -78,7 +79,7 @@ def cropped(view: SeenPhoto, regions: Sequence[Region]) -> ScoredRegions:
     return _scored(view, regions, view.baseline.features(crops), torch.arange(len(regions)), cover)
 
 
-def whole_photo(view: SeenPhoto) -> ScoredRegions:
+def whole_photo(view: PhotoView) -> ScoredRegions:
     """The whole photo as a region of each of its labels."""
     regions = [(label, np.array(WHOLE, np.float32)) for label in view.labels]
     cover = torch.ones(len(regions), view.grid**2)
@@ -87,7 +88,7 @@ def whole_photo(view: SeenPhoto) -> ScoredRegions:
 
 
 def _scored(
-    view: SeenPhoto, regions: Sequence[Region], features: Tensor, photo: Tensor, cover: Tensor
+    view: PhotoView, regions: Sequence[Region], features: Tensor, photo: Tensor, cover: Tensor
 ) -> ScoredRegions:
     requested = Regions(photo, cover, torch.tensor(view.places(label for label, _ in regions)))
     return view.baseline.engine.score_regions(features, requested, view.prepared)
@@ -122,7 +123,7 @@ def open_detector(name: str, baseline: Baseline) -> Detector:
     baseline.run_alone()
     model = GroundingDino(local_path(weights), (), runtime)
 
-    def by_prompt(view: SeenPhoto) -> Sequence[Floats | None]:
+    def by_prompt(view: PhotoView) -> Sequence[Floats | None]:
         """The paper's detector: all labels of a photo in one prompt, as far as they fit.
 
         Every label gets its best box, however doubtful, because the rules of `clean` decide whether
@@ -130,7 +131,7 @@ def open_detector(name: str, baseline: Baseline) -> Detector:
         """
         tags = [view.baseline.labels[label].tag for label in view.labels]
         detections = model.detect(np.array(view.photo.convert("RGB")), tags)
-        return [np.array(one.box, np.float32) if one.score > 0 else None for one in detections]
+        return [np.array(box.box, np.float32) if box.score > 0 else None for box in detections]
 
     return by_prompt
 
@@ -143,7 +144,7 @@ class RequestedTag(NamedTuple):
     sources: int  # as `source_bits`
 
 
-Request = tuple[Photo, list[RequestedTag], Counter[str]]
+Request = tuple[Image, list[RequestedTag], Counter[str]]
 
 
 class PhotoRegions(NamedTuple):
@@ -161,7 +162,7 @@ def requested_tags(
     """The tags of a record that get a region; the others are counted by reason."""
     tags = listed(fields, "tags")
     kind_of, sources = (object_in(fields, name) for name in ("kinds", "sources"))
-    named_by = Counter(chain.from_iterable(tags_by_caption(fields)))
+    n_mentions = Counter(chain.from_iterable(tags_by_caption(fields)))
     requested = []
     for place, tag in enumerate(tags):
         if tag in tags[:place]:
@@ -175,7 +176,7 @@ def requested_tags(
         elif kind not in kinds:
             counts["of another kind"] += 1
         else:
-            bits = source_bits(sources.get(tag, ()), twice=named_by[tag] > 1)
+            bits = source_bits(sources.get(tag, ()), twice=n_mentions[tag] > 1)
             requested.append(RequestedTag(place, ids, bits))
     return requested
 
@@ -222,15 +223,15 @@ class RegionFinder:
         to_do, batches = tee(chunks(records, self.baseline.batch))
         results = self.baseline.run(to_do, self._request, self._regions)
         check = RootCheck()
-        for found, batch in zip(results, batches, strict=False):
-            for record, one in zip(batch, found, strict=True):
-                check.notice(record, one)
-                counts.update(one.counts if isinstance(one, PhotoRegions) else ())
-            yield from found
-            tick(len(found))
+        for outcomes, batch in zip(results, batches, strict=False):
+            for record, outcome in zip(batch, outcomes, strict=True):
+                check.notice(record, outcome)
+                counts.update(outcome.counts if isinstance(outcome, PhotoRegions) else ())
+            yield from outcomes
+            tick(len(outcomes))
 
     def _request(self, record: Record) -> Request:
-        photo, counts = self.baseline.read(record, whole=self.crops), Counter[str]()
+        photo, counts = self.baseline.decode(record, whole=self.crops), Counter[str]()
         tags = requested_tags(record.fields, self.baseline.labels, self.kinds, counts)
         return photo, tags, counts
 
@@ -242,18 +243,18 @@ class RegionFinder:
             found = self._find(photo, tags, next(features)[None]) if tags else PhotoRegions()
             yield found._replace(counts=counts)
 
-    def _find(self, photo: Photo, tags: Sequence[RequestedTag], features: Tensor) -> PhotoRegions:
+    def _find(self, photo: Image, tags: Sequence[RequestedTag], features: Tensor) -> PhotoRegions:
         """The regions of one photo's tags, each of which may be several labels."""
         pairs = [(tag, label) for tag in tags for label in tag.labels]
-        one = SeenPhoto(self.baseline, photo, [label for _, label in pairs], features)
-        boxes = zip(pairs, self.detector(one), strict=True)
+        view = PhotoView(self.baseline, photo, [label for _, label in pairs], features)
+        boxes = zip(pairs, self.detector(view), strict=True)
         boxed = [(tag, label, box) for (tag, label), box in boxes if box is not None]
-        whole = whole_photo(one)
+        whole = whole_photo(view)
         feature = whole.features[0].astype(np.float16)
         if not boxed:
             return PhotoRegions(photo=feature)
         embed = cropped if self.crops else pooled
-        scored = embed(one, [(label, box) for _, label, box in boxed])
+        scored = embed(view, [(label, box) for _, label, box in boxed])
         features_16 = scored.features.astype(np.float16)
         photo_scores: dict[int, float] = {}  # of each tag
         for (tag, _), score in zip(pairs, whole.scores.tolist(), strict=True):
@@ -289,8 +290,8 @@ def detect(
         if (finished := work.shard(number)).folder.is_dir():
             if finished.facts["stamp"] != stamp:
                 raise RunProblem(
-                    f"{work.path}: shard {number} was made from other input; use another folder, "
-                    "or remove this one"
+                    f"{work.path}: shard {number} was made from different input; use another "
+                    "folder, or remove this one"
                 )
             tick(len(items))
         elif number % part.number == part.index - 1:

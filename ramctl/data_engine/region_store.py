@@ -62,7 +62,7 @@ Rows = NDArray[np.int64]
 
 
 def source_bits(sources: Collection[object], *, twice: bool = False) -> int:
-    """The known ones among some sources as bits, with `twice` that of TWICE."""
+    """The known ones of these sources as bits; `twice` adds the bit of TWICE."""
     names = [*sources, TWICE] if twice else sources
     return sum(bit for name, bit in _SOURCE_BITS.items() if name in names)
 
@@ -195,7 +195,7 @@ class WorkFolder:
         earlier = _read_facts(path)
         if changed := [key for key in head if earlier.get(key) != head[key]]:
             raise RunProblem(
-                f"{path}: started with other {', '.join(changed)}; use another folder, "
+                f"{path}: started with different {', '.join(changed)}; use another folder, "
                 "or remove this one"
             )
 

@@ -30,7 +30,7 @@ AGAINST_PARSED = 2
 BY_PERSON = "decision"  # the reason in `removed`
 
 # The decision on a region. `reason` has a bit for each kind of evidence (evidence.py), 0 keeps the
-# tag; `probability` is that of the tag being right.
+# tag; `probability` is the tag's, of being right.
 DECISION = np.dtype([("row", "<i8"), ("reason", "u1"), ("distance", "<f4"), ("probability", "<f4")])
 
 

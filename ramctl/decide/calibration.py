@@ -1,8 +1,8 @@
 """Calibration: scores to probabilities of being right, and the thresholds that follow.
 
-A logistic curve for all labels, with an offset and a slope of each label that are drawn towards
-those of all, the more the fewer photos there are for it: one threshold on calibrated scores does
-better than thresholds chosen label by label. `fitting` makes a calibration of judged photos.
+Each label has a logistic curve. Its offset and slope are shrunk towards those of one curve for all
+labels, most where few photos show the label: one threshold on calibrated scores does better than
+thresholds chosen label by label. `fitting` makes a calibration of judged photos.
 N photos, L labels.
 """
 
@@ -24,7 +24,7 @@ from ramctl.records.record import JsonObject
 
 NEVER = 1.0  # the threshold of a label that is not given by default
 MAX_SHIFT = 5.0  # of a label's bias, in log-odds
-# Log-odds that a label of a list must have (figures: ramctl/tagging/README.md).
+# The log-odds of being right that a label of a list must reach.
 LISTED_LOG_ODDS = 0.5
 # The fields that have a number of each label, and their names in the file.
 _BY_LABEL = {"slopes": "slopes", "offsets": "offsets", "min_scores": "floors", "shifts": "shifts"}
@@ -58,7 +58,7 @@ class Calibration:
     curve: tuple[CurvePoint, ...]
     base: float = 0.5  # the fraction of the photos on which a label is right
     salience: Salience | None = None  # where it was trained on captions
-    salient_curve: tuple[CurvePoint, ...] = ()  # where likely main things need less
+    salient_curve: tuple[CurvePoint, ...] = ()  # with lower thresholds for likely main things
 
     def log_odds(
         self, score_log_odds: Floats, labels: NDArray[Any] | slice = slice(None)
@@ -73,7 +73,7 @@ class Calibration:
     def min_probability(self, precision: float, *, salient: bool = False) -> float:
         """The lowest probability at which tags have the precision; RunProblem when none has it.
 
-        `salient`: where likely main things are given with less.
+        `salient`: with lower thresholds for likely main things.
         """
         curve = (salient and self.salient_curve) or self.curve
         reached = [point.probability for point in curve if point.precision >= precision]
@@ -83,7 +83,7 @@ class Calibration:
         return min(reached)
 
     def shared_threshold(self, precision: float) -> float:
-        """The threshold of labels of which nothing but their score is known."""
+        """The threshold of labels without a calibration of their own: new words."""
         needed = log_odds_of(self.min_probability(precision, salient=True))
         return float(sigmoid((needed - self.intercept) / self.slope))
 
@@ -95,7 +95,7 @@ class Calibration:
     def listed_thresholds(self) -> Floats:
         """The thresholds (L,) of labels that somebody lists.
 
-        About one label of a list is right of a photo, so each of a few is likelier than any label.
+        On average one label of a list is right for a photo: in a short list each is likelier.
         """
         prior = log_odds_of(1 / max(len(self.slopes), 2))
         gained = max(float(prior - log_odds_of(self.base)), 0.0)
@@ -188,12 +188,11 @@ class Calibration:
         path = bundle.path / CALIBRATION
         if not bundle.has(CALIBRATION):
             raise RunProblem(
-                f"{bundle.path}: does not know what its scores are worth ({CALIBRATION} is "
-                "missing): use --threshold in place of --precision"
+                f"{bundle.path}: has no {CALIBRATION}: use --threshold instead of --precision"
             )
         calibration = cls.read(path)
         if (n := len(calibration.slopes)) != len(bundle.labels):
-            raise RunProblem(f"{path}: of {n} labels, the bundle has {len(bundle.labels)}")
+            raise RunProblem(f"{path}: has {n} labels, the bundle {len(bundle.labels)}")
         return calibration
 
     @classmethod

@@ -12,25 +12,28 @@ from numpy.typing import NDArray
 
 from ramctl.decide.calibration import Calibration, CurvePoint
 from ramctl.decide.salience import MAIN, Salience
-from ramctl.engine.log_odds import CLOSEST, Floats, log_odds_of, sigmoid
+from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
 from ramctl.errors import RunProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
 from ramctl.model.preset import Preset
 
 Flags = NDArray[np.bool_]
 FOLDS = 5  # parts of the photos, each calibrated by the others
-# What a label's offset and slope cost (scripts/mini/ablations.py compares others on whole origins).
+# The penalties on a label's offset and slope (scripts/mini/ablations.py compares others).
 RIDGE = np.array([4.0, 30.0])
-CORRECTION_RIDGE = 1.0  # what a person's correction of an offset costs: a deviation of 1 is usual
+CORRECTION_RIDGE = 1.0  # the penalty on a person's correction of an offset: expected deviation 1
 MAIN_RIDGE = 0.1
-MIN_MAIN = 50  # main things that must be known to learn how often such are
-SALIENCE_RIDGE = 1.0  # what a weight of salience costs; from 0.05 to 2 it makes little difference
+MIN_MAIN = 50  # known main things; with fewer, `Salience.main` is not fitted
+SALIENCE_RIDGE = (
+    1.0  # the penalty on a weight of salience; from 0.05 to 2 it makes little difference
+)
 SALIENCE_ROUNDS = 60  # of L-BFGS
 MIN_SLOPE = 0.1  # a higher score never speaks against a tag
 PIVOT = -4.0  # log-odds at which a label's slope changes nothing
 NEWTON_STEPS = 30
+MIN_STEP = 1e-6  # smaller ones are not halved
 CURVE_POINTS = 200
-MIN_TAGS = 30  # with fewer, a precision is an accident
+MIN_TAGS = 30  # that a precision must rest on
 MAX_SCORES = 5_000_000  # in a calibration: more cost minutes and give the same
 THINGS = ("object", "scene")
 
@@ -42,20 +45,20 @@ def newton(
 ) -> Floats:
     """The parameters at which a convex cost is lowest, by Newton's method from `start`.
 
-    A step that raises the cost is halved. Where there is a cost for each parameter, that decides
-    about the parameter alone.
+    A step that raises the cost is halved; if `cost_at` returns a cost for each parameter, each
+    parameter's step is halved by itself.
     """
     here = start
     for _ in range(NEWTON_STEPS):
         step, before = step_at(here), cost_at(here)
-        while (worse := (cost_at(here + step) > before) & (abs(step) > CLOSEST)).any():
+        while (worse := (cost_at(here + step) > before) & (abs(step) > MIN_STEP)).any():
             step = np.where(worse, step / 2, step)
         here = here + step
     return here
 
 
 class Judged(NamedTuple):
-    """Photos of which something is known, and their scores (N, L), which are probabilities."""
+    """The scores (N, L) of photos, as probabilities, and which of their labels are right."""
 
     scores: Floats
     right: Flags  # (N, L)
@@ -72,11 +75,11 @@ def sample(scores: NDArray[Any]) -> slice:
 def calibrate(
     judged: Judged, evidence: Flags, max_fraction: float = 1.0, salience: Salience | None = None
 ) -> Calibration:
-    """The calibration that judged photos give; a group of photos never judges its own thresholds.
+    """The calibration of judged photos; precision is measured on groups that are held out.
 
     Labels without `evidence` (L,) are never given, others on at most `max_fraction` of the photos.
-    With `salience` there is a second curve, of tags that may be the less certain the likelier they
-    name a main thing. RunProblem when the photos are too few.
+    `salience` adds a second curve, with lower thresholds for likely main things. RunProblem when
+    the photos are too few.
     """
     scores, right, known, main, groups = judged
     if len(scores) < FOLDS or not right[:, evidence].any():
@@ -112,7 +115,7 @@ def thresholds_for(
     """Thresholds (L,) with which this fraction of all given tags is right.
 
     Without a precision: for the best F1, and the macro F1 of such thresholds on photos that did not
-    choose them. Scores (N, L) that are no probabilities are read as log-odds of any unit.
+    choose them. Scores (N, L) that are not probabilities are read as log-odds of any unit.
     RunProblem where no threshold reaches the precision for MIN_TAGS tags, and when the photos
     are too few.
     """
@@ -183,8 +186,8 @@ def correct_offsets(
 ) -> Floats:
     """Corrections of a calibration's offsets (L,) after persons kept or refused tags.
 
-    Each tag has its label, its score and whether it is right (n,). These are the most likely
-    offsets, near 0 (a normal distribution of deviation 1).
+    Each tag has its label, its score and whether it is right (n,). The corrections are
+    the most likely ones, given a normal distribution of deviation 1.
     """
     has_evidence = ~np.isnan(calibration.offsets[labels])
     labels, right = labels[has_evidence], right[has_evidence]
@@ -195,8 +198,8 @@ def correct_offsets(
 
     def cost_at(added: Floats) -> Floats:
         logits = log_odds + added[labels]
-        unlikely = by_label(np.logaddexp(0, logits) - right * logits)
-        return unlikely + CORRECTION_RIDGE * added**2 / 2
+        loss = by_label(np.logaddexp(0, logits) - right * logits)
+        return loss + CORRECTION_RIDGE * added**2 / 2
 
     def step_at(added: Floats) -> Floats:
         probability = sigmoid(log_odds + added[labels])
@@ -211,7 +214,7 @@ def fit_main(
 ) -> Salience:
     """The salience with `main` as photos (N, L) with known main things give it.
 
-    It stays as it is where they are fewer than MIN_MAIN.
+    Without MIN_MAIN main things it stays as it is.
     """
     counts = np.isfinite(log_odds) & np.isfinite(salience.weights)
     is_main_thing = is_main[counts]
@@ -221,8 +224,8 @@ def fit_main(
 
     def cost_at(main: Floats) -> float:
         logits = inputs @ main
-        unlikely = np.logaddexp(0, logits) - is_main_thing * logits
-        return float(unlikely.sum() + MAIN_RIDGE * (main**2).sum() / 2)
+        loss = np.logaddexp(0, logits) - is_main_thing * logits
+        return float(loss.sum() + MAIN_RIDGE * (main**2).sum() / 2)
 
     def step_at(main: Floats) -> Floats:
         probability = sigmoid(inputs @ main)
@@ -317,8 +320,8 @@ def _fit(score_log_odds: Floats, right: Flags, known: Flags) -> Calibration:
     def cost_at(parameters: Floats) -> float:
         offsets, slopes = curves(parameters)
         logits = slopes * x + offsets
-        unlikely = np.where(known, np.logaddexp(0, logits) - right * logits, 0)
-        return float(unlikely.sum() + (RIDGE * parameters[1:] ** 2).sum() / 2)
+        loss = np.where(known, np.logaddexp(0, logits) - right * logits, 0)
+        return float(loss.sum() + (RIDGE * parameters[1:] ** 2).sum() / 2)
 
     def step_at(parameters: Floats) -> Floats:
         offsets, slopes = curves(parameters)
@@ -365,7 +368,7 @@ def _curve(log_odds: Floats, right: Flags) -> tuple[CurvePoint, ...]:
     ends = np.flatnonzero(np.diff(values, append=-np.inf))
     if not len(ends):
         return ()
-    # As many points for the first tag of a photo as for those after the tenth.
+    # On a logarithmic scale, so that the most probable tags have as many points as the others.
     ends = ends[np.unique(np.geomspace(1, len(ends), CURVE_POINTS).astype(int) - 1)]
     columns = sigmoid(values[ends]), hits[ends] / (ends + 1), (ends + 1) / len(right)
     return tuple(map(CurvePoint, *(column.tolist() for column in columns)))

@@ -1,8 +1,8 @@
 """Salience: the probability that a tag names one of a photo's main things.
 
-Captions know: what they name first is what the photo is of. The fraction of each label among what
-captions name is a softmax over the scores of things and a weight of each, which
-`fitting.fit_salience` learns. Judged photos say how often a thing of such a fraction is a main one.
+Captions name a photo's main things first. A label's fraction of the things that captions name is
+a softmax of the things' scores and of weights that `fitting.fit_salience` learns. Judged photos
+show how often a thing with such a fraction is a main one.
 L labels.
 """
 
@@ -17,20 +17,20 @@ from ramctl.engine.log_odds import Floats
 # Weights of the log-odds of being right, of the log fraction, and a constant, before judged photos
 # give others.
 MAIN = (0.46, 0.53, 0.73)
-# Fractions are of so many of the likeliest things: the other labels need no score for them.
+# The softmax is over the likeliest things alone, so that other labels need no score.
 N_LIKELIEST = 16
 MAX_LOG_ODDS = 8.0  # of being right: higher ones count as this
 MIN_FRACTION = 1e-6
-USUAL_PROBABILITY = 0.1  # of being a main thing: one that is likelier may be less certain
+USUAL_PROBABILITY = 0.1  # of being a main thing; a likelier one has a lower threshold
 
 
 @dataclass(frozen=True)
 class Salience:
-    """How likely labels are named first; `weights` (L,) are -inf where they are no things.
+    """The salience of labels; `weights` (L,) are -inf for labels that are not things.
 
-    `main` turns a fraction and a certainty into the probability of being a main thing. `careful`
-    labels are given for their certainty alone; the more general label that each maps to may be
-    given in its place.
+    `main` turns the log-odds of being right and a fraction into the probability of being a main
+    thing. `careful` labels get no lower thresholds; a more general label, to which each maps, may
+    be given instead.
     """
 
     slope: float
@@ -43,8 +43,9 @@ class Salience:
         logits = self.slope * score_log_odds + self.weights
         top = logits.max(axis=-1, keepdims=True, initial=-MAX_LOG_ODDS)
         fractions = np.exp(logits - top)
-        few = min(N_LIKELIEST, fractions.shape[-1])
-        total = np.partition(fractions, -few, axis=-1)[..., -few:].sum(axis=-1, keepdims=True)
+        number = min(N_LIKELIEST, fractions.shape[-1])
+        likeliest = np.partition(fractions, -number, axis=-1)[..., -number:]
+        total = likeliest.sum(axis=-1, keepdims=True)
         logs: Floats = np.log(fractions / np.maximum(total, MIN_FRACTION) + MIN_FRACTION)
         return logs
 
@@ -55,9 +56,9 @@ class Salience:
         return np.stack([certain, fractions, np.ones_like(fractions)], -1)
 
     def probabilities(self, score_log_odds: Floats, log_odds: Floats) -> Floats:
-        """The probability (..., L) that each label names a main thing; 0 where it is no thing.
+        """The probability (..., L) that each label names a main thing; 0 where it is not a thing.
 
-        The log-odds (..., L) are those of the scores, and those of being right.
+        Both log-odds are (..., L): of the scores, and of being right.
         """
         logits = self.inputs(score_log_odds, log_odds) @ np.array(self.main)
         probabilities = (1 + np.tanh(logits / 2)) / 2
@@ -68,7 +69,7 @@ class Salience:
         return replace(self, weights=self.weights - self.slope * shifts)
 
     def allowances(self, probabilities: Floats) -> Floats:
-        """By how much less certain tags may be, in log-odds, for these `probabilities` (..., L)."""
+        """How far below their thresholds labels may be, in log-odds, by `probabilities`."""
         allowances = allowances_of_things(probabilities)
         allowances[..., list(self.careful)] = 0.0
         return allowances
@@ -87,7 +88,7 @@ class Salience:
         return replace(self, weights=np.array(weights, np.float64), careful=careful)
 
     def to_json(self) -> dict[str, Any]:
-        """The table of a bundle's file; null for a label that is no thing."""
+        """The table of a bundle's file; null for a label that is not a thing."""
         weights = [round(w, 3) if np.isfinite(w) else None for w in self.weights.tolist()]
         numbers = [round(number, 4) for number in self.main]
         careful = [list(pair) for pair in self.careful.items()]
@@ -101,7 +102,7 @@ class Salience:
         certain, fraction, constant = map(float, table["main"])
         careful = {int(index): int(general) for index, general in table["careful"]}
         if not {*careful, *careful.values()} <= {*range(len(weights))}:
-            raise ValueError("careful labels that are none")
+            raise ValueError("careful labels that do not exist")
         return cls(float(table["slope"]), np.array(weights), (certain, fraction, constant), careful)
 
 

@@ -41,7 +41,7 @@ class SelectionOptions:
     sort: str = "salience"  # or score: what comes first
 
     def check(self) -> None:
-        """UsageProblem for an unknown kind, and for a word in the place of several."""
+        """UsageProblem for an unknown kind or sort, and for one word instead of a list."""
         for name in ("include", "exclude", "kinds"):
             if isinstance(getattr(self, name), str):
                 raise UsageProblem(f"{name}: not a list of words")
@@ -50,7 +50,7 @@ class SelectionOptions:
         if self.sort not in SORTS:
             raise UsageProblem(f"sort {self.sort!r} is not one of {', '.join(SORTS)}")
         if self.top is not None and self.top < 1:
-            raise UsageProblem(f"at most {self.top} tags: less than 1")
+            raise UsageProblem(f"top_k {self.top} is less than 1")
 
     @property
     def key(self) -> str:

@@ -16,8 +16,8 @@ from ramctl.engine.log_odds import log_odds_of
 from ramctl.errors import RunProblem
 
 SIZE = 128  # of a bundle's labels
-LONG = 1000  # words, from which on a list has a shortlist
-SIZE_OF_WORDS = 512  # of a long list, and of each LABELS_AT_ONCE of a longer one
+MIN_WORDS = 1000  # of a list that has a shortlist
+LIST_SIZE = 512  # of a long list, and of each LABELS_AT_ONCE of a longer one
 HEADROOM_QUANTILE = 0.99
 THING_ALLOWANCE, WEIGHT = 1.0, 0.5  # log-odds, and how much the weights of salience count
 Shortlist = tuple[NDArray[np.float32], int]  # offsets (L,) of the branch's logits; how many labels
@@ -39,7 +39,7 @@ def read_shortlist(bundle: Bundle, chosen: LabelSet) -> Shortlist | None:
     """
     path, is_bundled = bundle.path / HEADROOM, chosen.labels.tags == bundle.labels.tags
     # With salience, words of a list would have to be allowed for as labels are below.
-    is_long = len(chosen.labels) >= LONG and chosen.rows.ndim == 2
+    is_long = len(chosen.labels) >= MIN_WORDS and chosen.rows.ndim == 2
     is_long &= not chosen.uses_salience.any()
     if not bundle.has(HEADROOM) or len(chosen.labels) <= SIZE or not (is_bundled or is_long):
         return None
@@ -49,13 +49,13 @@ def read_shortlist(bundle: Bundle, chosen: LabelSet) -> Shortlist | None:
     except (OSError, EOFError, ValueError) as error:
         raise RunProblem(f"{path}: {error}") from error
     if offsets.shape != (len(bundle.labels),):
-        raise RunProblem(f"{path}: not of the bundle's labels")
+        raise RunProblem(f"{path}: does not fit the bundle's labels")
     if not is_bundled:
         texts = bundle.tensors([TEXTS])[TEXTS].astype(np.float32)
         offsets = nearest_means(chosen.rows[:, : texts.shape[1]], texts, offsets.astype(np.float32))
     offsets -= log_odds_of(chosen.thresholds)
     if not is_bundled:
-        return offsets.astype(np.float32), SIZE_OF_WORDS
+        return offsets.astype(np.float32), LIST_SIZE
     if chosen.calibration is not None and chosen.calibration.salience is not None:
         # Likely main things need less, and how much less depends on the likeliest of them.
         weights = chosen.calibration.salience.weights

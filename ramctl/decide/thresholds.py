@@ -1,6 +1,6 @@
 """Thresholds: the bundle's, those of `--threshold` and `--precision`, and those of listed words.
 
-L labels.
+`fitting.choose_thresholds` chooses those of a new bundle. L labels.
 """
 
 import math
@@ -51,11 +51,11 @@ class LabelSet:
     calibration: Calibration | None = None  # of these labels, where the bundle has one
 
     def with_threshold(self, threshold: Threshold | None) -> "LabelSet":
-        """These labels with the thresholds that a user names, if any."""
+        """These labels with the thresholds of a user, if any."""
         if threshold is None:
             return self
         uses_salience = np.zeros(len(self.labels), bool)
-        thresholds = _named_thresholds(threshold, self)
+        thresholds = _user_thresholds(threshold, self)
         return replace(self, thresholds=thresholds, uses_salience=uses_salience)
 
 
@@ -121,13 +121,13 @@ def _with_words(
     uses_salience = np.array([i is not None and bool(bundled.uses_salience[i]) for i in known_ids])
     chosen = np.array(thresholds, np.float64)
     if calibration is not None and not (keep_labels or is_precise):
-        is_named = np.array([word.threshold is not None for word in words])
-        chosen = np.where(is_named, chosen, calibration.listed_thresholds())
+        has_threshold = np.array([word.threshold is not None for word in words])
+        chosen = np.where(has_threshold, chosen, calibration.listed_thresholds())
         uses_salience[:] = False
     return LabelSet(LabelSystem(labels), rows, chosen, uses_salience, calibration)
 
 
-def _named_thresholds(threshold: Threshold, chosen: LabelSet) -> NDArray[np.float64]:
+def _user_thresholds(threshold: Threshold, chosen: LabelSet) -> NDArray[np.float64]:
     """One number for all, or numbers for some labels."""
     if isinstance(threshold, Mapping):
         thresholds = chosen.thresholds.copy()
@@ -143,7 +143,7 @@ def _named_thresholds(threshold: Threshold, chosen: LabelSet) -> NDArray[np.floa
         thresholds = np.where(np.isnan(listed), chosen.thresholds, listed)
     for tag, value in zip(chosen.labels.tags, thresholds.tolist(), strict=True):
         if not 0 <= value <= 1:
-            raise RunProblem(f"{threshold}: {value:g}, of {tag!r}, is no score from 0 to 1")
+            raise RunProblem(f"{threshold}: {value:g}, for {tag!r}, is not between 0 and 1")
     return thresholds
 
 

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
-FINER = 4  # times as many cells a side before boxes are drawn, which may end inside of a token
-# The fraction of a map's range above which a box is drawn: low enough that it holds the whole
-# thing. That of cells was chosen by scripts/bench/pointing.py, and so was the size of photos.
+FINER = 4  # times as many cells a side by interpolation: boxes may end inside a token
+# The fraction of a map's range above which a box is drawn: low enough to hold the whole thing.
+# scripts/bench/pointing.py compares other values of those of cells.
 PEAK_FRACTION, CELL_PEAK_FRACTION = 0.3, 0.6
-ENLARGEMENT = 1.75  # of the photos in which cells are scored
+ENLARGEMENT = 1.75  # of photos whose cells are scored (scripts/bench/pointing.py)
 STRIDE = 32  # pixels a cell
 
 

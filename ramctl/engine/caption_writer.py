@@ -1,4 +1,4 @@
-"""Captions: written by the model, and withheld where they agree too little with the scores."""
+"""Captions: written by the model, and withheld where the scores do not support them."""
 
 import threading
 from collections.abc import Iterable, Sequence
@@ -26,7 +26,7 @@ SCORE_OF_NONE = 0.05  # of a caption that names no label
 class CaptionWriter:
     """Writes a caption a photo.
 
-    `decode` is as in `read_decoding`; None: as many beams as the model's configuration says.
+    `decode` is as in `read_decoding`; None: the number of beams in the model's configuration.
     `style` is one of caption_tokenizer.STYLES; None: short, or the only one that the model has.
     UsageProblem for an unknown search or style, RunProblem for a model that writes no captions.
     """
@@ -37,7 +37,7 @@ class CaptionWriter:
         config = self._tokenizer.config
         self.in_label_order = config.tag_order == "labels"  # the tags that guide a caption
         if style and not config.styles:
-            raise UsageProblem(f"--caption-style {style}: {bundle.path} has learnt one style only")
+            raise UsageProblem(f"--caption-style {style}: {bundle.path} knows one style only")
         self._style = style or "short"
         usual = config.caption_tokens if config.tidy else MAX_TOKENS
         max_length = min(usual, config.max_positions, config.caption_tokens)
@@ -73,7 +73,7 @@ class CaptionWriter:
         self, engine: TorchEngine, encoded: Encoded, tags: Sequence[Sequence[str]],
         seeds: Sequence[int] = (),
     ) -> list[str | None]:  # fmt: skip
-        """The captions of `drafts`; None in place of those that are worth too little."""
+        """The captions of `drafts`; None for those below the threshold."""
         drafts = self.drafts(engine, encoded, tags, seeds)
         return [text if text and worth >= self._min_worth else None for text, worth in drafts]
 
@@ -81,11 +81,11 @@ class CaptionWriter:
         self, engine: TorchEngine, encoded: Encoded, tags: Sequence[Sequence[str]],
         seeds: Sequence[int] = (),
     ) -> list[tuple[str, float]]:  # fmt: skip
-        """Captions of a batch's first photos, guided by the tags of each, with what they are worth.
+        """Captions of a batch's first photos, guided by the tags of each, with their worth.
 
-        That is a caption's likelihood (`TorchEngine.write`) plus the configured weight times its
-        `agreement`; of the captions that a search finds, the one that is worth most is taken. Each
-        sampled caption has a seed, so that it does not depend on the photos beside it.
+        A caption's worth is its likelihood (`TorchEngine.write`) plus the configured weight times
+        its `agreement`. Of the captions that a search finds, the best one is returned. Each sampled
+        caption has a seed, so that it does not depend on the other photos.
         """
         tokenizer, draws = self._tokenizer, None
         if self.decoding.top_p is not None:
@@ -99,7 +99,7 @@ class CaptionWriter:
         ends = Ends(tokenizer.end, tokenizer.pad)
         written = engine.write(encoded, guides, prompts, self.decoding, ends, draws)[: len(tags)]
         drafts = [
-            [(tokenizer.decode(ids[None])[0].strip(), likely) for ids, likely in found]
+            [(tokenizer.decode(ids[None])[0].strip(), likelihood) for ids, likelihood in found]
             for found in written
         ]
         if not self._agreement:
@@ -107,11 +107,11 @@ class CaptionWriter:
         best = []
         for found, scores in zip(drafts, engine.score_model_labels(encoded), strict=False):
             agreements = self.agreement([text for text, _ in found], scores)
-            worth = [
-                (text, likely + self._agreement * agreement)
-                for (text, likely), agreement in zip(found, agreements, strict=True)
+            weighed = [
+                (text, likelihood + self._agreement * agreement)
+                for (text, likelihood), agreement in zip(found, agreements, strict=True)
             ]
-            best.append(max(worth, key=lambda draft: draft[1]))
+            best.append(max(weighed, key=lambda draft: draft[1]))
         return best
 
     def agreement(self, captions: Sequence[str], scores: Floats) -> list[float]:

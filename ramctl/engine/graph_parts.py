@@ -7,7 +7,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from google.protobuf.message import DecodeError
 from google.protobuf.message_factory import GetMessageClass
 
-# What of onnx.proto is looked at: of each message its fields' numbers and types. Others are kept.
+# The fields of onnx.proto that are read, with their numbers and types; others are kept unread.
 _MESSAGES: dict[str, dict[str, tuple[int, str]]] = {
     "Model": {"graph": (7, "Graph"), "training": (20, "Training*"), "functions": (25, "Function*")},
     "Training": {"start": (1, "Graph"), "step": (2, "Graph")},
@@ -46,12 +46,12 @@ def _classes() -> dict[str, Any]:
     for name, fields in _MESSAGES.items():
         message = file.message_type.add(name=name)
         for field, (number, kind) in fields.items():
-            one = message.field.add(name=field, number=number)
-            one.label = types.LABEL_REPEATED if kind.endswith("*") else types.LABEL_OPTIONAL
+            added = message.field.add(name=field, number=number)
+            added.label = types.LABEL_REPEATED if kind.endswith("*") else types.LABEL_OPTIONAL
             kind = kind.removesuffix("*")
-            one.type = scalars.get(kind, types.TYPE_MESSAGE)
+            added.type = scalars.get(kind, types.TYPE_MESSAGE)
             if kind not in scalars:
-                one.type_name = f".{kind}"
+                added.type_name = f".{kind}"
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {name: GetMessageClass(pool.FindMessageTypeByName(name)) for name in _MESSAGES}
@@ -61,7 +61,7 @@ _CLASSES = _classes()
 
 
 class Graph:
-    """A serialised model; ValueError for what is none."""
+    """A serialised model; ValueError for other bytes."""
 
     def __init__(self, model: bytes) -> None:
         self._model = _CLASSES["Model"]()
@@ -73,8 +73,8 @@ class Graph:
             raise ValueError("not a graph")
         graph = self._model.graph
         self.inputs: dict[str, Any] = {value.name: value for value in graph.input}
-        self.files = {*_files(self._model)}  # with values of tensors, as they are named
-        # What decides which labels are on the shortlist.
+        self.files = {*_files(self._model)}  # with values of tensors, by the names in the graph
+        # The tensor by which labels are ranked for the shortlist.
         ranked = [node.input[0] for node in graph.node if node.op_type == "TopK"]
         self.ranked = ranked[-1] if ranked else None
 
@@ -91,7 +91,7 @@ class Graph:
         return list(border)
 
     def cut(self, outputs: Sequence[str], given: Mapping[str, Any]) -> bytes:
-        """The model that computes `outputs` of what is `given`: inputs and constants by name."""
+        """The model that computes `outputs` from the `given` inputs and constants, by name."""
         needed, nodes = set(outputs) - given.keys(), []
         for node in reversed(self._model.graph.node):
             if not needed.isdisjoint(node.output):
@@ -104,9 +104,9 @@ class Graph:
         graph.name = "part"
         graph.node.extend(reversed(nodes))
         tensors = self._model.graph.initializer
-        graph.initializer.extend(one for one in tensors if one.name in needed)
-        for one in given.values():
-            (graph.initializer if one.DESCRIPTOR.name == "Tensor" else graph.input).append(one)
+        graph.initializer.extend(tensor for tensor in tensors if tensor.name in needed)
+        for value in given.values():
+            (graph.initializer if value.DESCRIPTOR.name == "Tensor" else graph.input).append(value)
         graph.output.extend(_CLASSES["Value"](name=name) for name in outputs)
         return bytes(part.SerializeToString())
 
@@ -119,8 +119,8 @@ def _files(message: Any) -> Iterator[str]:
         return
     for field, value in message.ListFields():
         if field.message_type is not None:
-            for one in value if isinstance(value, Sequence) else (value,):
-                yield from _files(one)
+            for part in value if isinstance(value, Sequence) else (value,):
+                yield from _files(part)
 
 
 def graph_input(name: str, kind: str) -> Any:

@@ -50,7 +50,7 @@ def _padded(vectors: Sequence[Rows], number: int, width: int) -> Rows:
 
 
 def read_words(words: Words) -> LabelSystem:
-    """Words as a label system, or that of a file, which may give sentences that describe tags."""
+    """The label system of words, or of a file; a JSON file describes tags by sentences."""
     if isinstance(words, LabelSystem):
         return words
     if not isinstance(words, str | os.PathLike):
@@ -64,16 +64,16 @@ def read_words(words: Words) -> LabelSystem:
 
 
 def _read_descriptions(path: Path) -> LabelSystem:
-    """The labels of a JSON object, or a list of such, as `*_llm_tag_descriptions.json`."""
+    """The labels of a JSON object, or of a list of objects, as `*_llm_tag_descriptions.json`."""
     try:
         table: Any = orjson.loads(read_text(path))
     except orjson.JSONDecodeError as error:
         raise RunProblem(f"{path}: {error}") from error
     tables = table if isinstance(table, list) else [table]
-    if not all(isinstance(one, dict) for one in tables) or not any(tables):
-        raise RunProblem(f"{path}: expected an object: tag -> list of sentences, or a list of such")
+    if not all(isinstance(table, dict) for table in tables) or not any(tables):
+        raise RunProblem(f"{path}: expected tags with lists of sentences, as an object or several")
     labels = []
-    for tag, sentences in (pair for one in tables for pair in one.items()):
+    for tag, sentences in (pair for table in tables for pair in table.items()):
         sentences = [sentences] if isinstance(sentences, str) else sentences
         if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
             raise RunProblem(f"{path}: {tag!r}: expected a list of sentences")
@@ -82,16 +82,16 @@ def _read_descriptions(path: Path) -> LabelSystem:
 
 
 def rows_of_words(
-    bundle: Bundle, known_rows: Rows, labels: Sequence[Label], knknown_ids: Sequence[int | None]
+    bundle: Bundle, known_rows: Rows, labels: Sequence[Label], known_ids: Sequence[int | None]
 ) -> Rows:
-    """The rows of labels: known ones have theirs, new words their text and borrowed vectors."""
-    new = [label for label, known_id in zip(labels, knknown_ids, strict=True) if known_id is None]
+    """The rows of labels: the bundle's for known ones; new words get text and borrowed vectors."""
+    new = [label for label, known_id in zip(labels, known_ids, strict=True) if known_id is None]
     vectors = _embed(bundle, new) if new else iter(())
     if known_rows.ndim == 3:
-        parts = [next(vectors) if i is None else known_rows[i] for i in knknown_ids]
+        parts = [next(vectors) if i is None else known_rows[i] for i in known_ids]
         return _padded(parts, max(known_rows.shape[1], *map(len, parts)), known_rows.shape[2])
     rows = np.empty((len(labels), known_rows.shape[1]), np.float32)
-    source = np.array([-1 if i is None else i for i in knknown_ids])
+    source = np.array([-1 if i is None else i for i in known_ids])
     rows[source >= 0] = known_rows[source[source >= 0]]
     places = iter(np.flatnonzero(source < 0).tolist())
     for block in chunks(vectors, BLOCK):

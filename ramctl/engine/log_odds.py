@@ -6,12 +6,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
-CLOSEST = 1e-6  # probabilities are kept this far from 0 and 1
+MIN_P = 1e-6  # probabilities are kept this far from 0 and 1
 
 
 def log_odds_of(probabilities: NDArray[Any] | float) -> Floats:
     """log(p / (1 - p)), finite for 0 and 1 too."""
-    inside = np.clip(probabilities, CLOSEST, 1 - CLOSEST)
+    inside = np.clip(probabilities, MIN_P, 1 - MIN_P)
     odds: Floats = np.log(inside / (1 - inside))
     return odds
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from onnxruntime import InferenceSession
 
 TORCH = "torch"
-LARGE = 200_000_000  # bytes of weights, above which the model takes longer than decoding
+MIN_GPU_BYTES = 200_000_000  # of weights: smaller models are faster than decoding, on a CPU too
 # Constants made of a label's row take 4 to 8 KB, and four times as much while they are made. Of a
 # longer list they are made again for each group of batches, one part of it after the other.
 LABELS_AT_ONCE = 8192
@@ -77,7 +77,11 @@ class OnnxEngine:
             self._feeds.append({name: value for name, value in feed.items() if name in takes})
 
     def _load(self, path: Path, rows: Floats) -> None:
-        """Sessions: one of all, of what labels meet; of a long list also those of either side."""
+        """Open the sessions.
+
+        What depends on the labels alone is computed once, and becomes constants. For a long list,
+        what depends on the labels alone, or on the photos alone, has a session of its own.
+        """
         graph, folder = Graph(path.read_bytes()), path.parent
         for name in sorted(graph.files):
             # Versions of onnxruntime differ in what they refuse.
@@ -85,17 +89,19 @@ class OnnxEngine:
             if not (is_below and (folder / name).resolve().is_relative_to(folder.resolve())):
                 raise RunProblem(f"{path}: refers to weights outside the bundle: {name!r}")
         given = dict(graph.inputs)
-        # Descriptions are weighed by each photo: nothing of them can be done once.
+        # A photo weighs the descriptions of labels: nothing can be computed without it.
         for name in (LABEL_QUERIES, PHOTOS)[: len(self._parts)] if rows.ndim == 2 else ():
             part = graph.cut(graph.border(name), {name: given.pop(name)})
             side = self._session(path, part, plain=len(self._parts) == 1)
             if len(self._parts) == 1:
                 self._constants = values = _outputs(side, {name: rows})
-                for one in side.get_outputs():
-                    given[one.name] = constant(one.name, one.type, values[one.name].shape)
+                for node in side.get_outputs():
+                    given[node.name] = constant(node.name, node.type, values[node.name].shape)
             else:
                 self._sides[name] = side
-                given |= {one.name: graph_input(one.name, one.type) for one in side.get_outputs()}
+                given |= {
+                    node.name: graph_input(node.name, node.type) for node in side.get_outputs()
+                }
         outputs = (
             [LOGITS] if self._shortlist_size is None or not graph.ranked else [LOGITS, graph.ranked]
         )
@@ -111,7 +117,7 @@ class OnnxEngine:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        # It gives nothing back; without it fp32, whose results are large, takes a quarter longer.
+        # The arena returns no memory; without it fp32, whose results are large, takes 25 % longer.
         options.enable_cpu_mem_arena = path.name != INT8_GRAPH
         if plain:  # as constants are folded: node by node
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
@@ -177,8 +183,8 @@ def _outputs(session: "InferenceSession", feed: Mapping[str, NDArray[Any]]) -> d
 def _adds_in_16_bits() -> bool:
     """Whether this processor's sums of two products of 8-bit integers may overflow.
 
-    x86 without VNNI; int8 scores would depend on the machine. Where the flags cannot be read it is
-    taken for one: the detour is slow on the newest servers only (those with AMX).
+    That is x86 without VNNI, where int8 scores would differ from those of other machines. If the
+    flags cannot be read, the answer is True: that is slow on the newest servers (with AMX) only.
     """
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return False
@@ -199,7 +205,7 @@ def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str
     graph = INT8_GRAPH if requested == "int8" else GRAPH
     fits_graph = device in ("auto", "cpu") and dtype not in ("bf16", "fp16")
     if fits_graph and (runtime, device) == ("auto", "auto") and dtype != "int8":
-        fits_graph = not (bundle.file_sizes.get(WEIGHTS, 0) >= LARGE and has_gpu())
+        fits_graph = not (bundle.file_sizes.get(WEIGHTS, 0) >= MIN_GPU_BYTES and has_gpu())
     if runtime == TORCH or (runtime == "auto" and not (fits_graph and bundle.has(graph))):
         if dtype == "int8":
             raise RunProblem(f"{bundle.path}: has no {INT8_GRAPH}, and torch does not run int8")

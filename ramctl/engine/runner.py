@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import numpy as np
@@ -60,7 +59,7 @@ class RunnerOptions:
     threads: int | None = None  # threads of one run of the model
 
 
-class Decoded(NamedTuple):
+class ModelPhoto(NamedTuple):
     """A photo as the model takes it."""
 
     pixels: Pixels
@@ -69,11 +68,11 @@ class Decoded(NamedTuple):
 
 
 class Runner:
-    """Runs something over batches of items; `ModelRunner` and the peers score photos in it."""
+    """Runs work over batches of items; `ModelRunner` and `PeerRunner` score photos."""
 
-    batch = 1  # most photos at a time
+    batch = 1  # the maximum number of photos at a time
     workers = 1  # threads that decode
-    side_by_side = 1  # batches that are worked on at a time
+    side_by_side = 1  # batches at a time
     unknown: Sequence[str] = ()  # labels that it was not trained on: their score is 0
     description: str  # device, runtime and batch size, for people
     fingerprint: dict[str, str]  # what the scores depend on besides the photos, as hashes
@@ -105,23 +104,23 @@ class Runner:
             prepared = ordered_map(prepare_all, batches, self.workers)
             yield from ordered_map(finish, prepared, self.side_by_side)
 
-    def read(self, record: Record) -> Image.Image:
-        """The photo of a record, as `decode` takes it."""
+    def decode(self, record: Record) -> Image.Image:
+        """The photo of a record, as `to_model` takes it."""
         return record_photo(record, self.target, self.limits, self.official)
 
-    def decode(self, photo: Image.Image) -> Decoded:
+    def to_model(self, photo: Image.Image) -> ModelPhoto:
         """The photo in all the ways that the model takes it."""
         # A copy, because torch warns of read-only arrays.
-        return Decoded(np.array(photo))
+        return ModelPhoto(np.array(photo))
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         """Probabilities (n, L) of n decoded photos."""
         raise NotImplementedError
 
-    def scores_of(self, photos: Sequence[Decoded]) -> tuple[Scores, Scores]:
-        """Probabilities (n, L) of n photos, and those that choose tags.
+    def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Scores]:
+        """Probabilities (n, L) of n photos, and those by which tags are chosen.
 
-        These are the same with every option: of labels that cannot be given they may be 0.
+        The latter do not depend on options, and may be 0 for labels that cannot be given.
         """
         scores = self.scores([photo.pixels for photo in photos])
         return scores, scores
@@ -131,11 +130,13 @@ class ModelRunner(Runner):
     """A bundle's model with its labels, or others, in torch or onnxruntime.
 
     `graph` is the graph's file name, or TORCH. The model scores `rows` (L, W), by default the
-    bundle's labels; others than those of the `shortlist` score 0 unless it `scores_all`.
+    bundle's labels; labels that are not on the `shortlist` score 0 unless it `scores_all`.
 
     On a CPU, sums of more threads, or of batches of another shape, are rounded in another way.
     The model therefore takes batches of one shape, which blank photos fill.
     """
+
+    writer: "CaptionWriter | None" = None  # where opened for captions
 
     def __init__(
         self, bundle: Bundle, options: RunnerOptions, graph: str = TORCH, *,
@@ -156,17 +157,17 @@ class ModelRunner(Runner):
         is_long = rows is not None and len(rows) > LABELS_AT_ONCE
         self.batch = options.batch or (LONG_LIST_BATCH if is_long else usual)
         self.workers = options.workers or usable_cores()
-        on_cpu, how = True, f"cpu, onnxruntime {number_format(graph)}"
+        on_cpu, backend = True, f"cpu, onnxruntime {number_format(graph)}"
         if graph == TORCH:
             from ramctl.engine.torch_engine import photos_that_fit
 
             device, size = self.runtime.device, bundle.preprocess.size
-            on_cpu, how = device.type == "cpu", f"{device}, torch {self.runtime.dtype}"
+            on_cpu, backend = device.type == "cpu", f"{device}, torch {self.runtime.dtype}"
             self.batch = options.batch or photos_that_fit(device, size, usual)
-        self.description = f"{how}, batch {self.batch}"
+        self.description = f"{backend}, batch {self.batch}"
         self.at_once = usual if on_cpu else self.batch  # photos a run of the model
-        # Boxes and captions are made by a torch model, whatever gives the scores. A large one takes
-        # all cores itself. For small operations several batches with one thread each are faster
+        # Boxes and captions need a torch model, also beside a graph. A large one uses all cores
+        # itself. For small operations several batches with one thread each are faster
         # than one batch whose threads wait for each other.
         in_torch = graph == TORCH or boxes or captions
         is_large = in_torch and not (usual > 1 and self.runtime.device.type == "cpu")
@@ -184,13 +185,11 @@ class ModelRunner(Runner):
             self._enlarged = Preprocess(enlarged(bundle.preprocess, bundle.preset.model))
         self._enlarges = self._enlarged.config != self.preprocess.config
         self._boxes = boxes
-        self.writer = self._open_writer(caption_style) if captions else None
+        if captions:
+            from ramctl.engine.caption_writer import CaptionWriter
+
+            self.writer = CaptionWriter(bundle, style=caption_style)
         self._loading = threading.Lock()
-
-    def _open_writer(self, style: str | None) -> "CaptionWriter":
-        from ramctl.engine.caption_writer import CaptionWriter
-
-        return CaptionWriter(self.bundle, style=style)
 
     @cached_property
     def runtime(self) -> "Runtime":
@@ -226,16 +225,16 @@ class ModelRunner(Runner):
             scores_all=self._scores_all,
         )  # fmt: skip
 
-    def decode(self, photo: Image.Image) -> Decoded:
+    def to_model(self, photo: Image.Image) -> ModelPhoto:
         # From one decoded photo, so that scores do not depend on whether there are boxes.
         larger = self._enlarged.resize(photo) if self._enlarges else None
         parts = map(self.preprocess.resize, parts_of(photo) if self._thorough else ())
-        return Decoded(self.preprocess.resize(photo), larger, list(parts))
+        return ModelPhoto(self.preprocess.resize(photo), larger, list(parts))
 
     def full_batches(self, photos: Sequence[Pixels]) -> list[NDArray[np.float32]]:
         """The resized photos as the model takes them; blank ones fill the last batch."""
-        some = chunks(photos, self.at_once)
-        return [self.preprocess.full_batch(batch, self.at_once) for batch in some]
+        batches = chunks(photos, self.at_once)
+        return [self.preprocess.full_batch(batch, self.at_once) for batch in batches]
 
     def features(self, photos: Sequence[Image.Image]) -> "Tensor":
         """The encoder's features (n, extra + T, C) of n photos."""
@@ -251,10 +250,10 @@ class ModelRunner(Runner):
         with self._loading:
             engine = self._torch_engine if self._graph == TORCH else self._onnx_engine
         each = zip(*engine.scores_each(self.full_batches(photos)), strict=True)
-        scores, to_choose = (np.concatenate(some)[: len(photos)] for some in each)
+        scores, to_choose = (np.concatenate(parts)[: len(photos)] for parts in each)
         return scores, to_choose
 
-    def scores_of(self, photos: Sequence[Decoded]) -> tuple[Scores, Scores]:
+    def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Scores]:
         whole = self._scores([photo.pixels for photo in photos])
         if not self._thorough:
             return whole
@@ -264,19 +263,18 @@ class ModelRunner(Runner):
 
     def annotate(
         self,
-        photos: Sequence[Decoded],
+        photos: Sequence[ModelPhoto],
         things: Sequence[Sequence[int]],
         guides: Sequence[Sequence[str]],
-    ) -> list[tuple[Boxes, str | None]]:
-        """Boxes of some labels of each photo, and captions guided by tags, as far as opened for."""
-        size = self.at_once
-        parts = (slice(i, i + size) for i in range(0, len(photos), size))
-        each = (self._annotate(photos[some], things[some], guides[some]) for some in parts)
-        return list(chain.from_iterable(each))
+    ) -> Iterator[tuple[Boxes, str | None]]:
+        """Boxes of each photo's `things`, and a caption by its `guides`, where opened for them."""
+        for start in range(0, len(photos), self.at_once):
+            part = slice(start, start + self.at_once)
+            yield from self._annotate(photos[part], things[part], guides[part])
 
     def _annotate(
         self,
-        photos: Sequence[Decoded],
+        photos: Sequence[ModelPhoto],
         things: Sequence[Sequence[int]],
         guides: Sequence[Sequence[str]],
     ) -> Iterable[tuple[Boxes, str | None]]:
@@ -286,8 +284,8 @@ class ModelRunner(Runner):
         (inputs,) = self.full_batches([photo.pixels for photo in photos])
         if self._boxes:
             larger = [photo.enlarged for photo in photos if photo.enlarged is not None]
-            looked_at = self._enlarged.full_batch(larger, self.at_once) if larger else inputs
-            features = self.engine.features(looked_at)
+            box_inputs = self._enlarged.full_batch(larger, self.at_once) if larger else inputs
+            features = self.engine.features(box_inputs)
             inputs = inputs if larger else features  # the encoder runs once
             # One by one, so that a photo's boxes do not depend on the tags of the others.
             boxes = [self._find(features[i : i + 1], ids) for i, ids in enumerate(things)]
@@ -307,10 +305,10 @@ class ModelRunner(Runner):
 
 
 def _with_parts(scores: Scores, parts: Scores) -> Scores:
-    """Probabilities (n, L) of photos, by them and their parts (n * P, L)."""
-    # What is small in the photo is large in a part of it.
+    """The mean log-odds of photos (n, L) and of the best of their parts, as probabilities."""
+    # A thing that is small in the photo is large in a part of it.
     highest = parts.reshape(len(scores), -1, parts.shape[1]).max(1)
-    both = [log_odds_of(some.astype(np.float64)) for some in (scores, highest)]
+    both = [log_odds_of(probabilities.astype(np.float64)) for probabilities in (scores, highest)]
     return sigmoid(np.mean(both, axis=0)).astype(np.float32)
 
 

@@ -155,8 +155,8 @@ class TorchEngine:
     def _score(
         self, encoded: Encoded, labels: PreparedLabels | Tensor, shortlist: Shortlist | None = None
     ) -> Floats:
-        def score(some: slice) -> Floats:
-            logits = self.model.tag_logits(encoded[some], labels, shortlist=shortlist)
+        def score(part: slice) -> Floats:
+            logits = self.model.tag_logits(encoded[part], labels, shortlist=shortlist)
             return score_logits(logits.total.float().cpu().numpy())
 
         return np.concatenate(self._run(score, len(encoded)))
@@ -168,8 +168,8 @@ class TorchEngine:
         chosen = self.labels if labels is None else labels
         shortlist = None if self._scores_all or labels is not None else self._shortlist
 
-        def score(some: slice) -> tuple[Encoded, Floats]:
-            inputs = self._on_device(photos[some])
+        def score(part: slice) -> tuple[Encoded, Floats]:
+            inputs = self._on_device(photos[part])
             if self._at_once(inputs) < len(inputs):
                 inputs = self._features(inputs)
             output = self.model(inputs, chosen, shortlist=shortlist)
@@ -184,8 +184,8 @@ class TorchEngine:
         labels = self.labels
         assert isinstance(labels, PreparedLabels)
 
-        def score(some: slice) -> Floats:
-            encoded = self.model.encode(self._features(photos[some]))
+        def score(part: slice) -> Floats:
+            encoded = self.model.encode(self._features(photos[part]))
             by_text, by_label = self.model.branch_logits(encoded, labels)
             return score_logits(torch.as_tensor(by_text + by_label).float().cpu().numpy())
 
@@ -197,7 +197,7 @@ class TorchEngine:
 
     def features(self, photos: Floats | Tensor) -> Tensor:
         """The encoder's features of photos, (B, T, C) in fp32."""
-        return torch.cat(self._run(lambda some: self._features(photos[some]).float(), len(photos)))
+        return torch.cat(self._run(lambda part: self._features(photos[part]).float(), len(photos)))
 
     def encode(self, photos: Floats | Tensor) -> Encoded:
         """The photos as the decoders see them."""
@@ -211,13 +211,13 @@ class TorchEngine:
         Else, as in RAM and its kin, by the tag decoder's attention.
         """
 
-        def cells(some: slice) -> Floats:
-            logits = cell_logits(self.model, self._on_device(features[some]), labels)
+        def cells(part: slice) -> Floats:
+            logits = cell_logits(self.model, self._on_device(features[part]), labels)
             return cell_heat(logits.float().cpu().numpy())
 
-        def attention(some: slice) -> Floats:
+        def attention(part: slice) -> Floats:
             maps: list[Tensor] = []
-            self.model.tag_logits(self.model.encode(self._on_device(features[some])), labels, maps)
+            self.model.tag_logits(self.model.encode(self._on_device(features[part])), labels, maps)
             return attention_heat(torch.stack(maps, 1), self.model.encoder.extra_tokens)
 
         by_cells = self.model.scores_cells
@@ -229,9 +229,9 @@ class TorchEngine:
     ) -> ScoredRegions:
         """Each region's probability of its label, and its feature."""
 
-        def score(some: slice) -> tuple[Floats, Floats]:
-            part = map_tensors(lambda tensor: tensor[some].to(self.runtime.device), regions)
-            logits, feature = region_logits(self.model, features, part, labels)
+        def score(part: slice) -> tuple[Floats, Floats]:
+            chosen = map_tensors(lambda tensor: tensor[part].to(self.runtime.device), regions)
+            logits, feature = region_logits(self.model, features, chosen, labels)
             return logits.sigmoid().float().cpu().numpy(), feature.float().cpu().numpy()
 
         parts = self._run(score, len(regions.label), "regions")
@@ -251,10 +251,10 @@ class TorchEngine:
         branch = self.model.captioning
         assert branch is not None
 
-        def write(some: slice) -> list[list[tuple[Tokens, float]]]:
-            drawn = None if numbers is None else numbers[some]
-            state = branch.start(encoded.tokens[some], ids[some], mask[some])
-            captions = generate(branch.decoder, state, start[some], decoding, ends, drawn)
+        def write(part: slice) -> list[list[tuple[Tokens, float]]]:
+            drawn = None if numbers is None else numbers[part]
+            state = branch.start(encoded.tokens[part], ids[part], mask[part])
+            captions = generate(branch.decoder, state, start[part], decoding, ends, drawn)
             pairs = zip(captions.ids.cpu().numpy(), captions.likelihoods.tolist(), strict=True)
             return list(chunks(pairs, decoding.candidates))
 
@@ -270,8 +270,8 @@ class TorchEngine:
                     return [do(slice(i, i + size)) for i in range(0, number, size)]
             except torch.OutOfMemoryError as error:
                 if size == 1:
-                    one = kind.removesuffix("s")
-                    raise RunProblem(f"{device}: not enough memory for one {one}") from error
+                    item = kind.removesuffix("s")
+                    raise RunProblem(f"{device}: not enough memory for one {item}") from error
                 self._max_sizes[kind] = size // 2
             if device.type == "cuda":
                 torch.cuda.empty_cache()

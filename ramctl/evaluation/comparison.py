@@ -17,7 +17,7 @@ from ramctl.evaluation import metrics
 from ramctl.evaluation.predictions import PredictionTable
 from ramctl.evaluation.truth import TruthTable
 from ramctl.records.record import JsonObject, encode_name
-from ramctl.tagger_scores import Photo, match
+from ramctl.tagger_scores import PhotoName, match
 
 MAX_LISTED_PHOTOS = 20  # of those that only one side has
 
@@ -27,7 +27,7 @@ class Comparison:
     """Truth, scores and decisions of the photos that both sides have, in the order of the truth."""
 
     classes: Classes
-    photos: list[Photo]
+    photos: list[PhotoName]
     truth: metrics.Truth  # [N, C]
     scores: metrics.Scores  # [N, C]
     packed: metrics.Packed  # decisions [N, C / 8]
@@ -36,8 +36,8 @@ class Comparison:
     missing_score: float  # the value of a missing score
     labels_are_stated: bool  # whether `known` is certain
     matched_by: Counter[str]
-    only_in_truth: list[Photo]
-    only_in_predictions: list[Photo]
+    only_in_truth: list[PhotoName]
+    only_in_predictions: list[PhotoName]
 
     @classmethod
     def from_tables(
@@ -134,10 +134,10 @@ class Comparison:
 
 def on_shared_photos(compared: Sequence[Comparison]) -> list[Comparison]:
     """Reduce comparisons to the photos that all have; RunProblem without such a photo."""
-    shared = set.intersection(*({photo.name for photo in one.photos} for one in compared))
+    shared = set.intersection(*({photo.name for photo in system.photos} for system in compared))
     if not shared:
         raise RunProblem("nothing to compare: no photo is in all predictions")
-    return [_select_photos(one, shared) for one in compared]
+    return [_select_photos(system, shared) for system in compared]
 
 
 def _select_photos(comparison: Comparison, names: set[str]) -> Comparison:
@@ -153,10 +153,10 @@ def _select_photos(comparison: Comparison, names: set[str]) -> Comparison:
     )
 
 
-def _unmatched(photos: Sequence[Photo], indices: NDArray[np.int64]) -> list[Photo]:
+def _unmatched(photos: Sequence[PhotoName], indices: NDArray[np.int64]) -> list[PhotoName]:
     remaining = np.setdiff1d(np.arange(len(photos)), indices)
     return [photos[index] for index in remaining.tolist()]
 
 
-def _first_names(photos: list[Photo]) -> list[str | dict[str, str]]:
+def _first_names(photos: list[PhotoName]) -> list[str | dict[str, str]]:
     return [encode_name(photo.name) for photo in photos[:MAX_LISTED_PHOTOS]]

@@ -24,7 +24,7 @@ from ramctl.evaluation.predictions import PredictionTable, Thresholds, read_tabl
 from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
 from ramctl.records.files import output_lock, unpacked_name, write_atomic
-from ramctl.records.inputs import named_or_stdin, require_files
+from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import records_to_stdout
 from ramctl.records.ownership import PAGE, require_ours
@@ -68,7 +68,7 @@ class EvalOptions:
 def run(options: EvalOptions) -> Report:
     """Evaluate and write the results; return the report of the run."""
     if STDIN in options.systems:
-        named_or_stdin((), "a file of predictions")
+        inputs_or_stdin((), "a file of predictions")
     if len(set(options.systems)) < len(options.systems):
         raise UsageProblem("the same file of predictions is given twice")
     if options.truth is None:
@@ -198,7 +198,7 @@ def _explain(
             report.say(f"{what}: {', '.join(names[:5])}{more}")
     if (span := result["score_range"]) and not predictions.are_probabilities:
         ends = f"{span[0]:g} to {span[1]:g}"
-        report.say(f"scores are no probabilities ({ends}); thresholds are in the same unit")
+        report.say(f"scores are not probabilities ({ends}); thresholds are in the same unit")
     if (expected := result.get("calibration", {}).get("macro_f1")) is not None:
         report.say(f"calibrated: macro F1 on other photos is estimated at {expected:.3f}")
     if result["looks_thresholded"]:

@@ -20,7 +20,7 @@ from ramctl.evaluation.metrics import (
 )
 from ramctl.records.record import JsonObject
 
-# A difference of so many standard errors is detected in 80 of 100 tries, by a two-sided 5 % test.
+# A difference of this many standard errors is detected in 80 of 100 tries, by a two-sided 5 % test.
 DETECTABLE = 1.960 + 0.842
 DECISION_FIGURES = ("CP", "CR", "CF1", "macro.f1", "OP", "OR", "OF1")
 
@@ -107,16 +107,16 @@ def compare_systems(by_name: dict[str, Comparison], seed: int) -> JsonObject:
         resampled[name], _ = resampled_figures(comparison, seed)
     differences: list[JsonObject] = [
         {
-            "systems": [one, other],
+            "systems": [first, second],
             **{
                 figure: paired_difference(
-                    plain[one][figure] - plain[other][figure],
-                    resampled[one][figure] - resampled[other][figure],
+                    plain[first][figure] - plain[second][figure],
+                    resampled[first][figure] - resampled[second][figure],
                 )
-                for figure in plain[one]
+                for figure in plain[first]
             },
         }
-        for one, other in combinations(by_name, 2)
+        for first, second in combinations(by_name, 2)
     ]
     for figure in next(iter(plain.values())):
         adjusted = holm([difference[figure]["p"] for difference in differences])

@@ -24,7 +24,7 @@ LEVEL = 0.95  # of the intervals
 RESAMPLES = 1000
 _RESAMPLES_PER_BLOCK = 64  # that are in memory at once
 _BYTES_AT_ONCE = 1 << 20
-_CLASSES_AT_ONCE, _ROWS_AT_ONCE = 16, 512  # so many float32 fit into the processor's cache
+_CLASSES_AT_ONCE, _ROWS_AT_ONCE = 16, 512  # their float32 fit into the processor's cache
 
 
 class Ranking(NamedTuple):

@@ -30,13 +30,13 @@ from ramctl.records.jsonl import bounded_lines, loads
 from ramctl.records.pipes import STDIN, is_pipe
 from ramctl.records.record import Item, JsonObject, Record, encode_name
 from ramctl.records.report import Rejects
-from ramctl.tagger_scores import Photo, PhotoList, tag_scores
+from ramctl.tagger_scores import PhotoList, PhotoName, tag_scores
 
 # A missing score counts as 0; a sigmoid is almost never exactly 0, so that many zeros show that
 # the predictions were thresholded.
 _MAX_ZERO_FRACTION = 0.1
 _BYTES_AT_ONCE = 1 << 17  # of scores that become rows in one go
-_LOWEST_SINGLE = float(np.finfo(np.float32).min)
+_MIN_FLOAT = float(np.finfo(np.float32).min)
 _DENSE = re.compile(rb'"dense"\s*:\s*\[')
 
 
@@ -228,7 +228,7 @@ class PredictionTable:
         """The value of a missing score: 0 where no score is lower, else less than the lowest."""
         if self.lowest >= 0:
             return 0.0
-        return max(float(np.floor(self.lowest)) - 1, _LOWEST_SINGLE)
+        return max(float(np.floor(self.lowest)) - 1, _MIN_FLOAT)
 
     def add(self, prediction: Prediction) -> None:
         """Add a photo's prediction; it becomes a row at the latest with `flush`."""
@@ -251,7 +251,7 @@ class PredictionTable:
             if self._thresholds is not None:
                 decided = scores > self._thresholds.values
             else:
-                self._has_tags.extend(one.tagged is not None for one in predictions)
+                self._has_tags.extend(prediction.tagged is not None for prediction in predictions)
                 decided = np.zeros(scores.shape, bool)
                 for row, prediction in enumerate(predictions):
                     decided[row, prediction.tagged or ()] = True
@@ -306,7 +306,7 @@ def read_table(
     thresholds: Thresholds | None,
     rejects: Rejects,
     *,
-    photos: Sequence[Photo] = (),
+    photos: Sequence[PhotoName] = (),
     form: str | None = None,
 ) -> PredictionTable:
     """Read the predictions of a file or, for `-`, of standard input.
@@ -326,7 +326,7 @@ def read_table(
     return table
 
 
-def _read_array(name: str, photos: Sequence[Photo], labels: LabelSystem) -> Iterator[Item]:
+def _read_array(name: str, photos: Sequence[PhotoName], labels: LabelSystem) -> Iterator[Item]:
     """Make records of an array of scores (N, L); RunProblem where it has another shape."""
     try:
         scores = np.load(name, mmap_mode="r")

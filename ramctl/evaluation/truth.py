@@ -67,7 +67,7 @@ class TruthTable(NamedTuple):
 
     def all_tags(self) -> list[str]:
         """Every tag in any field of the table, sorted."""
-        fields = ((*one.tags, *one.uncertain, *(one.negatives or ())) for one in self.statements)
+        fields = ((*row.tags, *row.uncertain, *(row.negatives or ())) for row in self.statements)
         return sorted({tag for tags in fields for tag in tags})
 
     def code(self, classes: Classes, rows: NDArray[np.int64]) -> Truth:

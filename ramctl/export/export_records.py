@@ -17,7 +17,7 @@ from ramctl.pages.review_page import open_review
 from ramctl.photos.finding import PhotoInputs, is_photo_name, unread_photo_inputs
 from ramctl.records.fields import FOR_COLUMNS, FOR_EXPORT
 from ramctl.records.files import read_pairs
-from ramctl.records.inputs import named_or_stdin, unread_inputs
+from ramctl.records.inputs import inputs_or_stdin, unread_inputs
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.record import (
     PER_TAG,
@@ -105,7 +105,7 @@ def run(options: ExportOptions) -> Report:
     if options.sidecars.are_changed:
         verb = "would change" if options.sidecars.dry_run else "changed"
         report.counted = {"sidecars": f"sidecars {verb}"}
-    names = named_or_stdin(options.inputs, "records")
+    names = inputs_or_stdin(options.inputs, "records")
     forms = FOR_COLUMNS if options.format == "parquet" else FOR_EXPORT
 
     def read() -> Iterator[Unread]:

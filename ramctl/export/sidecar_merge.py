@@ -103,9 +103,9 @@ def merge_tags(
     return document.to_bytes() if document.is_changed else None
 
 
-def remove_tags(content: bytes | None, *, forget: bool = False) -> bytes | None:
+def remove_tags(content: bytes | None) -> bytes | None:
     """The sidecar without machine tags; None when it has none, empty when nothing else is left."""
-    return merge_tags(content, (), "", forget=forget)
+    return merge_tags(content, (), "")
 
 
 def shown_keywords(content: bytes | None) -> list[str]:
@@ -131,9 +131,9 @@ def new_items(field: Field, elsewhere: Keywords, others: Keywords) -> list[str]:
     `others` those of the fields beside it.
     """
     same = {SUBJECT: (SUBJECT, KEYWORDS), TAGS_LIST: (TAGS_LIST, *_MICROSOFT)}
-    items = [item for one in same.get(field, (field,)) for item in elsewhere.get(one, ())]
-    paths = [one.path(text) for one, texts in others.items() if one.separator for text in texts]
-    words = [text for one, texts in others.items() if not one.separator for text in texts]
+    items = [item for name in same.get(field, (field,)) for item in elsewhere.get(name, ())]
+    paths = [f.path(text) for f, texts in others.items() if f.separator for text in texts]
+    words = [text for f, texts in others.items() if not f.separator for text in texts]
     items += map(field.item, paths)
     if not field.separator:
         return list(dict.fromkeys(items + words))

@@ -12,7 +12,7 @@ from ramctl.importing.photo_metadata import PhotoReader, paths_beside
 from ramctl.importing.vocabulary import Vocabulary
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.files import output_lock
-from ramctl.records.inputs import named_or_stdin
+from ramctl.records.inputs import inputs_or_stdin
 from ramctl.records.ownership import LABEL_FILE, require_ours
 from ramctl.records.record import Item, JsonObject, Record, Unread, image_name
 from ramctl.records.report import Report
@@ -48,7 +48,7 @@ def run(options: ImportOptions) -> Report:
         raise UsageProblem(f"{alone}: not with --resume, --shard, --max-time")
     require_ours(target, LABEL_FILE)
     report = Report("import", quiet=options.quiet, unit="images")
-    names = names if lists and not names else named_or_stdin(names, "photos")
+    names = names if lists and not names else inputs_or_stdin(names, "photos")
     photos = PhotoInputs(
         names, options.root, options.recursive, options.null, stage="import",
         say=cache(report.say),

@@ -120,7 +120,7 @@ def _read_xmp(content: bytes | None, found: _Metadata, name: str) -> None:
     """Add the metadata of an XMP document, which outranks those before."""
     document = XmpDocument(content)
     found.captions = _captions(document.items(_DESCRIPTION), name) or found.captions
-    found.people += [text for one in _NAMES for text in document.texts(one)]
+    found.people += [text for key in _NAMES for text in document.texts(key)]
     found.keywords, kept, refused = owner_keywords(document, found.keywords)
     found.kept += kept
     found.refused += refused
@@ -130,8 +130,9 @@ def _read_takeout(facts: object, found: _Metadata, name: str) -> None:
     """Add a description and people from a file of Google Takeout; other JSON is ignored."""
     if isinstance(facts, dict) and "photoTakenTime" in facts:
         people = facts.get("people")
-        for one in people if isinstance(people, list) else []:
-            found.people += [str(one["name"])] if isinstance(one, dict) and one.get("name") else []
+        for person in people if isinstance(people, list) else []:
+            if isinstance(person, dict) and person.get("name"):
+                found.people.append(str(person["name"]))
         found.captions += _captions([html.unescape(str(facts.get("description") or ""))], name)
 
 
@@ -164,7 +165,7 @@ def takeout_paths(photo: Path) -> list[Path]:
     name, number = (match[1] + match[3], match[2]) if match else (photo.name, "")
     stems = (f"{name}.supplemental-metadata"[:_MAX_TAKEOUT_NAME], name[:_MAX_TAKEOUT_NAME])
     names = [f"{stem}{number}.json" for stem in stems] + [f"{photo.name}.json"]
-    return [photo.with_name(one) for one in dict.fromkeys(names)]
+    return [photo.with_name(name) for name in dict.fromkeys(names)]
 
 
 def _captions(texts: Iterable[str], name: str) -> list[str]:

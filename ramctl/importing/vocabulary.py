@@ -57,14 +57,14 @@ class Vocabulary:
                 above.pop()
             word = text[1:-1].strip()
             if text[0] + text[-1] == "{}":
-                if label := self._add([one for _, one in above], hidden):
+                if label := self._add([word for _, word in above], hidden):
                     label = replace(label, synonyms=(*label.synonyms, word))
                     self._labels[normalise(label.tag)] = label
                 continue
             if text[0] + text[-1] == "[]":
                 hidden.add(text := word)
             above.append((indent, text))
-            self._add([one for _, one in above], hidden)
+            self._add([word for _, word in above], hidden)
         if not self._labels:
             raise RunProblem(f"{path}: no keywords in it")
 

@@ -77,7 +77,7 @@ def _one_by_one(
 ) -> Written:
     logits, state = step(ids, state)
     open_rows = torch.ones(len(ids), dtype=torch.bool, device=ids.device)
-    likely, lengths = logits.new_zeros(2, len(ids), dtype=torch.float)
+    log_likelihood, lengths = logits.new_zeros(2, len(ids), dtype=torch.float)
     while True:
         last = logits[:, -1].float()
         scores = _penalise(last, ids, decoding, ends)
@@ -86,13 +86,13 @@ def _one_by_one(
         else:
             assert draws is not None
             word = _drawn(scores, decoding.top_p, decoding.top_k, draws[:, ids.shape[1]])
-        likely += last.log_softmax(-1).gather(1, word[:, None])[:, 0].where(open_rows, 0)
+        log_likelihood += last.log_softmax(-1).gather(1, word[:, None])[:, 0].where(open_rows, 0)
         lengths += open_rows
         word = word.where(open_rows, ends.pad)
         ids = torch.cat([ids, word[:, None]], 1)
         open_rows &= word != ends.end
         if ids.shape[1] >= decoding.max_length or not open_rows.any():
-            return Written(ids, likely / lengths)
+            return Written(ids, log_likelihood / lengths)
         logits, state = step(word[:, None], state)
 
 
@@ -136,24 +136,25 @@ def _beam_search(
     # All beams of a photo start alike, so only the first may win the first step.
     sums = torch.full((photos, beams), -1e9, device=prompt.device)
     sums[:, 0] = 0
-    likely = torch.zeros_like(sums)  # the same sums without penalties
+    plain_sums = torch.zeros_like(sums)  # the same sums without penalties
     finished = [_Finished(beams) for _ in range(photos)]
     done = [False] * photos
     while True:
         logs = logits[:, -1].float().log_softmax(-1)
         scores = _penalise(logs, ids, decoding, ends) + sums.view(-1, 1)
         words, origin, sums = _advance(scores, beams)
-        likely = likely.view(-1)[origin] + logs[origin, words]  # (N, 2K)
+        plain_sums = plain_sums.view(-1)[origin] + logs[origin, words]  # (N, 2K)
         length = ids.shape[1]
         for photo, rank in (words[:, :beams] == ends.end).nonzero().tolist():
             if not done[photo]:
-                mean = float(likely[photo, rank]) / (length + 1 - start)
+                mean = float(plain_sums[photo, rank]) / (length + 1 - start)
                 finished[photo].add(ids[origin[photo, rank]], float(sums[photo, rank]), mean)
         for photo, highest in enumerate(sums[:, 0].tolist()):
             done[photo] = done[photo] or finished[photo].is_done(highest, length)
         # The K best of those that do not end a caption go on.
         going_on = (words == ends.end).int().argsort(dim=1, stable=True)[:, :beams]
-        words, origin, sums, likely = (x.gather(1, going_on) for x in (words, origin, sums, likely))
+        tensors = (words, origin, sums, plain_sums)
+        words, origin, sums, plain_sums = (x.gather(1, going_on) for x in tensors)
         ids = torch.cat([ids[origin.view(-1)], words.view(-1, 1)], 1)
         if all(done) or ids.shape[1] >= decoding.max_length:
             break
@@ -161,7 +162,7 @@ def _beam_search(
     for photo, hypotheses in enumerate(finished):
         if not done[photo] and not (decoding.prefer_ended and hypotheses.captions):
             for beam in range(beams):
-                mean = float(likely[photo, beam]) / (ids.shape[1] - start)
+                mean = float(plain_sums[photo, beam]) / (ids.shape[1] - start)
                 hypotheses.add(ids[photo * beams + beam], float(sums[photo, beam]), mean)
     best = [caption for photo in finished for caption in photo.best(decoding.candidates)]
     ended = [F.pad(ids, (0, 1), value=ends.end) for _, ids, _ in best]

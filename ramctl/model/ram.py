@@ -53,9 +53,9 @@ class PreparedLabels:
     def __len__(self) -> int:
         return len(self.parts.text)
 
-    def __getitem__(self, some: slice) -> "PreparedLabels":
-        rows = map_tensors(lambda part: part[some], replace(self, queries=None))
-        return replace(rows, queries=map_tensors(lambda part: part[:, some], self.queries))
+    def __getitem__(self, part: slice) -> "PreparedLabels":
+        rows = map_tensors(lambda tensor: tensor[part], replace(self, queries=None))
+        return replace(rows, queries=map_tensors(lambda tensor: tensor[:, part], self.queries))
 
 
 class Shortlist(NamedTuple):
@@ -135,7 +135,7 @@ class RAM(nn.Module):
         """Tag logits of `labels` and logits of `captions` for a batch of photos.
 
         `photos` is (B, 3, H, W), or the output of the encoder's frozen stages (B, N, K).
-        `labels` are rows of the label table (default: all). `captioned` says which photos the
+        `labels` are rows of the label table (default: all). `captioned` marks the photos that the
         captions belong to (default: all, in order); `shortlist` is that of `tag_logits`.
         """
         features = self.encoder(photos)
@@ -199,9 +199,9 @@ class RAM(nn.Module):
             pieces = [labels[start : start + size] for start in range(0, len(labels), size)]
         logits = []
         for piece in pieces:
-            some = self.prepare_labels(piece) if isinstance(piece, Tensor) else piece
-            by_text, by_label = self.branch_logits(encoded, some)
-            queries, heads = self._queries(encoded, some), some.parts.head
+            prepared = self.prepare_labels(piece) if isinstance(piece, Tensor) else piece
+            by_text, by_label = self.branch_logits(encoded, prepared)
+            queries, heads = self._queries(encoded, prepared), prepared.parts.head
             if shortlist is None:
                 states = self.tag_decoder(queries, contexts, maps=maps)
                 by_text = by_text + self.tag_decoder.head(states, heads)
@@ -210,11 +210,11 @@ class RAM(nn.Module):
                 ids = lead.topk(shortlist.size, sorted=False)[1]  # (B, size)
                 queries = Queries(queries.states[0][ids], queries.first[0][ids])
                 states = self.tag_decoder(queries, contexts)
-                some_text = self.tag_decoder.head(states, heads[ids])
+                listed = self.tag_decoder.head(states, heads[ids])
                 if isinstance(by_text, Tensor):
-                    some_text = some_text + by_text.gather(1, ids)
+                    listed = listed + by_text.gather(1, ids)
                 nowhere = torch.full_like(lead, -torch.inf)
-                by_text = nowhere.scatter(1, ids, some_text.to(lead.dtype))  # bf16 may differ
+                by_text = nowhere.scatter(1, ids, listed.to(lead.dtype))  # bf16 may differ
             logits.append(TagLogits(by_text, by_label))
         return joined(logits, -1)
 

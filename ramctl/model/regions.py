@@ -26,7 +26,7 @@ def region_logits(
 ) -> tuple[Tensor, Tensor]:
     """Logits (P,) of the regions' labels, and features (P, F) by which regions are compared.
 
-    `features` (B, T, C) are the encoder's. A token counts as much as `regions.cover` says: the
+    `features` (B, T, C) are the encoder's. `regions.cover` weighs the tokens: the
     tag decoder attends to it and the global branch pools it accordingly.
     """
     pooled = pool_regions(model, features, regions)

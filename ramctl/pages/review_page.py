@@ -106,8 +106,8 @@ def open_review(path: Path, verdicts: Verdicts) -> Iterator[Adder]:
     with output_lock(path):
         yield add
         shown = [
-            replace(one, doubt=expected_wrong[one.tag] + 1e-6 * one.doubt)  # by tag first
-            for _, _, one in doubtful
+            replace(entry, doubt=expected_wrong[entry.tag] + 1e-6 * entry.doubt)  # by tag first
+            for _, _, entry in doubtful
         ]
         with replacing(path) as stream:
             for piece in review_page(shown, totals, stamp.hexdigest(), jobs=usable_cores()):
@@ -128,7 +128,7 @@ def review_page(
     decisions under `name`, which must change when the records do. `jobs` threads read the photos,
     and `tick(1)` follows each; a photo that can no longer be read is shown as missing.
     """
-    records = list({id(one.record): one.record for one in judged}.values())
+    records = list({id(entry.record): entry.record for entry in judged}.values())
     photos = {record.file: record.photo for record in records}
     return render_pieces(
         "review.html",
@@ -155,8 +155,8 @@ def _data(
     files: Sequence[tuple[Path, str]],
 ) -> JsonObject:
     """The data of review.js: entries refer to tags and records by number, records to photos."""
-    by_doubt = sorted(judged, key=lambda one: (-one.doubt, one.tag))
-    kinds = {one.tag: one.kind for one in by_doubt}  # the tag of the most doubtful entry first
+    by_doubt = sorted(judged, key=lambda entry: (-entry.doubt, entry.tag))
+    kinds = {entry.tag: entry.kind for entry in by_doubt}  # most doubtful first
     tag_numbers = {tag: number for number, tag in enumerate(kinds)}
     photo_numbers = {file: number for number, file in enumerate(files)}
     record_numbers = {id(record): number for number, record in enumerate(records)}
@@ -173,12 +173,12 @@ def _data(
         ],
         "entries": [
             {
-                "tag": tag_numbers[one.tag],
-                "record": record_numbers[id(one.record)],
-                "state": one.state,
-                "sources": list(one.sources),
-                **{name: value for name in _OPTIONAL if (value := getattr(one, name)) is not None},
+                "tag": tag_numbers[entry.tag],
+                "record": record_numbers[id(entry.record)],
+                "state": entry.state,
+                "sources": list(entry.sources),
+                **{field: x for field in _OPTIONAL if (x := getattr(entry, field)) is not None},
             }
-            for one in sorted(by_doubt, key=lambda one: tag_numbers[one.tag])
+            for entry in sorted(by_doubt, key=lambda entry: tag_numbers[entry.tag])
         ],
     }

@@ -14,7 +14,7 @@ from ramctl.readers.caption_formats import unread_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.readers.source import Columns
 from ramctl.records.files import output_lock
-from ramctl.records.inputs import named_or_stdin, require_files
+from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.ownership import LABEL_FILE, require_ours
 from ramctl.records.report import Rejects, Report
 from ramctl.records.shards import shard_of
@@ -47,7 +47,7 @@ def run(options: ParseOptions) -> Report:
     _check(options)
     report = Report("parse", quiet=options.quiet)
     labels = _labels(options.labels) if options.labels else None
-    inputs = named_or_stdin(options.inputs, "captions")
+    inputs = inputs_or_stdin(options.inputs, "captions")
     require_files(inputs)
     tags = labels.tags if labels else ()
     columns = Columns(options.image_column, options.caption_column)

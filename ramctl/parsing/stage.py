@@ -56,7 +56,7 @@ class ParseStage:
         n_images = n_captions = 0
         with parsed_batches(self.labels, self.jobs) as parse:
             for work, parsed in parse(self._split(batch) for batch in batches):
-                n_images += sum(not isinstance(one, RecordProblem) for one in work)
+                n_images += sum(not isinstance(outcome, RecordProblem) for outcome in work)
                 n_captions += len(parsed)
                 yield map_good(work, partial(self._outcomes, iter(parsed)))
         total = self._counts.total()
@@ -178,7 +178,7 @@ def build_label_file(
     decisions = read_review(review) if review else {}
     with report.progress(progress) as advance, parsed_batches(None, jobs) as parse:
         read = chunks(accepted(items, _captions_to_parse, rejects), BATCH)
-        batches = ((len(some), [text for _, texts in some for text in texts]) for some in read)
+        batches = ((len(batch), [text for _, texts in batch for text in texts]) for batch in read)
         for n_records, parsed in parse(batches):
             for caption in parsed:
                 counts.add(caption)

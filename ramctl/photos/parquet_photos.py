@@ -70,7 +70,7 @@ class ParquetPhotos:
             self._rows = self._file.iter_batches(1, row_groups=[group], columns=[self._column])
             self._next = start
         if (batch := next(self._rows, None)) is None:
-            raise ValueError("fewer rows than the file says")
+            raise ValueError("fewer rows than the file states")
         self._recent[self._next] = batch.column(0)[0].as_py()
         self._next += 1
         for oldest in list(self._recent)[:-_MAX_RECENT]:

@@ -1,4 +1,4 @@
-"""The formats of captions: READERS lists them, `recognise` tells them apart."""
+"""The formats of captions: READERS lists them, `recognise` finds that of an input."""
 
 import re
 from codecs import BOM_UTF8

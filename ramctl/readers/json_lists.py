@@ -117,9 +117,9 @@ def _items(source: Source, key: str | None) -> Iterator[Any]:
 
 
 class _Shallow:
-    """A JSON text that cannot be read on (RecursionError) where it is nested too deeply.
+    """A JSON text that raises RecursionError where it is nested too deeply.
 
-    ijson holds the path to where it is, so that the memory it takes grows with the square of that.
+    ijson keeps the path of every level, so that its memory grows with the square of the depth.
     """
 
     def __init__(self, stream: Any) -> None:

@@ -89,7 +89,7 @@ FORMS: Mapping[str, Form] = {
     ),
     "removed": Form(
         "a list of objects with a tag",
-        lambda x: _are_objects(x) and all(type(one.get("tag")) is str for one in x),
+        lambda x: _are_objects(x) and all(type(value.get("tag")) is str for value in x),
     ),
 }
 # The fields that a command checks; it passes other fields on, whatever they hold.

@@ -152,7 +152,7 @@ def unpacked_name(name: str) -> str:
 def require_known_packing(name: str) -> None:
     """Raise UsageProblem for a name of another compression than gzip."""
     if plain_name(name).lower().endswith(_OTHER_PACKING):
-        raise UsageProblem(f"{name}: only .gz is supported of compressed files")
+        raise UsageProblem(f"{name}: compressed files must be .gz")
 
 
 def packing(name: str, stream: BinaryIO) -> AbstractContextManager[BinaryIO]:
@@ -424,7 +424,7 @@ def remove_folder(path: Path) -> None:
 
 
 def remove_all(path: Path) -> None:
-    """Delete a file, a link or, as far as possible, a folder, of a name that only ramctl gives."""
+    """Delete a file, a link or, as far as possible, a folder, whose name only ramctl uses."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

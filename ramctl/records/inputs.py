@@ -117,7 +117,7 @@ class TarHeader(tarfile.TarInfo):
         return header
 
 
-def named_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
+def inputs_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
     """The inputs, or `-` where there are none; UsageProblem if nothing is piped in."""
     if not inputs and (sys.stdin is None or sys.stdin.isatty()):
         raise UsageProblem(f"nothing to read: name {expected}, or pipe them in (see --help)")

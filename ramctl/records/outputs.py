@@ -29,7 +29,7 @@ from ramctl.records.files import (
     sync_file,
 )
 from ramctl.records.inputs import open_input
-from ramctl.records.ownership import require_own_outputs
+from ramctl.records.ownership import require_our_outputs
 from ramctl.records.state import Entry, ResumeState, Status, roll_forward
 
 
@@ -165,7 +165,7 @@ def rejects_file(name: str | None) -> Path | None:
 
 def unfinished_bytes(path: Path | None) -> int:
     """Bytes of content in the part of a file, else in the file; 0 where neither exists."""
-    files = [] if path is None else [one for one in (part_path(path), path) if one.is_file()]
+    files = [] if path is None else [file for file in (part_path(path), path) if file.is_file()]
     if not (files and is_gzip(files[0].name)):
         return files[0].stat().st_size if files else 0
     with open_input(str(files[0])) as stream:
@@ -225,7 +225,7 @@ def open_outputs(
 ) -> Iterator["RunOutputs"]:  # fmt: skip
     """Lock and open the outputs of a run; with `resume` at the end of the recorded entries."""
     rejects_path = rejects_file(rejects)
-    require_own_outputs(output, rejects_path)
+    require_our_outputs(output, rejects_path)
     with ExitStack() as stack:
         stack.enter_context(output_lock(output, rejects_path, say=say))
         state: ResumeState | None = None

@@ -31,7 +31,7 @@ from ramctl.records.files import (
 
 _GENERATOR = b'<meta name="generator" content="ramctl">'  # in the head of each page
 _HEAD_BYTES = 2048
-_LONGEST_LINE = 1 << 26
+_MAX_LINE_BYTES = 1 << 26
 _REMEDY = "move it away or name another path"
 
 
@@ -105,7 +105,7 @@ def require_ours(path: Path | None, mark: Mark | FolderMark) -> None:
             raise UsageProblem(f"{other}: {NOT_PLAIN}; {_REMEDY}")
 
 
-def require_own_outputs(output: Path | None, rejects: Path | None) -> None:
+def require_our_outputs(output: Path | None, rejects: Path | None) -> None:
     """Check a file of records and the rejects, with their parts and states, by `require_ours`."""
     if rejects is not None:
         require_ours(rejects, REJECTS)
@@ -149,7 +149,7 @@ def _first_line(path: Path) -> bytes:
     """The first line of a file, unpacked; `?` where that fails."""
     try:
         with (gzip.open if is_gzip(path.name) else open)(path, "rb") as stream:
-            return stream.readline(_LONGEST_LINE)
+            return stream.readline(_MAX_LINE_BYTES)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         return b"?"
 

@@ -56,8 +56,8 @@ def ordered_map(
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="ramctl-photos")
     try:
-        named = in_order(lambda item: pool.submit(do, item), zip(repeat(None), items), workers)
-        yield from (result for _, result in named)
+        results = in_order(lambda item: pool.submit(do, item), zip(repeat(None), items), workers)
+        yield from (result for _, result in results)
     finally:
         # Without waiting: after an interrupt `--resume` does unfinished items again.
         pool.shutdown(wait=False, cancel_futures=True)

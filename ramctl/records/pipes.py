@@ -1,4 +1,4 @@
-"""Tell files, folders and pipes apart; a pipe can be read once.
+"""Distinguish files, folders and pipes; a pipe can be read only once.
 
 Anything that is neither a file nor a folder is a pipe: a FIFO, `<(...)`, /dev/stdin, a device.
 """

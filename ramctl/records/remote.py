@@ -69,7 +69,7 @@ def url_below(base: Path, name: str) -> str:
     # Servers answer %00 or %ff with the errors of an outage.
     is_text = f"{inside}{unquote(inside)}".isprintable() and "\ufffd" not in unquote(inside)
     if not is_text or len(inside.encode("utf-8", "replace")) > _MAX_NAME:
-        raise RecordProblem("no name of a file at a URL", code="missing_image")
+        raise RecordProblem("not a valid file name at a URL", code="missing_image")
     return f"{root}/{inside}"
 
 

@@ -69,4 +69,4 @@ def _items(unread: Iterator[Unread], positions: range) -> Iterator[Item]:
         yield make()
         n_missing -= 1
     if n_missing:
-        raise RunProblem(f"the inputs have become fewer since they were counted, by {n_missing}")
+        raise RunProblem(f"{n_missing} of the inputs have gone since they were counted")

@@ -37,7 +37,7 @@ Status = Literal["done", "rejected"]
 FORMAT = 1
 _START_OVER = "run without --resume to start over"
 # The rows of an earlier run and of this one, in a temporary file: they may be many millions.
-_LEFT, _TAKEN, _DROPPED = range(3)  # what `mark` says of a row; those of this run are taken
+_PENDING, _TAKEN, _DROPPED = range(3)  # values of `mark`; rows of this run are taken
 _TABLE = """
     CREATE TABLE rows (
         number INTEGER PRIMARY KEY, key TEXT, stamp TEXT, status TEXT, start INT, end INT, mark INT
@@ -47,14 +47,16 @@ _INDEX = "CREATE INDEX by_key ON rows (key)"
 _INSERT = "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)"
 _TAKE = f"""
     UPDATE rows SET mark = {_TAKEN} WHERE number = (
-        SELECT number FROM rows WHERE key = ? AND mark = {_LEFT} ORDER BY number LIMIT 1
+        SELECT number FROM rows WHERE key = ? AND mark = {_PENDING} ORDER BY number LIMIT 1
     ) RETURNING number, status, stamp, start, end
 """
 _MARK = "UPDATE rows SET mark = ? WHERE number = ?"
-_IS_LEFT_PLACE = f"mark = {_LEFT} AND key NOT GLOB '*[^0-9]*'"  # of a list, not a photo's name
+_IS_PENDING_PLACE = (
+    f"mark = {_PENDING} AND key NOT GLOB '*[^0-9]*'"  # of a list, not a photo's name
+)
 _DROP_DOUBLED = f"""
     UPDATE rows SET mark = {_DROPPED}
-    WHERE {_IS_LEFT_PLACE} AND stamp IN (SELECT stamp FROM rows WHERE mark = {_TAKEN})
+    WHERE {_IS_PENDING_PLACE} AND stamp IN (SELECT stamp FROM rows WHERE mark = {_TAKEN})
 """
 
 
@@ -137,7 +139,7 @@ class ResumeState:
         self._size = self._path.stat().st_size if self._path.exists() else 0
         if not self._size:
             if n_output_bytes:
-                why = "not found, so --resume cannot tell what is done"
+                why = "not found, so --resume cannot find what is done"
                 raise RunProblem(f"{self._path}: {why}; {_START_OVER}")
             self.start()
             return
@@ -153,7 +155,7 @@ class ResumeState:
             for line, row, was_unwritten in self._valid_rows(n_output_bytes, n_valid):
                 status: Status = row["status"]
                 start, self.ends[status] = self.ends[status], row["end"]
-                yield number, row["key"], row["stamp"], status, start, row["end"], _LEFT
+                yield number, row["key"], row["stamp"], status, start, row["end"], _PENDING
                 n_bytes, number = n_bytes + len(line), number + 1
                 is_changed |= was_unwritten
                 if "drops" in row:
@@ -227,7 +229,7 @@ class ResumeState:
         """Drop the entries of inputs that were not taken and are gone; return their number."""
         if self._rows is None:
             return 0
-        rows = self._sql(f"SELECT number, key FROM rows WHERE mark = {_LEFT}")
+        rows = self._sql(f"SELECT number, key FROM rows WHERE mark = {_PENDING}")
         gone = [number for number, key in rows if is_gone(key)]
         for number in gone:
             self._sql(_MARK, _DROPPED, number)
@@ -241,7 +243,7 @@ class ResumeState:
         if self._rows is None:
             return 0
         self._sql(_DROP_DOUBLED)
-        return int(self._sql(f"SELECT count(*) FROM rows WHERE {_IS_LEFT_PLACE}").fetchone()[0])
+        return int(self._sql(f"SELECT count(*) FROM rows WHERE {_IS_PENDING_PLACE}").fetchone()[0])
 
     @property
     def has_dropped(self) -> bool:

@@ -134,8 +134,8 @@ def make_app(
         if not _is_form(request) and isinstance(results[0], BaseException):
             raise results[0]
         answers = [
-            _problem(request, one)[0] if isinstance(one, BaseException)
-            else _answer(one, shared.tagger, query) for one in results
+            _problem(request, result)[0] if isinstance(result, BaseException)
+            else _answer(result, shared.tagger, query) for result in results
         ]  # fmt: skip
         return _json(answers if _is_form(request) else answers[0])
 

@@ -35,7 +35,7 @@ class PhotoAxes(NamedTuple):
             raise RunProblem(f"{bundle.path}: embeddings need {AXES}, which train writes")
         axes = load_file(bundle.path / AXES)["axes"].astype(np.float32)
         if len(axes) != len(bundle.labels):
-            raise RunProblem(f"{bundle.path / AXES}: not the axes of its labels")
+            raise RunProblem(f"{bundle.path / AXES}: does not fit the bundle's labels")
         return cls(axes, bundle.meta["files"][AXES]["sha256"][:8])
 
     @property

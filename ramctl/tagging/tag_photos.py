@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ramctl.decide.selection import read_tag_list, unknown_tags
 from ramctl.errors import UsageProblem
 from ramctl.photos.finding import PhotoInputs, is_gone, require_some, unread_photo_inputs
-from ramctl.records.inputs import named_or_stdin
+from ramctl.records.inputs import inputs_or_stdin
 from ramctl.records.report import Report
 from ramctl.records.shards import shard_of
 from ramctl.records.stream import StreamOptions, run_stream
@@ -49,7 +49,7 @@ def run(options: TagOptions) -> Report:
     if options.prune and not (stream.resume and form == "jsonl"):
         raise UsageProblem("--prune needs --resume and -f jsonl")
     report = Report("tag", quiet=options.quiet, unit="images")
-    names = named_or_stdin(options.inputs, "photos")
+    names = inputs_or_stdin(options.inputs, "photos")
     if options.prune:
         require_some(names)
     photos = PhotoInputs(
@@ -60,8 +60,8 @@ def run(options: TagOptions) -> Report:
     report.device = tagger.description
     written = line_format(form, caption=options.tagger.caption)
     # Of dense scores only the first line names the labels: they are as long as the scores.
-    is_named = options.tagger.dense and form == "jsonl"
-    header = iter([{"label_names": list(tagger.labels.tags)}] if is_named else [])
+    lists_labels = options.tagger.dense and form == "jsonl"
+    header = iter([{"label_names": list(tagger.labels.tags)}] if lists_labels else [])
     run_stream(
         report, source, tagger.stage, replace(stream, batch=tagger.batch),
         fingerprint=tagger.fingerprint | shard | {"form": form},
@@ -89,6 +89,6 @@ def _load(options: TagOptions, report: Report) -> "Tagger":
         (tagger.runner.unknown, untrained),
     ):
         if names:
-            some = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            report.say(f"{len(names)} {what}: {some}")
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            report.say(f"{len(names)} {what}: {shown}")
     return tagger

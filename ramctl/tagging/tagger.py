@@ -18,7 +18,7 @@ from ramctl.engine.device_pool import DevicePool, split_devices
 from ramctl.engine.label_rows import Words, read_words
 from ramctl.engine.onnx_engine import LABELS_AT_ONCE, TORCH, choose_runtime, number_format
 from ramctl.engine.peers import PeerRunner, peer_spec
-from ramctl.engine.runner import Decoded, ModelRunner, Runner, mute
+from ramctl.engine.runner import ModelPhoto, ModelRunner, Runner, mute
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.parts import require
 from ramctl.photos.decoding import PHOTO_KINDS, Photo, photo_record
@@ -165,11 +165,11 @@ class Tagger:
         options.check()
         devices = split_devices(options.device)
         if len(devices) > 1:
-            one = cls.open(model, replace(options, device=devices[0]))
-            one.options = options
+            tagger = cls.open(model, replace(options, device=devices[0]))
+            tagger.options = options
             load = partial(_open_on, model, replace(options, say=mute))
-            one.pool = DevicePool(load, devices, options.say)
-            return one
+            tagger.pool = DevicePool(load, devices, options.say)
+            return tagger
         peer = peer_spec(model)
         if options.embedding and (peer or options.labels is not None):
             raise UsageProblem("--embedding needs a bundle and its labels (no --labels)")
@@ -182,8 +182,8 @@ class Tagger:
     @property
     def description(self) -> str:
         """Device, runtime and batch size, for people."""
-        one = self.runner.description
-        return one if self.pool is None else f"{self.options.device}, {one} each"
+        description = self.runner.description
+        return description if self.pool is None else f"{self.options.device}, {description} each"
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -232,12 +232,12 @@ class Tagger:
         return self._outcomes((photo, f"photos[{n}]") for n, photo in enumerate(photos))
 
     def _outcomes(self, photos: Iterable[tuple[Photo, str]]) -> Iterator[TagResult | RecordProblem]:
-        """The outcomes of photos, each with what it is called where it has no name."""
+        """The outcomes of photos, each with a name for messages in case it has none."""
         limits, official = self.options.limits, self.runner.official
         records = (photo_record(photo, place, limits, official) for photo, place in photos)
         for batch in self.stage(chunks(records, self.batch)):
-            for one in batch:
-                yield one if isinstance(one, RecordProblem) else TagResult.from_record(one)
+            for item in batch:
+                yield item if isinstance(item, RecordProblem) else TagResult.from_record(item)
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `self.batch` records, in order: a `records.stream.Stage`.
@@ -249,24 +249,24 @@ class Tagger:
             return self.pool.run(batches)
         return self.runner.run(batches, self.prepare, self.work)
 
-    def prepare(self, record: Record) -> tuple[Record, Decoded]:
+    def prepare(self, record: Record) -> tuple[Record, ModelPhoto]:
         """The record with its photo as the model takes it; RecordProblem where there is none."""
-        return record, self.runner.decode(self.runner.read(record))
+        return record, self.runner.to_model(self.runner.decode(record))
 
-    def prepare_photo(self, photo: Photo, place: str) -> tuple[Record, Decoded]:
+    def prepare_photo(self, photo: Photo, place: str) -> tuple[Record, ModelPhoto]:
         """As `prepare`, for a photo that `place` names where it has no name itself."""
         return self.prepare(photo_record(photo, place, self.options.limits, self.runner.official))
 
-    def work(self, prepared: Sequence[tuple[Record, Decoded]]) -> list[JsonObject]:
+    def work(self, prepared: Sequence[tuple[Record, ModelPhoto]]) -> list[JsonObject]:
         """The records of a batch with their tags."""
         tagged = []
         for (record, _), added in zip(prepared, self._tag([d for _, d in prepared]), strict=True):
             fields = record.fields
-            if "dense" in fields:  # an earlier tagger's, and so is all else that goes here
+            if "dense" in fields:  # of an earlier tagger, as are the fields below
                 del fields["dense"]
                 fields.pop("labels", None)
             for name in ("salience", "boxes"):
-                if isinstance(fields.get(name), dict):  # else it is none of a tagger's
+                if isinstance(fields.get(name), dict):  # else another program's
                     del fields[name]
             set_tags(fields, added["tags"])
             fields |= added
@@ -275,7 +275,7 @@ class Tagger:
             tagged.append(fields)
         return tagged
 
-    def _tag(self, decoded: Sequence[Decoded]) -> list[JsonObject]:
+    def _tag(self, decoded: Sequence[ModelPhoto]) -> list[JsonObject]:
         scores, to_choose = self.runner.scores_of(decoded)
         chosen = [*map(self._choose, to_choose)]
         added: list[JsonObject] = []
@@ -294,11 +294,13 @@ class Tagger:
                 fields |= annotations
         return added
 
-    def _annotate(self, decoded: Sequence[Decoded], chosen: Sequence[Choice]) -> list[JsonObject]:
+    def _annotate(
+        self, decoded: Sequence[ModelPhoto], chosen: Sequence[Choice]
+    ) -> list[JsonObject]:
         """`boxes` and `generated_captions` of tagged photos, as far as the options ask for them."""
         runner, ids = self.runner, self._choose.ids
         assert isinstance(runner, ModelRunner)
-        # Boxes of things only: there is no telling whether one of a scene or a colour is right.
+        # Objects alone get boxes: for a scene or a colour no box is right or wrong.
         things = [
             [tag for tag in choice.scores if self.labels[ids[tag]].kind == "object"]
             for choice in chosen
@@ -377,7 +379,7 @@ def _raised(outcome: TagResult | RecordProblem) -> TagResult:
 
 
 def significant(values: NDArray[np.float32], digits: int) -> NDArray[np.float64]:
-    """The values rounded to so many significant digits, so that no more are printed."""
+    """The values rounded to `digits` significant digits, so that no more are printed."""
     wide = values.astype(np.float64)
     exponent = np.floor(np.log10(np.maximum(np.abs(wide), 1e-12)))
     factor = 10.0 ** (digits - 1 - exponent)

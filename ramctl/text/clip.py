@@ -104,10 +104,10 @@ class ClipTextEncoder:
 
     def _embed_by_templates(self, labels: Sequence[str]) -> Rows:
         rows = []
-        for some in chunks(labels, _LABELS_AT_ONCE):
-            texts = [text for label in some for text in label_prompts(label)]
+        for part in chunks(labels, _LABELS_AT_ONCE):
+            texts = [text for label in part for text in label_prompts(label)]
             vectors = self._embed(texts, truncate=False)
-            means = vectors.reshape(len(some), len(templates()), self.width).mean(1)
+            means = vectors.reshape(len(part), len(templates()), self.width).mean(1)
             rows.append(means / np.linalg.norm(means, axis=1, keepdims=True))
         return np.concatenate(rows)
 
@@ -115,8 +115,8 @@ class ClipTextEncoder:
         # Texts of similar length share a batch, so that little of it is padding.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         rows = np.empty((len(texts), self.width), np.float32)
-        for some in chunks(order, _TEXTS_AT_ONCE):
-            rows[some] = self._embed_batch([texts[index] for index in some], truncate)
+        for batch in chunks(order, _TEXTS_AT_ONCE):
+            rows[batch] = self._embed_batch([texts[index] for index in batch], truncate)
         return rows
 
     def _embed_batch(self, texts: list[str], truncate: bool) -> Rows:

@@ -35,7 +35,7 @@ from ramctl.records.files import write_atomic
 from ramctl.records.inputs import require_files
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import Record, Reject
-from ramctl.tagger_scores import Photo, TaggerScores
+from ramctl.tagger_scores import PhotoName, TaggerScores
 from ramctl.text.static_table import TextEncoder
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.batches import TrainingSet
@@ -72,7 +72,7 @@ class RunContext:
     say: Callable[[str], None]
     on_reject: Callable[[Reject], None]
     on_read: Callable[[int], None]  # number of records read; may raise to stop
-    workers: int | None = None  # processes that read photos; None: as many as the preset says
+    workers: int | None = None  # processes that read photos; None: the preset's number
     is_dry: bool = False  # nothing is computed ahead: no features, no caption vectors
 
     def reject(self, record: Record, problem: RecordProblem) -> None:
@@ -194,7 +194,7 @@ def _require_same_input(
     kept: Path, records: ScannedRecords, teachers: Sequence[ScoresTeacher], world: World
 ) -> None:
     """RunProblem where a resumed run began with other records or teachers' scores."""
-    hashes = [file_sha256(path) for one in teachers for path in (one.path, one.map) if path]
+    hashes = [file_sha256(path) for item in teachers for path in (item.path, item.map) if path]
     content = "\n".join([records.sha256, *hashes])
     if kept.is_file() and kept.read_text("ascii") != content:
         changed = "the records or the teachers' scores changed since the run began"
@@ -217,7 +217,7 @@ def _teacher_scores(
     is_usable = np.array([note.is_tagged for note in notes])
     for teacher in teachers:
         table = TaggerScores.read(teacher.path, context.stage)
-        rows = table.rows_of([Photo(note.image, note.base) for note in notes])
+        rows = table.rows_of([PhotoName(note.image, note.base) for note in notes])
         context.say(f"{teacher.path}: scores of {(rows >= 0).sum()} of {len(rows)} photos")
         is_usable |= rows >= 0
         scores.append((table, rows))

@@ -8,9 +8,10 @@ N photos, L labels.
 import math
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -31,9 +32,9 @@ from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
 from ramctl.engine.runner import ModelRunner
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.labels import LABELS, LabelSystem
-from ramctl.records.inputs import RootCheck, named_or_stdin, read_inputs, require_files
+from ramctl.records.inputs import RootCheck, inputs_or_stdin, read_inputs, require_files
 from ramctl.records.parallel import chunks
-from ramctl.records.record import JsonObject, Record, Reject, decided_tags, image_name
+from ramctl.records.record import Item, JsonObject, Record, Reject, decided_tags, image_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.stream import accepted
 from ramctl.tagging.tagger import open_runner
@@ -56,11 +57,11 @@ class Decisions(NamedTuple):
     labels: NDArray[np.int64]  # (n,)
     right: Flags  # (n,)
 
-    def offsets(self, calibration: Calibration, some: Flags | slice = slice(None)) -> Floats:
+    def offsets(self, calibration: Calibration, chosen: Flags | slice = slice(None)) -> Floats:
         """The corrections of a calibration's offsets (L,) by some of the tags."""
-        photos, labels = self.photos[some], self.labels[some]
+        photos, labels = self.photos[chosen], self.labels[chosen]
         scores = self.scores[photos, labels].astype(np.float64)
-        return correct_offsets(calibration, labels, scores, self.right[some])
+        return correct_offsets(calibration, labels, scores, self.right[chosen])
 
 
 class DecidedPhoto(NamedTuple):
@@ -81,17 +82,20 @@ def learn_thresholds(options: TrainOptions) -> Report:
     wrong = [f"--{name.replace('_', '-')}" for name in OF_TRAINING if getattr(options, name)]
     wrong += ["--set"] if options.overrides else []
     if wrong:
-        raise UsageProblem(f"--thresholds trains nothing: it goes without {', '.join(wrong)}")
+        raise UsageProblem(f"--thresholds trains nothing: leave out {', '.join(wrong)}")
     report = Report(options.command, quiet=options.quiet, unit="photos")
     bundle = Bundle.open(resolve_model(options.init or "mini"))
     calibration = Calibration.from_bundle(bundle)
-    how = TaggerOptions(
+    tagger_options = TaggerOptions(
         dense=True, device=options.device, dtype=options.dtype, threads=options.threads,
         workers=options.workers,
     )  # fmt: skip
-    runner, label_set = open_runner(bundle, how)
+    runner, label_set = open_runner(bundle, tagger_options)
     with Rejects(report, options.rejects, strict=options.strict) as rejects:
-        photos = _decided_photos(options, label_set.labels, calibration, rejects)
+        names = inputs_or_stdin(options.inputs, "records (JSONL)")
+        require_files(names)
+        items = read_inputs(names, options.root, options.command)
+        photos = _decided_photos(items, label_set.labels, calibration, rejects)
         decisions = _decisions(photos, runner, len(calibration.slopes), report, rejects)
     n_right, n = int(decisions.right.sum()), len(decisions.right)
     if not n:
@@ -101,7 +105,8 @@ def learn_thresholds(options: TrainOptions) -> Report:
     if n >= MIN_DECISIONS:
         _report_effect(report, label_set, calibration, decisions)
     counts = {"photos": n_photos, "kept": n_right, "refused": n - n_right}
-    n_moved = _write(options, bundle, calibration, decisions.offsets(calibration), counts)
+    offsets = decisions.offsets(calibration)
+    n_moved = _write(options.out, options.argv, bundle, calibration, offsets, counts)
     report.n_out = n_photos
     report.say(f"{options.out}: thresholds moved: {n_moved}")
     report.finish(options.stats)
@@ -109,14 +114,14 @@ def learn_thresholds(options: TrainOptions) -> Report:
 
 
 def _write(
-    options: TrainOptions, bundle: Bundle, calibration: Calibration, added: Floats,
+    out: Path, argv: Sequence[str], bundle: Bundle, calibration: Calibration, added: Floats,
     counts: JsonObject,
 ) -> int:  # fmt: skip
     """Write the bundle with `added` to the offsets of its calibration; how many labels that moves.
 
     All else is linked to the files that it comes from.
     """
-    with BundleWriter(options.out) as writer:
+    with BundleWriter(out) as writer:
         writer.link_files(bundle, without={LABELS, CALIBRATION, INT8_THRESHOLDS})
         replace(calibration, offsets=calibration.offsets + added).write(writer.path / CALIBRATION)
         thresholds = moved(np.array(thresholds_of(bundle)), added, calibration).tolist()
@@ -130,7 +135,7 @@ def _write(
             lines = "".join(f"{round(value, DIGITS)}\n" for value in int8.tolist())
             (writer.path / INT8_THRESHOLDS).write_text(lines, "utf-8")
         history = writer.meta.get("provenance", {})
-        commands = [*history.get("commands", []), shlex.join(["ramctl", *options.argv])]
+        commands = [*history.get("commands", []), shlex.join(["ramctl", *argv])]
         writer.meta["provenance"] = history | {"commands": commands, "decisions": counts}
     return int((added != 0).sum())
 
@@ -143,12 +148,10 @@ def moved(thresholds: Floats, added: Floats, calibration: Calibration) -> Floats
 
 
 def _decided_photos(
-    options: TrainOptions, labels: LabelSystem, calibration: Calibration, rejects: Rejects
+    items: Iterable[Item], labels: LabelSystem, calibration: Calibration, rejects: Rejects
 ) -> Sequence[DecidedPhoto]:
     """The photos of the records that hold decisions."""
     has_evidence = ~np.isnan(calibration.offsets)
-    names = named_or_stdin(options.inputs, "records (JSONL)")
-    require_files(names)
     by_path = dict[str, DecidedPhoto]()
 
     def note(record: Record) -> None:
@@ -160,7 +163,7 @@ def _decided_photos(
         for ids, tags in zip((photo.kept, photo.refused), decided, strict=True):
             ids.update(i for tag in tags for i in labels.ids(tag) if has_evidence[i])
 
-    for _ in accepted(read_inputs(names, options.root, options.command), note, rejects):
+    for _ in accepted(items, note, rejects):
         pass
     return list(by_path.values())
 
@@ -175,8 +178,8 @@ def _decisions(
     decisions: list[tuple[int, int, bool]] = []  # photo, label, whether it is right
     outcomes = runner.run(
         chunks(photos, runner.batch),
-        lambda photo: runner.decode(runner.read(photo.records[0])),
-        lambda decoded: runner.scores([one.pixels for one in decoded]),
+        lambda photo: runner.to_model(runner.decode(photo.records[0])),
+        lambda decoded: runner.scores([photo.pixels for photo in decoded]),
     )
     for photo, outcome in zip(photos, chain.from_iterable(outcomes), strict=True):
         for record in photo.records:
@@ -184,8 +187,8 @@ def _decisions(
             if isinstance(outcome, RecordProblem):
                 rejects.add(Reject.of(record, outcome, report.command))
         if not isinstance(outcome, RecordProblem):
-            both = sorted(photo.kept ^ photo.refused)
-            decisions += [(len(scores) - 1, label, label in photo.kept) for label in both]
+            decided = sorted(photo.kept ^ photo.refused)
+            decisions += [(len(scores) - 1, label, label in photo.kept) for label in decided]
             n_both += len(photo.kept & photo.refused)
             scores.append(outcome[None])
     if n_both:
@@ -205,7 +208,8 @@ def _report_effect(
         others = replace(calibration, offsets=calibration.offsets + added)
         thresholds = moved(label_set.thresholds, added, calibration)
         corrected = replace(label_set, thresholds=thresholds, calibration=others)
-        before[part], after[part] = (_given(one, decisions, part) for one in (label_set, corrected))
+        before[part] = _given(label_set, decisions, part)
+        after[part] = _given(corrected, decisions, part)
     effects = []
     for given in (before, after):
         n, hits = int(given.sum()), int((given & decisions.right).sum())
@@ -222,10 +226,11 @@ def _given(label_set: LabelSet, decisions: Decisions, part: Flags) -> Flags:
     return np.array([x in chosen[p] for p, x in zip(photos, labels, strict=True)], bool)
 
 
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval of a fraction, of 95 % by default; (0, 1) without any trial."""
+def wilson(hits: int, n: int) -> tuple[float, float]:
+    """Wilson's 95 % interval of a fraction; (0, 1) without any trial."""
     if not n:
         return 0.0, 1.0
+    z = 1.96
     fraction, spare = hits / n, z * z / n
     half = z * math.sqrt(fraction * (1 - fraction) / n + spare / (4 * n))
     return (fraction + spare / 2 - half) / (1 + spare), (fraction + spare / 2 + half) / (1 + spare)

@@ -139,7 +139,7 @@ class Trainer:
         # Small gradients vanish in fp16, unless the loss is scaled up.
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.dtype == "fp16")
         self.step = 0
-        self.shift = 0  # steps done beyond those of a run that always had this many processes
+        self.shift = 0  # steps beyond those that the present number of processes would have done
         self.position = Position()
         self.skipped_in_a_row = 0
         self.was_stopped = False
@@ -285,8 +285,7 @@ class Trainer:
         self.step = state["step"]
         self.position = Position(state["epoch"], state["done"])
         if not self.config.steps:
-            # The schedule counts epochs, which have another number of steps after the number of
-            # processes changed.
+            # The schedule counts epochs, whose number of steps changes with that of processes.
             self.shift = self.step - self.sampler.steps_until(self.position)
         self.skipped_in_a_row = state["skipped_in_a_row"]
         for index, (code, message) in state["rejected"].items():

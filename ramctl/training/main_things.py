@@ -13,7 +13,7 @@ PLACE_EXPONENT = 3.0
 def things_in_order(caption: Caption, targets: Targets) -> list[int]:
     """The labels of the things in a caption, in its order."""
     ids = (targets.labels.ids(tag)[:1] for tag in caption.tags)
-    indices = dict.fromkeys(index for some in ids for index in some)
+    indices = dict.fromkeys(index for label_ids in ids for index in label_ids)
     return [index for index in indices if targets.labels[index].kind in THINGS]
 
 

@@ -49,7 +49,7 @@ class SampledLabels:
 def tag_sums(
     config: TrainingConfig, logits: TagLogits, batch: Batch, sampled: SampledLabels | None
 ) -> dict[str, Tensor]:
-    """The tag loss summed over photos and labels; that of the texts alone too if decoupled."""
+    """The tag loss summed over photos and labels; if decoupled, also that of text logits alone."""
     targets, weights = batch.targets, batch.weights
     if sampled is not None:
         targets = targets[:, sampled.ids]
@@ -215,7 +215,7 @@ class TrainingTask(nn.Module):
         return {name: float(others.get(name, batch.n_photos)) for name in self.weights}
 
     def reduce(self, sums: Mapping[str, Tensor], counts: Counts) -> Tensor:
-        """The loss of a pass, as `training.loss` says."""
+        """The loss of a pass, by the rule that `training.loss` names."""
         if self.config.loss == "ram-official":
             return ram_official(self.config.objective, sums, counts)
         return global_mean(self.weights, sums, counts)

@@ -20,7 +20,7 @@ from ramctl.model.preset import (
     write_table,
 )
 from ramctl.records.files import is_url, work_path, write_atomic
-from ramctl.records.inputs import named_or_stdin, require_files
+from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.ownership import FolderMark, require_ours
 from ramctl.records.pipes import STDIN
 from ramctl.records.report import Report
@@ -122,7 +122,7 @@ class WorkFolder:
         """Write the plan without the secrets of its URLs, which must be given again."""
         table = {f.name: getattr(plan, f.name) for f in fields(plan)}
         table["preset"] = write_table(plan.preset)
-        table["sources"] = [{"path": str(one.path), "name": one.name} for one in plan.sources]
+        table["sources"] = [{"path": str(s.path), "name": s.name} for s in plan.sources]
         content = orjson.dumps(table, default=str, option=orjson.OPT_INDENT_2)
         write_atomic(self.plan_file, without_secrets(content.decode()).encode() + b"\n")
 
@@ -195,7 +195,7 @@ def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
     if options.command == "finetune":
         preset = finetuning_preset(preset)
     preset = _with_options(preset, options)
-    inputs = named_or_stdin(options.inputs, "JSONL files of parsed records")
+    inputs = inputs_or_stdin(options.inputs, "JSONL files of parsed records")
     require_files(inputs)
     if is_torchrun() and STDIN in inputs:
         raise UsageProblem("several processes cannot share stdin: name the records' files")
@@ -222,7 +222,7 @@ def _check_resumed(options: TrainOptions, plan: Plan) -> None:
         others.append("settings (--preset, --set, --steps, --epochs, --seed, --distill)")
     if others:
         raise UsageProblem(
-            f"the unfinished run has others: {', '.join(others)}; leave them out to resume, or "
+            f"the unfinished run differs in {', '.join(others)}; leave them out to resume, or "
             "start over with --restart"
         )
 

@@ -82,8 +82,8 @@ def fill_untrained_labels(model: RAM, learnt: NDArray[np.bool_]) -> None:
 def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: JsonObject) -> None:
     """Write the job's model; an older bundle at `out` is replaced only when the new is complete.
 
-    `scored` are the validation photos, which choose the thresholds, and `measured` is what the
-    model card says of them.
+    `scored` are the validation photos, which choose the thresholds, and `measured` are the
+    figures for the model card.
     """
     preset = job.plan.preset
     parent = job.init if preset.training.captions_alone else None
@@ -100,7 +100,7 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
     else:  # a tagger that sees photos at another size has other scores
         judged = None if scored is None else job.validation.judged(scored)
         choice = choose_thresholds(judged, job.evidence, preset, salience)
-        if (init := _keeps_thresholds_of(job, choice)) is not None:
+        if (init := _threshold_source(job, choice)) is not None:
             job.context.say(f"thresholds: those of {init.path} stay as they are")
             _restore_scale(model, job, init)
             decision = _kept_decision(job.targets.labels, init, choice)
@@ -149,10 +149,10 @@ class Decision(NamedTuple):
     calibration: Calibration | None
 
 
-def _keeps_thresholds_of(job: Job, choice: ThresholdChoice) -> Bundle | None:
-    """The bundle that training went on from, where its thresholds stay; None where new ones come.
+def _threshold_source(job: Job, choice: ThresholdChoice) -> Bundle | None:
+    """The bundle whose thresholds the new one keeps; None where new ones are chosen.
 
-    What captions of few photos leave out is mostly there: by them one tag in four would be given.
+    Captions leave out most of what is on a photo: thresholds chosen by few of them are too high.
     """
     has_new = choice.calibration and (job.plan.val or job.plan.command != "finetune")
     if job.init is None or job.init.preprocess != job.plan.preset.preprocess or has_new:
@@ -165,7 +165,7 @@ def _shift_biases(
 ) -> ThresholdChoice:
     """Add shifts to the labels' biases, so that all labels have one threshold; the choice for it.
 
-    A score then means the same of every label. The model may be that of a `parent` whose biases
+    Equal scores then mean the same for all labels. The model may be a `parent`'s, whose biases
     have shifts already. Without a calibration, or biases, nothing changes.
     """
     if not (choice.calibration and choice.is_calibrated and model.labels.bias.shape[1]):
@@ -213,8 +213,8 @@ def _kept_decision(labels: LabelSystem, init: Bundle, choice: ThresholdChoice) -
 def _restore_scale(model: RAM, job: Job, init: Bundle) -> None:
     """Shift the labels' biases so that the thresholds of `init` give as many tags as before.
 
-    Fine-tuning raises scores, those of wrong tags too, as most tags that persons keep or take out
-    are right. Of photos that it was trained on, each label's last given score becomes what it was.
+    Fine-tuning raises all scores, because most of the tags that people judge are right. The lowest
+    score of each label that was given on training photos becomes what it was before.
     """
     rows = np.array(rows_in(init.labels, job.targets.labels))
     ids = job.records.training_ids
@@ -223,18 +223,19 @@ def _restore_scale(model: RAM, job: Job, init: Bundle) -> None:
     if stages := model.encoder.frozen_stages:  # whose features may be kept
         before.encoder.freeze(stages)
     device = job.context.runtime.device
-    how = Runtime(device), World(), lambda *_: None
+    setting = Runtime(device), World(), lambda *_: None
     then = photos.score(
-        before.to(device), *how, lambda engine, arrays: engine.scores(arrays)[:, rows]
+        before.to(device), *setting, lambda engine, arrays: engine.scores(arrays)[:, rows]
     )
-    now = photos.score(model.to(device).eval(), *how)
+    now = photos.score(model.to(device).eval(), *setting)
     model.cpu()
     if not model.labels.bias.shape[1] or then is None or now is None or not len(now.rows):
         return
     n_given = (then.scores > np.array(thresholds_of(init))[rows]).sum(0)
     last = len(now.rows) - np.clip(n_given, 1, None), np.arange(len(rows))
     was, is_now = (
-        log_odds_of(np.sort(one.scores, axis=0)[last].astype(np.float64)) for one in (then, now)
+        log_odds_of(np.sort(scored.scores, axis=0)[last].astype(np.float64))
+        for scored in (then, now)
     )
     _add_to_biases(model, np.where(rows < 0, 0.0, was - is_now))
 
@@ -257,17 +258,17 @@ def _known_photos(
     data, ids = job.training_set, job.records.training_ids
     notes = ((index, read_annotation(data.records[index])) for index in ids.tolist())
     captioned = np.array([index for index, note in notes if any(note.captions)], np.int64)
-    some = captioned if len(captioned) else ids
-    some = some[:: -(-len(some) // MAX_PHOTOS) or 1]
-    photos = _training_photos(job, some)
-    how = Runtime(next(model.parameters()).device), World(), lambda *_: None
-    scored = photos.score(model, *how)
+    chosen = captioned if len(captioned) else ids
+    chosen = chosen[:: -(-len(chosen) // MAX_PHOTOS) or 1]
+    photos = _training_photos(job, chosen)
+    setting = Runtime(next(model.parameters()).device), World(), lambda *_: None
+    scored = photos.score(model, *setting)
     if scored is None or not len(scored.rows):
         return None, None
     if not model.scores_cells:
         return scored, None
     sample = replace(photos, ids=scored.rows[:: -(-len(scored.rows) // SAMPLE)])
-    by_branch = sample.score(model, *how, TorchEngine.branch_scores)
+    by_branch = sample.score(model, *setting, TorchEngine.branch_scores)
     assert by_branch is not None
     return scored, by_branch.scores
 

@@ -29,7 +29,7 @@ from ramctl.training.main_things import main_things
 MAX_PHOTOS = 20_000  # scores of all photos are held in memory
 PHOTOS_AT_ONCE = 32
 OnProblem = Callable[[int, RecordProblem], None]
-Photo = NDArray[Any]
+PhotoArray = NDArray[Any]  # a photo's pixels, or its features
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class ValidationSet:
         """
         engine = TorchEngine(model, runtime)
 
-        def work(photos: list[tuple[int, Photo, NDArray[np.int8]]]) -> Iterator[Scored]:
+        def work(photos: list[tuple[int, PhotoArray, NDArray[np.int8]]]) -> Iterator[Scored]:
             """Each photo's scores."""
             rows, arrays, truth = zip(*photos, strict=True)
             scores = scores_of(engine, np.stack(arrays).astype(np.float32))
@@ -67,10 +67,12 @@ class ValidationSet:
         if self.features is not None:  # others were rejected when they were made
             ids = [index for index in ids if self.features.rows[index, 0] >= 0]
         outcomes = chain.from_iterable(Runner().run(chunks(ids, PHOTOS_AT_ONCE), self._photo, work))
-        mine = list(zip(ids, outcomes, strict=True))
-        problems = [(i, one) for i, one in mine if isinstance(one, RecordProblem)]
-        scored = Scored.joined((one for _, one in mine if isinstance(one, Scored)), self.targets)
-        parts = world.collected((scored, [(i, one.code, one.message) for i, one in problems]))
+        results = list(zip(ids, outcomes, strict=True))
+        problems = [(i, item) for i, item in results if isinstance(item, RecordProblem)]
+        scored = Scored.joined((x for _, x in results if isinstance(x, Scored)), self.targets)
+        parts = world.collected(
+            (scored, [(i, problem.code, problem.message) for i, problem in problems])
+        )
         if parts is None:
             return None
         for index, code, message in (problem for part in parts for problem in part[1]):
@@ -80,21 +82,21 @@ class ValidationSet:
 
     def judged(self, scored: "Scored") -> Judged:
         """The scored photos with what their records know of them."""
-        some = sample(scored.scores)
-        notes = [read_annotation(self.records[index]) for index in scored.rows[some].tolist()]
-        main, truth = np.zeros((len(notes), len(self.targets)), bool), scored.truth[some]
+        rows = sample(scored.scores)
+        notes = [read_annotation(self.records[index]) for index in scored.rows[rows].tolist()]
+        main, truth = np.zeros((len(notes), len(self.targets)), bool), scored.truth[rows]
         for row, note in zip(main, notes, strict=True):
             row[main_things(note, self.targets)] = True
         groups = np.array([note.group for note in notes], object)
         return Judged(
-            scored.scores[some].astype(np.float64), truth == POSITIVE, truth != UNKNOWN, main,
+            scored.scores[rows].astype(np.float64), truth == POSITIVE, truth != UNKNOWN, main,
             None if None in groups else groups.astype(str),
         )  # fmt: skip
 
-    def _photo(self, index: int) -> tuple[int, Photo, NDArray[np.int8]]:
+    def _photo(self, index: int) -> tuple[int, PhotoArray, NDArray[np.int8]]:
         """A record's number, its photo or its features, and the truth."""
         annotation = read_annotation(self.records[index])
-        photo: Photo
+        photo: PhotoArray
         if self.features is None:
             photo = self.photo(annotation, np.random.default_rng(0))
         else:

@@ -32,7 +32,7 @@ from ramctl.evaluation.metrics import plain_average_precisions
 from ramctl.evaluation.predictions import PredictionTable, read_table
 from ramctl.labels import LabelSystem
 from ramctl.records.report import Rejects, Report
-from ramctl.tagger_scores import Photo
+from ramctl.tagger_scores import PhotoName
 
 SIZES = ["57224x214", "50000x4585"]
 MIN_SPEEDUP = 3.0  # times as fast
@@ -70,7 +70,7 @@ def write(folder: Path, n_photos: int, n_classes: int) -> None:
 def read(folder: Path, classes: Classes, n_photos: int) -> PredictionTable:
     report = Report("bench", quiet=True)
     with Rejects(report, None) as rejects:
-        name, photos = str(folder / "dense.jsonl"), [Photo("", folder)] * n_photos
+        name, photos = str(folder / "dense.jsonl"), [PhotoName("", folder)] * n_photos
         return read_table(name, classes, None, rejects, photos=photos)
 
 

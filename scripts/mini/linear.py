@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ramctl.labels import LabelSystem
 from ramctl.model.preset import AugmentConfig, PreprocessConfig, TrainingConfig
 from ramctl.records.parallel import chunks
-from ramctl.tagger_scores import Photo, TaggerScores
+from ramctl.tagger_scores import PhotoName, TaggerScores
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.record_file import RecordFile, Source
 from ramctl.training.data.record_scan import scan_records
@@ -45,7 +45,7 @@ def read_teachers(
     found = []
     for teacher in teachers:
         scores = TaggerScores.read(teacher.path, "train")
-        rows = scores.rows_of([Photo(note.image, note.base) for note in notes])
+        rows = scores.rows_of([PhotoName(note.image, note.base) for note in notes])
         found.append(SoftTargets(teacher, scores, labels, rows))
     return tuple(found)
 

@@ -45,7 +45,7 @@ from ramctl.evaluation.metrics import interval, mean_over_classes
 from ramctl.labels import LabelSystem
 from ramctl.records.inputs import read_inputs
 from ramctl.records.record import Record
-from ramctl.tagger_scores import Photo
+from ramctl.tagger_scores import PhotoName
 
 BY_CAPTIONS = ("tags", "captions", "caption_tags", "kinds", "sources")
 # A detector's boxes: precise above the one score, and below the other nothing is there.
@@ -144,7 +144,9 @@ def chances(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for record in items:
         if isinstance(record, Record):
             fields = {"tags": [], **record.fields}
-            yield fields | {"chances": found.by_tag(Photo(fields["image"], record.base), fields)}
+            yield fields | {
+                "chances": found.by_tag(PhotoName(fields["image"], record.base), fields)
+            }
 
 
 def added(options: argparse.Namespace) -> Iterator[dict[str, Any]]:

@@ -31,7 +31,7 @@ from ramctl.decide import calibration, salience
 from ramctl.decide.shortlist import read_shortlist
 from ramctl.decide.thresholds import LabelSet, bundle_labels
 from ramctl.engine.label_rows import SHARPNESS
-from ramctl.engine.log_odds import CLOSEST
+from ramctl.engine.log_odds import MIN_P
 from ramctl.errors import RamctlError
 from ramctl.text.static_table import StaticTextEncoder
 
@@ -77,7 +77,7 @@ def tables(bundle: Bundle, labels: LabelSet) -> dict[str, Any]:
         "shortlist": most, "sharpness": SHARPNESS, "size": photo.size, "mean": photo.mean,
         "std": photo.std, "salience": known.salience.to_json(),
         "usual": {"slope": known.slope, "intercept": known.intercept, "base": known.base},
-        "closest": CLOSEST, "sure": calibration.LISTED_LOG_ODDS, "named": salience.N_LIKELIEST,
+        "closest": MIN_P, "sure": calibration.LISTED_LOG_ODDS, "named": salience.N_LIKELIEST,
         "furthest": salience.MAX_LOG_ODDS, "leastShare": salience.MIN_FRACTION,
         "usualChance": salience.USUAL_PROBABILITY,
     }  # fmt: skip

@@ -139,9 +139,9 @@ def test_stages_say_what_is_missing(clean, records, tmp_path):
     done = clean("--stage", "apply", "--work", "work", code=1)
     assert b"run --stage cluster first" in done.stderr
     done = clean("--stage", "detect", "--work", "work", stdin=lines(records[1:]), code=1)
-    assert b"was made from other input" in done.stderr
+    assert b"was made from different input" in done.stderr
     done = clean("--stage", "detect", "--work", "work", "--kinds", "all", stdin=b"", code=1)
-    assert b"started with other kinds" in done.stderr
+    assert b"started with different kinds" in done.stderr
 
 
 def test_another_input_is_another_output(clean, records):

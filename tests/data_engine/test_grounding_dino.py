@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
+from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoView
 from ramctl.data_engine.region_detectors import open_detector
 from ramctl.device import Runtime
 from ramctl.engine.peers.grounding_dino import GroundingDino
@@ -27,7 +27,7 @@ def test_the_boxes_are_the_detectors_for_each_photos_own_tags(engine_bundle, wei
     baseline.side_by_side = 2
     detector = open_detector(f"grounding-dino:{weights}", baseline)
     boxes = [
-        detector(SeenPhoto(baseline, photo, labels, None))
+        detector(PhotoView(baseline, photo, labels, None))
         for photo, labels in zip(photos, [[0, 2], [4]], strict=True)
     ]
     assert baseline.side_by_side == 1  # there is no memory for another batch
@@ -58,7 +58,7 @@ def test_other_weights_do_not_continue_the_work(
     command(*arguments, stdin=lines(photo_records[:1]))
     detector = ["--detector", f"grounding-dino:{weights}"]
     done = command(*arguments, *detector, stdin=lines(photo_records[:1]), code=1)
-    assert b"started with other detector;" in done.stderr
+    assert b"started with different detector;" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["grounding-dino:", "sam:weights", "attention:x"])

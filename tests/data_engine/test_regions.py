@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ramctl.data_engine.baseline import Baseline, BaselineOptions, SeenPhoto
+from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoView
 from ramctl.data_engine.region_detectors import cropped, pooled, requested_tags
 from ramctl.data_engine.region_store import TWICE, source_bits
 from ramctl.engine import boxes, torch_engine
@@ -94,7 +94,7 @@ def photos():
 
 @pytest.fixture
 def seen(baseline, photos):
-    return SeenPhoto(baseline, photos[0], [7, 1, 0], baseline.features(photos)[:1])
+    return PhotoView(baseline, photos[0], [7, 1, 0], baseline.features(photos)[:1])
 
 
 @pytest.mark.parametrize("embedder", [pooled, cropped], ids=["pool", "crop"])

@@ -30,7 +30,9 @@ WORDS = {
 }
 FORBIDDEN = re.compile(rf"\b({'|'.join(WORDS)})\b", re.IGNORECASE)
 CODE = re.compile(r"```.*?```|`[^`\n]*`|<!-- .*? -->|\]\([^)]*\)", re.DOTALL)
-NAMES = re.compile(r"^_?of_|^_?(MOST|LEAST|FEWEST)_|(^|_)(chances?|told|said|seen)(_|$)")
+NAMES = re.compile(
+    r"^_?of_|^_?(MOST|LEAST|FEWEST)_|(^|_)(chances?|told|said|seen)(_|$)|^(asked|named|one|some|wanted)$"
+)
 NOT_OURS = {"CHANGELOG.md", "ramctl/bundles/mini/README.md"}
 MODULES = sorted((REPOSITORY / "ramctl").rglob("*.py"))
 

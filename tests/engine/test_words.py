@@ -45,7 +45,7 @@ def test_the_authors_descriptions_are_read_as_published(shared, tmp_path):
 @pytest.mark.parametrize("content", [[], {}, [{}], ["heron"], [{"heron": ["a"]}, 3], "heron", 3])
 def test_anything_else_is_named(tmp_path, content):
     (tmp_path / "words.json").write_text(json.dumps(content))
-    with pytest.raises(RunProblem, match=r"words\.json: expected an object: tag -> list of sent"):
+    with pytest.raises(RunProblem, match=r"words\.json: expected tags with lists of sentences"):
         read_words(str(tmp_path / "words.json"))
 
 

@@ -14,7 +14,7 @@ from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import nested, plain_figures, resampled_figures
 from ramctl.evaluation.metrics import resamples
 from ramctl.labels import LabelSystem
-from ramctl.tagger_scores import Photo
+from ramctl.tagger_scores import PhotoName
 
 CASES = int(os.environ.get("RAMCTL_CASES", "2000"))  # RAMCTL_CASES=200000 is the long form
 
@@ -24,7 +24,7 @@ def comparison(scores, truth, decided, known=None):
     known = np.ones(n_classes, bool) if known is None else known
     return Comparison(
         classes=Classes(LabelSystem.from_tags(f"c{c}" for c in range(n_classes)), None, {}),
-        photos=[Photo(str(n), Path()) for n in range(n_photos)],
+        photos=[PhotoName(str(n), Path()) for n in range(n_photos)],
         truth=truth, scores=scores, packed=np.packbits(decided, axis=1), decided_by="a test",
         known=known, missing_score=0.0, labels_are_stated=True, matched_by=Counter(),
         only_in_truth=[], only_in_predictions=[],

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.tagger_scores import Photo, match
+from ramctl.tagger_scores import PhotoName, match
 
 
-def photos(*names: str, base: str = "") -> list[Photo]:
-    return [Photo(name, Path(base)) for name in names]
+def photos(*names: str, base: str = "") -> list[PhotoName]:
+    return [PhotoName(name, Path(base)) for name in names]
 
 
 @pytest.mark.parametrize(
@@ -35,9 +35,12 @@ def test_names_as_written_come_first():
 @pytest.mark.parametrize(
     ("truth", "prediction"),
     [
-        (Photo("photos/a.jpg", Path("data")), Photo("data/photos/a.jpg", Path())),
-        (Photo("set.tar#a.jpg", Path("/data")), Photo("/data/x/../set.tar#a.jpg", Path("/out"))),
-        (Photo("./photos//a.jpg", Path("here")), Photo("photos/a.jpg", Path("there"))),
+        (PhotoName("photos/a.jpg", Path("data")), PhotoName("data/photos/a.jpg", Path())),
+        (
+            PhotoName("set.tar#a.jpg", Path("/data")),
+            PhotoName("/data/x/../set.tar#a.jpg", Path("/out")),
+        ),
+        (PhotoName("./photos//a.jpg", Path("here")), PhotoName("photos/a.jpg", Path("there"))),
     ],
 )
 def test_paths_meet_after_normalising(truth, prediction):

@@ -56,7 +56,7 @@ def test_scores_are_any_finite_numbers(evaluate, form, capsys):
     result = evaluate(form(rows, "ab"), TRUTH)
     assert (result["mAP"], result["score_range"]) == (1.0, [-9.0, -1.5])
     assert (result["decided_by"], result["OR"]) == ("0", 0.0)
-    assert capsys.readouterr().err.count("scores are no probabilities (-9 to -1.5)") == 1
+    assert capsys.readouterr().err.count("scores are not probabilities (-9 to -1.5)") == 1
     assert evaluate(form(rows, "ab"), TRUTH, threshold="-2.5")["OF1"] == 1.0
 
 

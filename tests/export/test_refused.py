@@ -79,7 +79,7 @@ def test_removing_machine_tags_keeps_the_refusals_and_forgetting_drops_them():
     assert words(merge_tags(removed, ["red", "yellow"], "auto")) == ["red"]
     again = merge_tags(removed, ["red", "yellow"], "auto", forget=True)
     assert (words(again), refused(again)) == (["red", "yellow"], [])
-    assert remove_tags(removed, forget=True) == b""
+    assert merge_tags(removed, (), "", forget=True) == b""
 
 
 def test_who_writes_a_word_again_does_not_refuse_it_any_more():

@@ -9,7 +9,7 @@ import torch
 from ramctl.conversion import ConvertOptions, convert_checkpoint
 from ramctl.device import Runtime
 from ramctl.engine.caption_writer import CaptionWriter
-from ramctl.engine.runner import Decoded
+from ramctl.engine.runner import ModelPhoto
 from ramctl.engine.torch_engine import TorchEngine
 from ramctl.model.generation import Decoding, Ends
 from ramctl.records.record import Record
@@ -72,7 +72,7 @@ def tagged(files, tmp_path, parity):
     wanted = TaggerOptions(caption=True, runtime="torch", device="cpu", batch=3)
     runner, labels = open_runner(bundle, wanted)
     runner.preprocess = RecordedInputs(io["image"])
-    photos = [Decoded(np.array(i, np.uint8)) for i in range(3)]
+    photos = [ModelPhoto(np.array(i, np.uint8)) for i in range(3)]
     records = [Record({"image": f"{i}.jpg"}, "list", i, tmp_path) for i in range(3)]
     outcomes = Tagger(runner, labels, wanted).work(list(zip(records, photos, strict=True)))
     return bundle, runner, [outcome["generated_captions"][0] for outcome in outcomes]

@@ -176,7 +176,7 @@ def test_no_redirect_leads_to_another_server(web):
 @pytest.mark.parametrize("name", ["a%00.jpg", "a%0a.jpg", "a%ff.jpg"])
 def test_a_name_that_servers_answer_by_errors_is_a_reject(web, name):
     web.faults[f"/{name}"] = repeat(400)
-    with pytest.raises(RecordProblem, match="no name of a file at a URL"):
+    with pytest.raises(RecordProblem, match="not a valid file name at a URL"):
         read_photo(name, photo_base("-", web.url))
 
 

@@ -116,7 +116,7 @@ def test_an_input_that_becomes_shorter_meanwhile_ends_the_run(tmp_path):
     names = [str(path)]
     items, _ = shard_of(Shard(2, 2), names, partial(unread_inputs, names, None, "test"))
     path.write_text('{"a":1}\n' * 3)
-    with pytest.raises(RunProblem, match="fewer since they were counted, by 1"):
+    with pytest.raises(RunProblem, match="1 of the inputs have gone"):
         list(items)
 
 

@@ -43,7 +43,7 @@ def test_a_threshold_in_a_file_that_is_no_score_is_named(content, tag):
     Path("thresholds").write_text(content)
     done = tag("red.png", "--threshold", "thresholds")
     assert done.returncode == 1
-    assert b"thresholds: " in done.stderr and b"is no score from 0 to 1" in done.stderr
+    assert b"thresholds: " in done.stderr and b"is not between 0 and 1" in done.stderr
 
 
 def test_an_unknown_language_is_wrong_usage_that_names_the_known_ones(tag):

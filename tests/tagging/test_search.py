@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from ramctl import PhotoSearch
 from ramctl.checkpoints.bundle import AXES, Bundle, write_meta
 from ramctl.errors import RunProblem
-from ramctl.photo_search import named_labels
+from ramctl.photo_search import labels_in_text
 from ramctl.tagging.embedding import N_AXES, PhotoAxes, write_axes
 from tests.command import Ramctl
 from tests.conftest import REPOSITORY
@@ -244,11 +244,11 @@ def test_changed_copies_of_photos_are_told_from_other_photos(tmp_path, ramctl):
 
 def test_texts_name_labels_by_their_longest_names_and_inflections():
     labels = Bundle.open(MINI).labels
-    tags = {labels[i].tag for i in named_labels("Two dogs walked over ice", labels.ids)}
+    tags = {labels[i].tag for i in labels_in_text("Two dogs walked over ice", labels.ids)}
     assert {"dog", "walk"} <= tags
-    assert named_labels("", labels.ids) == named_labels("!?", labels.ids) == set()
+    assert labels_in_text("", labels.ids) == labels_in_text("!?", labels.ids) == set()
     others = {"海滩": [1], "狗": [2], "row house": [3], "海": [4]}
-    assert named_labels("海滩上的狗, row house", lambda name: others.get(name, [])) == {1, 2, 3}
+    assert labels_in_text("海滩上的狗, row house", lambda name: others.get(name, [])) == {1, 2, 3}
 
 
 def test_words_of_other_languages_find_what_labels_are_called_there(search):

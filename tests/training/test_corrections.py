@@ -122,7 +122,7 @@ def test_what_cannot_be_learnt_from_is_said(command, judged, tiny_bundle):
     Path("bad.jsonl").write_text('{"image": "a.jpg", "refused": 3}\n')
     for code, words, message in (
         (1, ["none.jsonl"], "no record has confirmed or refused tags"),
-        (2, ["none.jsonl", "--epochs=2"], "without --epochs"),
+        (2, ["none.jsonl", "--epochs=2"], "leave out --epochs"),
         (1, ["bad.jsonl"], "bad.jsonl:1: refused"),
         (1, ["judged.jsonl", "--model", tiny_bundle], "calibration"),
     ):

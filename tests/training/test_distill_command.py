@@ -120,4 +120,4 @@ def test_a_precision_that_cannot_be_had_costs_no_training(train, command, parsed
     done = command("tag", "--model", "m/", "--precision", "0.99", photo, code=1)
     assert "no threshold reaches precision 0.99" in done.messages
     done = command("tag", "--model", tiny_bundle, "--precision", "0.99", photo, code=1)
-    assert "does not know what its scores are worth" in done.messages
+    assert "has no calibration.json" in done.messages

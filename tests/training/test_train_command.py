@@ -310,7 +310,7 @@ def test_captions_are_learnt_and_asked_for_short_or_dense(train, tmp_path, comma
     assert "--caption-style needs --caption" in caption("--caption-style", "dense", code=2)
     train(path, "--out", "y", "--steps", 1)
     told = command("tag", "--model", "y/", "--caption", "--caption-style", "dense", photo, code=2)
-    assert told.messages.strip().endswith("--caption-style dense: y has learnt one style only")
+    assert told.messages.strip().endswith("--caption-style dense: y knows one style only")
     # A model without styles can be trained further to have them.
     train(path, "--out", "z", "--model", "y/", "--steps", 1, *settings(styles))
     assert Bundle.open(tmp_path / "z").preset.model.captioning.styles
@@ -323,9 +323,9 @@ def test_resume_refuses_another_run_and_takes_the_same_command_line(
     for other in (["--steps", 3], [__file__], ["--labels", "other.txt"]):
         train(*other, "--out", "x", "--resume", code=2)
     elsewhere = train("--out", "x", "--resume", "--cache", "kept", code=2)
-    assert "the unfinished run has others: --cache;" in elsewhere.messages
+    assert "the unfinished run differs in --cache;" in elsewhere.messages
     moved = command("train", "--out", "x", "--resume", "--root", tmp_path, code=2)
-    assert "the unfinished run has others: --root;" in moved.messages
+    assert "the unfinished run differs in --root;" in moved.messages
     train(parsed, "--out", "x", "--steps", 2, "--resume")
 
 

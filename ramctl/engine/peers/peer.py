@@ -23,7 +23,7 @@ Scores = NDArray[np.float32]  # (B, L)
 GPU_BATCH = 16
 TEXTS_AT_ONCE = 64
 # The longest photo that is taken as it is, in multiples of its shorter side.
-_LONGEST_CROPPED, _LONGEST_WHOLE = 16, 32
+_MAX_ASPECT_CROPPED, _MAX_ASPECT_WHOLE = 16, 32
 _BLANK: Pixels = np.zeros((32, 32, 3), np.uint8)
 
 
@@ -50,8 +50,8 @@ class Peer(ABC):
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         """A number in [0, 1] for each photo and label (B, L); the peer defines what it means."""
         rows = [np.empty((0, len(self.labels)), np.float32)]
-        for some in chunks(photos, self.batch):
-            rows.append(self.score_batch(padded(some, self.batch, _BLANK))[: len(some)])
+        for batch in chunks(photos, self.batch):
+            rows.append(self.score_batch(padded(batch, self.batch, _BLANK))[: len(batch)])
         return np.concatenate(rows)
 
     @abstractmethod
@@ -82,7 +82,7 @@ def crop_strip(photo: Pixels) -> Pixels:
     For models that see the middle only: resized whole, 2000 x 3 pixels would be 150,000 wide.
     """
     height, width = photo.shape[:2]
-    longest = _LONGEST_CROPPED * min(height, width)
+    longest = _MAX_ASPECT_CROPPED * min(height, width)
     top, left = max(height - longest, 0) // 2, max(width - longest, 0) // 2
     return photo[top : top + longest, left : left + longest]
 
@@ -94,7 +94,7 @@ def widen_strip(photo: Pixels) -> Pixels:
     fractions of the sides stay the same.
     """
     for axis in (0, 1):
-        times = -(-photo.shape[1 - axis] // (_LONGEST_WHOLE * photo.shape[axis]))
+        times = -(-photo.shape[1 - axis] // (_MAX_ASPECT_WHOLE * photo.shape[axis]))
         if times > 1:
             photo = np.repeat(photo, times, axis=axis)
     return photo

@@ -1,7 +1,8 @@
 """The parents of labels, by the sense of WordNet in which captions use each label.
 
-WordNet's first sense is often not the one that captions show (a cape is first of all a headland, a
-monitor a warship), so labels of one sense vote: beside them, or beside those of another sense?
+WordNet's first sense is often not the one in captions (a cape is first of all a headland, a monitor
+a warship). Labels of one sense therefore vote: the label has the sense whose labels occur in the
+most similar contexts.
 """
 
 import math
@@ -33,7 +34,7 @@ VOTERS = 3
 COUNTED = 0.25
 NOISE = 0.02  # a smaller similarity means nothing
 # Another sense than WordNet's first is meant if it suits the contexts this many times as well; the
-# second number applies where no text tells the frequent sense. Else only hypernyms of both count.
+# second number applies where no text shows the frequent sense. Else only hypernyms of both count.
 CLEARLY = 1.75
 SLIGHTLY = 1.2
 # The minimum similarity of an action's contexts and its parent's: "haul" seldom means "draw".
@@ -94,7 +95,7 @@ class Hierarchy:
         return tuple(found)
 
     def _is_alike(self, tag: str, above: str) -> bool:
-        """Whether two actions have like contexts, as far as they have any."""
+        """Whether two actions occur in similar contexts, or have none to compare."""
         if not {tag, above} <= self._contexts.rank.keys():
             return False
         similarity = self._contexts.similarity

@@ -164,17 +164,17 @@ def build_labels(counts: TagCounts) -> LabelSystem:
 
     Raises RunProblem when there is none.
     """
-    fewest = MIN_MENTIONS_IN_FEW if counts.n_records < FEW_RECORDS else MIN_MENTIONS
-    named = [(tag, n) for tag, n in counts.tags.items() if n >= fewest]
-    if not named:
+    min_records = MIN_MENTIONS_IN_FEW if counts.n_records < FEW_RECORDS else MIN_MENTIONS
+    frequent = [(tag, n) for tag, n in counts.tags.items() if n >= min_records]
+    if not frequent:
         raise RunProblem(
-            f"no tag is named in {fewest} records or more: nothing to learn "
+            f"no tag is named in {min_records} records or more: nothing to learn "
             "(has `ramctl parse` run over the captions?)"
         )
-    named.sort(key=lambda item: (-item[1], item[0]))
+    frequent.sort(key=lambda item: (-item[1], item[0]))
     return LabelSystem(
         Label(tag, max(KINDS, key=lambda kind: counts.kinds[tag, kind]), count=n)
-        for tag, n in named[:MAX_LABELS]
+        for tag, n in frequent[:MAX_LABELS]
     )
 
 
@@ -224,8 +224,8 @@ class Targets:
         stated = tuple(tag for tag in annotation.tags if tag not in annotation.guessed)
         doubtful = np.setdiff1d(self._all_ids(annotation.guessed), self._all_ids(stated))
         if annotation.n_human_captions > 1:
-            named = [self._all_ids(caption.tags) for caption in annotation.captions]
-            ids, times = np.unique(np.concatenate(named), return_counts=True)
+            by_caption = [self._all_ids(caption.tags) for caption in annotation.captions]
+            ids, times = np.unique(np.concatenate(by_caption), return_counts=True)
             doubtful = np.union1d(doubtful, ids[times == 1])
         # Whoever ignores the probabilities knows nothing of these labels.
         unknown = np.union1d(unknown, likely)

@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 
 FORM = "scores:FILE[,weight=W][,map=FILE]"
 ROUNDS = 50  # of expectation maximisation
-PRIOR_PHOTOS = 5.0  # as many photos of the overall rate are added to those of each label
+PRIOR_PHOTOS = 5.0  # that the overall rate counts for, beside those of each label
 MIN_DIVISOR = 1e-4
 NOTICED = 0.1  # a teacher with a score above it has noticed the label
 
@@ -133,16 +133,16 @@ class MentionRates:
                 continue
             soft, known = soft_targets(scored, n_labels)
             target = targets.of(annotation)
-            named = np.zeros(n_labels, bool)
-            named[target.present] = True
-            named &= known > 0
+            present = np.zeros(n_labels, bool)
+            present[target.present] = True
+            present &= known > 0
             soft[target.implied] = 0  # captions may or may not name these
             ids = np.flatnonzero(soft)
-            n_named += named
-            n_noticed += named & (soft > NOTICED)
+            n_named += present
+            n_noticed += present & (soft > NOTICED)
             scores.append(soft[ids])
             cells.append(ids + n_labels * (annotation.n_human_captions > 1))
-            is_named.append(named[ids])
+            is_named.append(present[ids])
         if not scores:
             return cls.neutral(n_labels)
         rates = fit_mention_rates(
@@ -214,15 +214,15 @@ def fit_mention_rates(
     Maximum likelihood of P(named) = P(named | shown) P(shown) by expectation maximisation, with
     cells of few pairs drawn to the overall rate.
     """
-    named = np.bincount(cells, is_named, n_cells)
+    n_named = np.bincount(cells, is_named, n_cells)
     unnamed_cells, unnamed_scores = cells[~is_named], scores[~is_named]
     rates = np.full(n_cells, 0.5, np.float32)
     for _ in range(ROUNDS):
         unnamed = np.bincount(
             unnamed_cells, if_unmentioned(unnamed_scores, rates[unnamed_cells]), n_cells
         )
-        overall = named.sum() / max(named.sum() + unnamed.sum(), MIN_DIVISOR)
-        rates = ((named + PRIOR_PHOTOS * overall) / (named + unnamed + PRIOR_PHOTOS)).astype(
+        overall = n_named.sum() / max(n_named.sum() + unnamed.sum(), MIN_DIVISOR)
+        rates = ((n_named + PRIOR_PHOTOS * overall) / (n_named + unnamed + PRIOR_PHOTOS)).astype(
             np.float32
         )
     return rates

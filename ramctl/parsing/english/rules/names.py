@@ -42,7 +42,7 @@ def _is_common(word: str, lexicon: Lexicon) -> bool:
 
 
 def _is_before_name(sentence: Sentence, i: int, lexicon: Lexicon) -> bool:
-    """Whether a word says what the name after it is of: "President", "Red"."""
+    """Whether a word describes the name after it: "President", "Red"."""
     word = sentence.words[i]
     if word in lexicon.given_names:
         return False

@@ -93,7 +93,7 @@ def _note_act_noun(findings: Findings, i: int) -> None:
 
 
 def _is_purpose(findings: Findings, i: int) -> bool:
-    """Whether an -ing word says what a thing is for: "a serving dish", not "a crashing wave"."""
+    """Whether an -ing word names a purpose: "a serving dish", not "a crashing wave"."""
     sentence, lexicon = findings.sentence, findings.lexicon
     is_made_of = sentence.word(i - 1) in lexicon.modifier_tags  # "velvet dining chairs"
     described = is_made_of or sentence.tag(i - 1) in DETERMINERS | ADJECTIVES
