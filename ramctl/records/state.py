@@ -12,7 +12,6 @@ complete, `compact` removes dropped entries from output and state.
 
 import os
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -43,12 +42,12 @@ _TABLE = """
         number INTEGER PRIMARY KEY, key TEXT, stamp TEXT, status TEXT, start INT, end INT, mark INT
     )
 """
-_INDEX = "CREATE INDEX by_key ON rows (key)"
+# Pending rows only: else a look-up of a key would pass all its rows that are taken.
+_INDEX = f"CREATE INDEX pending_by_key ON rows (key) WHERE mark = {_PENDING}"
 _INSERT = "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)"
-_TAKE = f"""
-    UPDATE rows SET mark = {_TAKEN} WHERE number = (
-        SELECT number FROM rows WHERE key = ? AND mark = {_PENDING} ORDER BY number LIMIT 1
-    ) RETURNING number, status, stamp, start, end
+_FIRST = f"""
+    SELECT number, status, stamp, start, end FROM rows
+    WHERE key = ? AND mark = {_PENDING} ORDER BY number LIMIT 1
 """
 _MARK = "UPDATE rows SET mark = ? WHERE number = ?"
 _IS_PENDING_PLACE = (
@@ -171,7 +170,7 @@ class ResumeState:
             self._sql(_INDEX)
             for row in dropped:
                 self._sql(_MARK, _DROPPED, row)
-        except (LookupError, TypeError, sqlite3.ProgrammingError) as error:
+        except (LookupError, TypeError, OverflowError, sqlite3.ProgrammingError) as error:
             why = f"line {number + 2} is not a valid entry"
             raise RunProblem(f"{self._path}: {why}; {_START_OVER}") from error
         if is_changed or self._size != n_bytes:
@@ -220,9 +219,10 @@ class ResumeState:
 
     def take(self, key: str) -> Entry | None:
         """Take the first earlier entry of a key that is neither dropped nor taken."""
-        if self._rows is None or (row := self._sql(_TAKE, key).fetchone()) is None:
+        if self._rows is None or (row := self._sql(_FIRST, key).fetchone()) is None:
             return None
         number, status, stamp, start, end = row
+        self._sql(_MARK, _TAKEN, number)
         return Entry(number, status, stamp, end, end > start)
 
     def prune(self, is_gone: Callable[[str], bool]) -> int:
@@ -318,7 +318,8 @@ def _naming_disk() -> Iterator[None]:
     try:
         yield
     except sqlite3.OperationalError as error:
-        raise RunProblem(f"{tempfile.gettempdir()}: temporary file of --resume: {error}") from error
+        where = "$TMPDIR names its folder"  # SQLite's choice without it is not tempfile's
+        raise RunProblem(f"temporary file of --resume ({where}): {error}") from error
 
 
 def roll_forward(output: Path) -> None:

@@ -2,16 +2,20 @@
 
 import asyncio
 import gc
-from collections import Counter, OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
+from ramctl.engine.runner import ModelPhoto
 from ramctl.photos.limits import give_memory_back
+from ramctl.records.record import JsonObject, Record
 from ramctl.tagging.tagger import Tagger, TagResult
 
 MAX_PHOTOS = 32  # decoded at a time, or in a form; most of these threads wait
+
+Prepared = tuple[Record, ModelPhoto]
 
 
 class Variant(NamedTuple):
@@ -23,21 +27,57 @@ class Variant(NamedTuple):
 
 
 class SharedTagger:
-    """A tagger for several requests, in threads: as many photos at a time as it can score."""
+    """A tagger for several requests: photos that arrive while it is busy are scored together.
+
+    The model takes batches of one shape, so a photo alone would cost as much as a full batch.
+    """
 
     def __init__(self, tagger: Tagger, decoders: ThreadPoolExecutor) -> None:
         self.tagger = tagger
         self._decoders = decoders
         self._scorers = ThreadPoolExecutor(tagger.runner.side_by_side)
+        self._waiting: deque[tuple[Prepared, asyncio.Future[JsonObject]]] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()  # each scores a batch at a time
 
     async def tag(self, photo: bytes) -> TagResult:
         """The result of a photo; RecordProblem when it cannot be tagged."""
-        loop, tagger = asyncio.get_running_loop(), self.tagger
+        loop = asyncio.get_running_loop()
         prepared = await loop.run_in_executor(
-            self._decoders, tagger.prepare_photo, photo, "the photo"
+            self._decoders, self.tagger.prepare_photo, photo, "the photo"
         )
-        (fields,) = await loop.run_in_executor(self._scorers, tagger.work, [prepared])
-        return TagResult.from_record(fields)
+        outcome: asyncio.Future[JsonObject] = loop.create_future()
+        self._waiting.append((prepared, outcome))
+        if len(self._tasks) < self.tagger.runner.side_by_side:
+            self._tasks.add(asyncio.create_task(self._score_waiting()))
+        return TagResult.from_record(await outcome)
+
+    async def _score_waiting(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                n = min(len(self._waiting), self.tagger.runner.batch)
+                taken = [self._waiting.popleft() for _ in range(n)]
+                batch = [pair for pair in taken if not pair[1].done()]  # clients may have left
+                photos = [prepared for prepared, _ in batch]
+                scored = await loop.run_in_executor(self._scorers, self._score, photos)
+                for (_, outcome), fields in zip(batch, scored, strict=True):
+                    if outcome.done():
+                        continue
+                    if isinstance(fields, Exception):
+                        outcome.set_exception(fields)
+                    else:
+                        outcome.set_result(fields)
+        finally:
+            self._tasks.discard(cast(asyncio.Task[None], asyncio.current_task()))
+
+    def _score(self, photos: list[Prepared]) -> Sequence[JsonObject | Exception]:
+        """The records of photos; where a photo fails, the others do not."""
+        try:
+            return self.tagger.work(photos) if photos else []
+        except Exception as error:
+            if len(photos) == 1:
+                return [error]
+        return [self._score([photo])[0] for photo in photos]
 
 
 class LoadedTaggers:

@@ -43,6 +43,28 @@ def test_the_entries_of_one_key_are_found_in_their_order(tmp_path):
     assert again.take("b.jpg").end == 301
 
 
+def test_many_entries_of_one_key_are_found_as_fast_as_those_of_many(tmp_path):
+    """A list may name one photo in each line."""
+
+    def steps(keys):
+        state_of(tmp_path / "state", keys)
+        again, counts = loaded(tmp_path / "state"), []
+        again._rows.set_progress_handler(lambda: counts.append(1), 100)
+        assert all(again.take(key) for key in keys)
+        return len(counts)
+
+    assert steps(["a.jpg"] * 2000) < 3 * steps([f"{place}.jpg" for place in range(2000)])
+
+
+def test_a_full_disk_of_the_temporary_file_is_one_line(tmp_path):
+    state_of(tmp_path / "state", "a")
+    again = loaded(tmp_path / "state")
+    again._sql("PRAGMA max_page_count = 1")
+    with pytest.raises(RunProblem, match=r"\$TMPDIR names its folder.*full"):
+        for place in range(9999):
+            again.add(f"{place}.jpg", "stamp", "done", place)
+
+
 def test_what_the_output_has_lost_is_not_done(tmp_path):
     state_of(tmp_path / "state", "aaa")
     cut = loaded(tmp_path / "state", 2)
@@ -56,6 +78,7 @@ def test_what_the_output_has_lost_is_not_done(tmp_path):
         "{}",
         '{"key":"b","status":"done","end":"x"}',
         '{"drops":9}',
+        '{"key":"b","stamp":"","status":"rejected","end":18446744073709551615}',
         '{"key":[],"stamp":"","status":"done","end":1}',
     ],
 )

@@ -303,7 +303,7 @@ class Slow:
     """A tagger that answers when it is let go."""
 
     batch, workers = 1, 1
-    runner = SimpleNamespace(side_by_side=1)
+    runner = SimpleNamespace(side_by_side=1, batch=4)
 
     def __init__(self) -> None:
         self.go_on = threading.Event()

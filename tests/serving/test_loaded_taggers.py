@@ -1,6 +1,7 @@
 """Photos of several requests are tagged by one tagger, and few taggers are in memory."""
 
 import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -15,7 +16,7 @@ MAX_OTHERS = 3
 class Tagger:
     """Answers with the photo that it is given; a bad one cannot be decoded, or scored."""
 
-    runner = SimpleNamespace(side_by_side=2)
+    runner = SimpleNamespace(side_by_side=2, batch=4)
 
     def prepare_photo(self, photo, place):
         if photo == b"bad":
@@ -40,6 +41,40 @@ def test_photos_of_several_requests_get_each_their_own_outcome():
     *found, bad, bug, good = asyncio.run(ask())
     assert [one.tags for one in found] == [[photo] for photo in photos]
     assert (bad.code, type(bug), good.tags) == ("too_slow", ZeroDivisionError, [b"good"])
+
+
+def test_photos_that_wait_are_scored_together_without_those_of_clients_that_left():
+    batches, is_busy = [], threading.Event()
+
+    class Slow(Tagger):
+        runner = SimpleNamespace(side_by_side=1, batch=4)
+
+        def work(self, photos):
+            batches.append([*photos])
+            is_busy.wait(9)
+            return super().work(photos)
+
+    async def ask():
+        with ThreadPoolExecutor(1) as decoders:  # in order
+            shared = SharedTagger(Slow(), decoders)
+            first = asyncio.create_task(shared.tag(b"0"))
+            async with asyncio.timeout(30):
+                while not batches:
+                    await asyncio.sleep(0.001)
+                others = [asyncio.create_task(shared.tag(b"%d" % n)) for n in range(1, 8)]
+                while len(shared._waiting) < 7:
+                    await asyncio.sleep(0.001)
+            for leaves in (first, others[2]):
+                leaves.cancel()
+            is_busy.set()
+            return await asyncio.gather(*others, return_exceptions=True)
+
+    found = asyncio.run(ask())
+    assert batches == [[b"0"], [b"1", b"2", b"4"], [b"5", b"6", b"7"]]
+    assert [one.tags for n, one in enumerate(found, 1) if n != 3] == [
+        [b"%d" % n] for n in (1, 2, 4, 5, 6, 7)
+    ]
+    assert isinstance(found[2], asyncio.CancelledError)
 
 
 def test_few_taggers_are_kept_and_the_first_one_always():
