@@ -116,17 +116,17 @@ def run(options: ConvertOptions) -> Report:
         else:
             bundle, graph = add_graph(bundle, options.out), GRAPH
         size = bundle.file_sizes[graph] / 1e6
-        report.say(f"{bundle.path}: wrote {graph} ({size:.1f} MB without the shared weights)")
+        report.notify(f"{bundle.path}: wrote {graph} ({size:.1f} MB without the shared weights)")
     elif options.arch is None and options.source in KNOWN:
         install(options, report)
     else:
         bundle = convert_checkpoint(options)
         model = bundle.preset.model
-        report.say(f"{bundle.path}: {len(bundle.labels)} labels, {model.encoder.backbone}")
+        report.notify(f"{bundle.path}: {len(bundle.labels)} labels, {model.encoder.backbone}")
         if model.captioning is None and (options.arch != "ram-plus" or options.vocab):
-            report.say("no captions: the checkpoint has no captioning branch")
+            report.notify("no captions: the checkpoint has no captioning branch")
         elif model.captioning is not None and not bundle.has(TOKENIZER):
-            report.say("no captions: the vocabulary is not BERT's; name it by --vocab FILE")
+            report.notify("no captions: the vocabulary is not BERT's; name it by --vocab FILE")
     return report
 
 
@@ -190,18 +190,18 @@ def install(options: ConvertOptions, report: Report) -> None:
     """
     known = KNOWN[options.source]
     if missing_model(known.name) is None and options.out is None:
-        report.say(f"{known.name} is on this machine: use --model {known.name}")
+        report.notify(f"{known.name} is on this machine: use --model {known.name}")
         return
-    report.say(f"{known.name}: {known.offer}; if stopped, the same command continues")
+    report.notify(f"{known.name}: {known.offer}; if stopped, the same command continues")
     if known.peer:
         folder = fetch_folder(known.repository, known.file)
-        report.say(f"{folder}: use --model {known.name} --labels FILE")
+        report.notify(f"{folder}: use --model {known.name} --labels FILE")
         return
     out = options.out or model_shelf() / known.name
     require_bundle(out)  # before gigabytes are fetched
     work = out.with_name(f".{out.name}.ramctl-download")
     work.mkdir(parents=True, exist_ok=True)
-    with output_lock(work, say=report.say):
+    with output_lock(work, notify=report.notify):
         checkpoint = known.cached() or work / known.file
         if not checkpoint.exists():
             url = f"{HUB}{known.repository}/{known.file}"
@@ -216,7 +216,7 @@ def install(options: ConvertOptions, report: Report) -> None:
         )
         remove_folder(work)
     name = known.name if options.out is None else out.absolute()
-    report.say(f"{bundle.path}: {len(bundle.labels)} labels; use --model {name}")
+    report.notify(f"{bundle.path}: {len(bundle.labels)} labels; use --model {name}")
 
 
 def read_official_labels(tags: Path, thresholds: str | None = None) -> LabelSystem:
@@ -315,7 +315,7 @@ def _validate(writer: BundleWriter, validation: str, root: str | None, report: R
     measured = {"validation": validation, "photos": len(fp32.scores)}
     measured |= {"mAP_fp32": round(before, DIGITS), "mAP_int8": round(after, DIGITS)}
     writer.meta["provenance"] = writer.meta.get("provenance", {}) | {"int8": measured}
-    report.say(
+    report.notify(
         f"mAP on {len(fp32.scores)} photos: fp32 {before:.4f}, int8 {after:.4f}; "
         f"the default is now {default} (int8 must lose less than {MAX_LOSS})"
     )

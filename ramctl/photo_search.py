@@ -308,7 +308,7 @@ def run(options: SearchOptions) -> Report:
     with records_to_stdout() as stream:
         stream.writelines(map(encode, rows))
     what = "groups of copies in" if options.duplicates else "of"
-    report.say(f"{len(rows)} {what} {len(search)} photos")
+    report.notify(f"{len(rows)} {what} {len(search)} photos")
     return report
 
 

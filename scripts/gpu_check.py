@@ -195,7 +195,7 @@ def memory(place: Place) -> tuple[str, bool]:
     for dtype in ("fp32", "auto"):
         engine, said = engine_on(place.device, dtype, bundle), list[str]()
         size = bundle.preprocess.size
-        engine.say = said.append
+        engine.notify = said.append
         engine.scores(inputs(1, bundle))  # what is made once
         torch.cuda.empty_cache()
         number = photos_that_fit(place.device, size, 1)
@@ -219,7 +219,7 @@ def halving(place: Place) -> tuple[str, bool]:
     """A batch that runs out of memory has the scores of the smaller ones that it becomes."""
     bundle, said = place.large(), list[str]()
     engine, photos = engine_on(place.device, "auto", bundle), inputs(16, bundle)
-    engine.say, forward = said.append, engine.model.forward
+    engine.notify, forward = said.append, engine.model.forward
 
     def short(photos: torch.Tensor, *more: Any, **named: Any) -> Any:
         if len(photos) > 5:
@@ -253,7 +253,7 @@ def devices(place: Place) -> tuple[str, bool]:
     paths = place.jpegs(32)
     open_on = partial(
         Tagger.from_pretrained, str(bundle.path), runtime="torch", dense=True, threshold=0.5,
-        batch_size=4, num_workers=2, say=said.append,
+        batch_size=4, num_workers=2, notify=said.append,
     )  # fmt: skip
     one, several = (
         [dumps(result.record) for result in open_on(device=device).tag(paths)]
@@ -355,7 +355,7 @@ def loader(place: Place) -> tuple[str, bool]:
     open_plan(options, work, report)
     runtime = runtime_of(options, "fp32" if place.cpu else "auto")
     context = RunContext(
-        World(), runtime, "train", report.say, report.reject, lambda n: None, options.workers
+        World(), runtime, "train", report.notify, report.reject, lambda n: None, options.workers
     )
     job = build_job(work.read_plan(options), work, context)
     pace = Pace(steps + 1, work.checkpoints, save_every=steps + 2)  # cut off before it saves

@@ -60,7 +60,7 @@ SWAPPED |= {ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult, ast.Pow: ast.Mult}
 DROPPED = (ast.Break, ast.Continue, ast.Raise, ast.AugAssign)
 UNTOUCHED = ("annotation", "returns", "decorator_list")
 # Calls and arguments whose strings are for people, and calls that only log.
-SPEAKS = re.compile(r"(Problem|Error|Exception|Exit)$|^(say|tell|warn|note|progress|help|metavar)$")
+SPEAKS = re.compile(r"(Problem|Error|Exception|Exit)$|^(notify|warn|note|progress|help|metavar)$")
 LOGS = re.compile(r"(log|logging|logger)\b")
 
 

@@ -138,7 +138,7 @@ class RamctlCommand(TwoHelps):
         shown = partial(json.dumps, default=str, ensure_ascii=False)
         if used and ("quiet" in used or not ctx.params.get("quiet")):
             settings = ", ".join(f"{name} = {shown(value)}" for name, value in used.items())
-            Report(self.name or "").say(f"{HERE} sets {settings}")
+            Report(self.name or "").notify(f"{HERE} sets {settings}")
 
     def field_values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters under the names of the fields that they fill."""

@@ -147,12 +147,12 @@ class Generator:
 
     @classmethod
     def load(
-        cls, options: GenerateOptions, *, device: str, say: Callable[[str], None]
+        cls, options: GenerateOptions, *, device: str, notify: Callable[[str], None]
     ) -> "Generator":
         """The generator of the options, on one device."""
         on_device = replace(options.baseline, device=device)
         baseline = Baseline.load(options.model, on_device, captioning=options.captions > 0)
-        baseline.say = say
+        baseline.notify = notify
         thresholds = thresholds_to_add(options.threshold, options.precision, baseline.bundle)
         captioner = Captioner(baseline, options) if options.captions else None
         return cls(baseline, thresholds, captioner, adds_tags=not options.evidence)
@@ -300,7 +300,7 @@ def counted(stage: Stage, report: Report) -> Stage:
         report.extra |= {f"tags_{when}": counts[when] for when in ("before", "after")}
         report.extra["tags_by_source"] = dict(sorted(by_source.items()))
         by = ", ".join(f"{name} {count / n:.2f}" for name, count in sorted(by_source.items()))
-        report.say(
+        report.notify(
             f"tags a record: {counts['before'] / n:.2f} before, {counts['after'] / n:.2f} after"
             + (f" ({by})" if by else "")
             + (f", {counts['chances'] / n:.2f} chances" if counts["chances"] else "")
@@ -323,15 +323,15 @@ def run(options: GenerateOptions) -> Report:
         raise UsageProblem("--evidence needs all records in one run, so not with --shard")
     source, shard = shard_of(stream.shard, inputs, read)
     devices = split_devices(options.baseline.device)
-    generator = Generator.load(options, device=devices[0], say=report.say)
+    generator = Generator.load(options, device=devices[0], notify=report.notify)
     baseline = generator.baseline
     stage: Stage = generator.stage
     report.device = str(baseline.runtime.device)
     if options.threshold is None and not baseline.bundle.has(CALIBRATION):
-        report.say(f"{options.model} is not calibrated: using its thresholds")
+        report.notify(f"{options.model} is not calibrated: using its thresholds")
     if len(devices) > 1:
         report.device = options.baseline.device
-        pool = DevicePool(partial(Generator.load, options), devices, report.say)
+        pool = DevicePool(partial(Generator.load, options), devices, report.notify)
         stage = pool.run
     fingerprint = {
         "model": baseline.bundle.fingerprint,

@@ -120,19 +120,19 @@ def _run_stage(cleaning: "Cleaning", source: Iterator[Item]) -> Report:
             cleaning.detect(folder, source)
             rejects = folder.rejects(options.stream.shard)
             report.rejects.update(rejects)
-            report.say(f"{rejects.total()} inputs will be rejected by --stage apply")
+            report.notify(f"{rejects.total()} inputs will be rejected by --stage apply")
         else:
             cleaning.cluster(folder)
     except TimeIsUp:
         return cleaning.out_of_time(f"the same command continues in {folder.path}")
-    report.say(f"{options.stage} done in {folder.path}")
+    report.notify(f"{options.stage} done in {folder.path}")
     return report
 
 
 def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
     options, report = cleaning.options, cleaning.report
     output = options.stream.output
-    with _work_folder(options, report.say) as folder, scratch_file() as kept:
+    with _work_folder(options, report.notify) as folder, scratch_file() as kept:
         is_complete = output is not None and output.exists() and not part_path(output).exists()
         if output and is_complete and options.stream.resume and not folder.path.exists():
             # With the same input there is nothing to do, which needs no photo. The input may be a
@@ -155,7 +155,7 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
 
 
 @contextmanager
-def _work_folder(options: CleanOptions, say: Callable[[str], None]) -> Iterator[WorkFolder]:
+def _work_folder(options: CleanOptions, notify: Callable[[str], None]) -> Iterator[WorkFolder]:
     """The folder of `--work`, else one beside the output, else a temporary one."""
     work, stream = options.work, options.stream
     if work is None and stream.output is None:
@@ -169,7 +169,7 @@ def _work_folder(options: CleanOptions, say: Callable[[str], None]) -> Iterator[
         work = work_path(stream.output)
         require_ours(work, WORK)
         if not stream.resume and WORK.is_on(work):
-            say(f"{work}: an unfinished run is discarded (--resume would have continued it)")
+            notify(f"{work}: an unfinished run is discarded (--resume would have continued it)")
             WORK.remove(work)
     yield WorkFolder(work)
 
@@ -205,7 +205,7 @@ class Cleaning:
     def out_of_time(self, how_to_go_on: str) -> Report:
         """Report that `--max-time` ended the run before the last stage; returns the report."""
         self.report.time_is_up = True
-        self.report.say(f"--max-time is over; {how_to_go_on}")
+        self.report.notify(f"--max-time is over; {how_to_go_on}")
         self.report.write_stats(self.options.stream.stats)
         return self.report
 
@@ -219,7 +219,7 @@ class Cleaning:
         work.start(self.settings)
         finder = RegionFinder.open(baseline, options.detector, options.kinds)
         self.report.device = str(baseline.runtime.device)
-        baseline.say = self.report.say
+        baseline.notify = self.report.notify
         with self._stopping("records") as (stop, tick):
             shard, strict = options.stream.shard, options.stream.strict
             detect(work, _stoppable(source, stop), finder, part=shard, strict=strict, tick=tick)
@@ -253,7 +253,7 @@ class Cleaning:
                 # The browser keeps the decisions made on the page under the hash of the inputs.
                 for piece in review_page(judged, review.totals, inputs, jobs=jobs, tick=tick):
                     stream.write(piece.encode("utf-8"))
-            self.report.say(f"{options.page}: {len(judged)} tags to judge on {n_photos} photos")
+            self.report.notify(f"{options.page}: {len(judged)} tags to judge on {n_photos} photos")
 
         def stage(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
             yield from each(cleaner)(batches)
@@ -287,7 +287,7 @@ class Cleaning:
             by_kind = Counter(chain.from_iterable(tags.values() for tags in verdicts))
             self.report.extra["decisions"] = dict(by_kind)
             counted = (f"{n} {verdict}" for verdict, n in sorted(by_kind.items()))
-            self.report.say(f"decisions: {', '.join(counted)}")
+            self.report.notify(f"decisions: {', '.join(counted)}")
         untouched: Counter[str] = Counter()
         for shard in cleaner.index.shards:
             untouched.update(shard.facts["counts"])
@@ -307,7 +307,7 @@ class Cleaning:
             ", ".join(f"{n} {why}" for why, n in sorted(counts.items())) or "none"
             for counts in (cleaner.reasons, untouched)
         )
-        self.report.say(
+        self.report.notify(
             f"{cleaner.before['tags']} tags before, {cleaner.after['tags']} after (removed: "
             f"{removed}); {len(decided)} labels examined; tags left alone: {remaining}"
         )

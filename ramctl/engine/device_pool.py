@@ -52,15 +52,18 @@ class BatchWorker(Protocol):
 class DevicePool:
     """Works on batches with several devices at once.
 
-    `load(device=..., say=...)` opens a device's worker in its process, so it must be picklable.
+    `load(device=..., notify=...)` opens a device's worker in its process, so it must be picklable.
     """
 
     def __init__(
-        self, load: Callable[..., BatchWorker], devices: Sequence[str], say: Callable[[str], None]
+        self,
+        load: Callable[..., BatchWorker],
+        devices: Sequence[str],
+        notify: Callable[[str], None],
     ) -> None:
         self._load = load
         self._devices = devices
-        self._say = say
+        self._notify = notify
 
     def run(self, batches: Iterator[Batch]) -> Iterator[Outcomes]:
         """The outcomes of the batches, in their order; RunProblem when a process dies."""
@@ -80,7 +83,7 @@ class DevicePool:
             steps = in_order(submit, zip(repeat(None), items), number)
             for count, (_, (outcomes, messages)) in enumerate(steps):
                 for message in messages:
-                    self._say(message)
+                    self._notify(message)
                 if count >= number:
                     yield outcomes
 
@@ -95,7 +98,7 @@ class _DeviceProcess:
 
     @cached_property
     def _worker(self) -> BatchWorker:
-        return self._load(say=self._messages.append)
+        return self._load(notify=self._messages.append)
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:

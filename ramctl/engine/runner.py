@@ -144,12 +144,12 @@ class ModelRunner(Runner):
         shortlist: tuple[NDArray[np.float32], int] | None = None, scores_all: bool = False,
         boxes: bool = False, captions: bool = False, caption_style: str | None = None,
         thorough: bool = False, loader: str | None = None, fold: bool = True,
-        say: Callable[[str], None] = mute,
+        notify: Callable[[str], None] = mute,
     ) -> None:  # fmt: skip
         requested = "--boxes" if boxes else "--caption" if captions else ""
         if requested or graph == TORCH:
             require("train", requested or "running this model in torch")
-        self.bundle, self.options, self.say = bundle, options, say
+        self.bundle, self.options, self.notify = bundle, options, notify
         self._graph, self._rows = graph, rows
         self._shortlist, self._scores_all = shortlist, scores_all
         self._captions, self._thorough, self._fold = captions, thorough, fold
@@ -212,7 +212,7 @@ class ModelRunner(Runner):
         set_up_cpu(self.model_threads)
         return TorchEngine.open(
             self.bundle, self.runtime, rows=self._rows, captioning=self._captions, fold=self._fold,
-            shortlist=self._shortlist, scores_all=self._scores_all, say=self.say,
+            shortlist=self._shortlist, scores_all=self._scores_all, notify=self.notify,
         )  # fmt: skip
 
     @cached_property

@@ -62,16 +62,16 @@ class TorchEngine:
     """A RAM in evaluation mode on its device.
 
     Whatever it computes goes through `_run`, which halves a batch that does not fit in memory and
-    reports that by `say`. Wherever it takes photos, (B, 3, S, S), it also takes the encoder's
+    reports that by `notify`. Wherever it takes photos, (B, 3, S, S), it also takes the encoder's
     features of them, (B, T, C).
     """
 
     def __init__(
-        self, model: RAM, runtime: Runtime, say: Callable[[str], None] = lambda message: None
+        self, model: RAM, runtime: Runtime, notify: Callable[[str], None] = lambda message: None
     ) -> None:
         self.model = model
         self.runtime = runtime
-        self.say = say
+        self.notify = notify
         self._max_sizes: dict[str, int] = {}  # photos, or regions, at a time after memory ran out
         self._pixels_at_once: int | None = None
         self._layout = torch.contiguous_format
@@ -83,7 +83,7 @@ class TorchEngine:
         cls, bundle: Bundle, runtime: Runtime, *, rows: Floats | None = None,
         captioning: bool = False, fold: bool = False,
         shortlist: tuple[Floats, int] | None = None, scores_all: bool = False,
-        say: Callable[[str], None] = lambda message: None,
+        notify: Callable[[str], None] = lambda message: None,
     ) -> "TorchEngine":  # fmt: skip
         """The engine of a bundle's model; its labels are `rows` (L, W), or all that it has.
 
@@ -97,7 +97,7 @@ class TorchEngine:
             with torch.autocast("cpu", runtime.half, enabled=runtime.half is not None):
                 fold_batchnorms(model.encoder, torch.zeros(1, 3, size, size))
         model.to(runtime.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        engine = cls(model, runtime, say)
+        engine = cls(model, runtime, notify)
         engine._layout = torch.channels_last
         engine._pixels_at_once = PIXELS_AT_ONCE if runtime.device.type == "cpu" else None
         engine._scores_all = scores_all
@@ -275,7 +275,7 @@ class TorchEngine:
                 self._max_sizes[kind] = size // 2
             if device.type == "cuda":
                 torch.cuda.empty_cache()
-            self.say(f"{device}: out of memory with {size} {kind}, going on with {size // 2}")
+            self.notify(f"{device}: out of memory with {size} {kind}, going on with {size // 2}")
 
     def _features(self, photos: Floats | Tensor) -> Tensor:
         tensor = self._on_device(photos)

@@ -182,10 +182,10 @@ def _explain(
     """Report on stderr how photos were matched, what is missing and what looks wrong."""
     if set(comparison.matched_by) != {"image"}:
         matched = ", ".join(f"{count} by {key}" for key, count in comparison.matched_by.items())
-        report.say(f"photos matched: {matched}")
+        report.notify(f"photos matched: {matched}")
     one_sided = (len(comparison.only_in_truth), len(comparison.only_in_predictions))
     if any(one_sided):
-        report.say(f"photos in the truth only: {one_sided[0]}, predictions only: {one_sided[1]}")
+        report.notify(f"photos in the truth only: {one_sided[0]}, predictions only: {one_sided[1]}")
     classes = comparison.classes
     unused = [name for name in classes.mapping if not classes.system.ids(name)]
     for names, what in (
@@ -195,11 +195,11 @@ def _explain(
     ):
         if names:
             more = f" ... ({len(names)})" if len(names) > 5 else ""
-            report.say(f"{what}: {', '.join(names[:5])}{more}")
+            report.notify(f"{what}: {', '.join(names[:5])}{more}")
     if (span := result["score_range"]) and not predictions.are_probabilities:
         ends = f"{span[0]:g} to {span[1]:g}"
-        report.say(f"scores are not probabilities ({ends}); thresholds are in the same unit")
+        report.notify(f"scores are not probabilities ({ends}); thresholds are in the same unit")
     if (expected := result.get("calibration", {}).get("macro_f1")) is not None:
-        report.say(f"calibrated: macro F1 on other photos is estimated at {expected:.3f}")
+        report.notify(f"calibrated: macro F1 on other photos is estimated at {expected:.3f}")
     if result["looks_thresholded"]:
-        report.say("many scores are missing, so mAP is a lower bound: predict with tag --dense")
+        report.notify("many scores are missing, so mAP is a lower bound: predict with tag --dense")

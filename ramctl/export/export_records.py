@@ -110,7 +110,9 @@ def run(options: ExportOptions) -> Report:
 
     def read() -> Iterator[Unread]:
         if options.sidecars.xmp_remove:
-            photos = PhotoInputs(names, options.root, options.recursive, say=cache(report.say))
+            photos = PhotoInputs(
+                names, options.root, options.recursive, notify=cache(report.notify)
+            )
             return unread_photo_inputs(photos)
         unread = unread_inputs(names, options.root, report.command)
         return (partial(make, forms=forms) for make in unread)
@@ -162,7 +164,7 @@ def _actions(
         changed = writer.write(record, fields)
         report.extra["sidecars"] += len(changed)
         for sidecar in changed if options.sidecars.dry_run else ():
-            report.say(planned(sidecar))
+            report.notify(planned(sidecar))
 
     if options.sidecars.are_changed:
         yield change_sidecars

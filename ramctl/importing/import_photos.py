@@ -51,7 +51,7 @@ def run(options: ImportOptions) -> Report:
     names = names if lists and not names else inputs_or_stdin(names, "photos")
     photos = PhotoInputs(
         names, options.root, options.recursive, options.null, stage="import",
-        say=cache(report.say),
+        notify=cache(report.notify),
     )  # fmt: skip
     reader, vocabulary = PhotoReader(people=options.people), Vocabulary(people=options.people)
 
@@ -64,7 +64,7 @@ def run(options: ImportOptions) -> Report:
             vocabulary.add_record(fields)
         return fields
 
-    with output_lock(target, say=report.say):
+    with output_lock(target, notify=report.notify):
         for name in lists:
             vocabulary.add_list(Path(name))
         source, shard = shard_of(stream.shard, names, unread)
@@ -77,7 +77,7 @@ def run(options: ImportOptions) -> Report:
             if not (labels := vocabulary.labels()):
                 raise RunProblem(f"{target}: not written, as no keywords were found")
             labels.write(target)
-            report.say(f"{len(labels)} labels in {target}")
+            report.notify(f"{len(labels)} labels in {target}")
     return report
 
 

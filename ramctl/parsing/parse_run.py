@@ -61,7 +61,7 @@ def run(options: ParseOptions) -> Report:
     if options.build_labels:
         stream = options.stream
         with (
-            output_lock(options.build_labels, options.review, say=report.say),
+            output_lock(options.build_labels, options.review, notify=report.notify),
             Rejects(report, stream.rejects, strict=stream.strict) as rejects,
         ):
             build_label_file(

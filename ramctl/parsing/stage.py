@@ -192,4 +192,4 @@ def build_label_file(
         write_review(review, candidates)
     report.extra["labels"] = len(labels)
     report.extra["strings"] = sum(1 + len(label.synonyms) for label in labels)
-    report.say(f"{len(labels)} labels in {path}")
+    report.notify(f"{len(labels)} labels in {path}")

@@ -86,7 +86,7 @@ class PhotoInputs:
     recursive: bool = False
     null: bool = False  # names on standard input end with NUL instead of newline
     stage: str = "tag"
-    say: Callable[[str], None] = lambda message: None  # reports folders without photos
+    notify: Callable[[str], None] = lambda message: None  # reports folders without photos
 
 
 def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
@@ -164,7 +164,7 @@ def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
         for unread in _walk(name, base, inputs):
             yield unread
         if unread is None:
-            inputs.say(f"{name}: no photos in it")
+            inputs.notify(f"{name}: no photos in it")
     elif name.lower().endswith(".tar") and is_file(place):
         yield from _archive(name, base, inputs)
     else:

@@ -35,7 +35,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 _WAIT_S = 0.1  # between two attempts to take a lock
 _NEW_FILE = ".ramctl-part"  # ends the hidden name of a file before it replaces another
 _MAX_NAME = 240  # bytes of that name before its end: file systems allow 255
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 _held: dict[Path, tuple[int, int]] = {}  # descriptor and thread of each lock of this process
 
 
@@ -261,16 +261,16 @@ def read_pairs(path: Path, form: str) -> Iterator[tuple[str, str, str]]:
 
 
 @contextmanager
-def output_lock(*outputs: Path | None, say: Say = lambda message: None) -> Iterator[None]:
+def output_lock(*outputs: Path | None, notify: Notify = lambda message: None) -> Iterator[None]:
     """Lock some outputs, with their parts, states and work folders, for a block.
 
     RunProblem when another run writes one of them. None, pipes and devices need no lock, and a
-    thread may lock twice. `say` reports a file system without locks.
+    thread may lock twice. `notify` reports a file system without locks.
     """
     with ExitStack() as stack:
         for output in outputs:
             if output is not None and not is_device(output):
-                stack.enter_context(held(lock_path(output), output, say))
+                stack.enter_context(held(lock_path(output), output, notify))
         yield
 
 
@@ -285,8 +285,8 @@ os.register_at_fork(after_in_child=_leave_to_parent)
 
 
 @contextmanager
-def locked(path: Path, say: Say) -> Iterator[None]:
-    """Lock a file, which stays, for a block; wait for another run, which `say` reports.
+def locked(path: Path, notify: Notify) -> Iterator[None]:
+    """Lock a file, which stays, for a block; wait for another run, which `notify` reports.
 
     RunProblem where there are no locks.
     """
@@ -294,7 +294,7 @@ def locked(path: Path, say: Say) -> Iterator[None]:
         try:
             descriptor = _open_locked(path, waits=False)
         except BlockingIOError:
-            say(f"{path}: locked; waiting for that run to end")
+            notify(f"{path}: locked; waiting for that run to end")
             descriptor = _open_locked(path, waits=True)
     except OSError as error:
         what = "cannot be locked: " if error.errno in _NO_LOCKS else ""
@@ -304,7 +304,7 @@ def locked(path: Path, say: Say) -> Iterator[None]:
 
 
 @contextmanager
-def held(path: Path, output: Path, say: Say) -> Iterator[None]:
+def held(path: Path, output: Path, notify: Notify) -> Iterator[None]:
     """Lock an output by the file `path`, which exists for the block only.
 
     RunProblem if `path` is not a lock file, which is empty.
@@ -322,7 +322,7 @@ def held(path: Path, output: Path, say: Say) -> Iterator[None]:
         if error.errno not in _NO_LOCKS:
             raise RunProblem(f"{output}: {error.strerror or error}") from error
         path.unlink(missing_ok=True)
-        say(f"{output}: this file system has no locks; do not start a second run on it")
+        notify(f"{output}: this file system has no locks; do not start a second run on it")
         descriptor = None
     with nullcontext() if descriptor is None else _held_until_end(path, descriptor, remove=True):
         yield

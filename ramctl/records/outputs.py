@@ -13,7 +13,7 @@ from typing import BinaryIO, cast
 
 from ramctl.errors import RunProblem
 from ramctl.records.files import (
-    Say,
+    Notify,
     create,
     is_device,
     is_gzip,
@@ -220,14 +220,14 @@ def write_to_stdout(text: str) -> None:
 @contextmanager
 def open_outputs(
     output: Path | None, rejects: str | None, *,
-    resume: bool, command: str, fingerprint: Mapping[str, str], n_header: int, say: Say,
+    resume: bool, command: str, fingerprint: Mapping[str, str], n_header: int, notify: Notify,
     has_records: bool = True,
 ) -> Iterator["RunOutputs"]:  # fmt: skip
     """Lock and open the outputs of a run; with `resume` at the end of the recorded entries."""
     rejects_path = rejects_file(rejects)
     require_our_outputs(output, rejects_path)
     with ExitStack() as stack:
-        stack.enter_context(output_lock(output, rejects_path, say=say))
+        stack.enter_context(output_lock(output, rejects_path, notify=notify))
         state: ResumeState | None = None
         if output is None or is_device(output):
             if resume:
@@ -240,7 +240,7 @@ def open_outputs(
             if resume:
                 roll_forward(output)
             else:  # first, so that no crash leaves the old state beside a new part
-                state.start(say)
+                state.start(notify)
             done = PartFile(output, resume=resume)
             if resume:
                 state.load(done.end, unfinished_bytes(file))

@@ -60,7 +60,7 @@ class Report:
         has_rejects = self.rejects or self.n_rejected_before
         return EXIT_REJECTS if has_rejects and not self.forgives_rejects else EXIT_OK
 
-    def say(self, message: str) -> None:
+    def notify(self, message: str) -> None:
         """Write one line to stderr, with the command's name; nothing with `-q`."""
         if not self.quiet:
             self.warn(message)
@@ -74,9 +74,9 @@ class Report:
         """Count a reject; the first NAMED_REJECTS are reported."""
         self.rejects[reject.code] += 1
         if self.n_rejected <= NAMED_REJECTS:
-            self.say(f"{reject.place}: {reject.message}")
+            self.notify(f"{reject.place}: {reject.message}")
         elif self.n_rejected == NAMED_REJECTS + 1:
-            self.say("further rejects are counted only; --rejects FILE lists them")
+            self.notify("further rejects are counted only; --rejects FILE lists them")
 
     def add(self, part: "Report") -> None:
         """Add the counts of another process, which did a part of the inputs."""
@@ -149,7 +149,7 @@ class Report:
     def finish(self, stats: Path | None) -> None:
         """Write the file of `--stats`, if there is one, and the closing line."""
         self.write_stats(stats)
-        self.say(self.summary())
+        self.notify(self.summary())
 
 
 class Rejects:
@@ -171,7 +171,7 @@ class Rejects:
             reject.fail()
 
     def __enter__(self) -> Self:
-        self._lock.enter_context(output_lock(rejects_file(self._name), say=self.report.say))
+        self._lock.enter_context(output_lock(rejects_file(self._name), notify=self.report.notify))
         self.sink = open_rejects(self._name, resume=False)
         return self
 

@@ -112,13 +112,13 @@ class ResumeState:
         self.ends: dict[Status, int] = {"done": n_header, "rejected": 0}
         self.continues_rejects = True  # the rejects file is that of the earlier run
 
-    def start(self, say: Callable[[str], None] = lambda message: None) -> None:
-        """Begin a new state and discard an older one; `say` reports an unfinished run."""
+    def start(self, notify: Callable[[str], None] = lambda message: None) -> None:
+        """Begin a new state and discard an older one; `notify` reports an unfinished run."""
         part = part_path(self._path.with_name(self._path.name.removesuffix(STATE)))
         if part.exists() and self._path.exists():
             number = sum("drops" not in row for _, row in read_rows(self._path))
             lost = f"an unfinished run, of {number} records, is discarded"
-            say(f"{part}: {lost} (--resume would have continued it)")
+            notify(f"{part}: {lost} (--resume would have continued it)")
         kept_path(self._path).unlink(missing_ok=True)
         self._size = self._write(self._path, [])
 

@@ -141,7 +141,7 @@ def run_stream(
             open_outputs(
                 options.output, options.rejects, resume=options.resume,
                 command=report.command, fingerprint={**(fingerprint or {}), **options.made_from},
-                n_header=len(header), say=report.say, has_records=form is not NO_RECORDS,
+                n_header=len(header), notify=report.notify, has_records=form is not NO_RECORDS,
             )
         )  # fmt: skip
         if header and outputs.sinks["done"].end == 0:
@@ -289,7 +289,9 @@ class _Run:
             self.report.time_is_up = self.report.n_left > 0
         if (state := self.outputs.state) is not None:
             if n_gone := state.drop_doubled():
-                self.report.say(f"{n_gone} inputs of an earlier run are gone; their records stay")
+                self.report.notify(
+                    f"{n_gone} inputs of an earlier run are gone; their records stay"
+                )
             if self.is_gone is not None and not self.report.time_is_up:
                 self.report.n_pruned = state.prune(self.is_gone)
         # Records for whose retry there was no time are still rejects.

@@ -68,7 +68,7 @@ def run(options: ServeOptions) -> Report:
             await super().startup(sockets)
             port = place.getsockname()[1]
             name = f"[{options.host}]" if ":" in options.host else options.host
-            report.say(f"http://{name}:{port}/ tags photos with {options.model}; Ctrl-C ends it")
+            report.notify(f"http://{name}:{port}/ tags photos with {options.model}; Ctrl-C ends it")
             if not is_local:
                 report.warn("there is no password: anybody who reaches this address can use it")
 

@@ -53,7 +53,7 @@ def run(options: TagOptions) -> Report:
     if options.prune:
         require_some(names)
     photos = PhotoInputs(
-        names, options.root, options.recursive, options.null, say=cache(report.say)
+        names, options.root, options.recursive, options.null, notify=cache(report.notify)
     )
     source, shard = shard_of(stream.shard, names, partial(unread_photo_inputs, photos))
     tagger = _load(options, report)
@@ -82,7 +82,9 @@ def _load(options: TagOptions, report: Report) -> "Tagger":
         choice = replace(choice, exclude=read_tag_list(options.exclude))
     from ramctl.tagging.tagger import Tagger
 
-    tagger = Tagger.open(options.model, replace(options.tagger, choice=choice, say=report.say))
+    tagger = Tagger.open(
+        options.model, replace(options.tagger, choice=choice, notify=report.notify)
+    )
     untrained = f"labels always score 0: {options.model} was not trained on them"
     for names, what in (
         (unknown_tags(tagger.labels, choice), "tags that you named are not in the label system"),
@@ -90,5 +92,5 @@ def _load(options: TagOptions, report: Report) -> "Tagger":
     ):
         if names:
             shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            report.say(f"{len(names)} {what}: {shown}")
+            report.notify(f"{len(names)} {what}: {shown}")
     return tagger

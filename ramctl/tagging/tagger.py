@@ -122,7 +122,7 @@ class Tagger:
         num_workers: int | None = None,
         threads: int | None = None,
         limits: PhotoLimits = LIMITS,
-        say: Callable[[str], None] = mute,
+        notify: Callable[[str], None] = mute,
     ) -> "Tagger":
         """A tagger for a bundle's name or folder, `hf://owner/name`, or a peer (`clip:FOLDER`).
 
@@ -141,7 +141,7 @@ class Tagger:
         batch_size: photos at a time; num_workers: threads that decode, and run the graph;
             threads: of one run of the model.
         limits: the pixels, bytes and seconds of decoding that a photo may cost.
-        say: called with what the user should know.
+        notify: called with what the user should know.
 
         Raises UsageProblem for options that are wrong, RunProblem for a model or a part that is
         missing; both are RamctlErrors.
@@ -155,7 +155,7 @@ class Tagger:
             choice=choice, thorough=thorough, dense=dense, boxes=boxes, caption=caption,
             caption_style=caption_style, preprocess=preprocess, runtime=runtime, device=device,
             dtype=dtype, batch=batch_size, workers=num_workers, threads=threads, limits=limits,
-            say=say,
+            notify=notify,
         )  # fmt: skip
         return cls.open(os.fspath(model), options)
 
@@ -167,8 +167,8 @@ class Tagger:
         if len(devices) > 1:
             tagger = cls.open(model, replace(options, device=devices[0]))
             tagger.options = options
-            load = partial(_open_on, model, replace(options, say=mute))
-            tagger.pool = DevicePool(load, devices, options.say)
+            load = partial(_open_on, model, replace(options, notify=mute))
+            tagger.pool = DevicePool(load, devices, options.notify)
             return tagger
         peer = peer_spec(model)
         if options.embedding and (peer or options.labels is not None):
@@ -345,7 +345,7 @@ def open_runner(bundle: Bundle, options: TaggerOptions) -> tuple[ModelRunner, La
         shortlist=None if scores_all else read_shortlist(bundle, label_set),
         scores_all=options.dense or options.embedding,
         boxes=options.boxes, captions=options.caption, caption_style=options.caption_style,
-        thorough=options.thorough, loader=options.preprocess, say=options.say,
+        thorough=options.thorough, loader=options.preprocess, notify=options.notify,
     )  # fmt: skip
     runner.limits = options.limits
     return runner, label_set
@@ -368,8 +368,10 @@ def _open_peer(spec: str, options: TaggerOptions) -> tuple[Runner, LabelSet]:
     return runner, label_set.with_threshold(options.threshold)
 
 
-def _open_on(model: str, options: TaggerOptions, device: str, say: Callable[[str], None]) -> Tagger:
-    return Tagger.open(model, replace(options, device=device, say=say))
+def _open_on(
+    model: str, options: TaggerOptions, device: str, notify: Callable[[str], None]
+) -> Tagger:
+    return Tagger.open(model, replace(options, device=device, notify=notify))
 
 
 def _raised(outcome: TagResult | RecordProblem) -> TagResult:

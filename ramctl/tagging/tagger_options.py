@@ -36,7 +36,7 @@ class TaggerOptions(RunnerOptions):
     preprocess: str | None = None  # official, fast: how photos are read; None: the model's way
     runtime: str = "auto"  # or onnx, torch
     limits: PhotoLimits = LIMITS  # what a photo may cost
-    say: Callable[[str], None] = mute  # called with what the user should know
+    notify: Callable[[str], None] = mute  # called with what the user should know
 
     def check(self) -> None:
         """UsageProblem for unknown choices and numbers that make no sense."""

@@ -36,16 +36,16 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.pt"))
 
 
-def load_checkpoint(folder: Path, say: Callable[[str], None]) -> State | None:
+def load_checkpoint(folder: Path, notify: Callable[[str], None]) -> State | None:
     """The state of the newest intact checkpoint, mapped into memory; None where there is none yet.
 
-    `say` gets a message for each that is damaged; RunProblem when all are.
+    `notify` gets a message for each that is damaged; RunProblem when all are.
     """
     paths = list_checkpoints(folder)
     for path in reversed(paths):
         if _is_intact(path):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        say(f"{path}: damaged, not used")
+        notify(f"{path}: damaged, not used")
     if paths:
         raise RunProblem(f"{folder}: every checkpoint is damaged; start again with --restart")
     return None

@@ -36,7 +36,7 @@ def estimate_cost(options: TrainOptions, report: Report) -> JsonObject:
         plan = replace(work.read_plan(options), cache=None)
         runtime = runtime_of(options, plan.preset.training.precision)
         context = RunContext(
-            World(), runtime, plan.command, report.say, report.reject, lambda n: None,
+            World(), runtime, plan.command, report.notify, report.reject, lambda n: None,
             workers=0, is_dry=True,
         )  # fmt: skip
         return _measure_cost(build_job(plan, work, context))

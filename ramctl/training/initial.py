@@ -31,7 +31,7 @@ from ramctl.pretrained.hub import HUB, local_path
 from ramctl.text.clip import PREFIX, ClipTextEncoder
 from ramctl.text.static_table import StaticTextEncoder, TextEncoder, read_text_encoder, unit
 
-Say = Callable[[str], None]
+Notify = Callable[[str], None]
 Rows = NDArray[np.float32]
 Classifier = tuple[Tensor, Tensor]  # weight (K, C) and bias (K)
 
@@ -42,9 +42,9 @@ def initial_model(
     vocabulary: int,
     encoder: TextEncoder | None,
     init: Bundle | None,
-    say: Say,
+    notify: Notify,
 ) -> RAM:
-    """Build the model before its first step; `say` gets a message with the origin of its weights.
+    """Build the model before its first step; `notify` gets the origin of its weights.
 
     `vocabulary` is the size of the captioning branch's vocabulary, `encoder` embeds labels that
     are new (None for learnt queries), `init` is the bundle to start from.
@@ -53,7 +53,7 @@ def initial_model(
     kind, texts = preset.model.labels.kind, []
     if kind != "learnt":
         assert encoder is not None
-        texts = label_vectors(labels, preset.model.labels, encoder, init, say)
+        texts = label_vectors(labels, preset.model.labels, encoder, init, notify)
     model = build_ram(
         preset.model,
         image_size=preset.preprocess.size,
@@ -65,9 +65,9 @@ def initial_model(
         model.labels.set_text(torch.from_numpy(np.concatenate(texts)))
     if init is not None:
         _copy_bundle_weights(model, preset, labels, init)
-        say(f"weights from {init.path}")
+        notify(f"weights from {init.path}")
     else:
-        say(_initialise_backbone(model, preset, encoder))
+        notify(_initialise_backbone(model, preset, encoder))
     if preset.training.captions_alone:
         _freeze_tagger(model, preset, labels, init)
     elif preset.training.backbone_lr_factor == 0:
@@ -256,7 +256,11 @@ def clip_place(teachers: Sequence[str]) -> str | None:
 
 
 def label_vectors(
-    labels: LabelSystem, config: LabelConfig, encoder: TextEncoder, init: Bundle | None, say: Say
+    labels: LabelSystem,
+    config: LabelConfig,
+    encoder: TextEncoder,
+    init: Bundle | None,
+    notify: Notify,
 ) -> list[Rows]:
     """The vectors (M, E) of each label: one for its name, or one per description.
 
@@ -273,7 +277,7 @@ def label_vectors(
     embedded: Iterator[Rows] = iter(())
     if len(new):
         embedded = iter(_embed_labels(new, config, encoder))
-        say(f"queries of {len(new)} labels from {encoder.name}")
+        notify(f"queries of {len(new)} labels from {encoder.name}")
     return [next(embedded) if row < 0 else stored[row] for row in rows]
 
 

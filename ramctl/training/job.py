@@ -69,7 +69,7 @@ class RunContext:
     world: World
     runtime: Runtime
     stage: str  # of rejects: the command
-    say: Callable[[str], None]
+    notify: Callable[[str], None]
     on_reject: Callable[[Reject], None]
     on_read: Callable[[int], None]  # number of records read; may raise to stop
     workers: int | None = None  # processes that read photos; None: the preset's number
@@ -127,7 +127,7 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
     )
     outside = targets.outside(records.counts.tags)
     if outside[1]:
-        context.say(
+        context.notify(
             f"{outside[0]} tags ({outside[1]} mentions) are not in the label system: ignored"
         )
     soft = tuple(
@@ -218,7 +218,7 @@ def _teacher_scores(
     for teacher in teachers:
         table = TaggerScores.read(teacher.path, context.stage)
         rows = table.rows_of([PhotoName(note.image, note.base) for note in notes])
-        context.say(f"{teacher.path}: scores of {(rows >= 0).sum()} of {len(rows)} photos")
+        context.notify(f"{teacher.path}: scores of {(rows >= 0).sum()} of {len(rows)} photos")
         is_usable |= rows >= 0
         scores.append((table, rows))
     for index in np.flatnonzero(~is_usable).tolist():
@@ -241,7 +241,7 @@ def _labels(
         if init is None:
             raise RunProblem("--labels +FILE appends to the labels of a bundle: name one")
         labels = init.labels.extended(LabelSystem.read(Path(name[1:])))
-        context.say(f"{len(labels) - len(init.labels)} labels appended to {len(init.labels)}")
+        context.notify(f"{len(labels) - len(init.labels)} labels appended to {len(init.labels)}")
     elif name is not None:
         labels = LabelSystem.read(Path(name))
     elif init is not None:
@@ -249,7 +249,7 @@ def _labels(
     else:
         labels = build_labels(counts)
         origin = "records' tags and teachers' names" if is_taught else "records' tags"
-        context.say(f"no --labels: {len(labels)} labels built from the {origin}")
+        context.notify(f"no --labels: {len(labels)} labels built from the {origin}")
     if context.world.is_main:
         labels.write(kept)
     return labels
@@ -315,14 +315,14 @@ def _task(
 ) -> TrainingTask:  # fmt: skip
     """The model with its objectives, on its device; `trained` (L,) are the labels to train."""
     device, config = context.runtime.device, preset.training
-    model = initial_model(preset, labels, len(tokenizer or ()), encoder, init, context.say)
+    model = initial_model(preset, labels, len(tokenizer or ()), encoder, init, context.notify)
     model.to(device)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
     place = clip_place(config.distill)
     clip = None if place is None else ClipTeacher(local_path(place), preset.preprocess)
     mask = None
     if config.fewest_positives and trained.any() and not trained.all():
-        context.say(f"{int(trained.sum())} of {len(labels)} labels can be trained")
+        context.notify(f"{int(trained.sum())} of {len(labels)} labels can be trained")
         mask = torch.from_numpy(trained)
     return TrainingTask(model, config, clip, mask).to(device)
 
@@ -345,7 +345,7 @@ def _features(
         annotations,
         lambda position, problem: context.reject(records[position], problem),
         context.on_read,
-        context.say,
+        context.notify,
     )
 
 
@@ -374,6 +374,6 @@ def _caption_vectors(
     is_taught = "caption" in config.distill and config.distill_weight > 0
     if encoder is None or not is_taught or context.is_dry:
         return None
-    context.say(f"embedding {records.counts.n_captions} captions (kept for the next run)")
+    context.notify(f"embedding {records.counts.n_captions} captions (kept for the next run)")
     name = f"captions-{records.sha256[:16]}-{encoder.fingerprint}-{encoder.width}.f16"
     return keep_caption_vectors(folder / name, records.records, encoder, context.on_read)

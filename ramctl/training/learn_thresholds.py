@@ -101,14 +101,14 @@ def learn_thresholds(options: TrainOptions) -> Report:
     if not n:
         raise RunProblem("no record has confirmed or refused tags that are labels of the model")
     n_photos = len(decisions.scores)
-    report.say(f"decisions: {n_right} kept, {n - n_right} refused; photos: {n_photos}")
+    report.notify(f"decisions: {n_right} kept, {n - n_right} refused; photos: {n_photos}")
     if n >= MIN_DECISIONS:
         _report_effect(report, label_set, calibration, decisions)
     counts = {"photos": n_photos, "kept": n_right, "refused": n - n_right}
     offsets = decisions.offsets(calibration)
     n_moved = _write(options.out, options.argv, bundle, calibration, offsets, counts)
     report.n_out = n_photos
-    report.say(f"{options.out}: thresholds moved: {n_moved}")
+    report.notify(f"{options.out}: thresholds moved: {n_moved}")
     report.finish(options.stats)
     return report
 
@@ -192,7 +192,7 @@ def _decisions(
             n_both += len(photo.kept & photo.refused)
             scores.append(outcome[None])
     if n_both:
-        report.say(f"{n_both} decisions ignored: the tag was both kept and refused")
+        report.notify(f"{n_both} decisions ignored: the tag was both kept and refused")
     rows, labels, is_right = np.array(decisions, np.int64).reshape(-1, 3).T
     return Decisions(np.concatenate(scores), rows, labels, is_right > 0)
 
@@ -215,7 +215,7 @@ def _report_effect(
         n, hits = int(given.sum()), int((given & decisions.right).sum())
         low, high = wilson(hits, n)
         effects.append(f"{hits} of {n} tags right ({100 * low:.0f} to {100 * high:.0f} %)")
-    report.say(f"on held-out photos: before, {effects[0]}; after, {effects[1]}")
+    report.notify(f"on held-out photos: before, {effects[0]}; after, {effects[1]}")
 
 
 def _given(label_set: LabelSet, decisions: Decisions, part: Flags) -> Flags:

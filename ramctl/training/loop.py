@@ -271,9 +271,9 @@ class Trainer:
             "scaler": self.scaler.state_dict(),
         }
 
-    def restore(self, folder: Path, say: Callable[[str], None]) -> bool:
+    def restore(self, folder: Path, notify: Callable[[str], None]) -> bool:
         """Load the newest intact checkpoint; False where there is none."""
-        state = load_checkpoint(folder, say)
+        state = load_checkpoint(folder, notify)
         if state is None:
             return False
         with torch.no_grad():

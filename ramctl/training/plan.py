@@ -164,7 +164,7 @@ def open_plan(options: TrainOptions, work: WorkFolder, report: Report) -> None:
         work.remove()
     if not work.path.exists():
         if options.resume:
-            report.say(f"nothing to resume in {work.path}: a new run")
+            report.notify(f"nothing to resume in {work.path}: a new run")
         RUN.put_on(work.path)
         try:
             work.write_plan(_new_plan(options, work, command))
@@ -180,7 +180,7 @@ def open_plan(options: TrainOptions, work: WorkFolder, report: Report) -> None:
         raise RunProblem(f"{work.path}: no {PLAN}: {reason}")
     plan = work.read_plan(options)
     _check_resumed(options, plan)
-    report.say(f"resuming {work.path}")
+    report.notify(f"resuming {work.path}")
     work.write_plan(replace(plan, commands=[*plan.commands, command]))
 
 

@@ -101,12 +101,12 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
         judged = None if scored is None else job.validation.judged(scored)
         choice = choose_thresholds(judged, job.evidence, preset, salience)
         if (init := _threshold_source(job, choice)) is not None:
-            job.context.say(f"thresholds: those of {init.path} stay as they are")
+            job.context.notify(f"thresholds: those of {init.path} stay as they are")
             _restore_scale(model, job, init)
             decision = _kept_decision(job.targets.labels, init, choice)
         else:
             if choice.why_not:
-                job.context.say(f"thresholds: {choice.why_not}")
+                job.context.notify(f"thresholds: {choice.why_not}")
             choice = _shift_biases(model, choice, preset.precision, parent)
             decision = _new_decision(job, choice)
     with BundleWriter(out) as writer:
@@ -136,7 +136,7 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
             export_graph(model, preset.preprocess.size, graph, weights=weights)
         else:
             reason = "it needs the extra [onnx] (ramctl convert adds it later)"
-            job.context.say(f"no model.onnx written: {reason}")
+            job.context.notify(f"no model.onnx written: {reason}")
         card = _model_card(out.name, preset, decision.labels, provenance)
         (writer.path / CARD).write_text(card, encoding="utf-8")
 

@@ -51,7 +51,7 @@ def run(options: TrainOptions) -> Report:
     report = Report(options.command, quiet=options.quiet, unit="photos")
     if options.dry_run:
         write_to_stdout(dumps(estimate_cost(options, report)).decode())
-        report.say("a dry run: nothing was trained, and nothing written")
+        report.notify("a dry run: nothing was trained, and nothing written")
         return report
     _train(options, report)
     report.write_stats(options.stats)
@@ -70,11 +70,11 @@ def _train(options: TrainOptions, report: Report) -> None:
             if world.is_main:
                 with output_lock(options.out):
                     work.remove()  # the rest of a run that was killed at its very end
-            report.say(f"{options.out} is complete: nothing to resume")
+            report.notify(f"{options.out} is complete: nothing to resume")
             return
         if world.is_main:
             options.out.parent.mkdir(parents=True, exist_ok=True)
-        with output_lock(options.out if world.is_main else None, say=report.say):
+        with output_lock(options.out if world.is_main else None, notify=report.notify):
             if world.is_main:
                 open_plan(options, work, report)
             world.wait()
@@ -140,10 +140,10 @@ class _Run:
                     self.world.wait()
         except TimeIsUp:
             self.report.time_is_up = True
-            self.report.say(f"stopped while reading photos; {RESUME_HINT}")
+            self.report.notify(f"stopped while reading photos; {RESUME_HINT}")
             return
         self.report.n_out = self.report.n_in - self.report.n_rejected
-        self.report.say(self.report.summary())
+        self.report.notify(self.report.summary())
         self.stop.raise_if_signalled()
 
     def _build(self, runtime: Runtime) -> Job:
@@ -159,7 +159,7 @@ class _Run:
                 self.world,
                 runtime,
                 self.plan.command,
-                self.report.say,
+                self.report.notify,
                 self._reject,
                 on_read,
                 options.workers,
@@ -175,9 +175,9 @@ class _Run:
     def _train(self, job: Job) -> bool:
         """Train until the end (True), a signal or `--max-time`."""
         trainer = job.trainer
-        if resumed := trainer.restore(self.work.checkpoints, self.report.say):
+        if resumed := trainer.restore(self.work.checkpoints, self.report.notify):
             # The total is known only now: another number of processes changes it.
-            self.report.say(f"continuing after step {trainer.step} of {trainer.total_steps}")
+            self.report.notify(f"continuing after step {trainer.step} of {trainer.total_steps}")
             self._reject_photos(job.records.records, trainer.rejected)
         options = self.options
 
@@ -204,17 +204,19 @@ class _Run:
                     log.write(dumps(event.to_json()))
                     log.flush()
                 if isinstance(event, ValidationEvent):
-                    self.report.say(f"step {event.step}: {event.describe()}")
+                    self.report.notify(f"step {event.step}: {event.describe()}")
                 elif isinstance(event, StepEvent):
                     advance(1)
                     self._reject_photos(job.records.records, event.rejected)
                     if event.step == total or time.monotonic() - self.logged >= LOG_EVERY_S:
                         self.logged = time.monotonic()
-                        self.report.say(event.describe(total))
+                        self.report.notify(event.describe(total))
         if remaining := pace.total_steps - trainer.step:
             self.report.time_is_up = self.stop.signum is None
             self.report.extra |= {"steps": trainer.step, "steps_left": remaining}
-            self.report.say(f"stopped after step {trainer.step}, {remaining} left; {RESUME_HINT}")
+            self.report.notify(
+                f"stopped after step {trainer.step}, {remaining} left; {RESUME_HINT}"
+            )
         return not remaining
 
     def _reject(self, reject: Reject) -> None:
@@ -239,7 +241,9 @@ class _Run:
             return None
         if not job.evidence[scored.occurring].any():
             why = "their tags were not trained" if len(scored.scores) else "they cannot be read"
-            self.report.say(f"none of {len(job.validation)} validation photos can be used: {why}")
+            self.report.notify(
+                f"none of {len(job.validation)} validation photos can be used: {why}"
+            )
             return None
         event = ValidationEvent(
             job.trainer.step,
@@ -265,13 +269,13 @@ class _Run:
         too_few = "too few photos to hold some out"
         measured: JsonObject = {"validation": f"none: {too_few}"}
         if not len(job.validation):
-            self.report.say(f"{too_few}: no thresholds are chosen (see --val)")
+            self.report.notify(f"{too_few}: no thresholds are chosen (see --val)")
         # Thresholds are chosen for scores in fp32, which most users' machines compute.
         elif (validated := self._validate(job, Runtime(trainer.runtime.device))) is None:
             measured = {"validation": "none: the photos held out cannot be used"}
         else:
             scored, event = validated
-            self.report.say(f"final {event.describe()}")
+            self.report.notify(f"final {event.describe()}")
             held_out = self.plan.val or "photos held out of the records, never trained on"
             measured = {
                 "step": trainer.step,
@@ -287,7 +291,7 @@ class _Run:
             publish(out, model, job, scored, measured)
             self.report.extra |= {"out": str(out), "steps": trainer.step, **measured}
             self.work.remove()
-            self.report.say(f"wrote {out}")
+            self.report.notify(f"wrote {out}")
 
 
 def _open_log(path: Path, *, resumed: bool) -> BinaryIO:

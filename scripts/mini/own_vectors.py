@@ -8,7 +8,7 @@ Training asks for some labels at a time, of crops, and captions leave most of a 
 tagger stays as it is, all labels are asked for at each step, and what nobody names is taught by a
 second opinion: a linear layer on mean and maximum of the tokens, which has learnt what the tagger
 was taught and, of what nobody names, what the tagger thinks. What is written gives a mean of the
-old and the new logits, by other own vectors and a smaller part of what texts say: a model of the
+old and the new logits, by other own vectors and a smaller part of what texts notify: a model of the
 same size. N photos, C channels, L labels, R width of the own vectors.
 """
 

@@ -4,7 +4,7 @@
     scripts/mini/teacher.py --useless useless_names.txt -- SET.MODEL.jsonl...
     scripts/mini/teacher.py --useless useless_names.txt --boxes PSEUDO femto80 -- SET.MODEL.jsonl...
 
-With --boxes a second detector, SET.femto80.jsonl of the folder, has its say: a class has the mean
+With --boxes a second detector, SET.femto80.jsonl of the folder, counts too: a class has the mean
 of both log-odds, the second one's by its best box. The screens that a detector sees in the
 archive's slides (tv, laptop in fsa-train) are their mounts.
 """

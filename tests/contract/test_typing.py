@@ -25,7 +25,8 @@ from ramctl import (
 
 tagger = Tagger.from_pretrained(
     Path("model"), labels=["zebra", "horse"], keep_labels=True, threshold={"zebra": 0.4}, top_k=5,
-    kinds=["object"], boxes=True, caption=True, device="cpu", dtype="int8", batch_size=4, say=print,
+    kinds=["object"], boxes=True, caption=True, device="cpu", dtype="int8", batch_size=4,
+    notify=print,
 )
 array: NDArray[np.uint8] = np.zeros((4, 4, 3), np.uint8)
 with open("a.jpg", "rb") as stream:

@@ -171,7 +171,7 @@ def test_regions_that_do_not_fit_in_memory_are_done_in_parts(baseline, photos, s
     asked = [(label, WHOLE) for label in [*seen.labels] * 2]
     features, whole = baseline.features(photos), pooled(seen, asked)
     engine, said = baseline.engine, []
-    monkeypatch.setattr(engine, "say", said.append)
+    monkeypatch.setattr(engine, "notify", said.append)
     model = engine.model
     monkeypatch.setattr(model.encoder, "forward", fits(model.encoder.forward, 2, len))
 

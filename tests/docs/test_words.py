@@ -66,7 +66,7 @@ def is_message(node: ast.AST) -> bool:
     if not isinstance(node, ast.Call):
         return False
     name = getattr(node.func, "id", getattr(node.func, "attr", ""))
-    return name.endswith(("Problem", "Interrupted")) or name in ("say", "warn", "UsageError")
+    return name.endswith(("Problem", "Interrupted")) or name in ("notify", "warn", "UsageError")
 
 
 def test_messages_are_in_plain_words():

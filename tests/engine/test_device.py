@@ -131,7 +131,7 @@ def test_the_batch_is_halved_until_it_fits_and_stays_so(engine):
     expected = engine.scores(photos)
     sizes, said = [], []
     limit(engine, 3, sizes)
-    engine.say = said.append
+    engine.notify = said.append
     np.testing.assert_allclose(engine.scores(photos), expected, atol=1e-6)
     np.testing.assert_allclose(engine.scores(photos), expected, atol=1e-6)
     assert sizes == [8, 4, *[2] * 4, *[2] * 4]

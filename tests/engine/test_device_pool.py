@@ -68,8 +68,8 @@ class Talker:
 
     workers = 2
 
-    def __init__(self, device, say):
-        say("open")
+    def __init__(self, device, notify):
+        notify("open")
 
     def prepare(self, number):
         return number

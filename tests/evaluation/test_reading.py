@@ -1,4 +1,4 @@
-"""What records of truth and predictions say: classes, scores, decisions, thresholds."""
+"""What records of truth and predictions notify: classes, scores, decisions, thresholds."""
 
 import json
 from pathlib import Path

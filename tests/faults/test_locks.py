@@ -135,7 +135,7 @@ def test_where_there_are_no_locks_a_run_says_so_and_goes_on(tmp_path, monkeypatc
     refusing = Mock(side_effect=OSError(errno.ENOLCK, "No locks available"))
     monkeypatch.setattr(fcntl, "flock", refusing)
     said = []
-    with files.output_lock(tmp_path / "out", say=said.append):
+    with files.output_lock(tmp_path / "out", notify=said.append):
         files.write_atomic(tmp_path / "out", b"content")
     assert len(said) == 1 and "this file system has no locks" in said[0]
     assert (tmp_path / "out").read_bytes() == b"content"

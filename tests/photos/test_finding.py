@@ -68,7 +68,7 @@ def test_a_folder_that_is_not_there_is_wrong_usage_and_one_without_photos_is_tol
         images("nowhere", "in", recursive=True)
     said = []
     (folder / "in/sub/none").mkdir()
-    assert images("in/sub/none", "in/sub", recursive=True, say=said.append) == ["in/sub/c.webp"]
+    assert images("in/sub/none", "in/sub", recursive=True, notify=said.append) == ["in/sub/c.webp"]
     assert said == ["in/sub/none: no photos in it"]
 
 

@@ -40,7 +40,7 @@ def changed(source: str) -> set[str]:
         ("a[b:]", {"a[b + 1:]"}),
         ("def f():\n    return a", {"def f():\n    return None"}),
         ("raise KeyError('a')", {"pass"}),
-        ("report.say(f'{a}' + 'b')", {"report.say(f'{a}' - 'b')", "pass"}),
+        ("report.notify(f'{a}' + 'b')", {"report.notify(f'{a}' - 'b')", "pass"}),
         ("'''What it is.'''", set()),
         ("def f(a: 'b') -> 'c': ...", set()),
         ("if TYPE_CHECKING:\n    a = 1", set()),

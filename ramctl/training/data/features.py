@@ -21,7 +21,7 @@ from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.preset import PreprocessConfig
 from ramctl.photos.decoding import decode_photo, read_photo
-from ramctl.records.files import Say, locked, naming, open_to_append
+from ramctl.records.files import Notify, locked, naming, open_to_append
 from ramctl.text.static_table import TextEncoder
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.targets import Annotation, read_annotation
@@ -58,12 +58,12 @@ class FeatureStore:
         return len(self.places)
 
     @contextmanager
-    def filling(self, say: Say) -> Iterator[None]:
+    def filling(self, notify: Notify) -> Iterator[None]:
         """Lock the store for writing, after reading the rows that other runs have added.
 
-        `say` gets a message when another run holds the lock, which is waited for.
+        `notify` gets a message when another run holds the lock, which is waited for.
         """
-        with locked(self._lock_path, say):
+        with locked(self._lock_path, notify):
             self._read_keys()
             for path, n_bytes in ((self._rows_path, self._row_bytes), (self._keys_path, KEY_BYTES)):
                 with naming(path), open_to_append(path) as stream:
@@ -111,14 +111,14 @@ class FeatureCache:
         annotations: Iterable[Annotation],
         on_problem: Callable[[int, RecordProblem], None],
         on_done: Callable[[int], None],
-        say: Say,
+        notify: Notify,
     ) -> "CachedFeatures":
         """The features of all photos; those that are missing are computed.
 
         `on_problem` is called with the position and the reason of each unreadable photo, `on_done`
         with the number of photos done after each batch; it may raise to stop, and nothing is lost.
         The stores are locked only once a photo is missing, so that the processes of a run that
-        lack none read them together; `say` gets a message when another run is waited for.
+        lack none read them together; `notify` gets a message when another run is waited for.
         """
         keys: list[bytes | None] = []
         waiting: dict[bytes, NDArray[np.float32]] = {}
@@ -131,7 +131,7 @@ class FeatureCache:
                     key = hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
                     if self._is_missing(key) and not is_held:
                         for store in self.stores:
-                            held.enter_context(store.filling(say))
+                            held.enter_context(store.filling(notify))
                         is_held = True
                     if self._is_missing(key) and key not in waiting:
                         photo = decode_photo(content, target=config.size, official=is_official)
