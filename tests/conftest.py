@@ -48,7 +48,7 @@ def pytest_runtest_makereport(item: pytest.Item):
 
 
 def pytest_configure() -> None:
-    """Notify where all workers of this run, which start later, find what commands are forked from."""
+    """Name the place, for workers that start later, where the forked interpreters are found."""
     if forked.PLACE not in os.environ:
         os.environ[forked.PLACE] = tempfile.mkdtemp(prefix="forkers-")
 
