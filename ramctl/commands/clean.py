@@ -38,7 +38,7 @@ OPTIONS = {
         common("--evidence FILE", "Scores of another tagger; repeatable.", multiple=True),
         common("--min-probability FRACTION", "Remove less probable tags [default: 0.2]."),
         option("--outliers FRACTION", "Remove this fraction of a tag's regions."),
-        option("--threshold FRACTION", "Remove tags with region scores up to this."),
+        option("--threshold NUMBER|FILE", "Remove tags with region scores up to this."),
         option(
             "--min-regions N",
             "Leave tags with fewer regions alone.",

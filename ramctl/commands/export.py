@@ -29,7 +29,7 @@ OPTIONS = {
         options.shard,
     ],
     "selection": [
-        option("--threshold NUMBER", "Only tags above this score.", type=click.FloatRange(0, 1)),
+        option("--threshold NUMBER|FILE", "Only tags above this score."),
         common("--top N", "At most N tags a photo."),
         option("--include FILE", "Only the tags in FILE.", type=options.EXISTING_FILE),
         option("--exclude FILE", "None of the tags in FILE.", type=options.EXISTING_FILE),

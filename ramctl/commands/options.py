@@ -197,7 +197,7 @@ stream = [
 ]
 
 ray = shared("--ray ADDRESS", "Process input files on a Ray cluster, into the folder -o.")
-batch = shared("-b, --batch N", "Records a batch [default: chosen for the model].")
+batch = shared("-b, --batch N", "Records a batch [default: set by the command].")
 threads = shared("--threads N", "CPU threads of the model [default: all cores].")
 device = common("--device DEVICE", "auto, cpu, mps or cuda[:N].", default="auto")
 devices = common("--device DEVICE", "auto, cpu, mps, cuda:0 or cuda:0,1 [default: auto].")

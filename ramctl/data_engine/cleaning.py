@@ -30,6 +30,7 @@ from ramctl.data_engine.removals import (
     removing_rows,
 )
 from ramctl.decide.calibration import Calibration
+from ramctl.decide.thresholds import label_thresholds
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pages.review_page import review_page
 from ramctl.records.files import output_lock, part_path, replacing, scratch_file, work_path
@@ -57,7 +58,7 @@ class CleanOptions:
     evidence: tuple[Path, ...] = ()  # files of other taggers' scores
     min_probability: float = MIN_PROBABILITY  # of being right; 0: never
     outliers: float = 0.0  # the fraction of a tag's regions that is removed
-    threshold: float | None = None  # the score that a region must exceed
+    threshold: str | None = None  # the score that a region must exceed: a number or a file
     min_regions: int = 1
     seed: int = 0
     decisions: tuple[Path, ...] = ()  # JSONL; a person's decisions outrank all of the above
@@ -197,8 +198,11 @@ class Cleaning:
     def _rules(self) -> Rules:
         options = self.options
         evidence = tuple(file_sha256(path) for path in options.evidence)
+        thresholds: tuple[float, ...] = ()
+        if options.threshold is not None:
+            thresholds = tuple(label_thresholds(options.threshold, self.bundle.labels, -1.0))
         return Rules(
-            options.min_probability, options.outliers, options.threshold,
+            options.min_probability, options.outliers, thresholds,
             options.seed, options.min_regions, evidence,
         )  # fmt: skip
 

@@ -40,7 +40,7 @@ class Rules:
 
     min_probability: float  # a less probable tag is removed, but for `min_regions` of each tag
     outliers: float = 0.0  # the fraction of a tag's regions that is removed
-    threshold: float | None = None  # the score that a region must exceed; None: any will do
+    thresholds: tuple[float, ...] = ()  # (L,) the score that a region must exceed; empty: any
     seed: int = 0
     min_regions: int = 1  # the most probable photos that a tag keeps; one with fewer is left alone
     evidence: tuple[str, ...] = ()  # hashes of the files of scores
@@ -132,8 +132,9 @@ def decide_label(label: int, index: RegionIndex, rules: Rules, estimate: Estimat
     stays[np.argsort(-probability, kind="stable")[: rules.min_regions]] = True
     decided["reason"] = np.where(stays, 0, against)
     decided["reason"][farthest(decided["distance"], rules.outliers)] |= OUTLIER
-    if rules.threshold is not None:
-        decided["reason"][regions["score"] <= np.float32(rules.threshold)] |= NOT_PREDICTED
+    if rules.thresholds:
+        threshold = np.float32(rules.thresholds[label])
+        decided["reason"][regions["score"] <= threshold] |= NOT_PREDICTED
     decided["reason"][(regions["sources"] & source_bits((HUMAN,))) > 0] = 0
     return decided
 

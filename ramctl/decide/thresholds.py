@@ -5,7 +5,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from ramctl.engine.label_rows import Rows, Words, label_rows, read_words, rows_o
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.files import read_lines
+from ramctl.records.record import JsonObject
 
 #: One threshold, one for each of some tags, or a file of them.
 Threshold = float | str | os.PathLike[str] | Mapping[str, float]
@@ -163,20 +164,51 @@ def read_thresholds(path: Path, labels: LabelSystem, default: float) -> list[flo
 
     Labels that a JSONL file does not name take `default`. Raises RunProblem naming file and line.
     """
+    rows = _threshold_rows(path)
+    if rows and rows[0][0] is None:
+        if len(rows) != len(labels):
+            raise RunProblem(f"{path}: {len(rows)} thresholds for {len(labels)} labels")
+        return [value for _, value in rows]
+    thresholds = [default] * len(labels)
+    for tag, value in rows:
+        for index in labels.ids(tag or ""):
+            thresholds[index] = value
+    return thresholds
+
+
+def label_thresholds(text: str, labels: LabelSystem, default: float) -> list[float]:
+    """A threshold for each label in id order, by `--threshold NUMBER|FILE`."""
+    number = read_threshold(text)
+    if number is None:
+        return read_thresholds(Path(text), labels, default)
+    return [number] * len(labels)
+
+
+def tag_thresholds(text: str) -> Callable[[str], float]:
+    """The threshold of any tag by `--threshold NUMBER|FILE`; -inf for one that FILE lacks."""
+    number = read_threshold(text)
+    if number is not None:
+        return lambda tag: number
+    by_tag = dict(_threshold_rows(Path(text)))
+    if None in by_tag:
+        raise RunProblem(f'{text}: expected lines of {{"tag": ..., "threshold": number}}')
+    return lambda tag: by_tag.get(tag, -math.inf)
+
+
+def _threshold_rows(path: Path) -> list[tuple[str | None, float]]:
+    """The tag and the threshold of each line; None as tag if the lines are bare numbers."""
     lines = [line for line in read_lines(path) if line.strip()]
     is_bare = bool(lines) and not lines[0].lstrip().startswith("{")
-    if is_bare and len(lines) != len(labels):
-        raise RunProblem(f"{path}: {len(lines)} thresholds for {len(labels)} labels")
     expected = "a finite number" if is_bare else '{"tag": ..., "threshold": number}'
-    thresholds = [default] * len(labels)
+    rows: list[tuple[str | None, float]] = []
     for number, line in enumerate(lines, 1):
         try:
-            row = {} if is_bare else orjson.loads(line)
-            value = float(line if is_bare else row["threshold"])
-            if not math.isfinite(value):
-                raise ValueError("not finite")
-            for index in (number - 1,) if is_bare else labels.ids(row["tag"]):
-                thresholds[index] = value
+            row: JsonObject = {"tag": None, "threshold": line}
+            row = row if is_bare else orjson.loads(line)
+            tag, value = row["tag"], float(row["threshold"])
+            if not math.isfinite(value) or not (is_bare or isinstance(tag, str)):
+                raise ValueError(line)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunProblem(f"{path}:{number}: expected {expected}") from error
-    return thresholds
+        rows.append((tag, value))
+    return rows

@@ -1,6 +1,5 @@
 """`ramctl export`: tagged records to sidecars, files of other programs, pages and tables."""
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -9,6 +8,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from ramctl.decide.selection import read_tag_list
+from ramctl.decide.thresholds import tag_thresholds
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.export.program_formats import ADDED, DOCUMENTS, output_format
 from ramctl.export.sidecars import SidecarOptions, SidecarWriter, planned
@@ -41,7 +41,7 @@ _MAX_PHOTOS = 16  # in memory at once
 class TagChoice:
     """The tags of a record that are exported, and their names."""
 
-    threshold: float | None = None  # only tags that score above it, or have no score
+    threshold: str | None = None  # a number or a file: only tags above it, or without a score
     top: int | None = None
     include: Path | None = None
     exclude: Path | None = None
@@ -176,7 +176,7 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
     """A function that keeps a record's chosen tags; RecordProblem for one without `tags`."""
     include = None if choice.include is None else set(read_tag_list(choice.include))
     exclude = set() if choice.exclude is None else set(read_tag_list(choice.exclude))
-    threshold = -math.inf if choice.threshold is None else choice.threshold
+    threshold = tag_thresholds(choice.threshold) if choice.threshold else None
 
     def choose(record: Record) -> JsonObject:
         fields = record.fields
@@ -185,7 +185,8 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
             raise RecordProblem("no tags field", code="missing_field")
         scores = object_in(fields, "scores")
         kept = [tag for tag in listed(fields, "tags") if tag not in exclude]
-        kept = [tag for tag in kept if scores.get(tag, 1.0) > threshold]
+        if threshold is not None:
+            kept = [tag for tag in kept if scores.get(tag, 1.0) > threshold(tag)]
         kept = [tag for tag in kept if include is None or tag in include]
         set_tags(fields, kept[: choice.top])
         return fields

@@ -50,6 +50,15 @@ def test_a_tag_goes_when_the_model_does_not_see_it_and_stays_when_it_does(clean,
     assert clean(*arguments, "--threshold", 0, stdin=lines(records)).rows == records
 
 
+def test_thresholds_of_regions_may_be_those_of_a_file(clean, records, tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"tag":"horse","threshold":1}\n')
+    done = clean("--min-probability", 0, "--threshold", "t.jsonl", stdin=lines(records))
+    gone = {entry["tag"] for row in done.rows for entry in row.get("removed", [])}
+    assert gone == {"horse"}
+    done = clean("--threshold", "1.5", stdin=lines(records), code=2)
+    assert b"--threshold 1.5: not between 0 and 1" in done.stderr
+
+
 def test_human_tags_other_kinds_rare_and_unknown_tags_are_left_alone(clean, records):
     for row in records:
         row["sources"] = {tag: ["human"] if tag == "horse" else ["parsed"] for tag in row["tags"]}

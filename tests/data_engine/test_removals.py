@@ -58,19 +58,19 @@ def reasons(regions, **rules) -> list[int]:
 
 def test_a_region_keeps_its_tag_only_above_the_threshold():
     regions = Regions([0.4, 0.5, 0.6])
-    assert reasons(regions, threshold=0.5) == [NOT_PREDICTED, NOT_PREDICTED, 0]
+    assert reasons(regions, thresholds=(0.5,)) == [NOT_PREDICTED, NOT_PREDICTED, 0]
 
 
 def test_outliers_and_unseen_regions_have_their_own_reasons():
     features = np.array([[1, 0], [1, 0.01], [1, -0.01], [0, 1]], np.float32)
     regions = Regions([0.9, 0.1, 0.9, 0.1], features=features)
-    found = reasons(regions, outliers=0.25, threshold=0.5)
+    found = reasons(regions, outliers=0.25, thresholds=(0.5,))
     assert found == [0, NOT_PREDICTED, 0, OUTLIER | NOT_PREDICTED]
 
 
 def test_tags_of_persons_stay():
     regions = Regions([0.1, 0.1, 0.1], sources={1: ["human", "parsed"], 2: ["generated-tag"]})
-    assert reasons(regions, threshold=0.5) == [NOT_PREDICTED, 0, NOT_PREDICTED]
+    assert reasons(regions, thresholds=(0.5,)) == [NOT_PREDICTED, 0, NOT_PREDICTED]
 
 
 def test_what_a_caption_names_goes_only_where_two_kinds_of_evidence_are_against_it():
@@ -99,7 +99,7 @@ def test_the_likeliest_regions_of_a_tag_stay_that_it_can_be_learnt():
     assert removed(min_probability=0.2, min_regions=3) == [2]
     assert removed(min_probability=0.2, min_regions=4) == []
     # A rule that was asked for does what it says.
-    assert reasons(regions, threshold=0.5, min_regions=4) == [NOT_PREDICTED] * 4
+    assert reasons(regions, thresholds=(0.5,), min_regions=4) == [NOT_PREDICTED] * 4
 
 
 def test_what_is_decided_is_not_decided_again(tmp_path, monkeypatch):
@@ -125,7 +125,7 @@ def test_a_tag_goes_by_any_of_the_rules():
     regions = Regions([0.1, 0.9, 0.9, 0.9], sources=sources, features=features)
     right = np.r_[np.zeros(100), 0.9, 0.1, 0.9, 0.1].astype(np.float32)
     estimate = Estimate(right, np.full(104, SCORES, np.uint8))
-    rules = Rules(0.2, outliers=0.25, threshold=0.5)
+    rules = Rules(0.2, outliers=0.25, thresholds=(0.5,))
     found = decide_label(0, regions, rules, estimate)["reason"].tolist()
     assert found == [NOT_PREDICTED, SCORES, 0, SCORES | OUTLIER]
 

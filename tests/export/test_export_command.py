@@ -52,6 +52,8 @@ def test_tags_can_be_chosen_from(export):
         return [json.loads(line)["tags"] for line in lines]
 
     assert tags("--threshold", "0.7") == [["dog"], ["cat"], ["dog", "<sofa>"]]
+    Path("thresholds").write_text('{"tag":"dog","threshold":0.99}\n{"tag":"cow","threshold":0}\n')
+    assert tags("--threshold", "thresholds") == [["grass"], ["cat"], ["dog", "<sofa>"]]  # no scores
     assert tags("--top", "1") == [["dog"], ["cat"], ["dog"]]
     Path("only.txt").write_text("dog\n")
     assert tags("--include", "only.txt") == [["dog"], [], ["dog"]]
