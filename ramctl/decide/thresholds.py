@@ -164,10 +164,8 @@ def read_thresholds(path: Path, labels: LabelSystem, default: float) -> list[flo
 
     Labels that a JSONL file does not name take `default`. Raises RunProblem naming file and line.
     """
-    rows = _threshold_rows(path)
+    rows = _threshold_rows(path, n_labels=len(labels))
     if rows and rows[0][0] is None:
-        if len(rows) != len(labels):
-            raise RunProblem(f"{path}: {len(rows)} thresholds for {len(labels)} labels")
         return [value for _, value in rows]
     thresholds = [default] * len(labels)
     for tag, value in rows:
@@ -195,10 +193,15 @@ def tag_thresholds(text: str) -> Callable[[str], float]:
     return lambda tag: by_tag.get(tag, -math.inf)
 
 
-def _threshold_rows(path: Path) -> list[tuple[str | None, float]]:
-    """The tag and the threshold of each line; None as tag if the lines are bare numbers."""
+def _threshold_rows(path: Path, n_labels: int | None = None) -> list[tuple[str | None, float]]:
+    """The tag and the threshold of each line; None as tag if the lines are bare numbers.
+
+    RunProblem where there is not a number for each of `n_labels`.
+    """
     lines = [line for line in read_lines(path) if line.strip()]
     is_bare = bool(lines) and not lines[0].lstrip().startswith("{")
+    if is_bare and n_labels not in (None, len(lines)):
+        raise RunProblem(f"{path}: {len(lines)} thresholds for {n_labels} labels")
     expected = "a finite number" if is_bare else '{"tag": ..., "threshold": number}'
     rows: list[tuple[str | None, float]] = []
     for number, line in enumerate(lines, 1):
