@@ -41,13 +41,24 @@ def read_kinds(text: str) -> tuple[str, ...]:
     return tuple(kind for kind in KINDS if kind in words)
 
 
+class Fraction(click.FloatRange):
+    """A number from 0 to 1; click's range lets `nan` pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number; click's error for any other value."""
+        number = super().convert(value, param, ctx)
+        if number != number:
+            self.fail(f"{value!r} is not a number", param, ctx)
+        return number
+
+
 # Types by the name of the value in a help.
 _TYPES: "dict[str, click.ParamType[Any] | Callable[[str], Any]]" = {  # click 8.2 has no generics
     "FILE": click.Path(dir_okay=False, path_type=Path),
     "DIR": click.Path(file_okay=False, path_type=Path),
     "N": click.IntRange(1),
-    "P": click.FloatRange(0, 1, min_open=True, max_open=True),
-    "FRACTION": click.FloatRange(0, 1),
+    "P": Fraction(0, 1, min_open=True, max_open=True),
+    "FRACTION": Fraction(0, 1),
     "TIME": read_duration,
     "I/N": read_shard,
     "KIND,...": read_kinds,

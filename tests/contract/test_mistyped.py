@@ -53,3 +53,9 @@ def test_a_mistyped_variable_of_a_command_is_told(problem, monkeypatch):
     monkeypatch.setenv("RAMCTL_TAG_THRESOLD", "0.5")
     message = "RAMCTL_TAG_THRESOLD: tag has no such option; did you mean 'RAMCTL_TAG_THRESHOLD'?"
     assert message in problem("tag", "a.jpg")
+
+
+@pytest.mark.parametrize("words", ["clean --min-probability nan", "tag --precision NaN x.jpg"])
+def test_a_fraction_is_a_number(words, ramctl):
+    done = ramctl(*words.split(), stdin=b"")
+    assert done.returncode == 2 and "is not a number" in done.messages
