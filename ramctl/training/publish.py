@@ -44,11 +44,10 @@ from ramctl.parts import __version__
 from ramctl.records.record import JsonObject
 from ramctl.tagging.embedding import SAMPLE, write_axes
 from ramctl.training.data.augmentation import TrainingPhoto
-from ramctl.training.data.targets import read_annotation
+from ramctl.training.data.targets import mentions, read_annotation
 from ramctl.training.distributed import World
 from ramctl.training.initial import rows_in
 from ramctl.training.job import UNCHANGED, Job
-from ramctl.training.main_things import mentions
 from ramctl.training.validation import Scored, ValidationSet
 
 THRESHOLD_DIGITS = 4

@@ -22,9 +22,8 @@ from ramctl.records.parallel import chunks
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.features import CachedFeatures
 from ramctl.training.data.record_file import RecordFile
-from ramctl.training.data.targets import Annotation, Targets, read_annotation
+from ramctl.training.data.targets import Annotation, Targets, main_things, read_annotation
 from ramctl.training.distributed import World
-from ramctl.training.main_things import main_things
 
 MAX_PHOTOS = 20_000  # scores of all photos are held in memory
 PHOTOS_AT_ONCE = 32

@@ -15,8 +15,7 @@ from ramctl.decide.selection import SelectionOptions, TagSelector
 from ramctl.decide.thresholds import LabelSet
 from ramctl.engine.log_odds import log_odds_of, sigmoid
 from ramctl.labels import Label, LabelSystem
-from ramctl.training.data.targets import Annotation, Caption, Targets
-from ramctl.training.main_things import main_things, mentions
+from ramctl.training.data.targets import Annotation, Caption, Targets, main_things, mentions
 
 LABELS = LabelSystem(
     [

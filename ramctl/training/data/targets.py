@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ramctl.decide.fitting import THINGS
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import Label, LabelSystem, normalise
 from ramctl.records.fields import string_list
@@ -33,6 +34,8 @@ FEW_RECORDS = 1000
 MIN_MENTIONS = 5  # records that must name a tag for it to become a label
 MIN_MENTIONS_IN_FEW = 2  # the same with fewer than FEW_RECORDS records
 REMEMBERED_TAGS = 200_000
+# Later mentions count less by this power; the first thing alone finds fewer main things.
+PLACE_EXPONENT = 3.0
 LIKELY = 0.5  # with a greater probability, a record counts as evidence for a label
 
 Ids = NDArray[np.int64]
@@ -251,3 +254,28 @@ class Targets:
 
     def _all_ids(self, tags: tuple[str, ...]) -> Ids:
         return np.unique(np.array([i for tag in tags for i in self._ids(tag)], np.int64))
+
+
+def things_in_order(caption: Caption, targets: Targets) -> list[int]:
+    """The labels of the things in a caption, in its order."""
+    ids = (targets.labels.ids(tag)[:1] for tag in caption.tags)
+    indices = dict.fromkeys(index for label_ids in ids for index in label_ids)
+    return [index for index in indices if targets.labels[index].kind in THINGS]
+
+
+def main_things(annotation: Annotation, targets: Targets) -> list[int]:
+    """The labels of a photo's main things: its record's, else what its captions name first."""
+    if annotation.main is not None:
+        return [index for tag in annotation.main for index in targets.labels.ids(tag)]
+    by_caption = (things_in_order(c, targets) for c in annotation.captions if not c.generated)
+    return [things[0] for things in by_caption if things]
+
+
+def mentions(annotation: Annotation, targets: Targets) -> NDArray[np.float32]:
+    """How early and often people's captions name each label (L,): 1, 1/8, 1/27, ... by place."""
+    weights = np.zeros(len(targets), np.float32)
+    for caption in annotation.captions:
+        if not caption.generated:
+            for place, index in enumerate(things_in_order(caption, targets), 1):
+                weights[index] += place**-PLACE_EXPONENT
+    return weights
