@@ -132,7 +132,7 @@ def verdict(name: str, value: float, target: float, *, unit: str = "x", most: bo
     """One line: the figure, what is asked for, and whether it holds."""
     holds = value <= target if most else value >= target
     sign = "<=" if most else ">="
-    print(f"{'ok  ' if holds else 'MISS'} {name}: {value:.2f} {unit} (asked {sign} {target:g})")
+    print(f"{'ok  ' if holds else 'MISS'} {name}: {value:.2f} {unit} (required: {sign} {target:g})")
 
 
 def main() -> int:
