@@ -29,6 +29,7 @@ from ramctl.records.report import Report
 T = TypeVar("T")
 
 BRIEF_COLUMN = 26  # of names; a longer one stands on a line of its own
+RENAMED = {"--init": "--model", "--report": "--review"}  # options of 0.1.0
 HELP_ROW = ("-h, --help", "Show this summary (-h) or every option (--help).")
 
 
@@ -130,6 +131,15 @@ class RamctlCommand(TwoHelps):
         context = super().make_context(*args, default_map=defaults, **attributes)
         context.meta[HERE] = folder_defaults
         return context
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Click's, with the new name of an option that had another one."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if new := RENAMED.get(error.option_name):
+                raise click.UsageError(f"{error.option_name} is {new} now", ctx) from error
+            raise
 
     def _report_folder_settings(self, ctx: click.Context) -> None:
         """Print the settings that come from `./ramctl.toml`; its own `quiet` does not hide them."""

@@ -59,3 +59,13 @@ def test_a_mistyped_variable_of_a_command_is_told(problem, monkeypatch):
 def test_a_fraction_is_a_number(words, ramctl):
     done = ramctl(*words.split(), stdin=b"")
     assert done.returncode == 2 and "is not a number" in done.messages
+
+
+@pytest.mark.parametrize(
+    ("words", "new"), [("train --init m", "--model"), ("clean --report p", "--review")]
+)
+def test_a_renamed_option_names_the_new_one(words, new, ramctl):
+    done = ramctl(*words.split(), stdin=b"")
+    command, old, _ = words.split()
+    line = f"ramctl {command}: {old} is {new} now (see ramctl {command} --help)\n"
+    assert (done.returncode, done.messages) == (2, line)
