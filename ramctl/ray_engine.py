@@ -57,7 +57,7 @@ def run_on_cluster(command: str, parameters: Parameters, run: Run) -> Report:
                     n_failed += not _is_counted(ray, done, report)
                     advance(1)
     if n_failed:
-        raise RunProblem(f"{n_failed} shards failed; the same command does what is missing")
+        raise RunProblem(f"{n_failed} of {len(tasks)} files failed: run the same command again")
     report.finish(parameters["stats"])
     return report
 

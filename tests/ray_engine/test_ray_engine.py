@@ -364,6 +364,6 @@ def test_a_shard_that_fails_leaves_the_others(shards, stand_in, capfd, monkeypat
     run("parse", *shards, "--ray", "local", "-o", "out", code=1)
     assert capfd.readouterr().err.splitlines() == [
         "ramctl parse: no space",
-        "ramctl parse: 1 shards failed; the same command does what is missing",
+        "ramctl parse: 1 of 3 files failed: run the same command again",
     ]
     assert Path("out/in0.jsonl").exists() and not Path("out/in1.jsonl").exists()
