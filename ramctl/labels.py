@@ -21,6 +21,7 @@ from ramctl.records.record import KINDS, JsonObject
 LABELS = "labels.jsonl"  # its name in a bundle
 # Of a tag where neither the model nor the user has another.
 DEFAULT_THRESHOLD = 0.5
+LISTS = ("synonyms", "parents", "one_of", "part_of", "descriptions")  # fields of several strings
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,9 @@ class Label:
     """One label; `parents` are tags, nearest first.
 
     A label that is not `validated` has no evidence (never trained, no teacher): it is given only
-    when a user names it.
+    when a user names it. Of the labels of one set in `one_of` (the colours) a photo gets one by
+    default; parts of something, one at most, and only beside one of the labels that they are
+    `part_of` or a kind of it.
     """
 
     tag: str
@@ -40,11 +43,13 @@ class Label:
     names: dict[str, str] = field(default_factory=dict)
     descriptions: tuple[str, ...] = ()
     validated: bool = True
+    one_of: tuple[str, ...] = ()
+    part_of: tuple[str, ...] = ()
 
     def to_json(self) -> JsonObject:
         """The label as a line of `labels.jsonl`, without empty fields."""
         row: JsonObject = {"tag": self.tag, "kind": self.kind}
-        for name in ("synonyms", "parents", "count", "threshold", "names", "descriptions"):
+        for name in (*LISTS, "count", "threshold", "names"):
             value = getattr(self, name)
             if value not in ((), {}, None):
                 row[name] = list(value) if isinstance(value, tuple) else value
@@ -59,7 +64,7 @@ class Label:
         if kind not in KINDS:
             raise ValueError(f"kind is not one of {', '.join(KINDS)}")
         lists = {}
-        for name in ("synonyms", "parents", "descriptions"):
+        for name in LISTS:
             value = row.get(name) or []
             if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
                 raise ValueError(f"{name} is not a list of strings")

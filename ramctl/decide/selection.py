@@ -17,6 +17,8 @@ from ramctl.records.files import read_lines
 from ramctl.records.record import KINDS
 
 DECIMALS = 4
+_PART = "a part"  # the set of all parts
+MIN_TAGS = 4  # a photo with fewer gets more, of those that are more likely right than wrong
 SORTS = ("salience", "score")
 
 
@@ -70,7 +72,9 @@ class TagSelector:
             have = f"names in {', '.join(known)}" if known else "no names in other languages"
             raise UsageProblem(f"--lang {code}: the labels have {have}")
         self._names = [label.names.get(code) or label.tag for label in labels]
-        self._parents = [frozenset(label.parents) for label in labels] if options.leaf else []
+        self._parents = [frozenset(label.parents) for label in labels]
+        self._sets = [frozenset(label.one_of) for label in labels]
+        self._wholes = [frozenset(label.part_of) for label in labels]
         self._tags = labels.tags
         self.ids: dict[str, int] = {}  # the first label of each name
         for index, name in enumerate(self._names):
@@ -78,6 +82,7 @@ class TagSelector:
         self.kinds = {name: label.kind for name, label in zip(self._names, labels, strict=True)}
         self._thresholds, calibration = label_set.thresholds, label_set.calibration
         self._calibration, self._uses_salience = calibration, label_set.uses_salience
+        self._fills_up = label_set.fills_up
         self._salience = None if calibration is None else calibration.salience
         excluded = np.zeros(len(labels), bool)
         if options.include is not None:
@@ -102,8 +107,8 @@ class TagSelector:
         order: list[NDArray[Any]] = [-scores[given]]
         if probabilities is not None and self._options.sort == "salience":
             order.append(-probabilities[given])
-        ids = given[np.lexsort(order)].tolist()
-        if self._parents:
+        ids = self._once(given[np.lexsort(order)].tolist())
+        if self._options.leaf:
             general = frozenset().union(*(self._parents[index] for index in ids))
             ids = [index for index in ids if self._tags[index] not in general]
         selected: dict[str, int] = {}
@@ -137,7 +142,30 @@ class TagSelector:
             if likely[index] and may_need_less[general]:
                 is_given[general] = True
                 probabilities[general] = max(probabilities[general], probabilities[index])
+        lacking = MIN_TAGS - int((is_given & ~self._excluded).sum())
+        if self._fills_up and lacking > 0:
+            likely = may_need_less & ~is_given & ~self._excluded & (probabilities > 0)
+            likely &= calibration.log_odds(score_log_odds) > 0
+            most = np.argsort(np.where(likely, -probabilities, 0), kind="stable")[:lacking]
+            is_given[most[likely[most]]] = True
         return is_given, probabilities
+
+    def _once(self, ids: list[int]) -> list[int]:
+        """The labels without a second one of a set, a second part, and parts of nothing given.
+
+        Labels whose thresholds a user chose stay.
+        """
+        present = {name for index in ids for name in (self._tags[index], *self._parents[index])}
+        kept, sets = [], set[str]()
+        for index in ids:
+            if self._uses_salience[index]:
+                wholes = self._wholes[index]
+                own_sets = self._sets[index] | ({_PART} if wholes else frozenset())
+                if own_sets & sets or (wholes and not wholes & present):
+                    continue
+                sets |= own_sets
+            kept.append(index)
+        return kept
 
 
 def _ids(labels: LabelSystem, texts: Collection[str]) -> set[int]:

@@ -50,6 +50,7 @@ class LabelSet:
     thresholds: NDArray[np.float64]  # (L,)
     uses_salience: NDArray[np.bool_]  # (L,) whether the threshold is lower for a main thing
     calibration: Calibration | None = None  # of these labels, where the bundle has one
+    fills_up: bool = False  # a photo with few tags gets less certain ones
 
     def with_threshold(self, threshold: Threshold | None) -> "LabelSet":
         """These labels with the thresholds of a user, if any."""
@@ -57,7 +58,7 @@ class LabelSet:
             return self
         uses_salience = np.zeros(len(self.labels), bool)
         thresholds = _user_thresholds(threshold, self)
-        return replace(self, thresholds=thresholds, uses_salience=uses_salience)
+        return replace(self, thresholds=thresholds, uses_salience=uses_salience, fills_up=False)
 
 
 def bundle_labels(bundle: Bundle, dtype: str = "fp32", precision: float | None = None) -> LabelSet:
@@ -65,7 +66,8 @@ def bundle_labels(bundle: Bundle, dtype: str = "fp32", precision: float | None =
     thresholds = np.array(thresholds_of(bundle, dtype, precision, salient=True), np.float64)
     uses_salience = np.full(len(thresholds), bool(precision or bundle.preset.precision))
     calibration = Calibration.if_known(bundle)
-    return LabelSet(bundle.labels, label_rows(bundle), thresholds, uses_salience, calibration)
+    rows, fills_up = label_rows(bundle), precision is None
+    return LabelSet(bundle.labels, rows, thresholds, uses_salience, calibration, fills_up)
 
 
 def plain_labels(tags: Sequence[str], threshold: float) -> LabelSet:
@@ -125,7 +127,8 @@ def _with_words(
         has_threshold = np.array([word.threshold is not None for word in words])
         chosen = np.where(has_threshold, chosen, calibration.listed_thresholds())
         uses_salience[:] = False
-    return LabelSet(LabelSystem(labels), rows, chosen, uses_salience, calibration)
+    fills_up = bundled.fills_up and keep_labels
+    return LabelSet(LabelSystem(labels), rows, chosen, uses_salience, calibration, fills_up)
 
 
 def _user_thresholds(threshold: Threshold, chosen: LabelSet) -> NDArray[np.float64]:

@@ -72,7 +72,7 @@ def main() -> None:
         calibration = calibrate(seen, evidence, preset.most_share, salience)
         precision = args.precision or preset.precision
         thresholds = calibration.thresholds(precision, salient=salience is not None)
-        labels = LabelSet(bundle.labels, no_rows, thresholds, every, calibration)
+        labels = LabelSet(bundle.labels, no_rows, thresholds, every, calibration, True)
         choose = TagSelector(labels, options)
         for index in np.flatnonzero(~others).tolist():
             given[index] = list(choose(scores[index]).scores)

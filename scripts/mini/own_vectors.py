@@ -2,14 +2,15 @@
 """Write a bundle whose labels have learnt their own vectors once more, on whole photos.
 
     scripts/mini/own_vectors.py --model MODEL --out OUT --root PHOTOS --size S \
-        --distill scores:FILE... -- RECORDS...
+        --judged judged.jsonl -- RECORDS...
 
-Training asks for some labels at a time, of crops, and captions leave most of a photo out. Here the
-tagger stays as it is, all labels are asked for at each step, and what nobody names is taught by a
-second opinion: a linear layer on mean and maximum of the tokens, which has learnt what the tagger
-was taught and, of what nobody names, what the tagger thinks. What is written gives a mean of the
-old and the new logits, by other own vectors and a smaller part of what texts notify: a model of the
-same size. N photos, C channels, L labels, R width of the own vectors.
+Training asks for some labels at a time, of crops, and takes silence for absence. Here the tagger
+stays as it is, all labels are asked for at each step, and a caption's silence is as much evidence
+against a label as captions name it where it is there. How often they do comes from the tagger's
+probabilities, which judged photos calibrate. What captions name first is learnt as a choice among
+all things. What is written gives a mean of the old and the new logits, by other own vectors and a
+smaller part of what texts notify: a model of the same size. N photos, C channels, L labels, R width
+of the own vectors.
 """
 
 import argparse
@@ -17,49 +18,43 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from venv_python import use_venv
 
 use_venv("torch")
 
+import numpy as np
 import torch
 from average import write_with
-from linear import Plan, Taught, photos_of, read_notes, read_teachers, train_layer
+from linear import photos_of, read_notes
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ramctl.checkpoints.bundle import WEIGHTS, Bundle
 from ramctl.checkpoints.load import load_model
 from ramctl.decide.calibration import Calibration
+from ramctl.decide.fitting import Judged, calibrate
 from ramctl.device import set_up_cpu
+from ramctl.labels import LabelSystem
 from ramctl.training.data.targets import Annotation
-from ramctl.training.data.teachers import scores_teachers
+from ramctl.training.label_vectors import Mentions, choice_loss, unlabelled_loss
 
-# Of the tagger's opinion in the targets of the second. On development photos (mAP of the layer by
-# judged photos, and by captions of flickr8k-dev): 0: 0.404; 0.7: 0.430 and 0.387; 1: 0.429 and
-# 0.376. The tagger itself: 0.415 and 0.359.
-OPINION = 0.7
-# Of what a label's text says, beside the own vectors: 0: 0.426 and 0.378; 0.3: 0.429 and 0.384;
-# 0.5: 0.429 and 0.388; 1: 0.420 and 0.382.
-TEXT = 0.5
+# Of what a label's text says, beside the own vectors, and of the new logits in what is written.
+TEXT, NEW = 0.5, 0.7
+# Weights of the tagger's opinion of what nobody names, and of the choice of the first thing.
+OPINION, CHOICE = 0.3, 3.0
+EPOCHS, BATCH, LR, DROPOUT, WEIGHT_DECAY = 6, 128, 5e-4, 0.3, 0.05
 # Parameters that what a text says is a multiple of.
 SCALED = ("prior.scale", "prior.class_scale", "prior.offset", "tag_decoder.shared_head.weight",
           "tag_decoder.shared_head.bias")  # fmt: skip
-SECOND = Plan(epochs=5, batch=128, lr=5e-4, dropout=0.3)
-# Of the new logits in what is written. On the same photos (mAP as above, mean AUC of labels):
-# 0: 0.415, 0.359, 0.883; 0.5: 0.425, 0.372, 0.884; 0.7: 0.427, 0.377, 0.883; 1: 0.425, 0.380, 0.869
-# (rare labels rank worse).
-NEW = 0.7
-OWN = Plan(epochs=6, batch=128, lr=5e-4, dropout=0.3)
-NAMED = 0.99  # a target above it is what somebody said
 
 
 class Seen(NamedTuple):
     """The features and scores of the photos by the tagger."""
 
-    tokens: Tensor  # (N, 2 C) their mean and maximum
+    pooled: Tensor  # (N, C) the mean of their tokens
     text: Tensor  # (N, L) logits: what the labels' texts say
     total: Tensor  # (N, L) logits, without what thresholds were calibrated to
 
@@ -75,8 +70,7 @@ def look(bundle: Bundle, notes: Sequence[Annotation], size: int) -> Seen:
         for batch in photos_of(notes, replace(bundle.preprocess, size=size)):
             tokens = model.encoder(batch)
             logits = model.tag_logits(model.encode(tokens), labels)
-            pooled = torch.cat([tokens.mean(1), tokens.amax(1)], 1)
-            parts.append(Seen(pooled, logits.text, logits.total - shifts))
+            parts.append(Seen(tokens.mean(1), logits.text, logits.total - shifts))
     return Seen(*(torch.cat(some).clone() for some in zip(*parts, strict=True)))
 
 
@@ -86,20 +80,50 @@ def calibrated(bundle: Bundle) -> Tensor | float:
     return 0.0 if calibration is None else torch.from_numpy(calibration.shifts).float()
 
 
-def softened(taught: Taught, opinion: Tensor, fraction: float) -> Taught:
-    """The targets, with an opinion (N, L) where nobody names a label."""
-    is_named = taught.wanted > NAMED
-    wanted = taught.wanted.where(
-        is_named, ((1 - fraction) * taught.wanted + fraction * opinion).half()
+def calibration_by(judged: Seen, notes: Sequence[Annotation], labels: LabelSystem) -> Calibration:
+    """The calibration of the tagger's scores on judged photos."""
+    right = np.zeros(judged.total.shape, bool)
+    for row, note in zip(right, notes, strict=True):
+        row[[i for tag in note.tags for i in labels.ids(tag)]] = True
+    scores = judged.total.double().sigmoid().numpy()
+    return calibrate(Judged(scores, right, np.ones_like(right)), np.ones(len(labels), bool))
+
+
+def learn(seen: Seen, pooled: Tensor, mentions: Mentions) -> torch.nn.Linear:
+    """A layer from features (N, C) to logits (N, L), which a part of the texts' is added to."""
+    layer = torch.nn.Linear(pooled.shape[1], seen.text.shape[1])
+    opinion, beside = seen.total.sigmoid(), TEXT * seen.text
+    usual = opinion.mean(0).clamp(1e-4, 0.9).logit()
+    with torch.no_grad():
+        layer.weight.mul_(0.1)
+        layer.bias.copy_(usual - beside.mean(0))
+    things = mentions.things
+    popular = mentions.fractions.float().sum(0) + 0.1
+    slope = torch.nn.Parameter(torch.ones(()))
+    biases = torch.nn.Parameter((popular / popular.sum()).log() - usual[things])
+    groups: list[dict[str, Any]] = [
+        {"params": list(layer.parameters())}, {"params": [slope, biases], "weight_decay": 0.0}
+    ]  # fmt: skip
+    n_steps = EPOCHS * (len(pooled) // BATCH)
+    optimiser = torch.optim.AdamW(groups, lr=LR, weight_decay=WEIGHT_DECAY)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, LR, total_steps=n_steps, pct_start=0.1
     )
-    return Taught(wanted, taught.weights.where(is_named, taught.weights.clamp(min=fraction)))
-
-
-def standard(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Features of mean 0 and deviation 1, and what was taken away: mean and deviation."""
-    spread, mean = torch.std_mean(features, 0)
-    spread += 1e-3
-    return (features - mean) / spread, mean, spread
+    for _ in range(EPOCHS):
+        for some in torch.randperm(len(pooled))[: len(pooled) // BATCH * BATCH].split(BATCH):
+            part = mentions.at(some)
+            logits = layer(torch.nn.functional.dropout(pooled[some], DROPOUT)) + beside[some]
+            loss = unlabelled_loss(logits, part)
+            silent = (~part.named).float()
+            loss = loss + torch.nn.functional.binary_cross_entropy_with_logits(
+                logits, opinion[some], OPINION * silent, reduction="sum"
+            )
+            loss = loss + CHOICE * choice_loss(slope * logits[:, things] + biases, part.fractions)
+            optimiser.zero_grad()
+            (loss / BATCH).backward()
+            optimiser.step()
+            schedule.step()
+    return layer
 
 
 def in_fewer(weight: Tensor, features: Tensor, width: int) -> tuple[Tensor, Tensor]:
@@ -115,25 +139,23 @@ def in_fewer(weight: Tensor, features: Tensor, width: int) -> tuple[Tensor, Tens
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name in ("--model", "--out", "--root"):
+    for name in ("--model", "--out", "--root", "--judged"):
         parser.add_argument(name, type=Path, required=True)
     parser.add_argument("--size", type=int, required=True, help="pixels of the photos' sides")
-    parser.add_argument("--distill", action="append", default=[], metavar="scores:FILE")
     parser.add_argument("records", type=Path, nargs="+")
     args = parser.parse_args()
     torch.manual_seed(0)
     set_up_cpu(None)
     bundle = Bundle.open(args.model)
+    judged = read_notes(args.judged, args.root)
+    calibration = calibration_by(look(bundle, judged, args.size), judged, bundle.labels)
     notes = [note for path in args.records for note in read_notes(path, args.root)]
     seen = look(bundle, notes, args.size)
-    teachers = read_teachers(scores_teachers(args.distill), bundle.labels, notes)
-    taught = Taught.of(notes, bundle.labels, bundle.preset.training, teachers)
-    tokens, _, _ = standard(seen.tokens)
-    second = train_layer(tokens, softened(taught, seen.total.sigmoid(), OPINION), SECOND)
-    with torch.inference_mode():
-        opinion = second(tokens).sigmoid().clone()
-    pooled, mean, spread = standard(seen.tokens[:, : seen.tokens.shape[1] // 2])
-    own = train_layer(pooled, softened(taught, opinion, 1.0), OWN, beside=TEXT * seen.text)
+    log_odds = calibration.log_odds(seen.total.numpy())
+    mentions = Mentions.learn(notes, bundle.labels, torch.from_numpy(log_odds).float().sigmoid())
+    spread, mean = torch.std_mean(seen.pooled, 0)
+    spread += 1e-3
+    own = learn(seen, (seen.pooled - mean) / spread, mentions)
     tensors = load_file(bundle.path / WEIGHTS)
     was = {name: value.float() for name, value in tensors.items() if value.is_floating_point()}
     with torch.no_grad():
@@ -142,7 +164,8 @@ def main() -> None:
         offset = was["labels.own"] @ was["prior.own_projection.bias"] + old @ mean
         offset += was["labels.bias"][:, 0] - calibrated(bundle)
         weight = NEW * own.weight / spread + (1 - NEW) * old
-        vectors, projection = in_fewer(weight, pooled * spread, was["labels.own"].shape[1])
+        width = was["labels.own"].shape[1]
+        vectors, projection = in_fewer(weight, seen.pooled - mean, width)
         learnt = {
             "labels.own": vectors,
             "labels.bias": (NEW * own.bias + (1 - NEW) * offset)[:, None],

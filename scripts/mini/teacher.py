@@ -5,8 +5,8 @@
     scripts/mini/teacher.py --useless useless_names.txt --boxes PSEUDO femto80 -- SET.MODEL.jsonl...
 
 With --boxes a second detector, SET.femto80.jsonl of the folder, counts too: a class has the mean
-of both log-odds, the second one's by its best box. The screens that a detector sees in the
-archive's slides (tv, laptop in fsa-train) are their mounts.
+of both log-odds, the second one's by its best box. A file of the second detector counts alone. The
+screens that a detector sees in the archive's slides (tv, laptop in fsa-train) are their mounts.
 """
 
 import argparse
@@ -25,10 +25,14 @@ def log_odds(score: float) -> float:
     return log(score / (1 - score))
 
 
-def agreed(scores: dict[str, float], boxes: list[list[Any]]) -> dict[str, float]:
+def best_boxes(record: dict[str, Any]) -> dict[str, float]:
     best: dict[str, float] = {}
-    for name, score, *_ in boxes:
+    for name, score, *_ in record["boxes"]:
         best[name] = max(best.get(name, 0.0), score)
+    return best
+
+
+def agreed(scores: dict[str, float], best: dict[str, float]) -> dict[str, float]:
     both = {}
     for name in sorted(scores.keys() | best.keys()):
         odds = (log_odds(scores.get(name, UNSEEN)) + log_odds(best.get(name, UNSEEN))) / 2
@@ -49,15 +53,17 @@ def main() -> None:
     args = parser.parse_args()
     useless = {name for path in args.useless for name in path.read_text("utf-8").splitlines()}
     for path in args.scores:
-        photos, _, _ = path.name.split(".")
+        photos, model, _ = path.name.split(".")
         left_out = useless | (MOUNTS if photos == "fsa-train" else set())
         records = read(path)
-        if args.boxes:
-            folder, model = args.boxes
-            seconds = read(Path(folder) / f"{photos}.{model}.jsonl")
+        if args.boxes and model == args.boxes[1]:
+            records = (record | {"scores": best_boxes(record)} for record in records)
+        elif args.boxes:
+            folder, second = args.boxes
+            others = read(Path(folder) / f"{photos}.{second}.jsonl")
             records = (
-                a | {"scores": agreed(a["scores"], b["boxes"])}
-                for a, b in zip(records, seconds, strict=True)
+                a | {"scores": agreed(a["scores"], best_boxes(b))}
+                for a, b in zip(records, others, strict=True)
             )
         for record in records:
             scores = {n: s for n, s in record["scores"].items() if n not in left_out}

@@ -104,11 +104,11 @@ def calibration(salience):
     return Calibration(1.0, 0.0, ones, none, none, none, curve, 0.1, salience)
 
 
-def selector(salience, uses_salience=True, **options):
+def selector(salience, uses_salience=True, labels=LABELS, fills_up=False, **options):
     known = calibration(salience)
     rows, limits = np.zeros((7, 0), np.float32), known.thresholds(0.9)
     return TagSelector(
-        LabelSet(LABELS, rows, limits, np.full(7, uses_salience), known),
+        LabelSet(labels, rows, limits, np.full(7, uses_salience), known, fills_up),
         SelectionOptions(**options),
     )
 
@@ -140,6 +140,31 @@ def test_a_man_who_is_not_certain_is_a_person():
     scores[MAN] = 0.95
     assert list(selector(salience)(scores).scores) == ["man"]
     assert list(selector(salience, exclude=["person"])(scores * 0.8).scores) == []
+
+
+def test_a_photo_gets_one_label_of_a_set_and_one_part_beside_its_whole():
+    cat, sofa, room, red, _, person, _ = LABELS
+    labels = LabelSystem([
+        cat, replace(sofa, part_of=("person",)), replace(room, part_of=("cat", "person")),
+        replace(red, one_of=("color",)), Label("white", "attribute", one_of=("color",)),
+        person, Label("dog"),
+    ])  # fmt: skip
+    scores = np.array([0.05, 0.97, 0.96, 0.95, 0.96, 0.05, 0.95], np.float32)
+    # Nobody is given whose part it is.
+    assert list(selector(made(), labels=labels)(scores).scores) == ["dog", "white"]
+    scores[0] = 0.95
+    assert list(selector(made(), labels=labels)(scores).scores) == ["cat", "dog", "room", "white"]
+    by_user = selector(made(), uses_salience=False, labels=labels)(scores).scores
+    assert {"sofa", "room", "red", "white"} < {*by_user}
+
+
+def test_a_photo_with_few_tags_gets_likely_ones():
+    scores = np.array([0.55, 0.6, 0.45, 0.95, 0.7, 0.05, 0.05], np.float32)
+    salience = made(weights=(-3, -2, -1, -np.inf, -np.inf, 0, 0), main=(0.0, 1.0, -5.0))
+    assert list(selector(salience)(scores).scores) == ["red"]
+    assert list(selector(salience, fills_up=True)(scores).scores) == ["sofa", "cat", "red"]
+    without = selector(salience, fills_up=True, exclude=["cat"])(scores)
+    assert list(without.scores) == ["sofa", "red"]
 
 
 def test_a_calibration_goes_to_disk_and_to_other_labels_with_its_salience(tmp_path):
