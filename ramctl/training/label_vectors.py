@@ -25,17 +25,17 @@ MIN_PROBABILITY = 0.02  # less likely labels need not be known to estimate the r
 class Mentions:
     """The labels that photos' captions name, and how often they name one that is there."""
 
-    named: Tensor  # (N, L)
+    present: Tensor  # (N, L)
     denied: Tensor  # (N, L) labels that are known not to be there
-    open: Tensor  # (N, L) labels that count neither way: parents of named ones, unknown ones
-    fractions: Tensor  # (N, K) of the mentions of things; what is named first counts most
+    unknown: Tensor  # (N, L) labels that count neither way: parents of these, unknown ones
+    fractions: Tensor  # (N, K) of the mentions of things; the first counts most
     things: Tensor  # (K,) the labels that are things
     styles: Tensor  # (N,) rows of the rates
     rates: Tensor  # (3, L) of several captions, a short one, a dense one
 
     def at(self, photos: Tensor) -> "Mentions":
         """The mentions of some of the photos."""
-        names = ("named", "denied", "open", "fractions", "styles")
+        names = ("present", "denied", "unknown", "fractions", "styles")
         return replace(self, **{name: getattr(self, name)[photos] for name in names})
 
     @classmethod
@@ -44,20 +44,20 @@ class Mentions:
     ) -> "Mentions":
         """The mentions of annotated photos; `probabilities` (N, L) that a label is there."""
         targets = Targets(labels)
-        named, denied, skipped = torch.zeros(3, len(notes), len(labels), dtype=torch.bool)
+        present, denied, skipped = torch.zeros(3, len(notes), len(labels), dtype=torch.bool)
         things = torch.tensor([i for i, label in enumerate(labels) if label.kind in THINGS])
         weights = torch.zeros(len(notes), len(things))
         for index, note in enumerate(notes):
             target = targets.of(note)
-            named[index, torch.from_numpy(target.present)] = True
+            present[index, torch.from_numpy(target.present)] = True
             denied[index, torch.from_numpy(target.denied)] = True
             for ids in (target.implied, target.unknown):
                 skipped[index, torch.from_numpy(ids)] = True
             weights[index] = torch.from_numpy(mentions(note, targets))[things]
         fractions = weights / weights.sum(1, keepdim=True).clamp(min=1e-9)
         styles = torch.tensor([style_of(note) for note in notes])
-        rates = mention_rates(named, denied | skipped, styles, probabilities)
-        return cls(named, denied, skipped, fractions.half(), things, styles, rates)
+        rates = mention_rates(present, denied | skipped, styles, probabilities)
+        return cls(present, denied, skipped, fractions.half(), things, styles, rates)
 
 
 def style_of(note: Annotation) -> int:
@@ -68,14 +68,16 @@ def style_of(note: Annotation) -> int:
     return 1 + any(len(text.split()) > DENSE_WORDS for text in texts)
 
 
-def mention_rates(named: Tensor, skipped: Tensor, styles: Tensor, probabilities: Tensor) -> Tensor:
+def mention_rates(
+    present: Tensor, skipped: Tensor, styles: Tensor, probabilities: Tensor
+) -> Tensor:
     """P(named | there) of each style of captions and each label (3, L)."""
-    n_labels = named.shape[1]
-    matters = (named | (probabilities > MIN_PROBABILITY)) & ~skipped
+    n_labels = present.shape[1]
+    matters = (present | (probabilities > MIN_PROBABILITY)) & ~skipped
     photos, ids = matters.nonzero(as_tuple=True)
     cells = (styles[photos] * n_labels + ids).numpy()
     rates = fit_mention_rates(
-        probabilities[photos, ids].numpy(), cells, named[photos, ids].numpy(), 3 * n_labels
+        probabilities[photos, ids].numpy(), cells, present[photos, ids].numpy(), 3 * n_labels
     )
     return torch.from_numpy(np.clip(rates, MIN_RATE, MAX_RATE)).view(3, n_labels)
 
@@ -86,10 +88,13 @@ def unlabelled_loss(logits: Tensor, mentions: Mentions) -> Tensor:
     A caption names a label that is there at its rate; so silence is only so much evidence against
     it: P(silence) = 1 - rate P(there).
     """
-    named, rates = mentions.named, mentions.rates[mentions.styles].masked_fill(mentions.denied, 1.0)
+    present, rates = (
+        mentions.present,
+        mentions.rates[mentions.styles].masked_fill(mentions.denied, 1.0),
+    )
     silence = torch.log1p(-rates * logits.sigmoid().clamp(max=1 - 1e-6))
-    loss = torch.where(named, F.logsigmoid(logits), silence)
-    return -loss.masked_fill(mentions.open & ~named, 0).sum()
+    loss = torch.where(present, F.logsigmoid(logits), silence)
+    return -loss.masked_fill(mentions.unknown & ~present, 0).sum()
 
 
 def choice_loss(logits: Tensor, fractions: Tensor) -> Tensor:

@@ -114,7 +114,7 @@ def learn(seen: Seen, pooled: Tensor, mentions: Mentions) -> torch.nn.Linear:
             part = mentions.at(some)
             logits = layer(torch.nn.functional.dropout(pooled[some], DROPOUT)) + beside[some]
             loss = unlabelled_loss(logits, part)
-            silent = (~part.named).float()
+            silent = (~part.present).float()
             loss = loss + torch.nn.functional.binary_cross_entropy_with_logits(
                 logits, opinion[some], OPINION * silent, reduction="sum"
             )

@@ -44,7 +44,7 @@ def test_rates_are_those_at_which_captions_name_what_is_there():
     assert rates[DOG] > 0.75 and rates[RED] == pytest.approx(0.6, abs=0.12)
     assert rates[SKY] == pytest.approx(0.3, abs=0.1)
     # The dog implies the animal.
-    assert learnt.open[is_named[:, DOG]][:, ANIMAL].all()
+    assert learnt.unknown[is_named[:, DOG]][:, ANIMAL].all()
 
 
 def test_silence_is_evidence_by_its_rate_and_a_denial_is_certain():
