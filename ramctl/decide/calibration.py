@@ -59,6 +59,7 @@ class Calibration:
     base: float = 0.5  # the fraction of the photos on which a label is right
     salience: Salience | None = None  # where it was trained on captions
     salient_curve: tuple[CurvePoint, ...] = ()  # with lower thresholds for likely main things
+    mention_rates: Floats | None = None  # (L,) P(a dense caption names a label that is there)
 
     def log_odds(
         self, score_log_odds: Floats, labels: NDArray[Any] | slice = slice(None)
@@ -138,9 +139,13 @@ class Calibration:
         New words have the slope and the offset of all labels together.
         """
         usual = {"slopes": self.slope, "offsets": self.intercept}
+        known = {name: getattr(self, name) for name in _BY_LABEL}
+        if self.mention_rates is not None:
+            known["mention_rates"] = self.mention_rates
+            usual["mention_rates"] = float(np.median(self.mention_rates))
         columns: Any = {
             name: np.array([usual.get(name, 0.0) if i is None else column[i] for i in ids])
-            for name, column in ((name, getattr(self, name)) for name in _BY_LABEL)
+            for name, column in known.items()
         }
         return replace(self, **columns, salience=self.salience and self.salience.for_labels(ids))
 
@@ -155,6 +160,8 @@ class Calibration:
             table[name] = [[*map(round, point, (5, 4, 3))] for point in getattr(self, name)]
         if self.salience is not None:
             table["salience"] = self.salience.to_json()
+        if self.mention_rates is not None:
+            table["mention_rates"] = [round(rate, 3) for rate in self.mention_rates.tolist()]
         write_atomic(path, orjson.dumps(table) + b"\n")  # NaN becomes null
 
     @classmethod
@@ -175,10 +182,13 @@ class Calibration:
             salience = None if stored is None else Salience.from_json(stored)
             if salience is not None and len(salience.weights) != n_labels:
                 raise ValueError(f"{len(salience.weights)} weights for {n_labels} labels")
-            base = float(table["base"])
+            base, rates = float(table["base"]), table.get("mention_rates")
+            if rates is not None and len(rates := np.array(rates, np.float64)) != n_labels:
+                raise ValueError(f"{len(rates)} mention_rates for {n_labels} labels")
             return cls(
-                *shared, slopes, offsets, min_scores, shifts, curve, base, salience, salient_curve
-            )
+                *shared, slopes, offsets, min_scores, shifts, curve, base, salience, salient_curve,
+                rates,
+            )  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RunProblem(f"{path}: not a calibration: {error}") from error
 

@@ -90,23 +90,33 @@ def calibrate(
         above = scores[part] > _min_scores(scores[~part], max_fraction)
         is_given = above & known[part] & evidence
         held_out[part] = np.where(is_given, others.log_odds(score_log_odds[part]), -np.inf)
-    curve = _curve(held_out, right)
-    salient_curve: tuple[CurvePoint, ...] = ()
-    if salience is not None:
-        if main is not None:
-            salience = fit_main(salience, score_log_odds, held_out, main)
-        held_out += salience.allowances(salience.probabilities(score_log_odds, held_out))
-        salient_curve = _curve(held_out, right)
-    fitted = _fit(score_log_odds, right, known)
-    return replace(
-        fitted,
-        offsets=np.where(evidence, fitted.offsets, np.nan),
+    fitted = replace(
+        _fit(score_log_odds, right, known),
         min_scores=_min_scores(scores, max_fraction),
-        curve=curve,
         base=float(right[:, evidence].mean()),
         salience=salience,
-        salient_curve=salient_curve,
     )
+    fitted = replace(fitted, offsets=np.where(evidence, fitted.offsets, np.nan))
+    return with_curves(fitted, score_log_odds, held_out, right, main)
+
+
+def with_curves(
+    calibration: Calibration, score_log_odds: Floats, held_out: Floats,
+    right: Flags | Floats, main: Flags | None,
+) -> Calibration:  # fmt: skip
+    """The calibration with the precision that its thresholds have on photos (N, L).
+
+    `held_out` are the log-odds of being right by a calibration that did not see them, -inf for
+    labels that cannot be given; `right` may be probabilities.
+    """
+    curve, salience = _curve(held_out, right), calibration.salience
+    if salience is None:
+        return replace(calibration, curve=curve)
+    if main is not None:
+        salience = fit_main(salience, score_log_odds, held_out, main)
+    probabilities = salience.probabilities(score_log_odds, held_out)
+    salient_curve = _curve(held_out + salience.allowances(probabilities), right)
+    return replace(calibration, curve=curve, salience=salience, salient_curve=salient_curve)
 
 
 def thresholds_for(
@@ -360,7 +370,7 @@ def _min_scores(scores: Floats, max_fraction: float) -> Floats:
     return np.asarray(-np.sort(-scores, axis=0)[n_above])
 
 
-def _curve(log_odds: Floats, right: Flags) -> tuple[CurvePoint, ...]:
+def _curve(log_odds: Floats, right: Flags | Floats) -> tuple[CurvePoint, ...]:
     """Precision by threshold, for log-odds of being right (N, L); -inf is never given."""
     can_be_given = np.isfinite(log_odds)
     order = np.argsort(-log_odds[can_be_given], kind="stable")

@@ -1,10 +1,12 @@
-"""Losses of the labels' own vectors by what captions name, on a tagger that stays as it is.
+"""The labels' own vectors, fitted to what captions name, on a tagger that stays as it is.
 
-Captions name a part of what is there, the main thing first. N photos, L labels, K things.
+Captions name a part of what is there, the main thing first. N photos, C channels of the pooled
+features, L labels, K things.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +21,8 @@ from ramctl.training.data.teachers import fit_mention_rates
 DENSE_WORDS = 14  # a caption with more is a dense one
 MIN_RATE, MAX_RATE = 0.02, 0.98
 MIN_PROBABILITY = 0.02  # less likely labels need not be known to estimate the rates
+# Chosen on one collection and checked on another (scripts/reproduce, target `own`).
+ROUNDS, CHOICE_WEIGHT, RIDGE, BIAS_RIDGE = 60, 10.0, 0.1, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +44,13 @@ class Mentions:
 
     @classmethod
     def learn(
-        cls, notes: Sequence[Annotation], labels: LabelSystem, probabilities: Tensor
-    ) -> "Mentions":
-        """The mentions of annotated photos; `probabilities` (N, L) that a label is there."""
+        cls, notes: Sequence[Annotation], labels: LabelSystem, probabilities: Tensor,
+        usual: Tensor | None = None,
+    ) -> "Mentions":  # fmt: skip
+        """The mentions of annotated photos; `probabilities` (N, L) that a label is there.
+
+        `usual` (L,) are rates known from other photos, which few mentions do not change much.
+        """
         targets = Targets(labels)
         present, denied, skipped = torch.zeros(3, len(notes), len(labels), dtype=torch.bool)
         things = torch.tensor([i for i, label in enumerate(labels) if label.kind in THINGS])
@@ -56,7 +64,7 @@ class Mentions:
             weights[index] = torch.from_numpy(mentions(note, targets))[things]
         fractions = weights / weights.sum(1, keepdim=True).clamp(min=1e-9)
         styles = torch.tensor([style_of(note) for note in notes])
-        rates = mention_rates(present, denied | skipped, styles, probabilities)
+        rates = mention_rates(present, denied | skipped, styles, probabilities, usual)
         return cls(present, denied, skipped, fractions.half(), things, styles, rates)
 
 
@@ -69,15 +77,17 @@ def style_of(note: Annotation) -> int:
 
 
 def mention_rates(
-    present: Tensor, skipped: Tensor, styles: Tensor, probabilities: Tensor
-) -> Tensor:
+    present: Tensor, skipped: Tensor, styles: Tensor, probabilities: Tensor,
+    usual: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """P(named | there) of each style of captions and each label (3, L)."""
     n_labels = present.shape[1]
     matters = (present | (probabilities > MIN_PROBABILITY)) & ~skipped
     photos, ids = matters.nonzero(as_tuple=True)
     cells = (styles[photos] * n_labels + ids).numpy()
+    prior = None if usual is None else usual.repeat(3).numpy()
     rates = fit_mention_rates(
-        probabilities[photos, ids].numpy(), cells, present[photos, ids].numpy(), 3 * n_labels
+        probabilities[photos, ids].numpy(), cells, present[photos, ids].numpy(), 3 * n_labels, prior
     )
     return torch.from_numpy(np.clip(rates, MIN_RATE, MAX_RATE)).view(3, n_labels)
 
@@ -104,3 +114,70 @@ def choice_loss(logits: Tensor, fractions: Tensor) -> Tensor:
     learn from it what silence does not teach them.
     """
     return -(fractions.float() * logits.log_softmax(1)).sum()
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """Captioned photos as a tagger sees them, whose log-odds of being right are known."""
+
+    features: Tensor  # (N, C), each of mean 0, of all about 1 long
+    log_odds: Tensor  # (N, L) of being right
+    choice: Tensor  # (N, K) logits of being named first
+    gains: Tensor  # (K,) by which these grow with the log-odds
+    mentions: Mentions
+
+    def at(self, photos: Tensor) -> "Collection":
+        """Some of the photos."""
+        parts = self.features[photos], self.log_odds[photos], self.choice[photos]
+        return Collection(*parts, self.gains, self.mentions.at(photos))
+
+
+class Fitted(NamedTuple):
+    """A linear change of the log-odds, and of what is named first."""
+
+    weight: Tensor  # (C, L)
+    bias: Tensor  # (L,)
+    scale: Tensor  # () of the choice's logits
+    choice_bias: Tensor  # (K,)
+
+    def log_odds(self, seen: Collection) -> Tensor:
+        """The photos' new log-odds of being right (N, L)."""
+        return seen.log_odds + seen.features @ self.weight + self.bias
+
+    def choice(self, seen: Collection) -> Tensor:
+        """The photos' new logits of being named first (N, K)."""
+        added = (self.log_odds(seen) - seen.log_odds)[:, seen.mentions.things]
+        return self.scale * (seen.choice + seen.gains * added) + self.choice_bias
+
+
+def fit(seen: Collection) -> Fitted:
+    """The most likely change, small where the captions do not ask for it.
+
+    By L-BFGS in the space that the features span: N photos have at most N directions.
+    """
+    left, sizes, right = torch.linalg.svd(seen.features, full_matrices=False)
+    n_directions = int((sizes > 1e-3 * sizes[0]).sum())
+    spanned, right = left[:, :n_directions] * sizes[:n_directions], right[:n_directions]
+    n_labels, n_things = seen.log_odds.shape[1], seen.choice.shape[1]
+    weight, bias = torch.zeros(n_directions, n_labels), torch.zeros(n_labels)
+    scale, choice_bias = torch.ones(()), torch.zeros(n_things)
+    parameters = [p.requires_grad_() for p in (weight, bias, scale, choice_bias)]
+    optimiser = torch.optim.LBFGS(
+        parameters, max_iter=ROUNDS, history_size=10, line_search_fn="strong_wolfe"
+    )
+    things = seen.mentions.things
+
+    def cost() -> Tensor:
+        optimiser.zero_grad()
+        added = spanned @ weight + bias
+        choice = scale * (seen.choice + seen.gains * added[:, things]) + choice_bias
+        loss = unlabelled_loss(seen.log_odds + added, seen.mentions)
+        loss = loss + CHOICE_WEIGHT * choice_loss(choice, seen.mentions.fractions)
+        loss = loss + RIDGE / 2 * weight.square().sum()
+        loss = loss + BIAS_RIDGE / 2 * (bias.square().sum() + choice_bias.square().sum())
+        loss.backward()
+        return loss.detach()
+
+    optimiser.step(cost)
+    with torch.no_grad():
+        return Fitted(right.t() @ weight, bias.clone(), scale.clone(), choice_bias.clone())

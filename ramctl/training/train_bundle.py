@@ -23,6 +23,7 @@ from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.distributed import World, is_torchrun, join_world
 from ramctl.training.dry_run import estimate_cost
+from ramctl.training.fit_labels import fit_labels, fits_labels
 from ramctl.training.job import Job, RunContext, build_job, runtime_of
 from ramctl.training.learn_thresholds import learn_thresholds
 from ramctl.training.loop import Pace, StepEvent, ValidationEvent
@@ -43,6 +44,8 @@ def run(options: TrainOptions) -> Report:
     require_bundle(options.out)
     if options.thresholds:
         return learn_thresholds(options)
+    if fits_labels(options):
+        return fit_labels(options)
     events = options.events
     if events is not None and is_gzip(events.name):
         raise UsageProblem(f"--events {events}: a file that grows cannot be compressed")

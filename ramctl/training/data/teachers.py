@@ -207,12 +207,13 @@ class TagTargets:
 
 
 def fit_mention_rates(
-    scores: Floats, cells: Ids, is_named: NDArray[np.bool_], n_cells: int
-) -> Floats:
+    scores: Floats, cells: Ids, is_named: NDArray[np.bool_], n_cells: int,
+    usual: Floats | None = None,
+) -> Floats:  # fmt: skip
     """P(named | shown) of each cell (n_cells), from n scores, taken as P(shown), and their cells.
 
     Maximum likelihood of P(named) = P(named | shown) P(shown) by expectation maximisation, with
-    cells of few pairs drawn to the overall rate.
+    cells of few pairs drawn to the `usual` rates (n_cells), or to the overall rate.
     """
     n_named = np.bincount(cells, is_named, n_cells)
     unnamed_cells, unnamed_scores = cells[~is_named], scores[~is_named]
@@ -222,7 +223,8 @@ def fit_mention_rates(
             unnamed_cells, if_unmentioned(unnamed_scores, rates[unnamed_cells]), n_cells
         )
         overall = n_named.sum() / max(n_named.sum() + unnamed.sum(), MIN_DIVISOR)
-        rates = ((n_named + PRIOR_PHOTOS * overall) / (n_named + unnamed + PRIOR_PHOTOS)).astype(
+        prior = overall if usual is None else usual
+        rates = ((n_named + PRIOR_PHOTOS * prior) / (n_named + unnamed + PRIOR_PHOTOS)).astype(
             np.float32
         )
     return rates

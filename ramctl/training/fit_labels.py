@@ -1,0 +1,404 @@
+"""`ramctl finetune` on a few thousand captioned photos: labels fitted to them, the rest as it was.
+
+The tagger looks at each photo once. Words that captions name often become labels; the labels' own
+vectors, salience and thresholds are fitted to the captions. N photos, C channels, L labels.
+"""
+
+import shlex
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from ramctl.checkpoints.bundle import (
+    AXES,
+    CALIBRATION,
+    GRAPH,
+    HEADROOM,
+    INT8_GRAPH,
+    INT8_THRESHOLDS,
+    WEIGHTS,
+    Bundle,
+    BundleWriter,
+    resolve_model,
+    write_meta,
+)
+from ramctl.checkpoints.load import load_model
+from ramctl.checkpoints.onnx_graph import export_graph, export_int8_graph
+from ramctl.decide.calibration import Calibration
+from ramctl.decide.fitting import FOLDS, THINGS, ThresholdChoice, with_curves
+from ramctl.decide.selection import SelectionOptions, TagSelector
+from ramctl.decide.thresholds import LabelSet, bundle_labels
+from ramctl.engine.label_rows import Rows, label_rows, rows_of_words
+from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
+from ramctl.engine.onnx_engine import TORCH
+from ramctl.engine.runner import ModelRunner
+from ramctl.errors import RecordProblem, RunProblem, attempt
+from ramctl.labels import LABELS, Label, LabelSystem
+from ramctl.model.preprocess import Preprocess
+from ramctl.model.preset import change_preset, preset_to_meta
+from ramctl.records.inputs import RootCheck, inputs_or_stdin, read_inputs, require_files
+from ramctl.records.parallel import chunks
+from ramctl.records.record import JsonObject, Record, Reject, object_in
+from ramctl.records.report import Rejects, Report
+from ramctl.records.stream import accepted
+from ramctl.tagging.tagger_options import TaggerOptions
+from ramctl.training.data.targets import (
+    Annotation,
+    Targets,
+    main_things,
+    read_annotation,
+    things_in_order,
+)
+from ramctl.training.data.teachers import if_unmentioned
+from ramctl.training.label_vectors import Collection, Fitted, Mentions, fit
+from ramctl.training.plan import TrainOptions
+
+MIN_PHOTOS = 20
+MAX_PHOTOS = 5000  # evenly taken from more
+MIN_NEW = 5  # photos whose captions name a thing that becomes a label
+SAMPLE, AT_ONCE = 128, 4  # photos that the int8 graph's ranges come from
+DIGITS = 4  # of thresholds
+MAX_RANK = 128  # of the change of the labels' vectors
+KEPT_ENERGY = 0.995  # of the change
+
+REWRITTEN = {WEIGHTS, GRAPH, INT8_GRAPH, INT8_THRESHOLDS, CALIBRATION, LABELS, AXES, HEADROOM}
+
+
+class Looked(NamedTuple):
+    """The photos as the tagger sees them."""
+
+    notes: list[Annotation]
+    pooled: Floats  # (N, C) mean of the tokens
+    score_log_odds: Floats  # (N, L)
+    sample: list[NDArray[np.uint8]]  # some of the photos, as the model takes them
+
+
+def fits_labels(options: TrainOptions) -> bool:
+    """Whether fine-tuning fits labels alone: it does unless an option is about training steps.
+
+    The model needs labels with vectors of their own, and a calibration.
+    """
+    of_training = ("steps", "epochs", "overrides", "distill", "val", "dry_run", "resume", "events")
+    if options.command != "finetune" or any(getattr(options, name) for name in of_training):
+        return False
+    bundle = Bundle.open(resolve_model(options.init or "mini"))
+    model = bundle.preset.model
+    return bool(model.prior and model.labels.own_width and bundle.has(CALIBRATION))
+
+
+def fit_labels(options: TrainOptions) -> Report:
+    """Write the bundle of `init` with labels fitted to the records' photos to `out`."""
+    report = Report(options.command, quiet=options.quiet, unit="photos")
+    bundle = Bundle.open(resolve_model(options.init or "mini"))
+    with Rejects(report, options.rejects, strict=options.strict) as rejects:
+        names = inputs_or_stdin(options.inputs, "JSONL files of parsed records")
+        require_files(names)
+        pairs: list[tuple[Record, Annotation]] = []
+
+        def read(record: Record) -> None:
+            pairs.append((record, read_annotation(record)))
+
+        for _ in accepted(read_inputs(names, options.root, options.command), read, rejects):
+            pass
+        pairs = pairs[:: -(-len(pairs) // MAX_PHOTOS) or 1]
+        labels = _labels(options, bundle, pairs, report)
+        ids = [*range(len(bundle.labels)), *(None for _ in labels[len(bundle.labels) :])]
+        rows = rows_of_words(bundle, label_rows(bundle), labels, ids)
+        looked = _look(options, bundle, rows, pairs, report, rejects)
+    if len(looked.notes) < MIN_PHOTOS:
+        raise RunProblem(f"{len(looked.notes)} photos are too few: {MIN_PHOTOS} are needed")
+    calibration = Calibration.from_bundle(bundle).for_labels(ids)
+    seen, spread, mean = _collection(looked, labels, calibration)
+    fitted, found = fit(seen), _out_of_fold(seen)
+    scores = looked.score_log_odds + (found - seen.log_odds.double().numpy()) / calibration.slopes
+    learnt = _calibration(calibration, looked, labels, seen, fitted, found, scores)
+    precision = bundle.preset.precision
+    thresholds, every = learnt.thresholds(precision, salient=True), np.ones(len(labels), bool)
+    after = LabelSet(labels, rows, thresholds, every, learnt, fills_up=True)
+    figures = _figures(bundle_labels(bundle), after, looked, scores, report)
+    _write(options, bundle, labels, rows, learnt, fitted, (spread, mean), looked.sample, figures)
+    report.n_out = len(looked.notes)
+    report.extra |= figures
+    report.notify(f"wrote {options.out}")
+    report.finish(options.stats)
+    return report
+
+
+def _labels(
+    options: TrainOptions, bundle: Bundle, pairs: Sequence[tuple[Record, Annotation]],
+    report: Report,
+) -> LabelSystem:  # fmt: skip
+    """The bundle's labels with those of `--labels`, or with things that captions often name."""
+    if options.labels is not None:
+        path = options.labels.removeprefix("+")
+        return bundle.labels.extended(LabelSystem.read(Path(path)))
+    counts, kinds = Counter[str](), dict[str, str]()
+    for record, note in pairs:
+        kinds |= object_in(record.fields, "kinds")
+        counts.update({tag for tag in note.tags if not bundle.labels.ids(tag)})
+    new = [
+        Label(tag, kinds[tag], parents=_parents(tag, bundle.labels), count=number)
+        for tag, number in counts.most_common()
+        if number >= MIN_NEW and kinds.get(tag) in THINGS
+    ]
+    if new:
+        words = ", ".join(f"{label.tag} ({label.count})" for label in new)
+        report.notify(f"new labels, and how many photos name them: {words}")
+    return bundle.labels.extended(new)
+
+
+def _parents(tag: str, labels: LabelSystem) -> tuple[str, ...]:
+    """A bomber jacket is a jacket, and all that a jacket is."""
+    ids = labels.ids(tag.rpartition(" ")[2]) if " " in tag else ()
+    return (labels[ids[0]].tag, *labels[ids[0]].parents) if ids else ()
+
+
+def _look(
+    options: TrainOptions, bundle: Bundle, rows: Rows,
+    pairs: Sequence[tuple[Record, Annotation]], report: Report, rejects: Rejects,
+) -> Looked:  # fmt: skip
+    """The photos of the records; records of those that cannot be read are rejected."""
+    tagger = TaggerOptions(device=options.device, dtype=options.dtype, threads=options.threads)
+    runner = ModelRunner(bundle, tagger, TORCH, rows=rows, scores_all=True, notify=report.notify)
+    notes: list[Annotation] = []
+    parts: list[tuple[Floats, Floats]] = []
+
+    def look(photos: list[NDArray[np.uint8]]) -> list[tuple[Floats, Floats]]:
+        (batch,) = runner.full_batches(photos)
+        features = runner.engine.features(batch)
+        pooled, scores = features.mean(1).cpu().numpy(), runner.engine.scores(features)
+        each = zip(pooled, log_odds_of(scores.astype(np.float64)), strict=True)
+        return list(each)[: len(photos)]
+
+    check = RootCheck()
+
+    def prepare(pair: tuple[Record, Annotation]) -> NDArray[np.uint8]:
+        return runner.preprocess.resize(runner.decode(pair[0]))
+
+    outcomes = runner.run(chunks(pairs, runner.at_once), prepare, look)
+    with report.progress(options.progress, title="looking", unit="photos", total=len(pairs)) as bar:
+        for (record, note), outcome in zip(pairs, chain.from_iterable(outcomes), strict=True):
+            bar(1)
+            check.notice(record, outcome)
+            if isinstance(outcome, RecordProblem):
+                rejects.add(Reject.of(record, outcome, report.command))
+            else:
+                notes.append(note)
+                parts.append(outcome)
+    if not parts:
+        raise RunProblem("no photo to learn from could be read")
+    pooled, log_odds = zip(*parts, strict=True)
+    some = pairs[:: -(-len(pairs) // SAMPLE)]
+    sample = [
+        photo
+        for photo in (attempt(prepare, pair) for pair in some)
+        if not isinstance(photo, RecordProblem)
+    ]
+    return Looked(notes, np.stack(pooled), np.stack(log_odds), sample)
+
+
+def _collection(
+    looked: Looked, labels: LabelSystem, calibration: Calibration
+) -> tuple[Collection, Floats, Floats]:
+    """The photos for the fit, and the deviation and mean (C,) of their features."""
+    offsets = np.where(np.isnan(calibration.offsets), calibration.intercept, calibration.offsets)
+    usual = replace(calibration, offsets=offsets)
+    log_odds = torch.from_numpy(usual.log_odds(looked.score_log_odds)).float()
+    mentions = Mentions.learn(
+        looked.notes, labels, log_odds.sigmoid(),
+        None if usual.mention_rates is None else torch.from_numpy(usual.mention_rates).float(),
+    )  # fmt: skip
+    mean, spread = looked.pooled.mean(0), looked.pooled.std(0) + 1e-3
+    spread = spread * np.sqrt(len(mean))
+    features = torch.from_numpy((looked.pooled - mean) / spread).float()
+    things = mentions.things.numpy()
+    salience = usual.salience
+    slope, weights = (
+        (1.0, np.zeros(len(labels))) if salience is None else (salience.slope, salience.weights)
+    )
+    weights = np.where(np.isfinite(weights), weights, 0.0)[things]
+    choice = torch.from_numpy(slope * looked.score_log_odds[:, things] + weights).float()
+    gains = torch.from_numpy(slope / usual.slopes[things]).float()
+    return Collection(features, log_odds, choice, gains, mentions), spread, mean
+
+
+def _out_of_fold(seen: Collection) -> Floats:
+    """The log-odds (N, L) of being right of each fifth of the photos, by a fit on the others."""
+    found = seen.log_odds.clone()
+    folds = torch.arange(len(found)) % FOLDS
+    for number in range(FOLDS):
+        part, others = (torch.nonzero(which)[:, 0] for which in (folds == number, folds != number))
+        found[part] = fit(seen.at(others)).log_odds(seen.at(part))
+    return found.double().numpy()
+
+
+def _calibration(
+    before: Calibration, looked: Looked, labels: LabelSystem, seen: Collection, fitted: Fitted,
+    found: Floats, score_log_odds: Floats,
+) -> Calibration:  # fmt: skip
+    """The calibration of the new scores.
+
+    `found` (N, L) are the log-odds of being right by fits on other photos, of these scores.
+    """
+    mentions, targets = seen.mentions, Targets(labels)
+    n_present = mentions.present.sum(0).numpy()
+    is_new = np.isnan(before.offsets) & (n_present >= MIN_NEW)
+    offsets = np.where(is_new, before.intercept, before.offsets)
+    salience = before.salience
+    if salience is not None:
+        things = mentions.things.numpy()
+        scale, weights = float(fitted.scale), np.full(len(labels), -np.inf)
+        weights[things] = scale * np.nan_to_num(salience.weights[things], neginf=0.0)
+        weights[things] += fitted.choice_bias.numpy()
+        salience = replace(salience, slope=scale * salience.slope, weights=weights)
+    main = np.zeros(found.shape, bool)
+    for row, note in zip(main, looked.notes, strict=True):
+        row[main_things(note, targets)] = True
+    calibration = replace(
+        before, offsets=offsets, salience=salience,
+        # In a collection of clothes, most photos may show clothes.
+        min_scores=np.where(n_present > 0, 0.0, before.min_scores),
+        mention_rates=mentions.rates[2].double().numpy(),
+    )  # fmt: skip
+    held_out = np.where(np.isnan(offsets), -np.inf, found)
+    return with_curves(calibration, score_log_odds, held_out, _truth(found, mentions), main)
+
+
+def _truth(log_odds: Floats, mentions: Mentions) -> Floats:
+    """The probability (N, L) that each label is right, by the scores and by what captions name."""
+    probabilities = torch.from_numpy(log_odds).float().sigmoid()
+    rates = mentions.rates[mentions.styles]
+    unnamed = if_unmentioned(probabilities.numpy(), rates.numpy())
+    present = mentions.present | mentions.unknown
+    truth = np.where(present.numpy(), 1.0, np.where(mentions.denied.numpy(), 0.0, unnamed))
+    return truth.astype(np.float64)
+
+
+def _figures(
+    before: LabelSet, after: LabelSet, looked: Looked, score_log_odds: Floats, report: Report
+) -> JsonObject:
+    """Tags a photo, and the things of the captions among them, before and after the fit.
+
+    The scores after it (N, L) are those by fits on other photos.
+    """
+    figures: JsonObject = {}
+    n_before = len(before.labels)
+    for name, chosen, scores in (
+        ("before", before, looked.score_log_odds[:, :n_before]), ("after", after, score_log_odds),
+    ):  # fmt: skip
+        selector, targets = TagSelector(chosen, SelectionOptions()), Targets(after.labels)
+        counts = np.zeros(5)  # photos with things, tags, things, those found, first ones found
+        for note, row in zip(looked.notes, sigmoid(scores), strict=True):
+            ids = set(selector(row.astype(np.float32)).labels)
+            kinds = {tag for i in ids for tag in (after.labels[i].tag, *after.labels[i].parents)}
+            things = [t for c in note.captions for t in things_in_order(c, targets)]
+            found = [after.labels[i].tag in kinds for i in dict.fromkeys(things)]
+            counts += [bool(found), len(ids), len(found), sum(found), bool(found) and found[0]]
+        n_photos, n_tags, n_things, n_found, n_first = counts.tolist()
+        figures[name] = {
+            "tags": round(n_tags / len(looked.notes), 2),
+            "things_found": round(n_found / max(n_things, 1), 3),
+            "first_thing_found": round(n_first / max(n_photos, 1), 3),
+        }
+        report.notify(
+            f"{name}, on held-out photos: {figures[name]['tags']} tags a photo, "
+            f"{figures[name]['things_found']:.0%} of the captions' things, "
+            f"{figures[name]['first_thing_found']:.0%} of the first ones"
+        )
+    return figures
+
+
+def _in_fewer(fitted: Fitted, slopes: Floats) -> tuple[Floats, Floats]:
+    """The change of the logits as a product (C, R) (R, L), of as few directions as it needs."""
+    change = fitted.weight.double().numpy() / slopes
+    left, sizes, right = np.linalg.svd(change, full_matrices=False)
+    energy = np.cumsum(sizes**2) / (sizes**2).sum()
+    rank = min(int(np.searchsorted(energy, KEPT_ENERGY)) + 1, MAX_RANK)
+    root = np.sqrt(sizes[:rank])
+    return left[:, :rank] * root, root[:, None] * right[:rank]
+
+
+def _write(
+    options: TrainOptions, bundle: Bundle, labels: LabelSystem, rows: Rows,
+    calibration: Calibration, fitted: Fitted, scaling: tuple[Floats, Floats],
+    sample: Sequence[NDArray[np.uint8]], figures: JsonObject,
+) -> None:  # fmt: skip
+    """Write the bundle; its files are the old one's where they do not change."""
+    spread, mean = scaling
+    tensors = load_file(bundle.path / WEIGHTS)
+    n = len(labels)
+    directions, vectors = _in_fewer(fitted, calibration.slopes)
+    projection = (directions / spread[:, None]).T  # (R, C)
+    was = {
+        name: tensors[name].astype(np.float64)
+        for name in tensors
+        if name.startswith(("labels.", "prior.own"))
+    }
+    sizes = [was[name].shape[1] for name in ("labels.text", "labels.own", "labels.head")]
+    text, own, head, bias = np.split(rows.astype(np.float64), np.cumsum(sizes), axis=1)
+    changes = {
+        "labels.text": text,
+        "labels.own": np.hstack([own, vectors.T]),
+        "labels.head": head,
+        "labels.bias": bias + (fitted.bias.double().numpy() / calibration.slopes)[:, None],
+        "labels.counts": np.ones(n, np.int64),
+        "prior.own_projection.weight": np.vstack([was["prior.own_projection.weight"], projection]),
+        "prior.own_projection.bias": np.hstack(
+            [was["prior.own_projection.bias"], -projection @ mean]
+        ),
+    }
+    tensors |= {name: value.astype(tensors[name].dtype) for name, value in changes.items()}
+    decided = ThresholdChoice.for_precision(calibration, bundle.preset.precision)
+    preset = change_preset(
+        bundle.preset, {"model": {"labels": {"own_width": changes["labels.own"].shape[1]}}}
+    )
+    with BundleWriter(options.out) as writer:
+        writer.link_files(bundle, without=REWRITTEN)
+        save_file(tensors, writer.path / WEIGHTS, metadata={"format": "pt"})
+        calibration.write(writer.path / CALIBRATION)
+        shared, evidence = round(decided.shared, DIGITS), ~np.isnan(calibration.offsets)
+        each = zip(labels, evidence.tolist(), decided.thresholds.tolist(), strict=True)
+        LabelSystem(
+            replace(label, validated=known, threshold=round(value, DIGITS) if known else None)
+            for label, known, value in each
+        ).write(writer.path / LABELS)
+        _write_extended(bundle, writer.path, n)
+        writer.meta |= preset_to_meta(preset)
+        writer.meta["thresholds"] = writer.meta["thresholds"] | {"threshold": shared}
+        history = bundle.meta.get("provenance", {})
+        commands = [*history.get("commands", []), shlex.join(["ramctl", *options.argv])]
+        writer.meta["provenance"] = history | {"commands": commands, "fitted": figures}
+        write_meta(writer.path, writer.meta)
+        if find_spec("onnx"):
+            _write_graphs(writer.path, sample)
+
+
+def _write_extended(bundle: Bundle, folder: Path, n_labels: int) -> None:
+    """Write what search and the shortlist keep of each label, for new labels too."""
+    if bundle.has(AXES):
+        axes = load_file(bundle.path / AXES)["axes"]
+        new = np.zeros((n_labels - len(axes), axes.shape[1]), axes.dtype)
+        save_file({"axes": np.concatenate([axes, new])}, folder / AXES)
+    if bundle.has(HEADROOM):
+        headroom = np.load(bundle.path / HEADROOM)
+        new = np.full(n_labels - len(headroom), np.quantile(headroom, 0.9), headroom.dtype)
+        np.save(folder / HEADROOM, np.concatenate([headroom, new]))
+
+
+def _write_graphs(folder: Path, sample: Sequence[NDArray[np.uint8]]) -> None:
+    """Write the bundle's graphs; the ranges of the int8 one come from a sample of the photos."""
+    bundle = Bundle.open(folder)
+    model, size = load_model(bundle, captioning=False), bundle.preprocess.size
+    export_graph(model, size, folder / GRAPH, weights=folder / WEIGHTS)
+    normalise = Preprocess(bundle.preprocess).normalise
+    batches = (normalise(np.stack(part)) for part in chunks(sample, AT_ONCE))
+    export_int8_graph(model, size, folder / INT8_GRAPH, batches, weights=folder / WEIGHTS)

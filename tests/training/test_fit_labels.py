@@ -1,0 +1,114 @@
+"""`finetune` on captioned photos: labels fit them, new words are learnt, what was known stays."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ramctl.checkpoints.bundle import Bundle, embedded_bundle
+from ramctl.decide.calibration import Calibration
+from ramctl.engine.label_rows import label_rows
+from ramctl.tagging.tagger import Tagger
+from tests.command import Ramctl
+from tests.support import read_rows, write_records
+
+WORDS = "lies alone on a plain table in a quiet room, seen from the side, in soft light"
+
+
+def picture(kind: str, number: int) -> Image.Image:
+    """Checks or stripes, of any colour."""
+    random = np.random.default_rng(number)
+    rows, columns = np.mgrid[:96, :96] // random.integers(8, 16)
+    is_dark = (rows + columns) % 2 if kind == "widget" else rows % 2
+    colors = random.integers(0, 256, (2, 3))
+    return Image.fromarray(colors[is_dark].astype(np.uint8))
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """The folder of a run on twelve photos of a new thing and twelve of a sock: its stderr too."""
+    folder = tmp_path_factory.mktemp("fit")
+    records = []
+    for number in range(24):
+        kind = ("widget", "sock")[number % 2]
+        picture(kind, number).save(folder / f"{number}.png")
+        records.append({
+            "image": f"{number}.png", "captions": [f"A {kind} {WORDS}"], "tags": [kind, "table"],
+            "caption_tags": [[kind, "table"]], "kinds": {kind: "object", "table": "object"},
+        })  # fmt: skip
+    write_records(folder / "parsed.jsonl", [*records, {"image": "none.png", "tags": ["sock"]}])
+    arguments = [
+        "finetune",
+        "parsed.jsonl",
+        "--model",
+        "mini",
+        "--out",
+        "mine",
+        "--stats",
+        "s.json",
+    ]
+    done = Ramctl(folder)(*arguments)
+    return folder, done
+
+
+def test_a_word_of_the_captions_becomes_a_label_and_is_learnt(fitted):
+    folder, done = fitted
+    assert done.returncode == 3 and b"none.png" in done.stderr  # a record without its photo
+    assert b"new labels, and how many photos name them: widget (12)" in done.stderr
+    bundle, mini = Bundle.open(folder / "mine"), Bundle.open(embedded_bundle())
+    assert bundle.labels.tags == [*mini.labels.tags, "widget"]
+    tagger = Tagger.from_pretrained(folder / "mine", dense=True)
+    scores = {kind: [] for kind in ("widget", "sock")}
+    for number in range(100, 110):  # photos that the fit did not see
+        for kind, found in scores.items():
+            dense = tagger.tag([picture(kind, number)])[0].dense
+            found.append([dense[bundle.labels.ids(word)[0]] for word in ("widget", "sock")])
+    lead = np.log(np.array(scores["widget"])) - np.log(np.array(scores["sock"]))
+    assert (lead[:, 0] > 0).all() and (lead[:, 1] < 0).all()
+
+
+def test_it_reports_what_it_brings_on_held_out_photos(fitted):
+    folder, done = fitted
+    figures = json.loads((folder / "s.json").read_text())
+    before, after = figures["before"], figures["after"]
+    assert before["first_thing_found"] == 0 < after["first_thing_found"]
+    assert f"before, on held-out photos: {before['tags']} tags a photo".encode() in done.stderr
+    assert Bundle.open(folder / "mine").meta["provenance"]["fitted"]["after"] == after
+
+
+def test_what_it_knew_stays(fitted):
+    folder, _ = fitted
+    mine, mini = Bundle.open(folder / "mine"), Bundle.open(embedded_bundle())
+    n, width = len(mini.labels), mini.preset.model.labels.own_width
+    old, new = label_rows(mini), label_rows(mine)[:n]
+    text = old.shape[1] - width - 1
+    np.testing.assert_array_equal(new[:, : text + width], old[:, : text + width])
+    calibration = Calibration.from_bundle(mine)
+    assert len(calibration.slopes) == n + 1
+    # Labels that no caption is about change little.
+    far = [mini.labels.ids(tag)[0] for tag in ("airplane", "elephant", "beach")]
+    assert abs(new[far, -1] - old[far, -1]).max() < 0.5
+
+
+def test_graphs_agree_with_the_weights(fitted):
+    folder, _ = fitted
+    photos = [picture("widget", 200), picture("sock", 201)]
+    scores = [
+        np.array(
+            [
+                photo.dense
+                for photo in Tagger.from_pretrained(folder / "mine", dense=True, **how).tag(photos)
+            ]
+        )
+        for how in ({"runtime": "torch"}, {"runtime": "onnx", "dtype": "fp32"})
+    ]
+    np.testing.assert_allclose(*scores, atol=2e-3)
+
+
+def test_few_photos_are_refused(fitted, tmp_path, ramctl):
+    folder, _ = fitted
+    rows = read_rows(folder / "parsed.jsonl")[:5]
+    write_records(tmp_path / "few.jsonl", rows)
+    done = ramctl("finetune", "few.jsonl", "--root", folder, "--out", "x")
+    assert done.returncode == 1 and b"5 photos are too few: 20 are needed" in done.stderr
