@@ -67,6 +67,11 @@ class Calibration:
         """Log-odds of being right, from the log-odds of the labels' scores."""
         return self.slopes[labels] * score_log_odds + self.offsets[labels]
 
+    def for_all(self) -> "Calibration":
+        """The calibration with the curve of all labels for those without evidence."""
+        offsets = np.where(np.isnan(self.offsets), self.intercept, self.offsets)
+        return replace(self, offsets=offsets)
+
     def _score_log_odds(self, probability: float) -> Floats:
         """The log-odds (L,) of the scores at which each label has this probability."""
         return (log_odds_of(probability) - self.offsets) / self.slopes

@@ -59,7 +59,7 @@ from ramctl.training.data.targets import (
     things_in_order,
 )
 from ramctl.training.data.teachers import if_unmentioned
-from ramctl.training.label_vectors import Collection, Fitted, Mentions, fit
+from ramctl.training.label_vectors import DENSE, Collection, Fitted, Mentions, fit
 from ramctl.training.plan import TrainOptions
 
 MIN_PHOTOS = 20
@@ -197,10 +197,10 @@ def _look(
     if not parts:
         raise RunProblem("no photo to learn from could be read")
     pooled, log_odds = zip(*parts, strict=True)
-    some = pairs[:: -(-len(pairs) // SAMPLE)]
+    chosen = pairs[:: -(-len(pairs) // SAMPLE)]
     sample = [
         photo
-        for photo in (attempt(prepare, pair) for pair in some)
+        for photo in (attempt(prepare, pair) for pair in chosen)
         if not isinstance(photo, RecordProblem)
     ]
     return Looked(notes, np.stack(pooled), np.stack(log_odds), sample)
@@ -210,8 +210,7 @@ def _collection(
     looked: Looked, labels: LabelSystem, calibration: Calibration
 ) -> tuple[Collection, Floats, Floats]:
     """The photos for the fit, and the deviation and mean (C,) of their features."""
-    offsets = np.where(np.isnan(calibration.offsets), calibration.intercept, calibration.offsets)
-    usual = replace(calibration, offsets=offsets)
+    usual = calibration.for_all()
     log_odds = torch.from_numpy(usual.log_odds(looked.score_log_odds)).float()
     mentions = Mentions.learn(
         looked.notes, labels, log_odds.sigmoid(),
@@ -267,7 +266,7 @@ def _calibration(
         before, offsets=offsets, salience=salience,
         # In a collection of clothes, most photos may show clothes.
         min_scores=np.where(n_present > 0, 0.0, before.min_scores),
-        mention_rates=mentions.rates[2].double().numpy(),
+        mention_rates=mentions.rates[DENSE].double().numpy(),
     )  # fmt: skip
     held_out = np.where(np.isnan(offsets), -np.inf, found)
     return with_curves(calibration, score_log_odds, held_out, _truth(found, mentions), main)

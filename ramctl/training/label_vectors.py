@@ -18,6 +18,7 @@ from ramctl.labels import LabelSystem
 from ramctl.training.data.targets import Annotation, Targets, mentions
 from ramctl.training.data.teachers import fit_mention_rates
 
+SEVERAL, SHORT, DENSE = range(3)  # styles of a photo's captions
 DENSE_WORDS = 14  # a caption with more is a dense one
 MIN_RATE, MAX_RATE = 0.02, 0.98
 MIN_PROBABILITY = 0.02  # less likely labels need not be known to estimate the rates
@@ -69,11 +70,11 @@ class Mentions:
 
 
 def style_of(note: Annotation) -> int:
-    """The style of a photo's captions: 0 several, 1 a short one or none, 2 a dense one."""
+    """The style of a photo's captions; SHORT for one without."""
     texts = [caption.text for caption in note.captions if not caption.generated]
     if len(texts) > 1:
-        return 0
-    return 1 + any(len(text.split()) > DENSE_WORDS for text in texts)
+        return SEVERAL
+    return DENSE if any(len(text.split()) > DENSE_WORDS for text in texts) else SHORT
 
 
 def mention_rates(

@@ -48,6 +48,7 @@ from ramctl.training.data.targets import mentions, read_annotation
 from ramctl.training.distributed import World
 from ramctl.training.initial import rows_in
 from ramctl.training.job import UNCHANGED, Job
+from ramctl.training.label_vectors import DENSE, Mentions
 from ramctl.training.validation import Scored, ValidationSet
 
 THRESHOLD_DIGITS = 4
@@ -99,6 +100,8 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
     else:  # a tagger that sees photos at another size has other scores
         judged = None if scored is None else job.validation.judged(scored)
         choice = choose_thresholds(judged, job.evidence, preset, salience)
+        if choice.calibration is not None and known is not None:
+            choice = replace(choice, calibration=_with_rates(choice.calibration, job, known))
         if (init := _threshold_source(job, choice)) is not None:
             job.context.notify(f"thresholds: those of {init.path} stay as they are")
             _restore_scale(model, job, init)
@@ -285,6 +288,18 @@ def _salience(job: Job, parent: Bundle | None, known: Scored | None) -> Salience
         return None
     mentioned = np.stack([mentions(note, targets) for note in notes])
     return fit_salience(known.scores, mentioned, targets.labels, job.plan.preset.careful)
+
+
+def _with_rates(calibration: Calibration, job: Job, known: Scored) -> Calibration:
+    """The calibration with the rates at which captions of training photos name their labels."""
+    notes = [read_annotation(job.training_set.records[row]) for row in known.rows.tolist()]
+    if not any(any(note.captions) for note in notes):
+        return calibration
+    usual = calibration.for_all()
+    log_odds = usual.log_odds(log_odds_of(known.scores.astype(np.float64)))
+    probabilities = torch.from_numpy(log_odds).float().sigmoid()
+    rates = Mentions.learn(notes, job.targets.labels, probabilities).rates[DENSE]
+    return replace(calibration, mention_rates=rates.double().numpy())
 
 
 def _provenance(job: Job, measured: JsonObject) -> JsonObject:
