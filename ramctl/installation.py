@@ -92,6 +92,8 @@ def describe(facts: JsonObject) -> list[str]:
         what = model.get("problem") or f"{model['labels']} labels, {size}, {model['runs_in']}"
         measured = f", mAP {model['mAP']}" if model.get("mAP") else ""
         rows.append(("model", f"{model['name']}: {what}{measured}, {model['path']}"))
+        if model.get("licences"):
+            rows.append(("data", f"{model['name']}: {model['licences']}"))
     for known in facts["known"]:
         state = "here" if known["here"] else f"`ramctl convert {known['name']}`"
         published = f", mAP {known['mAP']} (OpenImages-common)" if known["mAP"] else ""
@@ -120,7 +122,9 @@ def _model(path: Path) -> JsonObject:
         if chosen == TORCH:
             how = f"torch, on the {'GPU' if has_gpu() else 'CPU'}"
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
-        measured = bundle.meta.get("provenance", {}).get("measured", {})
+        provenance = bundle.meta.get("provenance", {})
+        measured = provenance.get("measured", {})
+        facts["licences"] = provenance.get("licences")
         facts["mAP"] = measured.get("validation_mAP") if isinstance(measured, dict) else None
         return facts | {"labels": len(bundle.labels), "bytes": size, "runs_in": how}
     except RamctlError as problem:
