@@ -87,8 +87,8 @@ def fits_labels(options: TrainOptions) -> bool:
 
     The model needs labels with vectors of their own, and a calibration.
     """
-    of_training = ("steps", "epochs", "overrides", "distill", "val", "dry_run", "resume", "events")
-    if options.command != "finetune" or any(getattr(options, name) for name in of_training):
+    step_options = ("steps", "epochs", "overrides", "distill", "val", "dry_run", "resume", "events")
+    if options.command != "finetune" or any(getattr(options, name) for name in step_options):
         return False
     bundle = Bundle.open(resolve_model(options.init or "mini"))
     model = bundle.preset.model

@@ -42,10 +42,11 @@ DATA = """\
 - Photos of many kinds, 8,945 with one dense caption each by a vision-language model that saw the
   photo: Caltech-101 and weather (CC BY 4.0); SUN, Pascal VOC, Food-101, CamVid, 15 scenes, houses
   and others for research; shop goods, receipts, logos and pages by their repositories' terms.
-- Photos of 186 public repositories, 2,608 with such a caption: 434 from repositories with an MIT, CC
-  or GPL licence, 2,174 from repositories that state none.
-- Flowers, aerial views, paintings and museum pieces, cars and motorbikes, 1,177 with such a caption:
-  130 CC BY 4.0 (Getty), 300 of public-domain imagery (USGS), 747 from repositories that state none.
+- Photos of 186 public repositories, 2,608 with such a caption: 434 from repositories with an MIT,
+  CC or GPL licence, 2,174 from repositories that state none.
+- Flowers, aerial views, paintings and museum pieces, cars and motorbikes, 1,177 with such a
+  caption: 130 CC BY 4.0 (Getty), 300 of public-domain imagery (USGS), 747 from repositories that
+  state none.
 - 40 made pictures (blank, noise, text, charts): free.
 
 Teachers, whose scores were learnt as soft targets: Google's Mobile ICA (447 everyday labels,
@@ -62,8 +63,9 @@ first, were chosen on 487 judged photos.
 
 """
 LICENCES = (
-    "photos of Flickr8k, COCO, SUN, VOC, Caltech-101, the Library of Congress and 192 repositories: "
-    "research use, CC BY, public domain, MIT; 2,921 of 20,111 state no licence (see the card)"
+    "photos of Flickr8k, COCO, SUN, VOC, Caltech-101, the Library of Congress and 192 "
+    "repositories: research use, CC BY, public domain, MIT; 2,921 of 20,111 state no licence "
+    "(see the card)"
 )
 
 
