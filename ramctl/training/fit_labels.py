@@ -117,10 +117,12 @@ def fit_labels(options: TrainOptions) -> Report:
     if len(looked.notes) < MIN_PHOTOS:
         raise RunProblem(f"{len(looked.notes)} photos are too few: {MIN_PHOTOS} are needed")
     calibration = Calibration.from_bundle(bundle).for_labels(ids)
-    seen, spread, mean = _collection(looked, labels, calibration)
-    fitted, found = fit(seen), _out_of_fold(seen)
-    scores = looked.score_log_odds + (found - seen.log_odds.double().numpy()) / calibration.slopes
-    learnt = _calibration(calibration, looked, labels, seen, fitted, found, scores)
+    collection, spread, mean = _collection(looked, labels, calibration)
+    fitted, found = fit(collection), _out_of_fold(collection)
+    scores = (
+        looked.score_log_odds + (found - collection.log_odds.double().numpy()) / calibration.slopes
+    )
+    learnt = _calibration(calibration, looked, labels, collection, fitted, found, scores)
     precision = bundle.preset.precision
     thresholds, every = learnt.thresholds(precision, salient=True), np.ones(len(labels), bool)
     after = LabelSet(labels, rows, thresholds, every, learnt, fills_up=True)
@@ -230,25 +232,25 @@ def _collection(
     return Collection(features, log_odds, choice, gains, mentions), spread, mean
 
 
-def _out_of_fold(seen: Collection) -> Floats:
+def _out_of_fold(collection: Collection) -> Floats:
     """The log-odds (N, L) of being right of each fifth of the photos, by a fit on the others."""
-    found = seen.log_odds.clone()
+    found = collection.log_odds.clone()
     folds = torch.arange(len(found)) % FOLDS
     for number in range(FOLDS):
         part, others = (torch.nonzero(which)[:, 0] for which in (folds == number, folds != number))
-        found[part] = fit(seen.at(others)).log_odds(seen.at(part))
+        found[part] = fit(collection.at(others)).log_odds(collection.at(part))
     return found.double().numpy()
 
 
 def _calibration(
-    before: Calibration, looked: Looked, labels: LabelSystem, seen: Collection, fitted: Fitted,
-    found: Floats, score_log_odds: Floats,
+    before: Calibration, looked: Looked, labels: LabelSystem, collection: Collection,
+    fitted: Fitted, found: Floats, score_log_odds: Floats,
 ) -> Calibration:  # fmt: skip
     """The calibration of the new scores.
 
     `found` (N, L) are the log-odds of being right by fits on other photos, of these scores.
     """
-    mentions, targets = seen.mentions, Targets(labels)
+    mentions, targets = collection.mentions, Targets(labels)
     n_present = mentions.present.sum(0).numpy()
     is_new = np.isnan(before.offsets) & (n_present >= MIN_NEW)
     offsets = np.where(is_new, before.intercept, before.offsets)

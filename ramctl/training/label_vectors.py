@@ -141,39 +141,39 @@ class Fitted(NamedTuple):
     scale: Tensor  # () of the choice's logits
     choice_bias: Tensor  # (K,)
 
-    def log_odds(self, seen: Collection) -> Tensor:
+    def log_odds(self, collection: Collection) -> Tensor:
         """The photos' new log-odds of being right (N, L)."""
-        return seen.log_odds + seen.features @ self.weight + self.bias
+        return collection.log_odds + collection.features @ self.weight + self.bias
 
-    def choice(self, seen: Collection) -> Tensor:
+    def choice(self, collection: Collection) -> Tensor:
         """The photos' new logits of being named first (N, K)."""
-        added = (self.log_odds(seen) - seen.log_odds)[:, seen.mentions.things]
-        return self.scale * (seen.choice + seen.gains * added) + self.choice_bias
+        added = (self.log_odds(collection) - collection.log_odds)[:, collection.mentions.things]
+        return self.scale * (collection.choice + collection.gains * added) + self.choice_bias
 
 
-def fit(seen: Collection) -> Fitted:
+def fit(collection: Collection) -> Fitted:
     """The most likely change, small where the captions do not ask for it.
 
     By L-BFGS in the space that the features span: N photos have at most N directions.
     """
-    left, sizes, right = torch.linalg.svd(seen.features, full_matrices=False)
+    left, sizes, right = torch.linalg.svd(collection.features, full_matrices=False)
     n_directions = int((sizes > 1e-3 * sizes[0]).sum())
     spanned, right = left[:, :n_directions] * sizes[:n_directions], right[:n_directions]
-    n_labels, n_things = seen.log_odds.shape[1], seen.choice.shape[1]
+    n_labels, n_things = collection.log_odds.shape[1], collection.choice.shape[1]
     weight, bias = torch.zeros(n_directions, n_labels), torch.zeros(n_labels)
     scale, choice_bias = torch.ones(()), torch.zeros(n_things)
     parameters = [p.requires_grad_() for p in (weight, bias, scale, choice_bias)]
     optimiser = torch.optim.LBFGS(
         parameters, max_iter=ROUNDS, history_size=10, line_search_fn="strong_wolfe"
     )
-    things = seen.mentions.things
+    things = collection.mentions.things
 
     def cost() -> Tensor:
         optimiser.zero_grad()
         added = spanned @ weight + bias
-        choice = scale * (seen.choice + seen.gains * added[:, things]) + choice_bias
-        loss = unlabelled_loss(seen.log_odds + added, seen.mentions)
-        loss = loss + CHOICE_WEIGHT * choice_loss(choice, seen.mentions.fractions)
+        choice = scale * (collection.choice + collection.gains * added[:, things]) + choice_bias
+        loss = unlabelled_loss(collection.log_odds + added, collection.mentions)
+        loss = loss + CHOICE_WEIGHT * choice_loss(choice, collection.mentions.fractions)
         loss = loss + RIDGE / 2 * weight.square().sum()
         loss = loss + BIAS_RIDGE / 2 * (bias.square().sum() + choice_bias.square().sum())
         loss.backward()
