@@ -34,8 +34,7 @@ ramctl tags photos with a 28 MB model that runs on any CPU. Give it your own wor
 your own model."""
 PIPELINE = "captions | parse | train; then generate | clean | train; finetune; tag | export, eval"
 TEXT = """\
-Most commands read JSONL records from files or stdin, add fields and write them.
-ramctl COMMAND -h shows the options that most people need, --help all of them."""
+Most commands add fields to JSONL records. COMMAND -h shows the usual options, --help all."""
 NOTES = """\
 Defaults come from RAMCTL_<COMMAND>_<OPTION>, RAMCTL_<OPTION>, ./ramctl.toml and
 ~/.config/ramctl/ramctl.toml, in this order. ./ramctl.toml cannot name outputs or hosts.

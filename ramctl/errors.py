@@ -28,6 +28,8 @@ REJECT_CODES = {
     "too_large": "the photo, the text or the line is larger than the limit allows",
     "too_slow": "decoding the photo, or merging its sidecars, takes longer than the limit allows",
     "bad_sidecar": "a file of keywords or captions beside the photo cannot be read",
+    "refused": "the captioner refuses to describe the photo",
+    "no_caption": "the captioner's answer is empty or cut off, or it cannot take the photo",
     "write_failed": "a file that belongs to the record could not be written",
 }
 

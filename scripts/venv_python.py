@@ -25,5 +25,5 @@ def use_venv(*modules: str) -> None:
     if not python.exists():
         sys.exit(f"{problem}: run scripts/lint once, which sets up .venv")
     if Path(sys.prefix).resolve() == VENV.resolve():
-        sys.exit(f"{problem}: .venv/bin/pip install -e '.[train,mini,bench]'")
+        sys.exit(f"{problem}: .venv/bin/pip install -e '.[train,mini,caption,bench]'")
     os.execv(python, [str(python), *sys.argv])

@@ -79,6 +79,18 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
 
 
+@pytest.fixture(scope="module")
+def captioner():
+    """A server of the captions of tests/data, which the environment names to `ramctl caption`."""
+    from tests.captioning.recorded_server import RecordedServer, of_test_photos
+
+    server = RecordedServer(of_test_photos())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENAI_BASE_URL", server.url)
+        yield server
+    server.stop()
+
+
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """A store at `counted://`, below `tmp_path`, where copies of its archives are kept as well."""

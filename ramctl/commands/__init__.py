@@ -3,6 +3,7 @@
 from keyword import iskeyword
 
 COMMANDS = {
+    "caption": "Caption photos by a vision-language model (Ollama and others).",
     "parse": "Extract tags from captions, or build a label system from them.",
     "train": "Train a tagging model on parsed records.",
     "generate": "Add the tags and captions that a record lacks.",

@@ -161,7 +161,8 @@ class RamctlCommand(TwoHelps):
         self._require_distinct(ctx.params)
         if extra := getattr(self.module, "EXTRA", None):
             require(extra, "this command")
-        if name := ctx.params.get("model"):
+        takes_bundle = any(item.metavar == "BUNDLE" for item in self.all_options)
+        if takes_bundle and (name := ctx.params.get("model")):
             obtain(name, ctx.params)
         if ctx.params.get("ray") is None:
             return self.run(ctx.params).exit_code

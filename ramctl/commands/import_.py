@@ -1,7 +1,7 @@
 """`ramctl import`: photos' own keywords and descriptions to records."""
 
 from ramctl.commands import options
-from ramctl.commands.options import common, option
+from ramctl.commands.options import common
 
 TARGET = "ramctl.importing.import_photos:ImportOptions"
 HELP = """
@@ -20,12 +20,7 @@ inputs may also be keyword lists (*.txt), and records are written only to -o.
 {options.EXIT_CODES}
 """
 OPTIONS = {
-    "input": [
-        common("-R, --recursive", "Search folders for photos."),
-        option("-0, --null", "Names on stdin end with NUL."),
-        options.shard,
-        options.root,
-    ],
+    "input": options.photos,
     "output": [
         common("--people", "Use people's names as tags too."),
         common("--labels-out FILE", "Write the keywords as a label system.", writes=True),

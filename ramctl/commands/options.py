@@ -64,11 +64,11 @@ _TYPES: "dict[str, click.ParamType[Any] | Callable[[str], Any]]" = {  # click 8.
     "KIND,...": read_kinds,
 }
 
-# Only the user may set these, and those that write a file: they name outputs or hosts, delete, or
-# undo decisions.
+# Only the user may set these, and those that write a file: they name outputs, hosts or what is
+# sent there, delete, or undo decisions.
 _ONLY_BY_USER = {
-    "cache", "detector", "distill", "download", "forget_refused", "host", "out", "port", "prune",
-    "ray", "restart", "to", "txt", "txt_existing", "work", "xmp", "xmp_remove",
+    "cache", "detector", "distill", "download", "endpoint", "forget_refused", "host", "out", "port",
+    "prompt", "prune", "ray", "restart", "to", "txt", "txt_existing", "work", "xmp", "xmp_remove",
 }  # fmt: skip
 
 # The kind of completion that shells offer, by a word in the name of the value.
@@ -167,6 +167,12 @@ root = option(
     "Folder of relative photo names [default: the input's].",
     type=click.Path(file_okay=False),
 )
+photos = [
+    common("-R, --recursive", "Search folders for photos."),
+    option("-0, --null", "Names on stdin end with NUL."),
+    shard,
+    root,
+]
 model = common("--model BUNDLE", "A folder, hf://owner/name or known name.", default="mini")
 labels = common("--labels [+]FILE", "Labels to look for; +FILE adds to the model's.")
 

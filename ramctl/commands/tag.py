@@ -23,11 +23,8 @@ Writes tags (main subject first), scores, salience; dense, embedding, boxes, gen
 """
 OPTIONS = {
     "input": [
-        common("-R, --recursive", "Search folders for photos."),
-        option("-0, --null", "Names on stdin end with NUL."),
+        *options.photos,
         option("--prune", "With --resume: drop the records of photos that are gone."),
-        options.shard,
-        options.root,
     ],
     "model": [
         options.model,

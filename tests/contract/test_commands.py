@@ -18,6 +18,7 @@ from ramctl.tagging.tagger_options import TaggerOptions
 from tests.support import DATA
 
 OPTIONS = {
+    "caption": ("ramctl.captioning.caption_photos", "CaptionOptions", {}),
     "parse": ("ramctl.parsing.parse_run", "ParseOptions", {}),
     "train": ("ramctl.training.plan", "TrainOptions", {}),
     "generate": ("ramctl.data_engine.additions", "GenerateOptions", {}),

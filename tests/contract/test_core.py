@@ -117,6 +117,10 @@ def test_helps_and_completions_need_only_the_core(core):
 
 
 NEEDS = [
+    (
+        ["caption", "--model", "m", "photos/kite.jpg"],
+        "asking a vision-language model needs the extra caption",
+    ),
     (["parse", "captions.jsonl"], "this command needs the extra parse"),
     (["train", "captions.jsonl", "--out", "no-model"], "this command needs the extra train"),
     (["generate", "captions.jsonl"], "this command needs the extra train"),

@@ -252,6 +252,7 @@ for part in (SiglipModel(config), tokenizer, photos):
     part.save_pretrained("siglip")
 """
 LIGHT = {
+    "caption": Trial("caption --model m photos/kite.jpg"),
     "parse": Trial("parse captions.jsonl --build-labels labels.jsonl"),
     "heif": Trial("tag cat.heic", write_heic),
     "raw": Trial("tag photo.dng", lambda folder: (folder / "photo.dng").write_bytes(dng())),
@@ -286,7 +287,7 @@ def try_extra(extra: str, trial: Trial, environment: Environment) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("extra", LIGHT)
-def test_an_extra_alone_is_enough_for_its_command(extra, distributions, environment):
+def test_an_extra_alone_is_enough_for_its_command(extra, distributions, environment, captioner):
     environment.install(f"{distributions['.whl']}[{extra}]")
     try_extra(extra, LIGHT[extra], environment)
 

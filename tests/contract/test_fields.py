@@ -29,6 +29,7 @@ OWN = {
 }  # fmt: skip
 EXPORTS = ("jsonl", "table", "text", "csv", "coco", "exiftool-csv", "webdataset", "parquet")
 COMMANDS: dict[str, list[str]] = {
+    "caption": ["caption", "--model", "m"],
     "parse": ["parse"],
     "parse --keep-tags": ["parse", "--keep-tags", "--explain"],
     "parse --group": ["parse", "--group"],
@@ -85,7 +86,9 @@ SLOW = {name: pytest.mark.slow for name in ("clean", "generate", "train", "finet
 @pytest.mark.parametrize(
     "command", [pytest.param(name, marks=SLOW.get(name, ())) for name in COMMANDS]
 )
-def test_no_form_of_a_field_stops_a_command(command, small, tiny_bundle, ramctl, tmp_path):
+def test_no_form_of_a_field_stops_a_command(
+    command, small, tiny_bundle, captioner, ramctl, tmp_path
+):
     rows = records(small)
     words = [word.replace("MODEL", str(tiny_bundle)) for word in COMMANDS[command]]
     (tmp_path / "in.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

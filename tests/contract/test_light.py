@@ -13,7 +13,7 @@ from tests.support import DATA, captured
 TRUTH, PHOTO = str(DATA / "truth.jsonl"), str(DATA / "photos" / "kite.jpg")
 HEAVY = [
     "torch", "torchvision", "timm", "transformers", "spacy", "scipy", "sklearn", "onnx",
-    "onnxruntime", "PIL",
+    "onnxruntime", "PIL", "openai",
 ]  # fmt: skip
 PROBE = f"""
 import json, sys

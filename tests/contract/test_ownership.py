@@ -30,6 +30,7 @@ FOLDERS = {
     "regions beside the output": "clean in.jsonl --model {model} -o taken",
 }
 OUTPUTS = {
+    "caption": "caption in.jsonl --model m",
     "parse": "parse in.jsonl",
     "generate": "generate in.jsonl --model {model}",
     "clean": "clean in.jsonl --model {model}",

@@ -15,7 +15,9 @@ from ramctl.commands.command import RamctlCommand
 from tests.command import Ramctl
 from tests.support import DATA, wait_for
 
-COMMANDS = ["parse", "generate", "clean", "tag", "import"]
+COMMANDS = ["caption", "parse", "generate", "clean", "tag", "import"]
+
+pytestmark = pytest.mark.usefixtures("captioner")
 
 
 def arguments_of(command: str, bundle: Path) -> list[str]:
@@ -23,7 +25,14 @@ def arguments_of(command: str, bundle: Path) -> list[str]:
         return ["parse"]
     if command == "import":
         return ["import", "--root", str(DATA)]
+    if command == "caption":
+        return ["caption", "--model", "m", "--root", str(DATA)]
     return [command, "--model", str(bundle), "--root", str(DATA)]
+
+
+def one_by_one(command: str) -> list[str]:
+    """The option by which each record is written before the next is read."""
+    return ["-j1"] if command == "caption" else ["-b1"]
 
 
 def input_lines() -> list[bytes]:
@@ -52,7 +61,7 @@ def command(request) -> str:
 
 
 @pytest.fixture(scope="module")
-def ordinary(command, tiny_bundle, tmp_path_factory):
+def ordinary(command, tiny_bundle, captioner, tmp_path_factory):
     """One run over good and bad lines: (finished process, its rejects)."""
     folder = tmp_path_factory.mktemp(f"contract-{command}")
     (folder / "in.jsonl").write_bytes(b"\n".join(input_lines()) + b"\n")
@@ -117,7 +126,8 @@ def test_a_reader_who_left_is_no_error_message(command, tiny_bundle, ramctl):
 
 def test_an_interrupted_run_can_be_resumed(command, tiny_bundle, ordinary, tmp_path, ramctl):
     """SIGINT while the command waits for more input: complete lines, the signal's own status."""
-    arguments = [*arguments_of(command, tiny_bundle), "-", "-o", "out.jsonl", "-b", "1"]
+    arguments = [*arguments_of(command, tiny_bundle), "-", "-o", "out.jsonl"]
+    arguments += one_by_one(command)
     process = ramctl.start(*arguments)
     lines = [line for line in input_lines() if line.startswith(b'{"id')]
     process.stdin.write(b"\n".join(lines[:4]) + b"\n")
@@ -142,7 +152,8 @@ def test_an_interrupted_run_can_be_resumed(command, tiny_bundle, ordinary, tmp_p
 def test_an_interrupted_run_that_cannot_be_resumed_does_not_say_that_it_can(
     command, tiny_bundle, ramctl
 ):
-    arguments = [*arguments_of(command, tiny_bundle), "-", "-b", "1", "--rejects", "-"]
+    arguments = [*arguments_of(command, tiny_bundle), "-", "--rejects", "-"]
+    arguments += one_by_one(command)
     process = ramctl.start(*arguments)
     process.stdin.write(b"{oops\n")
     process.stdin.flush()
@@ -154,7 +165,8 @@ def test_an_interrupted_run_that_cannot_be_resumed_does_not_say_that_it_can(
 
 
 def test_a_new_run_says_what_it_discards(command, tiny_bundle, tmp_path, ramctl):
-    arguments = [*arguments_of(command, tiny_bundle), "-", "-o", "out.jsonl", "-b", "1"]
+    arguments = [*arguments_of(command, tiny_bundle), "-", "-o", "out.jsonl"]
+    arguments += one_by_one(command)
     work = tmp_path / "out.jsonl.work"
     work.mkdir()
     if command == "clean":

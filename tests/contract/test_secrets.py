@@ -14,6 +14,7 @@ URLS = [
 ]
 #: A command line that comes to each of the options.
 LINES = {
+    "caption": ["in.jsonl", "--model", "m"],
     "parse": ["in.jsonl"],
     "train": ["in.jsonl", "--preset", "tiny"],
     "generate": ["in.jsonl"],

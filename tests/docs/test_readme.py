@@ -102,7 +102,7 @@ SLOW = {f"ramctl/{room}/README.md" for room in ("training", "tagging", "export",
         if any(examples(text))
     ],
 )
-def test_examples_do_what_they_show(name, workplace):
+def test_examples_do_what_they_show(name, workplace, captioner):
     """A document's examples in order, in one folder."""
     environment = {
         **os.environ,

@@ -45,6 +45,7 @@ def lock_elsewhere():
 
 
 OUTPUTS = [  # the last option names what is written
+    ["caption", "--model", "m", str(DATA / "photos" / "steps.jpg"), "-o"],
     ["parse", CAPTIONS, "-o"],
     ["parse", CAPTIONS, "--rejects"],
     ["parse", CAPTIONS, "--build-labels"],

@@ -28,6 +28,7 @@ BAD = {
     "": "bad_field",
 }
 COMMANDS = {
+    "caption": ["caption", "--model", "m"],
     "tag": ["tag"],
     "generate": ["generate", "--captions", "0"],
     "clean": ["clean"],
@@ -61,7 +62,9 @@ def rejects_of(folder: Path) -> list[dict]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_name_that_leads_to_no_photo_rejects_its_record_alone(command, tmp_path, ramctl):
+def test_a_name_that_leads_to_no_photo_rejects_its_record_alone(
+    command, tmp_path, captioner, ramctl
+):
     (tmp_path / "ok.jpg").write_bytes(PHOTO)
     (tmp_path / "folder").mkdir()
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")

@@ -8,7 +8,7 @@ ORDER = [
     {"cli", "commands", "__main__"},
     {"conversion", "installation", "importing", "ray_engine", "serving"},
     {"training", "data_engine", "export", "photo_search"},
-    {"tagging", "evaluation"},
+    {"tagging", "captioning", "evaluation"},
     {"decide"},
     {"engine"},
     {"pages"},

@@ -1,0 +1,37 @@
+"""`ramctl caption`: photos to captions, by a vision-language model."""
+
+from ramctl.commands import options
+from ramctl.commands.options import common, option
+
+TARGET = "ramctl.captioning.caption_photos:CaptionOptions"
+HELP = """
+Inputs are those of tag. The model runs behind any OpenAI-compatible endpoint: Ollama (the
+default), LM Studio, llama.cpp, vLLM or a hosted one, with the key in OPENAI_API_KEY.
+"""
+EXAMPLES = """
+ramctl caption -R photos --model qwen3-vl:8b -o captions.jsonl --resume
+ramctl caption photo.jpg --model NAME --endpoint http://localhost:1234/v1
+ramctl caption -R photos --model NAME | ramctl parse --labels mini
+"""
+NOTES = f"""
+Reads image; replaces captions, captioner (the model). Photos are sent upright, shrunk, as JPEG
+without metadata, at temperature 0. An outage or a rate limit is waited out for five minutes,
+then the run ends with 1, and --resume continues.
+{options.EXIT_CODES}
+"""
+OPTIONS = {
+    "input": options.photos,
+    "model": [
+        common("--model NAME", "The model, as the endpoint names it.", inherits=False),
+        common("--endpoint URL", "Its address [default: $OPENAI_BASE_URL, else Ollama's]."),
+        common("--style [dense|short]", "One or two sentences, or 14 words.", default="dense"),
+        common("--prompt FILE", "Replace the built-in prompt.", type=options.EXISTING_FILE),
+        common("--size N", "Pixels of the longer side, at most.", default=1024),
+        option("--timeout TIME", "Wait this long for an answer [default: 5m]."),
+    ],
+    "output": options.stream,
+    "run": [
+        common("-j, --jobs N", "Requests at once.", default=4, field="workers"),
+        *options.messages,
+    ],
+}

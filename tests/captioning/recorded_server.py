@@ -1,0 +1,196 @@
+"""A server of chat completions that answers with recorded captions, and with every fault."""
+
+import base64
+import io
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ramctl.photos.decoding import load_photo
+from tests.support import DATA, read_rows
+
+KEY = "sk-v3ry-s3cr3t"
+NAMES = ("tiny-vl", "tiny-text")
+CAPTION = "A brown horse stands in a green field."
+REFUSAL = "I'm sorry, but I can't help with describing this photo."
+#: Faults that are an answer: its text, and how it ended.
+ANSWERS = {
+    "cut": ("A brown horse stands in a green field. Behind it a long white fen", "length"),
+    "cut early": ("A brown horse, and beside it", "length"),
+    "empty": ("", "stop"),
+    "blank": (" \n", "stop"),
+    "refusal": (REFUSAL, "stop"),
+    "filtered": ("", "content_filter"),
+    "think": (f"<think>\nIt is a horse. The image shows a barn?\n</think>\n\n{CAPTION}", "stop"),
+    "thinks too long": ("<think>It is a horse, or a cow, or", "length"),
+    "markdown": ("**Caption:**\n\nA *brown* horse stands in a `green` field.", "stop"),
+    "introduction": ("The image shows a brown horse stands in a green field.", "stop"),
+    "loop": ("A brown horse stands in a green field" + ", a white fence" * 300, "length"),
+    "noise": ("!" * 2000, "length"),
+}
+#: Faults that are an error: the status, headers and body.
+ERRORS = {
+    "429": (429, {"Retry-After": "1"}, {"error": {"message": "slow down"}}),
+    "500": (500, {}, {"error": {"message": f"crashed with {KEY}"}}),
+    "503": (503, {}, {"error": {"message": "loading the model"}}),
+    "401": (401, {}, {"error": {"message": f"Incorrect API key provided: {KEY}"}}),
+    "404": (404, {}, {"error": {"message": "model 'x' not found"}}),
+    "400": (400, {}, {"error": {"message": "the image is too small"}}),
+    "400 filter": (400, {}, {"error": {"message": "filtered", "code": "content_filter"}}),
+    "moved": (307, {"Location": "http://elsewhere.example/v1"}, {}),
+    "garbage": (200, {}, b'{"choices": [{"mess'),
+    "page": (200, {"Content-Type": "text/html"}, b"<html>Please log in</html>"),
+    "error of 200": (200, {}, {"error": {"message": "upstream is down"}}),
+    "no choices": (200, {}, {"choices": []}),
+}  # fmt: skip
+
+
+class Chat(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def setup(self):
+        super().setup()
+        self.server.owner.connections.append(self.connection)
+
+    def do_GET(self):
+        server = self.server.owner
+        models = [{"id": name, "object": "model", **facts} for name, facts in server.models.items()]
+        self.reply(200, {}, {"object": "list", "data": models})
+
+    def do_POST(self):
+        server = self.server.owner
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if self.path == "/api/show":
+            known = server.capabilities.get(body["model"])
+            return self.reply(404 if known is None else 200, {}, {"capabilities": known})
+        with server.lock:
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            server.requests.append((self.path, headers, body))
+            server.n_at_once += 1
+            server.max_at_once = max(server.max_at_once, server.n_at_once)
+        try:
+            time.sleep(server.delay_s)
+            self.answer(server, body)
+        finally:
+            with server.lock:
+                server.n_at_once -= 1
+
+    def answer(self, server, body):
+        photo = photo_of(body)
+        with server.lock:
+            fault = server.faults.pop(0) if server.faults else server.fault_of(photo)
+        if refused := next((name for name in server.refused_settings if name in body), None):
+            error = {"message": f"Unsupported: {refused}", "param": refused}
+            return self.reply(400, {}, {"error": error})
+        if fault in ERRORS:
+            return self.reply(*ERRORS[fault])
+        if fault == "slow":
+            time.sleep(3)
+        if fault == "closed":
+            self.connection.shutdown(socket.SHUT_RDWR)
+            self.close_connection = True
+            return None
+        text, end = ANSWERS.get(fault) or (server.caption_of(photo), "stop")
+        message = {"role": "assistant", "content": text}
+        choice = {"index": 0, "message": message, "finish_reason": end}
+        usage = {"prompt_tokens": 1000, "completion_tokens": 20, "total_tokens": 1020}
+        made = {"id": "c", "object": "chat.completion", "created": 0, "model": body["model"]}
+        return self.reply(200, {}, made | {"choices": [choice], "usage": usage})
+
+    def reply(self, status, headers, body):
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json", "Content-Length": len(content), **headers}
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, str(value))
+        with suppress(OSError):  # of a client that has not waited
+            self.end_headers()
+            self.wfile.write(content)
+
+    def log_message(self, *arguments):
+        pass
+
+
+def photo_of(body: dict) -> Image.Image:
+    """The photo in a request, which is sent as the command promises."""
+    picture, _ = body["messages"][0]["content"]
+    kind, data = picture["image_url"]["url"].split(",")
+    assert kind == "data:image/jpeg;base64"
+    photo = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert (photo.format, photo.mode, dict(photo.getexif())) == ("JPEG", "RGB", {})
+    return photo
+
+
+def look(photo: Image.Image) -> np.ndarray:
+    """What a photo looks like, whatever its size."""
+    return np.asarray(photo.convert("RGB").resize((8, 8)), np.float32)
+
+
+def recorded(rows: Sequence[dict], folder: Path) -> Callable[[Image.Image], str]:
+    """The last caption of the record whose photo looks most like a given one."""
+    known = np.stack([look(load_photo(row["image"], folder)) for row in rows])
+
+    def caption_of(photo: Image.Image) -> str:
+        return rows[np.square(known - look(photo)).sum((1, 2, 3)).argmin()]["captions"][-1]
+
+    return caption_of
+
+
+def of_test_photos() -> Callable[[Image.Image], str]:
+    """The captions of tests/data."""
+    return recorded(read_rows(DATA / "captions.jsonl"), DATA)
+
+
+class RecordedServer:
+    """The server, running in a thread between `start` and `stop`; it keeps its port."""
+
+    def __init__(self, caption_of: Callable[[Image.Image], str] = lambda photo: CAPTION) -> None:
+        self.caption_of = caption_of
+        self.faults: list[str] = []  # of the next requests
+        self.fault_of: Callable[[Image.Image], str] = lambda photo: ""
+        self.refused_settings: set[str] = set()
+        self.models: dict[str, dict] = {name: {} for name in NAMES}
+        self.capabilities: dict[str, list[str]] = {}  # as Ollama lists them
+        self.requests: list[tuple[str, dict, dict]] = []
+        self.delay_s, self.n_at_once, self.max_at_once = 0.0, 0, 0
+        self.lock = threading.Lock()
+        self.connections: list[socket.socket] = []
+        self.port = 0
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1"
+
+    def start(self) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Chat)
+        self._server.daemon_threads = True
+        self._server.owner = self
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Refuse connections from now on."""
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        for connection in self.connections:
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        self.connections.clear()
+
+
+def serving(caption_of: Callable[[Image.Image], str]) -> Iterator[RecordedServer]:
+    """The body of a fixture."""
+    server = RecordedServer(caption_of)
+    yield server
+    server.stop()

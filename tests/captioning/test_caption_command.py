@@ -1,0 +1,312 @@
+"""`ramctl caption`: photos in, captions out, with the manners of every record command."""
+
+import json
+import shutil
+import signal
+import tarfile
+import threading
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.captioning.recorded_server import CAPTION, KEY, recorded
+from tests.support import DATA, lines, read_rows, wait_for, write_records
+
+CAPTIONS = {
+    Path(row["image"]).name: row["captions"][-1] for row in read_rows(DATA / "captions.jsonl")
+}
+NAMES = sorted(CAPTIONS)
+MODEL = ("--model", "tiny-vl")
+
+pytestmark = pytest.mark.usefixtures("hasty")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    return shutil.copytree(DATA / "photos", tmp_path / "photos")
+
+
+def captions(rows) -> list[str]:
+    return [text for row in rows for text in row["captions"]]
+
+
+def test_photos_of_all_kinds_of_input_become_records(chat, photos, ramctl, tmp_path):
+    with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+        for name in NAMES[:2]:
+            archive.add(photos / name, name)
+    write_records(tmp_path / "in.jsonl", [{"id": 1, "image": f"photos/{NAMES[3]}", "mine": None}])
+    done = ramctl(
+        "caption", *MODEL, "-R", "photos", "shard.tar", "in.jsonl", "-",
+        stdin=lines([{"image": f"photos/{NAMES[4]}", "caption_tags": [["old"]], "captions": ["x"]}])
+        + f"photos/{NAMES[5]}\n".encode(),
+    )  # fmt: skip
+    assert done.returncode == 0, done.messages
+    want = [CAPTIONS[name] for name in (*NAMES, *NAMES[:2], *NAMES[3:6])]
+    assert captions(done.rows) == want
+    assert done.rows[0] == {
+        "image": f"photos/{NAMES[0]}", "captions": [want[0]], "captioner": "tiny-vl",
+    }  # fmt: skip
+    assert done.rows[8]["image"] == f"shard.tar#{NAMES[0]}"
+    assert list(done.rows[10]) == ["id", "image", "mine", "captions", "captioner"]
+    assert list(done.rows[11]) == ["image", "captions", "captioner"]
+    last = done.messages.splitlines()[-1]
+    assert last.startswith("ramctl caption: 13 in, 13 out, 0 rejected, ")
+    assert last.endswith(f" images/s (tiny-vl at {chat.url})")
+    assert len(done.messages.splitlines()) == 1  # the endpoint is on this machine
+
+
+def test_a_parquet_file_of_photos(chat, photos, ramctl, tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    import pyarrow.parquet
+
+    rows = [{"bytes": (photos / name).read_bytes(), "path": name} for name in NAMES[:3]]
+    pyarrow.parquet.write_table(arrow.table({"image": rows}), tmp_path / "in.parquet")
+    done = ramctl("caption", *MODEL, "in.parquet")
+    assert captions(done.rows) == [CAPTIONS[name] for name in NAMES[:3]], done.messages
+
+
+def test_photos_are_sent_upright_small_and_without_metadata(chat, ramctl, tmp_path):
+    photo = Image.new("RGB", (3000, 1000), "red")
+    photo.paste("blue", (0, 0, 1000, 1000))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "a secret place"  # to be turned clockwise
+    photo.save(tmp_path / "turned.jpg", exif=exif, comment=b"a secret comment")
+    Image.new("RGBA", (40, 20), (0, 0, 0, 0)).save(tmp_path / "clear.png")
+    sent = []
+    chat.caption_of = lambda picture: sent.append(picture) or CAPTION
+    assert ramctl("caption", *MODEL, "-j1", "turned.jpg", "clear.png").returncode == 0
+    assert ramctl("caption", *MODEL, "--size", "300", "turned.jpg").returncode == 0
+    assert [picture.size for picture in sent] == [(341, 1024), (40, 20), (100, 300)]
+    assert min(sent[0].getpixel((170, 100))) < 10 < sent[0].getpixel((170, 100))[2]  # blue on top
+    assert sent[1].getpixel((5, 5)) == (255, 255, 255)
+    assert all("secret" not in str(picture.info) for picture in sent)
+
+
+def test_the_prompt_is_the_style_s_or_the_owner_s(chat, photos, ramctl, tmp_path):
+    (tmp_path / "ask.txt").write_text("  Welches Tier?\n")
+    for words in ([], ["--style", "short"], ["--prompt", "ask.txt"]):
+        assert ramctl("caption", *MODEL, *words, photos / NAMES[0]).returncode == 0
+    prompts = [body["messages"][0]["content"][1]["text"] for _, _, body in chat.requests]
+    assert "one or two plain, dense sentences" in prompts[0] and "14 words" in prompts[1]
+    assert all("most specific common name" in prompt for prompt in prompts[:2])
+    assert prompts[2] == "Welches Tier?"
+
+
+def test_requests_run_at_once_and_come_out_in_order(chat, photos, ramctl):
+    chat.delay_s = 0.1
+    for n_jobs in (1, 4):
+        chat.max_at_once = 0
+        done = ramctl("caption", *MODEL, "-R", "photos", "-j", n_jobs)
+        assert captions(done.rows) == [CAPTIONS[name] for name in NAMES]
+        assert chat.max_at_once == n_jobs
+
+
+def test_faults_of_single_photos_are_rejects_and_others_come_out(chat, photos, ramctl, tmp_path):
+    (photos / "broken.jpg").write_bytes(b"\xff\xd8 no photo")
+    chat.faults = ["refusal", "empty", "cut early", "think", "introduction", "loop", "400"]
+    words = ["caption", *MODEL, "-j1", "-R", "photos"]
+    done = ramctl(*words, "--rejects", "rejects.jsonl", "--stats", "stats.json")
+    assert done.returncode == 3
+    rejects = read_rows(tmp_path / "rejects.jsonl")
+    assert [(row["source"].removeprefix("photos/"), row["code"]) for row in rejects] == [
+        ("broken.jpg", "unreadable_image"), (NAMES[0], "refused"), (NAMES[1], "no_caption"),
+        (NAMES[2], "no_caption"), (NAMES[6], "no_caption"),
+    ]  # fmt: skip
+    assert captions(done.rows) == [
+        CAPTION, CAPTION, "A brown horse stands in a green field, a white fence.",
+        CAPTIONS[NAMES[7]],
+    ]  # fmt: skip
+    stats = json.loads((tmp_path / "stats.json").read_text())
+    assert stats["rejects"] == {"no_caption": 3, "refused": 1, "unreadable_image": 1}
+    assert (stats["tokens_in"], stats["tokens_out"], stats["device"]) == (
+        7000, 140, f"tiny-vl at {chat.url}",
+    )  # fmt: skip
+    again = ramctl("caption", *MODEL, "rejects.jsonl")  # a second try
+    assert captions(again.rows) == [CAPTIONS[NAMES[n]] for n in (0, 1, 2, 6)]
+
+
+@pytest.mark.parametrize("fault", ["503", "401", "404", "page"])
+@pytest.mark.parametrize("jobs", ["-j1", "-j4"])
+def test_an_outage_keeps_what_is_done_and_resume_does_the_rest(
+    chat, photos, ramctl, tmp_path, fault, jobs
+):
+    words = ["caption", *MODEL, jobs, "-R", "photos", "-o", "out.jsonl", "--rejects", "no.jsonl"]
+    chat.fault_of = lambda photo: fault if len(chat.requests) > 5 else ""
+    done = ramctl(*words)
+    assert done.returncode == 1
+    assert done.messages.splitlines()[-1].startswith(f"ramctl caption: {chat.url}: ")
+    assert not (tmp_path / "out.jsonl").exists()
+    n_done = len(read_rows(tmp_path / "out.jsonl.part"))
+    assert n_done == 5 if jobs == "-j1" else n_done <= 5  # the first may come to it late
+    assert (tmp_path / "no.jsonl.part").read_bytes() == b""
+    chat.fault_of = lambda photo: ""
+    done = ramctl(*words, "--resume")
+    assert f": {8 - n_done} in, {8 - n_done} out, 0 rejected, {n_done} done before" in done.messages
+    assert captions(read_rows(tmp_path / "out.jsonl")) == [CAPTIONS[name] for name in NAMES]
+
+
+def test_an_outage_is_said_once(chat, photos, ramctl):
+    chat.faults = ["", *["503"] * 12]
+    done = ramctl("caption", *MODEL, "-j1", "-R", "photos")
+    assert done.returncode == 0
+    assert done.messages.count("trying for up to") == 1
+
+
+def test_a_changed_model_prompt_or_size_is_no_resume(chat, photos, ramctl, tmp_path):
+    words = ["caption", "-R", "photos", "-o", "out.jsonl"]
+    assert ramctl(*words, *MODEL).returncode == 0
+    for other, what in (
+        (["--model", "other"], "captioner"),
+        ([*MODEL, "--style", "short"], "prompt"),
+        ([*MODEL, "--size", "512"], "size"),
+    ):
+        done = ramctl(*words, *other, "--resume")
+        assert done.returncode == 1 and f"another {what}" in done.messages
+    same = [*MODEL, "--endpoint", chat.url.replace("127.0.0.1", "localhost")]
+    assert ramctl(*words, *same, "--resume").returncode == 0  # the model moved
+
+
+def test_shards_join_to_the_whole(chat, photos, ramctl):
+    whole = ramctl("caption", *MODEL, "-R", "photos").stdout
+    parts = [
+        ramctl("caption", *MODEL, "-R", "photos", "--shard", f"{n}/3").stdout for n in (1, 2, 3)
+    ]
+    assert b"".join(parts) == whole
+
+
+def test_time_is_up(chat, photos, ramctl, tmp_path):
+    chat.delay_s = 0.2
+    words = ["caption", *MODEL, "-j1", "-R", "photos", "-o", "out.jsonl"]
+    done = ramctl(*words, "--max-time", "0.5")
+    assert done.returncode == 4 and " left, " in done.messages
+    assert 1 <= len(read_rows(tmp_path / "out.jsonl")) < 8
+    assert ramctl(*words, "--resume").returncode == 0
+    assert captions(read_rows(tmp_path / "out.jsonl")) == [CAPTIONS[name] for name in NAMES]
+
+
+def test_a_signal_during_an_outage_ends_the_run(chat, photos, ramctl, tmp_path):
+    chat.fault_of = lambda photo: "503" if len(chat.requests) > 3 else ""
+    run = ramctl.start("caption", *MODEL, "-R", "photos", "-o", "out.jsonl")
+    wait_for(lambda: len(chat.requests) > 5)
+    run.send_signal(signal.SIGINT)
+    _, err = run.communicate()
+    assert run.returncode == -signal.SIGINT
+    assert err.decode().splitlines()[-1].endswith("the same command with --resume continues")
+    chat.fault_of = lambda photo: ""
+    assert ramctl("caption", *MODEL, "-R", "photos", "-o", "out.jsonl", "--resume").returncode == 0
+    assert captions(read_rows(tmp_path / "out.jsonl")) == [CAPTIONS[name] for name in NAMES]
+
+
+def test_the_key_is_nowhere_but_in_the_request(chat, photos, ramctl, tmp_path, monkeypatch):
+    files = ["-o", "out.jsonl", "--rejects", "no.jsonl", "--stats", "stats.json"]
+    texts = []
+    for fault in ("", "400", "401", "500", "page"):
+        chat.fault_of = lambda photo, fault=fault: fault
+        for words in ([], ["--resume", "--retry-rejects"]):
+            done = ramctl("caption", "-vv", *MODEL, "-R", "photos", *files, *words)
+            texts += [done.messages, done.stdout.decode()]
+    texts += [ramctl("doctor", *words).stdout.decode() for words in ([], ["--json"])]
+    texts += [
+        path.read_text() for path in tmp_path.rglob("*") if path.suffix != ".jpg" and path.is_file()
+    ]
+    assert len(texts) > 14 and not [text for text in texts if KEY in text]
+    assert all(headers["authorization"] == f"Bearer {KEY}" for _, headers, _ in chat.requests)
+
+
+def test_another_host_is_named_once(chat, photos, ramctl, monkeypatch):
+    """A name that leads here, but might lead elsewhere."""
+    from ramctl.captioning.endpoint import Endpoint
+
+    monkeypatch.setattr(Endpoint, "is_local", False)
+    done = ramctl("caption", *MODEL, "-R", "photos")
+    told = "ramctl caption: sends the photos, shrunk and without metadata, to 127.0.0.1"
+    assert done.messages.splitlines()[0] == told
+    assert done.messages.count("sends") == 1
+
+
+def test_wrong_usage_is_one_line(chat, photos, ramctl, tmp_path):
+    for words, message in (
+        (["-R", "photos"], "name a model with --model"),
+        (["photos", *MODEL], "photos is a folder; -R takes the photos in it"),
+        ([*MODEL, "nowhere.jsonl"], "no such file"),
+        ([*MODEL, "-R", "photos", "--endpoint", "localhost"], "not a URL such as http://localhost"),
+        ([*MODEL, "-R", "photos", "--prompt", "none.txt"], "none.txt"),
+        ([*MODEL, "-R", "photos", "--size", "0"], "--size"),
+    ):
+        done = ramctl("caption", *words)
+        assert done.returncode == 2 and message in done.messages, done.messages
+        assert done.messages.count("\n") == 1
+    assert chat.requests == []
+
+
+def test_the_model_that_tags_is_no_captioner(chat, photos, ramctl):
+    assert ramctl("caption", "-R", "photos", RAMCTL_MODEL="mini").returncode == 2
+    done = ramctl("caption", "-R", "photos", RAMCTL_CAPTION_MODEL="ram")  # which tag can download
+    assert {row["captioner"] for row in done.rows} == {"ram"}
+
+
+def test_progress_has_the_rate_and_the_time_left(chat, photos, ramctl, tmp_path):
+    chat.delay_s = 0.3
+    words = ["caption", *MODEL, "-j1", "-R", "photos", "--progress", "-o", "out.jsonl"]
+    done = ramctl(*words, "--max-time", "1")
+    n_done = len(read_rows(tmp_path / "out.jsonl"))
+    assert f"| {n_done}/8 [" in done.messages and " images/s" in done.messages
+    done = ramctl(*words, "--resume")
+    assert f"| {8 - n_done}/{8 - n_done} [" in done.messages
+    assert "<00:0" in done.messages
+
+
+def test_the_pipe_to_tags_and_sidecars(chat, photos, ramctl, tmp_path):
+    captioned = ramctl("caption", "-q", *MODEL, "-R", "photos").stdout
+    parsed = ramctl("parse", "-q", "--labels", "mini", stdin=captioned)
+    assert [row["captioner"] for row in parsed.rows] == ["tiny-vl"] * 8
+    horses = parsed.rows[NAMES.index("horses.jpg")]
+    assert {"horse", "hill", "cloud"} <= {*horses["tags"]}
+    done = ramctl("export", "-q", "--xmp", stdin=parsed.stdout)
+    assert done.returncode == 0, done.messages
+    assert ">horse<" in (photos / "horses.jpg.xmp").read_text()
+
+
+@pytest.mark.parametrize("known", [None, ["completion", "vision"], ["completion"]])
+def test_the_doctor_says_which_models_see(chat, ramctl, known):
+    if known:
+        chat.capabilities = dict.fromkeys(chat.models, known)
+    done = ramctl("doctor")
+    (line,) = [line for line in done.stdout.decode().splitlines() if line.startswith("endpoint ")]
+    sees = {None: "not known to see photos", 2: "see photos", 1: "do not see photos"}
+    told = f"{chat.url} answers; {sees[known and len(known)]}: tiny-vl, tiny-text"
+    assert line.split(maxsplit=1)[1] == told
+    facts = json.loads(ramctl("doctor", "--json").stdout)["endpoint"]
+    assert facts["url"] == chat.url and list(facts["models"]) == ["tiny-vl", "tiny-text"]
+    chat.stop()
+    line = ramctl("doctor").stdout.decode()
+    chat.start()
+    assert f"{chat.url}: [Errno 111] Connection refused" in line
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["clothing", "dishes"])
+def test_a_collection_in_a_tar_gets_the_captions_that_were_recorded(name, chat, shared, ramctl):
+    folder = shared / "data" / "collections"
+    rows = read_rows(folder / f"{name}.jsonl")
+    chat.caption_of = recorded(rows, folder)
+    done = ramctl("caption", *MODEL, "-j8", f"{name}.jsonl", "--shard", "1/4", cwd=folder)
+    assert done.returncode == 0, done.messages
+    expected = [row | {"captioner": "tiny-vl"} for row in rows[:60]]
+    assert done.rows == expected
+    tar = ramctl("caption", *MODEL, "-j8", f"{name}-0000.tar", "--shard", "1/8", cwd=folder)
+    by_name = {row["image"]: row["captions"] for row in rows}
+    assert tar.rows and all(row["captions"] == by_name[row["image"]] for row in tar.rows)
+
+
+def test_two_runs_at_once_do_not_share_an_output(chat, photos, ramctl):
+    chat.delay_s, seen = 1.0, []
+    words = ["caption", *MODEL, "-R", "photos", "-o", "out.jsonl"]
+    first = ramctl.start(*words)
+    wait_for(lambda: chat.requests)
+    thread = threading.Thread(target=lambda: seen.append(first.communicate()))
+    thread.start()
+    assert ramctl(*words).returncode == 1
+    thread.join()
+    assert first.returncode == 0
