@@ -9,11 +9,9 @@ from ramctl.commands.train import EXTRA, NOTES, TARGET, training_options
 __all__ = ["EXTRA", "NOTES", "TARGET"]
 
 HELP = """
-Fits the model's labels to up to 5,000 captioned photos, in minutes. Things that captions name five
-times become labels (--labels closes the list). It reports what that brings on held-out photos.
-With --epochs, --steps, --set, --distill or --val the model itself is trained, as by train, by the
-settings of its preset; it keeps its labels and, without --val, its thresholds.
---thresholds needs a few dozen tags that a person kept or removed (export --decisions).
+Fits the labels to up to 5,000 captioned photos, in minutes. Things that five captions name become
+labels (--labels closes the list). With --epochs, --steps, --set, --distill or --val the model is
+trained, with its preset's settings; it keeps labels and, without --val, thresholds.
 """
 EXAMPLES = """
 ramctl parse captions.jsonl | ramctl finetune --model mini --out mine
