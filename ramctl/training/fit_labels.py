@@ -58,12 +58,13 @@ from ramctl.training.data.targets import (
     read_annotation,
     things_in_order,
 )
-from ramctl.training.data.teachers import if_unmentioned
+from ramctl.training.data.teachers import PRIOR_PHOTOS, if_unmentioned
 from ramctl.training.label_vectors import DENSE, Collection, Fitted, Mentions, fit
 from ramctl.training.plan import TrainOptions
 
 MIN_PHOTOS = 20
 MAX_PHOTOS = 5000  # evenly taken from more
+MIN_RATE = 0.15  # of mention: in one's own photos, a silence of all captions means something
 MIN_NEW = 5  # photos whose captions name a thing that becomes a label
 SAMPLE, AT_ONCE = 128, 4  # photos that the int8 graph's ranges come from
 DIGITS = 4  # of thresholds
@@ -218,6 +219,7 @@ def _collection(
         looked.notes, labels, log_odds.sigmoid(),
         None if usual.mention_rates is None else torch.from_numpy(usual.mention_rates).float(),
     )  # fmt: skip
+    mentions = replace(mentions, rates=mentions.rates.clamp(min=MIN_RATE))
     mean, spread = looked.pooled.mean(0), looked.pooled.std(0) + 1e-3
     spread = spread * np.sqrt(len(mean))
     features = torch.from_numpy((looked.pooled - mean) / spread).float()
@@ -275,12 +277,22 @@ def _calibration(
 
 
 def _truth(log_odds: Floats, mentions: Mentions) -> Floats:
-    """The probability (N, L) that each label is right, by the scores and by what captions name."""
-    probabilities = torch.from_numpy(log_odds).float().sigmoid()
-    rates = mentions.rates[mentions.styles]
-    unnamed = if_unmentioned(probabilities.numpy(), rates.numpy())
-    present = mentions.present | mentions.unknown
-    truth = np.where(present.numpy(), 1.0, np.where(mentions.denied.numpy(), 0.0, unnamed))
+    """The probability (N, L) that each label is right, by the scores and by what captions name.
+
+    The photos that score highest show the label most surely: their captions show how often it is
+    named where it is there (as in Elkan and Noto 2008, Learning Classifiers from Only Positive and
+    Unlabeled Data).
+    """
+    present, rates = mentions.present.numpy(), mentions.rates[mentions.styles].numpy().copy()
+    order = np.argsort(-log_odds, axis=0)
+    for label in np.flatnonzero(present.sum(0) >= MIN_NEW).tolist():
+        n_present = present[:, label].sum()
+        n_at_top = present[order[:n_present, label], label].sum()
+        known = (n_at_top + PRIOR_PHOTOS * rates[:, label]) / (n_present + PRIOR_PHOTOS)
+        np.maximum(rates[:, label], known, out=rates[:, label])
+    unnamed = if_unmentioned(sigmoid(log_odds).astype(np.float32), rates)
+    is_there = present | mentions.unknown.numpy()
+    truth = np.where(is_there, 1.0, np.where(mentions.denied.numpy(), 0.0, unnamed))
     return truth.astype(np.float64)
 
 
