@@ -24,8 +24,11 @@ def test_lookup_is_exact_first_then_loose_and_tags_win_over_synonyms():
 
 def test_written_systems_are_read_back(tmp_path):
     system = LabelSystem(
-        [Label("sofa", synonyms=("couch",), parents=("furniture",), count=3, threshold=0.4)]
-    )
+        [
+            Label("sofa", synonyms=("couch",), parents=("furniture",), count=3, threshold=0.4),
+            Label("red", "attribute", one_of=("color",)), Label("paw", part_of=("animal",)),
+        ]
+    )  # fmt: skip
     system.write(tmp_path / "labels.jsonl")
     again = LabelSystem.read(tmp_path / "labels.jsonl")
     assert again == system
