@@ -5,6 +5,7 @@ vectors, salience and thresholds are fitted to the captions. N photos, C channel
 """
 
 import shlex
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -46,9 +47,12 @@ from ramctl.labels import LABELS, Label, LabelSystem
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.preset import change_preset, preset_to_meta
 from ramctl.records.inputs import RootCheck, inputs_or_stdin, read_inputs, require_files
+from ramctl.records.jsonl import dumps
+from ramctl.records.outputs import write_to_stdout
 from ramctl.records.parallel import chunks
 from ramctl.records.record import JsonObject, Record, Reject, object_in
 from ramctl.records.report import Rejects, Report
+from ramctl.records.signals import StopRequest, TimeIsUp, deadline
 from ramctl.records.stream import accepted
 from ramctl.tagging.tagger_options import TaggerOptions
 from ramctl.training.data.targets import (
@@ -59,13 +63,14 @@ from ramctl.training.data.targets import (
     things_in_order,
 )
 from ramctl.training.data.teachers import PRIOR_PHOTOS, if_unmentioned
-from ramctl.training.label_vectors import DENSE, Collection, Fitted, Mentions, fit
-from ramctl.training.plan import TrainOptions
+from ramctl.training.label_vectors import DENSE, ROUNDS, Collection, Fitted, Mentions, fit
+from ramctl.training.plan import TrainOptions, WorkFolder
 
 MIN_PHOTOS = 20
 MAX_PHOTOS = 5000  # evenly taken from more
 MIN_RATE = 0.15  # of mention: in one's own photos, a silence of all captions means something
 MIN_NEW = 5  # photos whose captions name a thing that becomes a label
+TIMED, PRODUCTS_A_SECOND = 16, 1e10  # photos of a dry run; a core's in the fit
 SAMPLE, AT_ONCE = 128, 4  # photos that the int8 graph's ranges come from
 DIGITS = 4  # of thresholds
 MAX_RANK = 128  # of the change of the labels' vectors
@@ -80,7 +85,8 @@ class Looked(NamedTuple):
     notes: list[Annotation]
     pooled: Floats  # (N, C) mean of the tokens
     score_log_odds: Floats  # (N, L)
-    sample: list[NDArray[np.uint8]]  # some of the photos, as the model takes them
+    sample: list[NDArray[np.uint8]]  # a few of the photos, as the model takes them
+    seconds: float
 
 
 def fits_labels(options: TrainOptions) -> bool:
@@ -88,8 +94,10 @@ def fits_labels(options: TrainOptions) -> bool:
 
     The model needs labels with vectors of their own, and a calibration.
     """
-    step_options = ("steps", "epochs", "overrides", "distill", "val", "dry_run", "resume", "events")
-    if options.command != "finetune" or any(getattr(options, name) for name in step_options):
+    step_options = ("steps", "epochs", "overrides", "distill", "val", "events")
+    is_begun = options.resume and WorkFolder(options.out).path.exists()
+    is_of_steps = is_begun or any(getattr(options, name) for name in step_options)
+    if options.command != "finetune" or is_of_steps:
         return False
     bundle = Bundle.open(resolve_model(options.init or "mini"))
     model = bundle.preset.model
@@ -97,7 +105,11 @@ def fits_labels(options: TrainOptions) -> bool:
 
 
 def fit_labels(options: TrainOptions) -> Report:
-    """Write the bundle of `init` with labels fitted to the records' photos to `out`."""
+    """Write the bundle of `init` with labels fitted to the records' photos to `out`.
+
+    Nothing is kept before that: a run that was stopped starts again, and gives the same bundle. A
+    dry run prints its cost as JSON.
+    """
     report = Report(options.command, quiet=options.quiet, unit="photos")
     bundle = Bundle.open(resolve_model(options.init or "mini"))
     with Rejects(report, options.rejects, strict=options.strict) as rejects:
@@ -114,7 +126,19 @@ def fit_labels(options: TrainOptions) -> Report:
         labels = _labels(options, bundle, pairs, report)
         ids = [*range(len(bundle.labels)), *(None for _ in labels[len(bundle.labels) :])]
         rows = rows_of_words(bundle, label_rows(bundle), labels, ids)
-        looked = _look(options, bundle, rows, pairs, report, rejects)
+        if options.dry_run:
+            timed = _look(options, bundle, rows, pairs[:TIMED], report, rejects)
+            write_to_stdout(dumps(_cost(pairs, labels, timed)).decode())
+            report.notify("a dry run: nothing was fitted, and nothing written")
+            return report
+        try:
+            with StopRequest(deadline(options.max_time)) as stop:
+                looked = _look(options, bundle, rows, pairs, report, rejects, stop)
+        except TimeIsUp:
+            report.time_is_up = True
+            report.notify("stopped while looking at photos: nothing is written")
+            report.finish(options.stats)
+            return report
     if len(looked.notes) < MIN_PHOTOS:
         raise RunProblem(f"{len(looked.notes)} photos are too few: {MIN_PHOTOS} are needed")
     calibration = Calibration.from_bundle(bundle).for_labels(ids)
@@ -134,6 +158,17 @@ def fit_labels(options: TrainOptions) -> Report:
     report.notify(f"wrote {options.out}")
     report.finish(options.stats)
     return report
+
+
+def _cost(
+    pairs: Sequence[tuple[Record, Annotation]], labels: LabelSystem, timed: Looked
+) -> JsonObject:
+    """Photos, labels and seconds of a run, by the time that a few photos took."""
+    n_photos, n_timed = len(pairs), len(timed.notes)
+    directions = min(n_photos, timed.pooled.shape[1])
+    products = 4 * n_photos * directions * len(labels) * ROUNDS * (1 + FOLDS)
+    seconds = timed.seconds * n_photos / n_timed + products / PRODUCTS_A_SECOND
+    return {"photos": n_photos, "labels": len(labels), "seconds": round(seconds)}
 
 
 def _labels(
@@ -168,12 +203,14 @@ def _parents(tag: str, labels: LabelSystem) -> tuple[str, ...]:
 def _look(
     options: TrainOptions, bundle: Bundle, rows: Rows,
     pairs: Sequence[tuple[Record, Annotation]], report: Report, rejects: Rejects,
+    stop: StopRequest | None = None,
 ) -> Looked:  # fmt: skip
     """The photos of the records; records of those that cannot be read are rejected."""
     tagger = TaggerOptions(device=options.device, dtype=options.dtype, threads=options.threads)
     runner = ModelRunner(bundle, tagger, TORCH, rows=rows, scores_all=True, notify=report.notify)
     notes: list[Annotation] = []
     parts: list[tuple[Floats, Floats]] = []
+    begun = time.monotonic()
 
     def look(photos: list[NDArray[np.uint8]]) -> list[tuple[Floats, Floats]]:
         (batch,) = runner.full_batches(photos)
@@ -191,6 +228,8 @@ def _look(
     with report.progress(options.progress, title="looking", unit="photos", total=len(pairs)) as bar:
         for (record, note), outcome in zip(pairs, chain.from_iterable(outcomes), strict=True):
             bar(1)
+            if stop is not None:
+                stop.raise_if_due()
             check.notice(record, outcome)
             if isinstance(outcome, RecordProblem):
                 rejects.add(Reject.of(record, outcome, report.command))
@@ -206,7 +245,8 @@ def _look(
         for photo in (attempt(prepare, pair) for pair in chosen)
         if not isinstance(photo, RecordProblem)
     ]
-    return Looked(notes, np.stack(pooled), np.stack(log_odds), sample)
+    seconds = time.monotonic() - begun
+    return Looked(notes, np.stack(pooled), np.stack(log_odds), sample, seconds)
 
 
 def _collection(

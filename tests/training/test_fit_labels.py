@@ -112,3 +112,20 @@ def test_few_photos_are_refused(fitted, tmp_path, ramctl):
     write_records(tmp_path / "few.jsonl", rows)
     done = ramctl("finetune", "few.jsonl", "--root", folder, "--out", "x")
     assert done.returncode == 1 and b"5 photos are too few: 20 are needed" in done.stderr
+
+
+def test_a_dry_run_writes_nothing_and_time_that_is_up_ends_with_4(fitted, tmp_path, ramctl):
+    folder, _ = fitted
+    arguments = ["finetune", folder / "parsed.jsonl", "--root", folder, "--out", "x"]
+    done = ramctl(*arguments, "--dry-run")
+    cost = json.loads(done.stdout)
+    assert cost["photos"] == 25 and cost["seconds"] > 0 and not (tmp_path / "x").exists()
+    done = ramctl(*arguments, "--max-time", "0.001")
+    assert done.returncode == 4 and not (tmp_path / "x").exists()
+
+
+def test_a_run_that_starts_again_gives_the_same_bundle(fitted, tmp_path, ramctl):
+    folder, _ = fitted
+    ramctl("finetune", folder / "parsed.jsonl", "--root", folder, "--out", "x", "--resume")
+    for name in ("model.safetensors", "calibration.json", "labels.jsonl", "model.int8.onnx"):
+        assert (tmp_path / "x" / name).read_bytes() == (folder / "mine" / name).read_bytes()
