@@ -10,7 +10,7 @@ __all__ = ["EXTRA", "NOTES", "TARGET"]
 
 HELP = """
 Fits the labels to up to 5,000 captioned photos, in minutes. Things that five captions name become
-labels (--labels closes the list). With --epochs, --steps, --set, --distill or --val the model is
+labels (--labels closes the list). With --epochs, --steps, --set or --distill the model is
 trained, with its preset's settings; it keeps labels and, without --val, thresholds.
 """
 EXAMPLES = """

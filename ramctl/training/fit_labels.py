@@ -4,12 +4,10 @@ The tagger looks at each photo once. Words that captions name often become label
 vectors, salience and thresholds are fitted to the captions. N photos, C channels, L labels.
 """
 
-import shlex
 import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -17,25 +15,20 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.numpy import load_file, save_file
 
 from ramctl.checkpoints.bundle import (
-    AXES,
     CALIBRATION,
-    GRAPH,
-    HEADROOM,
-    INT8_GRAPH,
-    INT8_THRESHOLDS,
-    WEIGHTS,
     Bundle,
-    BundleWriter,
     resolve_model,
-    write_meta,
 )
-from ramctl.checkpoints.load import load_model
-from ramctl.checkpoints.onnx_graph import export_graph, export_int8_graph
 from ramctl.decide.calibration import Calibration
-from ramctl.decide.fitting import FOLDS, THINGS, ThresholdChoice, with_curves
+from ramctl.decide.fitting import (
+    FOLDS,
+    THINGS,
+    Judged,
+    calibrate,
+    with_curves,
+)
 from ramctl.decide.selection import SelectionOptions, TagSelector
 from ramctl.decide.thresholds import LabelSet, bundle_labels
 from ramctl.engine.label_rows import Rows, label_rows, rows_of_words
@@ -43,9 +36,7 @@ from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
 from ramctl.engine.onnx_engine import TORCH
 from ramctl.engine.runner import ModelRunner
 from ramctl.errors import RecordProblem, RunProblem, attempt
-from ramctl.labels import LABELS, Label, LabelSystem
-from ramctl.model.preprocess import Preprocess
-from ramctl.model.preset import change_preset, preset_to_meta
+from ramctl.labels import Label, LabelSystem
 from ramctl.records.inputs import RootCheck, inputs_or_stdin, read_inputs, require_files
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import write_to_stdout
@@ -63,6 +54,7 @@ from ramctl.training.data.targets import (
     things_in_order,
 )
 from ramctl.training.data.teachers import PRIOR_PHOTOS, if_unmentioned
+from ramctl.training.fitted_bundle import write_fitted
 from ramctl.training.label_vectors import DENSE, ROUNDS, Collection, Fitted, Mentions, fit
 from ramctl.training.plan import TrainOptions, WorkFolder
 
@@ -70,13 +62,8 @@ MIN_PHOTOS = 20
 MAX_PHOTOS = 5000  # evenly taken from more
 MIN_RATE = 0.15  # of mention: in one's own photos, a silence of all captions means something
 MIN_NEW = 5  # photos whose captions name a thing that becomes a label
+SAMPLE = 128  # photos that the int8 graph's ranges come from
 TIMED, PRODUCTS_A_SECOND = 16, 1e10  # photos of a dry run; a core's in the fit
-SAMPLE, AT_ONCE = 128, 4  # photos that the int8 graph's ranges come from
-DIGITS = 4  # of thresholds
-MAX_RANK = 128  # of the change of the labels' vectors
-KEPT_ENERGY = 0.995  # of the change
-
-REWRITTEN = {WEIGHTS, GRAPH, INT8_GRAPH, INT8_THRESHOLDS, CALIBRATION, LABELS, AXES, HEADROOM}
 
 
 class Looked(NamedTuple):
@@ -94,7 +81,7 @@ def fits_labels(options: TrainOptions) -> bool:
 
     The model needs labels with vectors of their own, and a calibration.
     """
-    step_options = ("steps", "epochs", "overrides", "distill", "val", "events")
+    step_options = ("steps", "epochs", "overrides", "distill", "events")
     is_begun = options.resume and WorkFolder(options.out).path.exists()
     is_of_steps = is_begun or any(getattr(options, name) for name in step_options)
     if options.command != "finetune" or is_of_steps:
@@ -114,15 +101,8 @@ def fit_labels(options: TrainOptions) -> Report:
     bundle = Bundle.open(resolve_model(options.init or "mini"))
     with Rejects(report, options.rejects, strict=options.strict) as rejects:
         names = inputs_or_stdin(options.inputs, "JSONL files of parsed records")
-        require_files(names)
-        pairs: list[tuple[Record, Annotation]] = []
-
-        def read(record: Record) -> None:
-            pairs.append((record, read_annotation(record)))
-
-        for _ in accepted(read_inputs(names, options.root, options.command), read, rejects):
-            pass
-        pairs = pairs[:: -(-len(pairs) // MAX_PHOTOS) or 1]
+        pairs = _read(names, options, rejects)
+        judged = _read([options.val], options, rejects) if options.val else []
         labels = _labels(options, bundle, pairs, report)
         ids = [*range(len(bundle.labels)), *(None for _ in labels[len(bundle.labels) :])]
         rows = rows_of_words(bundle, label_rows(bundle), labels, ids)
@@ -134,6 +114,8 @@ def fit_labels(options: TrainOptions) -> Report:
         try:
             with StopRequest(deadline(options.max_time)) as stop:
                 looked = _look(options, bundle, rows, pairs, report, rejects, stop)
+                if judged:
+                    looked_judged = _look(options, bundle, rows, judged, report, rejects, stop)
         except TimeIsUp:
             report.time_is_up = True
             report.notify("stopped while looking at photos: nothing is written")
@@ -148,16 +130,36 @@ def fit_labels(options: TrainOptions) -> Report:
         looked.score_log_odds + (found - collection.log_odds.double().numpy()) / calibration.slopes
     )
     learnt = _calibration(calibration, looked, labels, collection, fitted, found, scores)
+    if judged:
+        learnt = _judged_calibration(learnt, looked_judged, labels, fitted, (spread, mean), bundle)
     precision = bundle.preset.precision
     thresholds, every = learnt.thresholds(precision, salient=True), np.ones(len(labels), bool)
     after = LabelSet(labels, rows, thresholds, every, learnt, fills_up=True)
     figures = _figures(bundle_labels(bundle), after, looked, scores, report)
-    _write(options, bundle, labels, rows, learnt, fitted, (spread, mean), looked.sample, figures)
+    write_fitted(
+        options.out, options.argv, bundle, labels, rows, learnt, fitted, (spread, mean),
+        looked.sample, figures,
+    )  # fmt: skip
     report.n_out = len(looked.notes)
     report.extra |= figures
     report.notify(f"wrote {options.out}")
     report.finish(options.stats)
     return report
+
+
+def _read(
+    names: Sequence[str], options: TrainOptions, rejects: Rejects
+) -> list[tuple[Record, Annotation]]:
+    """The records with their annotations, an even sample of MAX_PHOTOS at most."""
+    require_files(names)
+    pairs: list[tuple[Record, Annotation]] = []
+
+    def read(record: Record) -> None:
+        pairs.append((record, read_annotation(record)))
+
+    for _ in accepted(read_inputs(names, options.root, options.command), read, rejects):
+        pass
+    return pairs[:: -(-len(pairs) // MAX_PHOTOS) or 1]
 
 
 def _cost(
@@ -316,6 +318,32 @@ def _calibration(
     return with_curves(calibration, score_log_odds, held_out, _truth(found, mentions), main)
 
 
+def _judged_calibration(
+    learnt: Calibration, looked: Looked, labels: LabelSystem, fitted: Fitted,
+    scaling: tuple[Floats, Floats], bundle: Bundle,
+) -> Calibration:  # fmt: skip
+    """The calibration of the new scores by photos with all their tags (`--val`)."""
+    spread, mean = scaling
+    features = torch.from_numpy((looked.pooled - mean) / spread).float()
+    added = (features @ fitted.weight + fitted.bias).double().numpy() / learnt.slopes
+    targets = Targets(labels)
+    right, main = np.zeros((2, *added.shape), bool)
+    known = np.ones(added.shape, bool)
+    for index, note in enumerate(looked.notes):
+        target = targets.of(note)
+        right[index, target.present] = True
+        known[index, target.unknown] = False
+        main[index, main_things(note, targets)] = True
+    groups = [note.group for note in looked.notes]
+    judged = Judged(
+        sigmoid(looked.score_log_odds + added), right, known, main,
+        None if None in groups else np.array(groups),
+    )  # fmt: skip
+    evidence = ~np.isnan(learnt.offsets)
+    calibration = calibrate(judged, evidence, bundle.preset.most_share, learnt.salience)
+    return replace(calibration, shifts=learnt.shifts, mention_rates=learnt.mention_rates)
+
+
 def _truth(log_odds: Floats, mentions: Mentions) -> Floats:
     """The probability (N, L) that each label is right, by the scores and by what captions name.
 
@@ -368,90 +396,3 @@ def _figures(
             f"{figures[name]['first_thing_found']:.0%} of the first ones"
         )
     return figures
-
-
-def _in_fewer(fitted: Fitted, slopes: Floats) -> tuple[Floats, Floats]:
-    """The change of the logits as a product (C, R) (R, L), of as few directions as it needs."""
-    change = fitted.weight.double().numpy() / slopes
-    left, sizes, right = np.linalg.svd(change, full_matrices=False)
-    energy = np.cumsum(sizes**2) / (sizes**2).sum()
-    rank = min(int(np.searchsorted(energy, KEPT_ENERGY)) + 1, MAX_RANK)
-    root = np.sqrt(sizes[:rank])
-    return left[:, :rank] * root, root[:, None] * right[:rank]
-
-
-def _write(
-    options: TrainOptions, bundle: Bundle, labels: LabelSystem, rows: Rows,
-    calibration: Calibration, fitted: Fitted, scaling: tuple[Floats, Floats],
-    sample: Sequence[NDArray[np.uint8]], figures: JsonObject,
-) -> None:  # fmt: skip
-    """Write the bundle; its files are the old one's where they do not change."""
-    spread, mean = scaling
-    tensors = load_file(bundle.path / WEIGHTS)
-    n = len(labels)
-    directions, vectors = _in_fewer(fitted, calibration.slopes)
-    projection = (directions / spread[:, None]).T  # (R, C)
-    was = {
-        name: tensors[name].astype(np.float64)
-        for name in tensors
-        if name.startswith(("labels.", "prior.own"))
-    }
-    sizes = [was[name].shape[1] for name in ("labels.text", "labels.own", "labels.head")]
-    text, own, head, bias = np.split(rows.astype(np.float64), np.cumsum(sizes), axis=1)
-    changes = {
-        "labels.text": text,
-        "labels.own": np.hstack([own, vectors.T]),
-        "labels.head": head,
-        "labels.bias": bias + (fitted.bias.double().numpy() / calibration.slopes)[:, None],
-        "labels.counts": np.ones(n, np.int64),
-        "prior.own_projection.weight": np.vstack([was["prior.own_projection.weight"], projection]),
-        "prior.own_projection.bias": np.hstack(
-            [was["prior.own_projection.bias"], -projection @ mean]
-        ),
-    }
-    tensors |= {name: value.astype(tensors[name].dtype) for name, value in changes.items()}
-    decided = ThresholdChoice.for_precision(calibration, bundle.preset.precision)
-    preset = change_preset(
-        bundle.preset, {"model": {"labels": {"own_width": changes["labels.own"].shape[1]}}}
-    )
-    with BundleWriter(options.out) as writer:
-        writer.link_files(bundle, without=REWRITTEN)
-        save_file(tensors, writer.path / WEIGHTS, metadata={"format": "pt"})
-        calibration.write(writer.path / CALIBRATION)
-        shared, evidence = round(decided.shared, DIGITS), ~np.isnan(calibration.offsets)
-        each = zip(labels, evidence.tolist(), decided.thresholds.tolist(), strict=True)
-        LabelSystem(
-            replace(label, validated=known, threshold=round(value, DIGITS) if known else None)
-            for label, known, value in each
-        ).write(writer.path / LABELS)
-        _write_extended(bundle, writer.path, n)
-        writer.meta |= preset_to_meta(preset)
-        writer.meta["thresholds"] = writer.meta["thresholds"] | {"threshold": shared}
-        history = bundle.meta.get("provenance", {})
-        commands = [*history.get("commands", []), shlex.join(["ramctl", *options.argv])]
-        writer.meta["provenance"] = history | {"commands": commands, "fitted": figures}
-        write_meta(writer.path, writer.meta)
-        if find_spec("onnx"):
-            _write_graphs(writer.path, sample)
-
-
-def _write_extended(bundle: Bundle, folder: Path, n_labels: int) -> None:
-    """Write what search and the shortlist keep of each label, for new labels too."""
-    if bundle.has(AXES):
-        axes = load_file(bundle.path / AXES)["axes"]
-        new = np.zeros((n_labels - len(axes), axes.shape[1]), axes.dtype)
-        save_file({"axes": np.concatenate([axes, new])}, folder / AXES)
-    if bundle.has(HEADROOM):
-        headroom = np.load(bundle.path / HEADROOM)
-        new = np.full(n_labels - len(headroom), np.quantile(headroom, 0.9), headroom.dtype)
-        np.save(folder / HEADROOM, np.concatenate([headroom, new]))
-
-
-def _write_graphs(folder: Path, sample: Sequence[NDArray[np.uint8]]) -> None:
-    """Write the bundle's graphs; the ranges of the int8 one come from a sample of the photos."""
-    bundle = Bundle.open(folder)
-    model, size = load_model(bundle, captioning=False), bundle.preprocess.size
-    export_graph(model, size, folder / GRAPH, weights=folder / WEIGHTS)
-    normalise = Preprocess(bundle.preprocess).normalise
-    batches = (normalise(np.stack(part)) for part in chunks(sample, AT_ONCE))
-    export_int8_graph(model, size, folder / INT8_GRAPH, batches, weights=folder / WEIGHTS)

@@ -129,3 +129,20 @@ def test_a_run_that_starts_again_gives_the_same_bundle(fitted, tmp_path, ramctl)
     ramctl("finetune", folder / "parsed.jsonl", "--root", folder, "--out", "x", "--resume")
     for name in ("model.safetensors", "calibration.json", "labels.jsonl", "model.int8.onnx"):
         assert (tmp_path / "x" / name).read_bytes() == (folder / "mine" / name).read_bytes()
+
+
+def test_judged_photos_choose_the_thresholds(fitted, tmp_path, ramctl):
+    folder, _ = fitted
+    judged = [
+        {"image": str(folder / f"{i}.png"), "tags": [("widget", "sock")[i % 2]]} for i in range(24)
+    ]
+    write_records(tmp_path / "judged.jsonl", judged)
+    arguments = ["finetune", folder / "parsed.jsonl", "--root", folder, "--val", "judged.jsonl"]
+    done = ramctl(*arguments, "--out", "x")
+    assert done.returncode == 3, done.messages
+    by_captions, by_judged = (
+        Calibration.from_bundle(Bundle.open(b)) for b in (folder / "mine", tmp_path / "x")
+    )
+    widget = -1
+    assert by_judged.offsets[widget] != by_captions.offsets[widget]
+    assert by_judged.mention_rates[widget] == by_captions.mention_rates[widget]

@@ -1,0 +1,136 @@
+"""A bundle whose labels were fitted to a collection: what changes is added to its tensors.
+
+C channels of the pooled features, L labels, R directions of the change.
+"""
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from ramctl.checkpoints.bundle import (
+    AXES,
+    CALIBRATION,
+    GRAPH,
+    HEADROOM,
+    INT8_GRAPH,
+    INT8_THRESHOLDS,
+    WEIGHTS,
+    Bundle,
+    BundleWriter,
+    write_meta,
+)
+from ramctl.checkpoints.load import load_model
+from ramctl.checkpoints.onnx_graph import export_graph, export_int8_graph
+from ramctl.decide.calibration import Calibration
+from ramctl.decide.fitting import ThresholdChoice
+from ramctl.engine.label_rows import Rows
+from ramctl.engine.log_odds import Floats
+from ramctl.labels import LABELS, LabelSystem
+from ramctl.model.preprocess import Preprocess
+from ramctl.model.preset import change_preset, preset_to_meta
+from ramctl.records.parallel import chunks
+from ramctl.records.record import JsonObject
+from ramctl.training.label_vectors import Fitted
+
+REWRITTEN = {WEIGHTS, GRAPH, INT8_GRAPH, INT8_THRESHOLDS, CALIBRATION, LABELS, AXES, HEADROOM}
+AT_ONCE = 4  # photos, to measure the ranges of the int8 graph
+DIGITS = 4  # of thresholds
+MAX_RANK = 128  # of the change of the labels' vectors
+KEPT_ENERGY = 0.995  # of the change
+
+
+def _in_fewer(fitted: Fitted, slopes: Floats) -> tuple[Floats, Floats]:
+    """The change of the logits as a product (C, R) (R, L), of as few directions as it needs."""
+    change = fitted.weight.double().numpy() / slopes
+    left, sizes, right = np.linalg.svd(change, full_matrices=False)
+    energy = np.cumsum(sizes**2) / (sizes**2).sum()
+    rank = min(int(np.searchsorted(energy, KEPT_ENERGY)) + 1, MAX_RANK)
+    root = np.sqrt(sizes[:rank])
+    return left[:, :rank] * root, root[:, None] * right[:rank]
+
+
+def write_fitted(
+    out: Path, argv: Sequence[str], bundle: Bundle, labels: LabelSystem, rows: Rows,
+    calibration: Calibration, fitted: Fitted, scaling: tuple[Floats, Floats],
+    sample: Sequence[NDArray[np.uint8]], figures: JsonObject,
+) -> None:  # fmt: skip
+    """Write a bundle with fitted labels to `out`; other files are those of `bundle`.
+
+    `rows` are the labels' rows before the fit, `scaling` the deviation and mean (C,) of the pooled
+    features; `sample` are photos for the int8 graph, and `figures` go into the provenance.
+    """
+    spread, mean = scaling
+    tensors = load_file(bundle.path / WEIGHTS)
+    n = len(labels)
+    directions, vectors = _in_fewer(fitted, calibration.slopes)
+    projection = (directions / spread[:, None]).T  # (R, C)
+    was = {
+        name: tensors[name].astype(np.float64)
+        for name in tensors
+        if name.startswith(("labels.", "prior.own"))
+    }
+    sizes = [was[name].shape[1] for name in ("labels.text", "labels.own", "labels.head")]
+    text, own, head, bias = np.split(rows.astype(np.float64), np.cumsum(sizes), axis=1)
+    changes = {
+        "labels.text": text,
+        "labels.own": np.hstack([own, vectors.T]),
+        "labels.head": head,
+        "labels.bias": bias + (fitted.bias.double().numpy() / calibration.slopes)[:, None],
+        "labels.counts": np.ones(n, np.int64),
+        "prior.own_projection.weight": np.vstack([was["prior.own_projection.weight"], projection]),
+        "prior.own_projection.bias": np.hstack(
+            [was["prior.own_projection.bias"], -projection @ mean]
+        ),
+    }
+    tensors |= {name: value.astype(tensors[name].dtype) for name, value in changes.items()}
+    decided = ThresholdChoice.for_precision(calibration, bundle.preset.precision)
+    preset = change_preset(
+        bundle.preset, {"model": {"labels": {"own_width": changes["labels.own"].shape[1]}}}
+    )
+    with BundleWriter(out) as writer:
+        writer.link_files(bundle, without=REWRITTEN)
+        save_file(tensors, writer.path / WEIGHTS, metadata={"format": "pt"})
+        calibration.write(writer.path / CALIBRATION)
+        shared, evidence = round(decided.shared, DIGITS), ~np.isnan(calibration.offsets)
+        each = zip(labels, evidence.tolist(), decided.thresholds.tolist(), strict=True)
+        LabelSystem(
+            replace(label, validated=known, threshold=round(value, DIGITS) if known else None)
+            for label, known, value in each
+        ).write(writer.path / LABELS)
+        _write_extended(bundle, writer.path, n)
+        writer.meta |= preset_to_meta(preset)
+        writer.meta["thresholds"] = writer.meta["thresholds"] | {"threshold": shared}
+        history = bundle.meta.get("provenance", {})
+        commands = [*history.get("commands", []), shlex.join(["ramctl", *argv])]
+        writer.meta["provenance"] = history | {"commands": commands, "fitted": figures}
+        write_meta(writer.path, writer.meta)
+        if find_spec("onnx"):
+            _write_graphs(writer.path, sample)
+
+
+def _write_extended(bundle: Bundle, folder: Path, n_labels: int) -> None:
+    """Write what search and the shortlist keep of each label, for new labels too."""
+    if bundle.has(AXES):
+        axes = load_file(bundle.path / AXES)["axes"]
+        new = np.zeros((n_labels - len(axes), axes.shape[1]), axes.dtype)
+        save_file({"axes": np.concatenate([axes, new])}, folder / AXES)
+    if bundle.has(HEADROOM):
+        headroom = np.load(bundle.path / HEADROOM)
+        new = np.full(n_labels - len(headroom), np.quantile(headroom, 0.9), headroom.dtype)
+        np.save(folder / HEADROOM, np.concatenate([headroom, new]))
+
+
+def _write_graphs(folder: Path, sample: Sequence[NDArray[np.uint8]]) -> None:
+    """Write the bundle's graphs; the ranges of the int8 one come from a sample of the photos."""
+    bundle = Bundle.open(folder)
+    model, size = load_model(bundle, captioning=False), bundle.preprocess.size
+    export_graph(model, size, folder / GRAPH, weights=folder / WEIGHTS)
+    normalise = Preprocess(bundle.preprocess).normalise
+    batches = (normalise(np.stack(part)) for part in chunks(sample, AT_ONCE))
+    export_int8_graph(model, size, folder / INT8_GRAPH, batches, weights=folder / WEIGHTS)
