@@ -22,13 +22,7 @@ from ramctl.checkpoints.bundle import (
     resolve_model,
 )
 from ramctl.decide.calibration import Calibration
-from ramctl.decide.fitting import (
-    FOLDS,
-    THINGS,
-    Judged,
-    calibrate,
-    with_curves,
-)
+from ramctl.decide.fitting import FOLDS, THINGS, calibrate, folds_of, with_curves
 from ramctl.decide.selection import SelectionOptions, TagSelector
 from ramctl.decide.thresholds import LabelSet, bundle_labels
 from ramctl.engine.label_rows import Rows, label_rows, rows_of_words
@@ -57,6 +51,7 @@ from ramctl.training.data.teachers import PRIOR_PHOTOS, if_unmentioned
 from ramctl.training.fitted_bundle import write_fitted
 from ramctl.training.label_vectors import DENSE, ROUNDS, Collection, Fitted, Mentions, fit
 from ramctl.training.plan import TrainOptions, WorkFolder
+from ramctl.training.validation import judged_photos, truth_of
 
 MIN_PHOTOS = 20
 MAX_PHOTOS = 5000  # evenly taken from more
@@ -88,7 +83,8 @@ def fits_labels(options: TrainOptions) -> bool:
         return False
     bundle = Bundle.open(resolve_model(options.init or "mini"))
     model = bundle.preset.model
-    return bool(model.prior and model.labels.own_width and bundle.has(CALIBRATION))
+    is_fitted = model.prior and model.labels.own_width and bundle.preset.precision
+    return bool(is_fitted and bundle.has(CALIBRATION))
 
 
 def fit_labels(options: TrainOptions) -> Report:
@@ -125,20 +121,32 @@ def fit_labels(options: TrainOptions) -> Report:
         raise RunProblem(f"{len(looked.notes)} photos are too few: {MIN_PHOTOS} are needed")
     calibration = Calibration.from_bundle(bundle).for_labels(ids)
     collection, spread, mean = _collection(looked, labels, calibration)
-    fitted, found = fit(collection), _out_of_fold(collection)
+    n_tagged = int(collection.mentions.present.any(1).sum())
+    if n_tagged < MIN_PHOTOS:
+        raise RunProblem(
+            f"{n_tagged} photos have a label among their tags: {MIN_PHOTOS} are needed "
+            "(has `ramctl parse` run over the captions?)"
+        )
+    groups = np.array([note.group or note.image for note in looked.notes])
+    fitted, found = fit(collection), _out_of_fold(collection, folds_of(len(groups), groups))
     scores = (
         looked.score_log_odds + (found - collection.log_odds.double().numpy()) / calibration.slopes
     )
     learnt = _calibration(calibration, looked, labels, collection, fitted, found, scores)
     if judged:
         learnt = _judged_calibration(learnt, looked_judged, labels, fitted, (spread, mean), bundle)
-    precision = bundle.preset.precision
+    precision = _reachable(learnt, bundle.preset.precision, report)
+    # Equal scores mean the same for all labels: shifts of the biases give them one threshold.
+    shifts = learnt.shifts_for(precision)
+    learnt, scores = learnt.with_shifts(shifts), scores + shifts
     thresholds, every = learnt.thresholds(precision, salient=True), np.ones(len(labels), bool)
     after = LabelSet(labels, rows, thresholds, every, learnt, fills_up=True)
-    figures = _figures(bundle_labels(bundle), after, looked, scores, report)
+    figures: JsonObject = {"photos": len(looked.notes), "precision": precision}
+    figures["new_labels"] = labels.tags[len(bundle.labels) :]
+    figures |= _figures(bundle_labels(bundle), after, looked, scores, report)
     write_fitted(
-        options.out, options.argv, bundle, labels, rows, learnt, fitted, (spread, mean),
-        looked.sample, figures,
+        options.out, options.argv, bundle, labels, rows, learnt, thresholds, shifts, fitted,
+        (spread, mean), looked.sample, figures,
     )  # fmt: skip
     report.n_out = len(looked.notes)
     report.extra |= figures
@@ -276,12 +284,12 @@ def _collection(
     return Collection(features, log_odds, choice, gains, mentions), spread, mean
 
 
-def _out_of_fold(collection: Collection) -> Floats:
-    """The log-odds (N, L) of being right of each fifth of the photos, by a fit on the others."""
+def _out_of_fold(collection: Collection, folds: NDArray[np.int64]) -> Floats:
+    """The log-odds (N, L) of being right of each fold of the photos, by a fit on the others."""
     found = collection.log_odds.clone()
-    folds = torch.arange(len(found)) % FOLDS
     for number in range(FOLDS):
-        part, others = (torch.nonzero(which)[:, 0] for which in (folds == number, folds != number))
+        is_part = torch.from_numpy(folds == number)
+        part, others = (torch.nonzero(which)[:, 0] for which in (is_part, ~is_part))
         found[part] = fit(collection.at(others)).log_odds(collection.at(part))
     return found.double().numpy()
 
@@ -327,21 +335,23 @@ def _judged_calibration(
     features = torch.from_numpy((looked.pooled - mean) / spread).float()
     added = (features @ fitted.weight + fitted.bias).double().numpy() / learnt.slopes
     targets = Targets(labels)
-    right, main = np.zeros((2, *added.shape), bool)
-    known = np.ones(added.shape, bool)
-    for index, note in enumerate(looked.notes):
-        target = targets.of(note)
-        right[index, target.present] = True
-        known[index, target.unknown] = False
-        main[index, main_things(note, targets)] = True
-    groups = [note.group for note in looked.notes]
-    judged = Judged(
-        sigmoid(looked.score_log_odds + added), right, known, main,
-        None if None in groups else np.array(groups),
-    )  # fmt: skip
+    truth = np.stack([truth_of(note, targets) for note in looked.notes])
+    scores = sigmoid(looked.score_log_odds + added)
+    judged = judged_photos(looked.notes, targets, scores, truth)
     evidence = ~np.isnan(learnt.offsets)
     calibration = calibrate(judged, evidence, bundle.preset.most_share, learnt.salience)
     return replace(calibration, shifts=learnt.shifts, mention_rates=learnt.mention_rates)
+
+
+def _reachable(calibration: Calibration, precision: float, report: Report) -> float:
+    """The precision for which thresholds are chosen: the highest one where that is lower."""
+    curve = calibration.salient_curve or calibration.curve
+    highest = max((point.precision for point in curve), default=0.0)
+    if not highest:
+        raise RunProblem("no label can be given: the captions name none of the labels")
+    if highest < precision:
+        report.notify(f"thresholds are for a precision of {highest:.2f}: none reaches {precision}")
+    return min(highest, precision)
 
 
 def _truth(log_odds: Floats, mentions: Mentions) -> Floats:

@@ -6,7 +6,6 @@ C channels of the pooled features, L labels, R directions of the change.
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from safetensors.numpy import load_file, save_file
 from ramctl.checkpoints.bundle import (
     AXES,
     CALIBRATION,
+    CARD,
     GRAPH,
     HEADROOM,
     INT8_GRAPH,
@@ -28,7 +28,6 @@ from ramctl.checkpoints.bundle import (
 from ramctl.checkpoints.load import load_model
 from ramctl.checkpoints.onnx_graph import export_graph, export_int8_graph
 from ramctl.decide.calibration import Calibration
-from ramctl.decide.fitting import ThresholdChoice
 from ramctl.engine.label_rows import Rows
 from ramctl.engine.log_odds import Floats
 from ramctl.labels import LABELS, LabelSystem
@@ -38,7 +37,7 @@ from ramctl.records.parallel import chunks
 from ramctl.records.record import JsonObject
 from ramctl.training.label_vectors import Fitted
 
-REWRITTEN = {WEIGHTS, GRAPH, INT8_GRAPH, INT8_THRESHOLDS, CALIBRATION, LABELS, AXES, HEADROOM}
+REWRITTEN = {WEIGHTS, GRAPH, INT8_GRAPH, INT8_THRESHOLDS, CALIBRATION, CARD, LABELS, AXES, HEADROOM}
 AT_ONCE = 4  # photos, to measure the ranges of the int8 graph
 DIGITS = 4  # of thresholds
 MAX_RANK = 128  # of the change of the labels' vectors
@@ -57,17 +56,19 @@ def _in_fewer(fitted: Fitted, slopes: Floats) -> tuple[Floats, Floats]:
 
 def write_fitted(
     out: Path, argv: Sequence[str], bundle: Bundle, labels: LabelSystem, rows: Rows,
-    calibration: Calibration, fitted: Fitted, scaling: tuple[Floats, Floats],
-    sample: Sequence[NDArray[np.uint8]], figures: JsonObject,
+    calibration: Calibration, thresholds: Floats, shifts: Floats, fitted: Fitted,
+    scaling: tuple[Floats, Floats], sample: Sequence[NDArray[np.uint8]], figures: JsonObject,
 ) -> None:  # fmt: skip
     """Write a bundle with fitted labels to `out`; other files are those of `bundle`.
 
-    `rows` are the labels' rows before the fit, `scaling` the deviation and mean (C,) of the pooled
-    features; `sample` are photos for the int8 graph, and `figures` go into the provenance.
+    `rows` are the labels' rows before the fit, `shifts` (L,) are added to their biases; `scaling`
+    is the deviation and mean (C,) of the pooled features; `sample` are photos for the int8 graph,
+    and `figures` go into provenance and card.
     """
     spread, mean = scaling
     tensors = load_file(bundle.path / WEIGHTS)
     n = len(labels)
+    fitted_bias = fitted.bias.double().numpy()
     directions, vectors = _in_fewer(fitted, calibration.slopes)
     projection = (directions / spread[:, None]).T  # (R, C)
     was = {
@@ -81,7 +82,7 @@ def write_fitted(
         "labels.text": text,
         "labels.own": np.hstack([own, vectors.T]),
         "labels.head": head,
-        "labels.bias": bias + (fitted.bias.double().numpy() / calibration.slopes)[:, None],
+        "labels.bias": bias + (fitted_bias / calibration.slopes + shifts)[:, None],
         "labels.counts": np.ones(n, np.int64),
         "prior.own_projection.weight": np.vstack([was["prior.own_projection.weight"], projection]),
         "prior.own_projection.bias": np.hstack(
@@ -89,7 +90,6 @@ def write_fitted(
         ),
     }
     tensors |= {name: value.astype(tensors[name].dtype) for name, value in changes.items()}
-    decided = ThresholdChoice.for_precision(calibration, bundle.preset.precision)
     preset = change_preset(
         bundle.preset, {"model": {"labels": {"own_width": changes["labels.own"].shape[1]}}}
     )
@@ -97,8 +97,9 @@ def write_fitted(
         writer.link_files(bundle, without=REWRITTEN)
         save_file(tensors, writer.path / WEIGHTS, metadata={"format": "pt"})
         calibration.write(writer.path / CALIBRATION)
-        shared, evidence = round(decided.shared, DIGITS), ~np.isnan(calibration.offsets)
-        each = zip(labels, evidence.tolist(), decided.thresholds.tolist(), strict=True)
+        shared = round(calibration.shared_threshold(figures["precision"]), DIGITS)
+        evidence = ~np.isnan(calibration.offsets)
+        each = zip(labels, evidence.tolist(), thresholds.tolist(), strict=True)
         LabelSystem(
             replace(label, validated=known, threshold=round(value, DIGITS) if known else None)
             for label, known, value in each
@@ -110,8 +111,29 @@ def write_fitted(
         commands = [*history.get("commands", []), shlex.join(["ramctl", *argv])]
         writer.meta["provenance"] = history | {"commands": commands, "fitted": figures}
         write_meta(writer.path, writer.meta)
-        if find_spec("onnx"):
-            _write_graphs(writer.path, sample)
+        _write_graphs(writer.path, sample)
+        card = bundle.path / CARD
+        before = card.read_text("utf-8") if bundle.has(CARD) else ""
+        (writer.path / CARD).write_text(_card(out.name, argv, figures, before), "utf-8")
+
+
+def _card(name: str, argv: Sequence[str], figures: JsonObject, before: str) -> str:
+    """The model card: what the fit brought, then the card of the model that it began with."""
+    before_fit, after = figures["before"], figures["after"]
+    rows = [
+        f"| {figure.replace('_', ' ')} | {before_fit[figure]} | {after[figure]} |"
+        for figure in before_fit
+    ]
+    return "\n".join([
+        f"# {name}", "",
+        f"Labels fitted to {figures['photos']} captioned photos of a collection, with thresholds",
+        f"for an estimated precision of {figures['precision']:.2f}. On photos of the collection",
+        "that were held out of the fit, by their captions:", "",
+        "| | before | after |", "|---|---|---|", *rows, "",
+        f"New labels: {', '.join(figures['new_labels']) or 'none'}.", "",
+        "```console", f"$ {shlex.join(['ramctl', *argv])}", "```", "",
+        "The rest of this card is that of the model before the fit, with its figures.", "", before,
+    ])  # fmt: skip
 
 
 def _write_extended(bundle: Bundle, folder: Path, n_labels: int) -> None:

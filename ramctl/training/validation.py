@@ -3,7 +3,7 @@
 N photos, L labels.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -83,14 +83,7 @@ class ValidationSet:
         """The scored photos with what their records know of them."""
         rows = sample(scored.scores)
         notes = [read_annotation(self.records[index]) for index in scored.rows[rows].tolist()]
-        main, truth = np.zeros((len(notes), len(self.targets)), bool), scored.truth[rows]
-        for row, note in zip(main, notes, strict=True):
-            row[main_things(note, self.targets)] = True
-        groups = np.array([note.group for note in notes], object)
-        return Judged(
-            scored.scores[rows].astype(np.float64), truth == POSITIVE, truth != UNKNOWN, main,
-            None if None in groups else groups.astype(str),
-        )  # fmt: skip
+        return judged_photos(notes, self.targets, scored.scores[rows], scored.truth[rows])
 
     def _photo(self, index: int) -> tuple[int, PhotoArray, NDArray[np.int8]]:
         """A record's number, its photo or its features, and the truth."""
@@ -134,6 +127,20 @@ class Scored:
         if among is not None:
             ids = ids[among[ids]]
         return mean_average_precision(self.scores[:, ids].astype(np.float64), self.truth[:, ids])
+
+
+def judged_photos(
+    notes: Sequence[Annotation], targets: Targets, scores: NDArray[Any], truth: NDArray[np.int8]
+) -> Judged:
+    """Annotated photos with their scores and truth (N, L), as thresholds are chosen by them."""
+    main = np.zeros(truth.shape, bool)
+    for row, note in zip(main, notes, strict=True):
+        row[main_things(note, targets)] = True
+    groups = np.array([note.group for note in notes], object)
+    return Judged(
+        scores.astype(np.float64), truth == POSITIVE, truth != UNKNOWN, main,
+        None if None in groups else groups.astype(str),
+    )  # fmt: skip
 
 
 def truth_of(annotation: Annotation, targets: Targets) -> NDArray[np.int8]:

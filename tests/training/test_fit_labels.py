@@ -77,6 +77,32 @@ def test_it_reports_what_it_brings_on_held_out_photos(fitted):
     assert Bundle.open(folder / "mine").meta["provenance"]["fitted"]["after"] == after
 
 
+def test_the_card_has_the_figures_of_the_fit_first(fitted):
+    folder, _ = fitted
+    card = (folder / "mine" / "README.md").read_text("utf-8")
+    assert card.startswith("# mine\n\nLabels fitted to 24 captioned photos")
+    assert "New labels: widget." in card and card.index("New labels") < card.index("# mini")
+
+
+def test_all_labels_have_one_threshold_where_they_can(fitted):
+    folder, _ = fitted
+    labels = Bundle.open(folder / "mine").labels
+    given = [label.threshold for label in labels if label.validated]
+    values, counts = np.unique(np.round(given, 3), return_counts=True)
+    assert counts.max() > 0.7 * len(given), values[:9]
+
+
+def test_captions_that_name_no_label_are_refused_in_one_line(fitted, tmp_path, ramctl):
+    folder, _ = fitted
+    rows = [
+        row | {"tags": [], "caption_tags": [[]]} for row in read_rows(folder / "parsed.jsonl")[:24]
+    ]
+    write_records(tmp_path / "empty.jsonl", rows)
+    done = ramctl("finetune", "empty.jsonl", "--root", folder, "--out", "x")
+    print(done.messages)
+    assert done.returncode in (0, 1) and "Traceback" not in done.messages
+
+
 def test_what_it_knew_stays(fitted):
     folder, _ = fitted
     mine, mini = Bundle.open(folder / "mine"), Bundle.open(embedded_bundle())
