@@ -27,7 +27,7 @@ import numpy as np
 import onnx
 
 from ramctl.checkpoints.bundle import GRAPH, TEXT_FOLDER, WEIGHTS, Bundle, resolve_model
-from ramctl.decide import calibration, salience
+from ramctl.decide import calibration, salience, selection
 from ramctl.decide.shortlist import read_shortlist
 from ramctl.decide.thresholds import LabelSet, bundle_labels
 from ramctl.engine.label_rows import SHARPNESS
@@ -72,7 +72,10 @@ def tables(bundle: Bundle, labels: LabelSet) -> dict[str, Any]:
         "intercepts": [None if v != v else v for v in known.offsets.tolist()],
         "floors": known.min_scores.tolist(), "shortlistOffsets": offsets.tolist(),
         "labels": [[label.tag, *label.synonyms] for label in labels.labels],
-        "bends": labels.uses_salience.tolist(),
+        "parents": [label.parents for label in labels.labels],
+        "sets": [label.one_of for label in labels.labels],
+        "wholes": [label.part_of for label in labels.labels],
+        "bends": labels.uses_salience.tolist(), "minTags": selection.MIN_TAGS,
         "validated": [one.validated for one in labels.labels],
         "shortlist": most, "sharpness": SHARPNESS, "size": photo.size, "mean": photo.mean,
         "std": photo.std, "salience": known.salience.to_json(),

@@ -109,6 +109,17 @@ function probabilitiesOf(odds) {  // that each label names a main thing
   });
 }
 
+function once(ids) {  // one label of a set, one part, and that beside its whole
+  const present = new Set(ids.flatMap((i) => [ABOUT.labels[i][0], ...ABOUT.parents[i]])), used = new Set();
+  return ids.filter((i) => {
+    if (!ABOUT.bends[i]) return true;
+    const wholes = ABOUT.wholes[i], sets = wholes.length ? [...ABOUT.sets[i], "a part"] : ABOUT.sets[i];
+    if (sets.some((name) => used.has(name)) || (wholes.length && !wholes.some((tag) => present.has(tag)))) return false;
+    sets.forEach((name) => used.add(name));
+    return true;
+  });
+}
+
 function choose(scores) {
   const odds = scores.map(logOdds), probabilities = probabilitiesOf(odds), careful = new Map(ABOUT.salience.careful);
   const canBend = scores.map((score, i) => ABOUT.bends[i] && score > ABOUT.floors[i]);
@@ -121,9 +132,14 @@ function choose(scores) {
     given[general] = true;
     probabilities[general] = Math.max(probabilities[general], probabilities[index]);
   }
-  const ids = scores.map((_, i) => i).filter((i) => given[i]);
+  const all = scores.map((_, i) => i), byMain = (a, b) => probabilities[b] - probabilities[a] || a - b;
+  const right = (i) => ABOUT.intercepts[i] !== null && ABOUT.slopes[i] * odds[i] + ABOUT.intercepts[i] > 0;
+  const likely = all.filter((i) => canBend[i] && !given[i] && probabilities[i] > 0 && right(i)).sort(byMain);
+  const lacking = Math.max(0, ABOUT.minTags - all.filter((i) => given[i]).length);
+  for (const i of likely.slice(0, lacking)) given[i] = true;
+  const ids = all.filter((i) => given[i]);
   ids.sort((a, b) => probabilities[b] - probabilities[a] || scores[b] - scores[a] || a - b);
-  return ids.map((i) => ({ tag: ABOUT.labels[i][0], score: scores[i] }));
+  return once(ids).map((i) => ({ tag: ABOUT.labels[i][0], score: scores[i] }));
 }
 
 async function tagsOf(photo) {
