@@ -369,7 +369,7 @@ def _truth(log_odds: Floats, mentions: Mentions) -> Floats:
         known = (n_at_top + PRIOR_PHOTOS * rates[:, label]) / (n_present + PRIOR_PHOTOS)
         np.maximum(rates[:, label], known, out=rates[:, label])
     unnamed = if_unmentioned(sigmoid(log_odds).astype(np.float32), rates)
-    is_there = present | mentions.unknown.numpy()
+    is_there = present | mentions.implied.numpy()
     truth = np.where(is_there, 1.0, np.where(mentions.denied.numpy(), 0.0, unnamed))
     return truth.astype(np.float64)
 

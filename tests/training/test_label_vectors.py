@@ -44,7 +44,7 @@ def test_rates_are_those_at_which_captions_name_what_is_there():
     assert rates[DOG] > 0.75 and rates[RED] == pytest.approx(0.6, abs=0.12)
     assert rates[SKY] == pytest.approx(0.3, abs=0.1)
     # The dog implies the animal.
-    assert learnt.unknown[is_named[:, DOG]][:, ANIMAL].all()
+    assert learnt.implied[is_named[:, DOG]][:, ANIMAL].all()
 
 
 def test_silence_is_evidence_by_its_rate_and_a_denial_is_certain():
@@ -56,6 +56,8 @@ def test_silence_is_evidence_by_its_rate_and_a_denial_is_certain():
     expected += np.log(1 - 0.4) + np.log(0.5) + 2 * np.log(1 - 0.25)  # sky alone
     expected += np.log(0.5)  # red is denied, and the rest unknown
     assert unlabelled_loss(logits, mentions).item() == pytest.approx(-expected, rel=1e-5)
+    expected += 0.1 * np.log(0.5)  # the dog's animal
+    assert unlabelled_loss(logits, mentions, 0.1).item() == pytest.approx(-expected, rel=1e-5)
 
 
 def test_the_first_thing_is_a_choice_among_all():
