@@ -49,7 +49,15 @@ from ramctl.training.data.targets import (
 )
 from ramctl.training.data.teachers import PRIOR_PHOTOS, if_unmentioned
 from ramctl.training.fitted_bundle import write_fitted
-from ramctl.training.label_vectors import DENSE, ROUNDS, Collection, Fitted, Mentions, fit
+from ramctl.training.label_vectors import (
+    CHOICE_SCALE,
+    DENSE,
+    ROUNDS,
+    Collection,
+    Fitted,
+    Mentions,
+    fit,
+)
 from ramctl.training.plan import TrainOptions, WorkFolder
 from ramctl.training.validation import judged_photos, truth_of
 
@@ -309,10 +317,10 @@ def _calibration(
     salience = before.salience
     if salience is not None:
         things = mentions.things.numpy()
-        scale, weights = float(fitted.scale), np.full(len(labels), -np.inf)
-        weights[things] = scale * np.nan_to_num(salience.weights[things], neginf=0.0)
+        weights = np.full(len(labels), -np.inf)
+        weights[things] = CHOICE_SCALE * np.nan_to_num(salience.weights[things], neginf=0.0)
         weights[things] += fitted.choice_bias.numpy()
-        salience = replace(salience, slope=scale * salience.slope, weights=weights)
+        salience = replace(salience, slope=CHOICE_SCALE * salience.slope, weights=weights)
     main = np.zeros(found.shape, bool)
     for row, note in zip(main, looked.notes, strict=True):
         row[main_things(note, targets)] = True
