@@ -3,6 +3,7 @@
 N photos, L labels.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.decide.calibration import Calibration, CurvePoint
-from ramctl.decide.salience import MAIN, Salience
+from ramctl.decide.salience import MAIN, Rival, Salience, allowances
 from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
 from ramctl.errors import RunProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
@@ -28,6 +29,10 @@ SALIENCE_RIDGE = (
     1.0  # the penalty on a weight of salience; from 0.05 to 2 it makes little difference
 )
 SALIENCE_ROUNDS = 60  # of L-BFGS
+MIN_RIVALS = 30  # photos of one of two rivals alone
+# Of photos of one rival alone, on which the other one's score is too high. These are training
+# photos: on other ones the fraction is about four times as large (scripts/mini/README.md).
+MAX_TAKEN_FOR_OTHER = 0.02
 MIN_SLOPE = 0.1  # a higher score never speaks against a tag
 PIVOT = -4.0  # log-odds at which a label's slope changes nothing
 NEWTON_STEPS = 30
@@ -115,7 +120,8 @@ def with_curves(
     if main is not None:
         salience = fit_main(salience, score_log_odds, held_out, main)
     probabilities = salience.probabilities(score_log_odds, held_out)
-    salient_curve = _curve(held_out + salience.allowances(probabilities), right)
+    needed = np.where(salience.unclear(score_log_odds), -np.inf, held_out)
+    salient_curve = _curve(needed + allowances(probabilities), right)
     return replace(calibration, curve=curve, salience=salience, salient_curve=salient_curve)
 
 
@@ -255,8 +261,8 @@ def fit_salience(
 ) -> Salience | None:
     """The salience that captioned photos' scores and mentions (N, L) give; None without mentions.
 
-    It is the most likely one, with mentions as fractions of a softmax over all things. Labels that
-    are kinds of the `general` ones become careful.
+    It is the most likely one, with mentions as fractions of a softmax over all things. Of kinds of
+    the `general` labels, two of one set (`one_of`) become rivals.
     """
     import torch
 
@@ -284,11 +290,25 @@ def fit_salience(
     optimiser.step(cost)
     all_weights = np.full(len(labels), -np.inf)
     all_weights[things] = weights.detach().numpy()
-    ids = {tag: labels.ids(tag)[0] for tag in general if labels.ids(tag)}
-    careful = {
-        index: ids[tag] for tag in ids for index, label in enumerate(labels) if tag in label.parents
-    }
+    careful = dict(_rivals(log_odds_of(scores.astype(np.float64)), mentions > 0, labels, general))
     return Salience(float(slope.detach()), all_weights, careful=careful)
+
+
+def _rivals(
+    score_log_odds: Floats, is_mentioned: Flags, labels: LabelSystem, general: Sequence[str]
+) -> Iterator[tuple[int, Rival]]:
+    """The rival of each careful label; each of two is as seldom given in place of the other."""
+    for tag in general:
+        kinds = [index for index, label in enumerate(labels) if tag in label.parents]
+        for index, other in itertools.permutations(kinds, 2):
+            if not {*labels[index].one_of} & {*labels[other].one_of}:
+                continue
+            is_other = is_mentioned[:, other] & ~is_mentioned[:, index]
+            if is_other.sum() < MIN_RIVALS:
+                continue
+            leads = (score_log_odds[:, index] - score_log_odds[:, other])[is_other]
+            margin = float(np.quantile(leads, 1 - MAX_TAKEN_FOR_OTHER))
+            yield index, Rival(labels.ids(tag)[0], other, margin)
 
 
 def folds_of(n_photos: int, groups: NDArray[Any] | None = None) -> NDArray[np.int64]:

@@ -8,9 +8,10 @@ L labels.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ramctl.engine.log_odds import Floats
 
@@ -24,19 +25,26 @@ MIN_FRACTION = 1e-6
 USUAL_PROBABILITY = 0.1  # of being a main thing; a likelier one has a lower threshold
 
 
+class Rival(NamedTuple):
+    """A label that is easily taken for another, as a man for a woman."""
+
+    general: int  # the label that is given where it is not clear which of the two is right
+    other: int
+    margin: float  # by which the log-odds of its score must exceed those of the other
+
+
 @dataclass(frozen=True)
 class Salience:
     """The salience of labels; `weights` (L,) are -inf for labels that are not things.
 
     `main` turns the log-odds of being right and a fraction into the probability of being a main
-    thing. `careful` labels get no lower thresholds; a more general label, to which each maps, may
-    be given instead.
+    thing. `careful` labels are only given where they exceed their rivals.
     """
 
     slope: float
     weights: Floats
     main: tuple[float, float, float] = MAIN
-    careful: Mapping[int, int] = field(default_factory=dict)
+    careful: Mapping[int, Rival] = field(default_factory=dict)
 
     def _log_fractions(self, score_log_odds: Floats) -> Floats:
         """Log of each label's fraction (..., L) of what captions name."""
@@ -66,13 +74,21 @@ class Salience:
 
     def with_shifts(self, shifts: Floats) -> "Salience":
         """The salience of the model once `shifts` (L,) are added to its biases."""
-        return replace(self, weights=self.weights - self.slope * shifts)
+        careful = {
+            index: rival._replace(
+                margin=rival.margin + float(shifts[index]) - float(shifts[rival.other])
+            )
+            for index, rival in self.careful.items()
+        }
+        return replace(self, weights=self.weights - self.slope * shifts, careful=careful)
 
-    def allowances(self, probabilities: Floats) -> Floats:
-        """How far below their thresholds labels may be, in log-odds, by `probabilities`."""
-        allowances = allowances_of_things(probabilities)
-        allowances[..., list(self.careful)] = 0.0
-        return allowances
+    def unclear(self, score_log_odds: Floats) -> NDArray[np.bool_]:
+        """The careful labels (..., L) that do not exceed their rivals."""
+        unclear = np.zeros(score_log_odds.shape, bool)
+        for index, (_, other, margin) in self.careful.items():
+            lead = score_log_odds[..., index] - score_log_odds[..., other]
+            unclear[..., index] = lead < margin
+        return unclear
 
     def for_labels(self, ids: Sequence[int | None]) -> "Salience":
         """The salience of a list of labels, given as ids of these; None is a new word.
@@ -83,15 +99,18 @@ class Salience:
         usual = float(np.median(things)) if len(things) else 0.0
         weights = [usual if i is None else self.weights[i] for i in ids]
         places = {i: place for place, i in enumerate(ids)}
-        kept = (pair for pair in self.careful.items() if places.keys() >= {*pair})
-        careful = {places[i]: places[general] for i, general in kept}
+        careful = {
+            places[i]: Rival(places[general], places[other], margin)
+            for i, (general, other, margin) in self.careful.items()
+            if places.keys() >= {i, general, other}
+        }
         return replace(self, weights=np.array(weights, np.float64), careful=careful)
 
     def to_json(self) -> dict[str, Any]:
         """The table of a bundle's file; null for a label that is not a thing."""
         weights = [round(w, 3) if np.isfinite(w) else None for w in self.weights.tolist()]
         numbers = [round(number, 4) for number in self.main]
-        careful = [list(pair) for pair in self.careful.items()]
+        careful = [[i, *rival[:2], round(rival.margin, 3)] for i, rival in self.careful.items()]
         slope = round(self.slope, 4)
         return {"slope": slope, "main": numbers, "weights": weights, "careful": careful}
 
@@ -100,12 +119,17 @@ class Salience:
         """The salience in such a table; KeyError, TypeError or ValueError where it is damaged."""
         weights = [-np.inf if w is None else float(w) for w in table["weights"]]
         certain, fraction, constant = map(float, table["main"])
-        careful = {int(index): int(general) for index, general in table["careful"]}
-        if not {*careful, *careful.values()} <= {*range(len(weights))}:
+        careful = {
+            int(index): Rival(int(general), int(other), float(margin))
+            for index, general, other, margin in (row for row in table["careful"] if len(row) > 2)
+        }  # pairs: of version 0.1
+        if not {i for index, rival in careful.items() for i in (index, *rival[:2])} <= {
+            *range(len(weights))
+        }:
             raise ValueError("careful labels that do not exist")
         return cls(float(table["slope"]), np.array(weights), (certain, fraction, constant), careful)
 
 
-def allowances_of_things(probabilities: Floats) -> Floats:
-    """The allowances of labels that are not careful ones."""
+def allowances(probabilities: Floats) -> Floats:
+    """How far below their thresholds labels may be, in log-odds, by `probabilities`."""
     return np.log(np.maximum(probabilities, USUAL_PROBABILITY) / USUAL_PROBABILITY)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.decide.salience import allowances_of_things
+from ramctl.decide.salience import allowances
 from ramctl.decide.thresholds import LabelSet
 from ramctl.engine.log_odds import log_odds_of
 from ramctl.errors import UsageProblem
@@ -135,13 +135,14 @@ class TagSelector:
         probabilities = salience.probabilities(score_log_odds, calibration.log_odds(score_log_odds))
         missing = calibration.slopes * (log_odds_of(self._thresholds) - score_log_odds)
         may_need_less = self._uses_salience & (scores > calibration.min_scores)
-        is_given = is_given | may_need_less & (missing < salience.allowances(probabilities))
-        # A careful label that is not certain enough is replaced by its more general one.
-        likely = may_need_less & ~is_given & (missing < allowances_of_things(probabilities))
-        for index, general in salience.careful.items():
-            if likely[index] and may_need_less[general]:
+        is_given = is_given | may_need_less & (missing < allowances(probabilities))
+        unclear = salience.unclear(score_log_odds) & self._uses_salience
+        for index in np.flatnonzero(unclear & is_given).tolist():
+            general = salience.careful[index].general
+            if may_need_less[general]:
                 is_given[general] = True
                 probabilities[general] = max(probabilities[general], probabilities[index])
+        is_given, may_need_less = is_given & ~unclear, may_need_less & ~unclear
         lacking = MIN_TAGS - int((is_given & ~self._excluded).sum())
         if self._fills_up and lacking > 0:
             likely = may_need_less & ~is_given & ~self._excluded & (probabilities > 0)

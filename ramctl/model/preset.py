@@ -228,7 +228,7 @@ class Preset:
     finetuning_window: int  # Swin's window in fine-tuning; 0: as in training
     precision: float = 0.0  # that thresholds are chosen for; 0: the best F1
     most_share: float = 1.0  # the largest fraction of photos on which a label is given
-    careful: tuple[str, ...] = ()  # kinds of these labels get no bonus as main subjects
+    careful: tuple[str, ...] = ()  # kinds of these labels, two of one set, are easily confused
 
 
 def preset_names() -> list[str]:

@@ -121,16 +121,19 @@ function once(ids) {  // one label of a set, one part, and that beside its whole
 }
 
 function choose(scores) {
-  const odds = scores.map(logOdds), probabilities = probabilitiesOf(odds), careful = new Map(ABOUT.salience.careful);
+  const odds = scores.map(logOdds), probabilities = probabilitiesOf(odds);
   const canBend = scores.map((score, i) => ABOUT.bends[i] && score > ABOUT.floors[i]);
   const missing = odds.map((value, i) => ABOUT.slopes[i] * (logOdds(ABOUT.thresholds[i]) - value));
   const allowed = probabilities.map((one) => Math.log(Math.max(one, ABOUT.usualChance) / ABOUT.usualChance));
   const bends = scores.map((_, i) => canBend[i] && missing[i] < allowed[i]);
-  const given = scores.map((score, i) => score > ABOUT.thresholds[i] || (bends[i] && !careful.has(i)));
-  for (const [index, general] of careful) {
-    if (!bends[index] || given[index] || !canBend[general]) continue;
-    given[general] = true;
-    probabilities[general] = Math.max(probabilities[general], probabilities[index]);
+  const given = scores.map((score, i) => score > ABOUT.thresholds[i] || bends[i]);
+  for (const [index, general, rival, margin] of ABOUT.salience.careful) {
+    if (!ABOUT.bends[index] || odds[index] - odds[rival] >= margin) continue;
+    if (given[index] && canBend[general]) {
+      given[general] = true;
+      probabilities[general] = Math.max(probabilities[general], probabilities[index]);
+    }
+    given[index] = canBend[index] = false;
   }
   const all = scores.map((_, i) => i), byMain = (a, b) => probabilities[b] - probabilities[a] || a - b;
   const right = (i) => ABOUT.intercepts[i] !== null && ABOUT.slopes[i] * odds[i] + ABOUT.intercepts[i] > 0;

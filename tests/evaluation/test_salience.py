@@ -9,8 +9,15 @@ from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
 from ramctl.decide.calibration import Calibration, CurvePoint
-from ramctl.decide.fitting import SALIENCE_RIDGE, Judged, calibrate, fit_main, fit_salience
-from ramctl.decide.salience import Salience
+from ramctl.decide.fitting import (
+    MAX_TAKEN_FOR_OTHER,
+    SALIENCE_RIDGE,
+    Judged,
+    calibrate,
+    fit_main,
+    fit_salience,
+)
+from ramctl.decide.salience import Rival, Salience
 from ramctl.decide.selection import SelectionOptions, TagSelector
 from ramctl.decide.thresholds import LabelSet
 from ramctl.engine.log_odds import log_odds_of, sigmoid
@@ -21,11 +28,12 @@ LABELS = LabelSystem(
     [
         Label("cat"), Label("sofa", synonyms=("couch",)), Label("room", "scene"),
         Label("red", "attribute"), Label("sit", "action"), Label("person"),
-        Label("man", parents=("male", "person")),
+        Label("man", parents=("male", "person"), one_of=("man or woman",)),
     ]
 )  # fmt: skip
 TARGETS = Targets(LABELS)
 CAT, SOFA, ROOM, RED, _, PERSON, MAN = range(7)
+RIVAL = Rival(general=PERSON, other=CAT, margin=5.0)
 
 
 def annotation(*captions: tuple[str, ...], **fields) -> Annotation:
@@ -66,12 +74,12 @@ def test_weights_are_the_likeliest_for_what_captions_name():
     assert ours.slope == pytest.approx(best[0], abs=5e-3)
     np.testing.assert_allclose(ours.weights[things], best[1:], atol=2e-2)
     assert np.isneginf(ours.weights[[RED, 4]]).all()
-    assert ours.careful == {MAN: PERSON}
+    assert ours.careful == {}
     assert fit_salience(np.zeros((3, 7), np.float32), np.zeros((3, 7)), LABELS) is None
 
 
 def made(slope=0.8, weights=(2.0, 0.5, -1, -np.inf, -np.inf, 1, 1), **fields):
-    return Salience(slope, np.array(weights, np.float64), careful={MAN: PERSON}, **fields)
+    return Salience(slope, np.array(weights, np.float64), careful={MAN: RIVAL}, **fields)
 
 
 def test_judged_photos_say_how_often_a_thing_of_a_share_is_a_main_one():
@@ -131,15 +139,46 @@ def test_a_main_thing_may_be_less_certain_and_comes_first():
     assert selector(None)(scores).salience is None
 
 
-def test_a_man_who_is_not_certain_is_a_person():
-    scores = np.array([0.01, 0.01, 0.01, 0.01, 0.01, 0.6, 0.8], np.float32)
+def test_a_label_that_does_not_exceed_its_rival_is_replaced_by_a_general_one():
+    scores = np.array([0.3, 0.01, 0.01, 0.01, 0.01, 0.6, 0.95], np.float32)  # log-odds -0.8, 2.9
     salience = made(weights=(0, 0, 0, -np.inf, -np.inf, -3, 3))
     chosen = selector(salience)(scores)
     assert list(chosen.scores) == ["person"]
-    assert chosen.scores["person"] == 0.6 and chosen.salience["person"] > 0.5
-    scores[MAN] = 0.95
+    assert chosen.scores["person"] == np.float32(0.6).round(4)
+    assert chosen.salience["person"] > 0.5
+    assert list(selector(salience, exclude=["person"])(scores).scores) == []
+    # Thresholds that the user named are kept to.
+    assert list(selector(salience, uses_salience=False)(scores).scores) == ["man"]
+    scores[CAT] = 0.1  # log-odds -2.2
     assert list(selector(salience)(scores).scores) == ["man"]
-    assert list(selector(salience, exclude=["person"])(scores * 0.8).scores) == []
+    scores[MAN] = 0.01
+    assert list(selector(salience)(scores).scores) == []
+
+
+def test_rivals_are_as_seldom_given_in_place_of_each_other():
+    kind, one_of = {"parents": ("person",)}, {"one_of": ("man or woman",)}
+    labels = LabelSystem([
+        Label("person"), Label("man", **kind, **one_of), Label("woman", **kind, **one_of),
+        Label("player", **kind),
+    ])  # fmt: skip
+    random, is_man = np.random.default_rng(4), np.arange(4000) % 4 > 0
+    log_odds = random.normal(0, 2, (4000, 4))
+    log_odds[:, 1] += 3 * is_man + 1  # men are found too easily
+    mentioned = np.zeros((4000, 4), np.float32)
+    mentioned[is_man, 1] = mentioned[~is_man, 2] = 1
+    scores = sigmoid(log_odds).astype(np.float32)
+    salience = fit_salience(scores, mentioned, labels, ["person"])
+    assert {i: rival[:2] for i, rival in salience.careful.items()} == {1: (0, 2), 2: (0, 1)}
+    given = ~salience.unclear(log_odds)
+    wrong = given[~is_man, 1].mean(), given[is_man, 2].mean()
+    assert wrong == pytest.approx((MAX_TAKEN_FOR_OTHER, MAX_TAKEN_FOR_OTHER), abs=2e-3)
+    assert given[:, [0, 3]].all()
+    shifts = np.arange(4.0)
+    assert (salience.with_shifts(shifts).unclear(log_odds + shifts) == ~given).all()
+    few = fit_salience(
+        sigmoid(log_odds[:80]).astype(np.float32), mentioned[:80], labels, ["person"]
+    )
+    assert few.careful.keys() == {2}
 
 
 def test_a_photo_gets_one_label_of_a_set_and_one_part_beside_its_whole():
@@ -149,12 +188,13 @@ def test_a_photo_gets_one_label_of_a_set_and_one_part_beside_its_whole():
         replace(red, one_of=("color",)), Label("white", "attribute", one_of=("color",)),
         person, Label("dog"),
     ])  # fmt: skip
+    salience = replace(made(), careful={})
     scores = np.array([0.05, 0.97, 0.96, 0.95, 0.96, 0.05, 0.95], np.float32)
     # Nobody is given whose part it is.
-    assert list(selector(made(), labels=labels)(scores).scores) == ["dog", "white"]
+    assert list(selector(salience, labels=labels)(scores).scores) == ["dog", "white"]
     scores[0] = 0.95
-    assert list(selector(made(), labels=labels)(scores).scores) == ["cat", "dog", "room", "white"]
-    by_user = selector(made(), uses_salience=False, labels=labels)(scores).scores
+    assert list(selector(salience, labels=labels)(scores).scores) == ["cat", "dog", "room", "white"]
+    by_user = selector(salience, uses_salience=False, labels=labels)(scores).scores
     assert {"sofa", "room", "red", "white"} < {*by_user}
 
 
@@ -171,11 +211,14 @@ def test_a_calibration_goes_to_disk_and_to_other_labels_with_its_salience(tmp_pa
     before = calibration(made())
     before.write(tmp_path / "calibration.json")
     after = Calibration.read(tmp_path / "calibration.json")
-    assert after.salience.careful == {MAN: PERSON}
+    assert after.salience.careful == {MAN: RIVAL}
     np.testing.assert_allclose(after.salience.weights, before.salience.weights)
-    other = before.for_labels([PERSON, None, MAN]).salience
-    assert other.careful == {2: 0}
-    np.testing.assert_allclose(other.weights, [1, 1, 1])  # a new word has the median of things
+    assert before.for_labels([PERSON, None, MAN]).salience.careful == {}
+    other = before.for_labels([PERSON, CAT, MAN]).salience
+    assert other.careful == {2: Rival(0, 1, 5.0)}
+    np.testing.assert_allclose(other.weights, [1, 2, 1])
+    new = before.for_labels([PERSON, None, MAN]).salience
+    np.testing.assert_allclose(new.weights, [1, 1, 1])  # a new word has the median of things
 
 
 def test_the_curve_is_that_of_tags_chosen_by_salience():
