@@ -1,5 +1,6 @@
 """`ramctl export`: tagged records to sidecars, files of other programs, pages and tables."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -12,6 +13,7 @@ from ramctl.decide.thresholds import tag_thresholds
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.export.program_formats import ADDED, DOCUMENTS, output_format
 from ramctl.export.sidecars import SidecarOptions, SidecarWriter, planned
+from ramctl.export.text_sidecars import split_tags
 from ramctl.pages.gallery import Adder, open_gallery
 from ramctl.pages.review_page import open_review
 from ramctl.photos.finding import PhotoInputs, is_photo_name, unread_photo_inputs
@@ -19,6 +21,7 @@ from ramctl.records.fields import FOR_COLUMNS, FOR_EXPORT
 from ramctl.records.files import read_pairs
 from ramctl.records.inputs import inputs_or_stdin, unread_inputs
 from ramctl.records.ownership import PAGE, require_ours
+from ramctl.records.pipes import is_file
 from ramctl.records.record import (
     PER_TAG,
     JsonObject,
@@ -43,8 +46,8 @@ class TagChoice:
 
     threshold: str | None = None  # a number or a file: only tags above it, or without a score
     top: int | None = None
-    include: Path | None = None
-    exclude: Path | None = None
+    include: str | Path | None = None  # tags with commas between them, or a file of them
+    exclude: str | Path | None = None
     rename: Path | None = None
 
 
@@ -52,15 +55,20 @@ class TagChoice:
 class ExportOptions:
     """The options of `ramctl export`."""
 
-    inputs: tuple[str, ...] = ()  # records; with `sidecars.xmp_remove` photos as well
+    inputs: tuple[str, ...] = ()  # records; with `sidecars.are_removed` photos as well
     recursive: bool = False
     root: str | None = None
     choice: TagChoice = field(default_factory=TagChoice)
     format: str | None = None  # of FORMATS; None: no records are written
+    long: bool = False  # csv: a row for each tag
+    bom: bool = False  # csv: begins with a byte order mark
     gallery: Path | None = None
+    title: str = ""  # of the gallery
+    self_contained: bool = False  # the gallery links to no photos, see `open_gallery`
     review: Path | None = None
     decisions: tuple[Path, ...] = ()  # JSONL; tags that somebody refused are left out
     sidecars: SidecarOptions = field(default_factory=SidecarOptions)
+    txt_counts: bool = False  # print how many texts hold each word
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
 
@@ -75,16 +83,26 @@ class ExportOptions:
             raise UsageProblem("--resume is for -f FORMAT -o FILE alone")
         if (sidecars.dry_run or sidecars.forget_refused) and not sidecars.are_changed:
             option = "--dry-run" if sidecars.dry_run else "--forget-refused"
-            raise UsageProblem(f"{option} needs --xmp, --txt or --xmp-remove")
-        if not sidecars.xmp_remove and (self.recursive or any(map(is_photo_name, self.inputs))):
-            raise UsageProblem("inputs are records of ramctl tag; only --xmp-remove takes photos")
+            raise UsageProblem(f"{option} needs --xmp, --txt, --xmp-remove or --txt-remove")
+        if not sidecars.are_removed and (self.recursive or any(map(is_photo_name, self.inputs))):
+            raise UsageProblem("inputs are records; only --xmp-remove, --txt-remove take photos")
         others = self.format or pages or self.decisions or sidecars.xmp or sidecars.text
-        if sidecars.xmp_remove and others:
-            raise UsageProblem("--xmp-remove goes with no other output")
+        if sidecars.are_removed and others:
+            option = "--xmp-remove" if sidecars.xmp_remove else "--txt-remove"
+            raise UsageProblem(f"{option} goes with no other output")
+        if (self.title or self.self_contained) and not self.gallery:
+            raise UsageProblem("--title and --self-contained need --gallery FILE")
+        if self.txt_counts and not sidecars.text:
+            raise UsageProblem("--txt-counts needs --txt")
+        if self.txt_counts and self.format and not self.stream.output:
+            raise UsageProblem("--txt-counts prints to stdout; -f needs -o FILE beside it")
         document = f"-f {self.format} is one document and cannot be"
         if self.format in DOCUMENTS and self.stream.resume:
             raise UsageProblem(f"{document} continued; use jsonl")
-        if self.format == "coco" and not self.stream.shard.is_all:  # tars are joined by cat
+        if (self.long or self.bom) and self.format != "csv":
+            raise UsageProblem("--long and --bom need -f csv")
+        # Tars are joined by cat.
+        if self.format in ("coco", "json") and not self.stream.shard.is_all:
             raise UsageProblem(f"{document} made in shards; use jsonl")
 
 
@@ -109,7 +127,7 @@ def run(options: ExportOptions) -> Report:
     forms = FOR_COLUMNS if options.format == "parquet" else FOR_EXPORT
 
     def read() -> Iterator[Unread]:
-        if options.sidecars.xmp_remove:
+        if options.sidecars.are_removed:
             photos = PhotoInputs(
                 names, options.root, options.recursive, notify=cache(report.notify)
             )
@@ -121,9 +139,10 @@ def run(options: ExportOptions) -> Report:
     with ExitStack() as stack:
         # Tags are removed from a photo's sidecars whatever is in its record.
         choose = (
-            attrgetter("fields") if options.sidecars.xmp_remove else chosen_tags(options.choice)
+            attrgetter("fields") if options.sidecars.are_removed else chosen_tags(options.choice)
         )
-        acts = list(_actions(options, verdicts, report, stack))
+        writer = SidecarWriter(options.sidecars)
+        acts = list(_actions(options, verdicts, writer, report, stack))
 
         def exported(record: Record) -> JsonObject:
             fields = choose(record)
@@ -133,21 +152,26 @@ def run(options: ExportOptions) -> Report:
 
         form, texts = NO_RECORDS, options.sidecars.texts
         if options.format:
-            form = output_format(options.format, options.sidecars.prefix, texts)
+            form = output_format(
+                options.format, options.sidecars.prefix, texts, long=options.long, bom=options.bom
+            )
         run_stream(
             report, source, each(exported), stream,
             fingerprint={
-                "choice of tags": f"{options.choice}", "form": f"{options.format}",
-                "decisions file": verdicts.stamp,
+                "choice of tags": f"{options.choice}", "decisions file": verdicts.stamp,
+                "form": f"{options.format}" + " long" * options.long + " bom" * options.bom,
             } | shard,
             form=form,
         )  # fmt: skip
+    if options.txt_counts:
+        sys.stdout.writelines(writer.counts.lines())
     return report
 
 
 def _actions(
-    options: ExportOptions, verdicts: Verdicts, report: Report, stack: ExitStack
-) -> Iterator[Adder]:
+    options: ExportOptions, verdicts: Verdicts, writer: SidecarWriter, report: Report,
+    stack: ExitStack,
+) -> Iterator[Adder]:  # fmt: skip
     """The functions that are called with each record before it is written."""
     if options.review:  # before the decisions are applied: the page shows them
         yield stack.enter_context(open_review(options.review, verdicts))
@@ -158,7 +182,6 @@ def _actions(
     if options.format in ADDED:
         name, read = ADDED[options.format]
         yield lambda record, fields: fields.update({name: read(image_name(fields), record.base)})
-    writer = SidecarWriter(options.sidecars)
 
     def change_sidecars(record: Record, fields: JsonObject) -> None:
         changed = writer.write(record, fields)
@@ -169,13 +192,15 @@ def _actions(
     if options.sidecars.are_changed:
         yield change_sidecars
     if options.gallery:
-        yield stack.enter_context(open_gallery(options.gallery))
+        yield stack.enter_context(
+            open_gallery(options.gallery, title=options.title, publish=options.self_contained)
+        )
 
 
 def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
     """A function that keeps a record's chosen tags; RecordProblem for one without `tags`."""
-    include = None if choice.include is None else set(read_tag_list(choice.include))
-    exclude = set() if choice.exclude is None else set(read_tag_list(choice.exclude))
+    include = None if choice.include is None else set(tag_list(choice.include))
+    exclude = set() if choice.exclude is None else set(tag_list(choice.exclude))
     threshold = tag_thresholds(choice.threshold) if choice.threshold else None
 
     def choose(record: Record) -> JsonObject:
@@ -192,6 +217,14 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
         return fields
 
     return choose
+
+
+def tag_list(value: str | Path) -> list[str]:
+    """The tags of a file, or of a text with commas between them."""
+    is_name = "," not in str(value) and ("/" in str(value) or str(value).endswith(".txt"))
+    if isinstance(value, Path) or is_name or is_file(value):
+        return read_tag_list(Path(value))
+    return split_tags(value)
 
 
 def renamer(path: Path) -> Adder:

@@ -1,6 +1,7 @@
 """Formats of annotation and training programs; `ramctl tag` has the others."""
 
 import tarfile
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import count
@@ -21,19 +22,28 @@ from ramctl.tagging import output_formats as formats
 from ramctl.tagging.output_formats import Column, name_of, table
 
 # Formats whose file is one document with an end: no lines can be appended to it.
-DOCUMENTS = ("coco", "webdataset", "parquet")
+DOCUMENTS = ("json", "coco", "webdataset", "parquet")
 EXIFTOOL_FIELDS = (SUBJECT, HIERARCHICAL)  # those that Lightroom reads
 _BLOCK = 512  # bytes of a block of a tar
 _MAX_NAME = 100  # bytes of a member's name in a tar
 _MAX_EXTENSION = 16  # bytes of a photo's extension
 
 
-def output_format(name: str, prefix: str, text: TextOptions) -> Format:
+def output_format(
+    name: str, prefix: str, text: TextOptions, *, long: bool = False, bom: bool = False
+) -> Format:
     """The format of this name, one of FORMATS.
 
     `prefix` is the parent of machine tags (exiftool-csv), `text` is the form of texts (webdataset).
+    csv has a row for each tag if it is `long`; `bom` begins it with a byte order mark.
     """
     match name:
+        case "csv":
+            form = formats.line_format("csv-long" if long else name, caption=True, found=True)
+            return form._replace(header=BOM_UTF8 * bom + form.header)
+        case "json":
+            encode = separated(lambda record: dumps(record).rstrip(b"\n"))
+            return Format(b"[\n", encode, lambda: (b"\n]\n",))
         case "exiftool-csv":
             return table(_exiftool_columns(prefix))
         case "coco":

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.export import sidecar_merge
-from ramctl.export.text_sidecars import TextOptions, as_text, merged_text, split_tags
+from ramctl.export import sidecar_merge, text_sidecars
+from ramctl.export.text_sidecars import TextCounts, TextOptions, as_text, merged_text, split_tags
 from ramctl.export.xmp_document import XmpDocument
 from ramctl.photos.archives import facts_of_file, member_of
 from ramctl.photos.embedded import read_embedded
@@ -45,10 +45,11 @@ class SidecarOptions:
     """Which sidecars are written, and how."""
 
     xmp: bool = False
-    xmp_remove: bool = False  # instead of all others
+    xmp_remove: bool = False  # the tags, instead of all others
     prefix: str = "auto"  # parent of machine tags in XMP; empty: none
     style: NameStyle = "full"  # name of a new XMP file: IMG.JPG.xmp, or IMG.xmp for `stem`
     text: bool = False
+    text_remove: bool = False  # as xmp_remove
     texts: TextOptions = field(default_factory=TextOptions)
     forget_refused: bool = False  # write again what the owner has deleted
     dry_run: bool = False
@@ -56,7 +57,12 @@ class SidecarOptions:
     @property
     def are_changed(self) -> bool:
         """Whether sidecars are written at all."""
-        return self.xmp or self.xmp_remove or self.text
+        return self.xmp or self.text or self.are_removed
+
+    @property
+    def are_removed(self) -> bool:
+        """Whether tags are removed from sidecars, and none written."""
+        return self.xmp_remove or self.text_remove
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +75,7 @@ class SidecarWriter:
     options: SidecarOptions
     neighbours: Neighbours = field(default_factory=Neighbours)
     texts: "TextRecords" = field(default_factory=lambda: TextRecords())
+    counts: TextCounts = field(default_factory=TextCounts)
 
     def write(self, record: Record, fields: JsonObject) -> list[Sidecar]:
         """Bring a photo's sidecars up to date, or remove the machine tags from them."""
@@ -90,14 +97,15 @@ class SidecarWriter:
         return [sidecar for sidecar in sidecars if sidecar.content is not None]
 
     def _prepared(self, photo: Path, fields: JsonObject) -> list[Sidecar]:
-        if self.options.xmp_remove:
-            return self.without_tags(photo)
+        if self.options.are_removed:
+            sidecars = self.without_tags(photo) if self.options.xmp_remove else []
+            return sidecars + (self.with_text(photo, fields) if self.options.text_remove else [])
         try:
             facts_of_file(photo)  # it may be gone since it was tagged
         except RecordProblem as problem:
             raise RecordProblem(f"{photo}: {problem.message}", code=problem.code) from problem
         sidecars = self.with_tags(photo, fields["tags"]) if self.options.xmp else []
-        return [*sidecars, self.with_text(photo, fields)] if self.options.text else sidecars
+        return sidecars + (self.with_text(photo, fields) if self.options.text else [])
 
     def with_tags(self, photo: Path, tags: Sequence[str]) -> list[Sidecar]:
         """The photo's XMP sidecars with these machine tags, and everything else that they hold."""
@@ -119,20 +127,39 @@ class SidecarWriter:
             )
         return Sidecar(path, content)
 
-    def with_text(self, photo: Path, record: JsonObject) -> Sidecar:
-        """The photo's text with the record's tags; RecordProblem for a text of several photos."""
-        path = photo.with_suffix(".txt")
-        if others := self.neighbours(photo):
+    def with_text(self, photo: Path, record: JsonObject) -> list[Sidecar]:
+        """The photo's text with the record's tags, and a copy of a person's words that it replaces.
+
+        With `text_remove` the text without what ramctl wrote. RecordProblem for a text of several
+        photos.
+        """
+        path, options = photo.with_suffix(".txt"), self.options.texts
+        earlier, removes = self.texts(path), self.options.text_remove
+        if (others := self.neighbours(photo)) and not removes:
             message = f"{path} would be the sidecar of {others[0]} as well"
             raise RecordProblem(message, code="write_failed")
-        earlier = {} if self.options.forget_refused else self.texts(path)
         with problems_of(path):
             content = read_sidecar(path)
-            if content is not None and self.options.texts.existing_text == "keep":
-                return Sidecar(path, None)
-            merged, decisions = merged_text(content, record, self.options.texts, earlier)
-        row = {"text": shown_name(path.name)} | decisions
-        return Sidecar(path, None if merged == content else merged, row)
+            if removes:
+                record, options = {"tags": []}, TextOptions()
+            if removes and (content is None or "existing" not in earlier):
+                return []
+            if content is not None and options.existing_text == "keep":
+                self.counts.add(content, earlier)
+                return []
+            merged, row = merged_text(
+                content, record, options, earlier, forget=self.options.forget_refused
+            )
+            self.counts.add(merged, row)
+            if removes and not merged.strip():
+                merged = b""
+            row = {"text": shown_name(path.name)} | row
+            text = Sidecar(path, None if merged == content else merged, row)
+            lost = text_sidecars.words_of_person(as_text(content), earlier)
+            if text.content is None or options.existing_text != "replace" or not lost:
+                return [text]
+            copy = path.with_name(f"{path.name}.bak")
+            return [Sidecar(copy, (read_sidecar(copy) or b"") + f"{lost}\n".encode()), text]
 
 
 def photo_path(name: str, base: Path) -> Path:
@@ -210,8 +237,8 @@ def _keywords(content: bytes | None) -> dict[sidecar_merge.Field, Sequence[str]]
 class TextRecords:
     """The records that folders keep of their texts.
 
-    A line is `{"text", "given", "refused"}`, with `caption` where a model wrote one. The last line
-    of a text counts.
+    A line is `{"text", "given", "refused", "existing"}`, with the other texts that were written:
+    TEXTS_OF_ROW. The last line of a text counts.
     """
 
     def __init__(self) -> None:
@@ -244,9 +271,9 @@ def _text_rows(folder: Path) -> dict[str, JsonObject]:
         with suppress(RecordProblem):  # a torn line, or another program's
             name = str(row.get("text"))
             rows[name] = {"text": name} | {
-                key: string_list(row, key) for key in ("given", "refused")
+                key: string_list(row, key) for key in ("given", "refused", "existing") if key in row
             }
-            rows[name] |= {"caption": str(row["caption"])} if "caption" in row else {}
+            rows[name] |= {key: str(row[key]) for key in text_sidecars.TEXTS_OF_ROW if key in row}
     return rows
 
 

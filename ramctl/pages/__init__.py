@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
+DATA_URI = "data:image/jpeg;base64,"
+
+
 class Thumbnail(NamedTuple):
     """A small photo, as a JPEG."""
 
@@ -26,7 +29,7 @@ class Thumbnail(NamedTuple):
     @property
     def source(self) -> str:
         """The JPEG as a `data:` URI."""
-        return f"data:image/jpeg;base64,{base64.b64encode(self.content).decode('ascii')}"
+        return f"{DATA_URI}{base64.b64encode(self.content).decode('ascii')}"
 
 
 def render(template: str, **values: Any) -> str:

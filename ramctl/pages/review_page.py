@@ -8,7 +8,7 @@ import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -81,7 +81,6 @@ def open_review(path: Path, verdicts: Verdicts) -> Iterator[Adder]:
     """
     doubtful: list[tuple[float, int, Judged]] = []  # a heap
     totals: defaultdict[str, Counter[str]] = defaultdict(Counter)
-    expected_wrong: defaultdict[str, float] = defaultdict(float)
     numbers = count()
     stamp = hashlib.blake2b(digest_size=8)
 
@@ -99,16 +98,12 @@ def open_review(path: Path, verdicts: Verdicts) -> Iterator[Adder]:
                 box=boxes.get(tag, [None])[0], verdict=decisions.get(tag),
             )  # fmt: skip
             totals[tag][GIVEN] += 1
-            expected_wrong[tag] += doubt
             keep = heapq.heappush if len(doubtful) < MAX_JUDGED else heapq.heappushpop
             keep(doubtful, (doubt, next(numbers), judged))
 
     with output_lock(path):
         yield add
-        shown = [
-            replace(entry, doubt=expected_wrong[entry.tag] + 1e-6 * entry.doubt)  # by tag first
-            for _, _, entry in doubtful
-        ]
+        shown = [judged for _, _, judged in doubtful]
         with replacing(path) as stream:
             for piece in review_page(shown, totals, stamp.hexdigest(), jobs=usable_cores()):
                 stream.write(piece.encode("utf-8"))

@@ -1,12 +1,13 @@
 """Decode photos, JPEG and other formats, to upright RGB pixels; RecordProblem if that fails."""
 
+import ctypes
 import math
 import os
 import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
@@ -221,6 +222,8 @@ def _decode_others(
         # An icon does not state the size of its picture; Pillow limits it similarly.
         with time_left.room(limits.memory if photo.format == "ICO" else needed + len(data)):
             photo.decodermaxblock = _BLOCK
+            if photo.format == "TIFF":
+                _silence_libtiff()
             photo.load()
             return rgb(photo, official, divisor)
     except (RecordProblem, TimeoutError):
@@ -231,6 +234,17 @@ def _decode_others(
         raise RecordProblem("not enough memory to decode it", code="too_large") from error
     except Exception as error:
         raise _damage(error) from error
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Keep libtiff from printing on stderr: its lines name no file, and rejects report damage."""
+    folder = Path(Image.__file__).parent
+    libraries = [*folder.parent.glob("pillow.libs/libtiff*"), *folder.glob(".dylibs/libtiff*")]
+    with suppress(OSError, AttributeError):
+        library = ctypes.CDLL(str(next(iter(libraries), "libtiff.so.6")))
+        library.TIFFSetErrorHandler(None)
+        library.TIFFSetWarningHandler(None)
 
 
 def _damage(error: Exception) -> RecordProblem:

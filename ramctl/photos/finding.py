@@ -209,10 +209,10 @@ def _unreadable(name: str, code: str, message: str, inputs: PhotoInputs) -> Unre
 def _photo(name: str, base: Path) -> Record:
     image = encode_name(name)
     key = image if isinstance(image, str) else _BYTES + image["bytes"]
-    return Record({"image": image}, shown_name(name), None, base, key, _stamp(name, base))
+    return Record({"image": image}, shown_name(name), None, base, key, photo_stamp(name, base))
 
 
-def _stamp(name: str, base: Path) -> str:
+def photo_stamp(name: str, base: Path) -> str:
     """The size and time of a photo; empty for a missing one."""
     inside = member_of(name, base)
     try:

@@ -14,8 +14,13 @@ FORMATS = ("jsonl", "table", "text", "csv")
 Column = Callable[[JsonObject], str]
 
 
-def line_format(name: str, *, caption: bool) -> Format:
-    """The format of that name, one of FORMATS; csv may have a column of captions."""
+def line_format(name: str, *, caption: bool, found: bool = False) -> Format:
+    """The format of that name, one of FORMATS or csv-long, which has a row for each tag.
+
+    csv may have a column of captions; both may have one of the scores of `ramctl search`.
+    """
+    if name == "csv-long":
+        return Format(table_row(("image", "tag", "score", "search_score")), _long_rows)
     if name == "csv":
         columns = {
             "image": lambda row: spreadsheet_cell(name_of(row)),
@@ -28,8 +33,19 @@ def line_format(name: str, *, caption: bool) -> Format:
             columns["caption"] = lambda row: spreadsheet_cell(
                 " ".join(listed(row, "generated_captions"))
             )
-        return table(columns)
+        return table(columns | ({"search_score": _search_score} if found else {}))
     return Format(b"", {"jsonl": dumps, "table": table_lines, "text": text_line}[name])
+
+
+def _long_rows(record: JsonObject) -> bytes:
+    name, scores = spreadsheet_cell(name_of(record)), object_in(record, "scores")
+    cells = ((spreadsheet_cell(tag), str(scores.get(tag, ""))) for tag in record["tags"])
+    return b"".join(table_row((name, *pair, _search_score(record))) for pair in cells)
+
+
+def _search_score(record: JsonObject) -> str:
+    score = record.get("score")
+    return str(score) if isinstance(score, int | float) else ""
 
 
 def table(columns: Mapping[str, Column]) -> Format:

@@ -16,17 +16,18 @@ KITE = DATA / "photos" / "kite.jpg"
 USER_S = """
     build_labels cache calibrate detector distill download endpoint events forget_refused gallery
     host labels_out out output port prompt prune ray rejects report restart review stats to txt
-    txt_existing work xmp xmp_remove
+    txt_existing txt_remove work xmp xmp_remove
 """
 ANYBODY_S = """
-    arch batch boxes calibrate caption caption_column caption_style captions ci classes decisions
-    decode dense device dry_run dtype duplicates embedding epochs evidence exclude explain format
-    from group groups image_column include info jobs json keep_tags kinds labels lang leaf like map
-    max_bytes max_pixels max_seconds max_time min_probability min_regions model models null number
-    outliers people precision preset progress quiet recursive rename resume retry_rejects root
-    runtime save_every seed set shard size sort stage steps strict style tags text text_encoder
-    thorough threads threshold thresholds timeout top truth txt_caption txt_trigger val verbose
-    vocab xmp_name xmp_prefix
+    arch batch bom boxes calibrate caption caption_column caption_style captions ci classes
+    decisions decode dense device dry_run dtype duplicates embedding epochs evidence exclude
+    explain format from group groups image_column include info jobs json keep_tags kinds labels
+    lang leaf like long map max_bytes max_pixels max_seconds max_time min_probability min_regions
+    model models null number outliers people precision preset progress quiet recursive rename
+    resume retry_rejects root runtime save_every seed self_contained set shard size sort stage
+    steps strict style tags text text_encoder thorough threads threshold thresholds timeout title
+    top truth txt_caption txt_caption_last txt_counts txt_trigger val verbose vocab xmp_name
+    xmp_prefix
 """
 
 

@@ -42,7 +42,7 @@ def test_records_go_through_and_get_sidecars_and_a_page(export):
     export("--xmp", "--gallery", "page.html", "-o", "out.csv", "-f", "csv")
     assert "auto|dog" in Path("a.jpg.xmp").read_text()
     assert "auto|&lt;sofa&gt;" in Path("sub/b c.jpg.xmp").read_text()
-    assert Path("out.csv").read_text().splitlines()[1] == 'a.jpg,"dog, grass","0.9000, 0.5000",'
+    assert Path("out.csv").read_text().splitlines()[1] == 'a.jpg,"dog, grass","0.9000, 0.5000",,'
     assert len(gallery_photos(Path("page.html"))) == 3
 
 
@@ -250,4 +250,37 @@ def test_a_table_shows_captions_and_what_has_no_score_and_escapes_what_controls(
         "a\\x1b[2J.jpg\n  the sea\n        sky\n  0.50  sea\nb.jpg\n  no tags\n"
     )
     table = next(csv.DictReader(export("-f", "csv", "--top", "1").splitlines()))
-    assert table == {"image": "a.jpg", "tags": "dog", "scores": "0.9000", "caption": ""}
+    assert table == {
+        "image": "a.jpg", "tags": "dog", "scores": "0.9000", "caption": "", "search_score": "",
+    }  # fmt: skip
+
+
+def test_csv_for_spreadsheets_with_a_row_for_each_tag_and_with_scores_of_search(export):
+    write_records(Path("found.jsonl"), [RESULTS[0] | {"score": 7.5}, RESULTS[2] | {"tags": []}])
+    rows = list(csv.DictReader(io.StringIO(export("-q", "-f", "csv", source="found.jsonl"))))
+    assert [row["search_score"] for row in rows] == ["7.5", ""]
+    assert export("-q", "-f", "csv", "--long", source="found.jsonl") == (
+        "image,tag,score,search_score\na.jpg,dog,0.9,7.5\na.jpg,grass,0.5,7.5\n"
+    )
+    assert "sub/b c.jpg,'=2,,\n" in export(
+        "-q", "-f", "csv", "--long", "--rename", write_names("dog\t=2\n")
+    )
+    export("-q", "-f", "csv", "--bom", "-o", "out.csv")
+    assert Path("out.csv").read_bytes().startswith(b"\xef\xbb\xbfimage,tags")
+    assert "another form" in export("-f", "csv", "-o", "out.csv", "--resume", code=1)
+    export("-f", "csv", "--bom", "-o", "out.csv", "--resume")
+    assert Path("out.csv").read_bytes().count(b"\xef\xbb\xbf") == 1
+    assert "need -f csv" in export("-f", "jsonl", "--bom", code=2)
+
+
+def write_names(text: str) -> str:
+    Path("names.tsv").write_text(text)
+    return "names.tsv"
+
+
+def test_json_is_one_list(export):
+    assert json.loads(export("-q", "-f", "json")) == RESULTS
+    Path("none.jsonl").write_text("")
+    assert json.loads(export("-q", "-f", "json", source="none.jsonl")) == []
+    assert "use jsonl" in export("-f", "json", "-o", "out.json", "--resume", code=2)
+    assert "use jsonl" in export("-f", "json", "-o", "out.json", "--shard", "1/2", code=2)

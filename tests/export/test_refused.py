@@ -121,6 +121,7 @@ def test_a_word_taken_out_of_a_text_never_comes_back(export):
         assert text() == "my wall, red, hot dog, blue"
     assert row() == {
         "text": "a.txt", "given": ["red", "hot dog", "blue"], "refused": ["yellow"],
+        "existing": [],
     }  # fmt: skip
     assert len(Path(TEXT_RECORD).read_text().splitlines()) == 2  # one for each change
     export("Yellow,hot dog", "--txt", "--txt-existing", "replace")
@@ -129,7 +130,7 @@ def test_a_word_taken_out_of_a_text_never_comes_back(export):
     export("yellow,hot dog,green", "--txt")
     assert text() == "green"
     export("yellow,hot dog", "--txt", "--forget-refused")
-    assert text() == "green, yellow, hot dog"
+    assert text() == "yellow, hot dog"
 
 
 def test_a_text_that_is_gone_is_written_again_without_what_was_refused(export):

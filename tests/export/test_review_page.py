@@ -31,15 +31,17 @@ def export(command):
     return partial(command, "export", "tags.jsonl")
 
 
-def test_tags_with_most_expected_mistakes_come_first_and_of_each_the_lowest_scores(export):
+def test_tags_with_most_expected_mistakes_come_first_and_of_each_the_lowest_scores(export, browser):
     export("--review", "page.html")
-    data = page_data(Path("page.html"))
+    browser.open(Path("page.html").absolute())
+    show(browser, **BY_TAG)
     # red: 0.3 + 0.2 + 0.25, dog: 0.1 + 0.5, sky: half a tag.
-    assert [one["tag"] for one in data["tags"]] == ["red", "dog", "sky"]
-    shown = [(data["tags"][e["tag"]]["tag"], e.get("score")) for e in data["entries"]]
-    assert shown == [
-        ("red", 0.7), ("red", 0.75), ("red", 0.8), ("dog", 0.5), ("dog", 0.9), ("sky", None),
+    texts = "[...document.querySelectorAll('figcaption')].map((one) => one.innerText.split(/\\s+/))"
+    assert [(words[0], words[words.index("model") + 2]) for words in browser.value(texts)] == [
+        ("red", "0.70"), ("red", "0.75"), ("red", "0.80"), ("dog", "0.50"), ("dog", "0.90"),
+        ("sky", "sky"),
     ]  # fmt: skip
+    data = page_data(Path("page.html"))
     assert Counter(entry["state"] for entry in data["entries"]) == {"given": 6}
     page = Path("page.html").read_text("utf-8")
     assert "A model gave 6 tags" in page and "ramctl export --decisions" in page
@@ -47,8 +49,13 @@ def test_tags_with_most_expected_mistakes_come_first_and_of_each_the_lowest_scor
 
 def test_earlier_decisions_are_on_the_page(export):
     export("--review", "page.html", "--decisions", "decided.jsonl")
-    verdicts = [entry.get("verdict") for entry in page_data(Path("page.html"))["entries"]]
-    assert verdicts == [None, None, "remove", None, None, "keep"]
+    data = page_data(Path("page.html"))
+    found = {
+        (data["records"][one["record"]]["image"], data["tags"][one["tag"]]["tag"]): one["verdict"]
+        for one in data["entries"]
+        if "verdict" in one
+    }
+    assert found == {("b.jpg", "red"): "remove", ("c.jpg", "sky"): "keep"}
 
 
 def test_refused_tags_are_in_no_output_and_what_was_decided_is_in_the_records(export):
@@ -81,21 +88,86 @@ def test_the_page_that_somebody_else_wrote_stays(export):
     assert Path("page.html").read_text() == "mine"
 
 
+def show(browser, **fields):
+    """Choose a view, or other filters, of the page."""
+    for name, value in fields.items():
+        browser.value(f"Object.assign(byId('{name}'), {json.dumps(value)})")
+    browser.value("byId('filters').dispatchEvent(new Event('change'))")
+
+
+BY_TAG = {"view": {"value": "tag"}, "open": {"checked": False}}
+CHIPS = """[...document.querySelectorAll("#cards figure")].map((card) =>
+    [...card.querySelectorAll("[data-chip]")].map((chip) =>
+        chip.textContent + ":" + chip.className))"""
+
+
+def test_by_photo_wrong_tags_are_struck_and_the_rest_is_right(export, browser, tmp_path):
+    export("--review", "page.html")
+    browser.open(Path("page.html").absolute())
+    # Expected mistakes: half a tag and 0.25, 0.5 and 0.2, 0.1 and 0.3.
+    assert browser.value(CHIPS) == [["sky:", "red:"], ["dog:", "red:"], ["red:", "dog:"]]
+    browser.value("document.querySelectorAll('[data-chip]')[1].click()")
+    browser.press("a")
+    browser.value("document.querySelectorAll('[data-choice=accept]')[1].click()")
+    assert browser.value(CHIPS)[:2] == [["sky:right", "red:out"], ["dog:right", "red:right"]]
+    assert downloaded(browser, tmp_path) == [
+        {"image": "c.jpg", "tag": "red", "verdict": "remove"},
+        {"image": "c.jpg", "tag": "sky", "verdict": "keep"},
+        {"image": "b.jpg", "tag": "red", "verdict": "keep"},
+        {"image": "b.jpg", "tag": "dog", "verdict": "keep"},
+    ]
+    browser.press("u")
+    assert browser.value(CHIPS)[1] == ["dog:", "red:"]
+    browser.value("document.querySelectorAll('[data-chip]')[1].click()")
+    assert browser.value(CHIPS)[0] == ["sky:right", "red:"]
+    show(browser, view={"value": "doubt"})
+    names = "[...document.querySelectorAll('#cards figure')].map((one) => one.ariaLabel)"
+    assert browser.value(names)[0] in ("sky: given", "dog: given")
+
+
+def test_all_photos_of_a_tag_are_refused_at_once(export, browser, tmp_path):
+    export("--review", "page.html")
+    browser.open(Path("page.html").absolute())
+    show(browser, **BY_TAG)
+    browser.value("document.querySelectorAll('[data-rest=refuse]')[1].click()")
+    assert {(one["tag"], one["verdict"]) for one in downloaded(browser, tmp_path)} == {
+        ("dog", "remove")
+    }
+    browser.press("u", "R")
+    assert {one["tag"] for one in downloaded(browser, tmp_path)} == {"dog"}
+    assert "given by the model" in browser.value("document.querySelector('.state').textContent")
+
+
+def test_only_what_is_new_since_the_last_decisions_is_shown(export, browser):
+    export("--review", "page.html", "--decisions", "decided.jsonl")
+    browser.open(Path("page.html").absolute())
+    assert browser.value(CHIPS) == [["dog:"], ["red:", "dog:"], ["red:"]]
+    show(browser, open={"checked": False})
+    assert browser.value(CHIPS)[0] == ["sky:right", "red:"]
+
+
 def test_the_share_of_right_tags_is_shown_with_its_interval(export, browser):
     export("--review", "page.html")
     browser.open(Path("page.html").absolute())
-    browser.press("A")  # the rest of red
+    show(browser, **BY_TAG)
+    assert browser.value("byId('progress').value") == "0 of 6 decided, about 2 mistakes left"
+    browser.press("p", "p", "A")  # the rest of red
     browser.press("n", "r", "a")
     progress = "document.getElementById('progress').value"
     # Wilson's interval of 4 of 5.
-    assert browser.value(progress) == "5 of 6 decided, 80 % right (38 to 96)"
+    # Of 1.35 expected mistakes one was made, so half a tag in doubt is less than half a mistake.
+    assert browser.value(progress) == "5 of 6 decided, about 0 mistakes left"
+    right = browser.value("byId('right').textContent")
+    assert right.startswith("80 % of the 5 tags") and "38 to 96 %" in right
     browser.press("u", "u", "u")
-    assert browser.value(progress) == "0 of 6 decided"
+    assert browser.value(progress) == "0 of 6 decided, about 2 mistakes left"
+    assert browser.value("byId('right').textContent") == ""
 
 
 def test_a_missing_word_is_written_on_the_page_and_added_to_every_output(export, browser, tmp_path):
     export("--review", "page.html")
     browser.open(Path("page.html").absolute())
+    show(browser, **BY_TAG)
     browser.press("n", "n", "w", *"old  wall", "Enter", "u", "w", *"a wall", "Enter")  # c.jpg
     browser.press("w", *"red", "Enter")  # which it has
     assert downloaded(browser, tmp_path) == [
@@ -109,6 +181,7 @@ def test_a_missing_word_is_written_on_the_page_and_added_to_every_output(export,
     assert (added["tags"], added["sources"]) == (["red", "sky", "a wall"], {"a wall": ["human"]})
     assert added["confirmed"] == ["red"]
     browser.open(Path("page.html").absolute())
+    show(browser, **BY_TAG)
     card = "document.querySelector('[aria-label^=\"a wall\"]')"
     for choice, verdict in (("refuse", "remove"), ("accept", "add")):  # the word that was added
         browser.value(f"{card}.querySelector('[data-choice={choice}]').click()")

@@ -324,13 +324,14 @@ def test_text_sidecars_append_replace_or_keep(tmp_path):
 
     def text(*tags, **options):
         writer = SidecarWriter(SidecarOptions(texts=TextOptions(**options)))
-        return writer.with_text(photo, {"tags": list(tags)})
+        return next(iter(writer.with_text(photo, {"tags": list(tags)})), None)
 
     assert text("dog", "salt, pepper").content == b"dog, salt\\, pepper\n"
     (tmp_path / "a.txt").write_text("my dog, grass\n")
     assert text("grass", "dog") == Sidecar(tmp_path / "a.txt", b"my dog, grass, dog\n")
-    assert text("dog", existing_text="replace").content == b"dog\n"
-    assert text("dog", existing_text="keep").content is None
+    copy = Sidecar(tmp_path / "a.txt.bak", b"my dog, grass\n")
+    assert text("dog", existing_text="replace") == copy
+    assert text("dog", existing_text="keep") is None
     assert text("grass").content is None
 
 

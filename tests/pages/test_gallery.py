@@ -1,8 +1,12 @@
 """The gallery by itself: what it holds, and what it does in a real browser."""
 
+from pathlib import Path
+
 import pytest
 from PIL import Image
 
+from ramctl import pages
+from ramctl.errors import UsageProblem
 from ramctl.pages import gallery as gallery_module
 from ramctl.pages.gallery import open_gallery
 from ramctl.photos.finding import PhotoInputs
@@ -45,7 +49,8 @@ def test_a_gallery_holds_tags_boxes_captions_and_a_link_with_a_photo_a_line(fold
     page = (folder / "pages" / "page.html").read_text("utf-8")
     odd, plain = gallery_photos(folder / "pages" / "page.html")
     assert odd["thumbnail"].startswith("data:image/jpeg;base64,")
-    del odd["thumbnail"]
+    assert odd["stamp"] != plain["stamp"]
+    del odd["thumbnail"], odd["stamp"]
     assert odd == {
         "image": ODD, "size": [240, 160], "tags": {"a<b": 0.5}, "boxes": boxes,
         "link": "../%3Cb%3E%20%27n%27%20%22q%22%20%26%20%3C/script%3E%20%2523%23co%3F.png",
@@ -97,6 +102,64 @@ def test_thumbnails_of_many_photos_are_files_beside_the_page(folder, monkeypatch
     assert not beside.exists()
 
 
+def test_pictures_of_unchanged_photos_are_kept(folder, monkeypatch):
+    made = []
+
+    def thumbnail(record, *form):
+        made.append(record.fields["image"])
+        return pages.thumbnail(record, *form)
+
+    monkeypatch.setattr(gallery_module, "thumbnail", thumbnail)
+    monkeypatch.setattr(gallery_module, "MAX_INSIDE", 1)
+    page = folder / "page.html"
+
+    def run(**options):
+        made.clear()
+        with open_gallery(page, **options) as gallery:
+            for name in (ODD, "plain.png"):
+                gallery(*tagged(folder, name))
+        photos = gallery_photos(page)
+        assert photos[0]["thumbnail"].startswith("data:") and photos[0]["size"] == [240, 160]
+        assert (folder / photos[1]["thumbnail"]).exists()
+        return page.read_bytes()
+
+    first = run()
+    assert made == [ODD, "plain.png"]
+    assert run() == first and made == []
+    Image.new("RGB", (300, 200), "blue").save(folder / "plain.png")
+    assert run() != first and made == ["plain.png"]
+    run(publish=True)
+    assert made == [ODD, "plain.png"]  # their previews
+    run(publish=True)
+    assert made == []
+    (folder / gallery_photos(page)[1]["thumbnail"]).write_bytes(b"\xff\xd8\xff torn")
+    page.write_text(page.read_text().replace("data:image/jpeg", "https://example.org"))
+    run(publish=True)
+    assert made == [ODD, "plain.png"]
+    page.write_bytes(page.read_bytes().replace(b'"size":[', b'"size":["a",'))
+    run()
+    assert made == [ODD, "plain.png"]
+
+
+def test_a_page_to_publish_holds_all_that_it_shows(folder):
+    exif = Image.Exif()
+    exif[0x010E] = "a secret place"
+    Image.new("RGB", (3000, 20), "red").save(folder / "wide.jpg", exif=exif)
+    page = folder / "new" / "site" / "page.html"
+    with open_gallery(page, title="<Spring>", publish=True) as gallery:
+        gallery(Record({"image": str(folder / "wide.jpg")}), {"image": "x/wide.jpg", "tags": []})
+    (photo,) = gallery_photos(page)
+    assert photo["image"] == "wide.jpg"
+    preview = Image.open(page.parent / photo["link"])
+    assert preview.size == (1600, 11) and not preview.getexif()
+    text = page.read_text("utf-8")
+    assert str(folder) not in text and "<title>&lt;Spring&gt;</title>" in text
+    assert "<h1>&lt;Spring&gt;</h1>" in text
+    device = open_gallery(Path("/dev/null"), publish=True)
+    with pytest.raises(UsageProblem, match="--self-contained"), device:
+        pass
+
+
 # In a real browser.
 
 ROWS = [
@@ -143,6 +206,35 @@ def test_photos_are_found_by_parts_of_tags_and_by_what_they_lack(browser, tmp_pa
     assert browser.value("byId('count').value") == f"{len(found)} of 5 photos"
 
 
+def test_numbers_at_tags_follow_the_search_and_no_row_of_them_is_cut(browser, tmp_path):
+    browser.open(written(tmp_path, [*ROWS, {f"tag {n}": 0.5 for n in range(150)}]))
+    chips = (
+        "[...document.querySelectorAll('#common button')]"
+        ".map((one) => [one.dataset.tag, one.lastChild.textContent])"
+    )
+
+    def numbers():
+        return {tag: int(number) for tag, number in browser.value(chips)}
+
+    assert numbers()["grass"] == 2 and numbers()["house"] == 1
+    search(browser, "dog -hot")
+    assert (numbers()["grass"], numbers()["dog"], numbers()["house"]) == (2, 2, 0)
+    for width in (1200, 390):
+        browser.look(width)
+        ends = browser.value(
+            "[...document.querySelectorAll('#common button')]"
+            ".map((one) => one.getBoundingClientRect().bottom)"
+        )
+        edge = browser.value("byId('common').getBoundingClientRect().bottom")
+        assert len({round(end) for end in ends if end <= edge + 1}) == 3
+        tops = browser.value(
+            "[...document.querySelectorAll('#common button')]"
+            ".map((one) => one.getBoundingClientRect().top)"
+        )
+        cut = [(top, end) for top, end in zip(tops, ends, strict=True) if top < edge < end - 1]
+        assert not cut
+
+
 def test_photos_are_sorted_by_the_score_of_what_was_asked_for(browser, tmp_path):
     browser.open(written(tmp_path, ROWS))
 
@@ -181,7 +273,10 @@ def test_a_photo_links_to_its_original_and_shows_what_is_known(browser, folder):
         gallery(Record({"image": "plain.png"}, base=folder), {"image": BYTES, "tags": ["sky"]})
     browser.open(folder / "page.html")
     texts = "[...document.querySelectorAll('figcaption')].map((one) => one.textContent)"
-    assert browser.value(texts) == [f"{ODD}a & ba<b0.50", "(a name that is not UTF-8)sky"]
+    assert browser.value(texts) == [f"{ODD}a & ba<b", "(a name that is not UTF-8)sky"]
+    titles = "[...document.querySelectorAll('figcaption button')].map((one) => one.title)"
+    assert browser.value(titles) == ["score 0.50", ""]
+    assert browser.value("[...document.images].map((img) => img.alt)") == ["a & b", "sky"]
     browser.wait("[...document.images].every((img) => img.naturalWidth === 240)")
     browser.value("document.querySelector('.box').classList.add('shown')")
     assert browser.part("img", ".box") == pytest.approx([0.1, 0.25, 0.6, 1.0], abs=0.004)

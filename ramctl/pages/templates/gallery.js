@@ -7,14 +7,17 @@ const numbers = new Map();
 for (const { tags } of photos)
   for (const tag in tags) numbers.set(tag, (numbers.get(tag) || 0) + 1);
 
-function chip(tag, number) {
+function chip(tag) {
   const button = make("button", tag);
   button.dataset.tag = tag;
-  if (number !== null) button.append(make("small", number));
   return button;
 }
 byId("common").append(...[...numbers].sort((a, b) => b[1] - a[1]).slice(0, MAX_COMMON)
-  .map(([tag, number]) => chip(tag, number)));
+  .map(([tag]) => {
+    const button = chip(tag);
+    button.append(make("small"));
+    return button;
+  }));
 
 // Search words, between spaces or commas: each is a part of a tag, or a whole tag in quotes; after a
 // `-` it is a tag that the photo must not have.
@@ -51,7 +54,15 @@ function search() {
   }
   byId("count").value = `${found.length} of ${photos.length} photos`;
   byId("gallery").replaceChildren();
-  for (const button of byId("common").children) mark(button);
+  const here = new Map();
+  for (const { tags } of found)
+    for (const tag in tags) here.set(tag, (here.get(tag) || 0) + 1);
+  for (const button of byId("common").children) {
+    const number = here.get(button.dataset.tag) || 0;
+    button.lastElementChild.textContent = number;
+    button.classList.toggle("none", !number);
+    mark(button);
+  }
   showMore();
 }
 
@@ -69,10 +80,12 @@ function figureOf(photo) {
   if (photo.link !== null) frame.href = photo.link;
   [img.width, img.height] = photo.size;
   img.src = photo.thumbnail;
+  img.alt = photo.captions[0] || Object.keys(photo.tags).join(", ") || nameOf(photo.image);
   caption.firstElementChild.textContent = nameOf(photo.image);
   caption.append(...photo.captions.map((text) => make("i", text)));
   for (const [tag, score] of Object.entries(photo.tags)) {
-    const button = chip(tag, score === null ? null : score.toFixed(2));
+    const button = chip(tag);
+    if (score !== null) button.title = `score ${score.toFixed(2)}`;
     mark(button);
     caption.append(button);
   }

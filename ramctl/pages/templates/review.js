@@ -55,13 +55,27 @@ const accepted = (entry) =>
   entry.state === "removed" ? "remove" : entry.verdict === "add" ? "add" : "keep";
 const verdictOf = (entry) => (decided.get(entry.key) || [])[2];
 
+// The probability that a tag is wrong; without a score it is unknown.
+const doubtOf = (entry) => 1 - (entry.score ?? 0.5);
+const isGiven = (entry) => entry.state === "given" && entry.verdict !== "add";
+const sumOfDoubts = (places) => places.reduce((sum, i) => sum + doubtOf(entries[i]), 0);
+if (entries.some(isGiven)) {
+  // The tags with most expected mistakes first, and of each tag the lowest scores.
+  const expected = tags.map(() => 0);
+  for (const entry of entries) expected[entry.tag] += doubtOf(entry);
+  entries.sort((a, b) => expected[b.tag] - expected[a.tag] || a.tag - b.tag || doubtOf(b) - doubtOf(a));
+}
+
 // The places of the entries that pass the filters; a page of them is shown as cards.
+// By photo, the first entry of a photo stands for all of them, which are `chips` on its card.
 let shown = [];
+let chips = new Map(); // entries by their record
+let view = "tag";
 let current = 0;
 let cards = new Map();
 
 function filter() {
-  const at = shown[current];
+  const at = byId("view").value === view ? shown[current] : undefined;
   const tag = byId("tag").value;
   const state = byId("state").value;
   const openOnly = byId("open").checked;
@@ -69,10 +83,20 @@ function filter() {
     (tag === "" || entries[i].tag === Number(tag)) &&
     (state === "" || entries[i].state === state) &&
     !(openOnly && decided.has(entries[i].key)));
-  current = Math.max(0, shown.indexOf(at));
+  view = byId("view").value;
+  if (view !== "tag") shown.sort((a, b) => doubtOf(entries[b]) - doubtOf(entries[a]));
+  chips = new Map();
+  for (const i of shown)
+    chips.set(entries[i].record, [...(chips.get(entries[i].record) || []), i]);
+  if (view === "photo")
+    shown = [...chips.values()].sort((a, b) => sumOfDoubts(b) - sumOfDoubts(a)).map(([first]) => first);
+  current = Math.max(0, placeOf(at)); // the first one in another view
   showPage();
 }
 
+// The place of an entry, or of its photo, among what is shown.
+const placeOf = (i) => (view !== "photo" || i === undefined ? shown.indexOf(i)
+  : shown.findIndex((first) => entries[first].record === entries[i].record));
 const pageOf = (place) => Math.floor(place / PER_PAGE);
 let pageShown = -1;
 
@@ -82,9 +106,11 @@ function showPage() {
   const parts = [];
   let tag, grid;
   for (const i of shown.slice(pageShown * PER_PAGE, (pageShown + 1) * PER_PAGE)) {
-    if (entries[i].tag !== tag) {
-      tag = entries[i].tag;
-      const part = sectionOf(tags[tag]);
+    const group = view === "tag" ? entries[i].tag : view;
+    if (group !== tag) {
+      tag = group;
+      const part = view === "tag" ? sectionOf(tags[tag]) : make("section");
+      if (view !== "tag") part.append(make("div", "", "grid"));
       grid = part.querySelector(".grid");
       parts.push(part);
     }
@@ -105,7 +131,7 @@ function showPage() {
 function sectionOf({ tag, kind, given, added = 0, removed = 0, kept = 0 }) {
   const part = copyOf("section");
   part.querySelector("h2").textContent = tag;
-  const done = given ? [`${given} given`] : [`${removed} removed`, `${added} added`, `${kept} others`];
+  const done = given ? [`${given} photo${given === 1 ? "" : "s"}`] : [`${removed} removed`, `${added} added`, `${kept} others`];
   part.querySelector(".facts").textContent = [kind, ...done].filter(Boolean).join(" · ");
   return part;
 }
@@ -116,13 +142,30 @@ function cardOf(i) {
   const card = copyOf("card");
   const find = (selector) => card.querySelector(selector);
   showPhoto(record, find("img"));
-  if (entry.box) {
+  if (view === "photo") {
+    for (const part of [".state", "figcaption .facts"]) find(part).remove();
+    for (const place of chips.get(entry.record)) find(".chips").append(chipOf(place));
+    find("[data-choice=refuse]").remove();
+    find("[data-choice=accept]").firstChild.textContent = "The rest is right";
+  }
+  if (entry.box && view !== "photo") {
     find(".box").hidden = false;
     place(find(".box"), entry.box);
   }
   card.classList.add(entry.state);
+  for (const [kind, texts] of [["", record.captions], ["generated", record.generated]])
+    find(".captions").append(...texts.map((text) => make("span", text, kind)));
+  find(".name").textContent = nameOf(record.image);
+  card.dataset.place = i;
+  find(".missing").hidden = entry.state !== "given";
+  card.setAttribute("aria-label", view === "photo" ? nameOf(record.image) : `${tags[entry.tag].tag}: ${entry.state}`);
+  if (view === "photo") {
+    showVerdict(card, entry);
+    return card;
+  }
   find(".state b").textContent = tags[entry.tag].tag;
-  find(".state span").textContent = entry.state + (entry.reason ? `: ${entry.reason}` : "");
+  find(".state span").textContent = entry.state === "given" ? "given by the model"
+    : entry.state + (entry.reason ? `: ${entry.reason}` : "");
   find("figcaption .facts").textContent = [
     entry.probability === undefined ? "" : `probability ${entry.probability.toFixed(2)}`,
     entry.score === undefined ? "" : `score ${entry.score.toFixed(2)}`,
@@ -130,18 +173,23 @@ function cardOf(i) {
     entry.sources.join(", "),
     entry.box || entry.state === "given" ? "" : "no region",
   ].filter(Boolean).join(" · ");
-  for (const [kind, texts] of [["", record.captions], ["generated", record.generated]])
-    find(".captions").append(...texts.map((text) => make("span", text, kind)));
-  find(".name").textContent = nameOf(record.image);
   const verdict = accepted(entry);
   find("[data-choice=accept] small").textContent = `(${verdict})`;
   find("[data-choice=refuse] small").textContent = `(${OPPOSITE[verdict]})`;
-  card.setAttribute("aria-label", `${tags[entry.tag].tag}: ${entry.state}`);
-  card.dataset.place = i;
-  find(".missing").hidden = entry.state !== "given";
   showVerdict(card, entry);
   return card;
 }
+
+// A tag of a photo: a click strikes it.
+function chipOf(place) {
+  const entry = entries[place];
+  const chip = make("button", tags[entry.tag].tag);
+  chip.dataset.chip = place;
+  if (entry.score !== undefined) chip.title = `score ${entry.score.toFixed(2)}`;
+  return chip;
+}
+
+const refused = (entry) => OPPOSITE[accepted(entry)];
 
 function showPhoto(record, img) {
   const photo = byId("photo-" + record.photo);
@@ -160,8 +208,18 @@ function showVerdict(card, entry) {
   const verdict = verdictOf(entry);
   const choice = verdict && (verdict === accepted(entry) ? "accept" : "refuse");
   card.classList.toggle("decided", Boolean(verdict));
+  const all = [...card.querySelectorAll("[data-chip]")];
+  for (const chip of all) {
+    const found = verdictOf(entries[chip.dataset.chip]);
+    const isRefused = found === refused(entries[chip.dataset.chip]);
+    chip.classList.toggle("out", isRefused);
+    chip.classList.toggle("right", Boolean(found) && !isRefused);
+    chip.setAttribute("aria-pressed", isRefused);
+  }
+  const isDone = all.length > 0 && all.every((chip) => decided.has(entries[chip.dataset.chip].key));
   for (const button of card.querySelectorAll("[data-choice]"))
-    button.setAttribute("aria-pressed", button.dataset.choice === choice);
+    if (all.length) button.setAttribute("aria-pressed", isDone);
+    else button.setAttribute("aria-pressed", button.dataset.choice === choice);
   const added = [...decided.values()].filter((line) => line[0] === entry.image && line[2] === "add");
   card.querySelector(".missing span").textContent = added.map((line) => "+ " + line[1]).join(" ");
 }
@@ -187,10 +245,22 @@ function mark(focus) {
   }
 }
 
+// An estimate for the undecided tags: the mistakes that scores promise, times how wrong that was
+// for the decided ones. A few mistakes are assumed to have been as expected.
+function mistakesLeft() {
+  const assumed = 3;
+  const given = entries.filter(isGiven);
+  const judged = given.filter((entry) => decided.has(entry.key));
+  const expected = (some) => some.reduce((sum, entry) => sum + doubtOf(entry), 0);
+  const wrong = judged.filter((entry) => verdictOf(entry) === "remove").length;
+  const open = expected(given.filter((entry) => !decided.has(entry.key)));
+  const n = Math.round((open * (wrong + assumed)) / (expected(judged) + assumed));
+  return given.length ? `, about ${n} mistake${n === 1 ? "" : "s"} left` : "";
+}
+
 // The fraction of accepted tags among those that a model gave, with Wilson's 95 % interval.
 function fractionRight() {
-  const judged = entries.filter((entry) =>
-    entry.state === "given" && entry.verdict !== "add" && decided.has(entry.key));
+  const judged = entries.filter((entry) => isGiven(entry) && decided.has(entry.key));
   const n = judged.length;
   if (!n) return "";
   const p = judged.filter((entry) => verdictOf(entry) === "keep").length / n;
@@ -199,12 +269,14 @@ function fractionRight() {
   const half = z * Math.sqrt((p * (1 - p)) / n + (z * z) / (4 * n * n));
   const [fraction, low, high] = [p, (middle - half) / (1 + (z * z) / n), (middle + half) / (1 + (z * z) / n)]
     .map((value) => Math.round(100 * value));
-  return `, ${fraction} % right (${low} to ${high})`;
+  return `${fraction} % of the ${n} tags that you decided on are right. `
+    + `If you had decided on many more such tags, it would be ${low} to ${high} % (95 % interval).`;
 }
 
 function count() {
   const n = entries.filter((entry) => decided.has(entry.key)).length;
-  byId("progress").value = `${n} of ${entries.length} decided${fractionRight()}`;
+  byId("progress").value = `${n} of ${entries.length} decided${mistakesLeft()}`;
+  if (byId("right")) byId("right").textContent = fractionRight();
   byId("meter").max = entries.length || 1;
   byId("meter").value = n;
   byId("save").disabled = !decided.size;
@@ -246,6 +318,10 @@ function goToTag(step) {
 function decide(choice, toggle) {
   const entry = entries[shown[current]];
   if (!entry) return;
+  if (view === "photo") {
+    if (choice === "accept") decideRest(choice, (i) => chips.get(entry.record).includes(i));
+    return;
+  }
   const verdict = choice === "accept" ? accepted(entry) : OPPOSITE[accepted(entry)];
   const isSo = verdictOf(entry) === verdict;
   if (isSo && !toggle) return;
@@ -267,9 +343,16 @@ function noteLines(lines) {
   refresh();
 }
 
-function acceptRest(tag) {
-  const open = entries.filter((entry) => entry.tag === tag && !decided.has(entry.key));
-  if (open.length) note(open.map((entry) => [entry, accepted(entry)]));
+// Decides on the undecided entries whose places belong to a photo or tag.
+function decideRest(choice, belongs) {
+  const open = entries.filter((entry, i) => belongs(i) && !decided.has(entry.key));
+  const verdict = choice === "accept" ? accepted : refused;
+  if (open.length) note(open.map((entry) => [entry, verdict(entry)]));
+}
+
+function decideRestOfTag(choice) {
+  const entry = entries[shown[current]];
+  if (entry && view !== "photo") decideRest(choice, (i) => entries[i].tag === entry.tag);
 }
 
 function decideAndGo(choice) {
@@ -287,11 +370,11 @@ function undo() {
   refresh();
   const undone = entries.findIndex((entry) => entry.key === key);
   if (undone < 0) return;
-  if (!shown.includes(undone)) {
+  if (placeOf(undone) < 0) {
     byId("filters").reset();
     filter();
   }
-  goTo(shown.indexOf(undone));
+  goTo(placeOf(undone));
 }
 
 function refresh() {
@@ -318,7 +401,8 @@ const KEYS = {
   ArrowUp: () => goToRow(-1),
   a: () => decideAndGo("accept"),
   r: () => decideAndGo("refuse"),
-  A: () => entries[shown[current]] && acceptRest(entries[shown[current]].tag),
+  A: () => decideRestOfTag("accept"),
+  R: () => decideRestOfTag("refuse"),
   u: undo,
   n: () => goToTag(1),
   p: () => goToTag(-1),
@@ -339,15 +423,29 @@ byId("cards").addEventListener("click", (event) => {
   const rest = event.target.closest("[data-rest]");
   if (rest) {
     const first = rest.closest("section").querySelector("figure");
-    acceptRest(entries[Number(first.dataset.place)].tag);
+    current = shown.indexOf(Number(first.dataset.place));
+    decideRestOfTag(rest.dataset.rest);
   }
   const card = event.target.closest("figure");
   if (!card) return;
   current = shown.indexOf(Number(card.dataset.place));
-  const button = event.target.closest("[data-choice]");
-  if (button) decide(button.dataset.choice, true);
+  const button = event.target.closest("[data-choice], [data-chip]");
+  if (button?.dataset.chip) {
+    const entry = entries[button.dataset.chip];
+    note([[entry, verdictOf(entry) === refused(entry) ? null : refused(entry)]]);
+  } else if (button) decide(button.dataset.choice, true);
   mark(!button && !event.target.closest(".missing"));
 });
+// The pointer over a tag shows its region.
+for (const kind of ["mouseover", "mouseout"])
+  byId("cards").addEventListener(kind, (event) => {
+    const chip = event.target.closest("[data-chip]");
+    if (!chip) return;
+    const box = chip.closest("figure").querySelector(".box");
+    const corners = entries[chip.dataset.chip].box;
+    box.hidden = kind === "mouseout" || !corners;
+    if (corners) place(box, corners);
+  });
 byId("back").addEventListener("click", () => goTo((pageShown - 1) * PER_PAGE));
 byId("forth").addEventListener("click", () => goTo((pageShown + 1) * PER_PAGE));
 byId("undo").addEventListener("click", undo);
@@ -367,4 +465,5 @@ const n = new Map();
 for (const { tag } of entries) n.set(tag, (n.get(tag) || 0) + 1);
 for (const [tag, many] of n)
   byId("tag").append(new Option(`${tags[tag].tag} (${many})`, tag));
+byId("open").checked = before.size > 0 && entries.some(isGiven);
 filter();
