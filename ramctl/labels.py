@@ -121,6 +121,25 @@ class LabelSystem(tuple[Label, ...]):
         """All ids that a string stands for; empty when the system does not contain it."""
         return self._exact.get(text) or self._loose.get(normalise(text), ())
 
+    @cached_property
+    def _names(self) -> dict[tuple[str, str], tuple[int, ...]]:
+        """The ids by language and name, as it is and in normal form; under "" by all names."""
+        found: dict[tuple[str, str], tuple[int, ...]] = {}
+        for index, label in enumerate(self):
+            for language, name in label.names.items():
+                for text in {name, normalise(name)}:
+                    for key in ((language, text), ("", text)):
+                        found[key] = (*found.get(key, ()), index)
+        return found
+
+    def by_name(self, text: str, language: str = "") -> tuple[int, ...]:
+        """All ids of a name in this language, else of a tag or synonym, else of any name."""
+        key, names = normalise(text), self._names
+        exact = names.get((language, text)) if language else ()
+        loose = names.get((language, key)) if language else ()
+        english = self._exact.get(text)
+        return exact or english or loose or self.ids(text) or names.get(("", key), ())
+
     def canonical(self, text: str) -> str | None:
         """The tag that a tag or synonym stands for, as stored."""
         ids = self.ids(text)

@@ -17,7 +17,7 @@ import numpy as np
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
 from ramctl.decide.selection import DECIMALS
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, escaped
-from ramctl.labels import normalise
+from ramctl.photos.finding import Neighbours
 from ramctl.records.inputs import unread_inputs
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import records_to_stdout
@@ -103,10 +103,17 @@ class PhotoSearch:
             yield item
 
     def records(self, places: Sequence[int]) -> list[JsonObject]:
-        """The records at these places among all; the file is read once more."""
-        requested = set(places)
-        found = {i: record.fields for i, record in enumerate(self._records()) if i in requested}
-        return [found[place] for place in places]
+        """The records at these places among all, without tags that the photos' sidecars refuse.
+
+        The file is read once more.
+        """
+        from ramctl.export.export_records import without_refused
+
+        requested, leave_out = set(places), without_refused(Neighbours())
+        found = {i: record for i, record in enumerate(self._records()) if i in requested}
+        for record in found.values():
+            leave_out(record, record.fields)
+        return [found[place].fields for place in places]
 
     def __len__(self) -> int:
         return len(self._images)
@@ -176,7 +183,7 @@ class PhotoSearch:
         labels = self._bundle.labels
         ids = [*labels_in_text(text, labels.ids)]
         is_english = bool(ids)
-        ids = ids or [*labels_in_text(text, lambda word: self._by_name.get(normalise(word), ()))]
+        ids = ids or [*labels_in_text(text, labels.by_name)]
         weights = np.zeros(len(labels), np.float32)
         axes = self._axes.axes[ids]
         spread = np.sqrt(np.maximum(((axes @ self._covariance) * axes).sum(1), 0))
@@ -188,15 +195,6 @@ class PhotoSearch:
         if not weights.any():
             raise UsageProblem(f"{text!r}: the model knows no word of it")
         return weights
-
-    @cached_property
-    def _by_name(self) -> dict[str, list[int]]:
-        """The labels by their names in other languages, in normal form."""
-        found: dict[str, list[int]] = {}
-        for index, label in enumerate(self._bundle.labels):
-            for name in label.names.values():
-                found.setdefault(normalise(name), []).append(index)
-        return found
 
     @cached_property
     def _encoder(self) -> StaticTextEncoder | None:

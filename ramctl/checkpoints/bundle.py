@@ -4,11 +4,11 @@ import ctypes
 import hashlib
 import os
 import shutil
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.resources import files
 from math import isfinite
 from pathlib import Path, PurePosixPath
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem
+from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, normalise
 from ramctl.pretrained.hub import HUB, hub_hint, local_path
 from ramctl.pretrained.known import KNOWN, KnownModel
 from ramctl.records.files import (
@@ -266,6 +266,29 @@ def find_bundle(name: str) -> Path | None:
     # `Path()`: the current folder.
     folders = [folder for folder in bundle_folders() if name not in KNOWN or folder != Path()]
     return next((folder / name for folder in folders if (folder / name / META).is_file()), None)
+
+
+@cache
+def known_labels() -> LabelSystem:
+    """The labels of the embedded bundle, which know tags of other models by their names, too."""
+    bundle = embedded_bundle()
+    return LabelSystem() if bundle is None else LabelSystem.read(bundle)
+
+
+def label_matcher(words: Collection[str]) -> Callable[[str, str], bool]:
+    """A function of a tag and its language (empty: English): whether a word names its label.
+
+    The words may be in any language; one that names several labels is read in that of the tag.
+    """
+    known = set(map(normalise, words))
+    ids = cache(lambda language: {i for x in words for i in known_labels().by_name(x, language)})
+
+    def matches(tag: str, language: str) -> bool:
+        if not known or normalise(tag) in known:
+            return bool(known)
+        return not ids(language).isdisjoint(known_labels().by_name(tag, language))
+
+    return matches
 
 
 def bundle_folders() -> list[Path]:

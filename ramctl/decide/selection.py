@@ -32,7 +32,7 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SelectionOptions:
-    """Which tags are given; they are named by tag or synonym."""
+    """Which tags are given; they are named by tag, synonym or name in any language."""
 
     top: int | None = None  # at most this many of the tags above their thresholds
     include: Collection[str] | None = None  # only these tags
@@ -66,11 +66,13 @@ class TagSelector:
     def __init__(self, label_set: LabelSet, options: SelectionOptions) -> None:
         labels = label_set.labels
         self._options = options
-        code = options.language or ""
         known = sorted({code for label in labels for code in label.names})
+        self.language = code = (options.language or "").lower().replace("_", "-")
+        if options.language is not None and code not in known:
+            self.language = code = code.partition("-")[0]
         if options.language is not None and code not in known:
             have = f"names in {', '.join(known)}" if known else "no names in other languages"
-            raise UsageProblem(f"--lang {code}: the labels have {have}")
+            raise UsageProblem(f"--lang {options.language}: the labels have {have}")
         self._names = [label.names.get(code) or label.tag for label in labels]
         self._parents = [frozenset(label.parents) for label in labels]
         self._sets = [frozenset(label.one_of) for label in labels]
@@ -86,9 +88,9 @@ class TagSelector:
         self._salience = None if calibration is None else calibration.salience
         excluded = np.zeros(len(labels), bool)
         if options.include is not None:
-            included = _ids(labels, options.include)
+            included = _ids(labels, options.include, code)
             excluded[[index not in included for index in range(len(labels))]] = True
-        excluded[sorted(_ids(labels, options.exclude))] = True
+        excluded[sorted(_ids(labels, options.exclude, code))] = True
         if options.kinds is not None:
             excluded[[label.kind not in options.kinds for label in labels]] = True
         self._excluded = excluded
@@ -169,14 +171,14 @@ class TagSelector:
         return kept
 
 
-def _ids(labels: LabelSystem, texts: Collection[str]) -> set[int]:
-    return {index for text in texts for index in labels.ids(text)}
+def _ids(labels: LabelSystem, texts: Collection[str], language: str) -> set[int]:
+    return {index for text in texts for index in labels.by_name(text, language)}
 
 
 def unknown_tags(labels: LabelSystem, options: SelectionOptions) -> list[str]:
     """The tags of `include` and `exclude` that the label system lacks, in order."""
     tags = [*(options.include or ()), *options.exclude]
-    return [text for text in dict.fromkeys(tags) if not labels.ids(text)]
+    return [text for text in dict.fromkeys(tags) if not labels.by_name(text)]
 
 
 def read_tag_list(path: Path) -> list[str]:

@@ -1,28 +1,36 @@
 """`ramctl export`: tagged records to sidecars, files of other programs, pages and tables."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from operator import attrgetter
 from pathlib import Path
 
+from ramctl.checkpoints.bundle import label_matcher
 from ramctl.decide.selection import read_tag_list
 from ramctl.decide.thresholds import tag_thresholds
-from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.errors import RecordProblem, UsageProblem, attempt
 from ramctl.export.program_formats import ADDED, DOCUMENTS, output_format
-from ramctl.export.sidecars import SidecarOptions, SidecarWriter, planned
+from ramctl.export.sidecars import (
+    SidecarOptions,
+    SidecarWriter,
+    photo_path,
+    planned,
+    refused_words,
+)
 from ramctl.export.text_sidecars import split_tags
 from ramctl.pages.gallery import Adder, open_gallery
 from ramctl.pages.review_page import open_review
-from ramctl.photos.finding import PhotoInputs, is_photo_name, unread_photo_inputs
+from ramctl.photos.finding import Neighbours, PhotoInputs, is_photo_name, unread_photo_inputs
 from ramctl.records.fields import FOR_COLUMNS, FOR_EXPORT
 from ramctl.records.files import read_pairs
 from ramctl.records.inputs import inputs_or_stdin, unread_inputs
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.pipes import is_file
 from ramctl.records.record import (
+    HUMAN,
     PER_TAG,
     JsonObject,
     Record,
@@ -31,12 +39,17 @@ from ramctl.records.record import (
     listed,
     object_in,
     set_tags,
+    tag_language,
 )
 from ramctl.records.report import Report
 from ramctl.records.shards import shard_of
 from ramctl.records.stream import NO_RECORDS, StreamOptions, each, run_stream
 from ramctl.records.verdicts import Verdicts
 
+COUNTED = {
+    "refused": "tags newly refused",
+    "lost": "sidecars that had lost all tags and got them again",
+}
 _MAX_PHOTOS = 16  # in memory at once
 
 
@@ -117,7 +130,7 @@ def run(options: ExportOptions) -> Report:
     stream = options.stream
     require_ours(options.gallery, PAGE)
     require_ours(options.review, PAGE)
-    verdicts = Verdicts.read(options.decisions, "export")
+    verdicts = Verdicts.read(options.decisions, "export", label_matcher)
     report = Report("export", quiet=options.quiet)
     report.extra["sidecars"] = 0
     if options.sidecars.are_changed:
@@ -153,7 +166,7 @@ def run(options: ExportOptions) -> Report:
         form, texts = NO_RECORDS, options.sidecars.texts
         if options.format:
             form = output_format(
-                options.format, options.sidecars.prefix, texts, long=options.long, bom=options.bom
+                options.format, options.sidecars.parent, texts, long=options.long, bom=options.bom
             )
         run_stream(
             report, source, each(exported), stream,
@@ -164,7 +177,7 @@ def run(options: ExportOptions) -> Report:
             form=form,
         )  # fmt: skip
     if options.txt_counts:
-        sys.stdout.writelines(writer.counts.lines())
+        sys.stdout.writelines(writer.text_counts.lines())
     return report
 
 
@@ -175,16 +188,32 @@ def _actions(
     """The functions that are called with each record before it is written."""
     if options.review:  # before the decisions are applied: the page shows them
         yield stack.enter_context(open_review(options.review, verdicts))
+    decided: dict[str, str] = {}  # about the photo of the present record
+
+    def apply(_: Record, fields: JsonObject) -> None:
+        decided.clear()
+        decided.update(verdicts.of(fields))
+        verdicts.apply(fields)
+
     if verdicts.by_photo:
-        yield lambda _, fields: verdicts.apply(fields)
+        yield apply
+    names: dict[str, str] = {}
     if options.choice.rename:  # after the decisions, which have the old names
-        yield renamer(options.choice.rename)
+        pairs = read_pairs(options.choice.rename, "a tag, a tab and its new name")
+        names = {old: new for _, old, new in pairs}
+        yield renamer(names)
+    if not (options.sidecars.xmp_remove or options.sidecars.forget_refused):
+        yield without_refused(Neighbours())
     if options.format in ADDED:
         name, read = ADDED[options.format]
         yield lambda record, fields: fields.update({name: read(image_name(fields), record.base)})
 
     def change_sidecars(record: Record, fields: JsonObject) -> None:
-        changed = writer.write(record, fields)
+        renamed = {names.get(word, word): verdict for word, verdict in decided.items()}
+        changed = writer.write(record, fields, renamed)
+        for name, words in COUNTED.items():
+            if writer.counts[name]:
+                report.extra[name], report.counted[name] = writer.counts[name], words
         report.extra["sidecars"] += len(changed)
         for sidecar in changed if options.sidecars.dry_run else ():
             report.notify(planned(sidecar))
@@ -199,8 +228,8 @@ def _actions(
 
 def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
     """A function that keeps a record's chosen tags; RecordProblem for one without `tags`."""
-    include = None if choice.include is None else set(tag_list(choice.include))
-    exclude = set() if choice.exclude is None else set(tag_list(choice.exclude))
+    includes = choice.include and label_matcher(tag_list(choice.include))
+    excludes = label_matcher(tag_list(choice.exclude) if choice.exclude else ())
     threshold = tag_thresholds(choice.threshold) if choice.threshold else None
 
     def choose(record: Record) -> JsonObject:
@@ -209,10 +238,11 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
         if "tags" not in fields:
             raise RecordProblem("no tags field", code="missing_field")
         scores = object_in(fields, "scores")
-        kept = [tag for tag in listed(fields, "tags") if tag not in exclude]
+        language = tag_language(fields)
+        kept = [tag for tag in listed(fields, "tags") if not excludes(tag, language)]
         if threshold is not None:
             kept = [tag for tag in kept if scores.get(tag, 1.0) > threshold(tag)]
-        kept = [tag for tag in kept if include is None or tag in include]
+        kept = [tag for tag in kept if not includes or includes(tag, language)]
         set_tags(fields, kept[: choice.top])
         return fields
 
@@ -227,13 +257,24 @@ def tag_list(value: str | Path) -> list[str]:
     return split_tags(value)
 
 
-def renamer(path: Path) -> Adder:
-    """A function that renames tags by the lines of a file, tag<TAB>name.
+def without_refused(neighbours: Neighbours) -> Adder:
+    """A function that leaves out the tags that the photo's sidecars refuse, and lists them."""
 
-    RunProblem with the number of any other line.
-    """
-    pairs = read_pairs(path, "a tag, a tab and its new name")
-    names = {old: new for _, old, new in pairs}
+    def leave_out(record: Record, fields: JsonObject) -> None:
+        photo = attempt(photo_path, image_name(fields), record.base)
+        words = refused_words(photo, neighbours) if isinstance(photo, Path) else []
+        matches, sources = label_matcher(words), object_in(fields, "sources")
+        tags, language = listed(fields, "tags"), tag_language(fields)
+        refused = [t for t in tags if matches(t, language) and HUMAN not in sources.get(t, ())]
+        if refused:
+            fields["refused"] = list(dict.fromkeys([*listed(fields, "refused"), *refused]))
+            set_tags(fields, [tag for tag in tags if tag not in refused])
+
+    return leave_out
+
+
+def renamer(names: Mapping[str, str]) -> Adder:
+    """A function that renames tags."""
 
     def rename(_: Record, fields: JsonObject) -> None:
         # If two tags get one name, the first stays.

@@ -16,7 +16,7 @@ from ramctl.records.fields import scored_boxes
 from ramctl.records.files import scratch_file
 from ramctl.records.jsonl import dumps
 from ramctl.records.parquet import ParquetWriter
-from ramctl.records.record import JsonObject, decode_name, object_in, shown_name
+from ramctl.records.record import JsonObject, decode_name, object_in, shown_name, tag_language
 from ramctl.records.stream import Format, separated
 from ramctl.tagging import output_formats as formats
 from ramctl.tagging.output_formats import Column, name_of, table
@@ -30,12 +30,14 @@ _MAX_EXTENSION = 16  # bytes of a photo's extension
 
 
 def output_format(
-    name: str, prefix: str, text: TextOptions, *, long: bool = False, bom: bool = False
-) -> Format:
+    name: str, parent: Callable[[str], str], text: TextOptions, *, long: bool = False,
+    bom: bool = False,
+) -> Format:  # fmt: skip
     """The format of this name, one of FORMATS.
 
-    `prefix` is the parent of machine tags (exiftool-csv), `text` is the form of texts (webdataset).
-    csv has a row for each tag if it is `long`; `bom` begins it with a byte order mark.
+    `parent` gives that of machine tags of a language (exiftool-csv), `text` is the form of texts
+    (webdataset). csv has a row for each tag if it is `long`; `bom` begins it with a byte order
+    mark.
     """
     match name:
         case "csv":
@@ -45,7 +47,7 @@ def output_format(
             encode = separated(lambda record: dumps(record).rstrip(b"\n"))
             return Format(b"[\n", encode, lambda: (b"\n]\n",))
         case "exiftool-csv":
-            return table(_exiftool_columns(prefix))
+            return table(_exiftool_columns(parent))
         case "coco":
             return coco()
         case "webdataset":
@@ -56,11 +58,11 @@ def output_format(
     return formats.line_format(name, caption=True)
 
 
-def _exiftool_columns(prefix: str) -> dict[str, Column]:
+def _exiftool_columns(parent: Callable[[str], str]) -> dict[str, Column]:
     """The columns of items that exiftool adds to a photo's fields, joined by `;`."""
 
     def cell(field: Field, record: JsonObject) -> str:
-        tags = machine_items(record["tags"], prefix)[field]
+        tags = machine_items(record["tags"], parent(tag_language(record)))[field]
         items = dict.fromkeys([*record["keywords"].get(field.name, ()), *tags])
         # Hardly any keyword holds a `;`: Windows separates keywords by it.
         return ";".join(item.replace(";", ",") for item in items)

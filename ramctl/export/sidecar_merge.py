@@ -3,16 +3,23 @@
 Programs read the first keyword field that they know (the README of this room lists them), so a
 new field first gets the keywords of the fields beside it. The sidecar records, in a namespace of
 ramctl, which keywords were added and copied: these alone are removed again. A recorded tag that
-somebody has deleted is refused: it is never written again.
+somebody has deleted is refused: it is never written again. Where all are gone at once, a program
+has written the sidecar from its database, and they are written again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
+from ramctl.checkpoints.bundle import label_matcher
 from ramctl.export.xmp_document import OURS, Property, XmpDocument, writable_text
 from ramctl.labels import normalise
+from ramctl.records.verdicts import ADD, REMOVE
 
-_REFUSED = Property(OURS, "ramctl", "refused")
+# What a person refused, the words that one added, and the language of the tags.
+_DECIDED = [Property(OURS, "ramctl", name) for name in ("refused", "words", "language")]
+_REFUSED, _WORDS, _LANGUAGE = _DECIDED
 _SWAPPED = str.maketrans("|/", "/|")
 
 
@@ -40,7 +47,8 @@ class Field:
         return self.path(path) if self.separator else path.rsplit("|", 1)[-1]
 
 
-SUBJECT = Field("Subject", Property("http://purl.org/dc/elements/1.1/", "dc", "subject"))
+_DC, _XMP = "http://purl.org/dc/elements/1.1/", "http://ns.adobe.com/xap/1.0/"
+SUBJECT = Field("Subject", Property(_DC, "dc", "subject"))
 _LIGHTROOM = Property("http://ns.adobe.com/lightroom/1.0/", "lr", "hierarchicalSubject")
 HIERARCHICAL = Field("HierarchicalSubject", _LIGHTROOM, "|")
 _DIGIKAM = Property("http://www.digikam.org/ns/1.0/", "digiKam", "TagsList", "Seq")
@@ -59,8 +67,19 @@ MIRRORS = (*_MICROSOFT, Field("CatalogSets", _MEDIAPRO, "|"))
 KEYWORDS = Field("Keywords", Property("", "", "Keywords"))
 _READ = (TAGS_LIST, *_MICROSOFT, HIERARCHICAL, MIRRORS[-1], SUBJECT, KEYWORDS)  # digiKam's order
 
-#: The keywords of a sidecar or photo, by field; fields without any are missing.
-Keywords = Mapping[Field, Sequence[str]]
+#: Fields without keywords that darktable reads from a sidecar alone, where there is one.
+FACTS = (
+    Field("Title", Property(_DC, "dc", "title", "Alt")),
+    Field("Description", DESCRIPTION := Property(_DC, "dc", "description", "Alt")),
+    Field("Creator", Property(_DC, "dc", "creator", "Seq")),
+    Field("Rights", Property(_DC, "dc", "rights", "Alt")),
+    Field("Rating", Property(_XMP, "xmp", "Rating", "")),
+    Field("Label", Property(_XMP, "xmp", "Label", "")),
+)
+
+#: The keywords of a sidecar or photo, by field; fields without any are missing. Those of a photo
+#: include FACTS, with the languages of their texts.
+Keywords = Mapping[Field, Collection[str]]
 
 
 def xmp_keywords(document: XmpDocument) -> Keywords:
@@ -72,35 +91,80 @@ def xmp_keywords(document: XmpDocument) -> Keywords:
 def merge_tags(
     content: bytes | None, tags: Sequence[str], prefix: str, *,
     embedded: Callable[[], Keywords] = dict, forget: bool = False,
+    decided: Mapping[str, str] = MappingProxyType({}), language: str = "",
+    counts: Counter[str] | None = None,
 ) -> bytes | None:  # fmt: skip
     """The sidecar with `tags` as its machine tags; None when nothing has to change.
 
     `content` is the existing sidecar, None for a new one. Tags that its owner has refused are left
-    out; `forget` deletes the refusals. `embedded` reads the keywords in the photo itself. Paths
-    begin with `prefix`. Empty bytes when nothing is left; ValueError when `content` is not XMP.
+    out; `forget` deletes the refusals. `embedded` reads the keywords and FACTS in the photo itself.
+    Paths begin with `prefix`. The sidecar keeps `decided`, verdicts by word. `language` is that of
+    the tags. `counts` gains the newly `refused` tags, and 1 `lost` for a sidecar that has lost all
+    its tags. Empty bytes when nothing is left; ValueError when `content` is not XMP.
     """
-    if content is None and not tags:
+    if content is None and not tags and not decided:
         return None
     document = XmpDocument(content)
-    refused = {} if forget else _refused(document)
+    refused, lost = _refused(document)
+    n_before = len({*map(normalise, document.items(_REFUSED))} & refused.keys())
+    words = {normalise(word): word for word in document.items(_WORDS)}
+    language = language if tags else next(iter(document.items(_LANGUAGE)), "")
+    refused = {} if forget else refused
+    for word, verdict in decided.items():
+        key = normalise(word)
+        if verdict == REMOVE:
+            words.pop(key, None)
+            refused[key] = word
+        elif verdict == ADD and key not in words:  # else its deletion is the later decision
+            words[key] = word
+            refused.pop(key, None)
+    if counts is not None:
+        counts.update(refused=max(len(refused) - n_before, 0), lost=int(bool(lost)))
     deleted = _remove_ours(document)
-    items = machine_items([tag for tag in tags if normalise(_word(tag)) not in refused], prefix)
-    if any(items.values()):
+    copied = _remove_copies(document)
+    for name in _DECIDED:
+        document.set_items(name, ())
+    is_ours = not document.to_bytes()
+    is_refused = label_matcher(refused.values())
+    given = [word for word in map(_word, tags) if not is_refused(word, language)]
+    items = machine_items([word for word in given if normalise(word) not in words], prefix)
+    shown_words = [word for key, word in words.items() if key not in refused]
+    # A sidecar with refusals alone hides the photo's keywords, too.
+    if any(items.values()) or shown_words or (is_ours and refused):
         sidecar = xmp_keywords(document)
-        inside = {} if all(field in sidecar for field in FIELDS) else embedded()
+        is_complete = all(field in sidecar for field in FIELDS)
+        inside = {} if is_complete and not (is_ours or any(copied.values())) else embedded()
         others = _all_keywords(sidecar, inside)
         for field in FIELDS:
             present = sidecar.get(field, ())
             new = () if present else map(writable_text, new_items(field, inside, others))
-            copied = list(filter(None, new))
-            kept = [*present, *(item for item in copied if field.path(item) not in deleted)]
-            known = set(kept)
-            added = [tag for tag in items[field] if tag not in known]
+            copies = list(filter(None, new))
+            kept = [*present, *(item for item in copies if field.path(item) not in deleted)]
+            have = {field.words(item)[-1] for item in kept}
+            missing = (word for word in shown_words if normalise(word) not in have)
+            kept += map(field.item, map(_word, missing))
+            added = [tag for tag in items[field] if tag not in {*kept}]
             document.set_items(field.property, [*kept, *added])
             document.set_items(_record("added", field), added)
-            document.set_items(_record("copied", field), copied)
+            document.set_items(_record("copied", field), copies)
+        for fact in (fact for fact, old in copied.items() if old or is_ours):
+            document.set_items(fact.property, inside.get(fact, ()))
+            document.set_items(_record("copied", fact), inside.get(fact, ()))
+    else:
+        for fact in FACTS:
+            document.set_items(_record("copied", fact), ())
+            if not is_ours:  # another program has written it since, and reads it alone
+                document.set_items(fact.property, document.languages(fact.property))
+    has_language = language and (any(items.values()) or refused)
+    document.set_items(_LANGUAGE, [language] if has_language else ())
+    document.set_items(_WORDS, words.values())
     document.set_items(_REFUSED, refused.values())
     return document.to_bytes() if document.is_changed else None
+
+
+def refused_tags(content: bytes | None) -> dict[str, str]:
+    """The tags that the owner of a sidecar has refused, by their normal form."""
+    return _refused(XmpDocument(content))[0]
 
 
 def remove_tags(content: bytes | None) -> bytes | None:
@@ -133,7 +197,8 @@ def new_items(field: Field, elsewhere: Keywords, others: Keywords) -> list[str]:
     same = {SUBJECT: (SUBJECT, KEYWORDS), TAGS_LIST: (TAGS_LIST, *_MICROSOFT)}
     items = [item for name in same.get(field, (field,)) for item in elsewhere.get(name, ())]
     paths = [f.path(text) for f, texts in others.items() if f.separator for text in texts]
-    words = [text for f, texts in others.items() if not f.separator for text in texts]
+    plain = (SUBJECT, KEYWORDS)
+    words = [text for f, texts in others.items() if f in plain for text in texts]
     items += map(field.item, paths)
     if not field.separator:
         return list(dict.fromkeys(items + words))
@@ -153,21 +218,24 @@ def keyword_paths(keywords: Keywords) -> list[str]:
 
 def owner_keywords(
     document: XmpDocument, inside: Keywords
-) -> tuple[Keywords, list[str], list[str]]:
+) -> tuple[Keywords, list[str], list[str], str]:
     """The owner's keywords of a photo, in a sidecar and in its file (`inside`).
 
-    Also the machine tags that are still in the sidecar, and those that the owner refused. Machine
-    tags are removed from `document`.
+    Also the machine tags that are still in the sidecar, those that the owner refused, and their
+    language. Machine tags and copies are removed from `document`.
     """
-    refused = _refused(document)
+    refused, lost = _refused(document)
+    language = next(iter(document.items(_LANGUAGE)), "")
     added = [field.path(x) for field in FIELDS for x in document.items(_record("added", field))]
     words = {path.rsplit("|", 1)[-1]: None for path in added}
+    kept = [word for word in words if normalise(word) not in refused.keys() | lost]
     deleted = _remove_ours(document)
+    _remove_copies(document)
     shown = _all_keywords(xmp_keywords(document), inside)
     owner = {
         field: [x for x in items if field.path(x) not in deleted] for field, items in shown.items()
     }
-    return owner, [word for word in words if normalise(word) not in refused], [*refused.values()]
+    return owner, kept, [*refused.values()], language
 
 
 def _all_keywords(sidecar: Keywords, inside: Keywords) -> Keywords:
@@ -185,11 +253,13 @@ def _word(tag: str) -> str:
     return writable_text(tag).replace("|", "/")
 
 
-def _refused(document: XmpDocument) -> dict[str, str]:
-    """The words that the sidecar's owner has refused, by their normal form.
+def _refused(document: XmpDocument) -> tuple[dict[str, str], set[str]]:
+    """The words that the sidecar's owner has refused, by their normal form, and those that a
+    program has deleted, in normal form.
 
-    They were added before, and are now in no field, or missing in one of paths: not every program
-    knows all fields. A word that the owner adds again is no longer refused.
+    They were written before, and are now in no field, or missing in one of paths: not every
+    program knows all fields. Where a field has lost several words and kept none, a program has
+    replaced it. A word that the owner adds again is no longer refused.
     """
     words = {
         field: {word for item in items for word in field.words(item)}
@@ -198,12 +268,20 @@ def _refused(document: XmpDocument) -> dict[str, str]:
     present = set().union(*words.values())
     refused = {normalise(word): word for word in document.items(_REFUSED)}
     refused = {key: word for key, word in refused.items() if key not in present}
+    earlier = {**refused}
+    lost = set[str]()
     for field in FIELDS:
-        for item in document.items(_record("added", field)):
-            key = field.words(item)[-1]
-            if key not in present or (field.separator and key not in words.get(field, present)):
-                refused.setdefault(key, field.path(item).rsplit("|", 1)[-1])
-    return refused
+        paths = map(field.path, document.items(_record("added", field)))
+        written = [*(path.rsplit("|", 1)[-1] for path in paths), *document.items(_WORDS)]
+        by_key = {normalise(word): word for word in written if normalise(word) not in earlier}
+        found = words.get(field, present) if field.separator else present
+        gone = {key: by_key[key] for key in by_key if key not in found & present}
+        shown = words.get(field, set()) if field.separator else present
+        if len(by_key) > 1 and shown.isdisjoint(by_key):
+            lost.update(by_key)
+        else:
+            refused |= {key: word for key, word in gone.items() if key not in refused}
+    return refused, lost
 
 
 def _remove_ours(document: XmpDocument) -> set[str]:
@@ -231,6 +309,20 @@ def _remove_ours(document: XmpDocument) -> set[str]:
     # darktable and others repeat the words of a path as plain words: the prefix is no keyword.
     parents = {word for path in machine for word in path.split("|")[:-1]}
     return deleted | (parents - ever_copied)
+
+
+def _remove_copies(document: XmpDocument) -> dict[Field, dict[str, str]]:
+    """Remove the copies of FACTS that nobody has changed; their texts with languages.
+
+    A field that has none, and never had a copy, counts as an empty copy.
+    """
+    copies: dict[Field, dict[str, str]] = {}
+    for fact in FACTS:
+        if document.items(fact.property) == document.items(_record("copied", fact)):
+            copies[fact] = document.languages(fact.property)
+            for name in (fact.property, _record("copied", fact)):
+                document.set_items(name, ())
+    return copies
 
 
 def _record(what: str, field: Field) -> Property:

@@ -1,17 +1,19 @@
 """Sidecars, files beside a photo with its tags: XMP for photo managers, text for trainers."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.export import sidecar_merge, text_sidecars
 from ramctl.export.text_sidecars import TextCounts, TextOptions, as_text, merged_text, split_tags
-from ramctl.export.xmp_document import XmpDocument
+from ramctl.export.xmp_document import XmpDocument, writable_text
 from ramctl.photos.archives import facts_of_file, member_of
 from ramctl.photos.embedded import read_embedded
 from ramctl.photos.finding import Neighbours, is_raw_name
@@ -20,7 +22,7 @@ from ramctl.records.fields import string_list
 from ramctl.records.files import NOT_PLAIN, full_disk, is_plain, open_to_append, write_atomic
 from ramctl.records.jsonl import MAX_LINE, dumps
 from ramctl.records.pipes import mode_of
-from ramctl.records.record import JsonObject, Record, image_name, shown_name
+from ramctl.records.record import JsonObject, Record, image_name, shown_name, tag_language
 from ramctl.records.remote import base_url
 from ramctl.records.state import parsed
 
@@ -29,6 +31,9 @@ _ROW = b'{"text":'  # the start of each of its lines
 _FOLDERS = 16  # whose records are in memory
 _MAX_SECONDS = 60  # to read and merge the sidecars of a photo
 NameStyle = Literal["full", "stem"]
+_PARENTS = {  # where auto is a car
+    "de": "automatisch", "es": "automático", "fr": "automatique", "it": "automatico",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ class SidecarOptions:
 
     xmp: bool = False
     xmp_remove: bool = False  # the tags, instead of all others
-    prefix: str = "auto"  # parent of machine tags in XMP; empty: none
+    prefix: str | None = None  # parent of machine tags in XMP; empty: none; None: by language
     style: NameStyle = "full"  # name of a new XMP file: IMG.JPG.xmp, or IMG.xmp for `stem`
     text: bool = False
     text_remove: bool = False  # as xmp_remove
@@ -64,6 +69,10 @@ class SidecarOptions:
         """Whether tags are removed from sidecars, and none written."""
         return self.xmp_remove or self.text_remove
 
+    def parent(self, language: str) -> str:
+        """The parent of machine tags of a language."""
+        return _PARENTS.get(language, "auto") if self.prefix is None else self.prefix
+
 
 @dataclass(frozen=True, slots=True)
 class SidecarWriter:
@@ -75,14 +84,21 @@ class SidecarWriter:
     options: SidecarOptions
     neighbours: Neighbours = field(default_factory=Neighbours)
     texts: "TextRecords" = field(default_factory=lambda: TextRecords())
-    counts: TextCounts = field(default_factory=TextCounts)
+    counts: Counter[str] = field(default_factory=Counter)  # as `merge_tags` counts
+    text_counts: TextCounts = field(default_factory=TextCounts)
 
-    def write(self, record: Record, fields: JsonObject) -> list[Sidecar]:
-        """Bring a photo's sidecars up to date, or remove the machine tags from them."""
+    def write(
+        self, record: Record, fields: JsonObject,
+        decided: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[Sidecar]:  # fmt: skip
+        """Bring a photo's sidecars up to date, or remove the machine tags from them.
+
+        They keep `decided`, verdicts by word.
+        """
         photo = photo_path(image_name(fields), record.base)
         # All are prepared before the first is written, so that a bad one leaves none changed.
         try:
-            prepare = partial(self._prepared, photo, fields)
+            prepare = partial(self._prepared, photo, fields, decided)
             sidecars = in_time(prepare, TimeLeft(PhotoLimits(seconds=_MAX_SECONDS)))
         except TimeoutError as error:
             message = f"sidecars not ready after {_MAX_SECONDS} seconds"
@@ -96,35 +112,43 @@ class SidecarWriter:
                 self.texts.add(sidecar)
         return [sidecar for sidecar in sidecars if sidecar.content is not None]
 
-    def _prepared(self, photo: Path, fields: JsonObject) -> list[Sidecar]:
+    def _prepared(
+        self, photo: Path, fields: JsonObject, decided: Mapping[str, str]
+    ) -> list[Sidecar]:
         if self.options.are_removed:
-            sidecars = self.without_tags(photo) if self.options.xmp_remove else []
-            return sidecars + (self.with_text(photo, fields) if self.options.text_remove else [])
+            cleared = self.without_tags(photo) if self.options.xmp_remove else []
+            return cleared + (self.with_text(photo, fields) if self.options.text_remove else [])
         try:
             facts_of_file(photo)  # it may be gone since it was tagged
         except RecordProblem as problem:
             raise RecordProblem(f"{photo}: {problem.message}", code=problem.code) from problem
-        sidecars = self.with_tags(photo, fields["tags"]) if self.options.xmp else []
+        sidecars: list[Sidecar] = []
+        if self.options.xmp:
+            sidecars = self.with_tags(photo, fields["tags"], tag_language(fields), decided)
         return sidecars + (self.with_text(photo, fields) if self.options.text else [])
 
-    def with_tags(self, photo: Path, tags: Sequence[str]) -> list[Sidecar]:
+    def with_tags(
+        self, photo: Path, tags: Sequence[str], language: str = "",
+        decided: Mapping[str, str] = MappingProxyType({}),
+    ) -> list[Sidecar]:  # fmt: skip
         """The photo's XMP sidecars with these machine tags, and everything else that they hold."""
         paths = xmp_paths(photo, self.options.style, self.neighbours)
-        return [self._merged(path, tags, partial(photo_keywords, photo, path)) for path in paths]
+        return [self._merged(photo, path, tags, language, decided) for path in paths]
 
     def without_tags(self, photo: Path) -> list[Sidecar]:
         """Its XMP sidecars without machine tags; those with nothing else are to be deleted."""
-        return [self._merged(path, ()) for path in xmp_names(photo)]
+        return [self._merged(photo, path, (), "", {}) for path in xmp_names(photo)]
 
     def _merged(
-        self, path: Path, tags: Sequence[str],
-        embedded: Callable[[], sidecar_merge.Keywords] = dict,
+        self, photo: Path, path: Path, tags: Sequence[str], language: str,
+        decided: Mapping[str, str],
     ) -> Sidecar:  # fmt: skip
-        prefix, forget = self.options.prefix, self.options.forget_refused
         with problems_of(path):
             content = sidecar_merge.merge_tags(
-                read_sidecar(path), tags, prefix, embedded=embedded, forget=forget
-            )
+                read_sidecar(path), tags, self.options.parent(language),
+                embedded=partial(photo_keywords, photo, path), decided=decided, language=language,
+                forget=self.options.forget_refused, counts=self.counts,
+            )  # fmt: skip
         return Sidecar(path, content)
 
     def with_text(self, photo: Path, record: JsonObject) -> list[Sidecar]:
@@ -145,12 +169,12 @@ class SidecarWriter:
             if removes and (content is None or "existing" not in earlier):
                 return []
             if content is not None and options.existing_text == "keep":
-                self.counts.add(content, earlier)
+                self.text_counts.add(content, earlier)
                 return []
             merged, row = merged_text(
                 content, record, options, earlier, forget=self.options.forget_refused
             )
-            self.counts.add(merged, row)
+            self.text_counts.add(merged, row)
             if removes and not merged.strip():
                 merged = b""
             row = {"text": shown_name(path.name)} | row
@@ -188,6 +212,17 @@ def xmp_paths(photo: Path, style: NameStyle, neighbours: Neighbours | None = Non
     return existing or [full if style == "full" else stem]
 
 
+def refused_words(photo: Path, neighbours: Neighbours) -> list[str]:
+    """The tags that the owner refused in a photo's XMP sidecars, as far as they can be read."""
+    refused: dict[str, str] = {}
+    for path in xmp_paths(photo, "full", neighbours):
+        with suppress(OSError, ValueError):
+            content = read_sidecar(path) or b""
+            if b"ramctl" in content.replace(b"\0", b""):  # else it has no record of ours
+                refused |= sidecar_merge.refused_tags(content)
+    return list(refused.values())
+
+
 def planned(sidecar: Sidecar) -> str:
     """The line of a dry run: `would write a.jpg.xmp: + auto|dog, - auto|cat`."""
     is_xmp = sidecar.path.suffix == ".xmp"
@@ -213,11 +248,18 @@ def photo_keywords(photo: Path, sidecar: Path) -> sidecar_merge.Keywords:
         return found | _keywords(content if without is None else without)
 
 
-def embedded_keywords(name: str, base: Path = Path()) -> dict[sidecar_merge.Field, Sequence[str]]:
-    """The keywords in the photo's own file, `name` as for `load_photo`, if it can be read."""
+def embedded_keywords(name: str, base: Path = Path()) -> dict[sidecar_merge.Field, Collection[str]]:
+    """The keywords and FACTS in the photo's own file, `name` as for `load_photo`, if it can be
+    read; of each fact those in XMP, else one of IPTC, else of Exif.
+    """
     with suppress(RecordProblem):
-        xmp, words, _ = read_embedded(name, base)
-        return _keywords(xmp) | ({sidecar_merge.KEYWORDS: words} if words else {})
+        xmp, texts = read_embedded(name, base)
+        found: dict[sidecar_merge.Field, Collection[str]] = {}
+        for fact in sidecar_merge.FACTS:
+            values = [*map(_writable_lines, texts.get(fact.name.lower(), ()))]
+            found[fact] = values if fact.property.container == "Seq" else values[:1]
+        found |= _keywords(xmp) | {sidecar_merge.KEYWORDS: texts.get("keywords", ())}
+        return {field: items for field, items in found.items() if any(items)}
     return {}
 
 
@@ -228,10 +270,19 @@ def missing_keywords(name: str, base: Path) -> dict[str, list[str]]:
     return {field.name: sidecar_merge.new_items(field, inside, inside) for field in new}
 
 
-def _keywords(content: bytes | None) -> dict[sidecar_merge.Field, Sequence[str]]:
+def _keywords(content: bytes | None) -> dict[sidecar_merge.Field, Collection[str]]:
     with suppress(ValueError):  # no program reads keywords that are not XMP
-        return dict(sidecar_merge.xmp_keywords(XmpDocument(content)))
+        document = XmpDocument(content)
+        found: dict[sidecar_merge.Field, Collection[str]] = {}
+        for fact in sidecar_merge.FACTS:
+            texts = document.languages(fact.property)
+            found[fact] = {_writable_lines(text): texts[text] for text in texts}
+        return {f: x for f, x in found.items() if x} | dict(sidecar_merge.xmp_keywords(document))
     return {}
+
+
+def _writable_lines(text: str) -> str:
+    return "\n".join(map(writable_text, text.splitlines())).strip()
 
 
 class TextRecords:

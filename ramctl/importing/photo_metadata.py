@@ -11,7 +11,13 @@ import orjson
 
 from ramctl.errors import attempt
 from ramctl.export import sidecars, text_sidecars
-from ramctl.export.sidecar_merge import KEYWORDS, Keywords, keyword_paths, owner_keywords
+from ramctl.export.sidecar_merge import (
+    DESCRIPTION,
+    KEYWORDS,
+    Keywords,
+    keyword_paths,
+    owner_keywords,
+)
 from ramctl.export.xmp_document import Property, XmpDocument
 from ramctl.importing.vocabulary import is_name
 from ramctl.labels import normalise
@@ -20,7 +26,6 @@ from ramctl.photos.finding import Neighbours
 from ramctl.records.record import BY_TAG, HUMAN, JsonObject, Record, image_name
 
 _TEXTS = (".txt", ".caption")
-_DESCRIPTION = Property("http://purl.org/dc/elements/1.1/", "dc", "description", "Alt")
 _NAMES = (  # of faces, and of people anywhere in the picture
     Property("http://www.metadataworkinggroup.com/schemas/regions/", "mwg-rs", "Name"),
     Property("http://ns.microsoft.com/photo/1.2/t/Region#", "MPReg", "PersonDisplayName"),
@@ -50,6 +55,7 @@ class _Metadata:
     people: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)  # tags that ramctl wrote and that are still there
     refused: list[str] = field(default_factory=list)
+    language: str = ""  # of kept and refused tags; empty: unknown
 
     def fields(self, *, people: bool) -> Iterator[tuple[str, object]]:
         """The fields of the photo's record; `people` makes names tags, too."""
@@ -77,6 +83,7 @@ class _Metadata:
         captions = [*dict.fromkeys(" ".join(caption.split()) for caption in self.captions)]
         found = {"parents": parents, "captions": captions, "people": _distinct(names)}
         found |= {"confirmed": confirmed, "refused": refused}
+        found |= {"tag_language": self.language} if refused else {}
         yield from ((name, value) for name, value in found.items() if value)
 
 
@@ -92,11 +99,12 @@ class PhotoReader:
         `refused` where the photo has any; RecordProblem for a file that cannot be read.
         """
         name, found = image_name(record.fields), _Metadata({})
-        xmp, words, texts = read_embedded(name, record.base)
-        found.captions = next(filter(None, (_captions([text], name) for text in texts)), [])
+        xmp, texts = read_embedded(name, record.base)
+        captions = (_captions([text], name) for text in texts.get("description", ()))
+        found.captions = next(filter(None, captions), [])
         with suppress(ValueError):  # no program can read it
             _read_xmp(xmp, found, name)
-        found.keywords = {**found.keywords, KEYWORDS: words}
+        found.keywords = {**found.keywords, KEYWORDS: texts.get("keywords", [])}
         photo = attempt(sidecars.photo_path, name, record.base)
         if isinstance(photo, Path):  # photos in archives and at URLs have no files beside them
             self._read_beside(photo, found)
@@ -119,9 +127,11 @@ class PhotoReader:
 def _read_xmp(content: bytes | None, found: _Metadata, name: str) -> None:
     """Add the metadata of an XMP document, which outranks those before."""
     document = XmpDocument(content)
-    found.captions = _captions(document.items(_DESCRIPTION), name) or found.captions
     found.people += [text for key in _NAMES for text in document.texts(key)]
-    found.keywords, kept, refused = owner_keywords(document, found.keywords)
+    found.keywords, kept, refused, language = owner_keywords(document, found.keywords)
+    found.language = language or found.language
+    # Without copies: the photo's own description may be newer.
+    found.captions = _captions(document.items(DESCRIPTION), name) or found.captions
     found.kept += kept
     found.refused += refused
 

@@ -1,5 +1,6 @@
-"""Metadata embedded in photos: the XMP packet, and keywords and descriptions outside of it."""
+"""Metadata embedded in photos: the XMP packet, and keywords, texts and ratings outside of it."""
 
+from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,18 @@ from ramctl.photos.finding import is_raw_name
 from ramctl.photos.limits import LIMITS
 from ramctl.photos.raw import is_raw
 
-_CHARSET, _KEYWORDS, _CAPTION = (1, 90), (2, 25), (2, 120)  # IPTC-IIM, record and data set
-_UTF8 = b"\x1b%G"
-_XMP, _DESCRIPTION, _XP_KEYWORDS = 700, 0x010E, 0x9C9E  # TIFF and Exif tags
+_CHARSET, _UTF8 = (1, 90), b"\x1b%G"  # of IPTC-IIM
+_IPTC = {  # record and data set
+    (2, 25): "keywords", (2, 120): "description", (2, 5): "title", (2, 80): "creator",
+    (2, 116): "rights",
+}  # fmt: skip
+_XMP, _RATING, _XP_KEYWORDS = 700, 0x4746, 0x9C9E  # TIFF and Exif tags
+_EXIF = {0x010E: "description", 0x013B: "creator", 0x8298: "rights"}
 
 
-def read_embedded(name: str, base: Path = Path()) -> tuple[bytes | None, list[str], list[str]]:
-    """A photo's XMP packet; its keywords of IPTC-IIM and of Windows (Exif XPKeywords); its
-    descriptions, of IPTC-IIM and Exif.
+def read_embedded(name: str, base: Path = Path()) -> tuple[bytes | None, dict[str, list[str]]]:
+    """A photo's XMP packet; its texts in IPTC-IIM, before those in Exif, by name: `keywords`
+    (also of Windows), `description`, `title`, `creator`, `rights`, `rating`.
 
     Damaged metadata are skipped, and all of a raw file that Pillow cannot open. RecordProblem for
     other photos that cannot be opened.
@@ -29,11 +34,10 @@ def read_embedded(name: str, base: Path = Path()) -> tuple[bytes | None, list[st
         photo = open_photo(data)
     except (OSError, ValueError, SyntaxError) as error:
         if is_raw_name(name) or is_raw(data):
-            return None, [], []
+            return None, {}
         raise RecordProblem(unknown_format(data), code="unreadable_image") from error
     xmp: bytes | None = None
-    words: list[str] = []
-    texts: list[str] = []
+    texts: defaultdict[str, list[str]] = defaultdict(list)
     # Decoders raise all kinds of errors for damaged metadata.
     with suppress(Exception):
         if photo.format == "PNG" and photo.width * photo.height <= LIMITS.pixels:
@@ -45,21 +49,22 @@ def read_embedded(name: str, base: Path = Path()) -> tuple[bytes | None, list[st
         facts: dict[tuple[int, int], Any] = IptcImagePlugin.getiptcinfo(photo) or {}
         # UTF-8 where they are, or the photo declares it; else the encoding of old Windows programs.
         otherwise = "utf-8" if facts.get(_CHARSET) == _UTF8 else "cp1252"
-        for key, found in ((_KEYWORDS, words), (_CAPTION, texts)):
+        for key, what in _IPTC.items():
             values = facts.get(key, [])
             for value in values if isinstance(values, list) else [values]:
-                found.append(_decoded(value, otherwise))
+                texts[what].append(_decoded(value, otherwise))
     with suppress(Exception):
         value = photo.getexif().get(_XP_KEYWORDS, b"")
-        words += bytes(value).decode("utf-16-le").rstrip("\0").split(";")
+        texts["keywords"] += bytes(value).decode("utf-16-le").rstrip("\0").split(";")
+    for tag, what in _EXIF.items():
+        with suppress(Exception):
+            # Pillow decodes each byte of a text as a character.
+            text = _decoded(photo.getexif()[tag].encode("latin-1"), "cp1252").split("\0")[0]
+            texts[what] += [text] if what == "description" or not texts[what] else []
     with suppress(Exception):
-        # Pillow decodes each byte of a text as a character.
-        texts.append(_decoded(photo.getexif().get(_DESCRIPTION, "").encode("latin-1"), "cp1252"))
-    return xmp or None, _stripped(words), _stripped(texts)
-
-
-def _stripped(texts: list[str]) -> list[str]:
-    return [text for text in (text.strip(" \t\r\n\0") for text in texts) if text]
+        texts["rating"] = [str(int(photo.getexif()[_RATING]))]
+    stripped = {what: [text.strip(" \t\r\n\0") for text in texts[what]] for what in texts}
+    return xmp or None, {what: [*filter(None, found)] for what, found in stripped.items()}
 
 
 def _decoded(value: bytes, otherwise: str) -> str:

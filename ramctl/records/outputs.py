@@ -264,9 +264,9 @@ class RunOutputs:
     state: ResumeState | None = None  # of an output that is a file
     output: Path | None = None
 
-    def earlier(self, key: str) -> Entry | None:
-        """The entry of an earlier run for an input."""
-        return self.state.take(key) if self.state else None
+    def earlier(self, key: str, stamp: str = "") -> Entry | None:
+        """The entry of an earlier run for an input with this stamp."""
+        return self.state.take(key, stamp) if self.state else None
 
     def write(
         self, status: Status, key: str, stamp: str, line: bytes, *, drops: Entry | None = None

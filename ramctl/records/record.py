@@ -179,6 +179,12 @@ def decided_tags(fields: JsonObject) -> tuple[list[str], list[str]] | None:
     return listed(fields, "confirmed"), listed(fields, "refused")
 
 
+def tag_language(fields: JsonObject) -> str:
+    """The language of a record's tags, as `tag --lang` writes it; empty for English."""
+    language = fields.get("tag_language")
+    return language if isinstance(language, str) else ""
+
+
 def captions_of(fields: JsonObject) -> list[str]:
     """The human captions: `captions`, else `caption` as one."""
     if "captions" in fields or fields.get("caption") is None:

@@ -49,6 +49,13 @@ _FIRST = f"""
     SELECT number, status, stamp, start, end FROM rows
     WHERE key = ? AND mark = {_PENDING} ORDER BY number LIMIT 1
 """
+_STAMP_INDEX = (
+    f"CREATE INDEX IF NOT EXISTS pending_by_stamp ON rows (stamp) WHERE mark = {_PENDING}"
+)
+_BY_STAMP = f"""
+    SELECT key, number, status, stamp, start, end FROM rows
+    WHERE stamp = ? AND mark = {_PENDING} ORDER BY number
+"""
 _MARK = "UPDATE rows SET mark = ? WHERE number = ?"
 _IS_PENDING_PLACE = (
     f"mark = {_PENDING} AND key NOT GLOB '*[^0-9]*'"  # of a list, not a photo's name
@@ -217,13 +224,32 @@ class ResumeState:
         self.continues_rejects = self._head["rejects"] == recorded
         return n_reject_bytes if self.continues_rejects else 0
 
-    def take(self, key: str) -> Entry | None:
-        """Take the first earlier entry of a key that is neither dropped nor taken."""
-        if self._rows is None or (row := self._sql(_FIRST, key).fetchone()) is None:
+    def take(self, key: str, stamp: str = "") -> Entry | None:
+        """Take the first earlier entry of a key that is neither dropped nor taken.
+
+        Without one that of a photo with this stamp whose path is another name of the same file: the
+        folder may be given as `.`, `photos` or `/home/me/photos`, or through a link.
+        """
+        if self._rows is None:
+            return None
+        row = self._sql(_FIRST, key).fetchone()
+        if row is None and stamp and not key.isdecimal():
+            self._sql(_STAMP_INDEX)
+            rows = self._sql(_BY_STAMP, stamp).fetchall()
+            row = next((row for other, *row in rows if self._is_same(other, key)), None)
+        if row is None:
             return None
         number, status, stamp, start, end = row
         self._sql(_MARK, _TAKEN, number)
         return Entry(number, status, stamp, end, end > start)
+
+    def _is_same(self, old: str, key: str) -> bool:
+        """Whether an earlier name, relative to a folder that holds the output, is a photo's."""
+        if old.isdecimal() or Path(old).name != Path(key).name:
+            return False
+        places = [Path(), *Path(os.path.abspath(self._path)).parents]  # noqa: PTH100
+        folders = {os.path.realpath(place / Path(old).parent) for place in places}
+        return os.path.realpath(Path(key).parent) in folders
 
     def prune(self, is_gone: Callable[[str], bool]) -> int:
         """Drop the entries of inputs that were not taken and are gone; return their number."""

@@ -220,7 +220,7 @@ class _Run:
             key = self._key(item)
             if isinstance(item, Record):
                 item.key = key
-            entry = self.outputs.earlier(key)
+            entry = self.outputs.earlier(key, item.stamp)
             if entry is not None and self._is_done(item, entry):
                 continue
             self.report.n_in += 1
@@ -281,7 +281,7 @@ class _Run:
         """Count the inputs that the time limit left, and complete the outputs."""
         if self.stop.is_due:
             for item in self.items:
-                entry = self.outputs.earlier(self._key(item))
+                entry = self.outputs.earlier(self._key(item), item.stamp)
                 if entry is None or entry.stamp != stamp_of(item):
                     self.report.n_left += 1
                 elif entry.status == "rejected":

@@ -5,7 +5,7 @@ One decision a line, as the review pages save them:
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,8 +21,11 @@ from ramctl.records.record import (
     listed,
     object_in,
     set_tags,
+    tag_language,
 )
 
+# A function that returns whether a tag in a language has the label of one of some words.
+Matcher = Callable[[Sequence[str]], Callable[[str, str], bool]]
 KEEP, REMOVE, ADD = VERDICTS = ("keep", "remove", "add")
 
 
@@ -31,9 +34,10 @@ class Verdicts:
     """`keep`, `remove` or `add`, by photo and tag."""
 
     by_photo: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    matcher: Matcher | None = None
 
     @classmethod
-    def read(cls, paths: Sequence[Path], stage: str) -> "Verdicts":
+    def read(cls, paths: Sequence[Path], stage: str, matcher: Matcher | None = None) -> "Verdicts":
         """Read files of decisions; the last one about a tag of a photo counts.
 
         RunProblem for any other line.
@@ -42,11 +46,21 @@ class Verdicts:
         for item in read_inputs([*map(str, paths)], None, stage):
             image, tag, verdict = _verdict(item)
             by_photo.setdefault(image, {})[tag] = verdict
-        return cls(by_photo)
+        return cls(by_photo, matcher)
 
     def of(self, fields: JsonObject) -> Mapping[str, str]:
-        """The decisions about the photo of a record, by tag."""
-        return self.by_photo.get(image_name(fields), {}) if self.by_photo else {}
+        """The decisions about the photo of a record, by tag, under the record's names for them."""
+        verdicts = self.by_photo.get(image_name(fields), {}) if self.by_photo else {}
+        if self.matcher is None:
+            return verdicts
+        tags, language = listed(fields, "tags"), tag_language(fields)
+        others = [tag for tag in tags if tag not in verdicts]
+        found: dict[str, str] = {}
+        for word, verdict in verdicts.items():
+            matches = self.matcher([word] if others and word not in tags else ())
+            same = [tag for tag in others if matches(tag, language)]
+            found |= dict.fromkeys(same or [word], verdict)
+        return found
 
     @property
     def stamp(self) -> str:

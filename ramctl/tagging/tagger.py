@@ -265,6 +265,7 @@ class Tagger:
             if "dense" in fields:  # of an earlier tagger, as are the fields below
                 del fields["dense"]
                 fields.pop("labels", None)
+            fields.pop("tag_language", None)
             for name in ("salience", "boxes"):
                 if isinstance(fields.get(name), dict):  # else another program's
                     del fields[name]
@@ -283,6 +284,8 @@ class Tagger:
             fields: JsonObject = {"tags": list(choice.scores), "scores": choice.scores}
             if choice.salience is not None:
                 fields["salience"] = choice.salience
+            if self._choose.language:
+                fields["tag_language"] = self._choose.language
             if self.options.dense:
                 fields["dense"] = significant(row, DENSE_DIGITS)
                 fields["labels"] = f"sha256:{self.labels.sha256}"

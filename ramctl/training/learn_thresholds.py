@@ -34,7 +34,15 @@ from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.records.inputs import RootCheck, inputs_or_stdin, read_inputs, require_files
 from ramctl.records.parallel import chunks
-from ramctl.records.record import Item, JsonObject, Record, Reject, decided_tags, image_name
+from ramctl.records.record import (
+    Item,
+    JsonObject,
+    Record,
+    Reject,
+    decided_tags,
+    image_name,
+    tag_language,
+)
 from ramctl.records.report import Rejects, Report
 from ramctl.records.stream import accepted
 from ramctl.tagging.tagger import open_runner
@@ -161,7 +169,8 @@ def _decided_photos(
         photo = by_path.setdefault(path, DecidedPhoto([], set(), set()))
         photo.records.append(record)
         for ids, tags in zip((photo.kept, photo.refused), decided, strict=True):
-            ids.update(i for tag in tags for i in labels.ids(tag) if has_evidence[i])
+            numbers = (i for tag in tags for i in labels.by_name(tag, tag_language(record.fields)))
+            ids.update(i for i in numbers if has_evidence[i])
 
     for _ in accepted(items, note, rejects):
         pass

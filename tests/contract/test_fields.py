@@ -18,7 +18,7 @@ FIELDS = (
     "image", "captions", "caption", "generated_captions", "caption_tags", "generated_caption_tags",
     "tags", "kinds", "sources", "scores", "salience", "chances", "dense", "embedding", "boxes",
     "removed", "negatives", "uncertain", "confirmed", "refused", "label_names", "labels", "main",
-    "group", "parents", "people", "keywords", "image_size",
+    "group", "parents", "people", "keywords", "image_size", "tag_language",
 )  # fmt: skip
 PHOTO = str(DATA / "photos" / "horses.jpg")
 OWN = {

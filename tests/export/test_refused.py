@@ -9,6 +9,7 @@ from PIL import Image
 from ramctl.export.sidecar_merge import FIELDS, merge_tags, remove_tags
 from ramctl.export.sidecars import TEXT_RECORD
 from ramctl.export.xmp_document import OURS, Property, XmpDocument
+from tests.command import Done
 from tests.support import write_records
 
 SUBJECT, HIERARCHICAL, TAGS_LIST = (field.property for field in FIELDS)
@@ -97,9 +98,9 @@ def export(command):
     """Runs `ramctl export` for a photo with these tags."""
     Image.new("RGB", (8, 8)).save("a.jpg")
 
-    def run(tags: str, *options: str) -> None:
+    def run(tags: str, *options: str) -> Done:
         write_records(Path("in.jsonl"), [{"image": "a.jpg", "tags": tags.split(",")}])
-        command("export", "in.jsonl", *options)
+        return command("export", "in.jsonl", *options)
 
     return run
 
@@ -158,3 +159,39 @@ def test_refusals_are_forgotten_only_when_that_is_asked_for(export):
     for options, left in (([], ["red"]), (["--forget-refused"], ["red", "yellow"])):
         export("red,yellow", "--xmp", *options)
         assert words(path.read_bytes()) == left
+
+
+DARKTABLE = ((SUBJECT, "darktable"), (HIERARCHICAL, "darktable|format|jpg"))
+
+
+@pytest.mark.parametrize("others", [DARKTABLE, ()], ids=["its own tags", "no tags"])
+def test_tags_that_all_went_at_once_are_written_again(export, others):
+    tags = "red,hot dog,yellow"
+    export(tags, "--xmp")
+    path = Path("a.jpg.xmp")
+    path.write_bytes(without(path.read_bytes(), "yellow"))
+    export(tags, "--xmp")
+    document = XmpDocument(path.read_bytes())  # as darktable writes it from its database
+    for name in (SUBJECT, HIERARCHICAL):
+        document.set_items(name, [item for of, item in others if of == name])
+    path.write_bytes(document.to_bytes())
+    export(tags, "--xmp", "--dry-run")
+    assert "1 sidecars that had lost all tags" in export(tags, "--xmp").messages
+    content = path.read_bytes()
+    assert {"red", "hot dog"} <= set(words(content)) and refused(content) == ["yellow"]
+    assert "lost" not in export(tags, "--xmp").messages
+
+
+def test_what_a_program_deleted_is_no_decision_in_an_import(export, command):
+    export("red,yellow", "--xmp")
+    path = Path("a.jpg.xmp")
+    path.write_bytes(without(without(path.read_bytes(), "yellow"), "red"))
+    assert json.loads(command("import", "a.jpg").stdout) == {"image": "a.jpg"}
+
+
+def test_the_summary_counts_newly_refused_tags(export):
+    assert "refused" not in export("red,yellow", "--xmp").messages
+    path = Path("a.jpg.xmp")
+    path.write_bytes(without(path.read_bytes(), "yellow"))
+    assert "1 sidecars changed, 1 tags newly refused" in export("red,yellow", "--xmp").messages
+    assert "refused" not in export("red,yellow", "--xmp").messages

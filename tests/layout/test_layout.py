@@ -26,6 +26,7 @@ ORDER = [
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 SAME_ROOM = {("cli", "commands"), ("__main__", "cli"), ("parts", "errors")}
+SAME_ROOM |= {("photo_search", "export")}  # both leave out refused tags
 HEAVY = {"torch", "torchvision", "timm", "transformers", "spacy", "sklearn"}
 LIGHT = ["cli.py", "parts.py", "errors.py", "config.py", "__init__.py", "labels.py", "commands"]
 LIGHT += ["records", "photos", "readers", "pages", "checkpoints/bundle.py"]

@@ -55,3 +55,14 @@ def test_an_unknown_language_is_wrong_usage_that_names_the_known_ones(tag):
     assert b"the labels have no names in other languages" in done.stderr
     Path("words.txt").write_text("blue\npurple\n")
     assert "蓝色" in tags(tag("blue.png", "--labels", "words.txt", "--lang", "zh"))
+
+
+def test_a_language_may_be_in_capitals_and_lists_of_tags_in_it(tag):
+    for code in ("ZH", "zh_CN"):
+        done = tag("blue.png", "--lang", code)
+        assert tags(done) == ["蓝色", "colour"]
+        assert done.rows[0]["tag_language"] == "zh"
+    Path("list.txt").write_text("蓝色\n")
+    for language in ([], ["--lang", "zh"]):
+        done = tag("blue.png", "--exclude", "list.txt", *language)
+        assert tags(done) == ["colour"] and b"not in the label system" not in done.stderr

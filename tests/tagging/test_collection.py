@@ -34,6 +34,21 @@ def test_photos_that_are_gone_are_pruned_where_that_is_asked_for(tag):
     assert b"3 done before, " in tag(*arguments, "--prune").stderr
 
 
+def test_a_folder_by_another_name_is_not_tagged_twice(tag):
+    shutil.copytree("sub", "all/sub")
+    tag("-R", "all", "-o", "all/tags.jsonl", "--resume", "--rejects", "rejects")
+    before = Path("all/tags.jsonl").read_bytes()
+    Path("link").symlink_to("all")
+    words = ["-o", Path("all/tags.jsonl").absolute(), "--resume", "--rejects", "rejects"]
+    for name in ("link", Path("all").absolute(), "sub/../all"):
+        done = tag("-R", name, *words)
+        assert b"ramctl tag: 0 in, 0 out" in done.stderr
+        assert Path(words[1]).read_bytes() == before
+    # A photo that was moved, or copied with its time, is another one.
+    shutil.copytree("sub", "other/sub", copy_function=shutil.copy2)
+    assert b"ramctl tag: 0 in" not in tag("-R", "other", *words).stderr
+
+
 def test_only_photos_that_are_gone_are_pruned_not_those_that_this_run_leaves_out(tag):
     tag("red.png", "blue.png", *RESUMED)
     Path("red.png").unlink()

@@ -164,6 +164,14 @@ def test_a_photo_that_is_listed_many_times_counts_once(command, row):
     assert thresholds_of(command, halves, kept=1, refused=1) == once
 
 
+def test_decisions_about_tags_in_another_language_count_as_in_english(command, row):
+    once = thresholds_of(command, [row], kept=1, refused=1)
+    names = {label.tag: label.names["de"] for label in Bundle.open(embedded_bundle()).labels}
+    other = {key: [names[tag] for tag in row[key]] for key in ("confirmed", "refused")}
+    language = {"image": row["image"], "tag_language": "de"}
+    assert thresholds_of(command, [other | language], kept=1, refused=1) == once
+
+
 def test_a_tag_that_was_both_kept_and_refused_counts_neither_way(command, row):
     both = row["confirmed"][0]
     without = thresholds_of(command, [{**row, "confirmed": []}], kept=0, refused=1)
