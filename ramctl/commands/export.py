@@ -40,7 +40,7 @@ OPTIONS = {
         common("--xmp", "Merge the tags into XMP sidecars."),
         option(
             "--xmp-prefix WORD",
-            "Parent of the tags [default: auto, translated].",
+            "Parent of the tags [default: auto].",
             field="prefix",
         ),
         option(
