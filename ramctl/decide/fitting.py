@@ -30,9 +30,7 @@ SALIENCE_RIDGE = (
 )
 SALIENCE_ROUNDS = 60  # of L-BFGS
 MIN_RIVALS = 30  # photos of one of two rivals alone
-# Of photos of one rival alone, on which the other one's score is too high. These are training
-# photos: on other ones the fraction is about four times as large (scripts/mini/README.md).
-MAX_TAKEN_FOR_OTHER = 0.02
+MAX_TAKEN_FOR_OTHER = 0.1  # of the photos of one rival alone, those where the other exceeds it
 MIN_SLOPE = 0.1  # a higher score never speaks against a tag
 PIVOT = -4.0  # log-odds at which a label's slope changes nothing
 NEWTON_STEPS = 30
@@ -258,11 +256,13 @@ def fit_salience(
     mentions: NDArray[np.float32],
     labels: LabelSystem,
     general: Sequence[str] = (),
+    is_dense: Flags | None = None,
 ) -> Salience | None:
     """The salience that captioned photos' scores and mentions (N, L) give; None without mentions.
 
     It is the most likely one, with mentions as fractions of a softmax over all things. Of kinds of
-    the `general` labels, two of one set (`one_of`) become rivals.
+    the `general` labels, two of one set (`one_of`) become rivals; `is_dense` (N,) are photos with
+    captions that leave out little.
     """
     import torch
 
@@ -290,7 +290,10 @@ def fit_salience(
     optimiser.step(cost)
     all_weights = np.full(len(labels), -np.inf)
     all_weights[things] = weights.detach().numpy()
-    careful = dict(_rivals(log_odds_of(scores.astype(np.float64)), mentions > 0, labels, general))
+    score_log_odds, is_mentioned = log_odds_of(scores.astype(np.float64)), mentions > 0
+    careful = dict(_rivals(score_log_odds, is_mentioned, labels, general))
+    if is_dense is not None:
+        careful |= _rivals(score_log_odds[is_dense], is_mentioned[is_dense], labels, general)
     return Salience(float(slope.detach()), all_weights, careful=careful)
 
 

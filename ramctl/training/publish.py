@@ -48,7 +48,7 @@ from ramctl.training.data.targets import mentions, read_annotation
 from ramctl.training.distributed import World
 from ramctl.training.initial import rows_in
 from ramctl.training.job import UNCHANGED, Job
-from ramctl.training.label_vectors import DENSE, Mentions
+from ramctl.training.label_vectors import DENSE, Mentions, style_of
 from ramctl.training.validation import Scored, ValidationSet
 
 THRESHOLD_DIGITS = 4
@@ -287,7 +287,8 @@ def _salience(job: Job, parent: Bundle | None, known: Scored | None) -> Salience
     if not any(any(note.captions) for note in notes):
         return None
     mentioned = np.stack([mentions(note, targets) for note in notes])
-    return fit_salience(known.scores, mentioned, targets.labels, job.plan.preset.careful)
+    is_dense = np.array([style_of(note) == DENSE for note in notes])
+    return fit_salience(known.scores, mentioned, targets.labels, job.plan.preset.careful, is_dense)
 
 
 def _with_rates(calibration: Calibration, job: Job, known: Scored) -> Calibration:
