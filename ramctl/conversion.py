@@ -142,10 +142,9 @@ def convert_checkpoint(options: ConvertOptions) -> Bundle:
         raise UsageProblem(
             f"add {missing} to convert a checkpoint, or --to onnx or --info for a bundle"
         )
-    tags = options.tags or str(LISTS / f"{arch.removesuffix('-plus')}.jsonl")
     checkpoint = local_path(options.source)
     require_bundle(out)
-    labels = read_official_labels(local_path(tags), options.thresholds)
+    labels = read_official_labels(options.tags, arch, options.thresholds)
     preset, model = convert_official(arch, read_official(checkpoint), len(labels))
     tokenizer = _tokenizer(options.vocab, preset.model.captioning)
     with BundleWriter(out) as writer:
@@ -219,10 +218,17 @@ def install(options: ConvertOptions, report: Report) -> None:
     report.notify(f"{bundle.path}: {len(bundle.labels)} labels; use --model {name}")
 
 
-def read_official_labels(tags: Path, thresholds: str | None = None) -> LabelSystem:
-    """Read the authors' tag list, or another one, with kinds and known thresholds."""
-    tag_list = LabelSystem.read(tags)
-    labels = list(tag_list)
+def read_official_labels(
+    tags: str | None, arch: Architecture, thresholds: str | None = None
+) -> LabelSystem:
+    """Read the authors' tag list, or another one, with kinds and known thresholds.
+
+    Their plain list, named as a file, has the kinds, names and thresholds of the one shipped.
+    """
+    shipped = LabelSystem.read(LISTS / f"{arch.removesuffix('-plus')}.jsonl")
+    tag_list = LabelSystem.read(local_path(tags)) if tags else shipped
+    is_theirs = list(tag_list) == list(LabelSystem.from_tags(shipped.tags))
+    labels = list(shipped if is_theirs else tag_list)
     if all(label.kind == "object" for label in labels):  # a plain list
         pairs = zip(labels, label_kinds(tag_list), strict=True)
         labels = [replace(label, kind=kind) for label, kind in pairs]

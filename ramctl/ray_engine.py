@@ -14,7 +14,7 @@ from typing import Any
 
 from ramctl.errors import RamctlError, RunProblem, UsageProblem
 from ramctl.parts import needs
-from ramctl.records.files import move_into_place, output_lock, part_path, state_path
+from ramctl.records.files import move_into_place, old_state_path, output_lock, part_path, state_path
 from ramctl.records.inputs import require_files
 from ramctl.records.ownership import require_our_outputs
 from ramctl.records.pipes import STDIN
@@ -109,7 +109,7 @@ def _is_counted(ray: Any, task: Any, report: Report) -> bool:
 
 def _kept_state(output: Path) -> Path:
     """The state of a complete output: not beside it, as `*.jsonl` would match it."""
-    return output.parent / "states" / state_path(output).name
+    return output.parent / "states" / old_state_path(output).name
 
 
 def resources(parameters: Parameters, machines: Sequence[Mapping[str, float]]) -> tuple[int, int]:

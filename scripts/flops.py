@@ -32,6 +32,7 @@ from ramctl.training.objectives import Counts, TrainingTask
 
 PHOTOS = 2
 PIECES = 20  # tokens of a caption
+DESCRIPTIONS = 51  # of each label of RAM++
 CLIP_B16 = 35.0  # GFLOP of the teacher's view of a photo
 
 
@@ -60,12 +61,15 @@ def count(preset_name: str, n_labels: int) -> dict[str, float]:
     """GFLOP a photo: of a training step, of tagging, and of one caption in `generate`."""
     teachers = load_preset(preset_name).training.distill
     teacher = CLIP_B16 if any(name.startswith("clip:") for name in teachers) else 0.0
-    preset = load_preset(preset_name, ["training.distill=[]"])
+    alone = ["training.distill=[]", "training.alignment_weight=0"]  # without the teacher
+    preset = load_preset(preset_name, alone)
     captioning = preset.model.captioning
     vocabulary = captioning.vocabulary if captioning else 0
+    is_described = preset.model.labels.kind == "descriptions"
     model = build_ram(
-        preset.model, image_size=preset.preprocess.size, n_labels=n_labels, vocabulary=vocabulary
-    )
+        preset.model, image_size=preset.preprocess.size, n_labels=n_labels, vocabulary=vocabulary,
+        description_counts=[DESCRIPTIONS] * n_labels if is_described else None,
+    )  # fmt: skip
     task, batch = (
         TrainingTask(model, preset.training),
         make_batch(preset, PHOTOS, n_labels, vocabulary),

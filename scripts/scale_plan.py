@@ -32,6 +32,8 @@ use_venv()
 
 from measuring import run_ramctl
 
+from ramctl.errors import RamctlError
+
 IMAGES = (4e6, 14e6, 1e9)  # the paper's two data sets, and one that is 70 times larger
 FEW = 2  # records of a run that measures the start-up
 SHARD_S = 1800  # what one shard should take one worker: a lost worker costs no more
@@ -305,7 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for images in given.images:
             plans = plan(rates, images, machines, given.epochs)
             print("\n".join(report(plans, images, machines)))
-    except (ValueError, TypeError, KeyError, OSError, RuntimeError) as error:
+    except (ValueError, TypeError, KeyError, OSError, RuntimeError, RamctlError) as error:
         print(f"scale_plan.py: {error}", file=sys.stderr)
         return 1
     if given.save:

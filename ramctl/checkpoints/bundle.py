@@ -291,6 +291,15 @@ def label_matcher(words: Collection[str]) -> Callable[[str, str], bool]:
     return matches
 
 
+def read_labels(name: str) -> LabelSystem:
+    """The label system in a file, in a folder, or of a bundle with a known name."""
+    path = Path(name)
+    if not path.is_file() and (name in (EMBEDDED, *KNOWN) or not path.exists()):
+        with suppress(UsageProblem):  # a missing file is reported as such
+            path = resolve_model(name)
+    return LabelSystem.read(path)
+
+
 def bundle_folders() -> list[Path]:
     """Where a bare name is looked for: here and, if there is a home, in `model_shelf`."""
     folders = [Path()]

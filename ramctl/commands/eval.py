@@ -20,7 +20,8 @@ NOTES = """
 Predictions: image, and dense with label_names (first line), else scores, else tags (score 1).
 Without --threshold, the records' tags count as predicted if all records have them.
 Truth: image, tags, uncertain (ignored), negatives (if present, other tags are unknown).
-.txt and .csv files have lines of id,tag,tag. Writes figures, classes, unmatched photos.
+CSV and TSV: image,tags[,scores], image,label[,score], or a column for each label; without a
+header, id,tag,tag. Writes figures, classes, unmatched photos.
 Memory: about six bytes a photo and class.
 Exit codes: 0 done; 1 failed, or nothing to evaluate; 2 wrong usage; 3 some lines rejected.
 """

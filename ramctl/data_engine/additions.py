@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, file_sha256
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
+from ramctl.data_engine.evidence import implied_ids
 from ramctl.data_engine.label_probabilities import Evidence, LabelProbabilities
 from ramctl.data_engine.region_store import spool
 from ramctl.decide.calibration import Calibration
@@ -226,9 +227,9 @@ def merge_generated(
     """The record with new tags after its old ones, and their `kinds`, `sources` and `scores`.
 
     `probabilities` (L) are the model's, `predicted` the ids above their thresholds; of opposites
-    only the more probable is added. A tag that was `removed` from this record is not added again.
-    Without `captions` that field does not change; of their tags only the `confirmed` (L) are
-    added. Without `adds_tags` no tags are added, only sources of old ones.
+    only the more probable is added, and none that other tags imply. A tag that was `removed` from
+    this record is not added again. Without `captions` that field does not change; of their tags
+    only the `confirmed` (L) are added. Without `adds_tags` old tags alone get new sources.
     """
     old = listed(fields, "tags")
     rivals = {labels[index].tag: probabilities[index] for index in predicted}
@@ -273,8 +274,10 @@ def _sources(
         if ids and (ids[0] in known or confirmed[list(ids)].any()):
             added.append((ids[0], BY_CAPTION))
     added += [(index, BY_TAG) for index in predicted]
+    certain = (labels[index].tag for index, _ in added if index not in barred)
+    implied = implied_ids([*tags, *certain], labels) - known.keys()
     for index, source in added:
-        if index not in barred:
+        if index not in barred | implied:
             names = sources.setdefault(known.setdefault(index, labels[index].tag), [])
             names += [source] if source not in names else []
     return sources

@@ -30,7 +30,7 @@ from ramctl.data_engine.removals import (
     removing_rows,
 )
 from ramctl.decide.calibration import Calibration
-from ramctl.decide.thresholds import label_thresholds
+from ramctl.decide.thresholds import label_thresholds, thresholds_of
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pages.review_page import review_page
 from ramctl.records.files import output_lock, part_path, replacing, scratch_file, work_path
@@ -239,13 +239,14 @@ class Cleaning:
     def estimate(self, index: RegionIndex) -> Estimate:
         """The probability of the tag of each region."""
         calibration = Calibration.if_known(self.bundle)
-        return OutOfFold(index).estimate(calibration, self.options.evidence)
+        thresholds = thresholds_of(self.bundle)
+        return OutOfFold(index).estimate(calibration, thresholds, self.options.evidence)
 
     def apply(self, work: WorkFolder) -> Report:
         """Write the page of `--review`, if any, and the records without the tags they lose."""
         shards, options = work.shards(), self.options
         index, decisions = RegionIndex(shards), Decisions.current(work)
-        cleaner = Cleaner(index, removing_rows(decisions), self.verdicts)
+        cleaner = Cleaner(index, removing_rows(decisions), self.verdicts, self.bundle.labels)
         inputs = input_hash([shard.facts["stamp"] for shard in shards])
         if options.page is not None:
             review = Review(cleaner, region_doubts(decisions, index))

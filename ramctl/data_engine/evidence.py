@@ -16,18 +16,21 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ramctl.checkpoints.bundle import known_labels
 from ramctl.data_engine.heads import FOLDS, MAX_P, MIN_P, Photos, Sums, TaggerInputs
 from ramctl.data_engine.region_store import RegionIndex, Shard, source_bits
 from ramctl.decide.calibration import Calibration
 from ramctl.engine.log_odds import log_odds_of, sigmoid
+from ramctl.labels import LabelSystem
 from ramctl.records.record import MODELS, Item, Record, image_name
 from ramctl.tagger_scores import PhotoName, TaggerScores
 
 # The kinds of evidence, each a bit; part of the work folder's format.
-OUTLIER, NOT_PREDICTED, OUT_OF_FOLD, SCORES = KINDS = 1, 2, 4, 8
-NAMES = dict(zip(KINDS, ("outlier", "not-predicted", "out-of-fold", "scores"), strict=True))
-# Both rest on the same features of the same model: where one is wrong, the other mostly is too.
-SAME_MODEL = NOT_PREDICTED | OUT_OF_FOLD
+OUTLIER, NOT_PREDICTED, OUT_OF_FOLD, SCORES, IMPROBABLE = KINDS = 1, 2, 4, 8, 16
+_WORDS = ("outlier", "not-predicted", "out-of-fold", "scores", "improbable")
+NAMES = dict(zip(KINDS, _WORDS, strict=True))
+# These rest on the same features of the same model: where one is wrong, the others mostly are too.
+SAME_MODEL = NOT_PREDICTED | IMPROBABLE | OUT_OF_FOLD
 # A less probable tag is removed; scripts/reproduce/evidence.py measures how many are right.
 MIN_PROBABILITY = 0.2
 # The weight of the evidence beside the model's score, over the root of the number of its kinds,
@@ -42,6 +45,17 @@ MIN_LIFT = 2.0
 Floats = NDArray[np.float64]
 # A shard's photos as inputs (n, F - 1), and which of them are known (n,).
 Inputs = Callable[[int, Shard], tuple[NDArray[Any], NDArray[np.bool_]]]
+
+
+def implied_ids(tags: Iterable[str], labels: LabelSystem) -> set[int]:
+    """The ids of what tags imply: a photo of a boy shows a child and a person."""
+    found: set[int] = set()
+    for tag in tags:
+        for system in (labels, known_labels()):
+            if parents := [parent for i in system.ids(tag) for parent in system[i].parents]:
+                found.update(*map(labels.ids, parents))
+                break
+    return found
 
 
 def reason(bits: int) -> str:
@@ -140,11 +154,19 @@ class OutOfFold:
 
     index: RegionIndex
 
-    def estimate(self, calibration: Calibration | None, score_files: Iterable[Path]) -> Estimate:
-        """The probability of the tag of each region."""
+    def estimate(
+        self, calibration: Calibration | None, thresholds: Sequence[float],
+        score_files: Iterable[Path],
+    ) -> Estimate:  # fmt: skip
+        """The probability of the tag of each region; `thresholds` (L,) are the model's."""
         regions = self.index.columns()
         log_odds = score_log_odds(regions["photo_score"], regions["label"], calibration)
-        return estimate(log_odds, regions["label"], regions["sources"], self.kinds(score_files))
+        kinds = self.kinds(score_files)
+        found = estimate(log_odds, regions["label"], regions["sources"], kinds)
+        # The model gives some tags that it takes for improbable: captions hardly name them.
+        is_given = regions["photo_score"] > np.array(thresholds)[regions["label"]]
+        found.against[is_given & (found.against & NOT_PREDICTED > 0)] ^= NOT_PREDICTED | IMPROBABLE
+        return found
 
     def kinds(self, score_files: Iterable[Path]) -> list[tuple[int, NDArray[np.float32]]]:
         """All evidence but the model's score: kinds with log-odds (R,), NaN where unknown."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.classes import Classes, read_map
+from ramctl.data_engine.evidence import implied_ids
 from ramctl.data_engine.heads import FOLDS, MAX_P, Floats, Photos, Sums, TaggerInputs
 from ramctl.decide.calibration import Calibration
 from ramctl.decide.fitting import Judged, calibrate
@@ -231,10 +232,9 @@ class LabelProbabilities:
             return {}
         probabilities = np.max(scored, axis=0)
         tags = listed(fields, "tags")
-        present = [label for tag in tags for label in self.labels.ids(tag)]
         # A record with a boy has a person for certain.
-        implied = [parent for label in present for parent in self.labels[label].parents]
-        for tag in (*tags, *implied, *barred_tags(fields)):
+        probabilities[list(implied_ids(tags, self.labels))] = 0
+        for tag in (*tags, *barred_tags(fields)):
             probabilities[list(self.labels.ids(tag))] = 0
         is_enough = probabilities >= MIN_PROBABILITY
         lift = np.where(is_enough, probabilities / self.heads[0].average, 0)

@@ -16,10 +16,18 @@ from typing import Any
 import numpy as np
 import orjson
 
-from ramctl.data_engine.evidence import NOT_PREDICTED, OUTLIER, Estimate, independent, reason
+from ramctl.data_engine.evidence import (
+    NOT_PREDICTED,
+    OUTLIER,
+    Estimate,
+    implied_ids,
+    independent,
+    reason,
+)
 from ramctl.data_engine.outliers import cluster_distances, farthest
 from ramctl.data_engine.region_store import Array, RegionIndex, WorkFolder, source_bits
 from ramctl.errors import RunProblem
+from ramctl.labels import LabelSystem
 from ramctl.records.files import replacing, write_atomic
 from ramctl.records.jsonl import content_stamp
 from ramctl.records.record import HUMAN, PARSED, JsonObject, Record, listed, object_in, set_tags
@@ -152,6 +160,7 @@ class Cleaner:
     index: RegionIndex
     removals: Array  # `DECISION`, by row
     verdicts: Verdicts = field(default_factory=Verdicts)  # they outrank the removals
+    labels: LabelSystem = field(default_factory=LabelSystem)  # whose parents stay beside them
     reasons: Counter[str] = field(default_factory=Counter)
     before: Counter[str] = field(default_factory=Counter)
     after: Counter[str] = field(default_factory=Counter)
@@ -177,10 +186,14 @@ class Cleaner:
         first, regions = self.index.at_input(int(record.key))
         start, end = np.searchsorted(self.removals["row"], [first, first + len(regions)])
         entries = []
-        for removal in self.removals[start:end]:
-            region = regions[int(removal["row"]) - first]
+        removals = self.removals[start:end]
+        judged = [regions[int(row) - first] for row in removals["row"]]
+        lost = {tags[int(region["place"])] for region in judged} - verdicts.keys()
+        lost |= {tag for tag, verdict in verdicts.items() if verdict == REMOVE}
+        implied = implied_ids((tag for tag in tags if tag not in lost), self.labels)
+        for removal, region in zip(removals, judged, strict=True):
             tag = tags[int(region["place"])]
-            if tag not in verdicts:
+            if tag not in verdicts and implied.isdisjoint(self.labels.ids(tag)):
                 entries.append({
                     "tag": tag, "reason": reason(int(removal["reason"])), **region_fields(region),
                     "distance": round(float(removal["distance"]), 4),

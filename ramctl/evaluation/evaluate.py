@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ramctl.checkpoints.bundle import read_labels
 from ramctl.classes import Classes, read_groups, read_map
 from ramctl.decide.fitting import sample, thresholds_for
 from ramctl.errors import UsageProblem
@@ -94,10 +95,10 @@ def _run(options: EvalOptions, truth_file: str) -> Report:
         truth = TruthTable.read(truth_file, rejects)
         class_file, labels = options.classes, options.labels
         classes = Classes(
-            LabelSystem.read(class_file) if class_file else LabelSystem.from_tags(truth.all_tags()),
+            read_labels(str(class_file)) if class_file else LabelSystem.from_tags(truth.all_tags()),
             str(class_file) if class_file else None,
             read_map(options.map_file),
-            LabelSystem.read(labels) if labels else None,
+            read_labels(str(labels)) if labels else None,
         )
         text, form = options.threshold, options.source_format
         thresholds = None if text is None else Thresholds.parse(text, classes)
@@ -189,7 +190,7 @@ def _explain(
     classes = comparison.classes
     unused = [name for name in classes.mapping if not classes.system.ids(name)]
     for names, what in (
-        (result["classes"]["without_tag"], "classes without a predicted tag"),
+        (result["classes"]["without_tag"], "classes without a predicted tag (see --map, --labels)"),
         (result["classes"]["truth_tags_outside"], "true tags that are not classes"),
         (unused, "lines of --map that name no class"),
     ):

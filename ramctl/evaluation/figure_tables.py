@@ -86,21 +86,34 @@ def _bounds(ends: Sequence[float] | None) -> Row:
 
 
 def _booktabs(result: JsonObject, systems: dict[str, JsonObject]) -> bytes:
-    """A LaTeX table (booktabs) of percentages, with the best of each column in bold."""
-    best = {name: max(figures[name] for figures in systems.values()) for name in _PAPER_FIGURES}
+    """A LaTeX table (booktabs) of percentages with their intervals, where there are any.
 
-    def cell(value: float, highest: float) -> str:
-        text = f"{100 * value:.1f}"
-        return rf"\textbf{{{text}}}" if len(systems) > 1 and value == highest else text
+    The best of each column is in bold, unless others are printed as high.
+    """
+    texts = {
+        name: [f"{100 * figures[name]:.1f}" for figures in systems.values()]
+        for name in _PAPER_FIGURES
+    }
+
+    def cell(figures: JsonObject, name: str) -> str:
+        text, column = f"{100 * figures[name]:.1f}", texts[name]
+        is_best = len(column) > 1 and text == max(column, key=float) and column.count(text) == 1
+        ends = figures.get("ci", {}).get(name)
+        low, high = (f"{100 * end:.1f}" for end in ends) if ends else ("", "")
+        shown = rf"\textbf{{{text}}}" if is_best else text
+        return rf"{shown} {{\scriptsize [{low}, {high}]}}" if ends else shown
 
     comparison, n_classes = result.get("comparison"), result["averaged_classes"]
     n_photos = comparison["photos"] if comparison else result["photos"]["compared"]
     rows = [
-        [system.translate(_ESCAPED), *(cell(figures[name], best[name]) for name in _PAPER_FIGURES)]
+        [system.translate(_ESCAPED), *(cell(figures, name) for name in _PAPER_FIGURES)]
         for system, figures in systems.items()
     ]
+    level = result.get("bootstrap", {}).get("level")
+    bounds = f" [{100 * level:g} % intervals]" if level else ""
+    counts, decided_by = f"{n_photos} photos, {n_classes} classes", result["decided_by"]
     lines = [
-        f"% {n_photos} photos, {n_classes} classes; per cent; tags by {result['decided_by']}",
+        f"% {counts}; per cent{bounds}; tags by {decided_by}",
         rf"\begin{{tabular}}{{l{'r' * len(_PAPER_FIGURES)}}}",
         r"\toprule",
         rf"{' & '.join(['System', *_PAPER_FIGURES])} \\",

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ import orjson
 import simdjson
 from numpy.typing import NDArray
 
+from ramctl.checkpoints.bundle import EMBEDDED, read_labels
 from ramctl.classes import Classes
 from ramctl.decide.thresholds import read_thresholds
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
@@ -173,6 +174,9 @@ class ScoreReader:
         if fields.get("label_names") is not None:
             self._columns.pop("", None)
             names = string_list(fields, "label_names")
+            embedded = read_labels(EMBEDDED)
+            if self.classes.tag_system is None and key == f"sha256:{embedded.sha256}":
+                self.classes = replace(self.classes, tag_system=embedded)  # for its synonyms
             self._columns[""] = self._add(key, LabelSystem.from_tags(names))
         if key not in self._columns:
             system = known or LabelSystem.from_tags(self._find_names(key))

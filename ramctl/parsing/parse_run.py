@@ -1,15 +1,12 @@
 """`ramctl parse`: captions to tagged records, or to a label system."""
 
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ramctl.checkpoints.bundle import EMBEDDED, resolve_model
+from ramctl.checkpoints.bundle import read_labels
 from ramctl.errors import UsageProblem
-from ramctl.labels import LabelSystem
 from ramctl.parsing.stage import BATCH, ParseStage, build_label_file, ram_encoder
-from ramctl.pretrained.known import KNOWN
 from ramctl.readers.caption_formats import unread_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.readers.source import Columns
@@ -46,7 +43,7 @@ def run(options: ParseOptions) -> Report:
     """Parse the captions and write records or a label system; returns the report of the run."""
     _check(options)
     report = Report("parse", quiet=options.quiet)
-    labels = _labels(options.labels) if options.labels else None
+    labels = read_labels(options.labels) if options.labels else None
     inputs = inputs_or_stdin(options.inputs, "captions")
     require_files(inputs)
     tags = labels.tags if labels else ()
@@ -78,15 +75,6 @@ def run(options: ParseOptions) -> Report:
         form = Format(b"[\n", ram_encoder(labels), lambda: (b"\n]\n",))
     fingerprint = ({"labels": labels.sha256} if labels else {}) | shard
     return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, form=form)
-
-
-def _labels(name: str) -> LabelSystem:
-    """The labels of a file, of a folder, or of a bundle with a known name."""
-    path = Path(name)
-    if not path.is_file() and (name in (EMBEDDED, *KNOWN) or not path.exists()):
-        with suppress(UsageProblem):  # a missing file is reported as such
-            path = resolve_model(name)
-    return LabelSystem.read(path)
 
 
 def _check(options: ParseOptions) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ramctl.errors import UsageProblem
-from ramctl.readers import caption_tables, captions_beside_photos, json_lists
+from ramctl.readers import caption_tables, captions_beside_photos, json_lists, tag_tables
 from ramctl.readers.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
 from ramctl.records.fields import FOR_CAPTIONS, FOR_PREDICTIONS, Form
 from ramctl.records.files import unpacked_name
@@ -37,7 +37,8 @@ READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
 _NEED_FILE = frozenset({"parquet", "txt", "tags"})
 _READ_TWICE = frozenset({"coco", "sbu"})
 FORMATS = ("jsonl", "parquet", *READERS)
-PREDICTION_FORMS = ("jsonl", "list")
+PREDICTION_FORMS = ("jsonl", "list", "csv")
+_TABLE_SUFFIXES = (".txt", ".csv", ".tsv")
 _OUR_FIELDS = {"captions", "caption", "tags"}
 _SUFFIX_FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}
 
@@ -87,13 +88,16 @@ def read_predictions(
 ) -> Iterator[Item]:  # fmt: skip
     """A tagger's records in a file or, for `-`, on standard input; `read` parses a line.
 
-    `form` None: a list of tags for .txt and .csv, else JSONL.
+    `form` None: a table for .txt, .csv and .tsv, else JSONL.
     """
-    if form == "list" or (form is None and Path(unpacked_name(name)).suffix in (".txt", ".csv")):
-        yield from caption_tables.read_list(Source(name, photo_base(name, None), stage))
-    else:
-        for make in unread_inputs([name], None, stage):
-            yield make(stamped=False, read=read, forms=forms)
+    if form is None and Path(unpacked_name(name)).suffix in _TABLE_SUFFIXES:
+        form = "csv" if tag_tables.is_headed(name) else "list"
+    if form in ("csv", "list"):
+        read_tags = tag_tables.read_table if form == "csv" else tag_tables.read_list
+        yield from read_tags(Source(name, photo_base(name, None), stage))
+        return
+    for make in unread_inputs([name], None, stage):
+        yield make(stamped=False, read=read, forms=forms)
 
 
 def recognise(name: str) -> str:

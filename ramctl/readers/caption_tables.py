@@ -1,4 +1,4 @@
-"""Read tables: CC3M and CC12M, CSV and TSV with a header, Flickr token files, lists of tags."""
+"""Read tables of captions: CC3M and CC12M, CSV and TSV with a header, Flickr token files."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ csv.field_size_limit(1 << 24)
 
 def read_cc(source: Source) -> Iterator[Item]:
     """One record per line of CC3M (caption, address) or CC12M (address, caption), no header."""
-    for number, row in _rows(source, "\t", quoting=csv.QUOTE_NONE):
+    for number, row in read_rows(source, "\t", quoting=csv.QUOTE_NONE):
         if len(row) != 2:
             yield source.reject(number, "bad_field", f"{len(row)} columns, not 2", "\t".join(row))
             continue
@@ -48,28 +48,15 @@ def read_token(source: Source) -> Iterator[Item]:
                 yield source.reject(number, "bad_field", "no name#number TAB caption", text)
 
 
-def read_list(source: Source) -> Iterator[Item]:
-    """One record per line `id,tag,tag`: the RAM authors' annotations, and their `pred.txt`."""
-    with open_input(source.name) as stream:
-        for number, line in enumerate(bounded_lines(stream), 1):
-            try:
-                image, *tags = line.decode("utf-8-sig").rstrip("\r\n").split(",")
-            except UnicodeDecodeError as error:
-                raise RunProblem(f"{source.name}:{number}: not UTF-8 text") from error
-            if image.strip():
-                yield source.record({"image": image, "tags": [tag for tag in tags if tag]}, number)
-
-
 def read_csv(source: Source) -> Iterator[Item]:
     """One record per row of a table with a header: open_clip's (filepath, title), Flickr's, tags.
 
     The delimiter is whichever of tab, `|`, `;` and comma the header holds most often.
     Columns named `tags`, `labels` or `keywords` are tags, split at `,`, `;` or `|`.
     """
-    header = first_bytes(source.name).partition(b"\n")[0].decode("utf-8-sig", "replace")
-    delimiter = max("\t|;,", key=header.count)
+    delimiter = delimiter_of(source.name)
     names: list[str] = []
-    for number, row in _rows(source, delimiter):
+    for number, row in read_rows(source, delimiter):
         cells = [cell.strip() for cell in row]
         if not names:
             names = [cell.strip('" ') for cell in cells]
@@ -83,7 +70,14 @@ def read_csv(source: Source) -> Iterator[Item]:
             yield source.record(_fields(names, cells, source), number)
 
 
-def _rows(source: Source, delimiter: str, **options: Any) -> Iterator[tuple[int, list[str]]]:
+def delimiter_of(name: str) -> str:
+    """Whichever of comma, tab, `|` and `;` the first line of a file holds most often."""
+    header = first_bytes(name).partition(b"\n")[0].decode("utf-8-sig", "replace")
+    return max("\t|;,", key=header.count)
+
+
+def read_rows(source: Source, delimiter: str, **options: Any) -> Iterator[tuple[int, list[str]]]:
+    """The number of the last line and the cells of each row."""
     with open_input(source.name) as stream:
         text = io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="")
         # A NUL is no part of any table; csv before Python 3.13 fails on it.

@@ -45,8 +45,22 @@ def part_path(output: Path) -> Path:
 
 
 def state_path(output: Path) -> Path:
-    """`FILE.state.jsonl`, which lists for `--resume` the inputs in FILE."""
+    """`.FILE.state.jsonl`, which lists for `--resume` the inputs in FILE.
+
+    It is hidden, so that `cat *.jsonl` and `ramctl ... *.jsonl` do not take it for records.
+    """
+    return output.with_name(f".{output.name}{STATE}")
+
+
+def old_state_path(output: Path) -> Path:
+    """`FILE.state.jsonl`, the name in earlier versions."""
     return output.with_name(output.name + STATE)
+
+
+def present_state(output: Path) -> Path:
+    """The state of an output under its old name if it has only that, else under its name."""
+    old, state = old_state_path(output), state_path(output)
+    return old if old.exists() and not state.exists() else state
 
 
 def new_file_path(path: Path) -> Path:
@@ -104,7 +118,7 @@ def beside(output: Path) -> list[Path]:
         return []
     part, state = part_path(output), state_path(output)
     kept = [kept_path(part), kept_path(state)]
-    return [part, state, *kept, lock_path(output), work_path(output)]
+    return [part, state, old_state_path(output), *kept, lock_path(output), work_path(output)]
 
 
 def is_device(path: Path) -> bool:

@@ -17,8 +17,9 @@ from typing import BinaryIO, TypeVar, cast
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.records import parquet
-from ramctl.records.files import is_gzip, is_url, require_known_packing
+from ramctl.records.files import STATE, is_gzip, is_url, require_known_packing
 from ramctl.records.jsonl import unread_records
+from ramctl.records.ownership import is_state
 from ramctl.records.pipes import (
     STDIN,
     is_pipe,
@@ -49,6 +50,7 @@ def open_input(name: str) -> Iterator[BinaryIO]:
         with stack:
             yield whole
         return
+    _require_no_state(name)
     mark_read(name)
     if name == STDIN:
         yield sys.stdin.buffer
@@ -136,12 +138,19 @@ def unread_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterat
             yield from unread_records(stream, shown_name(name), photo_base(name, root), stage)
 
 
+def _require_no_state(name: str) -> None:
+    if name.endswith(STATE) and is_state(Path(name)):
+        what = "lists the finished inputs of a run for --resume"
+        raise UsageProblem(f"{name}: {what}, not records; leave it out")
+
+
 def require_files(inputs: Sequence[str]) -> None:
     """Raise UsageProblem for an input that is missing or not readable, or a pipe named twice."""
     for name in inputs:
         require_known_packing(name)
         if name != STDIN and not (exists(name) if is_url(name) else mode_of(name)):
             raise UsageProblem(f"{name}: no such file")
+        _require_no_state(name)
     require_each_once(inputs)
 
 

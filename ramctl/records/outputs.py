@@ -30,7 +30,7 @@ from ramctl.records.files import (
 )
 from ramctl.records.inputs import open_input
 from ramctl.records.ownership import require_our_outputs
-from ramctl.records.state import Entry, ResumeState, Status, roll_forward
+from ramctl.records.state import Entry, ResumeState, Status, rename_old_state, roll_forward
 
 
 class Sink:
@@ -236,6 +236,7 @@ def open_outputs(
             done = Sink(stack.enter_context(opened) if has_records else None)
         else:
             file = rejects_path if rejects_path and not is_device(rejects_path) else None
+            rename_old_state(output)
             state = ResumeState(state_path(output), command, fingerprint, file, n_header)
             if resume:
                 roll_forward(output)

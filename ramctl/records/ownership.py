@@ -25,8 +25,8 @@ from ramctl.records.files import (
     kept_path,
     naming,
     part_path,
+    present_state,
     remove_folder,
-    state_path,
 )
 
 _GENERATOR = b'<meta name="generator" content="ramctl">'  # in the head of each page
@@ -112,13 +112,13 @@ def require_our_outputs(output: Path | None, rejects: Path | None) -> None:
         _require_our_part(part_path(rejects), Mark(f"the beginning of {REJECTS.kind}", _is_begun))
         require_plain(kept_path(part_path(rejects)))
     if output is not None:
-        state = state_path(output)
+        state = present_state(output)
         kind = f"an output of ramctl (no {state.name} of one is beside it)"
-        mark = Mark(kind, lambda _: is_plain(state) and _is_state(state))
+        mark = Mark(kind, lambda _: is_plain(state) and is_state(state))
         require_ours(output, mark)
         for path in (part_path(output), state):
             _require_our_part(path, mark)
-        _require_our_part(kept_path(state), replace(mark, is_on=_is_state))
+        _require_our_part(kept_path(state), replace(mark, is_on=is_state))
         require_plain(kept_path(part_path(output)))
 
 
@@ -163,7 +163,8 @@ def _is_object(path: Path, *keys: str) -> bool:
     return isinstance(content, dict) and set(keys) <= content.keys()
 
 
-def _is_state(path: Path) -> bool:
+def is_state(path: Path) -> bool:
+    """Whether a file is the state of an output."""
     return _is_object(path, "command", "fingerprint")
 
 

@@ -25,8 +25,10 @@ from ramctl.records.files import (
     STATE,
     kept_path,
     move_into_place,
+    old_state_path,
     open_to_append,
     part_path,
+    present_state,
     replacing,
     state_path,
 )
@@ -79,7 +81,7 @@ class Entry:
 
 def recorded_fingerprint(output: Path) -> dict[str, str]:
     """The fingerprint in the state of an output; empty without a state."""
-    path = state_path(output)
+    path = present_state(output)
     if not path.exists():
         return {}
     with path.open("rb") as lines:
@@ -121,7 +123,7 @@ class ResumeState:
 
     def start(self, notify: Callable[[str], None] = lambda message: None) -> None:
         """Begin a new state and discard an older one; `notify` reports an unfinished run."""
-        part = part_path(self._path.with_name(self._path.name.removesuffix(STATE)))
+        part = part_path(self._path.with_name(self._path.name[1:].removesuffix(STATE)))
         if part.exists() and self._path.exists():
             number = sum("drops" not in row for _, row in read_rows(self._path))
             lost = f"an unfinished run, of {number} records, is discarded"
@@ -346,6 +348,15 @@ def _naming_disk() -> Iterator[None]:
     except sqlite3.OperationalError as error:
         where = "$TMPDIR names its folder"  # SQLite's choice without it is not tempfile's
         raise RunProblem(f"temporary file of --resume ({where}): {error}") from error
+
+
+def rename_old_state(output: Path) -> None:
+    """Give a state that an earlier version wrote its present name."""
+    old, state = old_state_path(output), state_path(output)
+    if present_state(output) == old:
+        for before, now in ((kept_path(old), kept_path(state)), (old, state)):
+            if before.exists():
+                move_into_place(before, now)
 
 
 def roll_forward(output: Path) -> None:

@@ -10,7 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ramctl.checkpoints.bundle import TOKENIZER, Bundle, file_sha256, resolve_model
+from ramctl.checkpoints.bundle import (
+    TOKENIZER,
+    Bundle,
+    file_sha256,
+    read_labels,
+    resolve_model,
+)
 from ramctl.decide.fitting import Flags
 from ramctl.device import Runtime, choose_device, number_format
 from ramctl.errors import RecordProblem, RunProblem
@@ -259,10 +265,10 @@ def _labels(
     if name is not None and name.startswith("+"):
         if init is None:
             raise RunProblem("--labels +FILE appends to the labels of a bundle: name one")
-        labels = init.labels.extended(LabelSystem.read(Path(name[1:])))
+        labels = init.labels.extended(read_labels(name[1:]))
         context.notify(f"{len(labels) - len(init.labels)} labels appended to {len(init.labels)}")
     elif name is not None:
-        labels = LabelSystem.read(Path(name))
+        labels = read_labels(name)
     elif init is not None:
         labels = init.labels
     else:

@@ -3,6 +3,7 @@
 import shlex
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import orjson
@@ -23,9 +24,11 @@ from ramctl.records.files import is_url, work_path, write_atomic
 from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.ownership import FolderMark, require_ours
 from ramctl.records.pipes import STDIN
+from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
 from ramctl.tagger_scores import PREFIX as SCORES
 from ramctl.training.data.record_file import Source, spool
+from ramctl.training.data.record_scan import content_sha256
 from ramctl.training.distributed import is_torchrun
 
 DEFAULT_PRESET = "mini"
@@ -184,7 +187,7 @@ def open_plan(options: TrainOptions, work: WorkFolder, report: Report) -> None:
     work.write_plan(replace(plan, commands=[*plan.commands, command]))
 
 
-def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
+def _new_preset(options: TrainOptions) -> Preset:
     if options.preset is None and options.init is not None:
         preset = Bundle.open(resolve_model(options.init)).preset
         # The user of a bundle does not have the files of scores that it was trained with.
@@ -194,18 +197,26 @@ def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
         preset = load_preset(options.preset or DEFAULT_PRESET)
     if options.command == "finetune":
         preset = finetuning_preset(preset)
-    preset = _with_options(preset, options)
+    return _with_options(preset, options)
+
+
+def _sources(options: TrainOptions, folder: Path) -> list[Source]:
+    """The inputs; those that cannot be read twice are copied into the folder."""
     inputs = inputs_or_stdin(options.inputs, "JSONL files of parsed records")
     require_files(inputs)
     if is_torchrun() and STDIN in inputs:
         raise UsageProblem("several processes cannot share stdin: name the records' files")
+    return [
+        Source.of(name, options.root, spool(name, folder / f"records{number or ''}.jsonl"))
+        for number, name in enumerate(inputs)
+    ]
+
+
+def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
     return Plan(
         command=options.command,
-        preset=preset,
-        sources=[
-            Source.of(name, options.root, spool(name, work.path / f"records{number or ''}.jsonl"))
-            for number, name in enumerate(inputs)
-        ],
+        preset=_new_preset(options),
+        sources=_sources(options, work.path),
         commands=[command],
         **{f.name: getattr(options, f.name) for f in fields(RunPaths)},
     )
@@ -225,6 +236,56 @@ def _check_resumed(options: TrainOptions, plan: Plan) -> None:
             f"the unfinished run differs in {', '.join(others)}; leave them out to resume, or "
             "start over with --restart"
         )
+
+
+def plan_facts(plan: Plan, records_sha256: str) -> JsonObject:
+    """The records and files of a plan, without secrets, for `require_made_so`."""
+    paths = {f.name: getattr(plan, f.name) for f in fields(RunPaths) if f.name != "cache"}
+    return {"records": records_sha256} | {n: v and without_secrets(v) for n, v in paths.items()}
+
+
+def require_made_so(options: TrainOptions) -> None:
+    """UsageProblem when the complete bundle was not made by the options beside `--resume`.
+
+    Without inputs, options that are left out are no difference; nor are they in a command that
+    took part in the run.
+    """
+    bundle = Bundle.open(options.out)
+    provenance = bundle.meta.get("provenance", {})
+    made, commands = provenance.get("plan", {}), provenance.get("commands", [])
+    is_whole = bool(options.inputs) and shlex.join(["ramctl", *options.argv]) not in commands
+    others = []
+    for name in made.keys() - {"records"}:
+        value = getattr(options, name)
+        if (value is not None or is_whole) and (value and without_secrets(value)) != made[name]:
+            others.append(f"--{name}")
+    if options.inputs and made:
+        with TemporaryDirectory() as folder:
+            if content_sha256(_sources(options, Path(folder))) != made["records"]:
+                others.insert(0, "the records")
+    if options.preset is not None and load_preset(options.preset).name != bundle.preset.name:
+        others.append("--preset")
+    preset = _new_preset(options) if is_whole else _with_options(bundle.preset, options)
+    settings = _settings(write_table(preset)), _settings(write_table(bundle.preset))
+    for name in sorted(settings[0].keys() | settings[1].keys()):
+        now, then = (values.get(name, "none") for values in settings)
+        if now != then:
+            others.append(f"{name} ({then}, not {now})")
+    if others:
+        shown = ", ".join([*others[:5], *["..."][: len(others) > 5]])
+        raise UsageProblem(
+            f"{options.out} is complete, but differs in {shown}; "
+            "name another --out, or leave out --resume to replace it"
+        )
+
+
+def _settings(table: JsonObject, before: str = "") -> JsonObject:
+    """The values of nested tables by their names as in `--set`."""
+    values: JsonObject = {}
+    for name, value in table.items():
+        inner = isinstance(value, dict)
+        values |= _settings(value, f"{before}{name}.") if inner else {before + name: value}
+    return values
 
 
 def _with_options(preset: Preset, options: TrainOptions) -> Preset:

@@ -27,7 +27,7 @@ from ramctl.training.fit_labels import fit_labels, fits_labels
 from ramctl.training.job import Job, RunContext, build_job, runtime_of
 from ramctl.training.learn_thresholds import learn_thresholds
 from ramctl.training.loop import Pace, StepEvent, ValidationEvent
-from ramctl.training.plan import TrainOptions, WorkFolder, open_plan
+from ramctl.training.plan import TrainOptions, WorkFolder, open_plan, require_made_so
 from ramctl.training.publish import fill_untrained_labels, publish, round_weights
 from ramctl.training.validation import Scored
 
@@ -70,6 +70,7 @@ def _train(options: TrainOptions, report: Report) -> None:
         report.quiet = report.quiet or not world.is_main
         work = WorkFolder(options.out)
         if options.resume and work.is_finished():
+            require_made_so(options)
             if world.is_main:
                 with output_lock(options.out):
                     work.remove()  # the rest of a run that was killed at its very end

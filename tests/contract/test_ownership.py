@@ -68,12 +68,18 @@ def somebody(tmp_path, monkeypatch, tiny_bundle) -> Path:
         (tmp_path / name / "labels.jsonl").write_text("mine\n")
     for name in ("notes.txt", "notes.html"):
         (tmp_path / name).write_text("buy milk\n")
-    for name in ("in.jsonl", "mine.jsonl", "old.jsonl", "half.jsonl.part", "odd.jsonl.state.jsonl"):
+    for name in (
+        "in.jsonl",
+        "mine.jsonl",
+        "old.jsonl",
+        "half.jsonl.part",
+        ".odd.jsonl.state.jsonl",
+    ):
         (tmp_path / name).write_text(RECORD + RECORD)
     (tmp_path / "rejects.jsonl").write_text(REJECT)
     (tmp_path / "link.jsonl").symlink_to("in.jsonl")
     state = {"format": 1, "command": "generate", "fingerprint": {}}
-    (tmp_path / "old.jsonl.state.jsonl").write_text(json.dumps(state) + "\n")
+    (tmp_path / ".old.jsonl.state.jsonl").write_text(json.dumps(state) + "\n")
     return tmp_path
 
 
@@ -134,7 +140,8 @@ def test_files_in_a_bundles_folder_move_to_its_successor(somebody, tiny_bundle):
     assert (somebody / "model" / "latest").readlink() == Path("runs")
     assert (somebody / "current").readlink() == Path("model")
     assert bundle.has("model.onnx") and not bundle.has("runs/notes.txt")
-    assert not [path.name for path in somebody.iterdir() if path.name.startswith(".")]
+    hidden = {path.name for path in somebody.iterdir() if path.name.startswith(".")}
+    assert hidden == {".old.jsonl.state.jsonl", ".odd.jsonl.state.jsonl"}
 
 
 @pytest.mark.parametrize("name", ["model.int8.onnx", "README.md"])

@@ -175,7 +175,7 @@ def test_a_new_run_says_what_it_discards(command, tiny_bundle, tmp_path, ramctl)
     head = {"format": 1, "command": command, "fingerprint": {}, "rejects": None, "header": 0}
     rows = [{"key": str(n), "stamp": "", "status": "done", "end": 3 * n} for n in (1, 2)]
     lines = "".join(json.dumps(row) + "\n" for row in (head, *rows))
-    (tmp_path / "out.jsonl.state.jsonl").write_text(lines)
+    (tmp_path / ".out.jsonl.state.jsonl").write_text(lines)
     (tmp_path / "out.jsonl.part").write_text("{}\n{}\n")
     done = ramctl(*arguments)
     assert done.returncode == 0
@@ -208,3 +208,34 @@ def test_settings_come_from_flag_environment_and_file(command, tmp_path, monkeyp
         assert context.get_parameter_source(name).name == origin
     values = [context.params[name] for name in ("strict", "rejects", "retry_rejects")]
     assert (values, str(context.params["stats"])) == ([True, "c", True], "s.json")
+
+
+def as_earlier_versions_named(state: Path) -> Path:
+    """Rename a state, as an earlier version left it."""
+    return state.rename(state.with_name(state.name[1:]))
+
+
+@pytest.mark.parametrize("words", [["--resume"], []])
+def test_the_state_of_an_earlier_version_is_found_and_renamed(words, tmp_path, ramctl):
+    (tmp_path / "in.jsonl").write_text('{"captions":["a horse"]}\n')
+    ramctl("parse", "in.jsonl", "-o", "out.jsonl")
+    state = tmp_path / ".out.jsonl.state.jsonl"
+    content = state.read_bytes()
+    old = as_earlier_versions_named(state)
+    done = ramctl("parse", "in.jsonl", "-o", "out.jsonl", *words)
+    assert done.returncode == 0 and ("1 done before" in done.messages) == bool(words)
+    assert not old.exists() and state.read_bytes() == content
+
+
+def test_a_state_is_no_input_and_no_pattern_of_records_matches_it(tmp_path, ramctl):
+    (tmp_path / "in.jsonl").write_text('{"captions":["a horse"]}\n')
+    ramctl("parse", "in.jsonl", "-o", "out.jsonl")
+    names = ["in.jsonl", "out.jsonl"]
+    assert sorted(path.name for path in tmp_path.glob("[!.]*.jsonl")) == names
+    state = as_earlier_versions_named(tmp_path / ".out.jsonl.state.jsonl")
+    for command in (["parse"], ["export", "-f", "csv"], ["eval", "--truth", "in.jsonl"]):
+        done = ramctl(*command, "out.jsonl", state.name)
+        assert (done.returncode, done.messages.count("\n")) == (2, 1), done.messages
+        assert "out.jsonl.state.jsonl: lists the finished inputs of a run" in done.messages
+    state.write_text('{"captions":["a horse"]}\n')  # of somebody, who has named it so
+    assert ramctl("parse", state.name).returncode == 0

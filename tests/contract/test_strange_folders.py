@@ -23,13 +23,13 @@ MINE = b"mine\n"
 # is not opened (browsers have such names).
 WRITTEN = {
     "parse in.jsonl -o o.jsonl --rejects r.jsonl --stats s.json": [
-        "o.jsonl", "o.jsonl.part", "o.jsonl.part.lock", "o.jsonl.state.jsonl",
-        "=.o.jsonl.state.jsonl.ramctl-part", "r.jsonl", "r.jsonl.part", "r.jsonl.part.lock",
-        "=s.json", "=.s.json.ramctl-part", "~s.json.part", "~o.jsonl.state.jsonl.part",
+        "o.jsonl", "o.jsonl.part", "o.jsonl.part.lock", ".o.jsonl.state.jsonl",
+        "=..o.jsonl.state.jsonl.ramctl-part", "r.jsonl", "r.jsonl.part", "r.jsonl.part.lock",
+        "=s.json", "=.s.json.ramctl-part", "~s.json.part", "~.o.jsonl.state.jsonl.part",
     ],
     "parse in.jsonl -o o.gz": ["o.gz", "o.gz.part", "=o.gz.part.kept"],
     "parse in.jsonl -o old.jsonl --resume --retry-rejects --rejects r.jsonl": [
-        "=old.jsonl.part", "=old.jsonl.part.kept", "old.jsonl.state.jsonl.kept",
+        "=old.jsonl.part", "=old.jsonl.part.kept", ".old.jsonl.state.jsonl.kept",
     ],
     "parse in.jsonl --build-labels l.jsonl --review review.tsv": [
         "l.jsonl", "=.l.jsonl.ramctl-part", "l.jsonl.part.lock", "~l.jsonl.part", "=review.tsv",
@@ -51,7 +51,7 @@ WRITTEN = {
         "p.html.part.lock", "=t.jsonl", "=.t.jsonl.ramctl-part", "t.jsonl.part.lock",
     ],
     "clean in.jsonl --model {model} -o o.jsonl --review p.html": [
-        "o.jsonl", "o.jsonl.part", "o.jsonl.part.lock", "o.jsonl.state.jsonl",
+        "o.jsonl", "o.jsonl.part", "o.jsonl.part.lock", ".o.jsonl.state.jsonl",
         "o.jsonl.work", "p.html", "=.p.html.ramctl-part",
     ],
     "train in.jsonl --preset tiny --steps 1 --out m --events e.jsonl --cache c": [
@@ -281,7 +281,7 @@ def test_a_bundle_in_the_cache_of_the_hub_is_links_to_its_blobs(here, tiny_bundl
     [
         ("export in.jsonl --xmp", ".a.jpg.xmp.ramctl-part"),
         ("export in.jsonl --txt", ".ramctl-txt.jsonl"),
-        ("parse in.jsonl -o o.jsonl", ".o.jsonl.state.jsonl.ramctl-part"),
+        ("parse in.jsonl -o o.jsonl", "..o.jsonl.state.jsonl.ramctl-part"),
         ("train t.jsonl --preset tiny --steps 1 --out m --events e.jsonl", "e.jsonl"),
     ],
 )

@@ -11,7 +11,7 @@ from ramctl.data_engine.additions import BY_CAPTION, CONFIRM, Caption, merge_gen
 from ramctl.decide.calibration import Calibration, CurvePoint
 from ramctl.engine.caption_writer import read_decoding
 from ramctl.errors import UsageProblem
-from ramctl.labels import LabelSystem
+from ramctl.labels import Label, LabelSystem
 from tests.data_engine.conftest import LABELS
 from tests.support import lines, with_caption_threshold
 
@@ -66,6 +66,23 @@ def test_of_opposites_the_more_probable_is_added_and_none_beside_a_named_one():
     for named, expected in (([], ["outdoor", "dog"]), (["indoor"], ["indoor", "dog"])):
         merged = merge_generated({"tags": named}, system, probabilities, [0, 1, 2], None, every)
         assert merged["tags"] == expected
+
+
+def test_what_other_tags_imply_is_not_added():
+    system = LabelSystem(
+        [Label("boy", parents=("person",)), Label("person"), Label("dog", parents=("animal",)),
+         Label("animal")]
+    )  # fmt: skip
+    probabilities, every = np.full(4, 0.9, np.float32), np.ones(4, bool)
+
+    def tags(fields, predicted, named=()):
+        captions = [Caption("", list(named))]
+        return merge_generated(fields, system, probabilities, predicted, captions, every)["tags"]
+
+    assert tags({"tags": ["boy"]}, [1, 2, 3]) == ["boy", "dog"]
+    assert tags({"tags": ["boy"]}, [], ["person", "animal"]) == ["boy", "animal"]
+    assert tags({"tags": ["person"]}, [0, 1]) == ["person", "boy"]
+    assert tags({"tags": [], "removed": [{"tag": "boy"}]}, [0, 1]) == ["person"]
 
 
 def test_without_captions_their_fields_are_left_as_they_were():

@@ -169,3 +169,17 @@ def test_the_model_s_score_is_worth_what_its_calibration_says():
     # Of a label without evidence what holds of all is known.
     expected = [3 * logit(0.2) + 1.0, 2 * logit(0.9) + 0.5]
     assert score_log_odds(scores, labels, told) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_tag_that_the_model_gives_is_not_called_not_predicted(monkeypatch):
+    """Calibrated on captions, which seldom name it, a high score can mean a low probability."""
+    index = index_of(np.zeros((3, 4), np.float16), [(0, CAT, GENERATED), (1, DOG, GENERATED)])
+    columns = index.columns()
+    columns["photo_score"] = [0.96, 0.02]
+    monkeypatch.setattr(type(index), "columns", lambda self: columns)
+    monkeypatch.setattr(OutOfFold, "kinds", lambda self, files: [])
+    monkeypatch.setattr(evidence, "score_log_odds", lambda *_: np.array([-2.0, -2.0]))
+    thresholds = np.full(max(CAT, DOG) + 1, 0.5)
+    against = OutOfFold(index).estimate(None, thresholds, ()).against
+    assert [evidence.reason(int(bits)) for bits in against] == ["improbable", "not-predicted"]
+    assert evidence.independent(against | OUT_OF_FOLD).tolist() == [1, 1]

@@ -8,7 +8,14 @@ import pytest
 
 from ramctl.data_engine import removals
 from ramctl.data_engine.additions import merge_generated, thresholds_to_add
-from ramctl.data_engine.evidence import NOT_PREDICTED, OUT_OF_FOLD, OUTLIER, SCORES, Estimate
+from ramctl.data_engine.evidence import (
+    NOT_PREDICTED,
+    OUT_OF_FOLD,
+    OUTLIER,
+    SCORES,
+    Estimate,
+    implied_ids,
+)
 from ramctl.data_engine.region_store import REGION, source_bits
 from ramctl.data_engine.removals import (
     DECISION,
@@ -21,6 +28,7 @@ from ramctl.data_engine.removals import (
 from ramctl.errors import UsageProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.record import Record
+from ramctl.records.verdicts import Verdicts
 
 
 class Regions:
@@ -145,6 +153,52 @@ def test_removals_are_those_with_a_reason_in_order_of_rows():
     assert removals["reason"].tolist() == [NOT_PREDICTED, OUTLIER, OUTLIER]
     assert removals["distance"].tolist() == [0.25] * 3
     assert len(removing_rows([])) == 0
+
+
+PEOPLE = LabelSystem(
+    [
+        Label("boy", parents=("child", "person")),
+        Label("child", parents=("person",)),
+        Label("person"),
+        Label("sky"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    ("lost", "verdicts", "stays"),
+    [
+        (["person", "sky"], {}, ["boy", "child", "person"]),
+        (["child", "person"], {}, ["boy", "child", "person", "sky"]),
+        (["boy", "person"], {}, ["child", "person", "sky"]),  # by the child
+        (["boy", "child", "person"], {}, ["sky"]),
+        (["person"], {"person": "remove"}, ["boy", "child", "sky"]),
+        (["person"], {"boy": "remove", "child": "remove"}, ["sky"]),
+        (["boy", "child", "person"], {"boy": "keep"}, ["boy", "child", "person", "sky"]),
+    ],
+)
+def test_what_other_tags_imply_stays_beside_them(lost, verdicts, stays):
+    tags = ["boy", "child", "person", "sky"]
+    regions = np.zeros(4, REGION)
+    regions["place"] = range(4)
+    index = SimpleNamespace(at_input=lambda position: (0, regions))
+    rows = [tags.index(tag) for tag in lost]
+    by_image = Verdicts({"a.jpg": verdicts})
+    cleaner = Cleaner(index, removing_rows([decision(rows, [16] * len(rows))]), by_image, PEOPLE)
+    cleaned = cleaner(Record({"image": "a.jpg", "tags": list(tags)}, key="0"))
+    assert cleaned["tags"] == stays
+    reasons = (
+        {entry["tag"]: entry["reason"] for entry in cleaned["removed"]} if stays != tags else {}
+    )
+    assert set(reasons) == set(tags) - set(stays)
+    assert {reasons[tag] for tag in reasons if tag not in verdicts} <= {"improbable"}
+
+
+def test_labels_without_parents_have_those_of_the_embedded_model(monkeypatch):
+    built = LabelSystem.from_tags(["boy", "person"])  # as `train` builds them of tags
+    monkeypatch.setattr("ramctl.data_engine.evidence.usual_labels", lambda: PEOPLE)
+    assert implied_ids(["boy"], built) == {1}
+    assert implied_ids(["person", "unheard of"], built) == set()
 
 
 def test_a_record_loses_its_tags_with_reasons_and_keeps_earlier_ones():

@@ -126,8 +126,8 @@ def test_long_lists_of_names_are_cut(evaluate, tmp_path, capsys):
     evaluate(GIVEN, TRUTH, classes=Path("classes.txt"))
     stderr = capsys.readouterr().err
     assert (
-        "classes without a predicted tag: class 0, class 1, class 2, class 3, class 4 ... (7)"
-        in stderr
+        "classes without a predicted tag (see --map, --labels): "
+        "class 0, class 1, class 2, class 3, class 4 ... (7)" in stderr
     )
     assert "true tags that are not classes: b, c\n" in stderr
 

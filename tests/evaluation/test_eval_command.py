@@ -88,7 +88,7 @@ def test_what_the_figures_stand_on_is_always_printed(evaluated, tmp_path):
     assert classes["sha256"] == hashlib.sha256(b"dog\ncat\nunicorn\n").hexdigest()
     assert classes["without_positives"] == classes["without_tag"] == ["unicorn"]
     assert (result["averaging"], result["averaged_classes"]) == ("classes with positives", 2)
-    assert b"classes without a predicted tag: unicorn" in done.stderr
+    assert b"classes without a predicted tag (see --map, --labels): unicorn" in done.stderr
 
 
 def test_thresholds_are_not_chosen_by_a_handful_of_photos(ramctl, truth):

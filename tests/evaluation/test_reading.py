@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 
+from ramctl.checkpoints.bundle import read_labels
 from ramctl.classes import Classes
 from ramctl.errors import RunProblem
 from ramctl.evaluation.predictions import ScoreReader
-from ramctl.labels import LabelSystem
+from ramctl.labels import Label, LabelSystem
 from tests.evaluation.conftest import TRUTH, dense, sparse, write
 
 
@@ -56,6 +57,23 @@ def test_dense_scores_refer_to_the_labels_that_they_name(evaluate):
     last = {"image": "3", "dense": [0, 0.9], "labels": "one"}
     truth = [*TRUTH[:2], {"image": "3", "tags": ["b"]}]
     assert evaluate([*one, other, last], truth)["OR"] == 1.0
+
+
+def test_labels_of_the_embedded_model_are_known_with_their_synonyms(evaluate, monkeypatch):
+    system = LabelSystem([Label("a", synonyms=("first",)), Label("b")])
+    monkeypatch.setattr("ramctl.evaluation.predictions.read_labels", lambda name: system)
+    truth = [{"image": "1", "tags": ["first"]}, {"image": "2", "tags": ["b"]}]
+    for key, expected in ((f"sha256:{system.sha256}", 1.0), ("sha256:other", 0.5)):
+        predictions = dense([[0.9, 0], [0, 0.9]], "ab", labels=key)
+        assert evaluate(predictions, truth)["OR"] == expected
+
+
+def test_labels_and_classes_may_be_a_bundle_by_its_name(evaluate):
+    system = read_labels("mini")
+    predictions = [{"image": "1", "scores": {system[0].tag: 0.9}}]
+    truth = [{"image": "1", "tags": [system[0].tag]}]
+    result = evaluate(predictions, truth, classes=Path("mini"), labels=Path("mini"))
+    assert result["classes"]["names"] == system.tags
 
 
 LISTS = ("[0.1, -2e-7,3]", "[0.1,true]", '[0.1,"2"]', "[[0.1]]", "[]", "null")

@@ -114,11 +114,22 @@ def test_a_table_for_papers_has_systems_as_rows_and_the_best_in_bold(compared):
     told = compared(*systems)["comparison"]["systems"]
     lines = Path("t").read_text().splitlines()
     best, other = (f"{100 * told[name]['mAP']:.1f}" for name in systems)
-    assert lines[4] == r"\midrule"
-    assert lines[5].startswith(rf"RAM \& co\_1 & \textbf{{{best}}} & ")
-    assert lines[6].startswith(f"Old & {other} & ")
+    ends = [[f"{100 * end:.1f}" for end in told[name]["ci"]["mAP"]] for name in systems]
+    better, worse = (rf"{{\scriptsize [{low}, {high}]}}" for low, high in ends)
+    assert "[95 % intervals]" in lines[0] and lines[4] == r"\midrule"
+    assert lines[5].startswith(rf"RAM \& co\_1 & \textbf{{{best}}} {better} & ")
+    assert lines[6].startswith(f"Old & {other} {worse} & ")
     run(EvalOptions("truth", "Old", output=Path("t"), format="latex"))
     assert f"Old & {other} & " in Path("t").read_text()
+    run(EvalOptions("truth", "Old", output=Path("t"), format="latex", ci=True))
+    assert f"Old & {other} {worse} & " in Path("t").read_text()
+
+
+def test_of_equal_figures_none_is_in_bold(compared):
+    systems = (write("one", 1), "same")
+    Path("same").write_bytes(Path("one").read_bytes())
+    run(EvalOptions("truth", systems, output=Path("t"), format="latex"))
+    assert "textbf" not in Path("t").read_text()
 
 
 def test_every_figure_has_an_interval(compared):

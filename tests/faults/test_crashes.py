@@ -29,15 +29,15 @@ def placed(name: str) -> list[str]:
     return [f"fsync {name}", f"os.rename {name}", "fsync run"]
 
 
-BEGUN = placed(".out.state.jsonl.ramctl-part")
+BEGUN = placed("..out.state.jsonl.ramctl-part")
 COPIED = [
     f"{step} {name}.part.kept" for name in ("out", "rejects") for step in ("fsync", "os.rename")
 ]
 COMPACTED = [
     *COPIED[::2],
-    *placed(".out.state.jsonl.kept.ramctl-part"),
+    *placed("..out.state.jsonl.kept.ramctl-part"),
 ]  # the state after its outputs
-for name in ("out.part.kept", "rejects.part.kept", "out.state.jsonl.kept"):
+for name in ("out.part.kept", "rejects.part.kept", ".out.state.jsonl.kept"):
     COMPACTED += [f"os.rename {name}", "fsync run"]
 
 
@@ -53,7 +53,7 @@ def test_files_are_on_the_disk_before_they_have_their_names_and_then_their_folde
         with_lines(*LINES)(folder)
     _, steps, err = run(folder, stream(resume=again))
     steps = [step for step in steps if step.startswith(("fsync", "os.rename"))]
-    named = ["fsync out.state.jsonl", *placed("out.part"), *placed("rejects.part")]
+    named = ["fsync .out.state.jsonl", *placed("out.part"), *placed("rejects.part")]
     assert steps == before + named, err
 
 

@@ -85,7 +85,7 @@ def test_a_clock_that_goes_back_changes_nothing(tmp_path, monkeypatch):
     with_lines(*LINES)(folder)
     assert run(folder, stream(max_time=60))[0] == 3
     whole = contents(folder)
-    for name in ("out", "rejects", "out.state.jsonl"):
+    for name in ("out", "rejects", ".out.state.jsonl"):
         (folder / name).unlink()
     monkeypatch.setattr(time, "time", lambda: 3600.0 * next(hour))
     assert run(folder, stream(max_time=60), crash_before="os.rename out.part")[0] == 137

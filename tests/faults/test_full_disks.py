@@ -44,9 +44,9 @@ def spoilt_and_mended(
 @pytest.mark.parametrize(
     ("lines", "most_bytes", "named"),
     [
-        (LINES, 0, "out.state.jsonl"),  # not even the line of a lock
-        (LINES, 150, "out.state.jsonl"),
-        (LINES, 1000, "out.state.jsonl"),
+        (LINES, 0, ".out.state.jsonl"),  # not even the line of a lock
+        (LINES, 150, ".out.state.jsonl"),
+        (LINES, 1000, ".out.state.jsonl"),
         ([GOOD[0][:-1] + LONG, *LINES], 1500, "out.part"),
         (["{oops" + LONG, *LINES], 1500, "rejects.part"),
     ],
@@ -55,7 +55,7 @@ def test_output_rejects_and_state(lines, most_bytes, named, folder):
     with_lines(*lines * 3)(folder)
     status, _, err = run(folder, stream(), most_bytes=most_bytes)
     assert (status, err) == (1, f"ramctl test: {named}: {FULL}\n")
-    if (state := folder / "out.state.jsonl").exists():
+    if (state := folder / ".out.state.jsonl").exists():
         assert state.read_bytes().endswith(b"\n")  # no half line, to which another is appended
     assert run(folder, stream(resume=True))[0] == 3
     resumed = contents(folder)

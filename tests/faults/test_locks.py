@@ -79,7 +79,7 @@ def first(tmp_path, request, ramctl):
     run = ramctl.start("parse", "-", "-o", "c.out", "-b1", jobs)
     run.stdin.write(b'{"captions":["a horse"]}\n' * 40)
     run.stdin.flush()
-    state = tmp_path / "c.out.state.jsonl"
+    state = tmp_path / ".c.out.state.jsonl"
     wait_for(lambda: state.exists() and state.read_bytes().count(b"\n") > 1)
     yield run
     run.kill()
@@ -93,7 +93,7 @@ def test_two_runs_at_once_write_one_output_once(first, tmp_path, ramctl):
     first.communicate(b'{"captions":["a boat"]}\n')
     assert first.returncode == 0
     assert (tmp_path / "c.out").read_bytes().count(b"\n") == 41
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.out", "c.out.state.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".c.out.state.jsonl", "c.out"]
 
 
 @pytest.mark.parametrize("first", ["-j2"], indirect=True)
@@ -110,7 +110,7 @@ def test_a_killed_run_leaves_no_lock_though_its_workers_may_live_on(first, tmp_p
         with suppress(ProcessLookupError):  # it stopped after its parent was gone, and ended
             os.kill(worker, signal.SIGKILL)
     assert second.returncode == 0, second.stderr
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.out", "c.out.state.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".c.out.state.jsonl", "c.out"]
 
 
 def test_a_lock_that_was_given_back_while_it_was_waited_for_is_not_taken_for_the_new_one(tmp_path):

@@ -51,7 +51,15 @@ def test_two_outputs_in_one_file_are_wrong_usage(words, tmp_path, ramctl):
 
 @pytest.mark.parametrize(
     "name",
-    ["x.part", "x.state.jsonl", "./x.part.lock", "x.part.kept", "x.state.jsonl.kept", "x.work/a"],
+    [
+        "x.part",
+        ".x.state.jsonl",
+        "x.state.jsonl",
+        "./x.part.lock",
+        "x.part.kept",
+        ".x.state.jsonl.kept",
+        "x.work/a",
+    ],
 )
 @pytest.mark.parametrize("option", ["--rejects", "--stats"])
 def test_what_stands_beside_an_output_is_no_other_output(option, name, tmp_path, ramctl):
@@ -101,7 +109,7 @@ def test_the_workers_of_a_killed_run_end_without_a_word(tmp_path, ramctl):
     lines = json.dumps({"captions": ["a horse in a field near a house by the river"] * 50}) + "\n"
     (tmp_path / "in.jsonl").write_text(lines * 400)
     run = ramctl.start("parse", "in.jsonl", "-o", "out", "-j2", "-b2")
-    state = tmp_path / "out.state.jsonl"
+    state = tmp_path / ".out.state.jsonl"
     wait_for(lambda: state.exists() and state.stat().st_size > 300)
     run.send_signal(signal.SIGKILL)
     assert run.stderr.read() == b""  # its end comes when the last worker has gone

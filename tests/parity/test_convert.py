@@ -9,7 +9,7 @@ import torch
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import load_caption_tokenizer, load_model
 from ramctl.checkpoints.weights import weights_of
-from ramctl.conversion import LISTS, ConvertOptions, convert_checkpoint, read_official_labels
+from ramctl.conversion import ConvertOptions, convert_checkpoint, read_official_labels
 from ramctl.decide.thresholds import thresholds_of
 from ramctl.errors import RunProblem
 from tests.parity.conftest import FILES
@@ -110,7 +110,7 @@ def test_wrong_usage_is_one_line_and_exit_code_2(ramctl):
 
 
 def test_tag2text_labels_keep_their_doubles_and_know_their_kinds(parity):
-    labels = read_official_labels(LISTS / "tag2text.jsonl")
+    labels = read_official_labels(None, "tag2text")
     authors = parity.parent / "labels" / "ram" / "tag2text_ori_tag_list.txt"
     assert labels.tags == authors.read_text("utf-8").splitlines()
     assert len(labels) == 3429
@@ -121,6 +121,29 @@ def test_tag2text_labels_keep_their_doubles_and_know_their_kinds(parity):
     assert {labels[i].tag: labels[i].threshold for i in (2701, 2828, 1167, 127, 3351)} == {
         "person": 0.7, "man": 0.7, "woman": 0.7, "quarter": 1.0, "two": 1.0,
     }  # fmt: skip
+    never = {127, 2961, 3265, 3338, 3351, 3355, 3359}
+    assert {i for i in range(3429) if labels[i].threshold == 1.0} == never
+    assert sum(label.threshold is not None for label in labels) == 10
+
+
+@pytest.mark.parametrize(
+    ("arch", "name"),
+    [
+        ("tag2text", "tag2text_ori_tag_list.txt"),
+        ("ram", "ram_tag_list.txt"),
+        ("ram-plus", "ram_tag_list.txt"),
+    ],
+)
+def test_the_authors_list_named_as_a_file_is_the_one_that_is_shipped(arch, name, parity, tmp_path):
+    authors = parity.parent / "labels" / "ram" / name
+    shipped = read_official_labels(None, arch)
+    assert list(read_official_labels(str(authors), arch)) == list(shipped)
+    (tmp_path / "half.txt").write_text("0.5\n" * len(shipped))
+    changed = read_official_labels(str(authors), arch, str(tmp_path / "half.txt"))
+    assert {label.threshold for label in changed} == {0.5}
+    other = tmp_path / "other.txt"
+    other.write_text("quarter\n" + authors.read_text("utf-8"))
+    assert all(label.threshold is None for label in read_official_labels(str(other), arch))
 
 
 def test_ram_labels_keep_the_authors_strings_order_and_thresholds_and_have_kinds(parity):
@@ -129,7 +152,7 @@ def test_ram_labels_keep_the_authors_strings_order_and_thresholds_and_have_kinds
         [line.strip() for line in (folder / f"ram_tag_list{name}.txt").open(encoding="utf-8")]
         for name in ("", "_threshold", "_chinese")
     ]
-    labels = read_official_labels(LISTS / "ram.jsonl")
+    labels = read_official_labels(None, "ram")
     given = [(label.tag, str(label.threshold), label.names["zh"]) for label in labels]
     assert given == [(tag, str(float(value)), zh) for tag, value, zh in zip(*texts, strict=True)]
     assert {"t shirt", "t-shirt"} <= set(labels.tags)
@@ -145,5 +168,5 @@ def test_ram_labels_keep_the_authors_strings_order_and_thresholds_and_have_kinds
 
 def test_a_label_file_with_kinds_keeps_them(tmp_path):
     (tmp_path / "labels.jsonl").write_text('{"tag": "dog", "kind": "action"}\n{"tag": "red"}\n')
-    labels = read_official_labels(tmp_path / "labels.jsonl")
+    labels = read_official_labels(str(tmp_path / "labels.jsonl"), "ram")
     assert [label.kind for label in labels] == ["action", "object"]

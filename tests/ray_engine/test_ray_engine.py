@@ -211,7 +211,7 @@ def test_what_a_dead_worker_left_is_continued(shards, stand_in, capfd):
     # The first shard as a kill after two records leaves it, the state included.
     part = Path("out/in0.jsonl").rename("out/in0.jsonl.part")
     part.write_bytes(b"".join(part.read_bytes().splitlines(keepends=True)[:2]))
-    state = Path("out/states/in0.jsonl.state.jsonl").rename("out/in0.jsonl.state.jsonl")
+    state = Path("out/states/in0.jsonl.state.jsonl").rename("out/.in0.jsonl.state.jsonl")
     state.write_bytes(b"".join(state.read_bytes().splitlines(keepends=True)[:3]))
     Path("out/rejects/in0.jsonl").unlink()
     Path("out/rejects/in0.jsonl.part").write_bytes(b"")
@@ -223,7 +223,7 @@ def test_what_a_dead_worker_left_is_continued(shards, stand_in, capfd):
 
 def test_a_worker_that_died_before_it_opened_anything_leaves_no_file_missing(shards, stand_in):
     run("parse", "in2.jsonl", "--ray", "local", "-o", "out")
-    Path("out/states/in2.jsonl.state.jsonl").rename("out/in2.jsonl.state.jsonl")
+    Path("out/states/in2.jsonl.state.jsonl").rename("out/.in2.jsonl.state.jsonl")
     for path in ("out/in2.jsonl", "out/rejects/in2.jsonl"):
         Path(path).unlink()
     run("parse", "in2.jsonl", "--ray", "local", "-o", "out")

@@ -1,10 +1,11 @@
-"""What taggers say of photos: each form is recognised and read as records."""
+"""Predictions of taggers: each form is recognised and read as records."""
 
 import gzip
 from pathlib import Path
 
 import pytest
 
+from ramctl.errors import RunProblem
 from ramctl.readers.caption_formats import read_predictions
 
 DATA = Path(__file__).parents[1] / "data" / "predictions"
@@ -26,3 +27,90 @@ def test_other_files_are_records(name, tmp_path):
     (tmp_path / name).write_bytes(pack(b'{"image": "a,b", "tags": []}\n'))
     (item,) = read_predictions(str(tmp_path / name), "eval")
     assert item.fields == {"image": "a,b", "tags": []}
+
+
+SCORES = [("a", None, {"cat": 0.9, "dog": 0.25}), ("b", None, {"dog": 1e-5})]
+DECIDED = [("a", ["cat", "dog"], {"cat": 0.9, "dog": 0.25}), ("b", [], {})]
+TAGGED = [("a", ["cat", "dog"], {"cat": 1, "dog": 1}), ("b", [], {})]
+TABLES = {
+    'image,tags,scores\na,"cat, dog","0.9, 0.25"\nb,,\n': DECIDED,
+    "caption,image,tags,scores\n,a,cat;dog,0.9;0.25\n,b,,\n": DECIDED,
+    "image,tags\na,cat;dog\nb,\n": TAGGED,
+    "\ufeffFilename;Tags\r\na;cat, dog\r\nb;\r\n": TAGGED,
+    "picture,tags\na,cat|dog\nb,\n": TAGGED,
+    ",image,tags\n0,a,\"['cat', 'dog']\"\n1,b,[]\n": TAGGED,
+    "image,label,score\nb,dog,1e-5\na,dog,0.25\na,cat,0.9\na,cat,0.1\n": SCORES,
+    "image\tlabels\tscore\na\tcat\t0.9\nb\tdog\t1e-5\na\tdog\t0.25\n": SCORES,
+    "image,cat,dog\na,0.9,0.25\nb,,1e-5\n": SCORES,
+    ",cat,dog\na,0.9,0.25\nb,nan,0.00001\n": SCORES,
+    "any,cat,dog,\na,0.9,0.25,\nb,,0.00001,\n": SCORES,
+    ",image,cat,dog\n0,a,0.9,0.25\n1,b,,0.00001\n": SCORES,
+    "image,label\na,cat\na,dog\nb,\n": TAGGED,
+    "path,label,cat,file\na,0.5,0.9,0\n": [("a", None, {"label": 0.5, "cat": 0.9, "file": 0})],
+    'image,tags,scores\na,"x\\, y, \'=z","0.5, 0.25"\n': [
+        ("a", ["x, y", "'=z"], {"x, y": 0.5, "'=z": 0.25})
+    ],
+    "image,cat,dog\na,1,0\nb,0,0\n": [
+        ("a", ["cat"], {"cat": 1, "dog": 0}),
+        ("b", [], {"cat": 0, "dog": 0}),
+    ],
+}
+
+
+@pytest.mark.parametrize("text", TABLES)
+def test_tables_with_a_header_are_read(text, tmp_path):
+    (tmp_path / "x.csv").write_bytes(text.encode())
+    records = (item.fields for item in read_predictions(str(tmp_path / "x.csv"), "eval"))
+    found = [(row["image"], row.get("tags"), row["scores"]) for row in records]
+    assert sorted(found) == TABLES[text]
+
+
+def test_labels_that_are_not_in_a_table_of_zeros_and_ones_are_unknown(tmp_path):
+    text = "ImageID,Source,LabelName,Confidence\na,v,cat,1\na,v,dog,0\nb,v,dog,1\n"
+    (tmp_path / "x.csv").write_text(text)
+    records = [item.fields for item in read_predictions(str(tmp_path / "x.csv"), "eval")]
+    assert [(row["tags"], row["negatives"]) for row in records] == [
+        (["cat"], ["dog"]),
+        (["dog"], []),
+    ]
+
+
+def test_a_header_longer_than_what_is_looked_at_is_one(tmp_path):
+    names = [f"label number {number}" for number in range(6449)]
+    rows = [["any", *names], ["a", *["0.5"] * len(names)]]
+    (tmp_path / "x.csv").write_text("\n".join(",".join(row) for row in rows))
+    (item,) = read_predictions(str(tmp_path / "x.csv"), "eval")
+    assert item.fields == {"image": "a", "scores": dict.fromkeys(names, 0.5)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "image,split,cat\na,train,0.2\n", "image;cat\na;0,9\n", "image,cat,cat\na,1,0\n",
+        "image,width,caption\na,640,a dog\n",
+    ],
+)  # fmt: skip
+def test_tables_of_other_columns_are_refused(text, tmp_path):
+    (tmp_path / "x.csv").write_text(text)
+    with pytest.raises(RunProblem, match=r"x\.csv:1: "):
+        list(read_predictions(str(tmp_path / "x.csv"), "eval"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a,cat,0.9\n", "a;cat;dog\n", 'a,"cat, dog"\n', "image,tags\na,cat:0.9;dog:0.8\n",
+        "image,tags\na,cat,dog\n", "image,tags,scores\na,cat;dog,0.9;1;2\n",
+        "image,label,score\na,b,x\n", "image,label,score\na,b,inf\n",
+    ],
+)  # fmt: skip
+def test_rows_of_another_form_are_rejects(text, tmp_path):
+    (tmp_path / "x.csv").write_text(text)
+    items = list(read_predictions(str(tmp_path / "x.csv"), "eval"))
+    assert [item.code for item in items if hasattr(item, "code")] == ["bad_field"]
+
+
+@pytest.mark.parametrize("text", ["", "image,tags\n", "\n"])
+def test_a_table_without_rows_has_no_photo(text, tmp_path):
+    (tmp_path / "x.csv").write_text(text)
+    assert not list(read_predictions(str(tmp_path / "x.csv"), "eval"))

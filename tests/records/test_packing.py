@@ -50,7 +50,7 @@ def test_a_finished_file_is_continued_and_left_alone_where_there_is_nothing_to_d
     assert stream(resume=True).n_skipped == 5
     assert Path("out.gz").stat().st_ino == before
     names = {"out", "no-out", "out.gz", "no-out.gz"}
-    states = {"out.state.jsonl", "out.gz.state.jsonl"}
+    states = {".out.state.jsonl", ".out.gz.state.jsonl"}
     assert {path.name for path in Path().iterdir()} == names | states
 
 
@@ -83,7 +83,7 @@ def test_what_is_no_whole_gzip_is_named_and_members_are_one_after_the_other():
         with pytest.raises(RunProblem, match=r"^bad\.gz: "), open_input("bad.gz") as opened:
             opened.read()
     Path("out.gz").write_bytes(b'{"a":1}\n')
-    Path("out.gz.state.jsonl").write_bytes(b'{"format":1,"command":"test","fingerprint":{}}\n')
+    Path(".out.gz.state.jsonl").write_bytes(b'{"format":1,"command":"test","fingerprint":{}}\n')
     with pytest.raises(RunProblem, match=r"out\.gz: Not a gzipped file"):
         stream(resume=True)
     assert Path("out.gz").read_bytes() == b'{"a":1}\n'

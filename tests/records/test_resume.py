@@ -131,7 +131,7 @@ def test_a_changed_input_is_done_again_once_however_often_the_run_is_stopped(tmp
 
 
 def test_what_an_earlier_run_left_over_is_no_part_of_a_new_one(tmp_path):
-    for path in (part_path(tmp_path / "out"), tmp_path / "out.state.jsonl"):
+    for path in (part_path(tmp_path / "out"), tmp_path / ".out.state.jsonl"):
         kept_path(path).write_bytes(b'{"format":1,"command":"t","fingerprint":{}}\n')
     run(tmp_path, LINES[:1])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "out.state.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.state.jsonl", "out"]

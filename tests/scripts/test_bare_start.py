@@ -26,7 +26,7 @@ def check_documents(checkout):
     # -S: nothing that is installed is found.
     command = [sys.executable, "-S", checkout / "scripts" / "build_docs.py", "--check"]
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return captured(command, env=environment)
+    return captured(command, env=environment | {"PATH": f"{checkout / 'bin'}:/usr/bin:/bin"})
 
 
 def test_without_an_environment_a_line_says_what_to_do(checkout):
@@ -37,6 +37,14 @@ def test_without_an_environment_a_line_says_what_to_do(checkout):
 
 def test_the_environment_is_found(checkout):
     (checkout / ".venv").symlink_to(sys.prefix)
+    done = check_documents(checkout)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_python_of_an_installed_ramctl_is_found(checkout):
+    (checkout / "bin").mkdir()
+    (checkout / "bin" / "ramctl").write_text(f"#!{sys.executable}\nimport ramctl\n")
+    (checkout / "bin" / "ramctl").chmod(0o755)
     done = check_documents(checkout)
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -122,3 +122,14 @@ def test_gpus_take_the_products_of_the_model_and_cores_the_decoding(tmp_path):
     assert rates["train"].core_s == 0.01
     assert rates["train"].gpu_s == pytest.approx(gflop["train"] / 1e5)
     assert list(rates) == ["parse", "train", "generate", "detect", "tag"]
+
+
+@pytest.mark.slow
+def test_labels_by_description_are_counted_too():
+    gflop = flops.count("ram-plus-swin-l", 4)
+    assert gflop["train"] > 3 * gflop["tag"] > 0
+
+
+def test_a_preset_that_cannot_be_built_is_one_line(capsys):
+    assert scale_plan.main(["--cores", "4", "--tflops", "100", "--preset", "nowhere.toml"]) == 1
+    assert capsys.readouterr().err.count("\n") == 1

@@ -386,3 +386,37 @@ def test_photos_to_validate_on_may_be_packed(train, parsed, tmp_path):
     train("records.jsonl.gz", "--val", "records.jsonl.gz", "--out", "x", "--steps", 2)
     train(parsed, "--val", parsed, "--out", "y", "--steps", 2)
     assert_same_weights(Path("x"), Path("y"))
+
+
+def test_a_complete_bundle_is_only_accepted_by_what_made_it(train, command, parsed, tmp_path):
+    given = [parsed, "--out", "x", "--steps", 2, "--seed", 3]
+    train(*given)
+    before = (tmp_path / "x" / "bundle.json").read_bytes()
+    short = [parsed, "--out", "x", "--resume"]  # as many settings as a resumed run may leave out
+    for arguments in ([*given, "--resume"], ["--out", "x", "--resume"]):
+        assert "x is complete: nothing to resume" in train(*arguments).messages
+    rows = training_records()
+    other = write_records(tmp_path / "other.jsonl", [*rows[1:], rows[0]])
+    same = write_records(tmp_path / "same.jsonl", rows)
+    (tmp_path / "labels.txt").write_text("sky\nfield\nbuilding\n")
+    for arguments, message in (
+        ([other, *given[1:], "--resume"], "differs in the records; name another --out"),
+        ([*given[:-1], 4, "--resume"], "training.seed (3, not 4)"),
+        ([*given, "--resume", *settings("training.batch_size=3")], "training.batch_size ("),
+        ([*given, "--resume", "--labels", "labels.txt"], "--labels"),
+        (["--out", "x", "--steps", 5, "--resume"], "training.steps (2, not 5)"),
+        (short, "training.seed (3, not "),
+    ):
+        done = train(*arguments, code=2)
+        assert message in done.messages and done.messages.count("\n") == 1, done.messages
+    done = command("train", "--out", "x", "--preset", "mini-lite2", "--resume", code=2)
+    assert "differs in --preset" in done.messages
+    assert (tmp_path / "x" / "bundle.json").read_bytes() == before
+    assert "complete" in train(same, *given[1:], "--resume").messages
+
+
+def test_a_command_that_took_part_in_a_run_may_be_repeated_at_its_end(train, parsed):
+    resumed = [parsed, "--out", "x", "--resume"]
+    train(parsed, "--out", "x", "--steps", 2, "--max-time", "0s", code=4)
+    train(*resumed)
+    assert "x is complete: nothing to resume" in train(*resumed).messages
