@@ -49,10 +49,11 @@ INT8_THRESHOLDS = "thresholds.int8.txt"  # one number per line in id order, chos
 CALIBRATION = "calibration.json"  # see `ramctl.decide.calibration`
 AXES = "axes.safetensors"  # of the photos' embeddings
 HEADROOM = "headroom.npy"  # (L,) what the tag decoder adds to the global branch's logits at most
+REFERENCE = "reference.npy"  # (R, C) pooled features of photos of all kinds, in half precision
 CARD = "README.md"
 _FILES = (
     META, WEIGHTS, TOKENIZER, f"{TEXT_FOLDER}/*", GRAPH, INT8_GRAPH, INT8_THRESHOLDS, CALIBRATION,
-    AXES, HEADROOM, CARD, LABELS,
+    AXES, HEADROOM, REFERENCE, CARD, LABELS,
 )  # fmt: skip
 # A graph's inputs, of which the last two are those of a model with a global branch, and its output.
 PHOTOS, LABEL_QUERIES, OFFSETS, SHORTLIST = "photos", "label_queries", "offsets", "shortlist"

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import (
     CALIBRATION,
+    REFERENCE,
     Bundle,
     resolve_model,
 )
 from ramctl.decide.calibration import Calibration
-from ramctl.decide.fitting import FOLDS, THINGS, calibrate, folds_of, with_curves
+from ramctl.decide.fitting import FOLDS, THINGS, calibrate, folds_of
 from ramctl.decide.selection import SelectionOptions, TagSelector
 from ramctl.decide.thresholds import LabelSet, bundle_labels
 from ramctl.engine.label_rows import Rows, label_rows, rows_of_words
@@ -43,14 +44,11 @@ from ramctl.tagging.tagger_options import TaggerOptions
 from ramctl.training.data.targets import (
     Annotation,
     Targets,
-    main_things,
     read_annotation,
     things_in_order,
 )
-from ramctl.training.data.teachers import PRIOR_PHOTOS, if_unmentioned
 from ramctl.training.fitted_bundle import write_fitted
 from ramctl.training.label_vectors import (
-    CHOICE_SCALE,
     DENSE,
     ROUNDS,
     Collection,
@@ -128,7 +126,7 @@ def fit_labels(options: TrainOptions) -> Report:
     if len(looked.notes) < MIN_PHOTOS:
         raise RunProblem(f"{len(looked.notes)} photos are too few: {MIN_PHOTOS} are needed")
     calibration = Calibration.from_bundle(bundle).for_labels(ids)
-    collection, spread, mean = _collection(looked, labels, calibration)
+    collection, spread, mean = _collection(looked, labels, calibration, bundle)
     n_tagged = int(collection.mentions.present.any(1).sum())
     if n_tagged < MIN_PHOTOS:
         raise RunProblem(
@@ -140,10 +138,11 @@ def fit_labels(options: TrainOptions) -> Report:
     scores = (
         looked.score_log_odds + (found - collection.log_odds.double().numpy()) / calibration.slopes
     )
-    learnt = _calibration(calibration, looked, labels, collection, fitted, found, scores)
+    learnt, precision = _calibration(calibration, collection), bundle.preset.precision
+    assert precision is not None  # see `fits_labels`
     if judged:
         learnt = _judged_calibration(learnt, looked_judged, labels, fitted, (spread, mean), bundle)
-    precision = _reachable(learnt, bundle.preset.precision, report)
+        precision = _reachable(learnt, precision, report)
     # Equal scores mean the same for all labels: shifts of the biases give them one threshold.
     shifts = learnt.shifts_for(precision)
     learnt, scores = learnt.with_shifts(shifts), scores + shifts
@@ -268,7 +267,7 @@ def _look(
 
 
 def _collection(
-    looked: Looked, labels: LabelSystem, calibration: Calibration
+    looked: Looked, labels: LabelSystem, calibration: Calibration, bundle: Bundle
 ) -> tuple[Collection, Floats, Floats]:
     """The photos for the fit, and the deviation and mean (C,) of their features."""
     usual = calibration.for_all()
@@ -289,7 +288,9 @@ def _collection(
     weights = np.where(np.isfinite(weights), weights, 0.0)[things]
     choice = torch.from_numpy(slope * looked.score_log_odds[:, things] + weights).float()
     gains = torch.from_numpy(slope / usual.slopes[things]).float()
-    return Collection(features, log_odds, choice, gains, mentions), spread, mean
+    known = np.load(bundle.path / REFERENCE) if bundle.has(REFERENCE) else looked.pooled[:0]
+    reference = torch.from_numpy((known.astype(np.float64) - mean) / spread).float()
+    return Collection(features, log_odds, choice, gains, mentions, reference), spread, mean
 
 
 def _out_of_fold(collection: Collection, folds: NDArray[np.int64]) -> Floats:
@@ -302,36 +303,17 @@ def _out_of_fold(collection: Collection, folds: NDArray[np.int64]) -> Floats:
     return found.double().numpy()
 
 
-def _calibration(
-    before: Calibration, looked: Looked, labels: LabelSystem, collection: Collection,
-    fitted: Fitted, found: Floats, score_log_odds: Floats,
-) -> Calibration:  # fmt: skip
-    """The calibration of the new scores.
-
-    `found` (N, L) are the log-odds of being right by fits on other photos, of these scores.
-    """
-    mentions, targets = collection.mentions, Targets(labels)
+def _calibration(before: Calibration, collection: Collection) -> Calibration:
+    """The calibration of the new scores: that of before, also for labels that are new."""
+    mentions = collection.mentions
     n_present = mentions.present.sum(0).numpy()
     is_new = np.isnan(before.offsets) & (n_present >= MIN_NEW)
-    offsets = np.where(is_new, before.intercept, before.offsets)
-    salience = before.salience
-    if salience is not None:
-        things = mentions.things.numpy()
-        weights = np.full(len(labels), -np.inf)
-        weights[things] = CHOICE_SCALE * np.nan_to_num(salience.weights[things], neginf=0.0)
-        weights[things] += fitted.choice_bias.numpy()
-        salience = replace(salience, slope=CHOICE_SCALE * salience.slope, weights=weights)
-    main = np.zeros(found.shape, bool)
-    for row, note in zip(main, looked.notes, strict=True):
-        row[main_things(note, targets)] = True
-    calibration = replace(
-        before, offsets=offsets, salience=salience,
+    return replace(
+        before, offsets=np.where(is_new, before.intercept, before.offsets),
         # In a collection of clothes, most photos may show clothes.
         min_scores=np.where(n_present > 0, 0.0, before.min_scores),
         mention_rates=mentions.rates[DENSE].double().numpy(),
     )  # fmt: skip
-    held_out = np.where(np.isnan(offsets), -np.inf, found)
-    return with_curves(calibration, score_log_odds, held_out, _truth(found, mentions), main)
 
 
 def _judged_calibration(
@@ -360,26 +342,6 @@ def _reachable(calibration: Calibration, precision: float, report: Report) -> fl
     if highest < precision:
         report.notify(f"thresholds are for a precision of {highest:.2f}: none reaches {precision}")
     return min(highest, precision)
-
-
-def _truth(log_odds: Floats, mentions: Mentions) -> Floats:
-    """The probability (N, L) that each label is right, by the scores and by what captions name.
-
-    The photos that score highest show the label most surely: their captions show how often it is
-    named where it is there (as in Elkan and Noto 2008, Learning Classifiers from Only Positive and
-    Unlabeled Data).
-    """
-    present, rates = mentions.present.numpy(), mentions.rates[mentions.styles].numpy().copy()
-    order = np.argsort(-log_odds, axis=0)
-    for label in np.flatnonzero(present.sum(0) >= MIN_NEW).tolist():
-        n_present = present[:, label].sum()
-        n_at_top = present[order[:n_present, label], label].sum()
-        known = (n_at_top + PRIOR_PHOTOS * rates[:, label]) / (n_present + PRIOR_PHOTOS)
-        np.maximum(rates[:, label], known, out=rates[:, label])
-    unnamed = if_unmentioned(sigmoid(log_odds).astype(np.float32), rates)
-    is_there = present | mentions.implied.numpy()
-    truth = np.where(is_there, 1.0, np.where(mentions.denied.numpy(), 0.0, unnamed))
-    return truth.astype(np.float64)
 
 
 def _figures(

@@ -22,11 +22,9 @@ SEVERAL, SHORT, DENSE = range(3)  # styles of a photo's captions
 DENSE_WORDS = 14  # a caption with more is a dense one
 MIN_RATE, MAX_RATE = 0.02, 0.98
 MIN_PROBABILITY = 0.02  # less likely labels need not be known to estimate the rates
-# Chosen by captions that the fit left out, of one collection of clothes and of three left out of
-# training (flowers, aerial views, vehicles), with 60 photos and with 240.
-ROUNDS, CHOICE_WEIGHT, RIDGE, BIAS_RIDGE = 60, 10.0, 0.1, 1.0
-CHOICE_SCALE = 0.5  # other things are named first here than in the photos that salience is from
-PRIOR_MENTIONS, PRIOR_ROUNDS = 0.05, 6  # a photo's first mention by what was usual before
+# Chosen by captions that the fit left out, of one collection of clothes, and by what the judged
+# photos of other kinds lost.
+ROUNDS, CHOICE_WEIGHT, RIDGE, BIAS_RIDGE, REPLAY_WEIGHT = 60, 10.0, 0.1, 1.0, 0.1
 IMPLIED_WEIGHT = 0.1  # parents that captions imply: 1 gives them on nearly all photos
 
 
@@ -131,19 +129,19 @@ class Collection:
     choice: Tensor  # (N, K) logits of being named first
     gains: Tensor  # (K,) by which these grow with the log-odds
     mentions: Mentions
+    reference: Tensor  # (R, C) features of photos of all kinds, scaled as `features`; R may be 0
 
     def at(self, photos: Tensor) -> "Collection":
         """Some of the photos."""
         parts = self.features[photos], self.log_odds[photos], self.choice[photos]
-        return Collection(*parts, self.gains, self.mentions.at(photos))
+        return Collection(*parts, self.gains, self.mentions.at(photos), self.reference)
 
 
 class Fitted(NamedTuple):
-    """A linear change of the log-odds, and of what is named first."""
+    """A linear change of the log-odds."""
 
     weight: Tensor  # (C, L)
     bias: Tensor  # (L,)
-    choice_bias: Tensor  # (K,)
 
     def log_odds(self, collection: Collection) -> Tensor:
         """The photos' new log-odds of being right (N, L)."""
@@ -153,42 +151,35 @@ class Fitted(NamedTuple):
 def fit(collection: Collection) -> Fitted:
     """The most likely change, small where the captions do not ask for it.
 
-    By L-BFGS in the space that the features span: N photos have at most N directions.
+    On the reference photos the tagger's opinion shall stay. By L-BFGS in the space that the
+    features span: N photos and R reference photos have at most N + R directions.
     """
-    left, sizes, right = torch.linalg.svd(collection.features, full_matrices=False)
+    n_photos, n_reference = len(collection.features), len(collection.reference)
+    features = torch.cat([collection.features, collection.reference])
+    left, sizes, right = torch.linalg.svd(features, full_matrices=False)
     n_directions = int((sizes > 1e-3 * sizes[0]).sum())
-    spanned, right = left[:, :n_directions] * sizes[:n_directions], right[:n_directions]
-    things, fractions = collection.mentions.things, collection.mentions.fractions.float()
-    n_labels, usual = collection.log_odds.shape[1], _usual_choice(collection)
+    right = right[:n_directions]
+    spanned = left[:, :n_directions] * sizes[:n_directions]
+    photos, reference = spanned[:n_photos], spanned[n_photos:]
+    replay = REPLAY_WEIGHT * n_photos / max(n_reference, 1)
+    n_labels, mentions = collection.log_odds.shape[1], collection.mentions
     weight, bias = torch.zeros(n_directions, n_labels), torch.zeros(n_labels)
-    choice_bias = torch.zeros(len(things))
-    parameters = [p.requires_grad_() for p in (weight, bias, choice_bias)]
+    parameters = [weight.requires_grad_(), bias.requires_grad_()]
     optimiser = torch.optim.LBFGS(
         parameters, max_iter=ROUNDS, history_size=10, line_search_fn="strong_wolfe"
     )
 
     def cost() -> Tensor:
         optimiser.zero_grad()
-        added = spanned @ weight + bias
-        choice = CHOICE_SCALE * (collection.choice + collection.gains * added[:, things])
-        loss = unlabelled_loss(collection.log_odds + added, collection.mentions, IMPLIED_WEIGHT)
-        loss = loss + CHOICE_WEIGHT * choice_loss(choice + usual + choice_bias, fractions)
-        loss = loss + RIDGE / 2 * weight.square().sum()
-        loss = loss + BIAS_RIDGE / 2 * (bias.square().sum() + choice_bias.square().sum())
+        added = photos @ weight + bias
+        choice = collection.choice + collection.gains * added[:, mentions.things]
+        loss = unlabelled_loss(collection.log_odds + added, mentions, IMPLIED_WEIGHT)
+        loss = loss + CHOICE_WEIGHT * choice_loss(choice, mentions.fractions)
+        loss = loss + RIDGE / 2 * weight.square().sum() + BIAS_RIDGE / 2 * bias.square().sum()
+        loss = loss + replay / 2 * (reference @ weight + bias).square().sum()
         loss.backward()
         return loss.detach()
 
     optimiser.step(cost)
     with torch.no_grad():
-        return Fitted(right.t() @ weight, bias.clone(), usual + choice_bias)
-
-
-def _usual_choice(collection: Collection) -> Tensor:
-    """Biases (K,) by which the choice before the fit names things first as often as captions do."""
-    logits, counts = CHOICE_SCALE * collection.choice, collection.mentions.fractions.float().sum(0)
-    before = PRIOR_MENTIONS * len(logits) * logits.softmax(1).mean(0)
-    usual = ((counts + before) / (counts + before).sum()).log()
-    biases = torch.zeros_like(usual)
-    for _ in range(PRIOR_ROUNDS):
-        biases += usual - (logits + biases).softmax(1).mean(0).clamp(min=1e-12).log()
-    return biases
+        return Fitted(right.t() @ weight, bias.clone())
