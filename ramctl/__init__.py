@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from ramctl.parsing.parsed_caption import ParsedCaption
     from ramctl.parsing.parser import CaptionParser
     from ramctl.parts import __version__
-    from ramctl.photo_search import PhotoSearch
     from ramctl.photos.decoding import Photo
+    from ramctl.searching.photo_search import PhotoSearch
     from ramctl.tagging.tagger import Box, Tagger, TagResult
 
 _LAZY = {
@@ -22,7 +22,7 @@ _LAZY = {
     "LabelSystem": "ramctl.labels",
     "ParsedCaption": "ramctl.parsing.parsed_caption",
     "Photo": "ramctl.photos.decoding",
-    "PhotoSearch": "ramctl.photo_search",
+    "PhotoSearch": "ramctl.searching.photo_search",
     "RamctlError": "ramctl.errors",
     "RecordProblem": "ramctl.errors",
     "RunProblem": "ramctl.errors",

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import orjson
 
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.files import read_text, write_atomic
 from ramctl.records.record import KINDS, JsonObject
 
@@ -139,6 +139,20 @@ class LabelSystem(tuple[Label, ...]):
         loose = names.get((language, key)) if language else ()
         english = self._exact.get(text)
         return exact or english or loose or self.ids(text) or names.get(("", key), ())
+
+    def language_code(self, language: str | None) -> str:
+        """The code of a language that labels have names in (`de` for `DE-at`); empty without one.
+
+        UsageProblem for a language without names.
+        """
+        known = sorted({code for label in self for code in label.names})
+        code = (language or "").lower().replace("_", "-")
+        if language is not None and code not in known:
+            code = code.partition("-")[0]
+        if language is not None and code not in known:
+            have = f"names in {', '.join(known)}" if known else "no names in other languages"
+            raise UsageProblem(f"--lang {language}: the labels have {have}")
+        return code
 
     def canonical(self, text: str) -> str | None:
         """The tag that a tag or synonym stands for, as stored."""

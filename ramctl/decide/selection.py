@@ -66,13 +66,7 @@ class TagSelector:
     def __init__(self, label_set: LabelSet, options: SelectionOptions) -> None:
         labels = label_set.labels
         self._options = options
-        known = sorted({code for label in labels for code in label.names})
-        self.language = code = (options.language or "").lower().replace("_", "-")
-        if options.language is not None and code not in known:
-            self.language = code = code.partition("-")[0]
-        if options.language is not None and code not in known:
-            have = f"names in {', '.join(known)}" if known else "no names in other languages"
-            raise UsageProblem(f"--lang {options.language}: the labels have {have}")
+        self.language = code = labels.language_code(options.language)
         self._names = [label.names.get(code) or label.tag for label in labels]
         self._parents = [frozenset(label.parents) for label in labels]
         self._sets = [frozenset(label.one_of) for label in labels]

@@ -11,14 +11,13 @@ from pathlib import Path
 from ramctl.checkpoints.bundle import label_matcher
 from ramctl.decide.selection import read_tag_list
 from ramctl.decide.thresholds import tag_thresholds
-from ramctl.errors import RecordProblem, UsageProblem, attempt
+from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.export.program_formats import ADDED, DOCUMENTS, output_format
 from ramctl.export.sidecars import (
     SidecarOptions,
     SidecarWriter,
-    photo_path,
     planned,
-    refused_words,
+    without_refused,
 )
 from ramctl.export.text_sidecars import split_tags
 from ramctl.pages.gallery import Adder, open_gallery
@@ -30,7 +29,6 @@ from ramctl.records.inputs import inputs_or_stdin, unread_inputs
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.pipes import is_file
 from ramctl.records.record import (
-    HUMAN,
     PER_TAG,
     JsonObject,
     Record,
@@ -255,22 +253,6 @@ def tag_list(value: str | Path) -> list[str]:
     if isinstance(value, Path) or is_name or is_file(value):
         return read_tag_list(Path(value))
     return split_tags(value)
-
-
-def without_refused(neighbours: Neighbours) -> Adder:
-    """A function that leaves out the tags that the photo's sidecars refuse, and lists them."""
-
-    def leave_out(record: Record, fields: JsonObject) -> None:
-        photo = attempt(photo_path, image_name(fields), record.base)
-        words = refused_words(photo, neighbours) if isinstance(photo, Path) else []
-        matches, sources = label_matcher(words), object_in(fields, "sources")
-        tags, language = listed(fields, "tags"), tag_language(fields)
-        refused = [t for t in tags if matches(t, language) and HUMAN not in sources.get(t, ())]
-        if refused:
-            fields["refused"] = list(dict.fromkeys([*listed(fields, "refused"), *refused]))
-            set_tags(fields, [tag for tag in tags if tag not in refused])
-
-    return leave_out
 
 
 def renamer(names: Mapping[str, str]) -> Adder:

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
@@ -10,7 +10,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.checkpoints.bundle import label_matcher
+from ramctl.errors import RecordProblem, RunProblem, attempt
 from ramctl.export import sidecar_merge, text_sidecars
 from ramctl.export.text_sidecars import TextCounts, TextOptions, as_text, merged_text, split_tags
 from ramctl.export.xmp_document import XmpDocument, writable_text
@@ -22,7 +23,17 @@ from ramctl.records.fields import string_list
 from ramctl.records.files import NOT_PLAIN, full_disk, is_plain, open_to_append, write_atomic
 from ramctl.records.jsonl import MAX_LINE, dumps
 from ramctl.records.pipes import mode_of
-from ramctl.records.record import JsonObject, Record, image_name, shown_name, tag_language
+from ramctl.records.record import (
+    HUMAN,
+    JsonObject,
+    Record,
+    image_name,
+    listed,
+    object_in,
+    set_tags,
+    shown_name,
+    tag_language,
+)
 from ramctl.records.remote import base_url
 from ramctl.records.state import parsed
 
@@ -384,3 +395,19 @@ def problems_of(path: Path, code: str = "write_failed") -> Iterator[None]:
         elif isinstance(error, UnicodeDecodeError):
             message = f"{path}: not UTF-8 text"
         raise RecordProblem(message, code=code) from error
+
+
+def without_refused(neighbours: Neighbours) -> Callable[[Record, JsonObject], None]:
+    """A function that leaves out the tags that the photo's sidecars refuse, and lists them."""
+
+    def leave_out(record: Record, fields: JsonObject) -> None:
+        photo = attempt(photo_path, image_name(fields), record.base)
+        words = refused_words(photo, neighbours) if isinstance(photo, Path) else []
+        matches, sources = label_matcher(words), object_in(fields, "sources")
+        tags, language = listed(fields, "tags"), tag_language(fields)
+        refused = [t for t in tags if matches(t, language) and HUMAN not in sources.get(t, ())]
+        if refused:
+            fields["refused"] = list(dict.fromkeys([*listed(fields, "refused"), *refused]))
+            set_tags(fields, [tag for tag in tags if tag not in refused])
+
+    return leave_out

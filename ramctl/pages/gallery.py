@@ -59,7 +59,7 @@ def open_gallery(path: Path, *, title: str = "", publish: bool = False) -> Itera
         small = small or thumbnail(record, THUMBNAIL_PX, QUALITY)
         is_inside = n_photos < MAX_INSIDE or is_device(path)
         shown: JsonObject = {"thumbnail": small.source if is_inside else _save(small, folder, used)}
-        shown["link"] = _link(record, path)
+        shown["link"] = link_to(record, path)
         if publish:
             preview = _kept_picture(kept, "link", folder)
             preview = preview or thumbnail(record, PREVIEW_PX, PREVIEW_QUALITY)
@@ -155,7 +155,7 @@ def _line(fields: JsonObject, shown: JsonObject) -> bytes:
     return dumps(photo | shown).replace(b"<", b"\\u003c")
 
 
-def _link(record: Record, page: Path) -> str | None:
+def link_to(record: Record, page: Path) -> str | None:
     """The relative URL from the page to the photo; None for one in an archive or at a URL."""
     name = image_name(record.fields)
     if base_url(record.base) or member_of(name, record.base):

@@ -91,6 +91,11 @@ class StaticTextEncoder:
                 rows[row] = weights @ self.vectors[ids].astype(np.float32)
         return unit(rows)
 
+    def knows(self, word: str) -> bool:
+        """Whether a word has a row of its own, and not only parts of it have."""
+        ids = self._tokenizer.encode(word).ids
+        return len(ids) == 1 and ids[0] != self._tokenizer.token_to_id("[UNK]")
+
     embed_names = embed_sentences  # bare names need no prompt
 
     def project(self, vectors: Rows) -> Rows:

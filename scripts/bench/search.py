@@ -88,23 +88,26 @@ def embeddings_of(scores: Iterable[NDArray[Any]]) -> list[str]:
 
 def copies(records: Path) -> None:
     """Print how many copies are put with their photo, and with what else."""
-    names = [json.loads(line)["image"] for line in records.open()]
+    names = [str(records.parent / json.loads(line)["image"]) for line in records.open()]
     tagger = Tagger.from_pretrained("mini", dense=True)
-    originals = embeddings_of(
-        np.array(one.dense) for one in tagger.tag([str(records.parent / n) for n in names])
-    )
+    originals = embeddings_of(np.array(one.dense) for one in tagger.tag(names))
     with tempfile.TemporaryDirectory() as folder:
 
         def groups(changed: dict[str, bytes]) -> list[list[str]]:
-            found = tagger.tag(list(changed.values()))
-            copied = embeddings_of(np.array(one.dense) for one in found)
-            called = [*names, *(f"copy of {name}" for name in changed)]
-            file = written(Path(folder) / "tags.jsonl", called, [*originals, *copied])
-            return PhotoSearch(file).duplicates()
+            """Groups of names, in which a copy is called `copy of` its photo."""
+            files = {str(Path(folder, f"{n}.jpg")): name for n, name in enumerate(changed)}
+            for file, name in files.items():
+                Path(file).write_bytes(changed[name])
+            copied = embeddings_of(np.array(one.dense) for one in tagger.tag([*files]))
+            vectors = written(Path(folder) / "tags.jsonl", [*names, *files], [*originals, *copied])
+            return [
+                [f"copy of {files[one]}" if one in files else one for one in group]
+                for group in PhotoSearch(vectors).duplicates()
+            ]
 
         print(json.dumps({"photos": len(names), "groups without copies": groups({})}))
         for what, change in CHANGES.items():
-            some = {name: change(load_photo(name, records.parent)) for name in names[::4]}
+            some = {name: change(load_photo(name)) for name in names[::4]}
             found = groups(some)
             together = sum(f"copy of {name}" in group for group in found for name in group)
             wrong = sum(len({one.removeprefix("copy of ") for one in group}) - 1 for group in found)

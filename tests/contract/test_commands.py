@@ -23,7 +23,7 @@ OPTIONS = {
     "train": ("ramctl.training.plan", "TrainOptions", {}),
     "generate": ("ramctl.data_engine.additions", "GenerateOptions", {}),
     "clean": ("ramctl.data_engine.cleaning", "CleanOptions", {}),
-    "search": ("ramctl.photo_search", "SearchOptions", {"file": "tags.jsonl"}),
+    "search": ("ramctl.searching.search_photos", "SearchOptions", {"file": "tags.jsonl"}),
     "tag": ("ramctl.tagging.tag_photos", "TagOptions", {}),
     "export": ("ramctl.export.export_records", "ExportOptions", {}),
     "import": ("ramctl.importing.import_photos", "ImportOptions", {}),

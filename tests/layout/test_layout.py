@@ -6,8 +6,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parents[2] / "ramctl"
 ORDER = [
     {"cli", "commands", "__main__"},
-    {"conversion", "installation", "importing", "ray_engine", "serving"},
-    {"training", "data_engine", "export", "photo_search"},
+    {"conversion", "installation", "ray_engine", "serving"},
+    {"searching"},
+    {"importing"},
+    {"training", "data_engine", "export"},
     {"tagging", "captioning", "evaluation"},
     {"decide"},
     {"engine"},
@@ -26,7 +28,6 @@ ORDER = [
 ]
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 SAME_ROOM = {("cli", "commands"), ("__main__", "cli"), ("parts", "errors")}
-SAME_ROOM |= {("photo_search", "export")}  # both leave out refused tags
 HEAVY = {"torch", "torchvision", "timm", "transformers", "spacy", "sklearn"}
 LIGHT = ["cli.py", "parts.py", "errors.py", "config.py", "__init__.py", "labels.py", "commands"]
 LIGHT += ["records", "photos", "readers", "pages", "checkpoints/bundle.py"]

@@ -13,8 +13,10 @@ from safetensors.numpy import load_file, save_file
 
 from ramctl import PhotoSearch
 from ramctl.checkpoints.bundle import AXES, Bundle, write_meta
-from ramctl.errors import RunProblem
-from ramctl.photo_search import labels_in_text
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.labels import Label, LabelSystem
+from ramctl.searching.photo_search import OWN_WORD
+from ramctl.searching.question import read_question
 from ramctl.tagging.embedding import N_AXES, PhotoAxes, write_axes
 from tests.command import Ramctl
 from tests.conftest import REPOSITORY
@@ -101,12 +103,10 @@ def test_what_has_no_embeddings_is_refused_before_any_work(
 def test_words_find_the_photos_that_show_them(search):
     assert names(search("red"))[0] == "red.png"
     assert names(search("something", "green", "-n", "1")) == ["green.png"]
-    assert names(search("purple"))[-1] == "green.png"  # no label: by its text alone
     rows = search("scarlet").rows
     assert list(rows[0]) == ["image", "tags", "scores", "score"]
-    scores = [row["score"] for row in rows]
+    scores = [row["score"] for row in search("colour").rows]
     assert scores == sorted(scores, reverse=True)
-    assert sum(scores) == pytest.approx(0, abs=0.01)
 
 
 def test_scores_of_words_are_weighted_sums_of_log_odds(search, photos, model):
@@ -117,8 +117,9 @@ def test_scores_of_words_are_weighted_sums_of_log_odds(search, photos, model):
     by_text = centred @ np.linalg.inv(centred.T @ centred + np.eye(texts.shape[1])) @ sentence
     by_text[0] += 1 / max(matrix[:, 0].std(), 1)
     expected = (matrix - matrix.mean(0)) @ by_text
-    found = {one.image: one.score for one in PhotoSearch(photos / FILE, str(model)).words("red")}
-    assert [found[name] for name in PHOTOS] == pytest.approx(expected.tolist(), abs=0.02)
+    for one in PhotoSearch(photos / FILE, str(model)).words("red"):
+        own = OWN_WORD * (one.image == "red.png")
+        assert one.score == pytest.approx(expected[PHOTOS.index(one.image)] + own, abs=0.02)
 
 
 def test_a_photo_finds_those_like_it(search, photos):
@@ -225,30 +226,174 @@ def test_duplicates_are_those_that_every_pair_compared_gives(tmp_path, n_photos)
     assert found == expected
 
 
-def test_changed_copies_of_photos_are_told_from_other_photos(tmp_path, ramctl):
-    sources = sorted((REPOSITORY / "tests/data/pictures").glob("*.jpg"))
-    for source in sources:
+@pytest.fixture
+def copied(tmp_path, ramctl):
+    """Runs `ramctl search` on pictures, a small and a cropped copy of each, and other photos."""
+    for source in PICTURES:
         photo = Image.open(source).convert("RGB")
-        photo.save(tmp_path / source.name)
-        photo.resize((int(photo.width * 0.9), int(photo.height * 0.9))).save(
-            tmp_path / f"copy-{source.name}", quality=70
-        )
+        w, h = photo.size
+        photo.save(tmp_path / source.name, quality=95)
+        photo.resize((w * 9 // 10, h * 9 // 10)).save(tmp_path / f"copy-{source.name}", quality=50)
+        crop = photo.crop((w // 12, h // 30, w * 29 // 30, h * 14 // 15))
+        crop.save(tmp_path / f"crop-{source.name}", quality=85)
         photo.rotate(180).filter(ImageFilter.FIND_EDGES).save(tmp_path / f"other-{source.name}")
-    photos = [path.name for path in tmp_path.glob("*.jpg")]
+    photos = sorted(path.name for path in tmp_path.glob("*.jpg"))
     ramctl("tag", *photos, "--embedding", "-o", FILE, cwd=tmp_path)
-    groups = [row["images"] for row in ramctl("search", FILE, "--duplicates", cwd=tmp_path).rows]
-    assert sorted(map(sorted, groups)) == sorted(
-        sorted([source.name, f"copy-{source.name}"]) for source in sources
+    return partial(ramctl, "search", FILE, cwd=tmp_path)
+
+
+PICTURES = sorted((REPOSITORY / "tests/data/pictures").glob("*.jpg"))
+
+
+def test_changed_copies_of_photos_are_told_from_other_photos(copied):
+    groups = [row["images"] for row in copied("--duplicates").rows]
+    # The largest comes first.
+    expected = [[x.name, *(f"{kind}-{x.name}" for kind in ("crop", "copy"))] for x in PICTURES]
+    assert sorted(group[0] for group in groups) == [group[0] for group in expected]
+    assert sorted(map(sorted, groups)) == sorted(map(sorted, expected))
+    strict = [row["images"] for row in copied("--duplicates", "--threshold", "0.98").rows]
+    assert 0 < sum(map(len, strict)) < sum(map(len, groups))
+    assert "need --duplicates" in copied("dog", "--threshold", "0.5").messages
+
+
+def test_copies_do_not_fill_an_answer(copied):
+    name = PICTURES[0].name
+    for row in copied("--like", PICTURES[0], "-n", "3").rows[:1]:
+        assert {row["image"], *row["copies"]} == {name, f"copy-{name}", f"crop-{name}"}
+
+
+def test_groups_of_copies_are_a_page(copied, tmp_path):
+    done = copied("--duplicates", "--gallery", "new/copies.html")
+    page = (tmp_path / "new/copies.html").read_text()
+    assert (done.stdout, page.count("<section")) == (b"", len(PICTURES))
+    assert page.count(">keep<") == len(PICTURES)
+    assert page.count("data:image/jpeg") == 3 * len(PICTURES)
+    assert f'href="../crop-{PICTURES[0].name}"' in page
+
+
+def test_plain_gradients_are_no_copies_of_each_other(tmp_path, ramctl):
+    for number in range(12):
+        ramp = np.linspace(0, 1, 60)[:, None, None] * np.ones((1, 90, 1))
+        first, last = (np.array([250 - 15 * number, 20 * number, 120 + k]) for k in (0, 90))
+        colours = (first * ramp + last * (1 - ramp)).clip(0, 255)
+        Image.fromarray(colours.astype(np.uint8)).save(tmp_path / f"{number}.png")
+    ramctl("tag", "-R", ".", "--embedding", "-o", FILE, cwd=tmp_path)
+    assert ramctl("search", FILE, "--duplicates", cwd=tmp_path).rows == []
+
+
+LABELS_OF_HERS = LabelSystem([
+    Label("dog", names={"de": "Hund", "fr": "chien", "es": "perro", "it": "cane", "zh": "狗"}),
+    Label("house", names={"de": "Haus", "fr": "maison", "es": "casa", "it": "casa", "ja": "家"}),
+    Label("red", names={"de": "rot", "fr": "rouge", "es": "rojo", "it": "rosso", "zh": "红色"}),
+    Label("horse", names={"de": "Pferd", "fr": "cheval", "es": "caballo", "it": "cavallo"}),
+    Label("beach", synonyms=("sea shore",), names={"de": "Strand", "fr": "plage", "zh": "海滩"}),
+    Label("walk", "action", names={"de": "spazieren gehen"}),
+    Label("mountain", names={"de": "Berg", "es": "montaña", "ja": "山"}),
+])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "language", "tags"),
+    [
+        ("Two dogs walked along the sea-shores", "en", "dog walk beach"),
+        ("Hunde am Strand", "de", "dog beach"),
+        ("rote Häuser", "de", "red house"),
+        ("Berge", "de", "mountain"),
+        ("spazieren gehen", "de", "walk"),
+        ("les chevaux rouges sur la plage", "fr", "horse red beach"),
+        ("perros y casas rojas", "es", "dog house red"),
+        ("montañas", "es", "mountain"),
+        ("i cani rossi", "it", "dog red"),
+        ("海滩上的狗", "zh", "beach dog"),
+        ("山の家", "ja", "mountain house"),
+        ("xqzzv", "", ""),
+        ("", "", ""),
+        ("the of", "", ""),
+    ],
+)
+def test_texts_name_labels_in_any_language_and_inflection(text, language, tags):
+    question = read_question(text, LABELS_OF_HERS)
+    assert question.language == language
+    assert [LABELS_OF_HERS[ids[0]].tag for ids in question.labels] == tags.split()
+    assert question.unlabelled == (
+        ["two", "along"] if "Two" in text else text.split()[:1] * ("x" in text[:1])
     )
 
 
-def test_texts_name_labels_by_their_longest_names_and_inflections():
-    labels = Bundle.open(MINI).labels
-    tags = {labels[i].tag for i in labels_in_text("Two dogs walked over ice", labels.ids)}
-    assert {"dog", "walk"} <= tags
-    assert labels_in_text("", labels.ids) == labels_in_text("!?", labels.ids) == set()
-    others = {"海滩": [1], "狗": [2], "row house": [3], "海": [4]}
-    assert labels_in_text("海滩上的狗, row house", lambda name: others.get(name, [])) == {1, 2, 3}
+def test_words_are_of_one_language(search):
+    labels = LabelSystem(
+        [Label("gift", names={"de": "Geschenk"}), Label("poison", names={"de": "Gift"})]
+    )
+    for language, index in (("", 0), ("en", 0), ("de", 1)):
+        assert read_question("Gift", labels, language).labels == [[index]]
+    assert "--lang xx: the labels have names in zh" in search("blue", "--lang", "xx").messages
+    assert names(search("蓝色", "--lang", "ZH"))[0] == "blue.png"
+
+
+def test_words_without_a_label_are_written_and_poor_answers_are_not_found(search):
+    done = search("something", "blue", "zebra")
+    assert names(done)[0] == "blue.png"
+    assert "no label for: something, zebra; left out\n" in done.messages
+    assert "no label for" not in search("-q", "blue", "zebra").messages
+    done = search("purple")
+    assert (done.returncode, done.rows) == (0, [])
+    assert "no label for: purple; by its text alone\n" in done.messages
+
+
+def test_photos_that_hardly_show_what_is_searched_are_not_found(model):
+    axes = PhotoAxes.from_bundle(Bundle.open(model))
+    shown = {"sure": 0.9, "likely": 0.3, "unlikely": 0.03, "never": 0.001}
+    rows = [
+        {"image": f"{name}.jpg", "embedding": axes.encode(np.array([0.01, 0.01, score, 0.5]))}
+        for name, score in shown.items()
+    ]
+    search = PhotoSearch(rows, str(model))
+    assert [found.image for found in search.words("blue")] == ["sure.jpg", "likely.jpg"]
+    assert search.words("red") == []
+    with pytest.raises(UsageProblem, match="knows no word"):
+        search.words("xqzzv")
+
+
+def test_her_keywords_captions_folders_and_file_names_are_found(search, photos):
+    rows = [json.loads(line) for line in (photos / FILE).read_text().splitlines()]
+    rows[0] |= {
+        "sources": {"Oma Erna": ["human"], "red": ["model"]},
+        "parents": {"Oma Erna": ["Familie"]},
+    }
+    rows[1] |= {"captions": ["Zäune im Garten"], "people": ["Karl"]}
+    rows[3]["image"] = "Urlaube_2023/white.png"
+    write_records(photos / FILE, rows)
+    for question, name in (
+        ("Erna", "red.png"), ("familie", "red.png"), ("Zaun", "green.png"), ("Karl", "green.png"),
+        ("Urlaub", "Urlaube_2023/white.png"), ("2023", "Urlaube_2023/white.png"),
+    ):  # fmt: skip
+        done = search(question, "--lang", "zh") if question == "2023" else search(question)
+        assert (names(done), "no label" in done.messages) == ([name], False), question
+    assert "red.png" in names(search("Erna", "blue"))[:2]
+
+
+def test_a_folder_is_indexed_and_searched_in_one_command(model, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("broken.jpg", "sub/broken.jpg"):
+        (photos / name).unlink(missing_ok=True)
+    before = sorted(path for path in photos.rglob("*"))
+    run = partial(Ramctl(photos.parent), "search", "--model", model, photos.name)
+    first = run("blue")
+    assert names(first)[0] == str(photos / "blue.png")
+    assert "index is" in first.messages and sorted(photos.rglob("*")) == before
+    assert "ramctl tag" not in (again := run("blue")).messages and again.rows == first.rows
+    (photos / "red.png.xmp").write_bytes(XMP)
+    assert names(run("Erna")) == [str(photos / "red.png")]
+    (photos / "blue.png").rename(photos / "moved.png")
+    save_photo(photos / "azure.png", (5, 5, 250))
+    assert {Path(name).name for name in names(run("blue"))[:2]} == {"azure.png", "moved.png"}
+    assert str(photos / "moved.png") not in names(run("--like", "photos/moved.png"))
+
+
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
+ xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
+ xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag><rdf:li>Oma Erna</rdf:li>
+</rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"""
 
 
 def test_words_of_other_languages_find_what_labels_are_called_there(search):

@@ -1,0 +1,295 @@
+"""Photos found by words, by another photo, and near-duplicates, from the vectors of `tag`.
+
+N photos, L labels, D axes, E width of embeddings of texts.
+"""
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import cached_property
+from itertools import chain
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.photos.finding import Neighbours
+from ramctl.records.fields import FORMS, STRINGS
+from ramctl.records.inputs import unread_inputs
+from ramctl.records.record import (
+    HUMAN,
+    JsonObject,
+    Record,
+    Reject,
+    captions_of,
+    image_name,
+    listed,
+    object_in,
+)
+from ramctl.records.report import Rejects
+from ramctl.searching.copies import THRESHOLD, CopyFinder, best_first
+from ramctl.searching.question import ENGLISH, Question, inflections, read_question, words_in
+from ramctl.tagging.embedding import Floats, PhotoAxes
+from ramctl.text.static_table import StaticTextEncoder, read_text_encoder, unit
+
+MIN_SPREAD = 1.0  # of a label's log-odds: in small collections they hardly vary
+RIDGE = 1.0  # of the map from texts to log-odds; from 0.1 to 3 it makes no difference
+SAMPLE = 16_384  # photos that the covariance of axes is estimated from
+OWN_WORD = 10.0  # the score of a keyword or name, as of a label that is sure
+# Photos that fit a text less are not found. Log-odds from vectors are 1.2 too low in the mean.
+MIN_LOG_ODDS = -2.5  # the mean over the labels that it names
+MIN_TEXT_SCORE = 3.0  # the score where it names none
+_CHECKED = {name: FORMS[name] for name in ("sources", "caption", "captions")}
+_CHECKED |= {"parents": FORMS["sources"], "people": STRINGS}
+
+
+class Found(NamedTuple):
+    """A photo of an answer, its place among all records, and its copies, which are left out."""
+
+    image: str
+    score: float
+    place: int
+    copies: tuple[str, ...] = ()
+
+
+class PhotoSearch:
+    """Answers from records with the `embedding` of `ramctl tag --embedding`.
+
+    `PhotoSearch("tags.jsonl").words("a dog on a beach")` are the twenty photos that fit best. The
+    source is a file, or the records themselves: `[result.record for result in tagger.tag(photos)]`.
+    `keywords` is the output of `ramctl import` for the same photos. RunProblem where there are no
+    such records, or another model than `model` made them. Vectors that no photo can have go to
+    `rejects`; without it they are a RunProblem.
+    """
+
+    def __init__(
+        self, source: str | Path | Sequence[JsonObject], model: str = "mini", *,
+        keywords: str | Path | None = None, rejects: Rejects | None = None,
+    ) -> None:  # fmt: skip
+        self._source, self._model = source, model
+        self._bundle = Bundle.open(resolve_model(model))
+        self._axes = PhotoAxes.from_bundle(self._bundle)
+        longest = self._axes.max_length
+        packed, self._images, self._places = bytearray(), list[str](), list[int]()
+        self._texts: list[list[str]] = []  # that the owner wrote
+        self.base = Path()
+        for place, record in _records(source):
+            try:
+                vector = self._axes.decode(record.fields.get("embedding"))
+                name = image_name(record.fields)
+            except RecordProblem as problem:
+                raise RunProblem(f"{record.place}: {problem.message}") from problem
+            # A vector that is too long, or not finite, would make all others near-duplicates.
+            if np.linalg.norm(np.frombuffer(vector, "<f2").astype(np.float32)) <= longest:
+                packed += vector
+                self._images.append(name)
+                self._places.append(place)
+                self._texts.append(_owner_texts(record.fields))
+                self.base = record.base
+                continue
+            reason = "embedding is not of `ramctl tag`: a value is not finite, or too large"
+            if rejects is None:
+                raise RunProblem(f"{record.place}: {reason}")
+            invalid = RecordProblem(reason, code="bad_field")
+            rejects.add(Reject.of(record, invalid, "search"))
+        if not self._images:
+            origin = source if isinstance(source, str | Path) else "search"
+            raise RunProblem(f"{origin}: no records")
+        if keywords is not None:
+            texts = {image_name(x.fields): _owner_texts(x.fields) for _, x in _records(keywords)}
+            for name, known in zip(self._images, self._texts, strict=True):
+                known += texts.get(name, [])
+        vectors = np.frombuffer(packed, "<f2").reshape(len(self), self._axes.axes.shape[1])
+        self._points = vectors.astype(np.float32)
+        self._mean = self._points.mean(0)
+        self._points -= self._mean
+
+    def records(self, places: Sequence[int]) -> list[JsonObject]:
+        """The records at these places among all, without tags that the photos' sidecars refuse.
+
+        A file is read once more.
+        """
+        from ramctl.export.sidecars import without_refused
+
+        leave_out = without_refused(Neighbours())
+        found = dict(_records(self._source, {*places}))
+        for record in found.values():
+            leave_out(record, record.fields)
+        return [found[place].fields for place in places]
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def words(
+        self,
+        text: str,
+        n: int = 20,
+        *,
+        language: str = "",
+        notify: Callable[[str], None] = lambda message: None,
+    ) -> list[Found]:
+        """The n photos that fit a text best, as far as they fit; UsageProblem for unknown words.
+
+        A score is a sum over the labels that the text names, of how many standard deviations the
+        photo's log-odds are above the mean, plus a term for an English text as a whole, plus
+        OWN_WORD for each word that is in the photo's name, folder, keywords or captions. Words are
+        of this language, or of the one in which most of them name labels. `notify` is called with
+        a line on words that no label is named by.
+        """
+        if language != ENGLISH:
+            language = self._bundle.labels.language_code(language or None)
+        question = read_question(text, self._bundle.labels, language)
+        with_word = {
+            word: found for word in question.words if (found := self._with_word(word, question))
+        }
+        unlabelled = [word for word in question.unlabelled if word not in with_word]
+        is_english = (language or question.language or ENGLISH) == ENGLISH
+        encoder = self._encoder if is_english else None
+        by_text = [word for word in unlabelled if encoder is not None and encoder.knows(word)]
+        unknown = [word for word in unlabelled if word not in by_text]
+        weights = np.zeros(len(self._bundle.labels), np.float32)
+        if ids := [*{*chain(*question.labels)}]:
+            axes = self._axes.axes[ids]
+            spread = np.sqrt(np.maximum(((axes @ self._covariance) * axes).sum(1), 0))
+            weights[ids] = 1 / np.maximum(spread, MIN_SPREAD)
+        if encoder is not None and (ids or by_text):
+            rest = (word for word in words_in(text) if word not in unknown)
+            (sentence,) = encoder.embed_sentences([" ".join(rest) if unknown else text])
+            if sentence.any():
+                weights += self._text_map @ (sentence - self._texts_of_labels.mean(0))
+        if not (weights.any() or with_word):
+            raise UsageProblem(f"{text!r}: the model knows no word of it, nor has a photo its name")
+        for words, treated in ((by_text, "by its text alone"), (unknown, "left out")):
+            if words:
+                notify(f"no label for: {', '.join(words)}; {treated}")
+        scores = self._points @ (weights @ self._axes.axes)
+        fits = self._log_odds(question) >= MIN_LOG_ODDS if ids else scores >= MIN_TEXT_SCORE
+        for places in with_word.values():
+            scores[places] += OWN_WORD
+            fits[places] = True
+        return self._best(np.where(fits, scores, -np.inf), n)
+
+    def _log_odds(self, question: Question) -> Floats:
+        """How likely each photo (N,) shows what a text names: the mean of its labels' log-odds."""
+        axes = self._axes.axes
+        each = [
+            (self._points @ axes[ids].T + axes[ids] @ self._mean).max(1) for ids in question.labels
+        ]
+        return np.asarray(np.mean(each, axis=0), np.float32)
+
+    def _with_word(self, word: str, question: Question) -> list[int]:
+        """The photos whose names, folders or texts of the owner have an inflection of a word."""
+        alike = inflections(word, self._photos_by_word, question.language)
+        return [*chain.from_iterable(self._photos_by_word[other] for other in alike)]
+
+    @cached_property
+    def _photos_by_word(self) -> dict[str, list[int]]:
+        """The places of photos by the words of their names and texts, without common folders."""
+        first, last = min(self._images), max(self._images)
+        # Of paths, absolute and relative ones together would be an error.
+        common = os.path.commonprefix([first, last]).rpartition("/")[0]  # noqa: RUF071
+        found: dict[str, list[int]] = {}
+        for place, (image, texts) in enumerate(zip(self._images, self._texts, strict=True)):
+            name = os.path.splitext(image)[0][len(common) :]  # noqa: PTH122 (fast)
+            for word in {*words_in(" ".join([name, *texts]))}:
+                found.setdefault(word, []).append(place)
+        return found
+
+    def like(self, photo: str, n: int = 20) -> list[Found]:
+        """The n photos most like a photo, by the cosine of their vectors from the mean.
+
+        The photo is one of the file, and then not in the answer, or else any that can be read;
+        RecordProblem for one that cannot.
+        """
+        from ramctl.tagging.tagger import Tagger
+
+        known = (name for name in (photo, str(Path(photo).resolve())) if name in self._images)
+        index = next(map(self._images.index, known), None)
+        if index is None:
+            result = Tagger.from_pretrained(self._model, dense=True).tag(photo)
+            vector = self._axes.vector(np.array(result.dense)) - self._mean
+        else:
+            vector = self._points[index]
+        lengths = np.maximum(np.linalg.norm(self._points, axis=1), 1e-6)
+        cosines = self._points @ unit(vector) / lengths
+        if index is not None:
+            cosines[index] = -np.inf
+        return self._best(cosines, n)
+
+    def duplicates(self, threshold: float | None = None) -> list[list[str]]:
+        """Groups of near-duplicates: the same photo in another size, quality or crop.
+
+        The largest comes first, of several the oldest; the others are copies or crops of the same
+        photo. `threshold` is the least correlation of details, from 0 to 1. The time grows with the
+        square of N.
+        """
+        finder = self._copies(THRESHOLD if threshold is None else threshold)
+        groups = [[*dict.fromkeys(self._images[i] for i in group)] for group in finder.groups()]
+        return [best_first(names, self.base) for names in groups if len(names) > 1]
+
+    def _copies(self, threshold: float = THRESHOLD) -> CopyFinder:
+        n_labels = len(self._axes.axes)
+        return CopyFinder(self._points, n_labels, self._images, self.base, threshold)
+
+    @cached_property
+    def _encoder(self) -> StaticTextEncoder | None:
+        encoder = read_text_encoder(self._bundle.path / TEXT_FOLDER)
+        # A CLIP text encoder is not used: it would have to be downloaded.
+        return encoder if isinstance(encoder, StaticTextEncoder) else None
+
+    @cached_property
+    def _texts_of_labels(self) -> Floats:
+        """The embeddings (L, E) of the labels' texts."""
+        return self._bundle.tensors(["labels.text"])["labels.text"].astype(np.float32)
+
+    @cached_property
+    def _text_map(self) -> Floats:
+        """The map (L, E) from the embedding of a text to weights of log-odds, by ridge regression.
+
+        It gives the direction in the space of texts in which a photo's log-odds rise.
+        """
+        texts = self._texts_of_labels - self._texts_of_labels.mean(0)
+        inner = texts.T @ texts + RIDGE * np.eye(texts.shape[1], dtype=np.float32)
+        return np.asarray(np.linalg.solve(inner, texts.T).T, np.float32)
+
+    @cached_property
+    def _covariance(self) -> Floats:
+        sampled = self._points[:: -(-len(self) // SAMPLE)]
+        return np.asarray(sampled.T @ sampled / len(sampled), np.float32)
+
+    def _best(self, scores: Floats, n: int) -> list[Found]:
+        """The photos of the n highest finite scores, with their copies."""
+        best = np.argsort(-scores, kind="stable")
+        places = (place for place in best.tolist() if scores[place] > -np.inf)
+        return [
+            Found(
+                self._images[first], float(scores[first]), self._places[first],
+                tuple(self._images[copy] for copy in copies),
+            )
+            for first, *copies in self._copies().first_of_each(places, n)
+        ]  # fmt: skip
+
+
+def _records(
+    source: str | Path | Sequence[JsonObject], places: Collection[int] | None = None
+) -> Iterator[tuple[int, Record]]:
+    """The records at these places, or all, with their places."""
+    if not isinstance(source, str | Path):
+        for place, fields in enumerate(source):
+            if places is None or place in places:
+                yield place, Record({**fields}, f"records[{place}]")
+        return
+    for place, make in enumerate(unread_inputs([str(source)], None, "search")):
+        if places is None or place in places:
+            # Checks of all other fields would take as long as all the rest.
+            if isinstance(item := make(stamped=False, forms=_CHECKED), Reject):
+                raise RunProblem(f"{item.place}: {item.message}")
+            yield place, item
+
+
+def _owner_texts(fields: JsonObject) -> list[str]:
+    """The keywords of a record that a person gave, what is above them, captions and names."""
+    tags = [tag for tag, sources in object_in(fields, "sources").items() if HUMAN in sources]
+    above = chain.from_iterable(object_in(fields, "parents").values())
+    return [*tags, *above, *captions_of(fields), *listed(fields, "people")]

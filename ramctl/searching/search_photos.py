@@ -1,0 +1,99 @@
+"""`ramctl search`: a file of vectors or a folder of photos, and a question, in; photos out."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramctl.errors import RecordProblem, UsageProblem, escaped
+from ramctl.records.jsonl import dumps
+from ramctl.records.outputs import records_to_stdout
+from ramctl.records.ownership import PAGE, require_ours
+from ramctl.records.pipes import is_folder, is_pipe
+from ramctl.records.record import JsonObject, decode_name, encode_name
+from ramctl.records.report import Rejects, Report
+from ramctl.searching.folder_index import index_folder
+from ramctl.searching.photo_search import PhotoSearch
+from ramctl.tagging.output_formats import table_row
+
+_DECIMALS = 4  # of scores
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """The options of `ramctl search`."""
+
+    file: Path  # of records, or a folder of photos
+    words: tuple[str, ...] = ()
+    like: str | None = None
+    duplicates: bool = False
+    threshold: float | None = None  # of duplicates; None: the default
+    number: int = 20
+    language: str | None = None  # of the words; None: of most of them
+    gallery: Path | None = None  # a page of duplicates instead of lines
+    format: str = ""  # jsonl, text; empty: text on a terminal, else jsonl
+    model: str = "mini"
+    quiet: bool = False
+
+
+def run(options: SearchOptions) -> Report:
+    """Answer on standard output, or as a page; the report of the run."""
+    text = " ".join(options.words).strip()
+    if (bool(text), options.like is not None, options.duplicates).count(True) != 1:
+        raise UsageProblem("name what to search for: words, --like PHOTO or --duplicates")
+    if (options.threshold is not None or options.gallery) and not options.duplicates:
+        raise UsageProblem(
+            "--threshold and --gallery need --duplicates; pages of other answers: export"
+        )
+    if is_pipe(options.file):
+        raise UsageProblem(f"{options.file}: search reads its input twice; name a file, not a pipe")
+    require_ours(options.gallery, PAGE)
+    report = Report("search", quiet=options.quiet, unit="photos")
+    file, keywords = options.file, None
+    if is_folder(file):
+        file, keywords = index_folder(file, options.model, report)
+    with Rejects(report, None) as rejects:
+        search = PhotoSearch(file, options.model, keywords=keywords, rejects=rejects)
+    if options.duplicates:
+        groups = search.duplicates(options.threshold)
+        rows: list[JsonObject] = [{"images": [*map(encode_name, names)]} for names in groups]
+    else:
+        rows = _found(search, text, options, report)
+    if options.gallery:
+        from ramctl.searching.copies_page import write_copies_page  # it takes a while
+
+        write_copies_page(options.gallery, groups, search.base)
+    if options.format or not options.gallery:
+        is_terminal = sys.stdout is not None and sys.stdout.isatty()
+        form = options.format or ("text" if is_terminal else "jsonl")
+        with records_to_stdout() as stream:
+            stream.writelines(map(_text_line if form == "text" else dumps, rows))
+    what = "groups of copies in" if options.duplicates else "of"
+    report.notify(f"{len(rows)} {what} {len(search)} photos")
+    return report
+
+
+def _found(
+    search: PhotoSearch, text: str, options: SearchOptions, report: Report
+) -> list[JsonObject]:
+    """The records that answer a question, with their scores and the copies that are left out."""
+    try:
+        if text:
+            language, notify = options.language or "", report.notify
+            found = search.words(text, options.number, language=language, notify=notify)
+        else:
+            found = search.like(options.like or "", options.number)
+    except RecordProblem as problem:
+        raise UsageProblem(f"--like: {problem.message}") from problem
+    rows = search.records([photo.place for photo in found])
+    for row, photo in zip(rows, found, strict=True):
+        del row["embedding"]
+        row["score"] = round(photo.score, _DECIMALS)
+        if photo.copies:
+            row["copies"] = [*map(encode_name, photo.copies)]
+    return rows
+
+
+def _text_line(row: JsonObject) -> bytes:
+    names = [escaped(decode_name(name)) for name in row.get("images") or [row["image"]]]
+    score = [f"{row['score']:.{_DECIMALS}f}"] if "score" in row else []
+    return table_row([*score, *names], "\t")
