@@ -55,6 +55,7 @@ from ramctl.training.label_vectors import (
     Fitted,
     Mentions,
     fit,
+    lifted,
 )
 from ramctl.training.plan import TrainOptions, WorkFolder
 from ramctl.training.validation import judged_photos, truth_of
@@ -62,6 +63,7 @@ from ramctl.training.validation import judged_photos, truth_of
 MIN_PHOTOS = 20
 MAX_PHOTOS = 5000  # evenly taken from more
 MIN_RATE = 0.15  # of mention: in one's own photos, a silence of all captions means something
+MAX_LIFT = 2.0  # of the log-odds of labels, where the fit is too careful
 MIN_NEW = 5  # photos whose captions name a thing that becomes a label
 SAMPLE = 128  # photos that the int8 graph's ranges come from
 TIMED, PRODUCTS_A_SECOND = 16, 1e10  # photos of a dry run; a core's in the fit
@@ -147,10 +149,14 @@ def fit_labels(options: TrainOptions) -> Report:
     shifts = learnt.shifts_for(precision)
     learnt, scores = learnt.with_shifts(shifts), scores + shifts
     thresholds, every = learnt.thresholds(precision, salient=True), np.ones(len(labels), bool)
+    before = bundle_labels(bundle)
     after = LabelSet(labels, rows, thresholds, every, learnt, fills_up=True)
+    if not judged:
+        lift = _lift(before, after, looked.score_log_odds, scores)
+        fitted, scores = lifted(fitted, collection, lift), scores + lift / learnt.slopes
     figures: JsonObject = {"photos": len(looked.notes), "precision": precision}
     figures["new_labels"] = labels.tags[len(bundle.labels) :]
-    figures |= _figures(bundle_labels(bundle), after, looked, scores, report)
+    figures |= _figures(before, after, looked, scores, report)
     write_fitted(
         options.out, options.argv, bundle, labels, rows, learnt, thresholds, shifts, fitted,
         (spread, mean), looked.sample, figures,
@@ -314,6 +320,23 @@ def _calibration(before: Calibration, collection: Collection) -> Calibration:
         min_scores=np.where(n_present > 0, 0.0, before.min_scores),
         mention_rates=mentions.rates[DENSE].double().numpy(),
     )  # fmt: skip
+
+
+def _lift(before: LabelSet, after: LabelSet, log_odds: Floats, new_log_odds: Floats) -> float:
+    """The log-odds that the photos' labels lack to be given as many tags as before."""
+
+    def n_tags(chosen: LabelSet, rows: Floats) -> int:
+        select = TagSelector(chosen, SelectionOptions())
+        return sum(len(select(row.astype(np.float32)).labels) for row in sigmoid(rows))
+
+    n_before = n_tags(before, log_odds[:, : len(before.labels)])
+    assert after.calibration is not None
+    low, high = 0.0, MAX_LIFT
+    while n_before and high - low > 0.05:
+        middle = (low + high) / 2
+        enough = n_tags(after, new_log_odds + middle / after.calibration.slopes) >= n_before
+        low, high = (low, middle) if enough else (middle, high)
+    return low and high
 
 
 def _judged_calibration(

@@ -183,3 +183,23 @@ def fit(collection: Collection) -> Fitted:
     optimiser.step(cost)
     with torch.no_grad():
         return Fitted(right.t() @ weight, bias.clone())
+
+
+def lifted(fitted: Fitted, collection: Collection, log_odds: float) -> Fitted:
+    """The change with so much more for all labels of the collection's photos, but not of others.
+
+    A linear function of the features is near 1 on the photos and near 0 on the reference ones.
+    """
+    n_photos = len(collection.features)
+    if not len(collection.reference):
+        return fitted._replace(bias=fitted.bias + log_odds)
+    features = torch.cat([collection.features, collection.reference])
+    target = torch.cat([torch.ones(n_photos), torch.zeros(len(collection.reference))])
+    mean, usual = features.mean(0), target.mean()
+    centred = features - mean
+    inner = centred @ centred.t() + RIDGE * torch.eye(len(features))
+    direction = centred.t() @ torch.linalg.solve(inner, target - usual)
+    return Fitted(
+        fitted.weight + log_odds * direction[:, None],
+        fitted.bias + log_odds * (usual - mean @ direction),
+    )
