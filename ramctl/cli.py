@@ -30,7 +30,7 @@ from ramctl.parts import __version__, extra_of, needs
 from ramctl.records import pipes
 
 SENTENCE = """\
-ramctl tags photos with a 28 MB model that runs on any CPU. Give it your own words, or train
+ramctl tags photos with a 31 MB model that runs on any CPU. Give it your own words, or train
 your own model."""
 PIPELINE = "captions | parse | train; then generate | clean | train; finetune; tag | export, eval"
 TEXT = """\

@@ -196,7 +196,7 @@ def test_what_other_tags_imply_stays_beside_them(lost, verdicts, stays):
 
 def test_labels_without_parents_have_those_of_the_embedded_model(monkeypatch):
     built = LabelSystem.from_tags(["boy", "person"])  # as `train` builds them of tags
-    monkeypatch.setattr("ramctl.data_engine.evidence.usual_labels", lambda: PEOPLE)
+    monkeypatch.setattr("ramctl.data_engine.evidence.known_labels", lambda: PEOPLE)
     assert implied_ids(["boy"], built) == {1}
     assert implied_ids(["person", "unheard of"], built) == set()
 

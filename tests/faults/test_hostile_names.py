@@ -68,7 +68,7 @@ def test_text_and_table_hold_a_photo_in_their_lines(hostile, ramctl):
 
 def test_no_cell_of_a_csv_is_a_formula(hostile, ramctl):
     _, row = hostile(ramctl("export", "-q", "-f", "csv", "in.jsonl"))
-    assert row == f"'={SHOWN}.jpg,\"'+{SHOWN}, -1, @x\",0.5000,'=1+1"
+    assert row == f"'={SHOWN}.jpg,\"'+{SHOWN}, -1, @x\",0.5000,'=1+1,"
     shutil.copy(DATA / "photos" / "kite.jpg", "=kite.jpg")
     for name, shown in (("./=kite.jpg", "./=kite.jpg"), ("=kite.jpg", "'=kite.jpg")):
         assert hostile(ramctl("tag", "-q", "-f", "csv", name))[1].startswith(f"{shown},")

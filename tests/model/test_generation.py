@@ -125,7 +125,7 @@ def test_captions_compete_by_the_mean_of_their_tokens_not_by_the_sum():
     table = torch.full((12, 12), -1e4)
     table[1, END], table[1, 4] = torch.tensor([0.4, 0.6]).log()
     table[4, 5], table[4, 6] = torch.tensor([0.6, 0.4]).log()
-    table[5, END] = table[6, 6] = 0.0
+    table[5, END] = table[6, END] = 0.0
     decoding = Decoding(beams=2, max_length=6, min_length=0)
     assert found(table, decoding)[0].tolist()[:4] == [1, 4, 5, END]  # 0.36, and 0.4 alone
 

@@ -149,10 +149,10 @@ def test_a_thorough_look_is_at_the_whole_and_at_the_part_that_says_most(ramctl):
     places = [(0, 0), (0, right), (down, 0), (down, right), (down // 2, right // 2)]
     parts = [photo[y : y + int(rows), x : x + int(columns)] for y, x in places]
     plain, thorough = (Tagger.from_pretrained(dense=True, thorough=way) for way in (False, True))
-    scores = np.array([one.dense for one in plain.tag([photo, *parts])])
+    scores = np.array([one.dense for one in plain.tag([photo, *parts])]).clip(1e-6, 1 - 1e-6)
     odds = np.log(scores / (1 - scores))
     expected = (odds[0] + odds[1:].max(0)) / 2
-    found = np.array(thorough.tag(photo).dense)
+    found = np.array(thorough.tag(photo).dense).clip(1e-6, 1 - 1e-6)
     np.testing.assert_allclose(np.log(found / (1 - found)), expected, atol=1e-3)
     assert plain.fingerprint != thorough.fingerprint
     (row,) = ramctl("tag", "-q", PHOTOS[0], "--thorough").rows
