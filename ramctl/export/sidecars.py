@@ -182,9 +182,14 @@ class SidecarWriter:
             if content is not None and options.existing_text == "keep":
                 self.text_counts.add(content, earlier)
                 return []
-            merged, row = merged_text(
-                content, record, options, earlier, forget=self.options.forget_refused
-            )
+            merge = partial(
+                merged_text, record=record, options=options, earlier=earlier,
+                forget=self.options.forget_refused,
+            )  # fmt: skip
+            merged, row = merge(None)
+            # The same without a row was written before a crash.
+            if content is not None and (earlier or merged != content):
+                merged, row = merge(content)
             self.text_counts.add(merged, row)
             if removes and not merged.strip():
                 merged = b""

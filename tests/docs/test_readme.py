@@ -9,6 +9,7 @@ from pathlib import Path
 
 import build_docs
 import pytest
+from PIL import Image
 
 from ramctl.cli import COMMANDS
 from ramctl.engine.peers import BUILT_IN
@@ -85,6 +86,11 @@ def test_there_are_examples_to_run():
 def workplace(tmp_path) -> Iterator[Path]:
     """A folder with the small photos and captions, in which a document's examples run."""
     shutil.copytree(DATA, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "collection").mkdir()
+    for number, path in enumerate(sorted((DATA / "photos").glob("*.jpg")) * 3):
+        photo = Image.open(path)  # a collection of each photo and two crops of it
+        edge = 4 * (number // 8)
+        photo.crop((edge, edge, *photo.size)).save(tmp_path / "collection" / f"{number:02}.png")
     tools = tmp_path / "bin"
     tools.mkdir()
     with program_for_shells(tools / "ramctl"):
