@@ -64,6 +64,7 @@ MIN_PHOTOS = 20
 MAX_PHOTOS = 5000  # evenly taken from more
 MIN_RATE = 0.15  # of mention: in one's own photos, a silence of all captions means something
 MAX_LIFT = 2.0  # of the log-odds of labels, where the fit is too careful
+MAX_REFERENCE = 4.0  # times as far from the mean as the photos, on average
 MIN_NEW = 5  # photos whose captions name a thing that becomes a label
 SAMPLE = 128  # photos that the int8 graph's ranges come from
 TIMED, PRODUCTS_A_SECOND = 16, 1e10  # photos of a dry run; a core's in the fit
@@ -296,6 +297,8 @@ def _collection(
     gains = torch.from_numpy(slope / usual.slopes[things]).float()
     known = np.load(bundle.path / REFERENCE) if bundle.has(REFERENCE) else looked.pooled[:0]
     reference = torch.from_numpy((known.astype(np.float64) - mean) / spread).float()
+    # Of photos that hardly differ, the others are so far away that nothing could be learnt.
+    reference *= min(1.0, MAX_REFERENCE / max(float(reference.square().sum(1).mean() ** 0.5), 1e-9))
     return Collection(features, log_odds, choice, gains, mentions, reference), spread, mean
 
 
