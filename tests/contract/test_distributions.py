@@ -186,7 +186,7 @@ def test_what_pip_installs_does_what_the_readme_shows_first(
     assert environment.run("ramctl", "--version") == f"ramctl {__version__}\n"
     assert environment.run("python", "-m", "ramctl", "--version") == f"ramctl {__version__}\n"
     found = environment.run("ramctl", "doctor")
-    assert re.search(r"^model +mini: 2105 labels, .* onnxruntime int8", found, re.MULTILINE), found
+    assert re.search(r"^model +mini: 3599 labels, .* onnxruntime int8", found, re.MULTILINE), found
     tagged = environment.run("ramctl", "tag", "-q", "-f", "text", PICTURE)
     assert re.match(rf"{PICTURE}\t.*\bcat\b", tagged), tagged
     environment.runs_examples(1)
