@@ -175,6 +175,21 @@ class Bundle:
             chosen = list(weights.keys()) if names is None else list(names)
             return {name: weights.get_tensor(name) for name in chosen}
 
+    def array(self, name: str, width: int | None = None) -> "np.ndarray[Any, Any]":
+        """The numbers of a file, HEADROOM (L,) or REFERENCE (R, `width`); RunProblem otherwise."""
+        import numpy as np
+
+        path = self.path / name
+        try:
+            # Mapped, so that a damaged header cannot ask for terabytes.
+            values = np.load(path, mmap_mode="r")
+        except (OSError, EOFError, ValueError) as error:
+            raise RunProblem(f"{path}: {error}") from error
+        shape = (len(self.labels),) if width is None else (len(values), width)
+        if values.dtype.kind != "f" or values.shape != shape or not np.isfinite(values).all():
+            raise RunProblem(f"{path}: does not fit the bundle")
+        return values
+
     def tensor_shapes(self) -> dict[str, list[int]]:
         """The shape of each stored tensor."""
         with self._weights() as weights:

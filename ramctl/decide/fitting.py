@@ -301,11 +301,13 @@ def _rivals(
     score_log_odds: Floats, is_mentioned: Flags, labels: LabelSystem, general: Sequence[str]
 ) -> Iterator[tuple[int, Rival]]:
     """The rival of each careful label; each of two is as seldom given in place of the other."""
-    for tag in general:
-        kinds = [index for index, label in enumerate(labels) if tag in label.parents]
-        for index, other in itertools.permutations(kinds, 2):
-            if not {*labels[index].one_of} & {*labels[other].one_of}:
-                continue
+    for tag in filter(labels.ids, general):
+        sets: dict[str, list[int]] = {}
+        for index, label in enumerate(labels):
+            for name in label.one_of if tag in label.parents else ():
+                sets.setdefault(name, []).append(index)
+        pairs = (pair for pair in sets.values() if len(pair) == 2)
+        for index, other in itertools.chain.from_iterable(map(itertools.permutations, pairs)):
             is_other = is_mentioned[:, other] & ~is_mentioned[:, index]
             if is_other.sum() < MIN_RIVALS:
                 continue

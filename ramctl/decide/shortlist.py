@@ -5,6 +5,7 @@ above their thresholds need its answer. N photos, L labels.
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,6 @@ from ramctl.checkpoints.bundle import HEADROOM, Bundle
 from ramctl.decide.thresholds import LabelSet
 from ramctl.engine.label_rows import TEXTS, nearest_means
 from ramctl.engine.log_odds import log_odds_of
-from ramctl.errors import RunProblem
 
 SIZE = 128  # of a bundle's labels
 MIN_WORDS = 1000  # of a list that has a shortlist
@@ -37,19 +37,13 @@ def read_shortlist(bundle: Bundle, chosen: LabelSet) -> Shortlist | None:
 
     RunProblem for a file that does not fit the bundle's labels.
     """
-    path, is_bundled = bundle.path / HEADROOM, chosen.labels.tags == bundle.labels.tags
+    is_bundled = chosen.labels.tags == bundle.labels.tags
     # With salience, words of a list would have to be allowed for as labels are below.
     is_long = len(chosen.labels) >= MIN_WORDS and chosen.rows.ndim == 2
     is_long &= not chosen.uses_salience.any()
     if not bundle.has(HEADROOM) or len(chosen.labels) <= SIZE or not (is_bundled or is_long):
         return None
-    try:
-        # Mapped, so that a damaged header cannot ask for terabytes.
-        offsets = np.load(path, mmap_mode="r").astype(np.float64)
-    except (OSError, EOFError, ValueError) as error:
-        raise RunProblem(f"{path}: {error}") from error
-    if offsets.shape != (len(bundle.labels),):
-        raise RunProblem(f"{path}: does not fit the bundle's labels")
+    offsets: NDArray[Any] = bundle.array(HEADROOM).astype(np.float64)
     if not is_bundled:
         texts = bundle.tensors([TEXTS])[TEXTS].astype(np.float32)
         offsets = nearest_means(chosen.rows[:, : texts.shape[1]], texts, offsets.astype(np.float32))

@@ -105,21 +105,8 @@ def merge_tags(
     if content is None and not tags and not decided:
         return None
     document = XmpDocument(content)
-    refused, lost = _refused(document)
-    n_before = len({*map(normalise, document.items(_REFUSED))} & refused.keys())
-    words = {normalise(word): word for word in document.items(_WORDS)}
     language = language if tags else next(iter(document.items(_LANGUAGE)), "")
-    refused = {} if forget else refused
-    for word, verdict in decided.items():
-        key = normalise(word)
-        if verdict == REMOVE:
-            words.pop(key, None)
-            refused[key] = word
-        elif verdict == ADD and key not in words:  # else its deletion is the later decision
-            words[key] = word
-            refused.pop(key, None)
-    if counts is not None:
-        counts.update(refused=max(len(refused) - n_before, 0), lost=int(bool(lost)))
+    refused, words = _decisions(document, decided, forget, counts)
     deleted = _remove_ours(document)
     copied = _remove_copies(document)
     for name in _DECIDED:
@@ -160,6 +147,27 @@ def merge_tags(
     document.set_items(_WORDS, words.values())
     document.set_items(_REFUSED, refused.values())
     return document.to_bytes() if document.is_changed else None
+
+
+def _decisions(
+    document: XmpDocument, decided: Mapping[str, str], forget: bool, counts: Counter[str] | None
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The words that are refused and those that a person added, by their normal form."""
+    refused, lost = _refused(document)
+    n_before = len({*map(normalise, document.items(_REFUSED))} & refused.keys())
+    words = {normalise(word): word for word in document.items(_WORDS)}
+    refused = {} if forget else refused
+    for word, verdict in decided.items():
+        key = normalise(word)
+        if verdict == REMOVE:
+            words.pop(key, None)
+            refused[key] = word
+        elif verdict == ADD and key not in words:  # else its deletion is the later decision
+            words[key] = word
+            refused.pop(key, None)
+    if counts is not None:
+        counts.update(refused=max(len(refused) - n_before, 0), lost=int(bool(lost)))
+    return refused, words
 
 
 def refused_tags(content: bytes | None) -> dict[str, str]:

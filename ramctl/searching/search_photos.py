@@ -59,7 +59,7 @@ def run(options: SearchOptions) -> Report:
     else:
         rows = _found(search, text, options, report)
     if options.gallery:
-        from ramctl.searching.copies_page import write_copies_page  # it takes a while
+        from ramctl.pages.copies_page import write_copies_page  # it takes a while
 
         write_copies_page(options.gallery, groups, search.base)
     if options.format or not options.gallery:

@@ -1,7 +1,8 @@
 """`ramctl finetune` on a few thousand captioned photos: labels fitted to them, the rest as it was.
 
-The tagger looks at each photo once. Words that captions name often become labels; the labels' own
-vectors, salience and thresholds are fitted to the captions. N photos, C channels, L labels.
+The tagger looks at each photo once. Words that captions name often become labels, and the labels'
+own vectors are fitted to the captions. Thresholds and salience stay.
+N photos, C channels, L labels.
 """
 
 import time
@@ -106,8 +107,8 @@ def fit_labels(options: TrainOptions) -> Report:
     bundle = Bundle.open(resolve_model(options.init or "mini"))
     with Rejects(report, options.rejects, strict=options.strict) as rejects:
         names = inputs_or_stdin(options.inputs, "JSONL files of parsed records")
-        pairs = _read(names, options, rejects)
-        judged = _read([options.val], options, rejects) if options.val else []
+        pairs = _read(names, options, rejects, report)
+        judged = _read([options.val], options, rejects, report) if options.val else []
         labels = _labels(options, bundle, pairs, report)
         ids = [*range(len(bundle.labels)), *(None for _ in labels[len(bundle.labels) :])]
         rows = rows_of_words(bundle, label_rows(bundle), labels, ids)
@@ -118,16 +119,32 @@ def fit_labels(options: TrainOptions) -> Report:
             return report
         try:
             with StopRequest(deadline(options.max_time)) as stop:
-                looked = _look(options, bundle, rows, pairs, report, rejects, stop)
-                if judged:
-                    looked_judged = _look(options, bundle, rows, judged, report, rejects, stop)
+                looked, looked_judged = (
+                    _look(options, bundle, rows, some, report, rejects, stop) if some else None
+                    for some in (pairs, judged)
+                )
         except TimeIsUp:
             report.time_is_up = True
             report.notify("stopped while looking at photos: nothing is written")
             report.finish(options.stats)
             return report
-    if len(looked.notes) < MIN_PHOTOS:
-        raise RunProblem(f"{len(looked.notes)} photos are too few: {MIN_PHOTOS} are needed")
+    if looked is None or len(looked.notes) < MIN_PHOTOS:
+        number = len(looked.notes) if looked else 0
+        raise RunProblem(f"{number} photos are too few: {MIN_PHOTOS} are needed")
+    figures = _fit_and_write(options, bundle, labels, rows, looked, looked_judged, report)
+    report.n_out = len(looked.notes)
+    report.extra |= figures
+    report.notify(f"wrote {options.out}")
+    report.finish(options.stats)
+    return report
+
+
+def _fit_and_write(
+    options: TrainOptions, bundle: Bundle, labels: LabelSystem, rows: Rows, looked: Looked,
+    judged: Looked | None, report: Report,
+) -> JsonObject:  # fmt: skip
+    """Write the bundle with labels fitted to the photos; what this brings."""
+    ids = [*range(len(bundle.labels)), *(None for _ in labels[len(bundle.labels) :])]
     calibration = Calibration.from_bundle(bundle).for_labels(ids)
     collection, spread, mean = _collection(looked, labels, calibration, bundle)
     n_tagged = int(collection.mentions.present.any(1).sum())
@@ -143,9 +160,11 @@ def fit_labels(options: TrainOptions) -> Report:
     )
     learnt, precision = _calibration(calibration, collection), bundle.preset.precision
     assert precision is not None  # see `fits_labels`
+    chosen_by = "of the model before"
     if judged:
-        learnt = _judged_calibration(learnt, looked_judged, labels, fitted, (spread, mean), bundle)
+        learnt = _judged_calibration(learnt, judged, labels, fitted, (spread, mean), bundle)
         precision = _reachable(learnt, precision, report)
+        chosen_by = f"for a precision of {precision:.2f} on {len(judged.notes)} judged photos"
     # Equal scores mean the same for all labels: shifts of the biases give them one threshold.
     shifts = learnt.shifts_for(precision)
     learnt, scores = learnt.with_shifts(shifts), scores + shifts
@@ -156,21 +175,17 @@ def fit_labels(options: TrainOptions) -> Report:
         lift = _lift(before, after, looked.score_log_odds, scores)
         fitted, scores = lifted(fitted, collection, lift), scores + lift / learnt.slopes
     figures: JsonObject = {"photos": len(looked.notes), "precision": precision}
-    figures["new_labels"] = labels.tags[len(bundle.labels) :]
+    figures |= {"thresholds": chosen_by, "new_labels": labels.tags[len(bundle.labels) :]}
     figures |= _figures(before, after, looked, scores, report)
     write_fitted(
         options.out, options.argv, bundle, labels, rows, learnt, thresholds, shifts, fitted,
         (spread, mean), looked.sample, figures,
     )  # fmt: skip
-    report.n_out = len(looked.notes)
-    report.extra |= figures
-    report.notify(f"wrote {options.out}")
-    report.finish(options.stats)
-    return report
+    return figures
 
 
 def _read(
-    names: Sequence[str], options: TrainOptions, rejects: Rejects
+    names: Sequence[str], options: TrainOptions, rejects: Rejects, report: Report
 ) -> list[tuple[Record, Annotation]]:
     """The records with their annotations, an even sample of MAX_PHOTOS at most."""
     require_files(names)
@@ -181,7 +196,10 @@ def _read(
 
     for _ in accepted(read_inputs(names, options.root, options.command), read, rejects):
         pass
-    return pairs[:: -(-len(pairs) // MAX_PHOTOS) or 1]
+    chosen = pairs[:: -(-len(pairs) // MAX_PHOTOS) or 1]
+    if len(chosen) < len(pairs):
+        report.notify(f"{len(chosen)} of {len(pairs)} records are used, an even sample")
+    return chosen
 
 
 def _cost(
@@ -295,10 +313,13 @@ def _collection(
     weights = np.where(np.isfinite(weights), weights, 0.0)[things]
     choice = torch.from_numpy(slope * looked.score_log_odds[:, things] + weights).float()
     gains = torch.from_numpy(slope / usual.slopes[things]).float()
-    known = np.load(bundle.path / REFERENCE) if bundle.has(REFERENCE) else looked.pooled[:0]
-    reference = torch.from_numpy((known.astype(np.float64) - mean) / spread).float()
-    # Of photos that hardly differ, the others are so far away that nothing could be learnt.
-    reference *= min(1.0, MAX_REFERENCE / max(float(reference.square().sum(1).mean() ** 0.5), 1e-9))
+    reference = features[:0]
+    if bundle.has(REFERENCE):
+        known = bundle.array(REFERENCE, len(mean)).astype(np.float64)
+        reference = torch.from_numpy((known - mean) / spread).float()
+        # Of photos that hardly differ, the others are so far away that nothing could be learnt.
+        distance = float(reference.square().sum(1).mean().sqrt())
+        reference *= min(1.0, MAX_REFERENCE / max(distance, 1e-9))
     return Collection(features, log_odds, choice, gains, mentions, reference), spread, mean
 
 

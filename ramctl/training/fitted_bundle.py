@@ -127,8 +127,8 @@ def _card(name: str, argv: Sequence[str], figures: JsonObject, before: str) -> s
     return "\n".join([
         f"# {name}", "",
         f"Labels fitted to {figures['photos']} captioned photos of a collection, with thresholds",
-        f"for an estimated precision of {figures['precision']:.2f}. On photos of the collection",
-        "that were held out of the fit, by their captions:", "",
+        f"{figures['thresholds']}. On photos of the",
+        "collection that were held out of the fit, by their captions:", "",
         "| | before | after |", "|---|---|---|", *rows, "",
         f"New labels: {', '.join(figures['new_labels']) or 'none'}.", "",
         "```console", f"$ {shlex.join(['ramctl', *argv])}", "```", "",
@@ -143,7 +143,7 @@ def _write_extended(bundle: Bundle, folder: Path, n_labels: int) -> None:
         new = np.zeros((n_labels - len(axes), axes.shape[1]), axes.dtype)
         save_file({"axes": np.concatenate([axes, new])}, folder / AXES)
     if bundle.has(HEADROOM):
-        headroom = np.load(bundle.path / HEADROOM)
+        headroom = bundle.array(HEADROOM)
         new = np.full(n_labels - len(headroom), np.quantile(headroom, 0.9), headroom.dtype)
         np.save(folder / HEADROOM, np.concatenate([headroom, new]))
 

@@ -179,6 +179,12 @@ def test_rivals_are_as_seldom_given_in_place_of_each_other():
         sigmoid(log_odds[:80]).astype(np.float32), mentioned[:80], labels, ["person"]
     )
     assert few.careful.keys() == {2}
+    # A set of three has no rivals, nor has a set whose general label is none.
+    three = LabelSystem([*labels[:3], replace(labels[3], **one_of)])
+    without = LabelSystem([Label("sky"), *labels[1:]])
+    for system in (three, without):
+        found = fit_salience(sigmoid(log_odds).astype(np.float32), mentioned, system, ["person"])
+        assert found.careful == {}
 
 
 def test_a_photo_gets_one_label_of_a_set_and_one_part_beside_its_whole():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ramctl.checkpoints.bundle import Bundle, embedded_bundle
+from ramctl.checkpoints.bundle import REFERENCE, Bundle, BundleWriter, embedded_bundle
 from ramctl.decide.calibration import Calibration
 from ramctl.engine.label_rows import label_rows
 from ramctl.tagging.tagger import Tagger
@@ -137,6 +137,22 @@ def test_few_photos_are_refused(fitted, tmp_path, ramctl):
     write_records(tmp_path / "few.jsonl", rows)
     done = ramctl("finetune", "few.jsonl", "--root", folder, "--out", "x")
     assert done.returncode == 1 and b"5 photos are too few: 20 are needed" in done.stderr
+
+
+@pytest.mark.parametrize("content", [b"no numbers", np.zeros((3, 7), np.float16)])
+def test_a_damaged_reference_is_named_in_one_line(content, fitted, tmp_path, ramctl):
+    folder, _ = fitted
+    bundle = Bundle.open(embedded_bundle())
+    with BundleWriter(tmp_path / "damaged") as writer:
+        writer.link_files(bundle, without={REFERENCE})
+        path = writer.path / REFERENCE
+        path.write_bytes(content) if isinstance(content, bytes) else np.save(path, content)
+        writer.meta = bundle.meta
+    arguments = ["parsed.jsonl", "--model", tmp_path / "damaged", "--out", tmp_path / "x"]
+    done = Ramctl(folder)("finetune", "-q", *arguments)
+    assert done.returncode == 1 and not (tmp_path / "x").exists()
+    (line,) = [text for text in done.stderr.splitlines() if b"none.png" not in text]
+    assert b"damaged/reference.npy: " in line
 
 
 def test_a_dry_run_writes_nothing_and_time_that_is_up_ends_with_4(fitted, tmp_path, ramctl):

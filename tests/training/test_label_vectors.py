@@ -9,7 +9,15 @@ import torch
 
 from ramctl.labels import Label, LabelSystem
 from ramctl.training.data.targets import Annotation, Caption
-from ramctl.training.label_vectors import Mentions, choice_loss, style_of, unlabelled_loss
+from ramctl.training.label_vectors import (
+    Collection,
+    Mentions,
+    choice_loss,
+    fit,
+    lifted,
+    style_of,
+    unlabelled_loss,
+)
 
 LABELS = LabelSystem(
     [Label("dog", parents=("animal",)), Label("sky"), Label("animal"), Label("red")]
@@ -66,3 +74,46 @@ def test_the_first_thing_is_a_choice_among_all():
     better, worse = torch.tensor([[3.0, 0, 0, 0]] * 2), torch.tensor([[0.0, 0, 3, 0]] * 2)
     losses = [choice_loss(logits, mentions.fractions).item() for logits in (better, worse)]
     assert losses[0] < losses[1] and choice_loss(better[1:], mentions.fractions[1:]) == 0
+
+
+@pytest.fixture
+def collection():
+    """Photos of dogs before a sky, or not, and reference photos that look otherwise."""
+    random = torch.Generator().manual_seed(1)
+    is_dog = torch.arange(60) % 2 == 0
+    notes = [note("dog", "sky") if dog else note("red", "sky") for dog in is_dog]
+    features = torch.randn(60, 40, generator=random) / 8
+    features[:, 0] += is_dog.float() - 0.5
+    features[:, 1] += 0.5
+    reference = torch.randn(80, 40, generator=random) / 3
+    reference[:, 1] -= 0.5
+    log_odds = torch.full((60, 4), -1.0)
+    mentions = Mentions.learn(notes, LABELS, log_odds.sigmoid())
+    n_things = len(mentions.things)
+    choice = torch.zeros(60, n_things)
+    return Collection(features, log_odds, choice, torch.ones(n_things), mentions, reference)
+
+
+def changes(fitted, features):
+    return features @ fitted.weight + fitted.bias
+
+
+def test_a_fit_learns_the_collection_and_leaves_other_photos_as_they_were(collection):
+    fitted = fit(collection)
+    added = changes(fitted, collection.features)[:, DOG]
+    assert added[::2].min() > 3 and added[1::2].max() < 1
+    without = fit(replace(collection, reference=collection.reference[:0]))
+    far = [changes(one, collection.reference).square().mean().sqrt() for one in (fitted, without)]
+    assert far[0] < 0.6 * far[1]
+
+
+def test_labels_are_lifted_on_the_photos_of_the_collection_alone(collection):
+    before = fit(collection)
+    after = lifted(before, collection, 1.5)
+    for features, expected in ((collection.features, 1.5), (collection.reference, 0.0)):
+        added = changes(after, features) - changes(before, features)
+        assert added.mean().item() == pytest.approx(expected, abs=0.15)
+        assert added.std().item() < 0.4
+    alone = replace(collection, reference=collection.reference[:0])
+    added = lifted(before, alone, 1.5).bias - before.bias
+    np.testing.assert_allclose(added, 1.5)
