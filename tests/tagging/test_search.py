@@ -342,7 +342,7 @@ def test_words_without_a_label_are_written_and_poor_answers_are_not_found(search
 
 def test_photos_that_hardly_show_what_is_searched_are_not_found(model):
     axes = PhotoAxes.from_bundle(Bundle.open(model))
-    shown = {"sure": 0.9, "likely": 0.3, "unlikely": 0.03, "never": 0.001}
+    shown = {"sure": 0.9, "likely": 0.3, "unlikely": 0.01, "never": 0.001}
     rows = [
         {"image": f"{name}.jpg", "embedding": axes.encode(np.array([0.01, 0.01, score, 0.5]))}
         for name, score in shown.items()
