@@ -71,6 +71,7 @@ class TagSelector:
         self._parents = [frozenset(label.parents) for label in labels]
         self._sets = [frozenset(label.one_of) for label in labels]
         self._wholes = [frozenset(label.part_of) for label in labels]
+        self._is_part = np.array([bool(label.part_of) for label in labels], bool)
         self._tags = labels.tags
         self.ids: dict[str, int] = {}  # the first label of each name
         for index, name in enumerate(self._names):
@@ -102,7 +103,9 @@ class TagSelector:
         given = np.flatnonzero(is_given & ~self._excluded)
         order: list[NDArray[Any]] = [-scores[given]]
         if probabilities is not None and self._options.sort == "salience":
-            order.append(-probabilities[given])
+            likely = probabilities[given]
+            # Things come before their parts, a cat before its eyes; then all else.
+            order += [-likely, np.where(likely > 0, self._is_part[given], 2)]
         ids = self._once(given[np.lexsort(order)].tolist())
         if self._options.leaf:
             general = frozenset().union(*(self._parents[index] for index in ids))

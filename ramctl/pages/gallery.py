@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
+from typing import BinaryIO, cast
 from urllib.parse import quote
 
 from ramctl.errors import UsageProblem
@@ -22,7 +23,7 @@ from ramctl.photos.archives import member_of
 from ramctl.photos.finding import THUMBNAILS, photo_stamp
 from ramctl.records.fields import scored_boxes
 from ramctl.records.files import create, is_device, is_plain, naming, output_lock, replacing
-from ramctl.records.jsonl import dumps
+from ramctl.records.jsonl import MAX_LINE, bounded_lines, dumps
 from ramctl.records.record import JsonObject, Record, captions_of, image_name, listed, object_in
 from ramctl.records.remote import base_url
 from ramctl.records.state import parsed
@@ -87,7 +88,9 @@ def _earlier_photos(page: Path) -> dict[str, JsonObject]:
     photos: dict[str, JsonObject] = {}
     unpacked = gzip.open if page.suffix.lower() == ".gz" else open
     with suppress(OSError, EOFError, zlib.error), unpacked(page, "rb") as lines:
-        found = (parsed(line) for line in lines if line.startswith(b'{"image":'))
+        read = bounded_lines(cast(BinaryIO, lines))
+        rows = (line for line in read if line.startswith(b'{"image":'))
+        found = (parsed(line) for line in rows if len(line) <= MAX_LINE)
         photos |= {str(photo.get("stamp")): photo for photo in found if photo}
     photos.pop("", None)  # photos whose file cannot be examined
     return photos
@@ -110,7 +113,7 @@ def _kept_picture(photo: JsonObject, name: str, folder: Path) -> Thumbnail | Non
     with suppress(OSError, TypeError, ValueError):
         if source.startswith(DATA_URI):
             content = base64.b64decode(source.removeprefix(DATA_URI), validate=True)
-        elif _FILE_NAME.fullmatch(file.name) and is_plain(file):
+        elif _FILE_NAME.fullmatch(file.name) and is_plain(file, MAX_LINE):
             content = file.read_bytes()
         if content.startswith(b"\xff\xd8\xff") and content.endswith(b"\xff\xd9"):  # not torn
             width, height = map(int, photo.get("size", ()))

@@ -37,8 +37,8 @@ MIN_SPREAD = 1.0  # of a label's log-odds: in small collections they hardly vary
 RIDGE = 1.0  # of the map from texts to log-odds; from 0.1 to 3 it makes no difference
 SAMPLE = 16_384  # photos that the covariance of axes is estimated from
 OWN_WORD = 10.0  # the score of a keyword or name, as of a label that is sure
-# Photos that fit a text less are not found. Vectors give log-odds that are 1.6 off: of the tags that
-# `mini` gives 487 judged photos, 3 % are lower.
+# Photos that fit a text less are not found. Vectors give log-odds that are 1.6 off: of the tags
+# that `mini` gives 487 judged photos, 3 % are lower.
 MIN_LOG_ODDS = -4.0  # the mean over the labels that it names
 MIN_TEXT_SCORE = 3.0  # the score where it names none
 _CHECKED = {name: FORMS[name] for name in ("sources", "caption", "captions")}

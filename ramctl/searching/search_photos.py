@@ -67,7 +67,7 @@ def run(options: SearchOptions) -> Report:
         form = options.format or ("text" if is_terminal else "jsonl")
         with records_to_stdout() as stream:
             stream.writelines(map(_text_line if form == "text" else dumps, rows))
-    what = "groups of copies in" if options.duplicates else "of"
+    what = f"group{'s' * (len(rows) != 1)} of copies in" if options.duplicates else "of"
     report.notify(f"{len(rows)} {what} {len(search)} photos")
     return report
 

@@ -141,7 +141,8 @@ function choose(scores) {
   const lacking = Math.max(0, ABOUT.minTags - all.filter((i) => given[i]).length);
   for (const i of likely.slice(0, lacking)) given[i] = true;
   const ids = all.filter((i) => given[i]);
-  ids.sort((a, b) => probabilities[b] - probabilities[a] || scores[b] - scores[a] || a - b);
+  const rank = (i) => (probabilities[i] > 0 ? Number(ABOUT.wholes[i].length > 0) : 2);
+  ids.sort((a, b) => rank(a) - rank(b) || probabilities[b] - probabilities[a] || scores[b] - scores[a] || a - b);
   return once(ids).map((i) => ({ tag: ABOUT.labels[i][0], score: scores[i] }));
 }
 
