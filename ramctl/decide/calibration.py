@@ -25,7 +25,7 @@ from ramctl.records.record import JsonObject
 NEVER = 1.0  # the threshold of a label that is not given by default
 MAX_SHIFT = 5.0  # of a label's bias, in log-odds
 # The log-odds of being right that a label of a list must reach.
-LISTED_LOG_ODDS = 0.5
+LISTED_LOG_ODDS = 1.5
 # The fields that have a number of each label, and their names in the file.
 _BY_LABEL = {"slopes": "slopes", "offsets": "offsets", "min_scores": "floors", "shifts": "shifts"}
 
