@@ -224,7 +224,7 @@ def main() -> None:
     before, _, rest = text.partition(START)
     description, heading, after = (before + rest.partition(END)[2]).partition("## Labels\n")
     measured = START + "\n".join(section) + END
-    text = f"# {args.title}\n{description}{measured}\n{heading}{after}"
+    text = f"# {args.title}\n{description.rstrip()}\n\n{measured}\n{heading}{after}"
     card.write_text(text, encoding="utf-8")
     meta = json.loads((args.model / META).read_bytes())
     meta["provenance"]["licences"] = LICENCES
