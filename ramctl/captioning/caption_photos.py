@@ -127,7 +127,7 @@ def run(options: CaptionOptions) -> Report:
     if options.prompt is not None:
         prompt = options.prompt.read_text("utf-8", errors="replace").strip()
     stream = options.stream
-    report = Report("caption", quiet=options.quiet, unit="images")
+    report = Report("caption", quiet=options.quiet, unit="images", model=options.model)
     names = inputs_or_stdin(options.inputs, "photos")
     photos = PhotoInputs(
         names, options.root, options.recursive, options.null, "caption", cache(report.notify)

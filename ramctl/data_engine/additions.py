@@ -317,7 +317,7 @@ def run(options: GenerateOptions) -> Report:
     stream = options.stream
     inputs = inputs_or_stdin(options.inputs, "records (JSONL)")
     require_files(inputs)
-    report = Report("generate", quiet=options.quiet)
+    report = Report("generate", quiet=options.quiet, model=options.model)
     read = partial(unread_inputs, inputs, options.root, report.command)
     evidence = [Evidence.parse(name) for name in options.evidence]
     evidence_files = [path for files in evidence for path in files if path]

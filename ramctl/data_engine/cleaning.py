@@ -180,7 +180,7 @@ class Cleaning:
 
     def __init__(self, options: CleanOptions) -> None:
         self.options = options
-        self.report = Report("clean", quiet=options.quiet)
+        self.report = Report("clean", quiet=options.quiet, model=options.model)
         self.verdicts = Verdicts.read(options.decisions, "clean")
         self.bundle = Bundle.open(resolve_model(options.model))
         self.rules = self._rules()

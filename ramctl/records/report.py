@@ -4,13 +4,14 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
-from ramctl.errors import EXIT_OK, EXIT_REJECTS, EXIT_TIME_IS_UP, one_line
+from ramctl.errors import EXIT_OK, EXIT_REJECTS, EXIT_TIME_IS_UP, one_line, without_secrets
 from ramctl.parts import __version__
 from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.jsonl import dumps
@@ -19,6 +20,7 @@ from ramctl.records.ownership import REJECTS, require_ours
 from ramctl.records.record import JsonObject, Reject
 
 NAMED_REJECTS = 20
+ENGINES = ("onnxruntime", "torch", "spacy")  # whose versions change what a model gives
 
 
 @dataclass(slots=True)
@@ -29,6 +31,8 @@ class Report:
     quiet: bool = False
     unit: str = "records"
     device: str = "cpu"
+    model: str = ""
+    fingerprint: Mapping[str, str] = field(default_factory=dict)  # of what the output depends on
     n_in: int = 0
     n_out: int = 0
     n_skipped: int = 0  # done before, or rejected
@@ -121,7 +125,10 @@ class Report:
             "rate": round(self.n_out / seconds, 3) if seconds > 0 else 0.0,
             "unit": self.unit,
             "device": self.device,
-            "versions": {"ramctl": __version__, "python": platform.python_version()},
+            "model": without_secrets(self.model),
+            "fingerprint": dict(self.fingerprint),
+            "versions": {"ramctl": __version__, "python": platform.python_version()}
+            | {name: version(name) for name in ENGINES if name in sys.modules},
             **self.extra,
         }
 

@@ -133,6 +133,7 @@ def run_stream(
     earlier run are dropped if their input is not in `source` and `is_gone(key)`. RunProblem also
     where none of the first photos exists.
     """
+    report.fingerprint = fingerprint or {}
     header = form.header if options.shard.index == 1 else b""
     with ExitStack() as stack:
         goes_on = GOES_ON if options.output and not is_device(options.output) else ""

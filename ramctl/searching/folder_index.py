@@ -8,7 +8,18 @@ from pathlib import Path
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.parts import __version__
 from ramctl.records.files import user_cache, write_atomic
-from ramctl.records.report import Report
+from ramctl.records.pipes import is_folder
+from ramctl.records.report import Rejects, Report
+from ramctl.searching.photo_search import PhotoSearch
+
+
+def open_search(source: Path, model: str, report: Report) -> PhotoSearch:
+    """The search in a file of records, or in a folder of photos, which is indexed."""
+    keywords = None
+    if is_folder(source):
+        source, keywords = index_folder(source, model, report)
+    with Rejects(report, None) as rejects:
+        return PhotoSearch(source, model, keywords=keywords, rejects=rejects)
 
 
 def index_folder(folder: Path, model: str, report: Report) -> tuple[Path, Path]:

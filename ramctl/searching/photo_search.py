@@ -23,6 +23,7 @@ from ramctl.records.record import (
     Record,
     Reject,
     captions_of,
+    encode_name,
     image_name,
     listed,
     object_in,
@@ -33,6 +34,7 @@ from ramctl.searching.question import ENGLISH, Question, inflections, read_quest
 from ramctl.tagging.embedding import Floats, PhotoAxes
 from ramctl.text.static_table import StaticTextEncoder, read_text_encoder, unit
 
+DECIMALS = 4  # of scores
 MIN_SPREAD = 1.0  # of a label's log-odds: in small collections they hardly vary
 RIDGE = 1.0  # of the map from texts to log-odds; from 0.1 to 3 it makes no difference
 SAMPLE = 16_384  # photos that the covariance of axes is estimated from
@@ -106,18 +108,25 @@ class PhotoSearch:
         self._mean = self._points.mean(0)
         self._points -= self._mean
 
-    def records(self, places: Sequence[int]) -> list[JsonObject]:
-        """The records at these places among all, without tags that the photos' sidecars refuse.
+    def rows(self, found: Sequence[Found]) -> list[JsonObject]:
+        """The records of photos found, with scores and copies, without tags that sidecars refuse.
 
         A file is read once more.
         """
         from ramctl.export.sidecars import without_refused
 
         leave_out = without_refused(Neighbours())
-        found = dict(_records(self._source, {*places}))
-        for record in found.values():
-            leave_out(record, record.fields)
-        return [found[place].fields for place in places]
+        records = dict(_records(self._source, {photo.place for photo in found}))
+        for photo in found:
+            record = records.get(photo.place)
+            if record is None or image_name(record.fields) != photo.image:
+                raise RunProblem(f"{self._source}: has changed since it was read: start again")
+            leave_out(record, row := record.fields)
+            del row["embedding"]
+            row["score"] = round(photo.score, DECIMALS)
+            if photo.copies:
+                row["copies"] = [*map(encode_name, photo.copies)]
+        return [records[photo.place].fields for photo in found]
 
     def __len__(self) -> int:
         return len(self._images)

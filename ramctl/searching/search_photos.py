@@ -8,14 +8,12 @@ from ramctl.errors import RecordProblem, UsageProblem, escaped
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import records_to_stdout
 from ramctl.records.ownership import PAGE, require_ours
-from ramctl.records.pipes import is_folder, is_pipe
+from ramctl.records.pipes import is_pipe
 from ramctl.records.record import JsonObject, decode_name, encode_name
-from ramctl.records.report import Rejects, Report
-from ramctl.searching.folder_index import index_folder
-from ramctl.searching.photo_search import PhotoSearch
+from ramctl.records.report import Report
+from ramctl.searching.folder_index import open_search
+from ramctl.searching.photo_search import DECIMALS, PhotoSearch
 from ramctl.tagging.output_formats import table_row
-
-_DECIMALS = 4  # of scores
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +46,7 @@ def run(options: SearchOptions) -> Report:
         raise UsageProblem(f"{options.file}: search reads its input twice; name a file, not a pipe")
     require_ours(options.gallery, PAGE)
     report = Report("search", quiet=options.quiet, unit="photos")
-    file, keywords = options.file, None
-    if is_folder(file):
-        file, keywords = index_folder(file, options.model, report)
-    with Rejects(report, None) as rejects:
-        search = PhotoSearch(file, options.model, keywords=keywords, rejects=rejects)
+    search = open_search(options.file, options.model, report)
     if options.duplicates:
         groups = search.duplicates(options.threshold)
         rows: list[JsonObject] = [{"images": [*map(encode_name, names)]} for names in groups]
@@ -84,16 +78,10 @@ def _found(
             found = search.like(options.like or "", options.number)
     except RecordProblem as problem:
         raise UsageProblem(f"--like: {problem.message}") from problem
-    rows = search.records([photo.place for photo in found])
-    for row, photo in zip(rows, found, strict=True):
-        del row["embedding"]
-        row["score"] = round(photo.score, _DECIMALS)
-        if photo.copies:
-            row["copies"] = [*map(encode_name, photo.copies)]
-    return rows
+    return search.rows(found)
 
 
 def _text_line(row: JsonObject) -> bytes:
     names = [escaped(decode_name(name)) for name in row.get("images") or [row["image"]]]
-    score = [f"{row['score']:.{_DECIMALS}f}"] if "score" in row else []
+    score = [f"{row['score']:.{DECIMALS}f}"] if "score" in row else []
     return table_row([*score, *names], "\t")

@@ -21,9 +21,11 @@ Prepared = tuple[Record, ModelPhoto]
 class Variant(NamedTuple):
     """A use that needs a tagger of its own."""
 
-    words: tuple[str, ...] = ()  # to look for; none: the model's labels
+    labels: tuple[str, ...] = ()  # to look for; none: the model's labels
     boxes: bool = False
     caption: bool = False
+    precision: float | None = None
+    embedding: bool = False
 
 
 class SharedTagger:

@@ -48,7 +48,7 @@ def run(options: TagOptions) -> Report:
         raise UsageProblem(f"--dense and --embedding need -f jsonl: {form} does not hold them")
     if options.prune and not (stream.resume and form == "jsonl"):
         raise UsageProblem("--prune needs --resume and -f jsonl")
-    report = Report("tag", quiet=options.quiet, unit="images")
+    report = Report("tag", quiet=options.quiet, unit="images", model=options.model)
     names = inputs_or_stdin(options.inputs, "photos")
     if options.prune:
         require_some(names)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.errors import RamctlError, RunProblem, UsageProblem
 from ramctl.parts import require
 from ramctl.pretrained.hub import local_path
 from ramctl.records.files import user_cache, write_atomic
@@ -139,10 +139,18 @@ class ClipTextEncoder:
         return unit
 
     @cached_property
+    def _folder(self) -> Path:
+        try:
+            return local_path(self.place)
+        except RamctlError as error:
+            hint = "`convert --text-encoder DIR` takes the CLIP for new words from a folder"
+            raise type(error)(f"{error.message}; {hint}") from error
+
+    @cached_property
     def _content_hash(self) -> str:
         from ramctl.pretrained.transformers_folder import fingerprint
 
-        return fingerprint([local_path(self.place)])
+        return fingerprint([self._folder])
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
@@ -153,7 +161,7 @@ class ClipTextEncoder:
 
         from ramctl.pretrained.transformers_folder import load_pretrained, load_tokenizer
 
-        folder = local_path(self.place)
+        folder = self._folder
         device = torch.device("cpu") if self.runtime is None else self.runtime.device
         kinds = ("clip", "clip_text_model")
         model = load_pretrained(CLIPTextModelWithProjection, folder, device, kinds=kinds)

@@ -12,12 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.command import Ramctl
 from tests.forked import Forked
-from tests.tagging.conftest import colours
+from tests.tagging.conftest import LABELS, colours
+from tests.tagging.test_search import with_axes
 
 __all__ = ["colours"]
 
@@ -35,6 +37,7 @@ class Answer(NamedTuple):
     status: int
     headers: dict[str, str]
     fields: dict
+    text: str
 
 
 class Server(NamedTuple):
@@ -58,7 +61,8 @@ class Server(NamedTuple):
         finally:
             line.close()
         is_json = got.headers["content-type"] == "application/json"
-        return Answer(got.status, dict(got.headers), json.loads(content) if is_json else {})
+        fields = json.loads(content) if is_json else {}
+        return Answer(got.status, dict(got.headers), fields, content.decode(errors="replace"))
 
 
 @contextmanager
@@ -95,4 +99,22 @@ def server(colours, tmp_path_factory):
     (folder / "red.png").write_bytes(photo("red"))
     limits = ["--max-bytes", MAX_BYTES, "--max-seconds", MAX_SECONDS]
     with served("--model", colours, *limits, folder=folder, first=folder / "modules") as running:
+        yield running
+
+
+ORIGIN = "https://app.example"
+
+
+@pytest.fixture(scope="session")
+def searching(colours, tmp_path_factory):
+    """One with an index of three photos, an access log, and for the page ORIGIN too."""
+    folder = tmp_path_factory.mktemp("searching")
+    model = with_axes(colours, folder / "colours", np.eye(len(LABELS)))
+    (folder / "photos").mkdir()
+    for colour in ("red", "green", "blue"):
+        (folder / "photos" / f"{colour}.png").write_bytes(photo(colour))
+    words = ["-R", "photos", "--model", model, "--embedding", "-o", "tags.jsonl"]
+    assert Ramctl(folder)("tag", *words).returncode == 0
+    words = ["--index", "tags.jsonl", "--allow-origin", ORIGIN]
+    with served("--model", model, *words, folder=folder) as running:
         yield running

@@ -13,16 +13,22 @@ from itertools import permutations
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.limits import PhotoLimits
+from tests.command import Ramctl
 from tests.photos.test_memory import needs_linux, png, webp
-from tests.serving.conftest import MAX_BYTES, Server, photo, served
+from tests.serving.conftest import MAX_BYTES, ORIGIN, Server, photo, served
+from tests.support import DATA, write_records
+from tests.tagging.conftest import LABELS
+from tests.tagging.test_search import with_axes
 
 pytest.importorskip("starlette", reason="needs the extra [serve]")
-from ramctl.serving.app import _PARAMETERS, MAX_WAITING, _above, make_app
-from ramctl.serving.loaded_taggers import MAX_PHOTOS, LoadedTaggers
+from ramctl.serving.app import MAX_WAITING, _above, make_app
+from ramctl.serving.loaded_taggers import MAX_PHOTOS, LoadedTaggers, Variant
+from ramctl.serving.traffic import Traffic
 
 RED = photo("red")
 WORDS = ["red", "green", "blue", "purple", "colour"]
@@ -54,7 +60,7 @@ def test_its_description_is_openapi_and_says_what_is_asked_and_answered(server):
     described = server.ask("GET", "/openapi.json").fields
     validate(described)
     asked = described["paths"]["/tag"]["post"]
-    assert {parameter["name"] for parameter in asked["parameters"]} == _PARAMETERS
+    assert {*Variant._fields} < {parameter["name"] for parameter in asked["parameters"]}
     answers = Draft202012Validator(described["components"]["schemas"]["Record"])
     answers.validate(server.ask(body=RED).fields)
     problems = Draft202012Validator(described["components"]["schemas"]["Problem"])
@@ -71,10 +77,12 @@ def test_tags_are_above_the_threshold_and_a_doubled_one_has_its_highest_score():
 @pytest.mark.parametrize(
     ("query", "named"),
     [
-        ("threshold=high", "threshold: 'high' is not a number"),
+        ("threshold=high", "threshold: 'high' is not of type number, minimum 0, maximum 1"),
         ("threshold=1.5", "threshold: "), ("threshold=nan", "threshold: "),
         ("top=0", "top: "), ("top=1.5", "top: "), ("top=inf", "top: "), ("boxes=maybe", "boxes: "),
-        ("path=red.png", "'path' is not one of boxes, caption, labels, threshold, top"),
+        ("path=red.png", "'path' is not one of boxes, caption, embedding, labels, lang, "),
+        ("precision=2", "precision: "), ("embedding=no", "embedding: "), ("lang=", "lang: "),
+        ("precision=0.9&threshold=0.5", "precision chooses the thresholds"),
         ("labels=" + "x" * 101, "labels: at most 100"),
         ("labels=" + ",".join(map(str, range(101))), "labels: at most 100"),
     ],
@@ -302,7 +310,7 @@ def test_it_stays_below_a_gigabyte_whatever_is_asked_and_others_are_answered(col
 class Slow:
     """A tagger that answers when it is let go."""
 
-    batch, workers = 1, 1
+    batch, workers, labels = 1, 1, LABELS
     runner = SimpleNamespace(side_by_side=1, batch=4)
 
     def __init__(self) -> None:
@@ -348,7 +356,11 @@ def test_what_is_still_being_loaded_says_so_and_is_there_the_next_time():
 
     async def ask():
         app = make_app(
-            "m", LoadedTaggers(load, slow, 3), PhotoLimits(bytes=100, seconds=0.2), only_here=True
+            "m",
+            LoadedTaggers(load, slow, 3),
+            PhotoLimits(bytes=100, seconds=0.2),
+            only_here=True,
+            traffic=Traffic(),
         )
         first = await called(app, "/tag?boxes=1", b"photo")
         may_load.set()
@@ -367,7 +379,11 @@ def test_more_photos_than_are_decoded_at_once_wait_for_their_turn():
 
     async def ask():
         app = make_app(
-            "m", LoadedTaggers(None, slow, 3), PhotoLimits(bytes=1000, seconds=30), only_here=True
+            "m",
+            LoadedTaggers(None, slow, 3),
+            PhotoLimits(bytes=1000, seconds=30),
+            only_here=True,
+            traffic=Traffic(),
         )
         photos = [asyncio.create_task(called(app, "/tag", b"photo")) for _ in range(MAX_WAITING)]
         while slow.n_decoded < MAX_PHOTOS:
@@ -407,10 +423,157 @@ def test_the_photos_of_a_form_that_was_answered_leave_room_for_others(path, cont
 
     async def ask():
         taggers, limits = LoadedTaggers(cannot, Quick(), 3), PhotoLimits(bytes=10_000, seconds=30)
-        app = make_app("m", taggers, limits, only_here=True)
+        app = make_app("m", taggers, limits, only_here=True, traffic=Traffic())
         for _ in range(MAX_WAITING // MAX_PHOTOS + 1):
             answered = await called(app, path, **one)
             assert answered[0] == status, answered
         return await called(app, "/tag", b"photo")
 
     assert asyncio.run(ask()) == (200, {"tags": ["red"], "scores": {"red": 0.9}})
+
+
+def test_language_precision_and_embedding_are_those_of_tag(tmp_path):
+    horses = (DATA / "photos" / "horses.jpg").read_bytes()
+    (tmp_path / "a.jpg").write_bytes(horses)
+    with served("--max-seconds", 100, folder=tmp_path) as running:
+        for query, words in (
+            ("lang=de", ["--lang", "de"]),
+            ("precision=0.6&lang=zh&top=5", ["--precision", "0.6", "--lang", "zh", "--top", "5"]),
+            ("embedding=1", ["--embedding"]),
+        ):
+            (row,) = Ramctl(tmp_path)("tag", "-q", "-f", "jsonl", "a.jpg", *words).rows
+            row.pop("image")
+            assert running.ask(path=f"/tag?{query}", body=horses).fields == row
+        for query, message in (
+            ("lang=xx", "lang xx: the labels have names in de, "),
+            ("precision=1", "precision 1 is not between 0 and 1"),
+            ("embedding=1&labels=cat", "embedding needs a bundle and its labels"),
+        ):
+            answer = running.ask(path=f"/tag?{query}", body=horses)
+            assert (answer.status, answer.fields["code"]) == (400, "usage")
+            assert answer.fields["message"].startswith(message)
+
+
+def test_names_in_a_language_are_those_of_words_too(server):
+    path = "/tag?labels=blue,red&lang=zh&threshold=0.5"
+    fields = server.ask(path=path, body=photo("blue")).fields
+    assert fields["tags"] == ["蓝色"] == list(fields["scores"]) and fields["tag_language"] == "zh"
+
+
+@pytest.mark.parametrize("body", [b'{"image": "/etc/passwd"}', b' ["a.jpg"]', b'"a.jpg"'])
+def test_who_sends_json_is_asked_for_the_file(server, body):
+    answer = server.ask(body=body, content_type="application/json")
+    assert (answer.status, answer.fields["code"]) == (400, "bad_request")
+    assert "send the file (curl --data-binary @photo.jpg)" in answer.fields["message"]
+    assert server.ask(body=RED, content_type="application/json").status == 200
+
+
+def test_photos_of_the_index_are_found_by_words(searching):
+    found = searching.ask("GET", "/search?words=red&top=1").fields
+    assert found["notes"] == []
+    (row,) = found["photos"]
+    assert (row["image"], row["tags"][0]) == ("photos/red.png", "red")
+    assert row["score"] > 0 and not {"embedding", "thumbnail"} & row.keys()
+    chinese = searching.ask("GET", "/search?words=%E8%93%9D%E8%89%B2&lang=zh&thumbnails=1").fields
+    row = chinese["photos"][0]
+    assert row["image"] == "photos/blue.png" and row["thumbnail"].startswith("data:image/jpeg;")
+    noted = searching.ask("GET", "/search?words=red+xqzzv").fields
+    assert noted["notes"] == ["no label for: xqzzv; left out"]
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("words=xqzzv", "'xqzzv': the model knows no word of it"), ("", "words: "),
+        ("words=", "words: "), ("words=" + "a" * 1001, "words: "), ("words=red&top=201", "top: "),
+        ("words=red&lang=xx", "lang xx: "), ("words=red&image=/etc/passwd", "'image' is not one"),
+    ],
+)  # fmt: skip
+def test_a_wrong_search_is_told_what_is_wrong(searching, query, message):
+    answer = searching.ask("GET", f"/search?{query}")
+    assert answer.status == 400 and answer.fields["message"].startswith(message)
+
+
+def test_without_an_index_a_search_says_how_to_have_one(server):
+    answer = server.ask("GET", "/search?words=red")
+    assert answer.status == 501 and "--index" in answer.fields["message"]
+
+
+def test_an_index_that_names_other_files_shows_none_of_them(colours, tmp_path):
+    model = with_axes(colours, tmp_path / "colours", np.eye(len(LABELS)))
+    (tmp_path / "red.png").write_bytes(RED)
+    tag = ["tag", "red.png", "--model", model, "--embedding", "-f", "jsonl"]
+    (row,) = Ramctl(tmp_path)(*tag).rows
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "secret.txt").write_text("secret")
+    names = ["../secret.txt", "/etc/passwd", "../../../../etc/passwd", "gone.png", "/dev/zero"]
+    write_records(tmp_path / "folder/x.jsonl", [row | {"image": name} for name in names])
+    with served("--model", model, "--index", "folder/x.jsonl", folder=tmp_path) as running:
+        found = running.ask("GET", "/search?words=red&thumbnails=1").fields["photos"]
+        assert found and all(row["thumbnail"] is None for row in found)
+        write_records(tmp_path / "folder/x.jsonl", [row | {"image": "other.png"}] * 5)
+        answer = running.ask("GET", "/search?words=red")
+        assert answer.status == 501 and "has changed since it was read" in answer.fields["message"]
+
+
+def test_a_page_that_is_allowed_may_ask(searching):
+    preflight = {"access_control_request_method": "POST", "origin": ORIGIN}
+    allowed = searching.ask("OPTIONS", **preflight, access_control_request_headers="content-type")
+    assert allowed.status == 200
+    assert "POST" in allowed.headers["access-control-allow-methods"]
+    assert "Content-Type" in allowed.headers["access-control-allow-headers"]
+    for answer in (allowed, searching.ask(body=RED, origin=ORIGIN), searching.ask(origin=ORIGIN)):
+        assert answer.headers["access-control-allow-origin"] == ORIGIN
+        assert "Origin" in answer.headers["vary"]
+    for other in ("https://app.example.evil", "http://app.example", "null"):
+        for method, headers in (
+            ("OPTIONS", preflight | {"origin": other}),
+            ("POST", {"origin": other}),
+        ):
+            answer = searching.ask(method, body=RED, **headers)
+            assert answer.status == 403
+            assert "access-control-allow-origin" not in answer.headers
+    assert searching.ask(body=RED, origin=ORIGIN, host="evil.example").status == 403
+    assert "access-control-allow-origin" not in searching.ask(body=RED).headers
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--allow-origin", "*"], "--allow-origin *: expected https://NAME[:PORT]"),
+        (["--allow-origin", "https://a.example/page"], "expected https://NAME[:PORT]"),
+        (["--allow-origin", "null"], "expected https://NAME[:PORT]"),
+        (["--device", "cpu,cpu"], "--device cpu,cpu: a server has one device"),
+    ],
+)
+def test_wrong_options_are_a_line(ramctl, words, message):
+    done = ramctl("serve", "--port", 0, *words)
+    assert done.returncode == 2 and message in done.messages and done.messages.count("\n") == 1
+
+
+def test_requests_are_counted_and_logged(colours, tmp_path):
+    with served("--model", colours, "--access-log", folder=tmp_path) as running:
+        assert running.ask(path="/tag?labels=my+secret", body=RED).status == 400
+        assert running.ask(body=RED).status == 200
+        assert running.ask(**form(RED, b"no photo")).status == 200
+        for name in ("a", "b"):
+            assert running.ask("GET", f'/{name}"%0A').status == 404
+        text = running.ask("GET", "/metrics").text
+    counts = dict(line.rsplit(" ", 1) for line in text.splitlines() if line[0] != "#")
+    assert all(re.fullmatch(r'[a-z_]+\{([a-z]+="[^"\\]+",?)+\}', name) for name in counts)
+    seconds = {name: counts.pop(name) for name in [*counts] if "seconds" in name}
+    assert counts == {
+        'ramctl_photos_total{outcome="failed"}': "1", 'ramctl_photos_total{outcome="tagged"}': "2",
+        'ramctl_requests_total{path="/tag",status="200"}': "2",
+        'ramctl_requests_total{path="/tag",status="400"}': "1",
+        'ramctl_requests_total{path="other",status="404"}': "2",
+    }  # fmt: skip
+    assert all(float(number) > 0 for number in seconds.values())
+    assert "# TYPE ramctl_requests_total counter" in text.splitlines()
+    log = [json.loads(line) for line in running.process.stdout.read().splitlines()]
+    assert [(line["method"], line["path"], line["status"]) for line in log] == [
+        ("POST", "/tag", 400), ("POST", "/tag", 200), ("POST", "/tag", 200),
+        ("GET", '/a"\n', 404), ("GET", '/b"\n', 404), ("GET", "/metrics", 200),
+    ]  # fmt: skip
+    assert all(line["client"] == "127.0.0.1" and line["seconds"] >= 0 for line in log)
+    assert "secret" not in json.dumps(log)

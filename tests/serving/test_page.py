@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from tests.serving.conftest import MAX_BYTES, photo, served
+from tests.web_server import WebServer
 
 
 def shown(browser, part="tags"):
@@ -15,16 +16,23 @@ def shown(browser, part="tags"):
     return dict(browser.value(f"{rows}.map({each})"))
 
 
-def drop(browser, content, name="photo.png"):
-    """Drop a file on the page."""
-    data = base64.b64encode(content).decode()
+def drop(browser, *contents):
+    """Drop files on the page."""
+    files = [base64.b64encode(content).decode() for content in contents]
     browser.value(
-        f"""{{ const bytes = Uint8Array.from(atob("{data}"), (one) => one.charCodeAt(0));
-          const dataTransfer = new DataTransfer();
-          dataTransfer.items.add(new File([bytes], "{name}"));
+        f"""{{ const dataTransfer = new DataTransfer();
+          for (const [n, file] of {files}.entries()) {{
+            const bytes = Uint8Array.from(atob(file), (one) => one.charCodeAt(0));
+            dataTransfer.items.add(new File([bytes], `${{n}}.png`)); }}
           byId("drop").dispatchEvent(
             new DragEvent("drop", {{ dataTransfer, bubbles: true, cancelable: true }})); }}"""
     )
+
+
+def ready(browser, server):
+    """Open the page and wait for its example."""
+    browser.open(server.place)
+    browser.wait("Boolean(photo) && photo.isExample")
 
 
 def move(browser, threshold):
@@ -33,11 +41,14 @@ def move(browser, threshold):
 
 
 def test_a_photo_is_dropped_and_another_chosen(server, browser, tmp_path):
-    browser.open(server.place)
+    ready(browser, server)
+    assert "An example" in browser.value("byId('caption').textContent")
     drop(browser, photo("red"))
-    browser.wait("document.querySelectorAll('#tags li button').length === 2")
+    browser.wait("document.querySelector('#tags li b')?.textContent === 'red'")
     assert shown(browser) == {"red": "1.00", "colour": "0.95"}
-    browser.wait("byId('trouble').textContent === 'this needs torch, which is not installed'")
+    browser.wait("byId('caption').textContent.includes('this needs torch, which is not installed')")
+    assert "An example" not in browser.value("byId('caption').textContent")
+    assert browser.value("byId('trouble').hidden")  # that is no error
     assert browser.value("byId('photo').naturalWidth") == 64
     (tmp_path / "blue.jpg").write_bytes(photo("blue", "JPEG"))
     root = browser.do("DOM.getDocument")["root"]["nodeId"]
@@ -47,9 +58,9 @@ def test_a_photo_is_dropped_and_another_chosen(server, browser, tmp_path):
 
 
 def test_the_threshold_moves_and_goes_back_to_the_model_s(server, browser):
-    browser.open(server.place)
+    ready(browser, server)
     drop(browser, photo("red"))
-    browser.wait("Boolean(known.all && known.own)")
+    browser.wait("!photo.isExample && Boolean(photo.known.all)")
     move(browser, 0.98)
     assert list(shown(browser)) == ["red"]
     move(browser, 0.02)
@@ -60,14 +71,57 @@ def test_the_threshold_moves_and_goes_back_to_the_model_s(server, browser):
     assert browser.value("byId('level').value") == "the model's"
 
 
-def test_what_is_no_photo_or_too_large_is_said(server, browser):
-    browser.open(server.place)
-    for content, said in ((b"hello", "not a photo"), (bytes(MAX_BYTES + 1), "more than 0.2 MB")):
-        drop(browser, content)
-        browser.wait(f"byId('trouble').textContent.includes('{said}')")
+def test_an_error_leaves_the_earlier_photo_with_its_tags(server, browser):
+    ready(browser, server)
     drop(browser, photo("red"))
-    browser.wait("document.querySelectorAll('#tags li button').length === 2")
+    browser.wait("photo.name === '0.png'")
+    for content, reason in ((b"hello", "not a photo"), (bytes(MAX_BYTES + 1), "than 0.2 MB")):
+        drop(browser, content)
+        browser.wait(f"byId('trouble').textContent.includes('{reason}')")
+        assert shown(browser) == {"red": "1.00", "colour": "0.95"}
+        assert browser.value("byId('photo').naturalWidth") == 64
+    browser.value("byId('words').value = 'blue'; learnAll()")
+    browser.wait("Boolean(document.querySelector('#asked li b'))")
+    browser.value("byId('words').value = '/etc/passwd'; learnAll()")
+    browser.wait("byId('trouble').textContent.includes('knows no part of')")
+    assert list(shown(browser, "asked")) == ["blue"]
+    drop(browser, photo("green"))
+    browser.wait("document.querySelector('#tags li b')?.textContent === 'green'")
     assert "not a photo" not in browser.value("byId('trouble').textContent")
+
+
+def test_several_photos_are_tagged_and_each_is_a_click_away(server, browser):
+    ready(browser, server)
+    drop(browser, photo("red"), b"no photo", photo("blue"), photo("green"))
+    browser.wait("photos.length === 3 && byId('progress').hidden")
+    assert "1.png: " in browser.value("byId('trouble').textContent")
+    assert next(iter(shown(browser))) == "red"
+    browser.value("byId('strip').querySelectorAll('button')[2].click()")
+    assert next(iter(shown(browser))) == "green"
+    pressed = "[...byId('strip').children].map((one) => one.getAttribute('aria-pressed'))"
+    assert browser.value(pressed) == ["false", "false", "true"]
+
+
+def test_the_tags_on_the_page_are_copied(server, browser):
+    ready(browser, server)
+    drop(browser, photo("red"))
+    browser.wait("photo.name === '0.png'")
+    browser.value("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    browser.value("byId('copy').click()")
+    browser.wait("byId('copy').textContent === 'Copied'")
+    assert browser.value("copied") == "red, colour"
+
+
+def test_photos_of_the_index_are_found_and_an_error_leaves_them(searching, browser):
+    browser.open(searching.place)
+    ask = "byId('query').value = '{}'; byId('question').requestSubmit()"
+    browser.value(ask.format("red"))
+    browser.wait("document.querySelectorAll('#results img').length > 0")
+    first = "document.querySelector('#results figcaption').textContent"
+    assert browser.value(first) == "red.png"
+    browser.value(ask.format("xqzzv"))
+    browser.wait("byId('notes').textContent.includes('xqzzv')")
+    assert browser.value(first) == "red.png"
 
 
 def test_a_page_of_somebody_else_gets_nothing(server, browser, tmp_path):
@@ -80,12 +134,31 @@ def test_a_page_of_somebody_else_gets_nothing(server, browser, tmp_path):
     assert browser.value("got") == "nothing"
 
 
+def test_pages_of_an_allowed_site_and_behind_a_proxy_get_answers(colours, browser, tmp_path):
+    with WebServer() as site, WebServer() as proxy:
+        origins = ["--allow-origin", site.url, "--allow-origin", proxy.url]
+        with served("--model", colours, *origins, folder=tmp_path) as running:
+            site.files["/"] = "<p>an app"
+            browser.open(f"{site.url}/")
+            data = base64.b64encode(photo("red")).decode()
+            browser.value(f"""var got = null;
+                fetch("data:image/png;base64,{data}").then((file) => file.blob())
+                  .then((body) => fetch("{running.place}tag", {{ method: "POST", body }}))
+                  .then((answer) => answer.json()).then((fields) => got = fields.tags)""")
+            browser.wait("got !== null")
+            assert browser.value("got") == ["red", "colour"]
+            proxy.behind = f"127.0.0.1:{running.port}"
+            browser.open(f"{proxy.url}/")
+            drop(browser, photo("blue"))
+            browser.wait("document.querySelector('#tags li b')?.textContent === 'blue'")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_phone_in_both_schemes(server, browser, scheme):
-    browser.open(server.place)
+    ready(browser, server)
     browser.look(390, scheme=scheme)
-    drop(browser, photo("red"))
-    browser.wait("document.querySelectorAll('#tags li button').length === 2")
+    drop(browser, *[photo("red")] * 9)
+    browser.wait("photos.length === 9")
     assert browser.value("document.documentElement.scrollWidth") <= 390
     sheet = browser.value("matchMedia('(prefers-color-scheme: dark)').matches")
     assert sheet == (scheme == "dark")
@@ -98,16 +171,16 @@ def test_words_of_ones_own_boxes_and_a_caption(browser, tiny_bundle, tmp_path):
         browser.open(running.place)
         browser.value("byId('words').value = 'horse, sky'")
         drop(browser, (tmp_path / "green.png").read_bytes())
-        wanted = "Boolean(known.own && known.more && known.words)"
+        wanted = "Boolean(photo && !photo.isExample && photo.known.more && photo.known.words)"
         while not browser.value(wanted) and browser.value("byId('trouble').hidden"):
             pass
         assert browser.value("byId('trouble').textContent") == ""
         move(browser, 0.02)
         assert set(shown(browser, "asked")) == {"horse", "sky"}
-        caption = browser.value("known.more.generated_captions[0]")
+        caption = browser.value("photo.known.more.generated_captions[0]")
         assert browser.value("byId('caption').textContent") == caption
         browser.value("document.querySelector('#asked li button').focus()")
         tag = browser.value("document.querySelector('#asked li b').textContent")
-        box, _ = browser.value(f"known.words.boxes['{tag}']")
+        box, _ = browser.value(f"photo.known.words.boxes['{tag}']")
         assert browser.part("#photo", "#box") == pytest.approx(box, abs=0.03)
         assert browser.value("byId('box').textContent") == tag

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ramctl.checkpoints.bundle import Bundle
 from ramctl.photos.finding import is_gone
 
 RESUMED = ("-o", "tags.jsonl", "--resume")
@@ -32,6 +33,18 @@ def test_photos_that_are_gone_are_pruned_where_that_is_asked_for(tag):
     assert "./red.png" not in records() and len(records()) == n_before - 1
     assert Path("rejects").read_text() == ""
     assert b"3 done before, " in tag(*arguments, "--prune").stderr
+
+
+def test_statistics_name_the_model_and_all_that_its_tags_depend_on(tag, colours):
+    stats = []
+    for words in ([], ["--threshold", "0.3"]):
+        assert tag("red.png", "--stats", "stats.json", *words).returncode == 0
+        stats.append(json.loads(Path("stats.json").read_text()))
+    assert stats[0]["model"] == str(colours)
+    assert stats[0]["versions"].keys() >= {"ramctl", "python", "onnxruntime"}
+    first, second = (one["fingerprint"] for one in stats)
+    assert first["model"] == Bundle.open(colours).fingerprint
+    assert {name for name in first if first[name] != second[name]} == {"thresholds"}
 
 
 def test_a_folder_by_another_name_is_not_tagged_twice(tag):

@@ -72,6 +72,12 @@ def test_a_name_goes_through_rams_templates(name_encoder, clip_folder):
     np.testing.assert_allclose(encode.embed_names(["dog", "red umbrella"]), expected, atol=1e-6)
 
 
+def test_a_clip_that_is_not_there_is_missed_with_the_option_that_names_one(name_encoder):
+    encode = name_encoder(kind="clip", name="no-such-clip", prompts="ram-plus")
+    with pytest.raises(UsageProblem, match=r"no-such-clip: .*; `convert --text-encoder DIR` takes"):
+        encode.embed_names(["dog"])
+
+
 def test_descriptions_are_embedded_as_they_are(name_encoder, clip_folder):
     texts = ["a dog is an animal", "a photo of a dog."]  # a full stop makes no difference
     expected = ClipTextEncoder(str(clip_folder)).embed_sentences(texts)

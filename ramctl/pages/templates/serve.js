@@ -2,81 +2,116 @@ const { max_bytes } = JSON.parse(byId("data").textContent);
 const MIN_THRESHOLD = 0.02; // lowest score that is requested
 const MAX_TAGS = 200;
 
-// The answers for the photo: `own` by the model's thresholds, `all` above MIN_THRESHOLD, `more` with
-// boxes and a caption, `words` for the user's words.
-let photo = null;
-let known = {};
+// Each photo has its file, its URL, and the answers for it: `own` by the model's thresholds, `all`
+// above MIN_THRESHOLD, `more` with boxes and a caption, `words` for the user's words.
+let photos = [];
+let photo = null; // the one on the page
 let isOwn = true; // the model's thresholds
-let latest = 0; // number of the last request: answers to others are not shown
+let unable = ""; // why there are no boxes and captions
 
-async function ask(parameters) {
-  const answer = await fetch("tag?" + new URLSearchParams(parameters), { method: "POST", body: photo });
+async function answerTo(request, options) {
+  let answer;
+  try {
+    answer = await fetch(request, options);
+  } catch {
+    throw new Error("no answer: is ramctl serve still running?");
+  }
   const fields = await answer.json();
-  if (!answer.ok) throw new Error(fields.message);
+  if (!answer.ok) throw new Error(fields.message.replace(/^the photo: /, ""));
   return fields;
 }
+
+const ask = (file, parameters) =>
+  answerTo("tag?" + new URLSearchParams(parameters), { method: "POST", body: file });
 
 function complain(text) {
   byId("trouble").textContent = text;
   byId("trouble").hidden = !text;
 }
 
-// Sends a request, and keeps the answer unless another request followed.
-async function learn(name, parameters, turn) {
-  try {
-    const fields = await ask(parameters);
-    if (turn !== latest) return;
-    known[name] = fields;
-    show();
-  } catch (error) {
-    if (turn !== latest) return;
-    // An error of boxes does not hide that the photo cannot be read.
-    if (name === "own" || byId("trouble").hidden) complain(error.message);
-    show();
-  }
-}
-
-function take(file) {
-  if (!file) return;
-  known = {};
-  photo = file;
-  const img = byId("photo");
-  if (img.src) URL.revokeObjectURL(img.src);
-  img.src = URL.createObjectURL(file);
-  img.hidden = false;
-  img.alt = file.name || "photo";
-  askAll();
-}
-
-function askAll() {
-  const turn = ++latest;
+// Tags files one after the other; the first that can be tagged is shown. An error changes nothing
+// but the line of errors.
+async function take(files) {
+  const troubles = [];
+  let first = null;
   complain("");
+  for (const [n, file] of [...files].entries()) {
+    const name = file.name || "photo";
+    byId("progress").textContent = `Tagging ${name} (${n + 1} of ${files.length}) …`;
+    byId("progress").hidden = false;
+    try {
+      if (file.size > max_bytes) throw new Error(`more than ${max_bytes / 1e6} MB`);
+      const known = { own: await ask(file, {}) };
+      photos = photos.filter(({ isExample }) => !isExample);
+      photos.push({ file, name, known, url: URL.createObjectURL(file) });
+      if (!first) choose((first = photos.at(-1)));
+      else showStrip();
+    } catch (error) {
+      troubles.push(`${name}: ${error.message}`);
+      complain(troubles.join("; "));
+    }
+  }
+  byId("progress").hidden = true;
+}
+
+function choose(chosen) {
+  photo = chosen;
+  byId("photo").src = photo.url;
+  byId("photo").hidden = false;
+  byId("photo").alt = photo.name;
+  learnAll();
+  showStrip();
+}
+
+function showStrip() {
+  byId("strip").hidden = photos.length < 2;
+  byId("strip").replaceChildren(...photos.map((one) => {
+    const button = make("button");
+    button.append(Object.assign(make("img"), { src: one.url, alt: one.name, title: one.name }));
+    button.setAttribute("aria-pressed", one === photo);
+    button.addEventListener("click", () => choose(one));
+    return button;
+  }));
+}
+
+// Keeps an answer for a photo; an error leaves the earlier one.
+async function learn(target, name, parameters) {
+  try {
+    target.known[name] = { ...(await ask(target.file, parameters)), parameters };
+  } catch (error) {
+    if (name === "more") unable = error.message;
+    else if (target === photo) complain(error.message);
+  }
+  if (target === photo) show();
+}
+
+function learnAll() {
   show();
   if (!photo) return;
-  if (photo.size > max_bytes) {
-    complain(`This file has more than ${max_bytes / 1e6} MB.`);
-    return;
+  const labels = byId("words").value.trim();
+  const { all, more, words } = photo.known;
+  if (!all) learn(photo, "all", { threshold: MIN_THRESHOLD, top: MAX_TAGS });
+  if (!more && !unable) learn(photo, "more", { boxes: 1, caption: 1 });
+  if (!labels) delete photo.known.words;
+  else if (!words || words.parameters.labels !== labels) {
+    complain("");
+    learn(photo, "words", unable ? { labels } : { labels, boxes: 1 });
   }
-  const words = byId("words").value.trim();
-  if (!known.own) learn("own", {}, turn);
-  if (!known.all) learn("all", { threshold: MIN_THRESHOLD, top: MAX_TAGS }, turn);
-  if (!known.more) learn("more", { boxes: 1, caption: 1 }, turn);
-  if (words) learn("words", { labels: words, boxes: 1 }, turn);
 }
 
 function show() {
   const level = Number(byId("threshold").value);
   byId("level").value = isOwn ? "the model's" : level.toFixed(2);
   byId("own").setAttribute("aria-pressed", isOwn);
-  const tags = isOwn ? known.own : known.all;
-  const boxes = (known.more || {}).boxes || {};
-  list("tags", tags && tags.scores, boxes, isOwn ? 0 : level);
-  const words = known.words || {};
-  list("asked", words.scores, words.boxes || {}, isOwn ? 0 : level);
-  const isAsked = Boolean(photo) && byId("trouble").hidden;
-  byId("caption").textContent = known.more ? known.more.generated_captions.join(" ")
-    : isAsked ? "Boxes and a caption follow …" : "";
-  byId("found").setAttribute("aria-busy", isAsked && !known.own);
+  const { own, all, more, words } = photo ? photo.known : {};
+  const tags = isOwn ? own : all;
+  list("tags", tags && tags.scores, (more || {}).boxes || {}, isOwn ? 0 : level);
+  list("asked", words && words.scores, (words || {}).boxes || {}, isOwn ? 0 : level);
+  const caption = more ? more.generated_captions.join(" ")
+    : unable ? `No boxes and no caption: ${unable}.` : photo ? "Boxes and a caption follow …" : "";
+  const isExample = photo && photo.isExample ? "An example: drop photos of your own. " : "";
+  byId("caption").textContent = isExample + caption;
+  byId("copy").disabled = !byId("tags").querySelector("b");
   byId("box").hidden = true;
 }
 
@@ -107,20 +142,55 @@ function point(tag, found) {
   box.firstElementChild.textContent = tag;
 }
 
+async function copyTags() {
+  const text = [...document.querySelectorAll("#tags b")].map((tag) => tag.textContent).join(", ");
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // Without https, browsers let pages of other machines copy only what is selected.
+    const area = make("textarea", text);
+    document.body.append(area);
+    area.select();
+    document.execCommand("copy");
+    area.remove();
+  }
+  byId("copy").textContent = "Copied";
+  setTimeout(() => (byId("copy").textContent = "Copy tags"), 1500);
+}
+
+async function search(event) {
+  event.preventDefault();
+  const words = byId("query").value.trim();
+  if (!words) return;
+  byId("notes").textContent = "Searching …";
+  try {
+    const found = await answerTo("search?" + new URLSearchParams({ words, thumbnails: 1, top: 24 }));
+    const none = found.photos.length ? [] : ["No photo fits."];
+    byId("notes").textContent = [...none, ...found.notes].join(" ");
+    byId("results").replaceChildren(...found.photos.map((row) => {
+      const figure = make("figure");
+      const name = nameOf(row.image);
+      if (row.thumbnail) figure.append(Object.assign(make("img"), { src: row.thumbnail, alt: name }));
+      figure.append(make("figcaption", name.split("/").at(-1)), make("small", (row.tags || []).join(", ")));
+      figure.title = name;
+      return figure;
+    }));
+  } catch (error) {
+    byId("notes").textContent = error.message;
+  }
+}
+
 byId("here").textContent = location.href;
-byId("file").addEventListener("change", (event) => take(event.target.files[0]));
-document.addEventListener("paste", (event) => take(event.clipboardData.files[0]));
+byId("file").addEventListener("change", ({ target }) => take(target.files));
+document.addEventListener("paste", ({ clipboardData }) => take(clipboardData.files));
 for (const name of ["dragover", "drop"])
   document.addEventListener(name, (event) => {
     event.preventDefault();
     byId("drop").classList.toggle("over", name === "dragover");
-    if (name === "drop") take(event.dataTransfer.files[0]);
+    if (name === "drop") take(event.dataTransfer.files);
   });
 document.addEventListener("dragleave", () => byId("drop").classList.remove("over"));
-byId("words").addEventListener("change", () => {
-  delete known.words;
-  askAll();
-});
+byId("words").addEventListener("change", learnAll);
 byId("threshold").addEventListener("input", () => {
   isOwn = false;
   show();
@@ -129,6 +199,8 @@ byId("own").addEventListener("click", () => {
   isOwn = true;
   show();
 });
+byId("copy").addEventListener("click", copyTags);
+if (byId("question")) byId("question").addEventListener("submit", search);
 byId("photo").addEventListener("load", ({ target: img }) => {
   const room = byId("caption").clientWidth; // the column's
   const scale = Math.min(3, room / img.naturalWidth, (0.75 * innerHeight) / img.naturalHeight);
@@ -138,4 +210,13 @@ byId("photo").addEventListener("error", () => {
   // The browser does not know the format; the server may.
   byId("photo").hidden = true;
 });
+
+// An example, until the user has a photo. If it cannot be tagged, the page begins without it.
+const content = Uint8Array.from(atob(byId("example").textContent), (letter) => letter.charCodeAt(0));
+const file = new Blob([content], { type: "image/jpeg" });
+ask(file, {}).then((own) => {
+  if (photos.length) return;
+  photos = [{ file, name: "an example", known: { own }, url: URL.createObjectURL(file), isExample: true }];
+  choose(photos[0]);
+}, () => {});
 show();
