@@ -120,8 +120,8 @@ def fit_labels(options: TrainOptions) -> Report:
         try:
             with StopRequest(deadline(options.max_time)) as stop:
                 looked, looked_judged = (
-                    _look(options, bundle, rows, some, report, rejects, stop) if some else None
-                    for some in (pairs, judged)
+                    _look(options, bundle, rows, group, report, rejects, stop) if group else None
+                    for group in (pairs, judged)
                 )
         except TimeIsUp:
             report.time_is_up = True
