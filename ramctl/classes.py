@@ -49,10 +49,6 @@ class Classes:
         label = self.system[index]
         return self._mapped(index) or [label.tag, *label.synonyms]
 
-    def strings(self) -> list[str]:
-        """Every string that stands for some class."""
-        return list(dict.fromkeys(tag for c in range(len(self)) for tag in self.tags(c)))
-
     def _mapped(self, index: int) -> list[str] | None:
         name = self.system[index].tag
         return self._mapping.get(name) or self._mapping.get(normalise(name))

@@ -138,9 +138,9 @@ class TorchEngine:
         with torch.inference_mode(), self.runtime.precision():
             return self.model.prepare_labels(rows.to(self.runtime.device))
 
-    def scores(self, photos: Floats | Tensor, labels: PreparedLabels | None = None) -> Floats:
+    def scores(self, photos: Floats | Tensor) -> Floats:
         """Probabilities (B, L) of the labels; RunProblem where one photo does not fit in memory."""
-        return self.encode_and_score(photos, labels)[1]
+        return self.encode_and_score(photos)[1]
 
     def scores_each(self, batches: Sequence[Floats]) -> list[tuple[Floats, Floats]]:
         """The scores of each batch, and those with 0 for labels that are not on the shortlist."""
@@ -161,18 +161,15 @@ class TorchEngine:
 
         return np.concatenate(self._run(score, len(encoded)))
 
-    def encode_and_score(
-        self, photos: Floats | Tensor, labels: PreparedLabels | None = None
-    ) -> tuple[Encoded, Floats]:
+    def encode_and_score(self, photos: Floats | Tensor) -> tuple[Encoded, Floats]:
         """The photos as the decoders see them, and the labels' probabilities (B, L)."""
-        chosen = self.labels if labels is None else labels
-        shortlist = None if self._scores_all or labels is not None else self._shortlist
+        shortlist = None if self._scores_all else self._shortlist
 
         def score(part: slice) -> tuple[Encoded, Floats]:
             inputs = self._on_device(photos[part])
             if self._at_once(inputs) < len(inputs):
                 inputs = self._features(inputs)
-            output = self.model(inputs, chosen, shortlist=shortlist)
+            output = self.model(inputs, self.labels, shortlist=shortlist)
             # Torch's sigmoid would round by where in the batch a score stands.
             return output.encoded, score_logits(output.logits.total.float().cpu().numpy())
 
