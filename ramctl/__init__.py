@@ -6,6 +6,7 @@ TYPE_CHECKING = False  # typing and errors would take a while, in which Ctrl-C i
 if TYPE_CHECKING:
     from ramctl.checkpoints.bundle import Bundle
     from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
+    from ramctl.export.sidecars import write_sidecar
     from ramctl.labels import Label, LabelSystem
     from ramctl.parsing.parsed_caption import ParsedCaption
     from ramctl.parsing.parser import CaptionParser
@@ -15,35 +16,30 @@ if TYPE_CHECKING:
     from ramctl.tagging.tagger import Box, Tagger, TagResult
 
 _LAZY = {
-    "Box": "ramctl.tagging.tagger",
-    "Bundle": "ramctl.checkpoints.bundle",
-    "CaptionParser": "ramctl.parsing.parser",
-    "Label": "ramctl.labels",
-    "LabelSystem": "ramctl.labels",
-    "ParsedCaption": "ramctl.parsing.parsed_caption",
-    "Photo": "ramctl.photos.decoding",
-    "PhotoSearch": "ramctl.searching.photo_search",
-    "RamctlError": "ramctl.errors",
-    "RecordProblem": "ramctl.errors",
-    "RunProblem": "ramctl.errors",
-    "TagResult": "ramctl.tagging.tagger",
-    "Tagger": "ramctl.tagging.tagger",
-    "UsageProblem": "ramctl.errors",
-    "__version__": "ramctl.parts",
+    "ramctl.checkpoints.bundle": ["Bundle"],
+    "ramctl.errors": ["RamctlError", "RecordProblem", "RunProblem", "UsageProblem"],
+    "ramctl.export.sidecars": ["write_sidecar"],
+    "ramctl.labels": ["Label", "LabelSystem"],
+    "ramctl.parsing.parsed_caption": ["ParsedCaption"],
+    "ramctl.parsing.parser": ["CaptionParser"],
+    "ramctl.parts": ["__version__"],
+    "ramctl.photos.decoding": ["Photo"],
+    "ramctl.searching.photo_search": ["PhotoSearch"],
+    "ramctl.tagging.tagger": ["Box", "TagResult", "Tagger"],
 }
 
 __all__ = [
     "Box", "Bundle", "CaptionParser", "Label", "LabelSystem", "ParsedCaption", "Photo",
     "PhotoSearch", "RamctlError", "RecordProblem", "RunProblem", "TagResult", "Tagger",
-    "UsageProblem", "__version__",
+    "UsageProblem", "__version__", "write_sidecar",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # a type checker would take any name for one of these
 
     def __getattr__(name: str) -> object:
         """The public classes, imported on first use so that `import ramctl` stays light."""
-        if name in _LAZY:
-            return getattr(import_module(_LAZY[name]), name)
+        for module in (module for module, names in _LAZY.items() if name in names):
+            return getattr(import_module(module), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -18,9 +18,11 @@ from ramctl.checkpoints.bundle import (
     missing_model,
 )  # fmt: skip
 from ramctl.engine.onnx_engine import TORCH, choose_runtime, has_gpu, number_format
+from ramctl.engine.peers import GROUP as TAGGERS
 from ramctl.errors import RamctlError, escaped
-from ramctl.parts import EXTRAS, __version__, pip_line
+from ramctl.parts import EXTRAS, __version__, pip_line, plugins
 from ramctl.pretrained.known import KNOWN
+from ramctl.readers.caption_formats import GROUP as READERS
 from ramctl.records.outputs import write_to_stdout
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import JsonObject, listed_names
@@ -44,10 +46,8 @@ class DoctorOptions:
 def run(options: DoctorOptions) -> Report:
     """Examine the machine and write the result to stdout; return the report of the run."""
     facts = examine(options.models)
-    text = (
-        orjson.dumps(facts).decode() if options.json else "\n".join(map(escaped, describe(facts)))
-    )
-    write_to_stdout(f"{text}\n")
+    lines = [orjson.dumps(facts).decode()] if options.json else map(escaped, describe(facts))
+    write_to_stdout("".join(f"{line}\n" for line in lines))
     return Report("doctor")
 
 
@@ -74,6 +74,11 @@ def examine(only_models: bool = False) -> JsonObject:
             name: {"purpose": extra.purpose, "missing": extra.missing, "install": pip_line(name)}
             for name, extra in EXTRAS.items()
         },
+        "plugins": {
+            option.format(name): entry.dist.name
+            for option, group in (("--model {}:PATH", TAGGERS), ("--from {}", READERS))
+            for name, entry in sorted(plugins(group).items())
+        },
         "devices": _devices(),
         "endpoint": None if EXTRAS["caption"].missing else _endpoint(),
     } | models
@@ -89,16 +94,18 @@ def describe(facts: JsonObject) -> list[str]:
     for name, extra in extras.items():
         state = f"no: {extra['install']}" if extra["missing"] else "yes"
         rows.append((f"[{name}]", f"{state} ({extra['purpose']})"))
+    rows += [("plug-in", f"{name} ({of})") for name, of in facts.get("plugins", {}).items()]
     rows += [("device", device) for device in facts.get("devices", ())]
     if endpoint := facts.get("endpoint"):
         rows.append(("endpoint", _endpoint_line(endpoint)))
     for model in facts["models"]:
         size = f"{model.get('bytes', 0) / 1e6:.1f} MB"
         what = model.get("problem") or f"{model['labels']} labels, {size}, {model['runs_in']}"
-        measured = f", mAP {model['mAP']}" if model.get("mAP") else ""
+        measured = f", mAP {model['mAP']} on {model['measured_on']}" if model.get("mAP") else ""
         rows.append(("model", f"{model['name']}: {what}{measured}, {model['path']}"))
         if model.get("licences"):
-            rows.append(("data", f"{model['name']}: {model['licences']}"))
+            licence = "Apache-2.0, as this package; " if model["name"] == EMBEDDED else ""
+            rows.append(("licence", f"{model['name']}: {licence}trained on {model['licences']}"))
     for known in facts["known"]:
         state = "here" if known["here"] else f"`ramctl convert {known['name']}`"
         published = f", mAP {known['mAP']} (OpenImages-common)" if known["mAP"] else ""
@@ -145,9 +152,10 @@ def _model(path: Path) -> JsonObject:
             how = f"torch, on the {'GPU' if has_gpu() else 'CPU'}"
         size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
         provenance = bundle.meta.get("provenance", {})
-        measured = provenance.get("measured", {})
-        facts["licences"] = provenance.get("licences")
-        facts["mAP"] = measured.get("validation_mAP") if isinstance(measured, dict) else None
+        facts["licences"], measured = provenance.get("licences"), provenance.get("measured")
+        if isinstance(measured, dict) and (mAP := measured.get("validation_mAP")):
+            photos, name = measured.get("validation_photos"), f"{measured.get('validation')}"
+            facts |= {"mAP": mAP, "measured_on": f"{photos} photos of {Path(name).name}"}
         return facts | {"labels": len(bundle.labels), "bytes": size, "runs_in": how}
     except RamctlError as problem:
         return facts | {"problem": problem.message}

@@ -151,7 +151,7 @@ class LabelSystem(tuple[Label, ...]):
             code = code.partition("-")[0]
         if language is not None and code not in known:
             have = f"names in {', '.join(known)}" if known else "no names in other languages"
-            raise UsageProblem(f"--lang {language}: the labels have {have}")
+            raise UsageProblem(f"language {language!r}: the labels have {have}")
         return code
 
     def canonical(self, text: str) -> str | None:

@@ -1,7 +1,9 @@
-"""The version of the package, its extras, and which of their modules are missing."""
+"""The version of the package, its extras with their missing modules, and plug-ins."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
 
 from ramctl.errors import RunProblem
 
@@ -42,6 +44,7 @@ EXTRAS = {
     "remote": Extra("records and photos at URLs", ("fsspec", "aiohttp")),
     "ray": Extra("many machines: --ray", ("ray",)),
 }
+_SIZES = {"train": " (1.4 GB; with torch for GPUs over 3 GB)"}  # of large ones
 
 
 def pip_line(extra: str) -> str:
@@ -51,7 +54,7 @@ def pip_line(extra: str) -> str:
 
 def needs(what: str, extra: str) -> str:
     """The message that `what` needs an extra."""
-    return f"{what} needs the extra {extra}: {pip_line(extra)}"
+    return f"{what} needs the extra {extra}: {pip_line(extra)}{_SIZES.get(extra, '')}"
 
 
 def require(extra: str, what: str) -> None:
@@ -64,3 +67,21 @@ def extra_of(module: str | None) -> str | None:
     """The extra that a module belongs to."""
     top = (module or "").partition(".")[0]
     return next((name for name, extra in EXTRAS.items() if top in extra.modules), None)
+
+
+def plugins(group: str, built_in: Iterable[tuple[str, str]] = ()) -> dict[str, Any]:
+    """The entry points that installed packages have in a group, by name, and built-in ones."""
+    from importlib.metadata import EntryPoint, entry_points  # not for every help
+
+    ours = (EntryPoint(name, value, group) for name, value in built_in)
+    return {entry.name: entry for entry in (*entry_points(group=group), *ours)}
+
+
+def load_plugin(entry: Any, what: str) -> Any:
+    """Import what an entry point names; RunProblem, with the extra it needs, if that fails."""
+    try:
+        return entry.load()
+    except (ImportError, AttributeError) as error:
+        if extra := extra_of(error.name):
+            raise RunProblem(needs(what, extra)) from error
+        raise RunProblem(f"{what}: {entry.value} cannot be imported: {error}") from error

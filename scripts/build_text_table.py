@@ -64,7 +64,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
 
-    encoder = SentenceEncoder.from_package()
+    encoder = SentenceEncoder()
     counts = count_phrases(captions_of(args.captions), imagenet_names())
     vocabulary = choose_vocabulary(counts, encoder.tokenizer.get_vocab(), args.rows)
     tokenizer = build_tokenizer(vocabulary)

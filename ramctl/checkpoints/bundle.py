@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from ramctl.config import did_you_mean
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, normalise
 from ramctl.pretrained.hub import HUB, hub_hint, local_path
@@ -269,7 +270,9 @@ def resolve_model(name: str) -> Path:
         is_other = f"model {name!r}: a tagger of {known.repository}, and this needs a bundle"
         raise UsageProblem(is_other if known.peer else known.absence)
     where = f"no bundle here under that name, none in {model_shelf()}"
-    raise UsageProblem(f"model {name!r}: {where} (`ramctl doctor --models` lists some to download)")
+    hint = did_you_mean(name.lower().replace("++", "-plus").replace("_", "-"), (EMBEDDED, *KNOWN))
+    more = f"(`ramctl doctor --models` lists some to download){hint}"
+    raise UsageProblem(f"model {name!r}: {where} {more}")
 
 
 def find_bundle(name: str) -> Path | None:

@@ -8,9 +8,9 @@ from ramctl.commands.options import common
 ARGUMENTS: list[click.Argument] = []
 TARGET = "ramctl.installation:DoctorOptions"
 HELP = """
-Versions of packages; extras, with the pip command of each that is missing; devices; whether
-the endpoint of caption ($OPENAI_BASE_URL, else Ollama's) answers, and which of its models see
-photos; models on this machine, and known ones to download.
+Versions of packages; extras, with the pip command of each that is missing; plug-ins;
+devices; whether the endpoint of caption ($OPENAI_BASE_URL, else Ollama's) answers, and which
+of its models see photos; models on this machine, and known ones to download.
 """
 EXAMPLES = """
 ramctl doctor

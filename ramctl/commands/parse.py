@@ -2,7 +2,8 @@
 
 from ramctl.commands import options
 from ramctl.commands.options import common, option
-from ramctl.readers.caption_formats import FORMATS
+from ramctl.parts import plugins
+from ramctl.readers.caption_formats import FORMATS, GROUP
 
 TARGET = "ramctl.parsing.parse_run:ParseOptions"
 EXTRA = "parse"
@@ -25,7 +26,7 @@ OPTIONS = {
     "input": [
         options.root,
         options.shard,
-        options.source_format(FORMATS),
+        options.source_format([*FORMATS, *sorted(plugins(GROUP))]),
         option("--caption-column NAME", "Name of the field with the captions."),
         option("--image-column NAME", "Name of the field with the photo."),
         common("--group", "Join all captions of a photo into one record."),

@@ -25,6 +25,8 @@ from ramctl.engine.torch_engine import ScoredRegions
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.labels import LabelSystem
 from ramctl.model.regions import Regions
+from ramctl.pretrained.hub import local_path
+from ramctl.pretrained.transformers_folder import fingerprint
 from ramctl.records.inputs import RootCheck
 from ramctl.records.parallel import chunks
 from ramctl.records.record import (
@@ -99,9 +101,6 @@ def detector_facts(name: str) -> str:
     weights = name.removeprefix(GROUNDING_DINO)
     if weights in (name, ""):
         return name
-    from ramctl.pretrained.hub import local_path
-    from ramctl.pretrained.transformers_folder import fingerprint
-
     return f"{GROUNDING_DINO}{fingerprint([local_path(weights)])}"
 
 

@@ -1,6 +1,7 @@
 """ONNX graphs cut into parts: the package `onnx`, which writes graphs, is not needed to tag."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool
@@ -62,6 +63,17 @@ _CLASSES = _classes()
 
 class Graph:
     """A serialised model; ValueError for other bytes."""
+
+    @classmethod
+    def read(cls, path: Path) -> "Graph":
+        """The graph in a file; ValueError where it refers to weights outside its folder."""
+        graph, folder = cls(path.read_bytes()), path.parent
+        for name in sorted(graph.files):
+            # Versions of onnxruntime differ in what they refuse.
+            is_below = not Path(name).is_absolute() and ".." not in Path(name).parts
+            if not (is_below and (folder / name).resolve().is_relative_to(folder.resolve())):
+                raise ValueError(f"weights outside its folder: {name!r}")
+        return graph
 
     def __init__(self, model: bytes) -> None:
         self._model = _CLASSES["Model"]()

@@ -57,8 +57,6 @@ class OnnxEngine:
         self._constants: dict[str, NDArray[Any]] = {}  # which a session reads where they are
         try:
             self._load(path, rows)
-        except RunProblem:
-            raise
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise RunProblem(f"{path}: onnxruntime cannot load it: {error}") from error
         first, side_px = self._sides.get(PHOTOS, self._main), bundle.preprocess.size
@@ -82,12 +80,7 @@ class OnnxEngine:
         What depends on the labels alone is computed once, and becomes constants. For a long list,
         what depends on the labels alone, or on the photos alone, has a session of its own.
         """
-        graph, folder = Graph(path.read_bytes()), path.parent
-        for name in sorted(graph.files):
-            # Versions of onnxruntime differ in what they refuse.
-            is_below = not Path(name).is_absolute() and ".." not in Path(name).parts
-            if not (is_below and (folder / name).resolve().is_relative_to(folder.resolve())):
-                raise RunProblem(f"{path}: refers to weights outside the bundle: {name!r}")
+        graph = Graph.read(path)
         given = dict(graph.inputs)
         # A photo weighs the descriptions of labels: nothing can be computed without it.
         for name in (LABEL_QUERIES, PHOTOS)[: len(self._parts)] if rows.ndim == 2 else ():

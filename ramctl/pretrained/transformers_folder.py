@@ -7,28 +7,26 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ramctl.errors import RunProblem
 from ramctl.records.record import JsonObject
 
 _CONTENT = {".safetensors", ".bin", ".pth", ".pt", ".json", ".txt", ".model"}
 
 
-def read_config(folder: Path) -> JsonObject:
-    """Read the folder's config.json; RunProblem when it is missing or no object."""
-    path = folder / "config.json"
+def read_config(folder: Path, name: str = "config.json") -> JsonObject:
+    """Read the folder's JSON file; RunProblem when it is missing or no object."""
+    path = folder / name
     try:
         config = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
-        raise RunProblem(f"{path}: {error}") from error
+        raise RunProblem(f"{path}: {getattr(error, 'strerror', None) or error}") from error
     if not isinstance(config, dict):
         raise RunProblem(f"{path}: not a JSON object")
     return config
 
 
 def load_pretrained(
-    model_class: Any, folder: Path, device: torch.device, *, kinds: Collection[str], **options: Any
+    model_class: Any, folder: Path, device: Any, *, kinds: Collection[str], **options: Any
 ) -> Any:
     """Load the folder's model for inference.
 

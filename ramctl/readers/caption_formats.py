@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from ramctl.errors import UsageProblem
+from ramctl.parts import load_plugin, plugins
 from ramctl.readers import caption_tables, captions_beside_photos, json_lists, tag_tables
 from ramctl.readers.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
 from ramctl.records.fields import FOR_CAPTIONS, FOR_PREDICTIONS, Form
@@ -37,6 +38,7 @@ READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
 _NEED_FILE = frozenset({"parquet", "txt", "tags"})
 _READ_TWICE = frozenset({"coco", "sbu"})
 FORMATS = ("jsonl", "parquet", *READERS)
+GROUP = "ramctl.readers"  # of plug-ins
 PREDICTION_FORMS = ("jsonl", "list", "csv")
 _TABLE_SUFFIXES = (".txt", ".csv", ".tsv")
 _OUR_FIELDS = {"captions", "caption", "tags"}
@@ -71,7 +73,8 @@ def unread_any(
         # Photos in a folder of sidecars have names with the folder.
         base = Path() if not root and is_folder(name) else photo_base(name, root)
         with copy_of_pipe(name) if kind in _READ_TWICE else nullcontext("") as copy:
-            for item in READERS[kind](Source(name, base, stage, labels, columns, copy)):
+            read = READERS.get(kind) or load_plugin(plugins(GROUP)[kind], f"--from {kind}")
+            for item in read(Source(name, base, stage, labels, columns, copy)):
                 yield partial(lambda made: made, item)
 
 

@@ -4,9 +4,9 @@ import sys
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from ramctl.decide.selection import read_tag_list, unknown_tags
+from ramctl.decide.selection import read_tag_list
 from ramctl.errors import UsageProblem
 from ramctl.photos.finding import PhotoInputs, is_gone, require_some, unread_photo_inputs
 from ramctl.records.inputs import inputs_or_stdin
@@ -15,9 +15,6 @@ from ramctl.records.shards import shard_of
 from ramctl.records.stream import StreamOptions, run_stream
 from ramctl.tagging.output_formats import line_format
 from ramctl.tagging.tagger_options import TaggerOptions
-
-if TYPE_CHECKING:
-    from ramctl.tagging.tagger import Tagger
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +53,14 @@ def run(options: TagOptions) -> Report:
         names, options.root, options.recursive, options.null, notify=cache(report.notify)
     )
     source, shard = shard_of(stream.shard, names, partial(unread_photo_inputs, photos))
-    tagger = _load(options, report)
+    paths = {"include": options.include, "exclude": options.exclude}
+    lists: Any = {name: read_tag_list(path) for name, path in paths.items() if path}
+    choice = replace(options.tagger.choice, **lists)
+    from ramctl.tagging.tagger import Tagger  # after the checks, as it takes a while
+
+    tagger = Tagger.open(
+        options.model, replace(options.tagger, choice=choice, notify=report.notify)
+    )
     report.device = tagger.description
     written = line_format(form, caption=options.tagger.caption)
     # Of dense scores only the first line names the labels: they are as long as the scores.
@@ -72,25 +76,3 @@ def run(options: TagOptions) -> Report:
     if options.prune and not report.has_found:
         report.warn("no photo was found, so --prune drops nothing (is the disk mounted?)")
     return report
-
-
-def _load(options: TagOptions, report: Report) -> "Tagger":
-    choice = options.tagger.choice
-    if options.include:
-        choice = replace(choice, include=read_tag_list(options.include))
-    if options.exclude:
-        choice = replace(choice, exclude=read_tag_list(options.exclude))
-    from ramctl.tagging.tagger import Tagger
-
-    tagger = Tagger.open(
-        options.model, replace(options.tagger, choice=choice, notify=report.notify)
-    )
-    untrained = f"labels always score 0: {options.model} was not trained on them"
-    for names, what in (
-        (unknown_tags(tagger.labels, choice), "tags that you named are not in the label system"),
-        (tagger.runner.unknown, untrained),
-    ):
-        if names:
-            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-            report.notify(f"{len(names)} {what}: {shown}")
-    return tagger

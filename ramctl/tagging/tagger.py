@@ -1,26 +1,27 @@
 """Photos in, records with tags out: the library behind `ramctl tag`."""
 
 import os
+import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import blake2b
-from typing import Literal, NamedTuple, cast, overload
+from typing import Literal, NamedTuple, Never, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.decide.selection import DECIMALS, Choice, SelectionOptions, TagSelector
+from ramctl.config import did_you_mean
+from ramctl.decide.selection import DECIMALS, Choice, SelectionOptions, TagSelector, unknown_tags
 from ramctl.decide.shortlist import read_shortlist
 from ramctl.decide.thresholds import LabelSet, Threshold, choose_labels, plain_labels
 from ramctl.engine.device_pool import DevicePool, split_devices
 from ramctl.engine.label_rows import Words, read_words
 from ramctl.engine.onnx_engine import LABELS_AT_ONCE, TORCH, choose_runtime, number_format
 from ramctl.engine.peers import PeerRunner, peer_spec
-from ramctl.engine.runner import ModelPhoto, ModelRunner, Runner, mute
-from ramctl.errors import RecordProblem, UsageProblem
-from ramctl.parts import require
+from ramctl.engine.runner import WARN, ModelPhoto, ModelRunner, Runner, mute
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.decoding import PHOTO_KINDS, Photo, photo_record
 from ramctl.photos.limits import LIMITS, PhotoLimits
 from ramctl.records.parallel import chunks
@@ -72,6 +73,10 @@ class TagResult:
             record=record,
         )
 
+    def to_dict(self) -> JsonObject:
+        """The record, of types that `json.dumps` takes."""
+        return self.record if self.dense is None else self.record | {"dense": self.dense}
+
 
 class Tagger:
     """A loaded model with its labels.
@@ -80,9 +85,11 @@ class Tagger:
     """
 
     def __init__(
-        self, runner: Runner, label_set: LabelSet, options: TaggerOptions,
-        axes: PhotoAxes | None = None,
+        self, runner: Runner | None = None, label_set: LabelSet | None = None,
+        options: TaggerOptions | None = None, axes: PhotoAxes | None = None, **unknown: Never,
     ) -> None:  # fmt: skip
+        if runner is None or label_set is None or options is None:
+            raise TypeError("Tagger.from_pretrained(model, ...) opens a tagger")
         self.runner = runner
         self.label_set = label_set
         self.options = options
@@ -111,6 +118,7 @@ class Tagger:
         language: str | None = None,
         thorough: bool = False,
         dense: bool = False,
+        embedding: bool = False,
         boxes: bool = False,
         caption: bool = False,
         caption_style: Literal["short", "dense"] | None = None,
@@ -122,7 +130,8 @@ class Tagger:
         num_workers: int | None = None,
         threads: int | None = None,
         limits: PhotoLimits = LIMITS,
-        notify: Callable[[str], None] = mute,
+        notify: Callable[[str], None] = WARN,
+        **unknown: Never,
     ) -> "Tagger":
         """A tagger for a bundle's name or folder, `hf://owner/name`, or a peer (`clip:FOLDER`).
 
@@ -135,29 +144,35 @@ class Tagger:
         top_k: the maximum number of tags; sort: which come first.
         kinds, include, exclude, leaf, language: which tags.
         thorough: look at parts of each photo too: more tags, 3 to 5 times as long.
-        boxes, caption, dense: what to give besides tags and their scores.
+        boxes, caption, dense, embedding: what to give besides tags and their scores.
         caption_style: of a model that has learnt both.
         device: auto, cpu, cuda, cuda:0, mps, or several: cuda:0,1.
         batch_size: photos at a time; num_workers: threads that decode, and run the graph;
             threads: of one run of the model.
         limits: the pixels, bytes and seconds of decoding that a photo may cost.
-        notify: called with what the user should know.
+        notify: called with what the user should know [a warning of the logger `ramctl`].
 
         Raises UsageProblem for options that are wrong, RunProblem for a model or a part that is
         missing; both are RamctlErrors.
         """
+        for name in unknown:
+            hint = did_you_mean(name, cls.from_pretrained.__annotations__)
+            raise TypeError(f"no option {name!r}{hint}")
         choice = SelectionOptions(
             top=top_k, include=include, exclude=exclude, leaf=leaf, language=language, kinds=kinds,
             sort=sort,
         )  # fmt: skip
         options = TaggerOptions(
             labels=labels, keep_labels=keep_labels, threshold=threshold, precision=precision,
-            choice=choice, thorough=thorough, dense=dense, boxes=boxes, caption=caption,
-            caption_style=caption_style, preprocess=preprocess, runtime=runtime, device=device,
-            dtype=dtype, batch=batch_size, workers=num_workers, threads=threads, limits=limits,
-            notify=notify,
+            choice=choice, thorough=thorough, dense=dense, embedding=embedding, boxes=boxes,
+            caption=caption, caption_style=caption_style, preprocess=preprocess, runtime=runtime,
+            device=device, dtype=dtype, batch=batch_size, workers=num_workers, threads=threads,
+            limits=limits, notify=notify,
         )  # fmt: skip
-        return cls.open(os.fspath(model), options)
+        try:
+            return cls.open(os.fspath(model), options)
+        except (UsageProblem, RunProblem) as problem:
+            raise type(problem)(_python_names(problem.message)) from problem
 
     @classmethod
     def open(cls, model: str, options: TaggerOptions) -> "Tagger":
@@ -174,10 +189,19 @@ class Tagger:
         if options.embedding and (peer or options.labels is not None):
             raise UsageProblem("--embedding needs a bundle and its labels (no --labels)")
         if peer:
-            return cls(*_open_peer(peer, options), options)
-        bundle = Bundle.open(resolve_model(model))
-        axes = PhotoAxes.from_bundle(bundle) if options.embedding else None
-        return cls(*open_runner(bundle, options), options, axes)
+            tagger = cls(*_open_peer(peer, options), options)
+        else:
+            bundle = Bundle.open(resolve_model(model))
+            axes = PhotoAxes.from_bundle(bundle) if options.embedding else None
+            tagger = cls(*open_runner(bundle, options), options, axes)
+        untrained = f"labels always score 0: {model} was not trained on them"
+        missing = "tags that you named are not in the label system"
+        unknown = unknown_tags(tagger.labels, options.choice)
+        for names, what in ((unknown, missing), (tagger.runner.unknown, untrained)):
+            if names:
+                shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+                options.notify(f"{len(names)} {what}: {shown}")
+        return tagger
 
     @property
     def description(self) -> str:
@@ -356,15 +380,12 @@ def open_runner(bundle: Bundle, options: TaggerOptions) -> tuple[ModelRunner, La
 
 def _open_peer(spec: str, options: TaggerOptions) -> tuple[Runner, LabelSet]:
     """A tagger of another architecture, `KIND:PATH`, with its labels."""
-    if options.boxes or options.caption:
-        raise UsageProblem(f"--boxes and --caption need a bundle, not {spec}")
     if options.runtime == "onnx":
         raise UsageProblem(f"--runtime onnx needs a bundle, not {spec}")
-    for name in ("precision", "preprocess", "thorough"):
+    for name in ("boxes", "caption", "precision", "preprocess", "thorough"):
         if getattr(options, name):
             raise UsageProblem(f"--{name} needs a bundle, not {spec}")
     words = [] if options.labels is None else read_words(options.labels).tags
-    require("train", f"model {spec}")
     runner = PeerRunner(spec, words, options)
     runner.limits = options.limits
     label_set = plain_labels(runner.peer.labels, runner.peer.threshold)
@@ -375,6 +396,12 @@ def _open_on(
     model: str, options: TaggerOptions, device: str, notify: Callable[[str], None]
 ) -> Tagger:
     return Tagger.open(model, replace(options, device=device, notify=notify))
+
+
+def _python_names(message: str) -> str:
+    """The message, with `caption_style` for `--caption-style` outside of commands."""
+    names = re.compile(r"`[^`]*`|(?<!\S)--([a-z-]+)")
+    return names.sub(lambda found: (found[1] or "").replace("-", "_") or found[0], message)
 
 
 def _raised(outcome: TagResult | RecordProblem) -> TagResult:

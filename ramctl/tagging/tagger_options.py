@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from ramctl.decide.selection import SelectionOptions
 from ramctl.decide.thresholds import Threshold
 from ramctl.engine.label_rows import Words
-from ramctl.engine.runner import RunnerOptions, mute
+from ramctl.engine.runner import WARN, RunnerOptions
 from ramctl.errors import UsageProblem
 from ramctl.photos.limits import LIMITS, PhotoLimits
 
@@ -36,7 +36,7 @@ class TaggerOptions(RunnerOptions):
     preprocess: str | None = None  # official, fast: how photos are read; None: the model's way
     runtime: str = "auto"  # or onnx, torch
     limits: PhotoLimits = LIMITS  # what a photo may cost
-    notify: Callable[[str], None] = mute  # called with what the user should know
+    notify: Callable[[str], None] = WARN  # called with what the user should know
 
     def check(self) -> None:
         """UsageProblem for unknown choices and numbers that make no sense."""
@@ -44,8 +44,9 @@ class TaggerOptions(RunnerOptions):
             if (value := getattr(self, name)) not in known:
                 choices = ", ".join(filter(None, known))
                 raise UsageProblem(f"{name} {value!r} is not one of {choices}")
-        for name in ("batch", "workers", "threads"):
-            if (value := getattr(self, name)) is not None and value < 1:
+        numbers = {"batch_size": self.batch, "num_workers": self.workers, "threads": self.threads}
+        for name, value in numbers.items():
+            if value is not None and value < 1:
                 raise UsageProblem(f"{name} {value} is less than 1")
         if self.caption_style and not self.caption:
             raise UsageProblem("--caption-style needs --caption")

@@ -23,6 +23,7 @@ from safetensors.numpy import save
 from ramctl.errors import RamctlError, RunProblem, UsageProblem
 from ramctl.parts import require
 from ramctl.pretrained.hub import local_path
+from ramctl.pretrained.transformers_folder import fingerprint, load_pretrained, load_tokenizer
 from ramctl.records.files import user_cache, write_atomic
 from ramctl.records.parallel import chunks
 
@@ -148,8 +149,6 @@ class ClipTextEncoder:
 
     @cached_property
     def _content_hash(self) -> str:
-        from ramctl.pretrained.transformers_folder import fingerprint
-
         return fingerprint([self._folder])
 
     @cached_property
@@ -158,8 +157,6 @@ class ClipTextEncoder:
         require("train", f"embedding words by {self.place}")
         import torch
         from transformers import CLIPTextModelWithProjection
-
-        from ramctl.pretrained.transformers_folder import load_pretrained, load_tokenizer
 
         folder = self._folder
         device = torch.device("cpu") if self.runtime is None else self.runtime.device

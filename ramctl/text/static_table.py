@@ -120,7 +120,7 @@ class StaticTextEncoder:
     def _sentence_encoder(self) -> "SentenceEncoder":
         from ramctl.pretrained.packages import SentenceEncoder
 
-        return SentenceEncoder.from_package()
+        return SentenceEncoder()
 
 
 def unit(rows: Rows) -> Rows:

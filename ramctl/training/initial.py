@@ -245,7 +245,7 @@ def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> 
         encoder = replace(embedded, source="the embedded model")
     if not isinstance(encoder, StaticTextEncoder):
         return encoder
-    is_installed = any(map(find_spec, packages.SENTENCE_ENCODERS))
+    is_installed = find_spec(packages.SENTENCE_ENCODER) is not None
     use_encoder = is_installed and len(encoder.projection) == packages.WIDTH
     return replace(encoder.cut_to(labels.width), with_sentence_encoder=use_encoder)
 

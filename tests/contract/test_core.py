@@ -12,10 +12,11 @@ import pytest
 from ramctl.cli import COMMANDS
 from ramctl.parts import EXTRAS, pip_line
 from tests.conftest import REPOSITORY
+from tests.peers.channel_graph import write_folder
 from tests.support import DATA
 
 ABSENT = [module for extra in EXTRAS.values() for module in extra.modules]
-TRAIN = pip_line("train")
+TRAIN, SIZE = pip_line("train"), "1.4 GB; with torch for GPUs over 3 GB"
 PYTHON = """
 from ramctl import RunProblem, Tagger, CaptionParser
 print(Tagger.from_pretrained("mini", labels=["zebra"], threshold=0).tag("photos/kite.jpg").tags)
@@ -101,6 +102,14 @@ def test_tag_search_eval_and_export_need_only_the_core(core, tmp_path):
     assert b"animal" in done.stdout and page.exists()
 
 
+def test_a_graph_of_another_project_needs_only_the_core(core, tmp_path):
+    folder = write_folder(tmp_path / "net")
+    words = ["tag", "-q", "--model", f"onnx:{folder}", "--threshold", "0", "photos/kite.jpg"]
+    ((code, out, err),) = ran(core, words)
+    assert (code, err) == (0, "")
+    assert json.loads(out)["scores"].keys() == {"red", "green", "blue"}
+
+
 @pytest.mark.parametrize("installed", [EXTRAS["parse"].modules])
 def test_parse_needs_only_its_own_extra(core, tmp_path):
     labels, words = tmp_path / "labels.jsonl", ["parse", "-q", "captions.jsonl"]
@@ -129,7 +138,7 @@ NEEDS = [
     (["convert", "--info", "mini"], "this command needs the extra train"),
     (["serve", "--port", "0"], "ramctl serve needs the extra serve"),
     (["tag", "--boxes", "photos/kite.jpg"], "--boxes needs the extra train"),
-    (["tag", "--caption", "photos/kite.jpg"], "--caption needs the extra train"),
+    (["tag", "--caption", "no-such.jpg"], "--caption needs the extra train"),  # before any work
     (["tag", "--runtime", "torch", "photos/kite.jpg"], "in torch needs the extra train"),
     (["tag", "--device", "cuda", "photos/kite.jpg"], "in torch needs the extra train"),
     (["tag", "--device", "cpu,gpu0", "photos/kite.jpg"], "this needs the extra train"),
@@ -141,6 +150,7 @@ def test_what_needs_more_names_the_line_that_brings_it(core):
     ended = ran(core, *(words for words, _ in NEEDS))
     for (words, message), (code, out, err) in zip(NEEDS, ended, strict=True):
         line = f"{message}: {pip_line(message.split()[-1])}"
+        line += f" ({SIZE})" if line.endswith(TRAIN) else ""
         assert re.fullmatch(f"ramctl {words[0]}: .*{re.escape(line)}\n", err), (words, err)
         assert (code, out) == (1, "")
 
@@ -156,6 +166,6 @@ def test_from_python_a_missing_part_is_a_run_problem(core):
     done = core(program=("-c", PYTHON))
     assert done.stdout.decode().splitlines() == [
         "['zebra']",
-        f"--boxes needs the extra train: {TRAIN}",
+        f"boxes needs the extra train: {TRAIN} ({SIZE})",
         f"parsing captions needs the extra parse: {pip_line('parse')}",
     ], done.stderr

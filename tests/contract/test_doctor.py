@@ -1,6 +1,7 @@
 """`ramctl doctor`: what it finds on a machine, for people, for programs, and from Python."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from ramctl.checkpoints.bundle import embedded_bundle
 from ramctl.installation import describe, examine
 from ramctl.parts import EXTRAS, pip_line
+from ramctl.pretrained.packages import SENTENCE_ENCODER
 
 
 @pytest.fixture
@@ -33,6 +35,23 @@ def test_models_and_extras_are_found(shelf):
     assert set(found["extras"]) == set(EXTRAS)
     assert found["packages"]["onnxruntime"]
     assert found["devices"][0].startswith("cpu (")
+
+
+def test_the_model_has_a_licence_and_its_figure_a_set(shelf):
+    lines = [line.split(maxsplit=1) for line in describe(examine(only_models=True))]
+    (licence,) = (text for name, text in lines if name == "licence" and text.startswith("mini: "))
+    assert licence.startswith("mini: Apache-2.0, as this package; trained on photos of ")
+    model = next(text for name, text in lines if name == "model")
+    assert re.search(r", mAP 0\.\d+ on \d+ photos of judged\.jsonl, ", model)
+
+
+def test_the_weights_that_training_reads_are_found(shelf, tmp_path, monkeypatch):
+    assert SENTENCE_ENCODER in EXTRAS["mini"].modules
+    for module in EXTRAS["mini"].modules:
+        (tmp_path / "packages" / module).mkdir(parents=True)
+        (tmp_path / "packages" / module / "__init__.py").write_text("raise ImportError")
+    monkeypatch.syspath_prepend(tmp_path / "packages")
+    assert examine()["extras"]["mini"]["missing"] == []
 
 
 def test_people_are_told_what_to_install(shelf):

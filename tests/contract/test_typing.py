@@ -21,12 +21,13 @@ from PIL import Image
 
 from ramctl import (
     Box, CaptionParser, Label, LabelSystem, Photo, RamctlError, RecordProblem, Tagger, TagResult,
+    write_sidecar,
 )
 
 tagger = Tagger.from_pretrained(
     Path("model"), labels=["zebra", "horse"], keep_labels=True, threshold={"zebra": 0.4}, top_k=5,
     kinds=["object"], boxes=True, caption=True, device="cpu", dtype="int8", batch_size=4,
-    notify=print,
+    notify=print, embedding=True,
 )
 array: NDArray[np.uint8] = np.zeros((4, 4, 3), np.uint8)
 with open("a.jpg", "rb") as stream:
@@ -54,7 +55,8 @@ try:
     assert_type(result.boxes["horse"].x0, float)
     assert_type(result.caption, str | None)
     assert_type(result.image, str | None)
-    record: dict[str, Any] = result.record
+    record: dict[str, Any] = result.to_dict()
+    assert_type(write_sidecar(Path("a.jpg"), result), list[Path])
 except RamctlError as error:
     assert_type(error.message, str)
 for outcome in tagger.outcomes(paths):

@@ -74,7 +74,7 @@ def test_weights_outside_of_the_bundle_are_not_read(mini, tmp_path, monkeypatch,
     monkeypatch.setattr(onnxruntime, "InferenceSession", None)
     with pytest.raises(RunProblem) as told:
         OnnxEngine(Bundle(folder, mini.meta), GRAPH, bundle_labels(mini).rows[:9], 1)
-    said = f"{folder / GRAPH}: refers to weights outside the bundle: {location!r}"
+    said = f"{folder / GRAPH}: onnxruntime cannot load it: weights outside its folder: {location!r}"
     assert told.value.message == said
 
 

@@ -11,12 +11,12 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
+from ramctl import RecordProblem, TagResult, UsageProblem, write_sidecar
 from ramctl.export.sidecar_merge import FIELDS, KEYWORDS, MIRRORS, SUBJECT, merge_tags, remove_tags
 from ramctl.export.sidecars import (
     Sidecar,
     SidecarOptions,
     SidecarWriter,
-    write_sidecar,
     xmp_paths,
 )
 from ramctl.export.text_sidecars import TextOptions
@@ -282,10 +282,10 @@ def test_a_sidecar_under_either_name_is_found_and_both_are_merged(tmp_path):
     assert xmp_paths(photo, "full") == [stem]
     full.write_text(DARKTABLE)
     for written in writer().with_tags(photo, ["cat"]):
-        write_sidecar(written)
+        written.write()
     assert all("auto|cat" in path.read_text() for path in (full, stem))
     for written in writer().without_tags(photo):
-        write_sidecar(written)
+        written.write()
     assert not any("auto|" in path.read_text() for path in (full, stem))
 
 
@@ -293,7 +293,7 @@ def test_writing_keeps_the_mode(tmp_path):
     path = tmp_path / "a.jpg.xmp"
     path.write_text("x")
     path.chmod(0o640)
-    write_sidecar(Sidecar(path, b"y"))
+    Sidecar(path, b"y").write()
     assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"y", 0o640)
 
 
@@ -312,7 +312,7 @@ def test_photos_of_one_name_do_not_share_a_sidecar(tmp_path):
     (written,) = writer().with_tags(tmp_path / "a.jpg", ["sofa"])
     assert written.path == tmp_path / "a.jpg.xmp"
     assert tags_of(written.content)["digiKam:TagsList"] == ["Anna", "auto/sofa"]
-    write_sidecar(written)
+    written.write()
     (again,) = writer().with_tags(tmp_path / "a.jpg", ["sofa"])
     assert again.content is None
     own, shared = writer().without_tags(tmp_path / "a.jpg")
@@ -372,7 +372,7 @@ def test_a_new_sidecar_holds_the_keywords_in_the_photo(suffix, tmp_path):
     assert found["dc:subject"] == [*words, "Bob", "sofa"]
     assert found["lr:hierarchicalSubject"] == ["people|Bob", *words, "auto|sofa"]
     assert found["digiKam:TagsList"] == ["people/Bob", *words, "auto/sofa"]
-    write_sidecar(written)
+    written.write()
     assert [removed.content for removed in writer().without_tags(photo)] == [b"", None]
 
 
@@ -419,3 +419,35 @@ def test_darktable_shows_the_keywords_that_were_there(tmp_path):
     run("darktable-cli", photo, path, tmp_path / "out.jpg", "--width", "32", *core)
     (facts,) = exiftool_facts(tmp_path / "out.jpg")
     assert {"Anna", "family", "dirt"} <= set(facts["XMP-dc:Subject"])
+
+
+def test_python_writes_what_the_command_writes(tmp_path, ramctl):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "a.jpg")
+    record = {"image": "one/a.jpg", "tags": ["dog", "sofa"], "scores": {"dog": 0.9, "sofa": 0.8}}
+    content = json.dumps(record).encode()
+    assert ramctl("export", "-q", "--xmp", "-", stdin=content).returncode == 0
+    result, photo = TagResult.from_record(record), tmp_path / "two" / "a.jpg"
+    path = tmp_path / "two" / "a.jpg.xmp"
+    assert write_sidecar(photo, result) == [path]
+    assert path.read_bytes() == (tmp_path / "one" / "a.jpg.xmp").read_bytes()
+    assert write_sidecar(str(photo), result) == []
+    document = XmpDocument(path.read_bytes())
+    for field in FIELDS:
+        items = document.items(field.property)
+        document.set_items(field.property, [item for item in items if "sofa" not in item])
+    path.write_bytes(document.to_bytes())
+    write_sidecar(photo, result)
+    assert "sofa" not in tags_of(path.read_bytes())["dc:subject"]
+    assert result.record == record
+
+
+def test_python_writes_no_sidecar_of_a_sidecar_or_of_nothing(tmp_path):
+    result = TagResult.from_record({"tags": ["dog"], "scores": {"dog": 0.9}})
+    (tmp_path / "a.jpg.xmp").write_text("<x/>")
+    with pytest.raises(UsageProblem, match=r"a\.jpg\.xmp: a sidecar; give the photo's path"):
+        write_sidecar(tmp_path / "a.jpg.xmp", result)
+    with pytest.raises(RecordProblem, match="no such file"):
+        write_sidecar(tmp_path / "a.jpg", result)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg.xmp"]

@@ -28,8 +28,10 @@ def test_a_hub_name_is_looked_for_on_the_hub_alone(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("spec", ["clip:", "clip", "clap:here", "resnet"])
 def test_what_names_no_tagger_is_wrong_usage(spec):
-    with pytest.raises(UsageProblem, match=r"expected KIND:PATH with blip, .*clip, "):
+    with pytest.raises(UsageProblem, match=r"expected KIND:PATH with blip, .*clip, ") as problem:
         open_peer(spec, ["dog"])
+    manual = str(problem.value).split()[-1]
+    assert "## A tagger of your own" in (REPOSITORY / manual).read_text("utf-8")
 
 
 @pytest.fixture
@@ -60,6 +62,13 @@ def test_an_installed_package_brings_a_tagger(colours, ramctl, monkeypatch):
     refused = tag("colours:palette.txt", "--thorough")
     assert (refused.returncode, refused.rows) == (2, [])
     assert "--thorough needs a bundle, not colours:palette.txt" in refused.messages
+    for option in (["--device", "cuda"], ["--dtype", "bf16"]):
+        refused = tag("colours:palette.txt", *option)
+        assert (refused.returncode, refused.rows) == (2, [])
+        assert "model colours:palette.txt: runs on the CPU in fp32" in refused.messages
+    assert (
+        "plug-in       --model colours:PATH (ramctl-colours)\n" in ramctl("doctor").stdout.decode()
+    )
     (few,) = tag("colours:palette.txt", "--labels", "words.txt").rows
     assert few["scores"] == {"grey": row["scores"]["grey"]}
     done = tag("broken:palette.txt")

@@ -1,6 +1,7 @@
 """A name that is nearly right says what would be."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -81,3 +82,15 @@ def test_a_title_of_the_hub_needs_its_prefix():
     for path in ("/openai/clip", "openai/clip/model", "clip", "../clip"):
         with pytest.raises(UsageProblem, match=r"no such file or folder$"):
             local_path(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("RAM++", "ram-plus"), ("ram_plus", "ram-plus"), ("RAM", "ram"), ("Mini", "mini"),
+     ("grounding_dino", "grounding-dino"), ("tag2txt", "tag2text")],
+)  # fmt: skip
+def test_a_name_that_is_spelt_otherwise_is_suggested(name, known, no_models):
+    with pytest.raises(
+        UsageProblem, match=rf"model '{re.escape(name)}': .*; did you mean '{known}'\?"
+    ):
+        resolve_model(name)

@@ -49,7 +49,10 @@ def test_a_threshold_in_a_file_that_is_no_score_is_named(content, tag):
 def test_an_unknown_language_is_wrong_usage_that_names_the_known_ones(tag):
     assert tags(tag("blue.png", "--lang", "zh")) == ["蓝色", "colour"]
     done = tag("blue.png", "--lang", "xx")
-    assert (done.returncode, b"--lang xx: the labels have names in zh" in done.stderr) == (2, True)
+    assert (done.returncode, b"language 'xx': the labels have names in zh" in done.stderr) == (
+        2,
+        True,
+    )
     Path("words.txt").write_text("red\n")
     done = tag("blue.png", "--labels", "words.txt", "--lang", "zh")
     assert b"the labels have no names in other languages" in done.stderr

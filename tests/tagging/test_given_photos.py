@@ -1,6 +1,8 @@
 """Photos as a Python program has them: names, contents, open files, pictures, arrays."""
 
 import io
+import json
+import logging
 import os
 import pickle
 import tarfile
@@ -213,14 +215,49 @@ def test_options_choose_tags(tags):
         ({"kinds": ["thing"]}, UsageProblem, "'thing' is not one of object"),
         ({"runtime": "onx"}, UsageProblem, "runtime 'onx' is not one of auto, onnx, torch"),
         ({"preprocess": "slow"}, UsageProblem, "preprocess 'slow' is not one of official, fast"),
-        ({"batch_size": 0}, UsageProblem, "batch 0 is less than 1"),
-        ({"device": "cpu,gpu0"}, UsageProblem, "gpu0"),
+        ({"batch_size": 0}, UsageProblem, "^batch_size 0 is less than 1"),
+        ({"num_workers": 0}, UsageProblem, "^num_workers 0 is less than 1"),
+        ({"device": "cpu,gpu0"}, UsageProblem, "^device gpu0: not a device"),
+        ({"caption_style": "short"}, UsageProblem, "^caption_style needs caption$"),
+        ({"threshold": 0.5, "precision": 0.8}, UsageProblem, "leave out threshold$"),
+        ({"language": "xx"}, UsageProblem, "^language 'xx': the labels have names in zh$"),
+        ({"model": "clip:x"}, UsageProblem, "name some with labels$"),
+        ({"model": "ram"}, UsageProblem, "and so does `ramctl tag --download`"),
     ],
 )
 def test_wrong_options_are_problems_of_ramctl(options, problem, message, colours):
     with pytest.raises(problem, match=message) as raised:
         Tagger.from_pretrained(options.pop("model", colours), **options)
     assert isinstance(raised.value, RamctlError)
+
+
+def test_what_python_calls_otherwise_is_named(monkeypatch):
+    for call in (Tagger, lambda: Tagger("mini"), lambda: Tagger("mini", top_k=5)):
+        with pytest.raises(TypeError, match=r"Tagger\.from_pretrained\(model, \.\.\.\) opens"):
+            call()
+    for name, ours in (("top", "top_k"), ("lang", "language"), ("batch", "batch_size")):
+        with pytest.raises(TypeError, match=f"no option '{name}'; did you mean '{ours}'"):
+            Tagger.from_pretrained(**{name: 1})
+
+
+def test_tags_that_no_label_has_are_reported(colours, caplog, ramctl, red):
+    messages = []
+    Tagger.from_pretrained(colours, exclude=["xqzzv", "red"], notify=messages.append)
+    assert messages == ["1 tags that you named are not in the label system: xqzzv"]
+    with caplog.at_level(logging.WARNING, logger="ramctl"):
+        Tagger.from_pretrained(colours, include=["xqzzv"])
+    assert caplog.messages == messages
+    (red.parent / "words").write_text("xqzzv\n")
+    done = ramctl("tag", "--model", colours, red, "--exclude", red.parent / "words")
+    assert f"ramctl tag: {messages[0]}\n" in done.messages
+
+
+def test_results_become_json(colours, red):
+    for dense in (False, True):
+        result = Tagger.from_pretrained(colours, dense=dense).tag(red)
+        row = json.loads(json.dumps(result.to_dict()))
+        assert (row["tags"], row.get("dense")) == (result.tags, result.dense)
+        assert row.keys() == result.record.keys()
 
 
 def test_defaults_of_python_are_those_of_the_command(monkeypatch):

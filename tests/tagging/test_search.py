@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageFilter
 from safetensors.numpy import load_file, save_file
 
-from ramctl import PhotoSearch
+from ramctl import PhotoSearch, Tagger
 from ramctl.checkpoints.bundle import AXES, Bundle, write_meta
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem
@@ -326,7 +326,7 @@ def test_words_are_of_one_language(search):
     )
     for language, index in (("", 0), ("en", 0), ("de", 1)):
         assert read_question("Gift", labels, language).labels == [[index]]
-    assert "--lang xx: the labels have names in zh" in search("blue", "--lang", "xx").messages
+    assert "language 'xx': the labels have names in zh" in search("blue", "--lang", "xx").messages
     assert names(search("蓝色", "--lang", "ZH"))[0] == "blue.png"
 
 
@@ -338,6 +338,16 @@ def test_words_without_a_label_are_written_and_poor_answers_are_not_found(search
     done = search("purple")
     assert (done.returncode, done.rows) == (0, [])
     assert "no label for: purple; by its text alone\n" in done.messages
+
+
+def test_results_in_memory_are_searched_without_a_file(model, photos):
+    tagger = Tagger.from_pretrained(model, embedding=True)
+    results = tagger.tag([photos / name for name in PHOTOS])
+    search = PhotoSearch([result.record for result in results], str(model))
+    assert search.words("red")[0].image == str(photos / "red.png")
+    assert search.like(str(photos / "blue.png"), n=1)[0].image != str(photos / "blue.png")
+    with pytest.raises(UsageProblem, match="language 'xx': the labels have names in zh"):
+        search.words("red", language="xx")
 
 
 def test_photos_that_hardly_show_what_is_searched_are_not_found(model):

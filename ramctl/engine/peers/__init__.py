@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ramctl.checkpoints.bundle import find_bundle
 from ramctl.engine.runner import Pixels, Runner, RunnerOptions, Scores
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.errors import UsageProblem
+from ramctl.parts import load_plugin, plugins
 from ramctl.pretrained.hub import local_path
 from ramctl.pretrained.known import KNOWN
 from ramctl.records.parallel import usable_cores
@@ -21,6 +22,7 @@ BUILT_IN = {
     "clip": "ramctl.engine.peers.image_text:ClipPeer",
     "siglip": "ramctl.engine.peers.image_text:SiglipPeer",
     "grounding-dino": "ramctl.engine.peers.grounding_dino:GroundingDino",
+    "onnx": "ramctl.engine.peers.onnx_folder:OnnxFolder",
 }
 
 
@@ -48,36 +50,36 @@ def open_peer(
     PATH is a folder (or a file, where the authors gave one) or an `hf://owner/name`. Raises
     UsageProblem for a spec that names nothing, RunProblem when the weights do not fit.
     """
-    from importlib.metadata import EntryPoint, entry_points
-
-    from ramctl.device import Runtime
-
     kind, _, name = spec.partition(":")
-    built_in = (EntryPoint(kind, value, GROUP) for kind, value in BUILT_IN.items())
-    known = {entry.name: entry for entry in (*entry_points(group=GROUP), *built_in)}
+    known = plugins(GROUP, BUILT_IN.items())
     if kind not in known or not name:
-        raise UsageProblem(f"model {spec!r}: expected KIND:PATH with {', '.join(sorted(known))}")
-    entry = known[kind]
-    try:
-        peer: type[Peer] = entry.load()
-    except (ImportError, AttributeError) as error:
-        raise RunProblem(f"model {spec}: {entry.value} cannot be imported: {error}") from error
+        kinds = f"KIND:PATH with {', '.join(sorted(known))}"
+        manual = "the manual of plug-ins is ramctl/engine/peers/README.md"
+        raise UsageProblem(f"model {spec!r}: expected {kinds}; {manual}")
+    peer: type[Peer] = load_plugin(known[kind], f"model {spec}")
     if not labels and not peer.is_closed:
         raise UsageProblem(f"model {spec}: has no labels of its own; name some with --labels")
+    if not peer.needs_torch:
+        if device not in ("auto", "cpu") or dtype not in ("auto", "fp32"):
+            raise UsageProblem(f"model {spec}: runs on the CPU in fp32")
+        return peer(local_path(name), labels, None)
+    from ramctl.device import Runtime
+
     dtype = "fp32" if dtype == "auto" and peer.needs_fp32 else dtype
     return peer(local_path(name), labels, Runtime.choose(device, dtype))
 
 
 class PeerRunner(Runner):
-    """Scores photos by a peer, `KIND:PATH`, in torch."""
+    """Scores photos by a peer, `KIND:PATH`."""
 
     def __init__(self, spec: str, labels: Sequence[str], options: RunnerOptions) -> None:
         self.peer = open_peer(spec, labels, device=options.device, dtype=options.dtype)
         self.unknown = self.peer.unknown
         self.batch = options.batch or max(self.peer.batch, 1)
         self.workers = options.workers or usable_cores()
-        self.description = f"{spec}, torch {options.device}, batch {self.batch}"
-        self.fingerprint = {"model": self.peer.fingerprint, "runtime": f"torch {options.dtype}"}
+        library = "torch" if self.peer.needs_torch else "cpu"
+        self.description = f"{spec}, {library} {options.device}, batch {self.batch}"
+        self.fingerprint = {"model": self.peer.fingerprint, "runtime": f"{library} {options.dtype}"}
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         return self.peer.scores(photos)

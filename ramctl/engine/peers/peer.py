@@ -6,16 +6,17 @@ B photos, L labels.
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ramctl.device import Runtime
 from ramctl.model.preprocess import padded
 from ramctl.pretrained.transformers_folder import fingerprint
 from ramctl.records.parallel import chunks
+
+if TYPE_CHECKING:
+    from ramctl.device import Runtime
 
 Pixels = NDArray[np.uint8]  # (H, W, 3), RGB
 Scores = NDArray[np.float32]  # (B, L)
@@ -35,17 +36,18 @@ class Peer(ABC):
     is_closed: ClassVar[bool] = False  # has labels that are fixed by training
     # Deformable attention reads pixels between positions; bf16 has 8 bits for a position.
     needs_fp32: ClassVar[bool] = False
+    needs_torch: ClassVar[bool] = True  # else its `runtime` is None: it runs on the CPU
 
     def __init__(
-        self, path: Path, labels: Sequence[str], runtime: Runtime, *, batch: int | None = None
+        self, path: Path, labels: Sequence[str], runtime: "Runtime | None", *, batch: int = 0
     ) -> None:
         self.labels = tuple(labels)  # the columns of the scores
         self.unknown: tuple[str, ...] = ()  # labels that it was not trained on: they score 0
         # A hash of all that the scores depend on.
-        self.fingerprint = fingerprint([path], self.kind, labels, runtime.dtype)
+        self.fingerprint = fingerprint([path], self.kind, labels, runtime and runtime.dtype)
         # On a CPU a larger batch makes models of this size no faster.
-        self.batch = batch or (1 if runtime.device.type == "cpu" else GPU_BATCH)
-        self._runtime = runtime
+        self.batch = batch or (GPU_BATCH if runtime and runtime.device.type != "cpu" else 1)
+        self._runtime: Any = runtime
 
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         """A number in [0, 1] for each photo and label (B, L); the peer defines what it means."""
@@ -60,8 +62,8 @@ class Peer(ABC):
 
 
 def pixel_values(
-    processor: Any, photos: Sequence[Pixels], runtime: Runtime, **inputs: Any
-) -> torch.Tensor:
+    processor: Any, photos: Sequence[Pixels], runtime: "Runtime", **inputs: Any
+) -> Any:
     """Photos resized and normalised by transformers' processor (B, 3, H, W), on the device."""
     # The order of the axes cannot be guessed from a photo that is 3 pixels high.
     inputs |= {"return_tensors": "pt", "input_data_format": "channels_last"}
@@ -69,7 +71,7 @@ def pixel_values(
 
 
 def token_batches(
-    tokenizer: Any, template: str, labels: Sequence[str], runtime: Runtime, **options: Any
+    tokenizer: Any, template: str, labels: Sequence[str], runtime: "Runtime", **options: Any
 ) -> Iterator[Any]:
     """The tokens of the labels in the template, 64 labels at a time, on the device."""
     for texts in chunks((template.format(label) for label in labels), TEXTS_AT_ONCE):
@@ -100,6 +102,6 @@ def widen_strip(photo: Pixels) -> Pixels:
     return photo
 
 
-def from_cosine(cosines: torch.Tensor) -> Scores:
+def from_cosine(cosines: Any) -> Scores:
     """Cosines as numbers in [0, 1], in the same order."""
     return np.clip((1 + cosines.cpu().numpy()) / 2, 0, 1).astype(np.float32)

@@ -35,7 +35,7 @@ class ClosedSetPeer(Peer):
         labels: Sequence[str],
         runtime: Runtime,
         *,
-        batch: int | None = None,
+        batch: int = 0,
     ) -> None:
         # The fingerprint is that of the labels as asked for: none for all classes.
         super().__init__(path, labels, runtime, batch=batch)

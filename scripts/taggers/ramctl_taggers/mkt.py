@@ -82,7 +82,7 @@ class MKTPeer(Peer):
         similar = shared.float() @ self._texts.T  # (B, 1 + N, L)
         patches = similar[:, 1:].topk(_BEST_PATCHES, dim=1).values.mean(1)
         both = [nn.functional.normalize(part, dim=-1) for part in (patches, similar[:, 0])]
-        return from_cosine(sum(both) / 2)  # type: ignore[arg-type]
+        return from_cosine(sum(both) / 2)
 
 
 def _both_stages(folder: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:

@@ -1,0 +1,100 @@
+"""`--model onnx:FOLDER`: graphs of other projects, and folders that are not right."""
+
+import json
+from functools import partial
+
+import numpy as np
+import onnx
+import pytest
+
+from ramctl import RamctlError, Tagger
+from ramctl.engine.peers import open_peer
+from ramctl.engine.peers.onnx_folder import GRAPH, LABELS, PREPROCESS
+from tests.peers.channel_graph import SETTINGS, graph, write_folder
+
+RED = np.full((9, 7, 3), (255, 0, 51), np.uint8)
+MEAN = np.array([(1 - 0.5) / 0.5, (0 - 0.4) / 0.5, (0.2 - 0.3) / 0.25], np.float32)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder whose labels are the channels."""
+    return write_folder(tmp_path / "net")
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        graph(),
+        graph(axes=(1, 2), shape=("batch", 4, 4, 3)),
+        graph(shape=(2, 3, 4, 4)),
+    ],
+    ids=["channels first", "channels last", "batches of two"],
+)
+def test_scores_are_those_of_the_graph(made, folder):
+    onnx.save(made, folder / GRAPH)
+    expected = 1 / (1 + np.exp(-MEAN))
+    peer = open_peer(f"onnx:{folder}", [])
+    assert peer.labels == ("red", "green", "blue")
+    np.testing.assert_allclose(peer.scores([RED] * 3), [expected] * 3, atol=1e-6)
+    tagger = Tagger.from_pretrained(f"onnx:{folder}", dense=True, include=["red", "blue"])
+    assert tagger.tag(RED).tags == ["red"]
+    np.testing.assert_allclose(tagger.tag([RED, RED])[1].dense, expected, atol=1e-6)
+
+
+def test_the_fingerprint_is_that_of_all_files(folder):
+    before = open_peer(f"onnx:{folder}", []).fingerprint
+    assert open_peer(f"onnx:{folder}", []).fingerprint == before
+    (folder / LABELS).write_text("red\ngreen\nviolet\n")
+    after = open_peer(f"onnx:{folder}", []).fingerprint
+    (folder / PREPROCESS).write_text(json.dumps(SETTINGS | {"interpolation": "bicubic"}))
+    assert len({before, after, open_peer(f"onnx:{folder}", []).fingerprint}) == 3
+
+
+def test_weights_beside_the_graph_are_read_and_others_refused(folder):
+    (folder / "weights.bin").write_bytes(np.full(3, 2, np.float32).tobytes())
+    (folder / GRAPH).write_bytes(graph(weights="weights.bin").SerializeToString())
+    first = open_peer(f"onnx:{folder}", [])
+    np.testing.assert_allclose(first.scores([RED]), [1 / (1 + np.exp(-2 * MEAN))], atol=1e-6)
+    (folder / "weights.bin").write_bytes(np.full(3, 3, np.float32).tobytes())
+    assert open_peer(f"onnx:{folder}", []).fingerprint != first.fingerprint
+    (folder / "weights.bin").rename(folder.parent / "weights.bin")
+    (folder / GRAPH).write_bytes(graph(weights="../weights.bin").SerializeToString())
+    with pytest.raises(RamctlError, match=r"model\.onnx: weights outside its folder: '\.\./w"):
+        open_peer(f"onnx:{folder}", [])
+
+
+WRONG = {
+    "labels": (LABELS, b"red\ngreen\n", r"net/model\.onnx: its output, \(1, 3\), .* of 2 labels"),
+    "no labels": (LABELS, b"", r"net/labels\.txt: no labels in it"),
+    "size": (PREPROCESS, SETTINGS | {"size": 5}, r"net/model\.onnx: "),
+    "no output": (PREPROCESS, {"size": 4}, r"missing setting .*net/preprocess\.json\."),
+    "other output": (PREPROCESS, SETTINGS | {"output": "p"}, r"net/preprocess\.json\.output"),
+    "unknown": (PREPROCESS, SETTINGS | {"crop": 1}, r"unknown setting .*preprocess\.json\.crop"),
+    "not probabilities": (
+        PREPROCESS, SETTINGS | {"output": "probabilities"}, "is not probabilities of 3 labels",
+    ),
+    "no graph": (GRAPH, b"no graph", r"net/model\.onnx: "),
+    "two inputs": (GRAPH, graph(inputs=2).SerializeToString(), r"net/model\.onnx: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_folder_that_is_not_right_is_one_line(case, folder, ramctl):
+    name, content, message = WRONG[case]
+    content = content if isinstance(content, bytes) else json.dumps(content).encode()
+    (folder / name).write_bytes(content)
+    with pytest.raises(RamctlError, match=message) as problem:
+        open_peer(f"onnx:{folder}", [])
+    assert "\n" not in str(problem.value)
+
+
+def test_what_a_graph_cannot_do_is_refused(folder):
+    refused = partial(Tagger.from_pretrained, f"onnx:{folder}")
+    for options, message in (
+        ({"labels": ["dog"]}, "has labels of its own; include picks some"),
+        ({"device": "cuda"}, "runs on the CPU in fp32"),
+        ({"boxes": True}, "boxes needs a bundle, not onnx:"),
+    ):
+        with pytest.raises(RamctlError, match=message):
+            refused(**options)
