@@ -16,14 +16,19 @@ from ramctl.errors import RamctlError, RunProblem, UsageProblem
 from ramctl.parts import needs
 from ramctl.records.files import move_into_place, old_state_path, output_lock, part_path, state_path
 from ramctl.records.inputs import require_files
+from ramctl.records.jsonl import content_stamp, dumps
 from ramctl.records.ownership import require_our_outputs
+from ramctl.records.parquet import opened
 from ramctl.records.pipes import STDIN
 from ramctl.records.record import shown_name
 from ramctl.records.report import Report
 from ramctl.records.state import OtherRun, recorded_fingerprint
 
 RETRIES = 3  # of a file whose process has died
-RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".tar")
+RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".tar", ".parquet")
+# Options that change where or how fast, and nothing in the output.
+HOW = {"inputs", "output", "rejects", "stats", "progress", "quiet", "verbose", "ray", "resume"}
+HOW |= {"jobs", "threads", "device", "batch", "strict", "download"}
 # Options that need all records in one run, and those of which each file has its own.
 REFUSED = (
     "shard", "retry_rejects", "max_time", "rejects", "group", "build_labels", "prune", "evidence",
@@ -71,6 +76,10 @@ def run_task(run: Run, command: str, folder: Path, parameters: Parameters) -> Re
         "input": shown_name(str(source.resolve())),
         "version of the input": f"{facts.st_size}-{facts.st_mtime_ns}",
     }
+    is_parquet = parameters.get("format") == "parquet"  # whose end cannot be continued
+    if is_parquet:
+        chosen = {name: str(value) for name, value in parameters.items() if name not in HOW}
+        made_from["options"] = content_stamp(dumps(chosen))
     try:
         with output_lock(output):
             if kept.exists():
@@ -80,6 +89,13 @@ def run_task(run: Run, command: str, folder: Path, parameters: Parameters) -> Re
             is_begun = output.exists() or part_path(output).exists()
             # A changed input is done anew; a file of that name in another folder is refused.
             resume = is_begun and changed != ["version of the input"]
+            if is_parquet and output.exists() and resume:
+                if changed:
+                    raise OtherRun(state, changed[0])
+                n_rejected = Path(parameters["rejects"]).read_bytes().count(b"\n")
+                n_done = opened(str(output)).metadata.num_rows + n_rejected
+                return Report(command, n_skipped=n_done, n_rejected_before=n_rejected)
+            resume = resume and not is_parquet
             try:
                 return run(command, {**parameters, "made_from": made_from, "resume": resume})
             finally:
@@ -149,7 +165,7 @@ def _tasks(command: str, parameters: Parameters) -> Iterator[dict[str, Any]]:
     for name in names:
         suffix = next((end for end in RECORDS if name.lower().endswith(end)), "")
         if not Path(name).is_file() or (command == "tag" and not suffix):
-            raise UsageProblem(f"--ray works on JSONL files and tars: {name} is neither")
+            raise UsageProblem(f"--ray works on JSONL, Parquet and tars: {name} is none of these")
         stem = Path(name).name[: -len(suffix) or None]
         output, rejects = folder / f"{stem}.{form or 'jsonl'}", folder / "rejects" / f"{stem}.jsonl"
         if other := name_of.get(output):

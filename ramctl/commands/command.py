@@ -206,7 +206,7 @@ class RamctlCommand(TwoHelps):
             made |= {Path(os.path.realpath(p)): f"{output.opts[0]} {path}" for p in places}
             require_known_packing(str(path))
             if str(path).endswith(SUFFIX) and parameters.get("format") != "parquet":
-                raise UsageProblem(f"{path}: Parquet is written by ramctl export -f parquet")
+                raise UsageProblem(f"{path}: Parquet is written by ramctl tag or export -f parquet")
             other = outputs.setdefault(Path(os.path.realpath(path)), output.opts[0])
             if other != output.opts[0]:
                 raise UsageProblem(f"{other} and {output.opts[0]} are the same file, {path}")

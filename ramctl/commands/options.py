@@ -229,7 +229,7 @@ engine_run = [jobs("1"), batch, threads, dtype, seed]
 quiet = common("-q, --quiet", "Print only errors on stderr.")
 verbose = shared("-v, --verbose", "Twice (-vv): show the traceback of an error.", count=True)
 progress = shared(
-    "--progress/--no-progress", "Show a progress bar [default: on a terminal].", default=None
+    "--progress/--no-progress", "Show progress [default: on a terminal].", default=None
 )
 messages = [progress, quiet, verbose]
 SHARED = [shard, retry_rejects, strict, max_time, stats, batch, threads, ray, progress, verbose]

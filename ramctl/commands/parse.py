@@ -38,8 +38,8 @@ OPTIONS = {
     ],
     "output": [
         option(
-            "-f, --format [jsonl|ram]",
-            "ram: the RAM authors' training JSON (with --labels).",
+            "-f, --format [jsonl|tags|ram]",
+            "tags: image and tags alone; ram: the RAM authors' training JSON (with --labels).",
             field="target_format",
             default="jsonl",
         ),

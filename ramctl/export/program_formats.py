@@ -15,7 +15,6 @@ from ramctl.photos.decoding import photo_size, read_photo
 from ramctl.records.fields import scored_boxes
 from ramctl.records.files import scratch_file
 from ramctl.records.jsonl import dumps
-from ramctl.records.parquet import ParquetWriter
 from ramctl.records.record import JsonObject, decode_name, object_in, shown_name, tag_language
 from ramctl.records.stream import Format, separated
 from ramctl.tagging import output_formats as formats
@@ -52,9 +51,6 @@ def output_format(
             return coco()
         case "webdataset":
             return webdataset(text)
-        case "parquet":
-            writer = ParquetWriter()
-            return Format(b"", writer.encode, writer.footer)
     return formats.line_format(name, caption=True)
 
 

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from ramctl.checkpoints.bundle import read_labels
 from ramctl.errors import UsageProblem
-from ramctl.parsing.stage import BATCH, ParseStage, build_label_file, ram_encoder
+from ramctl.parsing.stage import (
+    BATCH,
+    COUNTED,
+    ParseStage,
+    build_label_file,
+    encode_tags,
+    ram_encoder,
+)
 from ramctl.readers.caption_formats import unread_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.readers.source import Columns
@@ -14,7 +21,7 @@ from ramctl.records.files import output_lock
 from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.ownership import LABEL_FILE, require_ours
 from ramctl.records.report import Rejects, Report
-from ramctl.records.shards import shard_of
+from ramctl.records.shards import row_counter, shard_of
 from ramctl.records.stream import JSONL, Format, StreamOptions, run_stream
 
 
@@ -42,7 +49,7 @@ class ParseOptions:
 def run(options: ParseOptions) -> Report:
     """Parse the captions and write records or a label system; returns the report of the run."""
     _check(options)
-    report = Report("parse", quiet=options.quiet)
+    report = Report("parse", quiet=options.quiet, counted=COUNTED)
     labels = read_labels(options.labels) if options.labels else None
     inputs = inputs_or_stdin(options.inputs, "captions")
     require_files(inputs)
@@ -53,6 +60,7 @@ def run(options: ParseOptions) -> Report:
         form=options.source_format, labels=tags, columns=columns,
     )  # fmt: skip
     items, shard = shard_of(options.stream.shard, inputs, read)
+    report.count_inputs = row_counter(options.stream.shard, inputs)
     if options.group:
         items = group_by_image(items)
     if options.build_labels:
@@ -68,12 +76,17 @@ def run(options: ParseOptions) -> Report:
         report.finish(options.stream.stats)
         return report
     to_ram = options.target_format == "ram"
-    stage = ParseStage(labels, options.workers, options.keep_tags, options.explain, to_ram)
+    stage = ParseStage(
+        labels, options.workers, options.keep_tags, options.explain, to_ram,
+        strict=options.stream.strict,
+    )  # fmt: skip
     report.extra = stage.stats
-    form = JSONL
+    form = Format(encode=encode_tags) if options.target_format == "tags" else JSONL
     if to_ram and labels is not None:
         form = Format(b"[\n", ram_encoder(labels), lambda: (b"\n]\n",))
     fingerprint = ({"labels": labels.sha256} if labels else {}) | shard
+    if options.target_format == "tags":
+        fingerprint["form"] = "tags"
     return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, form=form)
 
 

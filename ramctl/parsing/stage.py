@@ -10,6 +10,7 @@ from pathlib import Path
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import LabelSystem
 from ramctl.parsing.closed_mode import LabelMapper
+from ramctl.parsing.english.language import is_english
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.parsed_caption import ParsedCaption
 from ramctl.parsing.parser import parsed_batches
@@ -37,6 +38,8 @@ Work = tuple[Record, int]  # a record and the number of its captions
 MAX_CAPTION = 100_000
 # The number of most frequent tags whose mentions the paper counts.
 COMMON_TAGS = 10_000
+# What is counted for --stats and the closing line if there is any.
+COUNTED = {"empty_captions": "empty captions", "foreign_captions": "captions not in English"}
 
 
 @dataclass
@@ -48,6 +51,7 @@ class ParseStage:
     keep_tags: bool = False
     explain: bool = False
     needs_image: bool = False
+    strict: bool = False  # a caption that is not in English is a RecordProblem
     stats: JsonObject = field(default_factory=dict)
     _counts: Counter[str] = field(init=False, default_factory=Counter)  # of mentions by tag
 
@@ -73,7 +77,7 @@ class ParseStage:
         captions: list[str] = []
         for record in batch:
             try:
-                texts = _captions_to_parse(record)
+                texts = _captions_to_parse(record, self.stats, strict=self.strict)
                 if self.needs_image:
                     image_name(record.fields)
             except RecordProblem as problem:
@@ -122,8 +126,11 @@ class ParseStage:
         return label.kind if label else Lexicon.shared().kind(tag)
 
 
-def _captions_to_parse(record: Record) -> list[str]:
-    """The record's captions; RecordProblem where there is nothing to parse or keep."""
+def _captions_to_parse(record: Record, stats: JsonObject, *, strict: bool) -> list[str]:
+    """The record's captions; RecordProblem where there is nothing to parse or keep.
+
+    Counts in `stats` those of COUNTED; with `strict` one that is not in English is a problem.
+    """
     captions = captions_of(record.fields)
     if not captions and not {"captions", "caption", "tags"} & record.fields.keys():
         has = listed_names(record.fields) or "no fields"
@@ -132,7 +139,18 @@ def _captions_to_parse(record: Record) -> list[str]:
         if len(caption) > MAX_CAPTION:
             message = f"a caption of {len(caption)} characters (at most {MAX_CAPTION})"
             raise RecordProblem(message, code="too_large")
+        if not caption.strip():
+            stats["empty_captions"] = stats.get("empty_captions", 0) + 1
+        elif not is_english(caption, Lexicon.shared()):
+            stats["foreign_captions"] = stats.get("foreign_captions", 0) + 1
+            if strict:
+                raise RecordProblem(f"not in English: {caption[:80]!r}", code="other_language")
     return captions
+
+
+def encode_tags(fields: JsonObject) -> bytes:
+    """The photo and the tags of a record alone."""
+    return dumps({name: fields[name] for name in ("image", "tags") if name in fields})
 
 
 def ram_encoder(labels: LabelSystem) -> Encoder:
@@ -177,7 +195,8 @@ def build_label_file(
     report, counts = rejects.report, TagCounts()
     decisions = read_review(review) if review else {}
     with report.progress(progress) as advance, parsed_batches(None, jobs) as parse:
-        read = chunks(accepted(items, _captions_to_parse, rejects), BATCH)
+        captions = partial(_captions_to_parse, stats=report.extra, strict=rejects.strict)
+        read = chunks(accepted(items, captions, rejects), BATCH)
         batches = ((len(batch), [text for _, texts in batch for text in texts]) for batch in read)
         for n_records, parsed in parse(batches):
             for caption in parsed:

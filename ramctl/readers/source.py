@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ramctl.errors import RunProblem
 from ramctl.records.fields import FOR_CAPTIONS
@@ -79,23 +78,24 @@ class Source:
 
 
 def with_usual_names(row: JsonObject, columns: Columns) -> JsonObject:
-    """The row with the fields `image` and `captions` first."""
-    values = {name.casefold(): value for name, value in reversed(row.items())}
+    """The row with the fields `image` and `captions` first, in place of the columns of these."""
+    written = {name.casefold(): name for name in reversed(row)}
 
-    def first(name: str | None, usual: Sequence[str]) -> Iterator[Any]:
+    def first(name: str | None, usual: Sequence[str]) -> Iterator[str]:
         for candidate in usual if name is None else (name,):
-            if (value := values.get(candidate.casefold())) is not None:
-                yield value
+            known = written.get(candidate.casefold())
+            if known is not None and row[known] is not None:
+                yield known
 
-    images = first(columns.image, IMAGE_FIELDS)
-    image = next((value for value in images if isinstance(value, str)), None)
+    image = next((x for x in first(columns.image, IMAGE_FIELDS) if isinstance(row[x], str)), None)
     caption = next(first(columns.caption, CAPTION_FIELDS), None)
     fields: JsonObject = {}
     if image is not None:
-        fields["image"] = image
+        fields["image"] = row[image]
     if caption is not None:
-        fields["captions"] = caption if isinstance(caption, list) else [caption]
-    used = {"image", "captions", "caption"}
+        text = row[caption]
+        fields["captions"] = text if isinstance(text, list) else [text]
+    used = {"image", "captions", "caption", image, caption}
     return fields | {name: value for name, value in row.items() if name not in used}
 
 

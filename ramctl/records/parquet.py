@@ -5,9 +5,10 @@
 
 import base64
 import io
+import re
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
@@ -31,6 +32,11 @@ _MAX_BYTES = 1 << 22  # of the JSON of rows that are Python objects at a time
 # Limits of a column in a row group, which may be a single row: bytes, and times its bytes in the
 # file.
 MAX_UNFOLDED, MAX_UNFOLDING = 1 << 28, 128
+_JSON = r"u?int\d+|float|double|bool|(large_)?string"
+# The types, as Arrow writes them, whose values come back from JSON.
+_TYPED = re.compile(
+    rf"{_JSON}|date.*|timestamp.*|decimal.*|(large_)?list<\w+: ({_JSON})( not null)?>"
+)
 _BUFFER = 1 << 20  # bytes of a column that are read at a time
 _PHOTOS = ("image", "image_bytes", "jpg", "jpeg", "png", "webp", "bytes", "content")
 DAMAGE = (  # bases of the errors of pyarrow too
@@ -41,10 +47,11 @@ DAMAGE = (  # bases of the errors of pyarrow too
 class ParquetWriter:
     """Encode records as a Parquet file; `encode` and `footer` return its finished parts.
 
-    `dense` and `embedding` become lists of float16; other fields are read back unchanged.
+    `dense` and `embedding` become lists of float16; other fields are read back unchanged. `typed`
+    fields have columns of these types of Arrow.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, typed: Mapping[str, Any] | None = None) -> None:
         require("parquet", "Parquet")
         import pyarrow as pa
         from pyarrow.parquet import ParquetWriter as Writer
@@ -53,7 +60,8 @@ class ParquetWriter:
         fields = {"image": pa.string()} | dict.fromkeys(_LISTS, texts)
         fields |= dict.fromkeys(_PER_TAG, pa.list_(pa.float64()))
         fields |= {"dense": halves, "embedding": halves, "embedding_model": pa.string()}
-        self._schema = pa.schema(fields | {_OTHER: pa.string()})
+        self._typed = {name: kind for name, kind in (typed or {}).items() if name not in fields}
+        self._schema = pa.schema(fields | self._typed | {_OTHER: pa.string()})
         self._table = pa.Table.from_pylist
         self._done = io.BytesIO()
         self._writer = Writer(self._done, self._schema, compression="zstd")
@@ -63,7 +71,7 @@ class ParquetWriter:
     def encode(self, record: JsonObject) -> bytes:
         """Add a record."""
         line = dumps(record)
-        self._rows.append(_to_row(orjson.loads(line)))
+        self._rows.append(_to_row(orjson.loads(line), self._typed))
         self._n_bytes += len(line)
         if self._n_bytes > _GROUP_BYTES:
             self._write_group()
@@ -86,7 +94,34 @@ class ParquetWriter:
         return content
 
 
-def _to_row(record: JsonObject) -> JsonObject:
+def column_types(names: Sequence[str]) -> dict[str, Any]:
+    """The types of Arrow of the columns of Parquet inputs, but for bytes and nested ones."""
+    found: dict[str, Any] = {}
+    for name in names:
+        if name.endswith(SUFFIX):
+            opened(name)  # RunProblem where it is none
+            from pyarrow.parquet import read_schema
+
+            for column in read_schema(name):
+                is_category = str(column.type).startswith("dictionary")
+                kind = column.type.value_type if is_category else column.type
+                if _TYPED.fullmatch(str(kind)):
+                    found.setdefault(column.name, kind)
+    return found
+
+
+def _typed_value(value: Any, kind: Any) -> Any:
+    """A value of JSON as a column's type has it: a date from its text."""
+    import pyarrow as pa
+
+    try:
+        pa.scalar(value, kind)
+    except DAMAGE:
+        return pa.scalar(str(value)).cast(kind).as_py()
+    return value
+
+
+def _to_row(record: JsonObject, typed: Mapping[str, Any]) -> JsonObject:
     """The columns of a record; `other` holds fields that fit no column."""
     import numpy as np
 
@@ -107,6 +142,11 @@ def _to_row(record: JsonObject) -> JsonObject:
     if isinstance(record.get("embedding"), str):
         row["embedding_model"], _, text = record.pop("embedding").partition(":")
         row["embedding"] = np.frombuffer(base64.b64decode(text), "<f2")
+    for name in typed.keys() & record.keys():
+        with suppress(*DAMAGE):  # another file has a column of the name, of another type
+            value = record[name]
+            row[name] = None if value is None else _typed_value(value, typed[name])
+            del record[name]
     return row | ({_OTHER: dumps(record).decode().strip()} if record else {})
 
 
@@ -163,7 +203,8 @@ def _lines(name: str) -> Iterator[bytes]:
             fields = {} if row is None else row
             if photos:
                 path = (fields.pop(photos, None) or {}).get("path")
-                fields = {"image": f"{Path(name).name}#{number}", "path": path} | fields
+                place = {"image": f"{Path(name).name}#{number}", "path": path}
+                fields = {key: value for key, value in place.items() if value} | fields
             if is_ours and row is not None:
                 with suppress(*DAMAGE):  # other programs have columns of these names, too
                     fields = _to_record(fields)

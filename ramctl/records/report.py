@@ -21,6 +21,9 @@ from ramctl.records.record import JsonObject, Reject
 
 NAMED_REJECTS = 20
 ENGINES = ("onnxruntime", "torch", "spacy")  # whose versions change what a model gives
+# Progress in a log: its form and how often it is written, in seconds.
+IN_LOG = "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}, {rate_fmt}]"
+LOG_S = 30
 
 
 @dataclass(slots=True)
@@ -102,7 +105,8 @@ class Report:
             parts.append(f"{self.n_skipped} done before{rejected}")
         later = {"pruned": self.n_pruned, "left": self.n_left}
         parts += [f"{number} {what}" for what, number in later.items() if number]
-        parts += [f"{self.extra[name]} {what}" for name, what in self.counted.items()]
+        known = [name for name in self.counted if name in self.extra]
+        parts += [f"{self.extra[name]} {self.counted[name]}" for name in known]
         rate = self.n_out / seconds if seconds > 0 else 0.0
         parts += [f"{seconds:.1f} s", f"{rate:.{0 if rate >= 10 else 1}f} {self.unit}/s"]
         return ", ".join(parts) + f" ({self.device})"
@@ -144,9 +148,12 @@ class Report:
         from tqdm import tqdm
 
         n_inputs = self.count_inputs() if self.count_inputs else None
+        form: JsonObject = {"file": sys.stderr, "dynamic_ncols": True, "leave": False}
+        if not sys.stderr.isatty():
+            form = {"file": _Lines(), "bar_format": IN_LOG, "mininterval": LOG_S}
         with tqdm(
             desc=title or self.command, unit=f" {unit or self.unit}", total=total or n_inputs,
-            file=sys.stderr, dynamic_ncols=True, leave=False,
+            **form,
         ) as bar:  # fmt: skip
 
             def advance(n: int) -> None:
@@ -167,6 +174,19 @@ class Report:
         self.notify(self.summary())
 
 
+class _Lines:
+    """A log, in which each state of a progress bar is a line."""
+
+    def write(self, text: str) -> None:
+        """Write the state, if there is one in the text."""
+        if state := text.strip():
+            sys.stderr.write(f"ramctl {state}\n")
+
+    def flush(self) -> None:
+        """Write what is buffered."""
+        sys.stderr.flush()
+
+
 class Rejects:
     """Count and report rejects, and write them to the file of `--rejects`, which is locked."""
 
@@ -174,7 +194,7 @@ class Rejects:
         self.sink = Sink()
         self._name = name
         self.report = report
-        self._strict = strict
+        self.strict = strict
         self._lock = ExitStack()
         require_ours(rejects_file(name), REJECTS)
 
@@ -182,7 +202,7 @@ class Rejects:
         """Count and write a reject; RunProblem with `strict`."""
         self.report.reject(reject)
         self.sink.write(dumps(reject.to_json()))
-        if self._strict:
+        if self.strict:
             reject.fail()
 
     def __enter__(self) -> Self:

@@ -11,6 +11,7 @@ from itertools import islice
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.inputs import open_input
+from ramctl.records.parquet import SUFFIX, opened
 from ramctl.records.pipes import STDIN, is_pipe
 from ramctl.records.record import Item, Unread
 
@@ -61,6 +62,13 @@ def shard_of(
         if stream:
             stream.seek(start)
     return _items(read(), shard.positions(total)), {"shard": f"{shard} of {total} inputs"}
+
+
+def row_counter(shard: Shard, names: Sequence[str]) -> Callable[[], int] | None:
+    """A function that counts the inputs of a shard of Parquet files; None for other inputs."""
+    if not all(name.endswith(SUFFIX) for name in names):
+        return None
+    return lambda: len(shard.positions(sum(opened(name).metadata.num_rows for name in names)))
 
 
 def _items(unread: Iterator[Unread], positions: range) -> Iterator[Item]:

@@ -136,7 +136,9 @@ def run_stream(
     report.fingerprint = fingerprint or {}
     header = form.header if options.shard.index == 1 else b""
     with ExitStack() as stack:
-        goes_on = GOES_ON if options.output and not is_device(options.output) else ""
+        is_document = form.footer is not tuple  # which --resume cannot continue
+        is_file = options.output is not None and not is_device(options.output)
+        goes_on = GOES_ON if is_file and not is_document else ""
         stop = stack.enter_context(StopRequest(deadline(options.max_time), goes_on))
         outputs = stack.enter_context(
             open_outputs(

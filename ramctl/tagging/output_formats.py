@@ -4,21 +4,29 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from ramctl.errors import escaped
 from ramctl.records.jsonl import dumps
+from ramctl.records.parquet import ParquetWriter
 from ramctl.records.record import JsonObject, decode_name, listed, object_in, spreadsheet_cell
 from ramctl.records.stream import Format
 
-FORMATS = ("jsonl", "table", "text", "csv")
+FORMATS = ("jsonl", "table", "text", "csv", "parquet")
 Column = Callable[[JsonObject], str]
 
 
-def line_format(name: str, *, caption: bool, found: bool = False) -> Format:
+def line_format(
+    name: str, *, caption: bool, found: bool = False, typed: Mapping[str, Any] | None = None
+) -> Format:
     """The format of that name, one of FORMATS or csv-long, which has a row for each tag.
 
-    csv may have a column of captions; both may have one of the scores of `ramctl search`.
+    csv may have a column of captions; both may have one of the scores of `ramctl search`. `typed`
+    are the columns of parquet that `ParquetWriter` gets.
     """
+    if name == "parquet":
+        writer = ParquetWriter(typed)
+        return Format(b"", writer.encode, writer.footer)
     if name == "csv-long":
         return Format(table_row(("image", "tag", "score", "search_score")), _long_rows)
     if name == "csv":

@@ -10,8 +10,9 @@ from ramctl.decide.selection import read_tag_list
 from ramctl.errors import UsageProblem
 from ramctl.photos.finding import PhotoInputs, is_gone, require_some, unread_photo_inputs
 from ramctl.records.inputs import inputs_or_stdin
+from ramctl.records.parquet import column_types
 from ramctl.records.report import Report
-from ramctl.records.shards import shard_of
+from ramctl.records.shards import row_counter, shard_of
 from ramctl.records.stream import StreamOptions, run_stream
 from ramctl.tagging.output_formats import line_format
 from ramctl.tagging.tagger_options import TaggerOptions
@@ -41,8 +42,10 @@ def run(options: TagOptions) -> Report:
     on_terminal = stream.output is None and sys.stdout is not None and sys.stdout.isatty()
     has_all = options.tagger.dense or options.tagger.embedding
     form = options.format or ("table" if on_terminal and not has_all else "jsonl")
-    if has_all and form != "jsonl":
-        raise UsageProblem(f"--dense and --embedding need -f jsonl: {form} does not hold them")
+    if has_all and form not in ("jsonl", "parquet"):
+        raise UsageProblem(f"--dense and --embedding need -f jsonl or parquet, not {form}")
+    if form == "parquet" and (stream.resume or on_terminal):
+        raise UsageProblem("-f parquet needs -o FILE, whose end cannot be continued by --resume")
     if options.prune and not (stream.resume and form == "jsonl"):
         raise UsageProblem("--prune needs --resume and -f jsonl")
     report = Report("tag", quiet=options.quiet, unit="images", model=options.model)
@@ -53,6 +56,7 @@ def run(options: TagOptions) -> Report:
         names, options.root, options.recursive, options.null, notify=cache(report.notify)
     )
     source, shard = shard_of(stream.shard, names, partial(unread_photo_inputs, photos))
+    report.count_inputs = row_counter(stream.shard, names)
     paths = {"include": options.include, "exclude": options.exclude}
     lists: Any = {name: read_tag_list(path) for name, path in paths.items() if path}
     choice = replace(options.tagger.choice, **lists)
@@ -62,9 +66,10 @@ def run(options: TagOptions) -> Report:
         options.model, replace(options.tagger, choice=choice, notify=report.notify)
     )
     report.device = tagger.description
-    written = line_format(form, caption=options.tagger.caption)
+    typed = column_types(names) if form == "parquet" else {}
+    written = line_format(form, caption=options.tagger.caption, typed=typed)
     # Of dense scores only the first line names the labels: they are as long as the scores.
-    lists_labels = options.tagger.dense and form == "jsonl"
+    lists_labels = options.tagger.dense and form in ("jsonl", "parquet")
     header = iter([{"label_names": list(tagger.labels.tags)}] if lists_labels else [])
     run_stream(
         report, source, tagger.stage, replace(stream, batch=tagger.batch),

@@ -251,9 +251,9 @@ def test_progress_has_the_rate_and_the_time_left(chat, photos, ramctl, tmp_path)
     words = ["caption", *MODEL, "-j1", "-R", "photos", "--progress", "-o", "out.jsonl"]
     done = ramctl(*words, "--max-time", "1")
     n_done = len(read_rows(tmp_path / "out.jsonl"))
-    assert f"| {n_done}/8 [" in done.messages and " images/s" in done.messages
+    assert f" {n_done}/8 images [" in done.messages and " images/s" in done.messages
     done = ramctl(*words, "--resume")
-    assert f"| {8 - n_done}/{8 - n_done} [" in done.messages
+    assert f" {8 - n_done}/{8 - n_done} images [" in done.messages
     assert "<00:0" in done.messages
 
 

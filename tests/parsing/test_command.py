@@ -105,3 +105,31 @@ def test_captions_of_a_photo_are_grouped(ramctl, tmp_path):
 )
 def test_options_that_do_not_go_together_are_usage(ramctl, arguments):
     assert ramctl("parse", *arguments, stdin=b"").returncode == 2
+
+
+def test_empty_captions_and_other_languages_are_counted_and_refused_when_strict(ramctl, tmp_path):
+    rows = [{"captions": ["a dog", ""]}, {"image": "b.jpg", "captions": ["Un chat", "a cat"]}]
+    text = "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+    done = ramctl("parse", "--stats", "s.json", stdin=text)
+    assert done.returncode == 0
+    assert "1 empty captions, 1 captions not in English, " in done.messages
+    stats = json.loads((tmp_path / "s.json").read_text())
+    assert (stats["empty_captions"], stats["foreign_captions"]) == (1, 1)
+    for words in ([], ["--build-labels", "l.jsonl"]):
+        strict = ramctl("parse", "--strict", "--rejects", "r.jsonl", *words, stdin=text)
+        assert strict.returncode == 1
+        assert "-:2: not in English: 'Un chat' (--strict)\n" in strict.messages
+        (reject,) = [json.loads(line) for line in (tmp_path / "r.jsonl").open()]
+        assert reject["code"] == "other_language"
+        (tmp_path / "r.jsonl").unlink()
+
+
+def test_tags_alone_are_written(ramctl, tmp_path):
+    done = ramctl("parse", "-f", "tags", stdin=STDIN.split(b"\n")[0])
+    assert done.rows == [{"image": "a.jpg", "tags": ["dog", "run", "beach", "fire hydrant"]}]
+    rows = [{"URL": "https://x.org/a.jpg", "TEXT": "A dog", "similarity": 0.3}]
+    (tmp_path / "laion.jsonl").write_text(json.dumps(rows[0]))
+    (row,) = ramctl("parse", "laion.jsonl").rows
+    assert [*row] == [
+        "image", "captions", "similarity", "tags", "caption_tags", "kinds", "sources",
+    ]  # fmt: skip

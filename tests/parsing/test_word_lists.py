@@ -87,6 +87,7 @@ EXAMPLES = {
 # What the parser itself does not read, and where it is tested.
 ELSEWHERE = {
     "plain_words": "test_closed_mode.py",
+    "shared_words": "test_language.py",
     "vague_action": "test_label_building.py",
     "vague_attribute": "test_label_building.py",
     "vague_object": "test_label_building.py",

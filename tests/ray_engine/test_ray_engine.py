@@ -4,6 +4,7 @@ What Ray itself does is tested where it is installed; elsewhere a stand-in, whic
 in this process, shows what we ask of it.
 """
 
+import json
 import os
 import sys
 from functools import partial
@@ -132,6 +133,33 @@ def test_a_second_run_does_what_is_missing(shards, stand_in, capfd):
     assert by_ray(shards) == expected
 
 
+def test_parquet_goes_in_and_out_and_is_made_once(tmp_path, monkeypatch, stand_in, tiny_bundle):
+    pa = pytest.importorskip("pyarrow", reason="needs pyarrow")
+    from pyarrow import parquet
+
+    monkeypatch.chdir(tmp_path)
+    photos = sorted(map(str, (DATA / "photos").glob("*.jpg")))[:3]
+    for number, names in enumerate((photos[:2], [*photos[2:], "none.jpg"])):
+        keys = pa.array(range(len(names)), pa.int32())
+        parquet.write_table(pa.table({"image": names, "key": keys}), f"in{number}.parquet")
+    options = ["--model", tiny_bundle, "--threads", 1, "-f", "parquet", "--ray", "local"]
+    inputs = ["in0.parquet", "in1.parquet"]
+    run("tag", *inputs, *options, "-o", "out", code=3)
+    tables = [parquet.read_table(Path("out", name)) for name in inputs]
+    assert [table["image"].to_pylist() for table in tables] == [photos[:2], photos[2:]]
+    assert str(tables[0].schema.field("key").type) == "int32"
+    made = {path: path.stat().st_ino for path in Path("out").glob("*.parquet")}
+    run("tag", *inputs, *options, "-o", "out", "--stats", "s.json", code=3)
+    stats = json.loads(Path("s.json").read_text())
+    assert (stats["in"], stats["skipped"], stats["rejected_before"]) == (0, 4, 1)
+    run("tag", *inputs, *options, "-o", "out", "--top", 1, code=2)
+    assert {path: path.stat().st_ino for path in made} == made
+    Path("out/in0.parquet").unlink()
+    Path("out/in0.parquet.part").write_bytes(b"PAR1")
+    run("tag", *inputs, *options, "-o", "out", code=3)
+    assert parquet.read_table("out/in0.parquet") == tables[0]
+
+
 def test_an_output_in_the_place_of_an_input_is_refused(shards, stand_in, capfd):
     before = [Path(name).read_bytes() for name in shards]
     Path("link").symlink_to(".")
@@ -239,7 +267,7 @@ def test_a_worker_that_died_before_it_opened_anything_leaves_no_file_missing(sha
         (["parse", "in0.jsonl", "-o", "out", "--shard", "1/2"], "--shard does not go with --ray"),
         (["parse", "in0.jsonl", "-o", "out", "--group"], "--group does not go with --ray"),
         (["parse", "in0.jsonl", "-o", "out", "--rejects", "r"], "--rejects does not go with"),
-        (["tag", "photo.jpg", "-o", "out"], "photo.jpg is neither"),
+        (["tag", "photo.jpg", "-o", "out"], "photo.jpg is none of these"),
     ],
 )
 def test_what_cannot_be_shared_is_wrong_usage_in_one_line(shards, stand_in, capfd, arguments, says):

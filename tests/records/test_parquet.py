@@ -3,6 +3,8 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -58,7 +60,7 @@ def test_dense_scores_and_embeddings_are_half_floats(tmp_path, ramctl):
     for old, new in zip(before, after, strict=True):
         assert new.pop("dense") == pytest.approx(old.pop("dense"), rel=5e-4, abs=1e-7)
         assert new == old
-    for asked in (["a", "horse"], ["--like", before[0]["image"]]):
+    for asked in (before[0]["tags"][:1], ["--like", before[0]["image"]]):
         answers = [ramctl("search", name, *asked).rows for name in ("in.jsonl", "x.parquet")]
         assert [row["image"] for row in answers[1]] == [row["image"] for row in answers[0]]
         assert answers[1][0]["tags"] == answers[0][0]["tags"]
@@ -99,6 +101,57 @@ def test_photos_in_a_file_are_tagged(photos, ramctl):
     assert last["tags"] == tags[1]
     for name in ("x.parquet#9", "x.parquet#a", "nowhere.parquet#0"):
         assert "missing_image" in ramctl("tag", name, "--rejects", "-").messages
+
+
+TYPED = {
+    "sku": (pa.int32(), [7, None, 2**31 - 1]),
+    "big": (pa.uint64(), [2**64 - 1, 0, 1]),
+    "price": (pa.decimal128(9, 2), [Decimal("1.20"), None, Decimal("-3.00")]),
+    "when": (pa.timestamp("us"), [datetime(2020, 1, 2, 3, 4, 5, 678), None, datetime(1999, 1, 1)]),
+    "zone": (pa.timestamp("ms", "UTC"), [datetime(2020, 1, 2, 3, tzinfo=UTC), None, None]),
+    "day": (pa.date32(), [date(2020, 2, 29), None, date(1960, 1, 1)]),
+    "ok": (pa.bool_(), [True, False, None]),
+    "ratio": (pa.float32(), [0.5, None, -2.25]),
+    "words": (pa.list_(pa.string()), [["a", "b"], [], None]),
+    "title": (pa.string(), ["a,b", "", None]),
+}
+NESTED = [{"a": 1, "t": datetime(2020, 1, 1)}, None, {"a": 2, "t": None}]
+
+
+def test_tags_stand_beside_the_columns_of_the_input_with_their_types(tmp_path, ramctl):
+    columns = {name: pa.array(values, kind) for name, (kind, values) in TYPED.items()}
+    columns["color"] = pa.array(["red", "red", None]).dictionary_encode()
+    columns |= {"image": [str(path) for path in PHOTOS[:3]], "nested": NESTED, "tags": [["x"]] * 3}
+    parquet.write_table(pa.table(columns), tmp_path / "in.parquet")
+    done = ramctl("tag", "in.parquet", "-f", "parquet", "-o", "x.parquet", "--progress")
+    assert done.returncode == 0 and " 3/3 images [" in done.messages
+    tagged = parquet.read_table(tmp_path / "x.parquet")
+    for name, (kind, values) in TYPED.items():
+        assert (tagged.schema.field(name).type, tagged[name].to_pylist()) == (kind, values)
+    assert tagged["color"].to_pylist() == ["red", "red", None]
+    assert json.loads(tagged["other"][0].as_py())["nested"]["a"] == 1
+    as_lines = ramctl("tag", "in.parquet").rows
+    assert tagged["tags"].to_pylist() == [row["tags"] for row in as_lines]
+    back = ramctl("export", "x.parquet", "-f", "jsonl").rows
+    assert [row["scores"] for row in back] == [row["scores"] for row in as_lines]
+    for words in (["-o", "x.parquet", "--resume"], ["-o", "y.parquet", "-f", "jsonl"]):
+        assert ramctl("tag", "in.parquet", "-f", "parquet", *words).returncode == 2
+
+
+def test_files_whose_columns_have_other_types_lose_nothing(tmp_path, ramctl):
+    for number, key in enumerate((5, "five")):
+        table = pa.table({"image": [str(PHOTOS[number])], "key": [key]})
+        parquet.write_table(table, tmp_path / f"{number}.parquet")
+    ramctl("tag", "0.parquet", "1.parquet", "-f", "parquet", "-o", "x.parquet")
+    rows = ramctl("export", "x.parquet", "-f", "jsonl").rows
+    assert [row["key"] for row in rows] == [5, "five"]
+
+
+def test_a_photo_without_a_name_gets_none(tmp_path, ramctl):
+    images = [{"bytes": PHOTOS[0].read_bytes(), "path": None}]
+    parquet.write_table(pa.table({"image": images}), tmp_path / "x.parquet")
+    (row,) = ramctl("tag", "x.parquet").rows
+    assert row["image"] == "x.parquet#0" and "path" not in row
 
 
 def test_a_small_file_that_unfolds_to_gigabytes_is_not_unfolded(tmp_path, ramctl):

@@ -1,15 +1,13 @@
 """The parents of labels, by the sense of WordNet in which captions use each label.
 
 WordNet's first sense is often not the one in captions (a cape is first of all a headland, a monitor
-a warship). Labels of one sense therefore vote: the label has the sense whose labels occur in the
-most similar contexts.
+a warship). Frequent labels therefore have reviewed parents (`english/data/parents.tsv`), and a
+label of several likely senses only what these have in common.
 """
 
-import math
 from collections.abc import Mapping
-from typing import NamedTuple
-
-import numpy as np
+from functools import cache
+from importlib import resources
 
 from ramctl.parsing.english.lexicon import POS_OF_KIND, VISIBLE_FILES, Lexicon
 from ramctl.parsing.english.wordnet import NOUN, VERB, Synset, spelled
@@ -26,26 +24,18 @@ NO_PEOPLE = ("noun.animal", "noun.artifact")
 # Files of visible things that are no objects: heaps, texts, weather, cubes.
 NO_THINGS = ("noun.group", "noun.communication", "noun.phenomenon", "noun.shape")
 COLORS_FILE = "noun.attribute"
-# The fraction of a noun's uses in WordNet's texts from which its label votes with one sense only.
+# The fraction of a noun's uses in WordNet's texts from which its label has one sense only.
 SURE = 0.8
-# The minimum number of votes below a hypernym (fewer near the sense), and the fraction of them,
-# those with the most similar contexts, that count.
-VOTERS = 3
-COUNTED = 0.25
-NOISE = 0.02  # a smaller similarity means nothing
-# Another sense than WordNet's first is meant if it suits the contexts this many times as well; the
-# second number applies where no text shows the frequent sense. Else only hypernyms of both count.
-CLEARLY = 1.75
-SLIGHTLY = 1.2
 # The minimum similarity of an action's contexts and its parent's: "haul" seldom means "draw".
 MIN_ACTION_SIMILARITY = 0.1
 
 
-class Meaning(NamedTuple):
-    """The sense of a noun, None where it is not clear, and the hypernyms that are certain."""
-
-    sense: int | None
-    above: list[int]
+@cache
+def reviewed_parents() -> dict[tuple[str, str], list[str]]:
+    """The parents of frequent labels, nearest first, by label and part of speech; [] for none."""
+    table = resources.files("ramctl.parsing.english") / "data/parents.tsv"
+    rows = (line.split("\t") for line in table.read_text("utf-8").splitlines())
+    return {(tag, pos): above.split(", ") if above else [] for tag, pos, above in rows}
 
 
 class Hierarchy:
@@ -55,16 +45,10 @@ class Hierarchy:
         self._lexicon, self._wordnet = lexicon, lexicon.wordnet
         self._contexts, self._kinds = contexts, kinds
         nouns = [tag for tag, kind in kinds.items() if POS_OF_KIND[kind] == NOUN]
-        listed = {tag: self._listed_sense(tag, kinds[tag]) for tag in nouns}
-        self._voters: dict[int, list[str]] = {}  # by hypernym
-        for tag, sense in listed.items():
-            if sense is not None and tag in contexts.rank and self._is_sure(tag, sense):
-                for number in (sense, *self._wordnet.hypernym_path(sense)):
-                    self._voters.setdefault(number, []).append(tag)
-        self._meant = {tag: self._meaning(tag, sense) for tag, sense in listed.items()}
+        self._senses = {tag: self._listed_sense(tag, kinds[tag]) for tag in nouns}
 
     def parents(self, tag: str, canonical: Mapping[str, str]) -> tuple[str, ...]:
-        """The labels above one, nearest first: its hypernyms, else the head of the compound.
+        """The labels above one, nearest first: reviewed, else hypernyms, else a compound's head.
 
         A label is a parent if the hypernym is the sense of that label: a woodwind is no "wood".
         WordNet's adjectives have no hypernyms; colours have those of their nouns.
@@ -73,6 +57,9 @@ class Hierarchy:
         found: dict[str, None] = {}
         kind = self._kinds[tag]
         pos = POS_OF_KIND[kind]
+        if (reviewed := reviewed_parents().get((tag, pos))) is not None:
+            found |= dict.fromkeys(canonical[name] for name in reviewed if name in canonical)
+            return tuple(x for x in found if x != tag and POS_OF_KIND[self._kinds[x]] == pos)
         for number in self._path_above(tag, kind):
             synset = self._wordnet.synset(number)
             if synset.file == "noun.Tops" and EVERYDAY.isdisjoint(synset.lemmas):
@@ -105,7 +92,7 @@ class Hierarchy:
     def _means(self, tag: str, number: int) -> bool:
         kind = self._kinds[tag]
         if POS_OF_KIND[kind] == NOUN:
-            meant = self._meant[tag].sense
+            meant = self._senses[tag]
             if meant is None or meant == number:
                 return meant is not None
             counts = dict(self._lexicon.senses(tag, NOUN))
@@ -127,48 +114,19 @@ class Hierarchy:
             senses = self._lexicon.senses(tag, VERB)
             # Verbs soon become too general: to run is to hurry is to travel is to move.
             return path(senses[0][0])[:1] if senses else []
-        return self._meant[tag].above
+        return self._certain_hypernyms(tag)
 
-    def _meaning(self, tag: str, listed: int | None) -> Meaning:
-        """The sense that suits the contexts of a label best; WordNet's first if none does clearly.
-
-        Where neither texts nor contexts decide, the hypernyms that the best two have in common.
-        """
-        if listed is None:
-            return Meaning(None, [])
-        path = self._wordnet.hypernym_path
+    def _certain_hypernyms(self, tag: str) -> list[int]:
+        """The hypernyms of a noun's sense, or those that all its likely senses have in common."""
+        sense = self._senses[tag]
+        if sense is None:
+            return []
+        is_sure = self._kinds[tag] == "scene" or self._is_sure(tag, sense)
         counts = dict(self._lexicon.senses(tag, NOUN))
-        is_known = self._kinds[tag] == "object" and tag in self._contexts.rank
-        senses = self._possible_senses(tag, listed, counts) if is_known else [listed]
-        weights = self._weights(tag, senses, counts) if len(senses) > 1 else {}
-        if not weights:
-            return Meaning(listed, path(listed))
-        second, best = sorted(weights, key=lambda n: (weights[n], n == listed))[-2:]
-        if any(counts.values()):
-            sense = best if weights[best] >= CLEARLY * weights[listed] else listed
-            return Meaning(sense, path(sense))
-        if weights[best] >= SLIGHTLY * weights[second]:
-            return Meaning(best, path(best))
-        return Meaning(None, [number for number in path(best) if number in path(second)])
-
-    def _weights(self, tag: str, senses: list[int], counts: Mapping[int, int]) -> dict[int, float]:
-        """How well each sense suits contexts and WordNet's texts; empty where no label votes."""
-        paths = {n: [n, *self._wordnet.hypernym_path(n)] for n in senses}
-        shared = set.intersection(*map(set, paths.values()))
-        similar = self._contexts.similarities(tag)
-        votes = {
-            sense: self._vote(tag, [number for number in path if number not in shared], similar)
-            for sense, path in paths.items()
-        }
-        cast = [vote for vote in votes.values() if vote is not None]
-        if not cast:
-            return {}
-        weights = {}
-        for n, vote in votes.items():
-            if vote is None:  # a sense without votes counts as the mean if texts use it often
-                vote = sum(cast) / len(cast) * (counts.get(n, 0) > RARE)
-            weights[n] = (vote + NOISE) * math.sqrt(1 + counts.get(n, 0))
-        return weights
+        likely = [] if is_sure else self._possible_senses(tag, sense, counts)
+        others = [self._wordnet.hypernym_path(number) for number in likely]
+        above = self._wordnet.hypernym_path(sense)
+        return [number for number in above if all(number in path for path in others)]
 
     def _possible_senses(self, tag: str, listed: int, counts: Mapping[int, int]) -> list[int]:
         """The senses that captions may mean, of which WordNet suggests one."""
@@ -181,20 +139,6 @@ class Hierarchy:
             and (may_be_person or s.file != "noun.person" or counts.get(s.number, 0) > RARE)
         )
         return list(dict.fromkeys((listed, *others)))
-
-    def _vote(self, tag: str, path: list[int], similar: np.ndarray) -> float | None:
-        """How similar the contexts of labels below a sense are, or below the nearest hypernym."""
-        parts = set(tag.split())
-        for distance, number in enumerate(path, start=1):
-            near = [
-                similar[self._contexts.rank[voter]]
-                for voter in self._voters.get(number, ())
-                if voter != tag and parts.isdisjoint(voter.split())
-            ]
-            if len(near) >= min(distance, VOTERS):
-                n_counted = max(VOTERS, round(COUNTED * len(near)))
-                return float(np.mean(np.sort(near)[-n_counted:]))
-        return None
 
     def _is_sure(self, tag: str, sense: int) -> bool:
         """Whether a noun has one visible sense, or one that stands for nearly all its uses."""

@@ -7,8 +7,6 @@ mean the shared synset most of the time, and must occur in similar contexts in t
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-import numpy as np
-
 from ramctl.parsing.english.lexicon import POS_OF_KIND, Lexicon
 from ramctl.parsing.english.wordnet import ADJECTIVE, NOUN, VERB, spelled
 from ramctl.parsing.label_building.tag_counts import TagCounts
@@ -113,10 +111,6 @@ class Contexts:
         """The cosine of two tags' contexts."""
         rows = self._vectors[self.rank[word]], self._vectors[self.rank[tag]]
         return float((rows[0] @ rows[1].T).sum())
-
-    def similarities(self, tag: str) -> np.ndarray:
-        """The cosine of a tag's contexts and those of all tags, by rank."""
-        return np.asarray((self._vectors[self.rank[tag]] @ self._vectors.T).toarray()).ravel()
 
     def use_sense(self, tag: str, sense: int, word: str) -> bool:
         """Whether a tag's contexts suit a sense best, compared by a `word` that has the sense."""
