@@ -24,7 +24,7 @@ import time
 import timeit
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -355,8 +355,9 @@ def loader(place: Place) -> tuple[str, bool]:
     open_plan(options, work, report)
     runtime = runtime_of(options, "fp32" if place.cpu else "auto")
     context = RunContext(
-        World(), runtime, "train", report.notify, report.reject, lambda n: None, options.workers
-    )
+        World(), runtime, "train", report.notify, report.reject,
+        lambda title, total: nullcontext(lambda number: None), options.workers,
+    )  # fmt: skip
     job = build_job(work.read_plan(options), work, context)
     pace = Pace(steps + 1, work.checkpoints, save_every=steps + 2)  # cut off before it saves
     events = list(islice(job.trainer.events(job.training_set.batches, pace), steps))

@@ -2,6 +2,7 @@
 """Estimate a data set: hours per stage, bytes, shards, the bottleneck, and the gain of doubling.
 
     scripts/scale_plan.py --gpus 8 --cores 256 --rate detect=12,4,330000,900 ...
+    scripts/scale_plan.py --gpu h100 --gpus 8 --cores 128 --preset ram-swin-l
     scripts/scale_plan.py --sample captions.jsonl --root photos --cores 64 --save rates.json
     scripts/scale_plan.py --rates rates.json --gpus 8 --cores 256 --images 4e6 14e6 1e9
 
@@ -9,9 +10,11 @@ A rate is STAGE=CORE_MS,GPU_MS,BYTES_IN,BYTES_OUT, each for one image (of train:
 one epoch): milliseconds of one core, milliseconds of one GPU (0: the stage uses none, what its
 model needs is in the cores'), bytes read and written. `--sample` measures all stages by running
 them on a few records with captions, on one core without a GPU, start-up not counted; for training
-on GPUs take `seconds_a_step / photos_a_step` of `ramctl train --dry-run`, or let `--tflops` compute
-what the preset takes on GPUs that do so many TFLOP/s in practice (a third to a half of what their
-maker says): cores then only decode photos, in the time that `--decode-ms` says. Rates that are
+on GPUs take `seconds_a_step / photos_a_step` of `ramctl train --dry-run`. Without such a GPU,
+`--gpu NAME` estimates what the preset takes: its operations are counted, and divided by what a GPU
+of that kind is likely to do a second, from the lowest to the highest share of its maker's figure
+that was published for Swin. `--tflops` names the TFLOP/s in practice instead. Cores then only
+decode photos, in the time that `--decode-ms` says. Rates that are
 given outrank computed ones, and these measured ones. A plan is arithmetic: it knows nothing of
 machines that fail or wait.
 """
@@ -37,6 +40,15 @@ from ramctl.errors import RamctlError
 IMAGES = (4e6, 14e6, 1e9)  # the paper's two data sets, and one that is 70 times larger
 FEW = 2  # records of a run that measures the start-up
 SHARD_S = 1800  # what one shard should take one worker: a lost worker costs no more
+# Makers' TFLOP/s, dense, in bf16 or fp16 with sums in fp32.
+GPUS = {
+    "t4": 65, "v100": 125, "a10": 125, "l4": 121, "l40s": 362, "rtx3090": 71, "rtx4090": 165,
+    "rtx5090": 210, "a100": 312, "h100": 989, "h200": 989, "b200": 2250,
+}  # fmt: skip
+# Shares of them that Swin reached in mixed precision. The lowest: Swin-B in training on A100
+# (PLSC's benchmark: 2,155 photos a second on eight); the highest: Swin-L in tagging on RTX 3090
+# (timm's results: 503 a second). RTX 4090 and 5090 reached 0.18 to 0.37 in tagging (timm's).
+SHARES = (0.08, 0.49)
 STAGES = ("parse", "train", "generate", "detect", "cluster", "apply", "tag")
 # `apply` is one run; every process of `cluster` estimates all chances, so that more bring little.
 ONE_PROCESS = ("cluster", "apply")
@@ -265,48 +277,80 @@ def read_arguments(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--root", type=Path, help="folder of its photos")
     parser.add_argument("--model", default="mini")
     parser.add_argument("--preset", default="mini")
-    parser.add_argument("--tflops", type=float, help="of one GPU, in practice")
+    computed = parser.add_mutually_exclusive_group()
+    computed.add_argument("--gpu", choices=GPUS, help="its kind: an estimate, with its range")
+    computed.add_argument("--tflops", type=float, help="of one GPU, in practice")
     parser.add_argument("--labels", type=int, default=4585, help="of the model")
     parser.add_argument("--decode-ms", type=float, default=10.0, help="of one core, for one photo")
     parser.add_argument("--save", type=Path, help="write the rates as JSON")
     given = parser.parse_args(arguments)
     if given.cores < 1 or given.gpus < 0 or given.storage <= 0 or min(given.images) < 1:
         parser.error("cores, storage and images are at least 1, GPUs at least 0")
-    if not (given.rate or given.rates or given.sample or given.tflops):
-        parser.error("no rates: give --rate, --rates, --sample or --tflops")
+    if not (given.rate or given.rates or given.sample or given.gpu or given.tflops):
+        parser.error("no rates: give --rate, --rates, --sample, --gpu or --tflops")
+    if given.gpu and given.save:
+        parser.error("--save keeps rates, not a range: name --tflops instead of --gpu")
     if min(given.tflops or 1, given.decode_ms, given.labels) <= 0:
         parser.error("TFLOP/s, milliseconds and labels are more than 0")
     return given
 
 
-def collect_rates(given: argparse.Namespace) -> dict[str, Rate]:
-    """The rates of a file, those measured, and those given, in the order of the stages."""
+def measured_rates(given: argparse.Namespace) -> dict[str, Rate]:
+    """The rates of a file, and those of a sample."""
     rates: dict[str, Rate] = {}
     if given.rates:
         rates |= {name: Rate(**own) for name, own in json.loads(given.rates.read_text()).items()}
     if given.sample:
         root = given.root or given.sample.parent
-        preset = None if given.tflops else given.preset
+        preset = None if given.tflops or given.gpu else given.preset
         rates |= measure(given.sample, root, given.model, preset)
-    if given.tflops:
-        from flops import count  # torch
+    return rates
 
-        for stage, gflop in count(given.preset, given.labels).items():
-            moved = rates.get(stage, Rate(0.0))
-            core_s, gpu_s = given.decode_ms / 1e3, gflop / given.tflops / 1e3
-            rates[stage] = Rate(core_s, gpu_s, moved.bytes_in, moved.bytes_out)
+
+def rates_at(
+    tflops: float | None, gflop: Mapping[str, float], measured: Mapping[str, Rate],
+    given: argparse.Namespace,
+) -> dict[str, Rate]:  # fmt: skip
+    """All rates with GPUs that do so many TFLOP/s, in the order of the stages."""
+    rates = dict(measured)
+    for stage, number in gflop.items():
+        moved = rates.get(stage, Rate(0.0))
+        core_s, gpu_s = given.decode_ms / 1e3, number / (tflops or math.nan) / 1e3
+        rates[stage] = Rate(core_s, gpu_s, moved.bytes_in, moved.bytes_out)
     rates |= dict(given.rate)
     return {stage: rates[stage] for stage in STAGES if stage in rates}
+
+
+def describe_estimate(gpu: str, preset: str, gflop: Mapping[str, float], ends: list[float]) -> str:
+    """What is estimated, from what, and images a second of one GPU."""
+    rates = {stage: [tflops * 1e3 / number for tflops in ends] for stage, number in gflop.items()}
+    images = (f"{stage} {low:,.0f} to {high:,.0f}" for stage, (low, high) in rates.items())
+    low, high = ends
+    return (
+        f"An estimate, nothing was measured: {preset} on {gpu} at {low:.0f} to {high:.0f} of its "
+        f"{GPUS[gpu]} TFLOP/s.\nImages a second of one GPU: {', '.join(images)}.\n"
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = read_arguments(arguments)
     machines = Machines(given.cores, given.gpus, given.storage)
+    ends = [GPUS[given.gpu] * share for share in SHARES] if given.gpu else [given.tflops]
     try:
-        rates = collect_rates(given)
+        measured, gflop = measured_rates(given), {}
+        if given.gpu or given.tflops:
+            from flops import count  # torch
+
+            gflop = count(given.preset, given.labels)
+        if given.gpu:
+            print(describe_estimate(given.gpu, given.preset, gflop, ends))
         for images in given.images:
-            plans = plan(rates, images, machines, given.epochs)
-            print("\n".join(report(plans, images, machines)))
+            for tflops in ends:
+                rates = rates_at(tflops, gflop, measured, given)
+                plans = plan(rates, images, machines, given.epochs)
+                if given.gpu:
+                    print(f"At {tflops:.0f} TFLOP/s:")
+                print("\n".join(report(plans, images, machines)))
     except (ValueError, TypeError, KeyError, OSError, RuntimeError, RamctlError) as error:
         print(f"scale_plan.py: {error}", file=sys.stderr)
         return 1

@@ -165,7 +165,7 @@ class ThresholdChoice:
     shared: float  # of labels of which nothing else is known
     calibration: Calibration | None = None
     is_calibrated: bool = False  # the thresholds are the calibration's, for a precision
-    why_not: str | None = None  # why they are not those that the preset asks for
+    note: str = ""  # why they are not those that the preset asks for, and what they give
 
     @classmethod
     def for_precision(cls, calibration: Calibration, precision: float) -> "ThresholdChoice":
@@ -185,14 +185,19 @@ def choose_thresholds(
     try:
         calibration = calibrate(judged, evidence, preset.most_share, salience)
     except RunProblem as problem:
-        return replace(default, why_not=f"{problem}: they are {DEFAULT_THRESHOLD}")
-    why_not = None
+        return replace(default, note=f"{problem}: they are {DEFAULT_THRESHOLD}")
+    note = ""
     if preset.precision:
         try:
             return ThresholdChoice.for_precision(calibration, preset.precision)
         except RunProblem as problem:
-            why_not = f"{problem}: they are those of the best F1"
-    return ThresholdChoice(*calibration.f1_thresholds(judged.scores), calibration, why_not=why_not)
+            note = f"{problem}: they are those of the best F1; "
+    thresholds, shared = calibration.f1_thresholds(judged.scores)
+    given = judged.known & (judged.scores > thresholds)
+    share = judged.right[given].sum() / max(given.sum(), 1)
+    note += f"{given.sum() / len(given):.1f} tags a photo, {share:.0%} of them in the validation "
+    note += "records; tag --precision gives surer ones"
+    return ThresholdChoice(thresholds, shared, calibration, note=note)
 
 
 def correct_offsets(

@@ -1,6 +1,6 @@
 """Build a model from its configuration, and check that its parts fit together."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import nn
@@ -32,9 +32,15 @@ def build_ram(
     of each label, for a model that weighs them. Raises UsageProblem when the configuration
     contradicts itself.
     """
-    _check_numbers(write_table(config), "model")
+    problems, counts = list(model_contradictions(config)), description_counts
+    has_counts = counts is not None and len(counts) == n_labels and min(counts, default=0) > 0
+    if config.labels.kind == "descriptions" and not has_counts:
+        problems.append("every label needs one description or more")
+    if config.captioning is not None and vocabulary < 1:
+        problems.append("a captioning branch needs a tokenizer")
+    if problems:
+        raise UsageProblem("; ".join(problems))
     try:
-        _check(config, n_labels, vocabulary, description_counts)
         return _built(config, image_size, n_labels, vocabulary, description_counts)
     except (ArithmeticError, MemoryError, RuntimeError, TypeError, ValueError) as error:
         # Sizes that fit neither each other nor into memory, as timm and torch report them.
@@ -67,6 +73,8 @@ def _built(
     # The order of construction decides the random weights.
     tag_decoder = TagDecoder(config.tag_decoder, token_width, shared_head=not labels.own_head)
     image_encoder = ImageEncoder(encoder, image_size)
+    if (actual := image_encoder.backbone.num_features) != channels:
+        raise UsageProblem(f"model.encoder.width is {channels}, {encoder.backbone} has {actual}")
     projection = nn.Linear(channels, token_width) if encoder.projection else nn.Identity()
     head_width = width if labels.own_head else 0
     table = LabelTable(
@@ -88,32 +96,26 @@ def _built(
     )  # fmt: skip
 
 
-def _check(
-    config: ModelConfig, n_labels: int, vocabulary: int, counts: Sequence[int] | None
-) -> None:
-    """UsageProblem for the first contradiction in the configuration."""
+def model_contradictions(config: ModelConfig) -> Iterator[str]:
+    """All contradictions in the configuration; UsageProblem for a number that no model has."""
+    _check_numbers(write_table(config), "model")
     labels, prior = config.labels, config.prior
     decoder, captioning = config.tag_decoder, config.captioning
     has_own = labels.own_width or labels.own_head or labels.own_bias
-    if labels.kind == "descriptions":
-        if counts is None or len(counts) != n_labels or min(counts, default=0) < 1:
-            raise UsageProblem("every label needs one description or more")
-        if has_own or prior or not config.encoder.mean_token:
-            raise UsageProblem("described labels need a mean token, no prior and nothing else")
+    if labels.kind == "descriptions" and (has_own or prior or not config.encoder.mean_token):
+        yield "described labels need a mean token, no prior and nothing else"
     if labels.projection == "none" and labels.width != decoder.width:
-        raise UsageProblem("model.labels.projection none: width must be the tag decoder's")
+        yield "model.labels.projection none: width must be the tag decoder's"
     if labels.own_width and prior is None:
-        raise UsageProblem("model.labels.own_width needs [model.prior]")
+        yield "model.labels.own_width needs [model.prior]"
     if prior and not prior.classes and (prior.class_token or prior.class_sharpness):
-        raise UsageProblem("model.prior: class_token and class_sharpness need classes")
+        yield "model.prior: class_token and class_sharpness need classes"
     if decoder.width % decoder.heads or (captioning and captioning.width % captioning.heads):
-        raise UsageProblem("the width of a decoder must be a multiple of its heads")
+        yield "the width of a decoder must be a multiple of its heads"
     if captioning is not None:
-        if vocabulary < 1:
-            raise UsageProblem("a captioning branch needs a tokenizer")
         if captioning.beams < 1:
-            raise UsageProblem(f"model.captioning.beams is {captioning.beams}: less than 1")
+            yield f"model.captioning.beams is {captioning.beams}: less than 1"
         names = ("width", "ffn_width", "layer_norm_eps")
         differ = any(getattr(captioning, name) != getattr(decoder, name) for name in names)
         if captioning.tie_tag_decoder and differ:
-            raise UsageProblem("model.captioning.tie_tag_decoder: widths must be the tag decoder's")
+            yield "model.captioning.tie_tag_decoder: widths must be the tag decoder's"

@@ -22,7 +22,7 @@ class ImageEncoder(nn.Module):
     """A timm backbone whose feature map becomes a sequence of tokens, row by row.
 
     With `mean_token` their mean comes first: RAM's "cls" token. Weights are random; UsageProblem
-    when timm does not know the backbone, or its width is another.
+    when timm cannot build the backbone.
     """
 
     def __init__(self, config: EncoderConfig, image_size: int) -> None:
@@ -68,7 +68,8 @@ class ImageEncoder(nn.Module):
     def freeze(self, stages: int) -> None:
         """Freeze an EfficientNet's stem and first stages; UsageProblem for another backbone."""
         backbone = self.backbone
-        n_stages = len(backbone.blocks) if hasattr(backbone, "conv_stem") else 0
+        # The last layers of other families, as of MobileNetV3, come after the pooling.
+        n_stages = len(backbone.blocks) if hasattr(backbone, "bn2") else 0
         if not 0 < stages <= n_stages:
             possible = f"{n_stages} of this backbone can be frozen"
             raise UsageProblem(f"training.frozen_stages = {stages}: {possible}")
@@ -114,11 +115,8 @@ def _build_backbone(config: EncoderConfig, image_size: int) -> Any:  # timm has 
         options["window_size"] = config.window_size
     try:
         backbone = timm.create_model(config.backbone, pretrained=False, num_classes=0, **options)
-    except (RuntimeError, TypeError, AssertionError) as error:
+    except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise UsageProblem(f"model.encoder.backbone {config.backbone}: {error}") from error
-    if backbone.num_features != config.width:
-        actual = f"{config.backbone} has {backbone.num_features}"
-        raise UsageProblem(f"model.encoder.width is {config.width}, {actual}")
     for module in backbone.modules():
         if type(module) is WindowAttention:
             module.__class__ = FewWindowsAttention

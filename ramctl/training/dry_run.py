@@ -6,9 +6,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
+from typing import cast
 
 import torch
 
@@ -21,7 +22,7 @@ from ramctl.training.job import Job, RunContext, build_job, can_keep_features, r
 from ramctl.training.loop import Pace, StepEvent
 from ramctl.training.plan import TrainOptions, WorkFolder, open_plan
 
-TIMED_STEPS = 3
+MAX_STEP_S = 2.0  # after a longer step with a part of a batch, the whole is estimated from it
 
 
 def estimate_cost(options: TrainOptions, report: Report) -> JsonObject:
@@ -36,8 +37,8 @@ def estimate_cost(options: TrainOptions, report: Report) -> JsonObject:
         plan = replace(work.read_plan(options), cache=None)
         runtime = runtime_of(options, plan.preset.training.precision)
         context = RunContext(
-            World(), runtime, plan.command, report.notify, report.reject, lambda n: None,
-            workers=0, is_dry=True,
+            World(), runtime, plan.command, report.notify, report.reject,
+            lambda title, total: nullcontext(lambda number: None), workers=0, is_dry=True,
         )  # fmt: skip
         return _measure_cost(build_job(plan, work, context))
 
@@ -62,24 +63,30 @@ def _measure_cost(job: Job) -> JsonObject:
         for plan, batches in job.training_set.batches(plans):
             yield plan, [encoded(batch) for batch in batches]
 
-    step_s = []
-    pace = Pace(min(total, TIMED_STEPS + 1), Path("unused"), save_every=total + 1)
-    # Cut off before the event of a checkpoint, which would be written for nothing.
-    for event in islice(trainer.events(loader, pace), pace.total_steps):
-        assert isinstance(event, StepEvent)
-        rate = event.rate_img_s
-        step_s.append((1 - event.wait_share) * event.photos / rate if rate else 0.0)
-    seconds = statistics.median(step_s[1:] or step_s)  # the first step allocates memory
-    peak_mb: float = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    peak_mb /= 2**20 if sys.platform == "darwin" else 2**10
-    if trainer.runtime.device.type == "cuda":
-        peak_mb = torch.cuda.max_memory_allocated(trainer.runtime.device) / 2**20
+    # On a CPU a step of a large model takes minutes: ever more photos, while that is fast.
+    sampler, n_photos, before_mb = trainer.sampler, 1, _peak_mb(trainer.runtime.device)
+    batch = min(sampler.batch, len(sampler.ids))
+    pace = Pace(total + batch, Path("unused"), save_every=total + batch)
+    while True:
+        trainer.sampler = replace(sampler, batch=n_photos, accumulation=1)
+        event = cast(StepEvent, next(trainer.events(loader, pace)))
+        seconds = (1 - event.wait_share) * event.photos / max(event.rate_img_s, 1e-9)
+        if n_photos == batch or (n_photos > 1 and seconds > MAX_STEP_S):
+            break
+        n_photos = min(2 * n_photos, batch)
+    trainer.sampler = sampler
+    seconds *= batch / n_photos * sampler.accumulation
     n_records, parameters = len(job.records.records), list(trainer.model.parameters())
+    n_trained = sum(p.numel() for p in parameters if p.requires_grad)
+    # Gradients and AdamW's two moments do not grow with the photos.
+    fixed_mb = before_mb + n_trained * 12 / 2**20
+    peak_mb = _peak_mb(trainer.runtime.device)
+    peak_mb += max(peak_mb - fixed_mb, 0) * (batch / n_photos - 1)
     facts = {
         "records": n_records,
         "labels": len(job.targets),
         "parameters": sum(p.numel() for p in parameters),
-        "trained_parameters": sum(p.numel() for p in parameters if p.requires_grad),
+        "trained_parameters": n_trained,
         "photos_a_step": trainer.sampler.records_a_step,
         "steps_an_epoch": trainer.sampler.steps_an_epoch,
         "steps": total,
@@ -92,3 +99,10 @@ def _measure_cost(job: Job) -> JsonObject:
         a_photo = statistics.median(encode_s) * views
         facts["seconds_to_keep_features"] = round(a_photo * n_records, 1)
     return facts
+
+
+def _peak_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak_kb: float = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak_kb / (2**20 if sys.platform == "darwin" else 2**10)

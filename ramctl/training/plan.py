@@ -27,6 +27,7 @@ from ramctl.records.pipes import STDIN
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
 from ramctl.tagger_scores import PREFIX as SCORES
+from ramctl.training.contradictions import require_consistent
 from ramctl.training.data.record_file import Source, spool
 from ramctl.training.data.record_scan import content_sha256
 from ramctl.training.distributed import is_torchrun
@@ -213,9 +214,11 @@ def _sources(options: TrainOptions, folder: Path) -> list[Source]:
 
 
 def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
+    preset = _new_preset(options)
+    require_consistent(preset, init=options.init, labels=options.labels)
     return Plan(
         command=options.command,
-        preset=_new_preset(options),
+        preset=preset,
         sources=_sources(options, work.path),
         commands=[command],
         **{f.name: getattr(options, f.name) for f in fields(RunPaths)},

@@ -108,8 +108,8 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
             _restore_scale(model, job, init)
             decision = _kept_decision(job.targets.labels, init, choice)
         else:
-            if choice.why_not:
-                job.context.notify(f"thresholds: {choice.why_not}")
+            if choice.note:
+                job.context.notify(f"thresholds: {choice.note}")
             choice = _shift_biases(model, choice, preset.precision, parent)
             decision = _new_decision(job, choice)
     with BundleWriter(out) as writer:

@@ -2,7 +2,7 @@
 
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,29 +152,35 @@ class _Run:
 
     def _build(self, runtime: Runtime) -> Job:
         """Build the job; the first process prepares the work folder before the others read it."""
-        options = self.options
-        with self.report.progress(options.progress, title="reading", unit="records") as advance:
-
-            def on_read(number: int) -> None:
-                advance(number)
-                self.stop.raise_if_due()
-
-            context = RunContext(
-                self.world,
-                runtime,
-                self.plan.command,
-                self.report.notify,
-                self._reject,
-                on_read,
-                options.workers,
-            )
-            if not self.world.is_main:
-                self.world.wait()
-            job = build_job(self.plan, self.work, context)
-            if self.world.is_main:
-                self.world.wait()
+        context = RunContext(
+            self.world, runtime, self.plan.command, self.report.notify, self._reject,
+            self._counting, self.options.workers,
+        )  # fmt: skip
+        if not self.world.is_main:
+            self.world.wait()
+        job = build_job(self.plan, self.work, context)
+        if self.world.is_main:
+            self.world.wait()
         self.report.n_in = job.n_lines
         return job
+
+    @contextmanager
+    def _counting(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """Report how much is prepared: a bar on a terminal, and a message a minute."""
+        n_done, started = 0, time.monotonic()
+        with self.report.progress(self.options.progress, title=title, total=total) as advance:
+
+            def on_done(number: int) -> None:
+                nonlocal n_done
+                n_done += number
+                advance(number)
+                if time.monotonic() - self.logged >= LOG_EVERY_S:
+                    self.logged = time.monotonic()
+                    minutes = (self.logged - started) * (total - n_done) / n_done / 60
+                    self.report.notify(f"{title}: {n_done}/{total}, {minutes:.0f} min left")
+                self.stop.raise_if_due()
+
+            yield on_done
 
     def _train(self, job: Job) -> bool:
         """Train until the end (True), a signal or `--max-time`."""

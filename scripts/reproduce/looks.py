@@ -113,7 +113,7 @@ def intake() -> Rejects:
 
 
 def kept(
-    path: Path, predictions: Path, make: Callable[[], dict[str, Any]], look: tuple[str, str, str]
+    path: Path, predictions: Path, make: Callable[[], dict[str, Any]], look: tuple[Any, ...]
 ) -> dict[str, Any]:
     """The figures in `path`, made anew, and the look noted, where predictions are newer."""
     if path.exists() and path.stat().st_mtime >= predictions.stat().st_mtime:

@@ -1,6 +1,7 @@
 # The paper's tables 1 to 3, coverage of class lists, and the limits that it names.
 #
 #   make -f scripts/reproduce/tables.mk table1 table2 table3 coverage limits
+#   make -f scripts/reproduce/tables.mk paper [SYSTEMS=RAM-14M]
 #   make -f scripts/reproduce/tables.mk put       all of it, and table 4's, into README.md
 #
 # With the shared photos (RAMCTL_SHARED) alone: what runs from them. DATA, a folder of benchmarks as
@@ -17,7 +18,7 @@ PYTHON ?= python
 TABLES := $(PYTHON) scripts/reproduce/tables.py
 
 export OMP_NUM_THREADS := 1
-.PHONY: table1 table2 table3 coverage limits put
+.PHONY: table1 table2 table3 coverage limits put paper
 table1 table2 table3 coverage:
 	$(TABLES) $@ --shared $(RAMCTL_SHARED) --data $(DATA) --weights $(WEIGHTS) \
 	  --predictions $(PREDICTIONS) --sets $(SETS) --work $(WORK)
@@ -27,3 +28,8 @@ limits:
 
 put:
 	$(TABLES) put $(WORK) --into scripts/reproduce/README.md
+
+# The authors' checkpoints in WEIGHTS on the paper's sets in DATA, beside the paper's figures.
+paper:
+	$(PYTHON) scripts/reproduce/paper.py $(SYSTEMS) --shared $(RAMCTL_SHARED) --data $(DATA) \
+	  --weights $(WEIGHTS) --predictions $(PREDICTIONS) --work $(WORK)

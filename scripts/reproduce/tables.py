@@ -43,10 +43,10 @@ from cells import (
     write,
 )
 from looks import Truth, of_counted
-from operating_point import decide
+from operating_point import decide, from_score
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
-from ramctl.errors import RunProblem
+from ramctl.errors import EXIT_REJECTS, RunProblem
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import decision_figures
 from ramctl.labels import LabelSystem
@@ -124,9 +124,11 @@ class Tables:
             return str(own["model"].format(weights))
         bundle = self.work / "bundles" / system
         if not bundle.exists():
-            tags = self.shared / "labels" / "ram"
-            options = [str(tags / o) if o.endswith(".txt") else o for o in own["convert"]]
-            ramctl("convert", str(weights), *options, "--out", str(bundle))
+            # A CLIP at its place in WEIGHTS embeds the classes that are no labels.
+            clip = weights.parent / self.systems["CLIP-400M"]["weights"]
+            options = [*own["convert"], *(["--text-encoder", str(clip)] if clip.exists() else [])]
+            if ramctl("convert", str(weights), *options, "--out", str(bundle)):
+                raise Missing(f"`{file}` in WEIGHTS, as the authors publish it")
         return f"{bundle}/"
 
     def _photos(self, name: str) -> Path:
@@ -143,10 +145,19 @@ class Tables:
         words, asked = path.with_suffix(".words"), path.with_suffix(".photos.jsonl")
         words.write_text("".join(f"{word}\n" for word in truth.words), "utf-8")
         asked.write_bytes(b"".join(photo_lines(truth)))
-        ramctl(
+        partial = path.with_suffix(".partial.jsonl")
+        status = ramctl(
             "tag", str(asked), "--root", str(root), "--model", model, "--labels", str(words),
-            "--dense", "--resume", "-o", str(path),
+            "--dense", "--resume", "-o", str(partial),
         )  # fmt: skip
+        if status not in (0, EXIT_REJECTS):  # some photos may be missing
+            raise Missing(
+                f"what ramctl tag names above; classes that are no labels need a CLIP: "
+                f"`{self.systems['CLIP-400M']['weights']}/` in WEIGHTS"
+            )
+        partial.rename(path)
+        for state in path.parent.glob(f".{partial.name}.*"):
+            state.unlink()
 
     def _write_rival(self, system: str, name: str, truth: Truth, path: Path) -> None:
         if name not in self.sets:
@@ -174,7 +185,9 @@ class Tables:
         truth = self.truth(name)
         predictions = self.predicted(system, name, truth)
         path = self.work / "figures" / system / f"{name}.json"
-        look = (name, system, "mAP, precision and recall (tables 2 and 3)")
+        look: tuple[Any, ...] = (name, system, "mAP, precision and recall (tables 2 and 3)")
+        if name in self.benchmarks:  # their photos are not among those that are looked at here
+            look = (*look, self.work / "looks.jsonl")
         return looks.kept(
             path, predictions, lambda: self._measure(system, name, truth, predictions), look
         )
@@ -182,12 +195,17 @@ class Tables:
     def _measure(self, system: str, name: str, truth: Truth, predictions: Path) -> dict[str, Any]:
         tags = Bundle.open(embedded_bundle()).labels if system == "mini" else None
         comparison = truth.compared(predictions, tags)
+        figures = looks.average_precisions(comparison)
+        threshold = self.systems.get(system, {}).get("threshold")
+        if threshold is not None and name in self.benchmarks:
+            note, decided = f"from {threshold} on", from_score(comparison, threshold)
+            return figures | precision_recall(decided) | {"note": note}
         wanted = self._precision(system, name, comparison)
         try:
             decided, note = decide(comparison, wanted), f"at precision {wanted:.3f}"
         except RunProblem as problem:  # tags without scores, or none is so precise
             decided, note = comparison, f"as given: {problem}"
-        return looks.average_precisions(comparison) | precision_recall(decided) | {"note": note}
+        return figures | precision_recall(decided) | {"note": note}
 
     def _precision(self, system: str, name: str, comparison: Comparison) -> float:
         """The precision of all systems: RAM's in the paper, on shared sets mini's."""
@@ -351,7 +369,9 @@ def missing_file(problem: RunProblem) -> str:
 
 def photo_lines(truth: Truth) -> list[bytes]:
     """Records that name the truth's photos and nothing else."""
-    return [dumps({"image": photo.name}) for photo in truth.table.photos]
+    names = (photo.name for photo in truth.table.photos)
+    # OpenImages' lists have `test/ID`.
+    return [dumps({"image": n if Path(n).suffix else f"{n}.jpg"}) for n in names]
 
 
 def precision_recall(comparison: Comparison) -> dict[str, Any]:
@@ -360,9 +380,9 @@ def precision_recall(comparison: Comparison) -> dict[str, Any]:
     return {name: float(found[name]) for name in ("CP", "CR")}
 
 
-def ramctl(*arguments: str) -> None:
-    """Run the command; its messages are shown."""
-    subprocess.run([sys.executable, "-m", "ramctl", *arguments], check=True)
+def ramctl(*arguments: str) -> int:
+    """The exit status of the command; its messages are shown."""
+    return subprocess.run([sys.executable, "-m", "ramctl", *arguments], check=False).returncode
 
 
 def main() -> None:

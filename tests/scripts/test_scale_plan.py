@@ -118,14 +118,41 @@ def test_gpus_take_the_products_of_the_model_and_cores_the_decoding(tmp_path):
     assert gflop["train"] == pytest.approx(3 * gflop["tag"] + flops.CLIP_B16, rel=0.03)
     arguments = ["--cores", "64", "--gpus", "8", "--tflops", "100", "--preset", str(preset)]
     given = scale_plan.read_arguments([*arguments, "--labels", "8", "--rate", "parse=1"])
-    rates = scale_plan.collect_rates(given)
+    rates = scale_plan.rates_at(100, flops.count(str(preset), 8), {}, given)
     assert rates["train"].core_s == 0.01
     assert rates["train"].gpu_s == pytest.approx(gflop["train"] / 1e5)
     assert list(rates) == ["parse", "train", "generate", "detect", "tag"]
 
 
+def test_the_range_of_a_gpu_is_what_was_published_for_swin():
+    lowest = 2155 / 8 * 3 * 2 * 15.47 / 1e3 / scale_plan.GPUS["a100"]  # Swin-B in training
+    highest = 503 * 2 * 34.53 / 1e3 / scale_plan.GPUS["rtx3090"]  # Swin-L in tagging
+    assert (round(lowest, 2), round(highest, 2)) == scale_plan.SHARES
+
+
+def test_a_gpu_that_is_not_there_is_estimated_with_a_range(monkeypatch, capsys):
+    monkeypatch.setattr(flops, "count", lambda preset, labels: {"train": 300.0, "tag": 100.0})
+    arguments = ["--cores", "64", "--gpus", "8", "--gpu", "a100", "--images", "1e6"]
+    assert scale_plan.main(arguments) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == [
+        "An estimate, nothing was measured: mini on a100 at 25 to 153 of its 312 TFLOP/s.",
+        "Images a second of one GPU: train 83 to 510, tag 250 to 1,529.",
+    ]
+    assert [line for line in lines if line.startswith("At ")] == [
+        "At 25 TFLOP/s:", "At 153 TFLOP/s:",
+    ]  # fmt: skip
+    hours = [float(line.split()[1]) for line in lines if line.startswith("tag ")]
+    assert hours == [pytest.approx(1e6 / 249.6 / 8 / 3600, rel=0.01), pytest.approx(0.0434)]
+    with pytest.raises(SystemExit):
+        scale_plan.main([*arguments, "--tflops", "100"])
+
+
 @pytest.mark.slow
-def test_labels_by_description_are_counted_too():
+def test_labels_by_description_are_counted_too(capsys):
+    gpu = ["--cores", "64", "--gpus", "8", "--gpu", "h100", "--labels", "4"]
+    assert scale_plan.main([*gpu, "--preset", "ram-plus-swin-l"]) == 0
+    assert "ram-plus-swin-l on h100 at 79 to 485 of its 989" in capsys.readouterr().out
     gflop = flops.count("ram-plus-swin-l", 4)
     assert gflop["train"] > 3 * gflop["tag"] > 0
 

