@@ -18,8 +18,8 @@ ramctl parse --labels labels.jsonl --from coco captions_val2017.json
 """
 NOTES = f"""
 Reads captions (or caption); writes tags, caption_tags, kinds, sources; with --explain, explain.
-Memory stays constant, except four bytes a tag mention for --build-labels. --group writes
-temporary files.
+Memory stays constant, except four bytes a tag mention for --build-labels, which does not parse
+records of --explain again. --group writes temporary files.
 {options.EXIT_CODES}
 """
 OPTIONS = {
@@ -34,6 +34,10 @@ OPTIONS = {
     "labels": [
         common("--labels FILE", "Give only the labels of a file or bundle (mini).", type=str),
         common("--build-labels FILE", "Build a label system; write no records.", writes=True),
+        option(
+            "--merge FILE", "With --build-labels: a class list to add; repeatable.", multiple=True
+        ),
+        option("--size N", "With --build-labels: the most frequent N labels [default: 4585]."),
         common("--review FILE", "With --build-labels: a table to edit, then rerun.", writes=True),
     ],
     "output": [
@@ -47,5 +51,5 @@ OPTIONS = {
         common("--explain", "Add the words and the rule behind each tag."),
         *options.stream,
     ],
-    "run": [options.jobs("1"), options.batch, options.ray, *options.messages],
+    "run": [options.jobs("all cores"), options.batch, options.ray, *options.messages],
 }

@@ -18,7 +18,7 @@ import orjson
 from ramctl.checkpoints.bundle import Bundle, file_sha256, resolve_model
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.doubtful_tags import Review, region_doubts
-from ramctl.data_engine.evidence import MIN_PROBABILITY, Estimate, OutOfFold
+from ramctl.data_engine.evidence import MIN_PROBABILITY, OutOfFold
 from ramctl.data_engine.region_detectors import RegionFinder, detect, detector_facts
 from ramctl.data_engine.region_store import WORK, RegionIndex, WorkFolder, input_hash, spool
 from ramctl.data_engine.removals import (
@@ -29,8 +29,7 @@ from ramctl.data_engine.removals import (
     decide,
     removing_rows,
 )
-from ramctl.decide.calibration import Calibration
-from ramctl.decide.thresholds import label_thresholds, thresholds_of
+from ramctl.decide.thresholds import label_thresholds
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pages.review_page import review_page
 from ramctl.records.files import output_lock, part_path, replacing, scratch_file, work_path
@@ -234,13 +233,8 @@ class Cleaning:
             raise RunProblem(f"{work.path}: the regions were found with another model")
         index = RegionIndex(work.shards())
         with self._stopping("tags", len(chosen_labels(index, self.rules))) as (_, tick):
-            decide(work, index, self.rules, partial(self.estimate, index), partial(tick, 1))
-
-    def estimate(self, index: RegionIndex) -> Estimate:
-        """The probability of the tag of each region."""
-        calibration = Calibration.if_known(self.bundle)
-        thresholds = thresholds_of(self.bundle)
-        return OutOfFold(index).estimate(calibration, thresholds, self.options.evidence)
+            estimate = partial(OutOfFold(index).estimate, self.bundle, self.options.evidence)
+            decide(work, index, self.rules, estimate, partial(tick, 1))
 
     def apply(self, work: WorkFolder) -> Report:
         """Write the page of `--review`, if any, and the records without the tags they lose."""

@@ -1,5 +1,6 @@
 """The probability that a tag is right: the model's score, corrected by evidence from outside.
 
+A caption's tag is judged by its lift: how much likelier the photo makes it than any photo does.
 Linear heads (`heads.py`) predict each label from the model's features of the whole photo, or from
 another tagger's scores of it (`--evidence FILE`); they learn what that tagger's words mean
 for each label, so the words need not be the same. All evidence is added as log-odds.
@@ -16,29 +17,34 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.checkpoints.bundle import known_labels
+from ramctl.checkpoints.bundle import Bundle, embedded_bundle, known_labels
 from ramctl.data_engine.heads import FOLDS, MAX_P, MIN_P, Photos, Sums, TaggerInputs
 from ramctl.data_engine.region_store import RegionIndex, Shard, source_bits
 from ramctl.decide.calibration import Calibration
+from ramctl.decide.thresholds import thresholds_of
 from ramctl.engine.log_odds import log_odds_of, sigmoid
 from ramctl.labels import LabelSystem
-from ramctl.records.record import MODELS, Item, Record, image_name
+from ramctl.records.record import HUMAN, MODELS, PARSED, Item, Record, image_name
 from ramctl.tagger_scores import PhotoName, TaggerScores
 
 # The kinds of evidence, each a bit; part of the work folder's format.
 OUTLIER, NOT_PREDICTED, OUT_OF_FOLD, SCORES, IMPROBABLE = KINDS = 1, 2, 4, 8, 16
 _WORDS = ("outlier", "not-predicted", "out-of-fold", "scores", "improbable")
 NAMES = dict(zip(KINDS, _WORDS, strict=True))
-# These rest on the same features of the same model: where one is wrong, the others mostly are too.
-SAME_MODEL = NOT_PREDICTED | IMPROBABLE | OUT_OF_FOLD
 # A less probable tag is removed; scripts/reproduce/evidence.py measures how many are right.
 MIN_PROBABILITY = 0.2
 # The weight of the evidence beside the model's score, over the root of the number of its kinds,
 # which all look at the same photo (scripts/reproduce/evidence.py: 0.5 and 1 rank tags as well).
 WEIGHT = 0.7
 SHRINK = 5  # as many regions as the mean of all tags counts for, beside each tag's
-# The log-odds of a tag that a caption names, 3,000 to 1; a second caption adds as much again.
+# The log-odds of what a caption or person names and the model cannot judge.
 MENTIONED = 8.0
+# The log-odds of a thing that one caption names, by its lift: a logistic curve, fitted where a
+# sixth of the things are wrong (scripts/reproduce/README.md).
+NAMED, LIFT_SLOPE = 1.0, 1.25
+# The log-odds of mini's things and scenes on photos of all kinds, else NaN (scripts/mini/rates.py).
+RATES = Path(__file__).with_name("label_rates.npy")
+MIN_PHOTOS = 10_000  # for heads on features: fewer make right tags improbable
 RIDGE = 0.1  # the penalty, as a fraction of each input's variance
 # A head is used if it raises the odds of its label this many times on photos that mention it.
 MIN_LIFT = 2.0
@@ -63,18 +69,18 @@ def reason(bits: int) -> str:
     return "+".join(NAMES[kind] for kind in KINDS if bits & kind)
 
 
-def independent(bits: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """The number of independent kinds of evidence among some bits; one model counts once."""
-    others = np.bitwise_count(bits & ~np.uint8(SAME_MODEL)).astype(np.int64)
-    return others + ((bits & SAME_MODEL) > 0)
-
-
 def is_mentioned(sources: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """Whether tags with these bits of sources come from a caption or a person, not from a model.
 
     Tags without a source count as a person's.
     """
     return (sources == 0) | (sources & ~np.uint8(source_bits(MODELS)) > 0)
+
+
+def is_of_caption(sources: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Whether one caption, and no person, names the tags with these bits of sources."""
+    others = source_bits((PARSED, HUMAN), twice=True)
+    return (sources & np.uint8(others)) == source_bits((PARSED,))
 
 
 class Estimate(NamedTuple):
@@ -97,11 +103,21 @@ def score_log_odds(
     return np.where(np.isnan(calibrated), shared, calibrated)
 
 
+def label_rates(calibration: Calibration | None) -> Floats | None:
+    """RATES (L,) for the embedded bundle's calibration, which `finetune` keeps; else None."""
+    rates = np.load(RATES).astype(np.float64)
+    usual = Calibration.from_bundle(Bundle.open(embedded_bundle()))
+    if calibration is None or not np.array_equal(calibration.slopes[: len(rates)], usual.slopes):
+        return None
+    return np.append(rates, np.full(len(calibration.slopes) - len(rates), np.nan))
+
+
 def estimate(
     model_log_odds: Floats,
     labels: NDArray[np.uint32],
     sources: NDArray[np.uint8],
     evidence: Sequence[tuple[int, NDArray[np.float32]]],
+    rates: Floats | None = None,
 ) -> Estimate:
     """The estimate for regions, given the model's log-odds, the labels and the bits of sources.
 
@@ -110,16 +126,19 @@ def estimate(
     """
     mentioned = is_mentioned(sources)
     weight = WEIGHT / max(len(evidence), 1) ** 0.5
-    parts = {NOT_PREDICTED: model_log_odds}
-    for kind, log_odds in evidence:
-        change = weight * (log_odds - _mean_log_odds(log_odds, labels, mentioned))
-        parts[kind] = parts.get(kind, 0.0) + np.nan_to_num(change)
-    mentioned_twice = (sources & np.uint8(source_bits((), twice=True))) > 0
-    captions = np.where(mentioned, MENTIONED, 0.0) + np.where(mentioned_twice, MENTIONED, 0.0)
-    against = np.zeros(len(model_log_odds), np.uint8)
+    lift = np.full(len(labels), np.nan) if rates is None else model_log_odds - rates[labels]
+    is_judged = np.isfinite(lift) & is_of_caption(sources)
+    by_lift = np.where(is_judged, NAMED + LIFT_SLOPE * lift, MENTIONED)
+    parts = {NOT_PREDICTED: np.where(mentioned, by_lift, model_log_odds)}
+    for kind, found in evidence:
+        change = weight * (found - _mean_log_odds(found, labels, mentioned))
+        # Heads that learnt from the same captions find no more of their errors.
+        change[np.isnan(change) | (mentioned & (kind == OUT_OF_FOLD))] = 0.0
+        parts[kind] = parts.get(kind, 0.0) + change
+    against = np.zeros(len(labels), np.uint8)
     for kind, part in parts.items():
         against[part < 0] |= kind
-    return Estimate(sigmoid(sum(parts.values()) + captions).astype(np.float32), against)
+    return Estimate(sigmoid(np.sum(list(parts.values()), axis=0)).astype(np.float32), against)
 
 
 def _mean_log_odds(
@@ -154,24 +173,22 @@ class OutOfFold:
 
     index: RegionIndex
 
-    def estimate(
-        self, calibration: Calibration | None, thresholds: Sequence[float],
-        score_files: Iterable[Path],
-    ) -> Estimate:  # fmt: skip
-        """The probability of the tag of each region; `thresholds` (L,) are the model's."""
-        regions = self.index.columns()
+    def estimate(self, bundle: Bundle, score_files: Iterable[Path]) -> Estimate:
+        """The probability of the tag of each region, whose scores are those of a bundle's model."""
+        regions, calibration = self.index.columns(), Calibration.if_known(bundle)
         log_odds = score_log_odds(regions["photo_score"], regions["label"], calibration)
-        kinds = self.kinds(score_files)
-        found = estimate(log_odds, regions["label"], regions["sources"], kinds)
+        kinds, rates = self.kinds(score_files), label_rates(calibration)
+        found = estimate(log_odds, regions["label"], regions["sources"], kinds, rates)
         # The model gives some tags that it takes for improbable: captions hardly name them.
-        is_given = regions["photo_score"] > np.array(thresholds)[regions["label"]]
+        is_given = regions["photo_score"] > np.array(thresholds_of(bundle))[regions["label"]]
         found.against[is_given & (found.against & NOT_PREDICTED > 0)] ^= NOT_PREDICTED | IMPROBABLE
         return found
 
     def kinds(self, score_files: Iterable[Path]) -> list[tuple[int, NDArray[np.float32]]]:
         """All evidence but the model's score: kinds with log-odds (R,), NaN where unknown."""
         scores = [(SCORES, self.by_scores(path)) for path in score_files]
-        return [(OUT_OF_FOLD, self.by_features()), *scores]
+        is_enough = sum(shard.facts["inputs"] for shard in self.index.shards) >= MIN_PHOTOS
+        return [(OUT_OF_FOLD, self.by_features()), *scores] if is_enough else scores
 
     def by_features(self) -> NDArray[np.float32]:
         """The log-odds by the model's features of the photos, as `_predict`."""

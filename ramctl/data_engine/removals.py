@@ -21,7 +21,7 @@ from ramctl.data_engine.evidence import (
     OUTLIER,
     Estimate,
     implied_ids,
-    independent,
+    is_of_caption,
     reason,
 )
 from ramctl.data_engine.outliers import cluster_distances, farthest
@@ -30,11 +30,9 @@ from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem
 from ramctl.records.files import replacing, write_atomic
 from ramctl.records.jsonl import content_stamp
-from ramctl.records.record import HUMAN, PARSED, JsonObject, Record, listed, object_in, set_tags
+from ramctl.records.record import HUMAN, JsonObject, Record, listed, object_in, set_tags
 from ramctl.records.verdicts import REMOVE, Verdicts
 
-# Kinds of evidence that must speak against a tag that a caption names: two can hardly both err.
-AGAINST_PARSED = 2
 BY_PERSON = "decision"  # the reason in `removed`
 
 # The decision on a region. `reason` has a bit for each kind of evidence (evidence.py), 0 keeps the
@@ -133,11 +131,10 @@ def decide_label(label: int, index: RegionIndex, rules: Rules, estimate: Estimat
     )
     decided["probability"] = probability = estimate.probability[rows]
     against = estimate.against[rows]
-    is_parsed = (regions["sources"] & source_bits((PARSED,))) > 0
     stays = probability >= rules.min_probability
-    stays |= is_parsed & (independent(against) < AGAINST_PARSED)
-    # Without a few photos the tag could not be learnt at all.
-    stays[np.argsort(-probability, kind="stable")[: rules.min_regions]] = True
+    # Without a few photos an added tag could not be learnt at all.
+    most_probable = np.argsort(-probability, kind="stable")[: rules.min_regions]
+    stays[most_probable[~is_of_caption(regions["sources"][most_probable])]] = True
     decided["reason"] = np.where(stays, 0, against)
     decided["reason"][farthest(decided["distance"], rules.outliers)] |= OUTLIER
     if rules.thresholds:

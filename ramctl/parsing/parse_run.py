@@ -38,10 +38,12 @@ class ParseOptions:
     labels: str | None = None  # a file, or a bundle by its name
     build_labels: Path | None = None
     review: Path | None = None
+    merge: tuple[Path, ...] = ()  # class lists whose names become labels
+    size: int | None = None  # labels
     target_format: str = "jsonl"
     keep_tags: bool = False
     explain: bool = False
-    workers: int = 1
+    workers: int | None = None  # all cores
     stream: StreamOptions = field(default_factory=lambda: StreamOptions(batch=BATCH))
     quiet: bool = False
 
@@ -71,7 +73,8 @@ def run(options: ParseOptions) -> Report:
         ):
             build_label_file(
                 items, rejects, options.build_labels,
-                review=options.review, jobs=options.workers, progress=stream.progress,
+                review=options.review, merge=options.merge, size=options.size,
+                jobs=options.workers, progress=stream.progress,
             )  # fmt: skip
         report.finish(options.stream.stats)
         return report
@@ -91,8 +94,11 @@ def run(options: ParseOptions) -> Report:
 
 
 def _check(options: ParseOptions) -> None:
-    if options.review and not options.build_labels:
-        raise UsageProblem("--review needs --build-labels")
+    for name in ("review", "merge", "size"):
+        if getattr(options, name) and not options.build_labels:
+            raise UsageProblem(f"--{name} needs --build-labels")
+    if options.build_labels and (options.stream.output or options.stream.resume):
+        raise UsageProblem("--build-labels writes no records: leave out -o and --resume")
     if options.build_labels and options.labels:
         message = "--build-labels builds a label system, --labels uses one: give one of them"
         raise UsageProblem(message)

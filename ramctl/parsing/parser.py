@@ -7,6 +7,7 @@ import gc
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, TypeVar
 
 from ramctl.labels import LabelSystem
@@ -16,9 +17,11 @@ from ramctl.parsing.english.pos_tagger import BATCH, PosTagger
 from ramctl.parsing.english.rules.apply import read_caption
 from ramctl.parsing.english.rules.sentence import clean
 from ramctl.parsing.parsed_caption import ParsedCaption
-from ramctl.records.parallel import chunks, ordered_workers
+from ramctl.records.parallel import chunks, ordered_workers, usable_cores
 
 T = TypeVar("T")
+Captions = Iterator[tuple[T, list[str]]]
+Parsed = Iterator[tuple[T, list[ParsedCaption]]]
 
 
 class CaptionParser:
@@ -92,16 +95,24 @@ _worker_parser: CaptionParser  # of a worker process
 
 @contextmanager
 def parsed_batches(
-    labels: LabelSystem | None, jobs: int
-) -> Iterator[Callable[[Iterator[tuple[T, list[str]]]], Iterator[tuple[T, list[ParsedCaption]]]]]:
+    labels: LabelSystem | None, jobs: int | None
+) -> Iterator[Callable[[Captions[T]], Parsed[T]]]:
     """A function from (anything, captions) pairs to (anything, parsed captions), in order.
 
-    Several jobs read a few pairs ahead and give the same results. RunProblem when a worker process
-    dies.
+    Several jobs read a few pairs ahead and give the same results; None is a job for each core, for
+    all pairs but the first. RunProblem when a worker process dies.
     """
-    if jobs == 1:
+    if jobs in (None, 1):
         parser = _open_parser(labels)
-        yield lambda pairs: ((key, list(parser.parse(captions))) for key, captions in pairs)
+
+        def run_here(pairs: Captions[T]) -> Parsed[T]:
+            n_here = None if jobs or usable_cores() == 1 else 1
+            for key, captions in islice(pairs, n_here):
+                yield key, list(parser.parse(captions))
+            with ordered_workers(usable_cores(), _start_worker, labels) as run:
+                yield from run(_parse_in_worker, pairs)
+
+        yield run_here
         return
     with ordered_workers(jobs, _start_worker, labels) as run:
         yield lambda pairs: run(_parse_in_worker, pairs)

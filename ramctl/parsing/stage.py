@@ -12,7 +12,7 @@ from ramctl.labels import LabelSystem
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.english.language import is_english
 from ramctl.parsing.english.lexicon import Lexicon
-from ramctl.parsing.parsed_caption import ParsedCaption
+from ramctl.parsing.parsed_caption import Mention, ParsedCaption
 from ramctl.parsing.parser import parsed_batches
 from ramctl.records.jsonl import dumps
 from ramctl.records.parallel import chunks, map_good
@@ -47,7 +47,7 @@ class ParseStage:
     """A stage of `run_stream` that adds tags; `stats` is filled when the last record is done."""
 
     labels: LabelSystem | None = None
-    jobs: int = 1
+    jobs: int | None = 1  # None: all cores
     keep_tags: bool = False
     explain: bool = False
     needs_image: bool = False
@@ -112,6 +112,8 @@ class ParseStage:
             for number, caption in enumerate(parsed):
                 for mention in caption.mentions:
                     reason = {"caption": number, "words": mention.words, "rule": mention.rule}
+                    if compounds := [x for x in caption.phrases if x.endswith(f" {mention.tag}")]:
+                        reason["compounds"] = compounds
                     explained.setdefault(mention.tag, []).append(reason)
             fields["explain"] = explained
         self._counts.update(fields["tags"])
@@ -153,6 +155,20 @@ def encode_tags(fields: JsonObject) -> bytes:
     return dumps({name: fields[name] for name in ("image", "tags") if name in fields})
 
 
+def read_explained(fields: JsonObject) -> list[ParsedCaption]:
+    """The captions of a record that `--explain` has parsed; RecordProblem for another record."""
+    found: list[tuple[list[Mention], list[str]]] = [([], []) for _ in captions_of(fields)]
+    try:
+        for tag, kind in fields["kinds"].items():
+            for reason in fields["explain"].get(tag, ()):
+                mentions, phrases = found[reason["caption"]]
+                mentions.append(Mention(0, tag, kind, str(reason["words"]), ""))
+                phrases += reason.get("compounds", ())
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise RecordProblem("not as parse --explain writes it", code="bad_field") from error
+    return [ParsedCaption(tuple(mentions), tuple(phrases)) for mentions, phrases in found]
+
+
 def ram_encoder(labels: LabelSystem) -> Encoder:
     """An encoder of records as items of the RAM authors' JSON list, without its brackets.
 
@@ -180,23 +196,37 @@ def build_label_file(
     path: Path,
     *,
     review: Path | None = None,
-    jobs: int = 1,
+    merge: Iterable[Path] = (),
+    size: int | None = None,
+    jobs: int | None = 1,
     progress: bool | None = None,
 ) -> None:
     """Write the label system of all captions to `path`, and the `review` table if there is one.
 
-    A `review` table that exists is read first and its decisions win. Raises RunProblem when there
-    is no caption, and at the first reject with `strict`. Buffers four bytes per mention.
+    A `review` table that exists is read first and its decisions win. The names of the class lists
+    `merge` join at most `size` labels. Records of `--explain` are not parsed again. RunProblem when
+    there is no caption, and at the first reject with `strict`. Buffers four bytes per mention.
     """
     # Imported here: building compares contexts with scipy, which parsing records does not need.
-    from ramctl.parsing.label_building.label_builder import LabelBuilder, read_review, write_review
+    from ramctl.parsing.label_building import label_builder
     from ramctl.parsing.label_building.tag_counts import TagCounts
 
     report, counts = rejects.report, TagCounts()
-    decisions = read_review(review) if review else {}
+    decisions = label_builder.read_review(review) if review else {}
+    listed: dict[str, str] = {}
+    for file in merge:
+        for name in label_builder.read_class_list(file):
+            listed[name] = f"{listed[name]}, {file.name}" if name in listed else file.name
+
+    def unparsed(record: Record) -> list[str]:
+        if not isinstance(record.fields.get("explain"), dict):
+            return _captions_to_parse(record, report.extra, strict=rejects.strict)
+        for caption in read_explained(record.fields):
+            counts.add(caption)
+        return []
+
     with report.progress(progress) as advance, parsed_batches(None, jobs) as parse:
-        captions = partial(_captions_to_parse, stats=report.extra, strict=rejects.strict)
-        read = chunks(accepted(items, captions, rejects), BATCH)
+        read = chunks(accepted(items, unparsed, rejects), BATCH)
         batches = ((len(batch), [text for _, texts in batch for text in texts]) for batch in read)
         for n_records, parsed in parse(batches):
             for caption in parsed:
@@ -205,10 +235,14 @@ def build_label_file(
             advance(n_records)
     if not counts.captions:
         raise RunProblem("no tags in the input: nothing to build a label system from")
-    labels, candidates = LabelBuilder(counts, Lexicon.shared()).build(decisions)
+    usual = sizes = label_builder.Sizes()
+    if size:
+        sizes = label_builder.Sizes(size, size * usual.max_strings // usual.max_labels)
+    builder = label_builder.LabelBuilder(counts, Lexicon.shared(), sizes, listed)
+    labels, candidates = builder.build(decisions)
     labels.write(path)
     if review:
-        write_review(review, candidates)
+        label_builder.write_review(review, candidates)
     report.extra["labels"] = len(labels)
     report.extra["strings"] = sum(1 + len(label.synonyms) for label in labels)
     report.notify(f"{len(labels)} labels in {path}")

@@ -68,7 +68,8 @@ def unread_any(
         if kind in ("jsonl", "parquet"):  # which is read as that
             rename = partial(_renamed, columns=columns, is_table=kind == "parquet")
             for unread in unread_inputs([name], root, stage):
-                yield partial(unread, rename=rename, forms=FOR_CAPTIONS)
+                unread = partial(unread, rename=rename, forms=FOR_CAPTIONS)
+                yield unread if form or name != STDIN else partial(unread, read=_loads_or_advise)
             continue
         # Photos in a folder of sidecars have names with the folder.
         base = Path() if not root and is_folder(name) else photo_base(name, root)
@@ -76,6 +77,12 @@ def unread_any(
             read = READERS.get(kind) or load_plugin(plugins(GROUP)[kind], f"--from {kind}")
             for item in read(Source(name, base, stage, labels, columns, copy)):
                 yield partial(lambda made: made, item)
+
+
+def _loads_or_advise(line: bytes) -> JsonObject:
+    if not line.lstrip().startswith(b"{"):
+        raise ValueError("no object; another format on stdin needs --from")
+    return loads(line)
 
 
 def _renamed(fields: JsonObject, columns: Columns, *, is_table: bool) -> JsonObject:

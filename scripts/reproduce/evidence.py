@@ -39,12 +39,11 @@ from ramctl.data_engine.evidence import (
     NAMES,
     OutOfFold,
     estimate,
-    independent,
     is_mentioned,
+    label_rates,
     score_log_odds,
 )
 from ramctl.data_engine.region_store import RegionIndex, WorkFolder
-from ramctl.data_engine.removals import AGAINST_PARSED
 from ramctl.decide.calibration import Calibration
 
 
@@ -96,6 +95,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     files = tuple(map(Path, options.evidence))
     bundle = Bundle.open(resolve_model(options.model))
     calibration = Calibration.if_known(bundle)
+    rates = label_rates(calibration)
     work = WorkFolder(options.work)
     index = RegionIndex(work.shards())
     regions = index.columns()
@@ -104,7 +104,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     alone = {f"with {n} {NAMES[kind]}": ((kind, x),) for n, (kind, x) in enumerate(said)}
     kinds = {"own score": ()} | alone
     found = {
-        name: estimate(own, regions["label"], regions["sources"], some)
+        name: estimate(own, regions["label"], regions["sources"], some, rates)
         for name, some in {**kinds, "all": tuple(said)}.items()
     }
     places = tags_of(work, index)
@@ -119,8 +119,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             gone = estimated.probability < MIN_PROBABILITY
             result[judge][name] = {"auc": round(float(auc), 3)} | shares(truth, gone, new)
         if old.any():
-            against = independent(found["all"].against) >= AGAINST_PARSED
-            gone = (found["all"].probability < MIN_PROBABILITY) & against
+            gone = found["all"].probability < MIN_PROBABILITY
             result[judge]["named by the caption"] = shares(truth, gone, old)
     return result
 

@@ -22,12 +22,12 @@ ANYBODY_S = """
     access_log arch batch bom boxes calibrate caption caption_column caption_style captions ci
     classes decisions decode dense device dry_run dtype duplicates embedding epochs evidence exclude
     explain format from group groups image_column include info jobs json keep_tags kinds labels
-    lang leaf like long map max_bytes max_pixels max_seconds max_time min_probability min_regions
-    model models null number outliers people precision preset progress quiet recursive rename
-    resume retry_rejects root runtime save_every seed self_contained set shard size sort stage
-    steps strict style tags text text_encoder thorough threads threshold thresholds timeout title
-    top truth txt_caption txt_caption_last txt_counts txt_trigger val verbose vocab xmp_name
-    xmp_prefix
+    lang leaf like long map max_bytes max_pixels max_seconds max_time merge min_probability
+    min_regions model models null number outliers people precision preset progress quiet
+    recursive rename resume retry_rejects root runtime save_every seed self_contained set shard
+    size sort stage steps strict style tags text text_encoder thorough threads threshold
+    thresholds timeout title top truth txt_caption txt_caption_last txt_counts txt_trigger val
+    verbose vocab xmp_name xmp_prefix
 """
 
 

@@ -1,6 +1,7 @@
 """Evidence from outside the model: predictions out of fold, other taggers, what they add up to."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import Ridge
 
+from ramctl.checkpoints.bundle import Bundle, embedded_bundle, known_labels
 from ramctl.data_engine import evidence
 from ramctl.data_engine.evidence import (
     NOT_PREDICTED,
@@ -18,6 +20,8 @@ from ramctl.data_engine.evidence import (
     OutOfFold,
     estimate,
     is_mentioned,
+    is_of_caption,
+    label_rates,
     score_log_odds,
 )
 from ramctl.data_engine.heads import FOLDS, fold_of
@@ -134,19 +138,49 @@ def test_evidence_adds_up(monkeypatch):
     folds = np.array([2.0, -3.0, 1.0, np.nan], np.float32)
     scores = np.array([np.nan, 4.0, 4.0, -5.0], np.float32)
     found = estimate(own, labels, sources, [(OUT_OF_FOLD, folds), (SCORES, scores)])
-    expected = [-1 + 8, 1 - part * 2, 0.5 + part * 2, -9 + 8]
+    expected = [8, 1 - part * 2, 0.5 + part * 2, 8]
     assert found.probability == pytest.approx(expit(expected), abs=1e-6)
-    assert found.against.tolist() == [NOT_PREDICTED, OUT_OF_FOLD, 0, NOT_PREDICTED]
+    assert found.against.tolist() == [0, OUT_OF_FOLD, 0, 0]
 
 
-def test_who_named_a_tag_and_that_a_second_caption_s_word_counts_as_the_first():
-    others = ["human"], [], ["parsed", "generated-tag"], ["generated-caption"]
+def test_who_named_a_tag():
+    others = ["human"], [], ["parsed", "generated-tag"], ["generated-caption"], ["parsed", TWICE]
     bits = np.array([source_bits(names) for names in others], np.uint8)
-    assert is_mentioned(bits).tolist() == [True, True, True, False]
-    sources = np.array([source_bits(["parsed", TWICE]), PARSED, GENERATED], np.uint8)
-    assert is_mentioned(sources).tolist() == [True, True, False]
-    found = estimate(np.full(3, -9.0), np.full(3, CAT, np.uint32), sources, [])
-    assert found.probability == pytest.approx(expit([7, -1, -9]), abs=1e-6)
+    assert is_mentioned(bits).tolist() == [True, True, True, False, True]
+    assert is_of_caption(bits).tolist() == [False, False, True, False, False]
+    human_too = np.array([source_bits(["parsed", "human"])], np.uint8)
+    assert is_of_caption(human_too).tolist() == [False]
+
+
+def test_a_thing_that_one_caption_names_is_judged_by_how_much_likelier_its_photo_makes_it():
+    """Dogs are rarer than cats: the same score speaks less against a dog."""
+    rates = np.full(10, np.nan)
+    rates[[CAT, DOG]] = -2.0, -6.0
+    labels = np.array([CAT, DOG, NOISE, CAT, CAT, CAT], np.uint32)
+    twice, human = source_bits(["parsed", TWICE]), source_bits(["human"])
+    sources = np.array([PARSED, PARSED, PARSED, twice, human, GENERATED], np.uint8)
+    folds = np.full(6, -9.0, np.float32)
+    found = estimate(np.full(6, -6.0), labels, sources, [(OUT_OF_FOLD, folds)], rates)
+    expected = [evidence.NAMED - evidence.LIFT_SLOPE * 4, evidence.NAMED, 8, 8, 8, -6]
+    assert found.probability == pytest.approx(expit(expected), abs=1e-6)
+    assert found.against.tolist() == [NOT_PREDICTED, 0, 0, 0, 0, NOT_PREDICTED]
+    assert found.probability[0] < evidence.MIN_PROBABILITY
+
+
+def test_rates_are_those_of_the_embedded_calibration_also_where_words_were_added():
+    labels = known_labels()
+    calibration = Calibration.from_bundle(Bundle.open(embedded_bundle()))
+    rates = label_rates(calibration)
+    assert len(rates) == len(labels)
+    kinds = {labels[i].kind for i in np.flatnonzero(np.isfinite(rates))}
+    assert kinds == {"object", "scene"}
+    person, lizard = (rates[labels.ids(tag)[0]] for tag in ("person", "lizard"))
+    assert lizard < -3 < person
+    longer = replace(calibration, slopes=np.append(calibration.slopes, 1.0))
+    assert np.array_equal(label_rates(longer), [*rates, np.nan], equal_nan=True)
+    for other in (calibration.slopes + 0.1, calibration.slopes[:9]):
+        assert label_rates(replace(calibration, slopes=other)) is None
+    assert label_rates(None) is None
 
 
 def test_few_regions_of_a_tag_are_compared_with_those_of_all():
@@ -179,7 +213,7 @@ def test_a_tag_that_the_model_gives_is_not_called_not_predicted(monkeypatch):
     monkeypatch.setattr(type(index), "columns", lambda self: columns)
     monkeypatch.setattr(OutOfFold, "kinds", lambda self, files: [])
     monkeypatch.setattr(evidence, "score_log_odds", lambda *_: np.array([-2.0, -2.0]))
-    thresholds = np.full(max(CAT, DOG) + 1, 0.5)
-    against = OutOfFold(index).estimate(None, thresholds, ()).against
+    bundle = Bundle.open(embedded_bundle())
+    monkeypatch.setattr(evidence, "thresholds_of", lambda _: np.full(max(CAT, DOG) + 1, 0.5))
+    against = OutOfFold(index).estimate(bundle, ()).against
     assert [evidence.reason(int(bits)) for bits in against] == ["improbable", "not-predicted"]
-    assert evidence.independent(against | OUT_OF_FOLD).tolist() == [1, 1]

@@ -10,7 +10,6 @@ from ramctl.data_engine import removals
 from ramctl.data_engine.additions import merge_generated, thresholds_to_add
 from ramctl.data_engine.evidence import (
     NOT_PREDICTED,
-    OUT_OF_FOLD,
     OUTLIER,
     SCORES,
     Estimate,
@@ -81,18 +80,15 @@ def test_tags_of_persons_stay():
     assert reasons(regions, thresholds=(0.5,)) == [NOT_PREDICTED, 0, NOT_PREDICTED]
 
 
-def test_what_a_caption_names_goes_only_where_two_kinds_of_evidence_are_against_it():
-    own = NOT_PREDICTED | OUT_OF_FOLD  # the same model's: one kind
-    against = np.array([own, OUT_OF_FOLD | SCORES, SCORES, 0, SCORES], np.uint8)
-    estimate = Estimate(np.full(105, 0.1, np.float32), np.r_[np.zeros(100, np.uint8), against])
-    estimate.probability[104] = 0.3
-    regions = Regions([0.1] * 5, sources={2: ["generated-tag"], 4: ["generated-tag"]})
-    rules = Rules(0.2, min_regions=1)
-    decided = decide_label(0, regions, rules, estimate)
-    assert decided["reason"].tolist() == [0, OUT_OF_FOLD | SCORES, SCORES, 0, 0]
-    assert decided["probability"].tolist() == pytest.approx([0.1] * 4 + [0.3])
-    human = Regions([0.1] * 5, sources={1: ["parsed", "human"]})
-    assert decide_label(0, human, rules, estimate)["reason"][1] == 0
+def test_what_one_caption_names_goes_where_it_is_improbable_even_from_a_tag_s_best_photo():
+    estimate = Estimate(np.full(105, 0.1, np.float32), np.full(105, NOT_PREDICTED, np.uint8))
+    estimate.probability[102] = 0.3
+    sources = {0: ["generated-tag"], 3: ["parsed", "human"]}
+    decided = decide_label(0, Regions([0.1] * 5, sources=sources), Rules(0.2), estimate)
+    assert decided["reason"].tolist() == [NOT_PREDICTED, NOT_PREDICTED, 0, 0, NOT_PREDICTED]
+    assert decided["probability"].tolist() == pytest.approx([0.1, 0.1, 0.3, 0.1, 0.1])
+    one = decide_label(0, Regions([0.1]), Rules(0.2), estimate)
+    assert one["reason"].tolist() == [NOT_PREDICTED]
 
 
 def test_the_likeliest_regions_of_a_tag_stay_that_it_can_be_learnt():

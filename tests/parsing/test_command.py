@@ -100,10 +100,19 @@ def test_captions_of_a_photo_are_grouped(ramctl, tmp_path):
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--review", "r.tsv"], ["-f", "ram"], ["--build-labels", "l", "--labels", "m"]],
+    [
+        ["--review", "r.tsv"],
+        ["--merge", "l.txt"],
+        ["--size", "9"],
+        ["-f", "ram"],
+        ["--build-labels", "l", "--labels", "m"],
+        ["--build-labels", "l", "-o", "o.jsonl"],
+        ["--build-labels", "l", "--resume"],
+    ],
     ids=" ".join,
 )
-def test_options_that_do_not_go_together_are_usage(ramctl, arguments):
+def test_options_that_do_not_go_together_are_usage(ramctl, arguments, tmp_path):
+    (tmp_path / "l.txt").write_text("dog\n")
     assert ramctl("parse", *arguments, stdin=b"").returncode == 2
 
 
@@ -133,3 +142,33 @@ def test_tags_alone_are_written(ramctl, tmp_path):
     assert [*row] == [
         "image", "captions", "similarity", "tags", "caption_tags", "kinds", "sources",
     ]  # fmt: skip
+
+
+def test_an_unknown_format_on_stdin_names_the_option_for_it(ramctl):
+    table = b"image\tcaption\na.jpg\ta dog\n"
+    done = ramctl("parse", stdin=table)
+    assert (done.returncode, done.stdout) == (3, b"")
+    assert "-:1: bad JSON: no object; another format on stdin needs --from" in done.messages
+    assert ramctl("parse", "--from", "csv", stdin=table).rows[0]["tags"] == ["dog"]
+    assert "--from" not in ramctl("parse", stdin=b'{"captions": 3,}\n').messages
+
+
+def test_the_size_is_the_number_of_labels_and_lists_come_first(ramctl, tmp_path):
+    row = json.dumps({"captions": ["a dog runs on a beach", "a dog with a red ball"]})
+    (tmp_path / "in.jsonl").write_text(f"{row}\n" * 6)
+    (tmp_path / "classes.txt").write_text("Zebra\nball\n")
+    build = "parse", "in.jsonl", "--build-labels", "l.jsonl", "--size", "3"
+    assert ramctl(*build).returncode == 0
+    assert LabelSystem.read(tmp_path / "l.jsonl").tags == ["dog", "ball", "beach"]
+    assert ramctl(*build, "--merge", "classes.txt", "--review", "r.tsv").returncode == 0
+    assert LabelSystem.read(tmp_path / "l.jsonl").tags == ["dog", "ball", "zebra"]
+    assert "zebra\tlabel\t\tobject\t0\tclasses.txt: new\n" in (tmp_path / "r.tsv").read_text()
+    again = (tmp_path / "r.tsv").read_bytes()
+    assert ramctl(*build, "--merge", "classes.txt", "--review", "r.tsv").returncode == 0
+    assert (tmp_path / "r.tsv").read_bytes() == again
+
+
+def test_by_default_more_than_one_batch_is_parsed_by_all_cores(ramctl):
+    rows = b"".join(b'{"captions": ["a dog and %d cats"]}\n' % n for n in range(600))
+    both = [ramctl("parse", "-q", *words, stdin=rows).stdout for words in ([], ["-j", "1"])]
+    assert both[0] == both[1] and both[0].count(b"\n") == 600

@@ -5,16 +5,18 @@ Source: RAM sec. 3.1: frequent tags of parsed captions, synonyms merged, 4,585 l
 
 import csv
 import io
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from itertools import islice
 from pathlib import Path
 
 from ramctl.errors import RunProblem
-from ramctl.labels import Label, LabelSystem
-from ramctl.parsing.english.lexicon import Lexicon, word_set
-from ramctl.parsing.english.wordnet import NOUN
+from ramctl.labels import Label, LabelSystem, normalise
+from ramctl.parsing.english.lexicon import POS_OF_KIND, Lexicon, word_set
+from ramctl.parsing.english.wordnet import NOUN, spelled
 from ramctl.parsing.label_building.hierarchy import Hierarchy
 from ramctl.parsing.label_building.synonyms import Contexts, Merge, find_merges, rare_synonyms
 from ramctl.parsing.label_building.tag_counts import TagCounts
@@ -32,6 +34,7 @@ HALF = 0.5
 # An activity that is none in WordNet's texts must occur this many times as often as a label.
 OFTEN = 4
 TOO_RARE = "too rare for the size"
+LISTED_ID = re.compile(r"(?:/\w+/\w+|n\d{8}|\d+)[\s,:]+")  # of OpenImages, ImageNet, or a number
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class LabelBuilder:
     counts: TagCounts
     lexicon: Lexicon
     sizes: Sizes = Sizes()
+    listed: Mapping[str, str] = field(default_factory=dict)  # names of class lists, and the lists
 
     def build(self, decisions: Mapping[str, Candidate]) -> tuple[LabelSystem, list[Candidate]]:
         """The system, and every candidate by rank; `decisions` of a person override ours."""
@@ -78,7 +82,8 @@ class LabelBuilder:
             for tag, count in ranked
         ]
         candidates += [decisions[tag] for tag in sorted(decisions.keys() - dict(ranked).keys())]
-        candidates = self._limit(candidates)
+        candidates, listed = self._with_lists(candidates, decisions)
+        candidates = self._limit(candidates, listed)
         candidates += self._rare(candidates)
         return self._system(candidates, contexts), candidates
 
@@ -136,6 +141,40 @@ class LabelBuilder:
             return Candidate(tag, "synonym", merge.tag, kind, count, reason)
         return Candidate(tag, "label", "", kind, count, "frequent")
 
+    def _with_lists(
+        self, candidates: list[Candidate], decisions: Mapping[str, Candidate]
+    ) -> tuple[list[Candidate], set[str]]:
+        """The candidates with those that class lists name, each a label, a synonym, or new."""
+        found, listed = {c.tag: c for c in candidates}, set()
+        for name, source in self.listed.items():
+            tag = next((form for form in (name, self.lexicon.noun(name)) if form in found), name)
+            known = found.get(tag)
+            listed.add(tag)
+            if tag in decisions:
+                continue
+            if known and known.decision != "drop":
+                met = "same label" if known.decision == "label" else "synonym"
+                found[tag] = replace(known, reason=f"{known.reason}; {source}: {met}")
+                continue
+            kind, count = self.lexicon.kind(tag), self.counts.captions[tag]
+            sure, possible = (
+                {c.of or c.tag for word in words if (c := found.get(word)) and c.decision != "drop"}
+                for words in (self.lexicon.synonyms(tag, kind), self._any_synonyms(tag, kind))
+            )
+            met = f"ambiguous ({', '.join(sorted(possible))})" if possible else "new"
+            found[tag] = Candidate(tag, "label", "", kind, count, f"{source}: {met}")
+            if len(sure) == 1:
+                found[tag] = Candidate(
+                    tag, "synonym", sure.pop(), kind, count, f"{source}: synonym"
+                )
+        return list(found.values()), listed
+
+    def _any_synonyms(self, tag: str, kind: str) -> set[str]:
+        """The words that share any sense with a tag."""
+        senses = self.lexicon.senses(tag, POS_OF_KIND[kind])
+        synsets = (self.lexicon.wordnet.synset(number) for number, _ in senses)
+        return {spelled(lemma) for synset in synsets for lemma in synset.lemmas} - {tag}
+
     def _kind(self, tag: str) -> str:
         """The kind of a tag; of a free compound its head's, of the name of an activity action."""
         if tag in self.counts.kinds:
@@ -163,18 +202,19 @@ class LabelBuilder:
             return HALF if is_free and self.lexicon.is_tag_before_noun(first) else 1.0
         return 1.0 if self.lexicon.is_known(tag) else HALF
 
-    def _limit(self, candidates: list[Candidate]) -> list[Candidate]:
-        """The candidates by rank; the lowest ones that exceed the sizes are dropped."""
+    def _limit(self, candidates: list[Candidate], listed: set[str]) -> list[Candidate]:
+        """The candidates by rank, `listed` ones first; those that exceed the sizes are dropped."""
         kept, labels, strings = [], set[str](), 0
         # A label comes before its synonyms, even where a synonym is the more frequent word.
         rank = {c.tag: c.count * self._weight(c.tag, c.kind) for c in candidates}
+        rank |= dict.fromkeys(listed, math.inf)
         for c in candidates:
             if c.decision == "synonym" and c.of in rank:
                 rank[c.of] = max(rank[c.of], rank[c.tag])
         for c in sorted(candidates, key=lambda c: (-rank[c.tag], c.decision == "synonym", c.tag)):
-            room = strings < self.sizes.max_strings
+            room = c.tag in listed or strings < self.sizes.max_strings
             if c.decision == "label":
-                room = room and len(labels) < self.sizes.max_labels
+                room = room and (c.tag in listed or len(labels) < self.sizes.max_labels)
             elif c.decision == "synonym":
                 room = room and c.of in labels
             if c.decision != "drop" and not room:
@@ -242,6 +282,15 @@ class LabelBuilder:
             room -= len(free)
             forms[label.tag] = tuple(free)
         return forms
+
+
+def read_class_list(path: Path) -> list[str]:
+    """The names in a class list: a label system, or lines of a name and other columns.
+
+    Ids before a name are left out (`/m/011k07,Tortoise`, `n01440764 tench, Tinca tinca`).
+    """
+    cells = (re.split(r"[\t,]", LISTED_ID.sub("", tag))[0] for tag in LabelSystem.read(path).tags)
+    return [name for cell in cells if (name := normalise(cell))]
 
 
 def read_review(path: Path) -> dict[str, Candidate]:
