@@ -35,7 +35,7 @@ OPTIONS = {
     "question": [
         common("--like PHOTO", "Find photos like this one, which may be any photo."),
         common("--duplicates", "List all groups of near-duplicates."),
-        option("--threshold FRACTION", "How alike near-duplicates are [default: 0.78]."),
+        option("--threshold FRACTION", "How alike near-duplicates are [default: 0.7]."),
         common("--lang CODE", "Language of the words [default: found out].", field="language"),
         common("-n, --number N", "At most N photos.", default=20),
         options.model,

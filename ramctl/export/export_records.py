@@ -17,6 +17,7 @@ from ramctl.export.sidecars import (
     SidecarOptions,
     SidecarWriter,
     planned,
+    with_owner_keywords,
     without_refused,
 )
 from ramctl.export.text_sidecars import split_tags
@@ -46,6 +47,7 @@ from ramctl.records.verdicts import Verdicts
 
 COUNTED = {
     "refused": "tags newly refused",
+    "returned": "refused tags that were back removed again",
     "lost": "sidecars that had lost all tags and got them again",
 }
 _MAX_PHOTOS = 16  # in memory at once
@@ -184,6 +186,9 @@ def _actions(
     stack: ExitStack,
 ) -> Iterator[Adder]:  # fmt: skip
     """The functions that are called with each record before it is written."""
+    is_refused_left_out = not (options.sidecars.xmp_remove or options.sidecars.forget_refused)
+    if options.review and is_refused_left_out:
+        yield without_refused(Neighbours())
     if options.review:  # before the decisions are applied: the page shows them
         yield stack.enter_context(open_review(options.review, verdicts))
     decided: dict[str, str] = {}  # about the photo of the present record
@@ -200,7 +205,7 @@ def _actions(
         pairs = read_pairs(options.choice.rename, "a tag, a tab and its new name")
         names = {old: new for _, old, new in pairs}
         yield renamer(names)
-    if not (options.sidecars.xmp_remove or options.sidecars.forget_refused):
+    if is_refused_left_out:  # by their new names
         yield without_refused(Neighbours())
     if options.format in ADDED:
         name, read = ADDED[options.format]
@@ -219,8 +224,12 @@ def _actions(
     if options.sidecars.are_changed:
         yield change_sidecars
     if options.gallery:
-        yield stack.enter_context(
-            open_gallery(options.gallery, title=options.title, publish=options.self_contained)
+        publish, neighbours = options.self_contained, Neighbours()
+        show = stack.enter_context(
+            open_gallery(options.gallery, title=options.title, publish=publish)
+        )
+        yield lambda record, fields: show(
+            record, with_owner_keywords(record, fields, neighbours, people=not publish)
         )
 
 

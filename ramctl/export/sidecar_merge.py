@@ -20,6 +20,12 @@ from ramctl.records.verdicts import ADD, REMOVE
 # What a person refused, the words that one added, and the language of the tags.
 _DECIDED = [Property(OURS, "ramctl", name) for name in ("refused", "words", "language")]
 _REFUSED, _WORDS, _LANGUAGE = _DECIDED
+# Branches whose words are people's names.
+PEOPLE = {
+    "people", "person", "persons", "faces", "names", "leute", "menschen", "personen", "gesichter",
+    "personnes", "visages", "gente", "personas", "persone", "volti", "pessoas", "mensen",
+}  # fmt: skip
+PROGRAM_TAGS = {"digikam internal tags", "darktable"}  # branches for their own use
 _SWAPPED = str.maketrans("|/", "/|")
 
 
@@ -99,8 +105,9 @@ def merge_tags(
     `content` is the existing sidecar, None for a new one. Tags that its owner has refused are left
     out; `forget` deletes the refusals. `embedded` reads the keywords and FACTS in the photo itself.
     Paths begin with `prefix`. The sidecar keeps `decided`, verdicts by word. `language` is that of
-    the tags. `counts` gains the newly `refused` tags, and 1 `lost` for a sidecar that has lost all
-    its tags. Empty bytes when nothing is left; ValueError when `content` is not XMP.
+    the tags. `counts` gains the newly `refused` tags, those that `returned`, and 1 `lost` for a
+    sidecar that has lost all its tags. Empty bytes when nothing is left; ValueError when `content`
+    is not XMP.
     """
     if content is None and not tags and not decided:
         return None
@@ -166,7 +173,9 @@ def _decisions(
             words[key] = word
             refused.pop(key, None)
     if counts is not None:
-        counts.update(refused=max(len(refused) - n_before, 0), lost=int(bool(lost)))
+        returned = 0 if forget else len(_returned(document))
+        n_refused = max(len(refused) - n_before, 0)
+        counts.update(refused=n_refused, lost=int(bool(lost)), returned=returned)
     return refused, words
 
 
@@ -224,6 +233,11 @@ def keyword_paths(keywords: Keywords) -> list[str]:
     return new_items(HIERARCHICAL, {}, ordered)
 
 
+def is_name(path: Sequence[str]) -> bool:
+    """Whether the last word of a path is in a branch of people's names."""
+    return any(normalise(word) in PEOPLE for word in path[:-1])
+
+
 def owner_keywords(
     document: XmpDocument, inside: Keywords
 ) -> tuple[Keywords, list[str], list[str], str]:
@@ -267,15 +281,16 @@ def _refused(document: XmpDocument) -> tuple[dict[str, str], set[str]]:
 
     They were written before, and are now in no field, or missing in one of paths: not every
     program knows all fields. Where a field has lost several words and kept none, a program has
-    replaced it. A word that the owner adds again is no longer refused.
+    replaced it. A word that the owner adds again is no longer refused, but one that is only in the
+    branch of machine tags stays so: a program has written it back from its database.
     """
     words = {
         field: {word for item in items for word in field.words(item)}
         for field, items in xmp_keywords(document).items()
     }
     present = set().union(*words.values())
-    refused = {normalise(word): word for word in document.items(_REFUSED)}
-    refused = {key: word for key, word in refused.items() if key not in present}
+    returned, refused = _returned(document), {normalise(x): x for x in document.items(_REFUSED)}
+    refused = {x: refused[x] for x in refused if x not in present or x in returned}
     earlier = {**refused}
     lost = set[str]()
     for field in FIELDS:
@@ -292,17 +307,34 @@ def _refused(document: XmpDocument) -> tuple[dict[str, str], set[str]]:
     return refused, lost
 
 
+def _returned(document: XmpDocument) -> set[str]:
+    """The refused words, in normal form, that are back in paths beside machine tags alone."""
+    fields = xmp_keywords(document)
+    written = [f.path(x) for f in FIELDS for x in document.items(_record("added", f))]
+    branches = {path.rpartition("|")[0] for path in written} - {""}
+    inside, outside = set[str](), set[str]()
+    for field in (field for field in fields if field.separator):
+        for item in fields[field]:
+            *above, word = field.words(item)
+            is_inside = field.path(item).rpartition("|")[0] in branches
+            inside.update([word] if is_inside else ())
+            outside.update(() if is_inside else (*above, word))
+    return {normalise(word) for word in document.items(_REFUSED)} & inside - outside
+
+
 def _remove_ours(document: XmpDocument) -> set[str]:
     """Remove what was written before; the copied keywords that somebody has deleted since."""
     deleted: set[str] = set()
+    returned = _returned(document)
     machine: set[str] = set()
     ever_copied: set[str] = set()
     for field in FIELDS:
         added, copied = ({*document.items(_record(what, field))} for what in ("added", "copied"))
         ever_copied.update(copied)
+        present = document.items(field.property)
+        added.update(item for item in present if field.words(item)[-1] in returned)
         if field.separator:
             machine.update(map(field.path, added))
-        present = document.items(field.property)
         if present:
             deleted.update(map(field.path, copied.difference(present)))
         others = [item for item in present if item not in added]

@@ -15,6 +15,7 @@ from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.export import sidecar_merge, text_sidecars
 from ramctl.export.text_sidecars import TextCounts, TextOptions, as_text, merged_text, split_tags
 from ramctl.export.xmp_document import XmpDocument, writable_text
+from ramctl.labels import normalise
 from ramctl.photos.archives import facts_of_file, member_of
 from ramctl.photos.embedded import read_embedded
 from ramctl.photos.finding import Neighbours, is_raw_name
@@ -431,3 +432,25 @@ def without_refused(neighbours: Neighbours) -> Callable[[Record, JsonObject], No
             set_tags(fields, [tag for tag in tags if tag not in refused])
 
     return leave_out
+
+
+def with_owner_keywords(
+    record: Record, fields: JsonObject, neighbours: Neighbours, *, people: bool
+) -> JsonObject:
+    """The fields with the keywords that the owner gave the photo among the tags.
+
+    They are read from its file and its sidecars, as far as possible; names only with `people`.
+    """
+    photo = attempt(photo_path, image_name(fields), record.base)
+    if isinstance(photo, RecordProblem):
+        return fields
+    found: sidecar_merge.Keywords = embedded_keywords(str(photo))
+    for path in xmp_paths(photo, "full", neighbours)[::-1]:
+        with suppress(OSError, ValueError):
+            found = sidecar_merge.owner_keywords(XmpDocument(read_sidecar(path)), found)[0]
+    paths = [path.split("|") for path in sidecar_merge.keyword_paths(found)]
+    paths = [path for path in paths if normalise(path[0]) not in sidecar_merge.PROGRAM_TAGS]
+    words = [path[-1] for path in paths if people or not sidecar_merge.is_name(path)]
+    known = {*map(normalise, fields["tags"])}
+    new = [word for word in dict.fromkeys(words) if normalise(word) not in known]
+    return fields | {"tags": [*fields["tags"], *new]}

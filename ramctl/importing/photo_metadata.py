@@ -14,12 +14,13 @@ from ramctl.export import sidecars, text_sidecars
 from ramctl.export.sidecar_merge import (
     DESCRIPTION,
     KEYWORDS,
+    PROGRAM_TAGS,
     Keywords,
+    is_name,
     keyword_paths,
     owner_keywords,
 )
 from ramctl.export.xmp_document import Property, XmpDocument
-from ramctl.importing.vocabulary import is_name
 from ramctl.labels import normalise
 from ramctl.photos.embedded import read_embedded
 from ramctl.photos.finding import Neighbours
@@ -31,7 +32,6 @@ _NAMES = (  # of faces, and of people anywhere in the picture
     Property("http://ns.microsoft.com/photo/1.2/t/Region#", "MPReg", "PersonDisplayName"),
     Property("http://iptc.org/std/Iptc4xmpExt/2008-02-29/", "Iptc4xmpExt", "PersonInImage"),
 )
-_PROGRAM_TAGS = {"digikam internal tags", "darktable"}  # branches for their own use
 # Descriptions that cameras and programs write.
 _NO_CAPTION = re.compile(
     r"((?-i:[A-Z]{3,}) )*digital (still )?camera|samsung( camera pictures)?|sony dsc|dci[mf]\b.*|"
@@ -65,7 +65,7 @@ class _Metadata:
         paths = [path.split("|") for path in keyword_paths(self.keywords)]
         for path in [*paths, *([word] for word in self.words)]:
             *above, tag = [*filter(None, map(str.strip, path))] or [""]
-            if not tag or normalise([*above, tag][0]) in _PROGRAM_TAGS:
+            if not tag or normalise([*above, tag][0]) in PROGRAM_TAGS:
                 continue
             if is_name([*above, tag]) or normalise(tag) in faces:
                 names.append(tag)
@@ -152,6 +152,7 @@ def _read_text(text: str, earlier: JsonObject, found: _Metadata) -> None:
     found.kept += given
     found.refused += refused
     known = set(map(normalise, given))
+    text = text_sidecars.without(text, [earlier.get("trigger", "")])
     text = text.replace(earlier.get("caption", ""), "", 1)  # a model wrote it
     parts = [part.strip() for part in re.split(r",|\n", text) if part.strip()]
     parts = [part for part in parts if normalise(part) not in known]

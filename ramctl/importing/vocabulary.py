@@ -5,22 +5,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from ramctl.errors import RunProblem
+from ramctl.export.sidecar_merge import PEOPLE
 from ramctl.labels import Label, LabelSystem, normalise
 from ramctl.records.fields import string_list
 from ramctl.records.files import read_lines
 from ramctl.records.record import HUMAN, JsonObject, object_in
 
 MAX_PARENTS = 100  # of a word, the nearest: a path of n words has n * n / 2 in all
-# Branches whose words are people's names.
-_PEOPLE = {
-    "people", "person", "persons", "faces", "names", "leute", "menschen", "personen", "gesichter",
-    "personnes", "visages", "gente", "personas", "persone", "volti", "pessoas", "mensen",
-}  # fmt: skip
-
-
-def is_name(path: Sequence[str]) -> bool:
-    """Whether the last word of a path is in a branch of people's names."""
-    return any(normalise(word) in _PEOPLE for word in path[:-1])
 
 
 class Vocabulary:
@@ -80,7 +71,7 @@ class Vocabulary:
                 nearest = [word for word, other in above[: -MAX_PARENTS - 1 : -1] if other != key]
                 label = self._labels[key] = Label(tag, parents=tuple(nearest))
             above += [] if is_hidden else [(tag, key)]
-            is_excluded |= key in _PEOPLE and not self._people
+            is_excluded |= key in PEOPLE and not self._people
         return label
 
     def labels(self) -> LabelSystem:

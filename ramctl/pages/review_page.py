@@ -17,11 +17,11 @@ from ramctl.errors import RecordProblem, attempt
 from ramctl.pages import Thumbnail, render_pieces, thumbnail
 from ramctl.pages.gallery import Adder
 from ramctl.records.fields import scored_boxes
-from ramctl.records.files import output_lock, replacing
+from ramctl.records.files import naming, output_lock, replacing
 from ramctl.records.jsonl import dumps
 from ramctl.records.parallel import ordered_map, usable_cores
 from ramctl.records.record import JsonObject, Record, captions_of, image_name, listed, object_in
-from ramctl.records.verdicts import ADD, Verdicts
+from ramctl.records.verdicts import Verdicts
 
 THUMBNAIL_PX = 240  # the longer side
 QUALITY = 60
@@ -86,8 +86,7 @@ def open_review(path: Path, verdicts: Verdicts) -> Iterator[Adder]:
 
     def add(record: Record, fields: JsonObject) -> None:
         decisions, boxes = verdicts.of(fields), scored_boxes(fields)
-        added = (tag for tag, verdict in decisions.items() if verdict == ADD)
-        tags = list(dict.fromkeys([*listed(fields, "tags"), *added]))
+        tags = list(dict.fromkeys([*listed(fields, "tags"), *decisions]))
         kinds, scores = object_in(fields, "kinds"), object_in(fields, "scores")
         pictured = Pictured.of(record)
         stamp.update(dumps([{"image": fields["image"], "tags": tags}]))
@@ -101,6 +100,8 @@ def open_review(path: Path, verdicts: Verdicts) -> Iterator[Adder]:
             keep = heapq.heappush if len(doubtful) < MAX_JUDGED else heapq.heappushpop
             keep(doubtful, (doubt, next(numbers), judged))
 
+    with naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     with output_lock(path):
         yield add
         shown = [judged for _, _, judged in doubtful]

@@ -23,8 +23,9 @@ from ramctl.text.static_table import unit
 # photos cannot be read. `scripts/bench/search.py copies` measures both and the following limits.
 MAX_DIFFERENCE, MAX_UNREAD = 0.5, 0.25
 BLOCK = 4096  # photos compared with as many others at a time
-THRESHOLD = 0.78  # correlation of the details of copies
-MAX_COLOUR = 13.0  # standard deviation of the differences of blurred colours, of 255
+THRESHOLD = 0.7  # correlation of the details of copies
+MAX_COLOUR = 8.0  # standard deviation of the differences of blurred colours, of 255
+EDGE = 5  # a window's first and last fifth: there a crop is blurred otherwise
 STRICTNESS = 0.6  # with fewer windows, which fit less well but save time
 SIDE, DETAIL = 64, 32  # pixels: of looks, and of what is in them
 SHARES = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)  # of the sides of a photo that a crop has
@@ -122,9 +123,10 @@ def _shows(whole: NDArray[np.float16], part: NDArray[np.float16], threshold: flo
         correlations = _centred(details) @ _centred(target[None, ..., 3])[0]
         best = int(correlations.argmax())
         colours = whole[rows[best][:, None], columns[best], :3] - target[..., :3]
+        inner = slice(len(target) // EDGE, -(len(target) // EDGE))
         # Details of a plain surface are noise: there the colours decide.
         max_colour = min(MAX_COLOUR, 2 * target[..., 3].std()) / strictness
-        if correlations[best] < strictness * threshold or colours.std() > max_colour:
+        if correlations[best] < strictness * threshold or colours[inner, inner].std() > max_colour:
             return False
     return True
 

@@ -4,6 +4,7 @@ N photos, L labels, D axes, E width of embeddings of texts.
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
 from itertools import chain
@@ -27,6 +28,7 @@ from ramctl.records.record import (
     image_name,
     listed,
     object_in,
+    tag_language,
 )
 from ramctl.records.report import Rejects
 from ramctl.searching.copies import THRESHOLD, CopyFinder, best_first
@@ -44,7 +46,7 @@ OWN_WORD = 10.0  # the score of a keyword or name, as of a label that is sure
 MIN_LOG_ODDS = -4.0  # the mean over the labels that it names
 MIN_TEXT_SCORE = 3.0  # the score where it names none
 _CHECKED = {name: FORMS[name] for name in ("sources", "caption", "captions")}
-_CHECKED |= {"parents": FORMS["sources"], "people": STRINGS}
+_CHECKED |= {"parents": FORMS["sources"], "people": STRINGS, "refused": STRINGS}
 
 
 class Found(NamedTuple):
@@ -76,6 +78,7 @@ class PhotoSearch:
         longest = self._axes.max_length
         packed, self._images, self._places = bytearray(), list[str](), list[int]()
         self._texts: list[list[str]] = []  # that the owner wrote
+        self._refused = defaultdict[int, set[int]](set)  # labels, by the place of their photo
         self.base = Path()
         for place, record in _records(source):
             try:
@@ -88,7 +91,8 @@ class PhotoSearch:
                 packed += vector
                 self._images.append(name)
                 self._places.append(place)
-                self._texts.append(_owner_texts(record.fields))
+                self._texts.append([])
+                self._add_decisions(len(self) - 1, record.fields)
                 self.base = record.base
                 continue
             reason = "embedding is not of `ramctl tag`: a value is not finite, or too large"
@@ -100,13 +104,19 @@ class PhotoSearch:
             origin = source if isinstance(source, str | Path) else "search"
             raise RunProblem(f"{origin}: no records")
         if keywords is not None:
-            texts = {image_name(x.fields): _owner_texts(x.fields) for _, x in _records(keywords)}
-            for name, known in zip(self._images, self._texts, strict=True):
-                known += texts.get(name, [])
+            rows = {image_name(row.fields): row.fields for _, row in _records(keywords)}
+            for index, name in enumerate(self._images):
+                self._add_decisions(index, rows.get(name, {}))
         vectors = np.frombuffer(packed, "<f2").reshape(len(self), self._axes.axes.shape[1])
         self._points = vectors.astype(np.float32)
         self._mean = self._points.mean(0)
         self._points -= self._mean
+
+    def _add_decisions(self, index: int, fields: JsonObject) -> None:
+        """Add the texts that the owner gave a photo, and the labels that were refused."""
+        self._texts[index] += _owner_texts(fields)
+        for tag in listed(fields, "refused"):
+            self._refused[index].update(self._bundle.labels.by_name(tag, tag_language(fields)))
 
     def rows(self, found: Sequence[Found]) -> list[JsonObject]:
         """The records of photos found, with scores and copies, without tags that sidecars refuse.
@@ -175,6 +185,8 @@ class PhotoSearch:
                 notify(f"no label for: {', '.join(words)}; {treated}")
         scores = self._points @ (weights @ self._axes.axes)
         fits = self._log_odds(question) >= MIN_LOG_ODDS if ids else scores >= MIN_TEXT_SCORE
+        unfit = [x for x, labels in self._refused.items() if labels.intersection(ids)]
+        fits[unfit] = False
         for places in with_word.values():
             scores[places] += OWN_WORD
             fits[places] = True

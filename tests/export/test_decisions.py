@@ -139,3 +139,19 @@ def test_an_import_has_the_language_of_refused_tags(export, command):
     take_out("Baum")
     row = json.loads(command("import", "a.jpg").stdout)
     assert (row["refused"], row["tag_language"]) == (["Baum"], "de")
+
+
+def test_the_gallery_has_the_owner_s_keywords_and_a_page_to_publish_no_names(command):
+    Image.new("RGB", (8, 8), "red").save("a.jpg")
+    write_records(Path("in.jsonl"), [{"image": "a.jpg", "tags": ["wall", "red"]}])
+    command("export", "in.jsonl", "--xmp")
+    document = XmpDocument(Path("a.jpg.xmp").read_bytes())
+    hers = ["Red", "Urlaub|Ostsee", "Personen|Anna", "darktable|format|jpg"]
+    paths = [*document.items(FIELDS[1].property), *hers]
+    document.set_items(FIELDS[1].property, paths)
+    Path("a.jpg.xmp").write_bytes(document.to_bytes())
+    for options, tags in (([], ["Ostsee", "Anna"]), (["--self-contained"], ["Ostsee"])):
+        rows = command("export", "in.jsonl", "-f", "jsonl", "--gallery", "page.html", *options).rows
+        assert rows[0]["tags"] == ["wall", "red"]
+        (photo,) = gallery_photos(Path("page.html"))
+        assert [*photo["tags"]] == ["wall", "red", *tags]

@@ -161,6 +161,32 @@ def test_refusals_are_forgotten_only_when_that_is_asked_for(export):
         assert words(path.read_bytes()) == left
 
 
+def test_a_refused_tag_that_a_program_writes_back_from_its_database_is_removed_again(
+    export, command
+):
+    export("red,hot dog,yellow", "--xmp")
+    path = Path("a.jpg.xmp")
+    before = path.read_bytes()
+    path.write_bytes(without(before, "yellow"))
+    export("red,hot dog,yellow", "--xmp")
+    document = XmpDocument(path.read_bytes())  # as darktable does
+    document.set_items(HIERARCHICAL, [*document.items(HIERARCHICAL), "auto|yellow"])
+    document.set_items(SUBJECT, [*document.items(SUBJECT), "yellow"])
+    path.write_bytes(document.to_bytes())
+    (record,) = command("import", "a.jpg").rows
+    assert record["refused"] == ["yellow"] and "tags" not in record
+    assert "1 refused tags that were back" in export("red,hot dog,yellow", "--xmp").messages
+    assert (words(path.read_bytes()), refused(path.read_bytes())) == (
+        ["hot dog", "red"],
+        ["yellow"],
+    )
+    # By her own hand, it is elsewhere too.
+    document.set_items(HIERARCHICAL, [*document.items(HIERARCHICAL), "colours|yellow"])
+    path.write_bytes(document.to_bytes())
+    export("red,hot dog,yellow", "--xmp")
+    assert "yellow" in words(path.read_bytes()) and not refused(path.read_bytes())
+
+
 DARKTABLE = ((SUBJECT, "darktable"), (HIERARCHICAL, "darktable|format|jpg"))
 
 

@@ -54,14 +54,27 @@ def test_tags_with_most_expected_mistakes_come_first_and_of_each_the_lowest_scor
 
 
 def test_earlier_decisions_are_on_the_page(export):
-    export("--review", "page.html", "--decisions", "decided.jsonl")
-    data = page_data(Path("page.html"))
-    found = {
-        (data["records"][one["record"]]["image"], data["tags"][one["tag"]]["tag"]): one["verdict"]
-        for one in data["entries"]
-        if "verdict" in one
-    }
-    assert found == {("b.jpg", "red"): "remove", ("c.jpg", "sky"): "keep"}
+    found = judged(export, "page.html", "--decisions", "decided.jsonl")
+    verdicts = {key: verdict for key, verdict in found.items() if verdict}
+    assert verdicts == {("b.jpg", "red"): "remove", ("c.jpg", "sky"): "keep"}
+
+
+def test_the_page_in_a_new_folder_has_no_tags_that_sidecars_refuse_but_all_decisions(export):
+    export("--xmp", "--decisions", "decided.jsonl")
+    assert ("b.jpg", "red") not in judged(export, "a/b/page.html")
+    # A page that lacked decisions would lose them when it is downloaded.
+    for options in (["--top", "1"], []):
+        found = judged(export, "page.html", "--decisions", "decided.jsonl", *options)
+        assert (found["b.jpg", "red"], found["c.jpg", "sky"]) == ("remove", "keep")
+
+
+def judged(export, page: str, *options: str) -> dict:
+    """The verdicts, or None, by photo and tag of a page."""
+    export("--review", page, *options)
+    data = page_data(Path(page))
+    images = [record["image"] for record in data["records"]]
+    tags = [row["tag"] for row in data["tags"]]
+    return {(images[x["record"]], tags[x["tag"]]): x.get("verdict") for x in data["entries"]}
 
 
 def test_refused_tags_are_in_no_output_and_what_was_decided_is_in_the_records(export):

@@ -3,6 +3,8 @@
 import base64
 import json
 import shutil
+import tarfile
+from collections import Counter
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from ramctl import PhotoSearch, Tagger
 from ramctl.checkpoints.bundle import AXES, Bundle, write_meta
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem
+from ramctl.searching.copies import THRESHOLD, _looks_of, _shows
 from ramctl.searching.photo_search import OWN_WORD
 from ramctl.searching.question import read_question
 from ramctl.tagging.embedding import N_AXES, PhotoAxes, write_axes
@@ -256,6 +259,26 @@ def test_changed_copies_of_photos_are_told_from_other_photos(copied):
     assert "need --duplicates" in copied("dog", "--threshold", "0.5").messages
 
 
+@pytest.mark.shared
+def test_crops_and_recompressions_of_photos_of_150_pixels_look_like_them(shared, tmp_path):
+    with tarfile.open(shared / "data" / "photos" / "fsa-train-0000.tar") as archive:
+        members = [one for one in archive.getmembers() if one.isfile()][::50]
+        photos = [Image.open(archive.extractfile(one)).convert("RGB") for one in members]
+    looks, counts = [], Counter()
+    for number, photo in enumerate(photos):
+        w, h = photo.size
+        x, y = w // 50 * (number % 5), h // 50 * (number % 3)
+        crop = photo.crop((x, y, x + round(0.9 * w), y + round(0.9 * h)))
+        for name, copy, quality in (("0", photo, 95), ("same", photo, 60), ("crop", crop, 60)):
+            copy.save(tmp_path / f"{name}.jpg", quality=quality)
+        whole, same, part = (_looks_of(f"{x}.jpg", tmp_path) for x in ("0", "same", "crop"))
+        counts["same"] += _shows(whole, same, THRESHOLD)
+        counts["crop"] += _shows(whole, part, THRESHOLD)
+        counts["other"] += any(_shows(whole, other, THRESHOLD) for other in looks)
+        looks.append(whole)
+    assert counts["same"] == len(photos) == 20 and counts["crop"] >= 19 and not counts["other"]
+
+
 def test_copies_do_not_fill_an_answer(copied):
     name = PICTURES[0].name
     for row in copied("--like", PICTURES[0], "-n", "3").rows[:1]:
@@ -380,6 +403,16 @@ def test_her_keywords_captions_folders_and_file_names_are_found(search, photos):
         done = search(question, "--lang", "zh") if question == "2023" else search(question)
         assert (names(done), "no label" in done.messages) == ([name], False), question
     assert "red.png" in names(search("Erna", "blue"))[:2]
+
+
+def test_a_photo_is_not_found_by_a_label_that_its_owner_refused(search, model, photos):
+    first, second, *others = (row["image"] for row in search("red").rows)
+    write_records(photos / "mine.jsonl", [{"image": second, "refused": ["red"]}])
+    mine = PhotoSearch(photos / FILE, str(model), keywords=photos / "mine.jsonl")
+    assert [found.image for found in mine.words("red")] == [first, *others]
+    rows = [json.loads(line) for line in (photos / FILE).read_text().splitlines()]
+    write_records(photos / FILE, [row | {"refused": ["red"]} for row in rows])
+    assert names(search("red")) == ["red.png"]  # by its name
 
 
 def test_a_folder_is_indexed_and_searched_in_one_command(model, photos, tmp_path, monkeypatch):
