@@ -79,7 +79,7 @@ def test_shards_of_photos_folders_archives_and_lists_make_up_the_input(photos, n
 def test_photos_of_other_shards_are_not_looked_at(photos, monkeypatch):
     looked_at = []
     note = lambda name, base: looked_at.append(name) or ""  # noqa: E731
-    monkeypatch.setattr("ramctl.photos.finding._stamp", note)
+    monkeypatch.setattr("ramctl.photos.finding.photo_stamp", note)
     items, _ = shard_of(Shard(2, 5), photos.names, partial(unread_photo_inputs, photos))
     named = [item.fields["image"] for item in items if isinstance(item, Record)]
     assert looked_at == named == ["folder/sub/c.jpg", "folder/sub/d.jpg"]
