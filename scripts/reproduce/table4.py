@@ -64,7 +64,7 @@ def predict(options: argparse.Namespace) -> None:
         out = predictions(options.work, options.model.name, name)
         if not out.exists():
             records = options.eval / f"{name}.jsonl"
-            kept.predict(records, options.model, asked, options.cache, out)
+            kept.predict(records, options.eval, options.model, asked, options.cache, out)
 
 
 def predictions(work: Path, run: str, name: str) -> Path:

@@ -1,28 +1,26 @@
 #!/usr/bin/env python3
 """The records and the figures of table5.mk.
 
-    table5.py short parsed.jsonl ... --fraction 1 --captioned 1 --kept 0.25  records that say less
-    table5.py detected boxes.jsonl --photos P --root R        what detectors are sure of
-    table5.py classes truth.jsonl --fewest 4                      tags of so many photos
-    table5.py words classes.txt map.tsv ...                       all names that truths ask for
-    table5.py added all.jsonl scores.jsonl --model M              what `generate` adds
-    table5.py chances all.jsonl --labels L --root P --evidence E  what `generate --evidence` adds
-    table5.py scores all.jsonl --model M --root P --cache C --out F   a model's scores of photos
-    table5.py predict TRUTH... --model M --words W --cache C --out DIR
-    table5.py table --work W --labels L --columns ... --rows ... --truth FILE CLASSES TITLE [MAP]
-    table5.py put table.md --into scripts/reproduce/README.md     the tables into the document
+    table5.py draw photos.jsonl ... --fraction 0.25          records of some photos
+    table5.py detected boxes.jsonl --records photos.jsonl    what detectors are sure of
+    table5.py classes truth.jsonl --fewest 4                 tags of so many photos
+    table5.py words classes.txt [map.tsv]                    all names that a truth asks for
+    table5.py predict --model M --cache C --root P --out DIR --truth FILE WORDS ...
+    table5.py tags --work W                                  the paper's table, our tags beside
+    table5.py table --work W --truth FILE CLASSES TITLE [MAP] ...
+    table5.py put table.md ... --into scripts/reproduce/README.md   the tables into the document
 
-Which captions and which tags stay is decided by the photo's name alone.
+Which photos are drawn is decided by their names alone.
 """
 
 import argparse
 import hashlib
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,28 +29,38 @@ from venv_python import use_venv
 
 use_venv()
 
-import kept
+import looks
 import numpy as np
 from cells import put_between_marks
-from looks import Truth, read, resampled_precisions
+from looks import Truth, read
 from numpy.typing import NDArray
+from tables import PAPER
 
-from ramctl.checkpoints.bundle import Bundle
 from ramctl.classes import read_map
-from ramctl.data_engine.additions import merge_generated, thresholds_to_add
-from ramctl.data_engine.label_probabilities import Evidence, LabelProbabilities
-from ramctl.evaluation.metrics import interval, mean_over_classes
+from ramctl.evaluation.comparison import Comparison
+from ramctl.evaluation.metrics import (
+    interval,
+    mean_over_classes,
+    rank_classes,
+    ranked_precisions,
+    resamples,
+)
 from ramctl.labels import LabelSystem
-from ramctl.records.inputs import read_inputs
-from ramctl.records.record import Record
-from ramctl.tagger_scores import PhotoName
 
-BY_CAPTIONS = ("tags", "captions", "caption_tags", "kinds", "sources")
 # A detector's boxes: precise above the one score, and below the other nothing is there.
 PRESENT, ABSENT = 0.5, 0.1
-SEEN = 0.005  # the lowest score that `scores` keeps
-ORACLE, BASE = "full", "parsed"
-NOT_RUN = "not run"
+SIZES = ("small", "large")
+SEEDS = "012"
+# Each row with the one that it is compared with.
+ROWS = {"parsed": "", "generated": "parsed", "cleaned": "generated", "tuned": "cleaned",
+        "longer": "cleaned"}  # fmt: skip
+NAMES = {
+    "parsed": "parsed", "generated": "+ generated", "cleaned": "+ cleaned",
+    "tuned": "+ fine-tuned", "longer": "as many steps without the good set",
+}  # fmt: skip
+MADE = ("parsed", "generated", "cleaned")  # rows with records of their own
+BLOCKS = 8  # of 64 resamples each
+Floats = NDArray[np.float64]
 
 
 def main() -> None:
@@ -60,60 +68,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    commands = {"short": short, "detected": detected, "classes": classes, "words": words,
-                "added": added, "chances": chances, "scores": scores, "predict": predict,
-                "table": tables, "put": put}  # fmt: skip
+    commands = {"draw": draw, "detected": detected, "classes": classes, "words": words,
+                "predict": predict, "tags": tags, "table": tables, "put": put}  # fmt: skip
     parser.add_argument("command", choices=commands)
     parser.add_argument("files", type=Path, nargs="*")
-    for name in ("photos", "root", "labels", "model", "words", "cache", "out", "work", "into"):
+    for name in ("records", "root", "model", "cache", "out", "work", "into"):
         parser.add_argument(f"--{name}", type=Path)
-    for name in ("fraction", "captioned", "kept", "fewest"):
+    for name in ("fraction", "fewest"):
         parser.add_argument(f"--{name}", type=float)
-    for name in ("columns", "rows"):
-        parser.add_argument(f"--{name}", nargs="+")
     parser.add_argument("--truth", nargs="+", action="append")
-    parser.add_argument("--evidence")
     options = parser.parse_intermixed_args()  # before Python 3.12 no files stand behind options
     for line in commands[options.command](options):
         text = line if isinstance(line, str) else json.dumps(line, ensure_ascii=False)
         sys.stdout.write(f"{text}\n")
 
 
-def short(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """Records of some photos; some of these without what captions said, others with fewer tags.
-
-    What a collection says of its photos without captions stays.
-    """
-    rows = (row for path in options.files for row in read(path))
-    for row in (row for row in rows if draw("photo", row) < options.fraction):
-        if not row.get("captions"):
+def draw(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """Records of a fraction of the photos."""
+    for row in (row for path in options.files for row in read(path)):
+        digest = hashlib.blake2b(f"photo:{row['image']}".encode(), digest_size=6).digest()
+        if int.from_bytes(digest, "big") / 2**48 < options.fraction:
             yield row
-        elif draw("captions", row) >= options.captioned:
-            yield {name: value for name, value in row.items() if name not in BY_CAPTIONS}
-        else:
-            stay = {tag for tag in row["tags"] if draw(f"drop:{tag}", row) >= 1 - options.kept}
-            row["tags"] = [tag for tag in row["tags"] if tag in stay]
-            row["caption_tags"] = [[t for t in own if t in stay] for own in row["caption_tags"]]
-            for field in ("kinds", "sources"):
-                row[field] = {tag: value for tag, value in row[field].items() if tag in stay}
-            yield row
-
-
-def draw(what: str, row: dict[str, Any]) -> float:
-    """A number in [0, 1) that depends on the photo's name."""
-    digest = hashlib.blake2b(f"{what}:{row['image']}".encode(), digest_size=6).digest()
-    return int.from_bytes(digest, "big") / 2**48
 
 
 def detected(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """A truth by boxes: classes between sure and absent count neither way."""
-    folder = os.path.relpath(options.photos.resolve(), options.root.resolve())
+    """A truth of the photos of records: classes between sure and absent count neither way."""
+    origins = {row["image"]: row["origin"] for row in read(options.records)}
     for row in (row for path in options.files for row in read(path)):
+        if row["image"] not in origins:
+            continue
         best: dict[str, float] = {}
         for name, score, *_ in row["boxes"]:
             best[name] = max(score, best.get(name, 0))
         yield {
-            "image": f"{folder}/{row['image']}",
+            "image": row["image"],
+            "origin": origins[row["image"]],
             "tags": [name for name, score in best.items() if score >= PRESENT],
             "uncertain": [name for name, score in best.items() if ABSENT <= score < PRESENT],
         }
@@ -136,136 +125,154 @@ def words(options: argparse.Namespace) -> Iterator[str]:
     return iter(found)
 
 
-def chances(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The records with what another tagger makes likely of the labels that they leave out."""
-    items = list(read_inputs(list(map(str, options.files)), str(options.root), "generate"))
-    labels = LabelSystem.read(options.labels)
-    found = LabelProbabilities([Evidence.parse(options.evidence)], labels, items)
-    for record in items:
-        if isinstance(record, Record):
-            fields = {"tags": [], **record.fields}
-            yield fields | {
-                "chances": found.by_tag(PhotoName(fields["image"], record.base), fields)
-            }
-
-
-def added(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The records with the tags that `generate --captions 0` adds by these scores of a model."""
-    records, scored = options.files
-    bundle = Bundle.open(options.model)
-    thresholds = np.array(thresholds_to_add(None, None, bundle))
-    column = {tag: i for i, tag in enumerate(bundle.labels.tags)}
-    for row, own in zip(read(records), read(scored), strict=True):
-        scores = np.zeros(len(column), np.float32)
-        scores[[column[tag] for tag in own["scores"]]] = list(own["scores"].values())
-        above = np.flatnonzero(scores > thresholds)
-        tags = above[np.argsort(-scores[above], kind="stable")].tolist()
-        yield merge_generated(row, bundle.labels, scores, tags, None, scores > thresholds)
-
-
-def scores(options: argparse.Namespace) -> Iterator[str]:
-    """A model's scores of the photos of records, into --out."""
-    (records,) = options.files
-    kept.predict(
-        records, options.model, None, options.cache, options.out, root=options.root, least=SEEN
-    )
-    return iter(())
-
-
 def predict(options: argparse.Namespace) -> Iterator[str]:
     """A model's predictions of all truths' photos, into the folder --out."""
-    for records in options.files:
-        out = options.out / records.stem / f"{options.model.name}.jsonl"
-        kept.predict(records, options.model, options.words, options.cache, out)
+    import kept
+
+    for records, names in options.truth:
+        out = options.out / Path(records).stem / f"{options.model.name}.jsonl"
+        kept.predict(Path(records), options.root, options.model, Path(names), options.cache, out)
     return iter(())
 
 
 def put(options: argparse.Namespace) -> Iterator[str]:
     """The tables between the marks of a document."""
-    (table,) = options.files
-    put_between_marks(table.read_text("utf-8").strip(), options.into, "table5")
+    texts = (table.read_text("utf-8") for table in options.files)
+    put_between_marks("".join(texts).strip(), options.into, "table5")
     return iter(())
 
 
+class Measured:
+    """A model's mAP against a truth, in percent: of all photos, and of resamples.
+
+    The resamples are of photos, and then of their origins where these are known.
+    """
+
+    def __init__(self, compared: Comparison, origins: Sequence[str] | None) -> None:
+        self.mean = 100 * float(mean_over_classes(compared.precisions))
+        self.resampled = [_resampled(compared, range(len(compared.photos)))]
+        if origins is not None:
+            self.resampled.append(_resampled(compared, origins))
+
+
+def _resampled(compared: Comparison, origins: Sequence[str] | range) -> Floats:
+    """The mAP of resamples of the origins, with all photos of each."""
+    rankings = rank_classes(compared.scores, compared.truth)
+    _, groups = np.unique(list(origins), return_inverse=True)
+    drawn = islice(resamples(int(groups.max()) + 1, looks.SEED), BLOCKS)
+    blocks = [ranked_precisions(rankings, np.ascontiguousarray(w[groups])) for w in drawn]
+    return 100 * mean_over_classes(compared.fill_unknown(np.concatenate(blocks)))
+
+
 class Figures:
-    """The models' predictions against one truth: mAP, of all photos and of every resample."""
+    """The figures of all models against one truth."""
 
-    def __init__(self, options: argparse.Namespace, truth: str, classes: str, *maps: str) -> None:
+    def __init__(self, work: Path, truth: str, classes: str, title: str, *maps: str) -> None:
         self.truth = Truth.of_files(Path(truth), Path(classes), Path(maps[0]) if maps else None)
-        self.folder, self.labels = options.work / "predictions", LabelSystem.read(options.labels)
-        self.photos = len(self.truth.table.photos)
-        self.of = cache(self._of)
+        self.title, self.work = title, work
+        self.labels = LabelSystem.read(work / "labels.jsonl")
+        rows = read(Path(truth))
+        origins = {row["image"]: row.get("group") or row.get("origin") for row in rows}
+        self.origins = {image: str(name).partition(":")[0] for image, name in origins.items()}
+        self.has_origins = None not in origins.values()
+        self._measured: dict[tuple[str, str, str], Measured] = {}
 
-    def _of(self, column: str, row: str) -> dict[str, tuple[float, NDArray[np.float64]]]:
-        """By seed."""
-        found = {}
-        for path in sorted((self.folder / column / self.truth.name).glob(f"{row}-?.jsonl")):
+    @cached_property
+    def n_origins(self) -> int:
+        """The number of origins of the photos."""
+        return len(set(self.origins.values()))
+
+    def measured(self, size: str, row: str, seed: str) -> Measured:
+        """One model's figures."""
+        key = size, row, seed
+        if key not in self._measured:
+            path = self.work / "predictions" / size / self.truth.name / f"{row}-{seed}.jsonl"
             compared = self.truth.compared(path, self.labels)
-            resampled = mean_over_classes(resampled_precisions(compared))
-            found[path.stem[-1]] = float(mean_over_classes(compared.precisions)), resampled
-        return found
+            names = [self.origins[photo.name] for photo in compared.photos]
+            self._measured[key] = Measured(compared, names if self.has_origins else None)
+        return self._measured[key]
 
-    def mean(self, column: str, row: str) -> str:
-        """mAP, the mean of the seeds."""
-        values = [value for value, _ in self.of(column, row).values()]
-        return f"{np.mean(values):.3f}" if values else NOT_RUN
+    def mean(self, size: str, row: str) -> str:
+        """The mean of the seeds and their spread."""
+        values = [self.measured(size, row, seed).mean for seed in SEEDS]
+        return f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}"
 
-    def gain(self, ours: tuple[str, str], theirs: tuple[str, str]) -> tuple[float, str]:
-        """The difference of the seeds that both have, and its interval.
+    def gain(self, ours: tuple[str, str], theirs: tuple[str, str]) -> str:
+        """The difference of two rows with its intervals over photos and over origins.
 
-        Photos are resampled for all alike, and seeds too, so that a lucky one is no gain.
+        Seeds are drawn as photos are, so that a lucky one is no gain.
         """
-        a, b = self.of(*ours), self.of(*theirs)
-        both = sorted(a.keys() & b.keys())
-        if not both:
-            return float("nan"), NOT_RUN
-        mean = float(np.mean([a[seed][0] - b[seed][0] for seed in both]))
-        pairs = np.stack([a[seed][1] - b[seed][1] for seed in both])
-        drawn = np.random.default_rng(0).integers(len(both), size=(pairs.shape[1], len(both)))
-        resampled = np.take_along_axis(pairs.T, drawn, axis=1).mean(axis=1)
-        low, high = interval(mean, resampled, lowest=-1.0) or (-1.0, 1.0)
-        bold = "**" if low > 0 or high < 0 else ""
-        return mean, f"{bold}{mean:+.3f}{bold} ({low:+.3f} to {high:+.3f})"
+        pairs = [(self.measured(*ours, s), self.measured(*theirs, s)) for s in SEEDS]
+        mean = float(np.mean([a.mean - b.mean for a, b in pairs]))
+        each = zip(*(zip(a.resampled, b.resampled, strict=True) for a, b in pairs), strict=True)
+        found = [_interval(mean, np.stack([x - y for x, y in kind])) for kind in each]
+        bold = "**" if all(low > 0 or high < 0 for low, high in found) else ""
+        texts = (f"{low:+.2f} to {high:+.2f}" for low, high in found)
+        return f"{bold}{mean:+.2f}{bold} ({'; '.join(texts)})"
+
+
+def _interval(mean: float, pairs: Floats) -> tuple[float, float]:
+    """The 95 % interval of a mean over seeds, from each seed's resampled differences (S, B)."""
+    drawn = np.random.default_rng(0).integers(len(pairs), size=(pairs.shape[1], len(pairs)))
+    means = np.take_along_axis(pairs.T, drawn, axis=1).mean(axis=1)
+    low, high = interval(mean / 100, means / 100, lowest=-1.0) or (-1.0, 1.0)
+    return 100 * low, 100 * high
+
+
+def tags(options: argparse.Namespace) -> Iterator[str]:
+    """The paper's table with the numbers of our tags beside, as Markdown."""
+    paper = {row["row"]: row for row in PAPER["table5"]}
+    counted = {size: _counted(options.work / "records" / size) for size in SIZES}
+    ours = (f"{counted[size]['photos']:,} photos" for size in SIZES)
+    head = ["row", *ours]
+    for photos in ("4M", "14M"):
+        head += [f"tags of {photos} photos", "OPPO-common", "OpenImages-common", "OpenImages-rare"]
+    yield f"**Tags, in thousands, and the paper's tags and mAP**\n\n| {' | '.join(head)} |"
+    yield f"|{'---|' * len(head)}"
+    for row in paper:
+        numbers = (counted[size].get(row, counted[size]["cleaned"]) for size in SIZES)
+        theirs = (f"({x})" if x else "" for size in SIZES for x in paper[row][size])
+        yield f"| {' | '.join([NAMES[row], *(f'{n / 1000:.1f}' for n in numbers), *theirs])} |"
+    yield ""
 
 
 def tables(options: argparse.Namespace) -> Iterator[str]:
-    """The table of each truth as Markdown: what each row gains, and which part of the oracle's."""
-    columns, rows = options.columns, [row for row in options.rows if row != BASE]
-    silence = {"0.1, the preset's": "tags", "1, the paper's": "silence"}
-    for truth, named, title, *maps in options.truth:
-        figures = Figures(options, truth, named, *maps)
-        yield f"**mAP by {title}** ({figures.photos:,} photos, {len(figures.truth.system)} labels)"
-        yield ""
-        yield f"| row | seeds | {' | '.join(columns)} |\n|---|---|{'---|' * len(columns)}"
-        means = (figures.mean(column, BASE) for column in columns)
-        yield f"| {BASE} | {seeds(figures, columns, BASE)} | {' | '.join(means)} |"
-        oracle = {c: figures.gain((ORACLE, BASE), (c, BASE)) for c in columns if c != ORACLE}
-        for row in rows:
-            cells = []
-            for column in columns:
-                gain, text = figures.gain((column, row), (column, BASE))
-                fraction = gain / oracle[column][0] if column in oracle else np.nan
-                cells.append(text if np.isnan(fraction) else f"{text}, {fraction:.0%}")
-            own = f"{row.replace('-', ' ')} | {seeds(figures, columns, row)}"
-            yield f"| {own} | {' | '.join(cells)} |"
-        cells = [oracle[column][1] if column in oracle else "" for column in columns]
-        yield f"| captions in full | {seeds(figures, columns, BASE)} | {' | '.join(cells)} |\n"
-        header = f"| missing mentions count, column `tags` | {BASE} | own | own - {BASE} |"
-        yield f"{header}\n|---|---|---|---|"
-        for weight, column in silence.items():
-            crossed = [figures.mean(column, row) for row in (BASE, "own")]
-            _, text = figures.gain((column, "own"), (column, BASE))
-            yield f"| {weight} | {' | '.join(crossed)} | {text} |"
-        (_, base), (_, both) = (
-            figures.gain(("silence", row), ("tags", BASE)) for row in (BASE, "own")
-        )
-        yield f"| 1 - 0.1 | {base} | | {both}: own at 1 - {BASE} at 0.1 |\n"
+    """The table of each truth, as Markdown."""
+    sizes = [_counted(options.work / "records" / size)["photos"] for size in SIZES]
+    for truth in options.truth:
+        yield from _table(Figures(options.work, *truth), [f"{n:,} photos" for n in sizes])
 
 
-def seeds(figures: Figures, columns: Sequence[str], row: str) -> str:
-    """How many seeds the columns of a row have."""
-    numbers = {len(figures.of(column, row)) for column in columns}
-    return " to ".join(map(str, sorted(numbers)))
+def _table(figures: Figures, columns: Sequence[str]) -> Iterator[str]:
+    """The table of a truth: mAP of each row, and its gain over the row before."""
+    origins = f" of {figures.n_origins} origins" if figures.has_origins else ""
+    number = f"{len(figures.truth.table.photos):,} photos{origins}, "
+    yield f"**mAP by {figures.title}** ({number}{len(figures.truth.system)} labels)"
+    yield ""
+    cells = (
+        f"{column} | gain (95 % over photos{'; origins' * bool(origins)})" for column in columns
+    )
+    yield f"| row | {' | '.join(cells)} |\n|{'---|' * 5}"
+    for row, before in ROWS.items():
+        shown = []
+        for size in SIZES:
+            gain = figures.gain((size, row), (size, before)) if before else ""
+            shown += [figures.mean(size, row), gain]
+        yield f"| {NAMES[row]} | {' | '.join(shown)} |"
+    for row, other in (("tuned", "longer"), ("tuned", "parsed")):
+        shown = [figures.gain((size, row), (size, other)) for size in SIZES]
+        yield f"| {NAMES[row].strip('+ ')} - {NAMES[other]} | | {shown[0]} | | {shown[1]} |"
+    more = [f"{NAMES[row]}: {figures.gain(('large', row), ('small', row))}"
+            for row in ("parsed", "tuned")]  # fmt: skip
+    yield f"\nThe larger set against the smaller: {', '.join(more)}.\n"
+    looks.log(figures.truth.name, "the models of table 5", "mAP (table 5)")
+
+
+def _counted(folder: Path) -> dict[str, int]:
+    """The number of photos, and of tags in each file of records."""
+    found = {row: list(read(folder / f"{row}.jsonl")) for row in MADE}
+    tags = {name: sum(len(row["tags"]) for row in rows) for name, rows in found.items()}
+    return tags | {"photos": len(found["parsed"])}
 
 
 if __name__ == "__main__":

@@ -199,88 +199,111 @@ def test_a_tagger_that_sees_the_companion_in_place_of_the_thing_is_found_out(tmp
     assert (found["false_with"], found["false_without"]) == (0.5, 0.0)
 
 
-def parsed(number):
-    tags = [f"tag{i}" for i in range(40)]
-    return {
-        "image": f"{number}.jpg", "captions": ["what people wrote", "stays"], "tags": tags,
-        "caption_tags": [tags[:30], tags[20:]], "kinds": dict.fromkeys(tags, "object"),
-        "sources": {tag: ["parsed"] for tag in tags},
-    }  # fmt: skip
+def drawn(path, **options):
+    return list(table5.draw(argparse.Namespace(files=[path], **options)))
 
 
-def short(path, **shares):
-    shares = {"fraction": 1.0, "captioned": 1.0, "kept": 1.0} | shares
-    return list(table5.short(argparse.Namespace(files=[path], **shares)))
-
-
-def test_a_dropped_tag_is_gone_from_every_field_and_the_more_are_dropped_the_fewer_stay(tmp_path):
-    path = tmp_path / "parsed.jsonl"
-    path.write_bytes(lines(parsed(number) for number in range(50)))
-    half, quarter = short(path, kept=0.5), short(path, kept=0.25)
-    assert short(path) == [parsed(number) for number in range(50)]
-    assert sum(len(row["tags"]) for row in half) == pytest.approx(1000, abs=70)
-    assert sum(len(row["tags"]) for row in quarter) == pytest.approx(500, abs=60)
-    for row, fewer in zip(half, quarter, strict=True):
-        assert set(fewer["tags"]) < set(row["tags"])
-        assert [*row["kinds"]] == [*row["sources"]] == row["tags"]
-        assert {tag for own in row["caption_tags"] for tag in own} == set(row["tags"])
-        assert row["captions"] == parsed(0)["captions"]
+def test_photos_are_drawn_by_their_names_and_a_larger_fraction_holds_the_smaller(tmp_path):
+    path = tmp_path / "photos.jsonl"
+    rows = [{"image": f"{number}.jpg", "captions": ["a dog"]} for number in range(400)]
+    path.write_bytes(lines(rows))
+    quarter, half = drawn(path, fraction=0.25), drawn(path, fraction=0.5)
+    assert 70 < len(quarter) < 130 and 160 < len(half) < 240
+    assert all(row in half for row in quarter)
+    assert drawn(path, fraction=1) == rows
 
 
 def test_files_may_stand_behind_options_as_in_the_makefile(tmp_path, monkeypatch, capsys):
-    records = tmp_path / "parsed.jsonl"
-    records.write_bytes(lines([parsed(0)]))
-    words = ["short", "--fraction", "1", "--captioned", "1", "--kept", "1", str(records)]
-    monkeypatch.setattr(sys, "argv", ["table5.py", *words])
+    records = tmp_path / "photos.jsonl"
+    records.write_bytes(lines([{"image": "1.jpg"}]))
+    monkeypatch.setattr(sys, "argv", ["table5.py", "draw", "--fraction", "1", str(records)])
     table5.main()
-    assert json.loads(capsys.readouterr().out) == parsed(0)
-
-
-def test_of_a_photo_without_captions_nothing_is_left_but_what_its_collection_says(tmp_path):
-    path = tmp_path / "parsed.jsonl"
-    plain = [{"image": f"p{n}.jpg", "tags": ["sea"], "caption_tags": []} for n in range(40)]
-    path.write_bytes(lines([*map(parsed, range(200)), *plain]))
-    found = short(path, captioned=0.25)
-    assert found[200:] == plain
-    assert 30 < sum("tags" in row for row in found[:200]) < 70
-    assert all(set(row) == {"image"} for row in found if "tags" not in row)
-    fewer = short(path, fraction=0.5)
-    assert 90 < len(fewer) < 150 and all(row in [*map(parsed, range(200)), *plain] for row in fewer)
+    assert json.loads(capsys.readouterr().out) == {"image": "1.jpg"}
 
 
 def test_a_detector_that_is_not_sure_says_nothing(tmp_path):
-    path = tmp_path / "boxes.jsonl"
+    path, records = tmp_path / "boxes.jsonl", tmp_path / "records.jsonl"
     boxes = [["cat", 0.3, 0, 0, 1, 1], ["dog", 0.9, 0, 0, 1, 1], ["dog", 0.2, 0, 0, 1, 1],
              ["cow", 0.05, 0, 0, 1, 1]]  # fmt: skip
-    path.write_bytes(lines([{"image": "a.tar#1.jpg", "boxes": boxes}]))
-    asked = argparse.Namespace(files=[path], photos=tmp_path / "photos", root=tmp_path / "work")
-    assert list(table5.detected(asked)) == [
-        {"image": "../photos/a.tar#1.jpg", "tags": ["dog"], "uncertain": ["cat"]}
+    path.write_bytes(lines({"image": f"a.tar#{n}.jpg", "boxes": boxes} for n in (1, 2)))
+    records.write_bytes(lines([{"image": "a.tar#1.jpg", "origin": "who/what:1.jpg"}]))
+    assert list(table5.detected(argparse.Namespace(files=[path], records=records))) == [
+        {"image": "a.tar#1.jpg", "origin": "who/what:1.jpg", "tags": ["dog"], "uncertain": ["cat"]}
     ]
 
 
-def test_table_5_says_what_a_row_gains_and_which_part_of_the_oracle_that_is(tmp_path, shared):
-    """A truth of dog and sea; the better a row, the less noise is in its predictions."""
-    skills = {"full/parsed-0": 0.9, "tags/parsed-0": 0.1, "tags/own-0": 0.9, "full/own-0": 0.9}
-    skills |= {f"silence/{row}-0": 0.9 for row in ("parsed", "own")}
-    for name, skill in skills.items():
-        column, row = name.split("/")
-        folder = tmp_path / "predictions" / column
-        given(folder, "flickr8k_test", row, skill)
-    evaluation = shared / "data" / "eval"
-    truth = [str(evaluation / f"flickr8k_test{end}") for end in (".jsonl", "_classes.txt")]
-    labels = tmp_path / "labels.jsonl"
+@pytest.fixture
+def table5_rows(tmp_path):
+    """The lines of table 5 by row, where the skill of each row's models is given."""
+    skills = {"parsed": 0.1, "generated": 0.1, "cleaned": 0.9, "tuned": 0.9, "longer": 0.1}
+    records = [{"image": f"{n}.jpg", "tags": ["dog", "sea"]} for n in range(4)]
+    for size in table5.SIZES:
+        for row, skill in skills.items():
+            for seed in table5.SEEDS:
+                folder = tmp_path / "predictions" / size
+                given(folder, "truth", f"{row}-{seed}", skill)
+        (tmp_path / "records" / size).mkdir(parents=True)
+        for row in ("parsed", "generated", "cleaned"):
+            (tmp_path / "records" / size / f"{row}.jsonl").write_bytes(lines(records))
+    labels, truth = tmp_path / "labels.jsonl", tmp_path / "truth.jsonl"
     labels.write_bytes(lines([{"tag": "dog"}, {"tag": "sea"}]))
-    text = "\n".join(table5.tables(argparse.Namespace(
-        work=tmp_path, labels=labels, columns=["full", "tags"],
-        rows=["parsed", "own", "other-backbone"], truth=[[*truth, "what is there"]],
-    )))  # fmt: skip
-    rows = {line.split(" | ")[0].strip("| "): line for line in text.splitlines() if "|" in line}
-    assert text.startswith("**mAP by what is there** (40 photos, 2 labels)")
-    assert "| 1 | +0.000 (+0.000 to +0.000) | **+0" in rows["own"] and "100%" in rows["own"]
-    assert rows["other backbone"] == "| other backbone | 0 | not run | not run |"
-    assert rows["captions in full"].startswith("| captions in full | 1 |  | **+0")
-    assert rows["1, the paper's"].startswith("| 1, the paper's | 1.000 | 1.000 |")
+    (tmp_path / "classes.txt").write_text("dog\nsea\n")
+
+    def rows(origins: bool) -> dict[str, str]:
+        kinds = [["dog"], ["sea"], ["dog", "sea"], []]
+        names = ({"origin": f"who/{n // 4}:{n}.jpg"} if origins else {} for n in range(40))
+        truth.write_bytes(lines(
+            {"image": f"{n}.jpg", "tags": kinds[n % 4], **name} for n, name in enumerate(names)
+        ))  # fmt: skip
+        asked = [[str(truth), str(tmp_path / "classes.txt"), "what is there"]]
+        options = argparse.Namespace(work=tmp_path, truth=asked)
+        text = "\n".join([*table5.tags(options), *table5.tables(options)])
+        found = {line.split(" | ")[0].strip("| "): line for line in text.splitlines()}
+        return found | {"text": text}
+
+    return rows
+
+
+def test_table_5_says_what_a_row_gains_over_photos_and_over_origins(table5_rows, scripts):
+    rows = table5_rows(origins=True)
+    assert "**mAP by what is there** (40 photos of 10 origins, 2 labels)" in rows["text"]
+    assert "| 4 photos | gain (95 % over photos; origins) |" in rows["text"]
+    assert rows["+ generated"].count("| +0.00 (+0.00 to +0.00; +0.00 to +0.00) |") == 2
+    assert rows["+ cleaned"].count("| **+") == 2 and "; +" in rows["+ cleaned"]
+    assert rows["fine-tuned - as many steps without the good set"].count("| **+") == 2
+    assert "The larger set against the smaller: parsed: +0.00" in rows["text"]
+    assert noted(scripts) == [("truth", "the models of table 5")]
+
+
+def test_table_5_has_the_papers_figures_beside_ours_and_one_interval_without_origins(table5_rows):
+    rows = table5_rows(origins=False)
+    paper = next(line for line in rows["text"].splitlines() if line.startswith("| + cleaned"))
+    assert "(39.8M) | (82.83) | (84.94)" in paper and "(121.5M) | (83.52)" in paper
+    assert rows["+ generated"].count("| +0.00 (+0.00 to +0.00) |") == 2
+
+
+def test_the_engine_on_kept_features_adds_and_removes_what_the_commands_do(ramctl, tmp_path):
+    pictures = REPOSITORY / "tests" / "data" / "pictures"
+    names = sorted(path.name for path in pictures.glob("*.jpg"))[:3]
+    records = tmp_path / "records.jsonl"
+    records.write_bytes(lines({"image": name, "tags": ["boat"]} for name in names))
+    common = ["--root", str(pictures), "-j", "1", "-q"]
+    steps = {"generate": ["--captions", "0"], "clean": ["--threshold", "0.01"]}
+    found = {}
+    for program in (["-m", "ramctl"], [str(FOLDER / "kept.py"), str(tmp_path / "cache")]):
+        last = records
+        for command, more in steps.items():
+            out = tmp_path / f"{command}-{len(program[0])}.jsonl"
+            done = captured(
+                [sys.executable, *program, command, str(last), *common, *more, "-o", str(out)],
+                cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(REPOSITORY)},
+            )  # fmt: skip
+            assert done.returncode == 0, done.stderr[-2000:]
+            found.setdefault(command, []).append([row["tags"] for row in read_rows(out)])
+            last = out
+    for real, kept in found.values():
+        assert real == kept
+    assert sum(map(len, found["generate"][0])) > 6
 
 
 SETS = {"coco80": "coco80_val", "flickr8k": "flickr8k_test", "voc5": "voc5_val"}
