@@ -445,7 +445,7 @@ def test_language_precision_and_embedding_are_those_of_tag(tmp_path):
             row.pop("image")
             assert running.ask(path=f"/tag?{query}", body=horses).fields == row
         for query, message in (
-            ("lang=xx", "lang xx: the labels have names in de, "),
+            ("lang=xx", "language 'xx': the labels have names in de, "),
             ("precision=1", "precision 1 is not between 0 and 1"),
             ("embedding=1&labels=cat", "embedding needs a bundle and its labels"),
         ):
@@ -486,7 +486,7 @@ def test_photos_of_the_index_are_found_by_words(searching):
     [
         ("words=xqzzv", "'xqzzv': the model knows no word of it"), ("", "words: "),
         ("words=", "words: "), ("words=" + "a" * 1001, "words: "), ("words=red&top=201", "top: "),
-        ("words=red&lang=xx", "lang xx: "), ("words=red&image=/etc/passwd", "'image' is not one"),
+        ("words=red&lang=xx", "language 'xx': "), ("words=red&image=/etc/passwd", "'image' is not one"),
     ],
 )  # fmt: skip
 def test_a_wrong_search_is_told_what_is_wrong(searching, query, message):
