@@ -486,7 +486,8 @@ def test_photos_of_the_index_are_found_by_words(searching):
     [
         ("words=xqzzv", "'xqzzv': the model knows no word of it"), ("", "words: "),
         ("words=", "words: "), ("words=" + "a" * 1001, "words: "), ("words=red&top=201", "top: "),
-        ("words=red&lang=xx", "language 'xx': "), ("words=red&image=/etc/passwd", "'image' is not one"),
+        ("words=red&lang=xx", "language 'xx': "),
+        ("words=red&image=/etc/passwd", "'image' is not one"),
     ],
 )  # fmt: skip
 def test_a_wrong_search_is_told_what_is_wrong(searching, query, message):
