@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from ramctl.checkpoints.bundle import GRAPH, HEADROOM, Bundle, BundleWriter, resolve_model
 from ramctl.decide import shortlist
@@ -54,8 +53,6 @@ def test_the_labels_that_the_branch_leads_with_are_scored_as_among_all(tiny_bund
         np.testing.assert_allclose(engine.scores(photos), asked * all_scores, atol=1e-5)
         alone = np.concatenate([engine.scores(photos[i : i + 1]) for i in range(3)])
         np.testing.assert_allclose(alone, engine.scores(photos), atol=1e-6)
-    asked_by_name = everything.prepare(torch.from_numpy(rows[:2]))
-    assert few.scores(photos, asked_by_name).all()
 
 
 def test_headroom_is_the_most_that_the_decoder_adds_to_nearly_all_photos(tmp_path):
