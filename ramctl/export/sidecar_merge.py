@@ -298,7 +298,7 @@ def _refused(document: XmpDocument) -> tuple[dict[str, str], set[str]]:
         written = [*(path.rsplit("|", 1)[-1] for path in paths), *document.items(_WORDS)]
         by_key = {normalise(word): word for word in written if normalise(word) not in earlier}
         found = words.get(field, present) if field.separator else present
-        gone = {key: by_key[key] for key in by_key if key not in found & present}
+        gone = {key: word for key, word in by_key.items() if key not in found}
         shown = words.get(field, set()) if field.separator else present
         if len(by_key) > 1 and shown.isdisjoint(by_key):
             lost.update(by_key)

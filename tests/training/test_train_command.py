@@ -377,7 +377,7 @@ def test_a_prior_without_text_embedding_is_refused_by_its_own_name(train, parsed
     monkeypatch.setattr(initial, "load_encoder", lambda *_: (head, "the package weights"))
     changes = "model.labels.kind=learnt", "model.prior.classes=9", "training.distill=[]"
     done = train(parsed, "--out", "x", "--steps", 1, *settings(*changes), code=2)
-    assert "model.prior.classes needs a text embedding" in done.messages
+    assert "learnt label queries have no text for the ImageNet classes" in done.messages
 
 
 def test_photos_to_validate_on_may_be_packed(train, parsed, tmp_path):
