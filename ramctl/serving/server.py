@@ -79,13 +79,18 @@ def run(options: ServeOptions) -> Report:
         headers=[("connection", "close")], timeout_graceful_shutdown=5,
     )  # fmt: skip
 
+    class Server(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            """Print the address once the server answers."""
+            await super().startup(sockets)
+            port = place.getsockname()[1]
+            name = f"[{options.host}]" if ":" in options.host else options.host
+            report.notify(f"http://{name}:{port}/ tags photos with {options.model}; Ctrl-C ends it")
+            if not is_local:
+                report.warn("there is no password: anybody who reaches this address can use it")
+
     with _listening(options.host, options.port) as place:
-        port = place.getsockname()[1]
-        name = f"[{options.host}]" if ":" in options.host else options.host
-        report.notify(f"http://{name}:{port}/ tags photos with {options.model}; Ctrl-C ends it")
-        if not is_local:
-            report.warn("there is no password: anybody who reaches this address can use it")
-        uvicorn.Server(config).run(sockets=[place])
+        Server(config).run(sockets=[place])
     return report
 
 
