@@ -34,6 +34,7 @@ from ramctl.records.record import HUMAN, JsonObject, Record, listed, object_in, 
 from ramctl.records.verdicts import REMOVE, Verdicts
 
 BY_PERSON = "decision"  # the reason in `removed`
+VERSION = 2  # of the estimate: decisions of an earlier one are made again
 
 # The decision on a region. `reason` has a bit for each kind of evidence (evidence.py), 0 keeps the
 # tag; `probability` is the tag's, of being right.
@@ -54,7 +55,7 @@ class Rules:
     @property
     def key(self) -> str:
         """A name for decisions by these rules; part of the work folder's format."""
-        return content_stamp(orjson.dumps(astuple(self)))
+        return content_stamp(orjson.dumps([VERSION, *astuple(self)]))
 
 
 @dataclass(frozen=True)

@@ -215,7 +215,7 @@ def build_label_file(
     decisions = label_builder.read_review(review) if review else {}
     listed: dict[str, str] = {}
     for file in merge:
-        for name in label_builder.read_class_list(file):
+        for name in dict.fromkeys(label_builder.read_class_list(file)):
             listed[name] = f"{listed[name]}, {file.name}" if name in listed else file.name
 
     def unparsed(record: Record) -> list[str]:

@@ -113,7 +113,7 @@ def require_our_outputs(output: Path | None, rejects: Path | None) -> None:
         require_plain(kept_path(part_path(rejects)))
     if output is not None:
         state = present_state(output)
-        kind = f"an output of ramctl (no {state.name} of one is beside it)"
+        kind = f"an output of ramctl with its {state.name}"
         mark = Mark(kind, lambda _: is_plain(state) and is_state(state))
         require_ours(output, mark)
         for path in (part_path(output), state):

@@ -156,7 +156,7 @@ def test_an_unknown_format_on_stdin_names_the_option_for_it(ramctl):
 def test_the_size_is_the_number_of_labels_and_lists_come_first(ramctl, tmp_path):
     row = json.dumps({"captions": ["a dog runs on a beach", "a dog with a red ball"]})
     (tmp_path / "in.jsonl").write_text(f"{row}\n" * 6)
-    (tmp_path / "classes.txt").write_text("Zebra\nball\n")
+    (tmp_path / "classes.txt").write_text("Zebra\nball\nzebra\n")
     build = "parse", "in.jsonl", "--build-labels", "l.jsonl", "--size", "3"
     assert ramctl(*build).returncode == 0
     assert LabelSystem.read(tmp_path / "l.jsonl").tags == ["dog", "ball", "beach"]
