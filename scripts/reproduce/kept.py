@@ -114,10 +114,13 @@ def main() -> None:
     if len(sys.argv) < 3:
         sys.exit(__doc__)
     KeptBaseline.cache = Path(sys.argv.pop(1))
-    for module in (additions, cleaning):
-        vars(module).update(Baseline=KeptBaseline)
-    vars(packages).update(SENTENCE_ENCODERS=())
-    vars(publish).update(MAX_PHOTOS=FEW, SCALE_PHOTOS=FEW, find_spec=lambda name: None)
+    for module, names in (
+        (additions, {"Baseline": KeptBaseline}),
+        (cleaning, {"Baseline": KeptBaseline}),
+        (packages, {"SENTENCE_ENCODER": "not_installed"}),
+        (publish, {"MAX_PHOTOS": FEW, "SCALE_PHOTOS": FEW, "find_spec": lambda name: None}),
+    ):
+        patch.multiple(module, **names).start()  # AttributeError for a name that is gone
     ramctl()
 
 
