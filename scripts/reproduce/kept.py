@@ -18,6 +18,7 @@ use_venv("torch")
 
 from collections.abc import Iterator, Sequence
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
