@@ -361,7 +361,7 @@ def noun_lemma(word: str, wordnet: WordNet) -> str:
 def _singulars(word: str) -> list[str]:
     """The possible singulars of a word that ends in s; the last where no dictionary has one."""
     if word.endswith("ies"):
-        return [word[:-1], word[:-3] + "y"]
+        return [word[:-1], word[:-3] + "y", word[:-2], word[:-3] + "y"]
     if word.endswith(("ches", "shes", "sses", "xes", "zes", "oes")):
         return [word[:-2], word[:-1], word[:-2]]
     if word.endswith("ses"):
