@@ -22,7 +22,8 @@ VERBS = "riding=ride rode=ride sitting=sit skiing=ski falling=fall hoping=hope h
     "blogging=blog butterflied=butterfly"  # fmt: skip
 NOUNS = "cookies=cookie ladies=lady knives=knife leaves=leaf buses=bus women=woman cola=cola " \
     "people=person sunglasses=sunglasses shorts=shorts woods=woods species=species boxes=box " \
-    "horses=horse potatoes=potato glasses=glasses skis=ski skies=sky chilies=chili soles=sole"  # fmt: skip
+    "horses=horse potatoes=potato glasses=glasses skis=ski " \
+    "skies=sky chilies=chili soles=sole"  # fmt: skip
 
 
 @pytest.mark.parametrize("pair", VERBS.split())
