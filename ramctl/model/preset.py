@@ -283,6 +283,22 @@ def change_preset(preset: Preset, changes: Mapping[str, Any]) -> Preset:
     return preset_from_table(merge_tables(write_table(preset), changes))
 
 
+def override_preset(preset: Preset, overrides: Sequence[str]) -> Preset:
+    """The preset with `key.key=value` overrides, as if it had been written with them.
+
+    Fine-tuning has the training settings, except its own ones and the length of a run.
+    """
+    changes, table = parse_overrides(overrides), write_table(preset)
+    if isinstance(training := changes.get("training"), Mapping):
+        before, own = table["training"], table["finetuning"]
+        shared = {
+            key: value for key, value in training.items()
+            if before.get(key) == own.get(key) and key not in ("epochs", "steps")
+        }  # fmt: skip
+        changes = merge_tables({"finetuning": shared}, changes)
+    return change_preset(preset, changes)
+
+
 def _read_preset(name_or_path: str) -> JsonObject:
     file: Traversable = Path(name_or_path)
     if "/" in name_or_path or name_or_path.endswith(".toml"):

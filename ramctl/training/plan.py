@@ -16,7 +16,7 @@ from ramctl.model.preset import (
     change_preset,
     finetuning_preset,
     load_preset,
-    parse_overrides,
+    override_preset,
     preset_from_table,
     write_table,
 )
@@ -298,5 +298,4 @@ def _with_options(preset: Preset, options: TrainOptions) -> Preset:
         changes |= {"epochs": options.epochs, "steps": 0}
     if options.distill:
         changes["distill"] = [name for name in options.distill if name != "none"]
-    preset = change_preset(preset, parse_overrides(options.overrides))
-    return change_preset(preset, {"training": changes})
+    return change_preset(override_preset(preset, options.overrides), {"training": changes})

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,6 +59,21 @@ def test_overrides_replace_single_values():
     assert preset.training.lr == 5e-5
     assert preset.training.loss == "ram-official"
     assert preset.finetuning.lr == presets.load_preset("mini").finetuning.lr
+
+
+def test_fine_tuning_has_the_overridden_settings_but_its_own_and_the_length():
+    settings = ["frozen_stages=1", "lr=5e-5", "steps=3", "augment.flip=0"]
+    overrides = [*(f"training.{setting}" for setting in settings), "finetuning.batch_size=8"]
+    mini = presets.load_preset("mini")
+    preset = presets.override_preset(mini, overrides)
+    assert (preset.training.lr, preset.training.steps) == (5e-5, 3)
+    expected = replace(
+        mini.finetuning, frozen_stages=1, batch_size=8, augment=preset.training.augment
+    )
+    assert preset.finetuning == expected
+    for bad in ("training=3", "training.rate=1"):
+        with pytest.raises(UsageProblem, match="training"):
+            presets.override_preset(mini, [bad])
 
 
 def test_a_setting_with_a_default_may_be_missing():
