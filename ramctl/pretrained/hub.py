@@ -4,6 +4,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from socket import gaierror
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.files import move_into_place, naming, open_to_append, part_path, sync_file
@@ -68,10 +69,14 @@ def _fetch(name: str, without: Sequence[str] = _FOREIGN) -> Path:
         raise UsageProblem(f"{name}: expected hf://owner/name or hf://owner/name:file")
     from huggingface_hub import constants, hf_hub_download, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError, RepositoryNotFoundError
-    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+    from huggingface_hub.utils import (  # type: ignore[attr-defined]
+        disable_progress_bars,
+        logging,
+    )
 
     if not sys.stderr.isatty():
         disable_progress_bars()
+    logging.set_verbosity_error()  # a line for each of the client's attempts
 
     def download() -> str:
         try:
@@ -80,7 +85,9 @@ def _fetch(name: str, without: Sequence[str] = _FOREIGN) -> Path:
             return snapshot_download(repository, ignore_patterns=list(without))
         except (LocalEntryNotFoundError, RepositoryNotFoundError, ValueError) as error:
             if isinstance(error, LocalEntryNotFoundError) and not constants.HF_HUB_OFFLINE:
-                raise  # an outage may be over soon
+                if (cause := _failed_connection(error)) is None:
+                    raise  # an outage may be over soon
+                raise RunProblem(f"{name}: the hub cannot be reached: {cause}") from error
             reason = str(error).strip().partition("\n")[0]
             raise RunProblem(f"{name}: cannot be downloaded: {reason}") from error
 
@@ -88,3 +95,13 @@ def _fetch(name: str, without: Sequence[str] = _FOREIGN) -> Path:
         return Path(attempted(name, download))
     except FileNotFoundError as error:
         raise RunProblem(f"{name}: no such file") from error
+
+
+def _failed_connection(error: BaseException | None) -> OSError | None:
+    """The error behind another one that says that there is no connection.
+
+    The client has tried six times by then.
+    """
+    while error is not None and not isinstance(error, ConnectionError | gaierror):
+        error = error.__cause__ or error.__context__
+    return error

@@ -69,3 +69,12 @@ def test_a_hub_that_does_not_answer_is_one_line(resolve, name, monkeypatch, tmp_
     with pytest.raises(RunProblem, match=f"{name}.*: cannot be downloaded") as problem:
         resolve(name)
     assert "\n" not in str(problem.value)
+
+
+def test_a_hub_without_a_connection_is_one_line(hub, monkeypatch, capfd):
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
+    template = "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    with pytest.raises(RunProblem, match=r"^hf://owner/name:w\.bin: the hub cannot be reached"):
+        local_path("hf://owner/name:w.bin")
+    assert capfd.readouterr().err == ""
