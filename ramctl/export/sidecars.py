@@ -18,7 +18,7 @@ from ramctl.export.xmp_document import XmpDocument, writable_text
 from ramctl.labels import normalise
 from ramctl.photos.archives import facts_of_file, member_of
 from ramctl.photos.embedded import read_embedded
-from ramctl.photos.finding import Neighbours, is_raw_name
+from ramctl.photos.finding import Neighbours, is_raw_name, xmp_names
 from ramctl.photos.limits import PhotoLimits, TimeLeft, in_time
 from ramctl.records.fields import string_list
 from ramctl.records.files import NOT_PLAIN, full_disk, is_plain, open_to_append, write_atomic
@@ -228,11 +228,6 @@ def photo_path(name: str, base: Path) -> Path:
     if not (base / name).name:
         raise RecordProblem(f"{base / name}: is a directory", code="unreadable_image")
     return base / name
-
-
-def xmp_names(photo: Path) -> tuple[Path, Path]:
-    """Both names of a photo's XMP sidecar."""
-    return photo.with_name(photo.name + ".xmp"), photo.with_suffix(".xmp")
 
 
 def xmp_paths(photo: Path, style: NameStyle, neighbours: Neighbours | None = None) -> list[Path]:

@@ -23,7 +23,7 @@ from ramctl.export.sidecar_merge import (
 from ramctl.export.xmp_document import Property, XmpDocument
 from ramctl.labels import normalise
 from ramctl.photos.embedded import read_embedded
-from ramctl.photos.finding import Neighbours
+from ramctl.photos.finding import Neighbours, xmp_names
 from ramctl.records.record import BY_TAG, HUMAN, JsonObject, Record, image_name
 
 _TEXTS = (".txt", ".caption")
@@ -167,7 +167,7 @@ def _read_text(text: str, earlier: JsonObject, found: _Metadata) -> None:
 
 def paths_beside(photo: Path) -> list[Path]:
     """The files beside a photo that are read where they exist."""
-    return [*sidecars.xmp_names(photo), *map(photo.with_suffix, _TEXTS), *takeout_paths(photo)]
+    return [*xmp_names(photo), *map(photo.with_suffix, _TEXTS), *takeout_paths(photo)]
 
 
 def takeout_paths(photo: Path) -> list[Path]:

@@ -57,6 +57,11 @@ def is_raw_name(name: str) -> bool:
     return Path(name).suffix.lower() in RAW_SUFFIXES
 
 
+def xmp_names(photo: Path) -> tuple[Path, Path]:
+    """Both names of a photo's XMP sidecar."""
+    return photo.with_name(photo.name + ".xmp"), photo.with_suffix(".xmp")
+
+
 class Neighbours:
     """Find photos of the same stem in a folder, as it was when first listed."""
 

@@ -6,16 +6,14 @@ N photos, D axes, L labels, W windows of a photo, G rows and columns of a window
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import combinations_with_replacement
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
 
 from ramctl.errors import RecordProblem, attempt
-from ramctl.photos.decoding import load_photo, photo_size
 from ramctl.tagging.embedding import Floats
 from ramctl.text.static_table import unit
 
@@ -96,6 +94,7 @@ class CopyFinder:
 
 def best_first(names: Iterable[str], base: Path) -> list[str]:
     """Copies of a photo with the one to keep first: the largest, of several the oldest."""
+    from ramctl.photos.decoding import photo_size
 
     def rank(name: str) -> tuple[int, float]:
         size, changed = attempt(photo_size, name, base), 0.0
@@ -108,6 +107,10 @@ def best_first(names: Iterable[str], base: Path) -> list[str]:
 
 def _looks_of(name: str, base: Path) -> NDArray[np.float16]:
     """The blurred colours of a small photo, and the details of its brightness (SIDE, SIDE, 4)."""
+    from PIL import Image, ImageFilter  # most answers need no photo
+
+    from ramctl.photos.decoding import load_photo
+
     small = load_photo(name, base, target=SIDE).resize((DETAIL, DETAIL), Image.Resampling.BOX)
     photo = small.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
     blurred = photo.filter(ImageFilter.GaussianBlur(SIDE // 10))
@@ -117,7 +120,8 @@ def _looks_of(name: str, base: Path) -> NDArray[np.float16]:
 
 def _shows(whole: NDArray[np.float16], part: NDArray[np.float16], threshold: float) -> bool:
     """Whether a window of the whole photo looks like the part."""
-    for (rows, columns), strictness in ((_COARSE, STRICTNESS), (_FINE, 1.0)):
+    coarse, fine = _windows(0.05, 10), _windows(0.025, 20)
+    for (rows, columns), strictness in ((coarse, STRICTNESS), (fine, 1.0)):
         target = part[rows[0][:, None], columns[0]].astype(np.float32)
         details = whole[..., 3][rows[:, :, None], columns[:, None]].astype(np.float32)
         correlations = _centred(details) @ _centred(target[None, ..., 3])[0]
@@ -137,6 +141,7 @@ def _centred(details: Floats) -> Floats:
     return unit(rows - rows.mean(1, keepdims=True))
 
 
+@cache
 def _windows(step: float, grid: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """The rows and the columns (W, G) of windows; the first is the whole photo."""
     at = (np.arange(grid) + 0.5) / grid
@@ -148,6 +153,3 @@ def _windows(step: float, grid: int) -> tuple[NDArray[np.intp], NDArray[np.intp]
     ]
     rows, columns = np.array(places).astype(int).clip(0, SIDE - 1).transpose(1, 0, 2)
     return rows, columns
-
-
-_COARSE, _FINE = _windows(0.05, 10), _windows(0.025, 20)

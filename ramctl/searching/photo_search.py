@@ -15,9 +15,10 @@ import numpy as np
 
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.photos.finding import Neighbours
+from ramctl.photos.finding import Neighbours, xmp_names
 from ramctl.records.fields import FORMS, STRINGS
 from ramctl.records.inputs import unread_inputs
+from ramctl.records.pipes import mode_of
 from ramctl.records.record import (
     HUMAN,
     JsonObject,
@@ -39,7 +40,6 @@ from ramctl.text.static_table import StaticTextEncoder, read_text_encoder, unit
 DECIMALS = 4  # of scores
 MIN_SPREAD = 1.0  # of a label's log-odds: in small collections they hardly vary
 RIDGE = 1.0  # of the map from texts to log-odds; from 0.1 to 3 it makes no difference
-SAMPLE = 16_384  # photos that the covariance of axes is estimated from
 OWN_WORD = 10.0  # the score of a keyword or name, as of a label that is sure
 # Photos that fit a text less are not found. Vectors give log-odds that are 1.6 off: of the tags
 # that `mini` gives 487 judged photos, 3 % are lower.
@@ -123,15 +123,19 @@ class PhotoSearch:
 
         A file is read once more.
         """
-        from ramctl.export.sidecars import without_refused
-
-        leave_out = without_refused(Neighbours())
         records = dict(_records(self._source, {photo.place for photo in found}))
+        leave_out: Callable[[Record, JsonObject], None] | None = None
+        if any(map(_has_sidecar, records.values())):
+            from ramctl.export.sidecars import without_refused  # it takes a while
+
+            leave_out = without_refused(Neighbours())
         for photo in found:
             record = records.get(photo.place)
             if record is None or image_name(record.fields) != photo.image:
                 raise RunProblem(f"{self._source}: has changed since it was read: start again")
-            leave_out(record, row := record.fields)
+            row = record.fields
+            if leave_out is not None:
+                leave_out(record, row)
             del row["embedding"]
             row["score"] = round(photo.score, DECIMALS)
             if photo.copies:
@@ -170,14 +174,13 @@ class PhotoSearch:
         unknown = [word for word in unlabelled if word not in by_text]
         weights = np.zeros(len(self._bundle.labels), np.float32)
         if ids := [*{*chain(*question.labels)}]:
-            axes = self._axes.axes[ids]
-            spread = np.sqrt(np.maximum(((axes @ self._covariance) * axes).sum(1), 0))
+            spread = (self._points @ self._axes.axes[ids].T).std(0)
             weights[ids] = 1 / np.maximum(spread, MIN_SPREAD)
         if encoder is not None and (ids or by_text):
             rest = (word for word in words_in(text) if word not in unknown)
             (sentence,) = encoder.embed_sentences([" ".join(rest) if unknown else text])
             if sentence.any():
-                weights += self._text_map @ (sentence - self._texts_of_labels.mean(0))
+                weights += self._text_weights(sentence)
         if not (weights.any() or with_word):
             raise UsageProblem(f"{text!r}: the model knows no word of it, nor has a photo its name")
         for words, treated in ((by_text, "by its text alone"), (unknown, "left out")):
@@ -261,24 +264,19 @@ class PhotoSearch:
         return encoder if isinstance(encoder, StaticTextEncoder) else None
 
     @cached_property
-    def _texts_of_labels(self) -> Floats:
-        """The embeddings (L, E) of the labels' texts."""
-        return self._bundle.tensors(["labels.text"])["labels.text"].astype(np.float32)
+    def _label_texts(self) -> tuple[Floats, Floats, Floats]:
+        """The embeddings (L, E) of the labels' texts from their mean, the mean, and E x E."""
+        texts = self._bundle.tensors(["labels.text"])["labels.text"].astype(np.float32)
+        texts -= (mean := texts.mean(0))
+        return texts, mean, texts.T @ texts + RIDGE * np.eye(len(mean), dtype=np.float32)
 
-    @cached_property
-    def _text_map(self) -> Floats:
-        """The map (L, E) from the embedding of a text to weights of log-odds, by ridge regression.
+    def _text_weights(self, sentence: Floats) -> Floats:
+        """The weights (L,) of log-odds for the embedding of a text, by ridge regression.
 
-        It gives the direction in the space of texts in which a photo's log-odds rise.
+        They are the direction in the space of texts in which a photo's log-odds rise.
         """
-        texts = self._texts_of_labels - self._texts_of_labels.mean(0)
-        inner = texts.T @ texts + RIDGE * np.eye(texts.shape[1], dtype=np.float32)
-        return np.asarray(np.linalg.solve(inner, texts.T).T, np.float32)
-
-    @cached_property
-    def _covariance(self) -> Floats:
-        sampled = self._points[:: -(-len(self) // SAMPLE)]
-        return np.asarray(sampled.T @ sampled / len(sampled), np.float32)
+        texts, mean, inner = self._label_texts
+        return np.asarray(texts @ np.linalg.solve(inner, sentence - mean), np.float32)
 
     def _best(self, scores: Floats, n: int) -> list[Found]:
         """The photos of the n highest finite scores, with their copies."""
@@ -308,6 +306,11 @@ def _records(
             if isinstance(item := make(stamped=False, forms=_CHECKED), Reject):
                 raise RunProblem(f"{item.place}: {item.message}")
             yield place, item
+
+
+def _has_sidecar(record: Record) -> bool:
+    path = record.base / image_name(record.fields)
+    return bool(path.name) and any(map(mode_of, xmp_names(path)))
 
 
 def _owner_texts(fields: JsonObject) -> list[str]:

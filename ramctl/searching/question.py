@@ -6,9 +6,12 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import chain
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ramctl.labels import Label, normalise
+
+if TYPE_CHECKING:
+    from Stemmer import Stemmer
 
 ENGLISH = "en"
 _STEMMERS = {"de": "german", "en": "english", "es": "spanish", "fr": "french", "it": "italian"}
@@ -80,9 +83,14 @@ def inflections(word: str, others: Iterable[str], language: str = "") -> list[st
 @cache
 def stem(word: str, language: str) -> str:
     """The part of a word that inflection leaves; the word itself in languages without a stemmer."""
-    from snowballstemmer import stemmer
+    return str(_stemmer(language).stemWord(word)) if language in _STEMMERS else word
 
-    return str(stemmer(_STEMMERS[language]).stemWord(word)) if language in _STEMMERS else word
+
+@cache
+def _stemmer(language: str) -> "Stemmer":
+    from Stemmer import Stemmer
+
+    return Stemmer(_STEMMERS[language])
 
 
 def _start(name: str) -> str:

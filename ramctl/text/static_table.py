@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.text.clip import NAMED_ENCODER, ClipTextEncoder
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from ramctl.pretrained.packages import SentenceEncoder
+    from ramctl.text.clip import ClipTextEncoder
 
 Rows = NDArray[np.float32]
 TABLE, TOKENIZER = "table.safetensors", "tokenizer.json"
@@ -130,13 +130,13 @@ def unit(rows: Rows) -> Rows:
 
 
 # A bundle's `text` folder holds `encoder.json`, which names a CLIP, or a static table.
-TextEncoder = ClipTextEncoder | StaticTextEncoder
+TextEncoder = Union["ClipTextEncoder", StaticTextEncoder]
 
 
 def read_text_encoder(folder: Path) -> TextEncoder | None:
     """The encoder in a `text` folder, None without (Tag2Text); RunProblem if it is unreadable."""
-    if (folder / NAMED_ENCODER).is_file():
-        return ClipTextEncoder.read(folder)
     if (folder / TABLE).is_file():
         return StaticTextEncoder.read(folder, source=str(folder.parent))
-    return None
+    from ramctl.text.clip import NAMED_ENCODER, ClipTextEncoder  # not for each search
+
+    return ClipTextEncoder.read(folder) if (folder / NAMED_ENCODER).is_file() else None
