@@ -109,7 +109,7 @@ def in_time():
 
 
 @pytest.mark.usefixtures("in_time")
-@pytest.mark.parametrize(("line", "name", "mark", "obstacle"), rows(), ids=lambda v: str(v)[:40])
+@pytest.mark.parametrize(("line", "name", "mark", "obstacle"), [*rows()], ids=lambda v: str(v)[:40])
 def test_nothing_that_is_not_ours_is_written_to(
     line, name, mark, obstacle, tmp_path, tiny_bundle, ramctl, monkeypatch
 ):
