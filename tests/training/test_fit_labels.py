@@ -25,6 +25,14 @@ def picture(kind: str, number: int) -> Image.Image:
     return Image.fromarray(colors[is_dark].astype(np.uint8))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def few_rounds():
+    """A fit of 24 photos that differ this much needs no more."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ramctl.training.label_vectors.ROUNDS", 15)
+        yield
+
+
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     """The folder of a run on twelve photos of a new thing and twelve of a sock: its stderr too."""
