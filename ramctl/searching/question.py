@@ -6,12 +6,9 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from itertools import chain
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from ramctl.labels import Label, normalise
-
-if TYPE_CHECKING:
-    from Stemmer import Stemmer
 
 ENGLISH = "en"
 _STEMMERS = {"de": "german", "en": "english", "es": "spanish", "fr": "french", "it": "italian"}
@@ -83,14 +80,12 @@ def inflections(word: str, others: Iterable[str], language: str = "") -> list[st
 @cache
 def stem(word: str, language: str) -> str:
     """The part of a word that inflection leaves; the word itself in languages without a stemmer."""
-    return str(_stemmer(language).stemWord(word)) if language in _STEMMERS else word
-
-
-@cache
-def _stemmer(language: str) -> "Stemmer":
+    if language not in _STEMMERS:
+        return word
     from Stemmer import Stemmer
 
-    return Stemmer(_STEMMERS[language])
+    # A new one each time: threads of `serve` may not share it.
+    return str(Stemmer(_STEMMERS[language]).stemWord(word))
 
 
 def _start(name: str) -> str:
