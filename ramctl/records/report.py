@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
@@ -132,7 +131,7 @@ class Report:
             "model": without_secrets(self.model),
             "fingerprint": dict(self.fingerprint),
             "versions": {"ramctl": __version__, "python": platform.python_version()}
-            | {name: version(name) for name in ENGINES if name in sys.modules},
+            | {n: str(sys.modules[n].__version__) for n in ENGINES if n in sys.modules},
             **self.extra,
         }
 
