@@ -100,7 +100,7 @@ def _fetch(name: str, without: Sequence[str] = _FOREIGN) -> Path:
 def _failed_connection(error: BaseException | None) -> OSError | None:
     """The error behind another one that says that there is no connection.
 
-    The client has tried six times by then.
+    The client has tried several times by then.
     """
     while error is not None and not isinstance(error, ConnectionError | gaierror):
         error = error.__cause__ or error.__context__

@@ -17,6 +17,7 @@ from ramctl.model.preset import (
     finetuning_preset,
     load_preset,
     override_preset,
+    parse_overrides,
     preset_from_table,
     write_table,
 )
@@ -298,4 +299,9 @@ def _with_options(preset: Preset, options: TrainOptions) -> Preset:
         changes |= {"epochs": options.epochs, "steps": 0}
     if options.distill:
         changes["distill"] = [name for name in options.distill if name != "none"]
-    return change_preset(override_preset(preset, options.overrides), {"training": changes})
+    # What `train` sets is the model's, what `finetune` sets this run's.
+    if options.command == "finetune":
+        preset = change_preset(preset, parse_overrides(options.overrides))
+    else:
+        preset = override_preset(preset, options.overrides)
+    return change_preset(preset, {"training": changes})

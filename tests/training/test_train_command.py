@@ -117,6 +117,18 @@ def test_a_hundred_records_without_a_photo_ask_for_the_root(train, tmp_path):
     assert "--root" in done.messages and "Traceback" not in done.messages
 
 
+def test_finetune_keeps_what_train_set_and_its_own_settings_are_of_one_run(
+    train, parsed, command, tmp_path
+):
+    frozen, fast = settings("training.backbone_lr_factor=0.0"), settings("training.lr=0.5")
+    train(parsed, "--out", "x", "--steps", 1, *frozen)
+    command("finetune", parsed, "--root", DATA, "--model", "x/", "--steps", 1, *fast)
+    preset = Bundle.open(tmp_path / "model-finetuned").preset
+    assert (preset.training.backbone_lr_factor, preset.training.lr) == (0.0, 0.5)
+    assert preset.finetuning == Bundle.open(tmp_path / "x").preset.finetuning
+    assert preset.finetuning.lr != 0.5 and preset.finetuning.steps != 1
+
+
 def test_what_a_few_photos_do_not_show_is_not_forgotten(train, parsed, command, tmp_path):
     train(parsed, "--out", "x", "--steps", 2)
     before = Bundle.open(tmp_path / "x")
