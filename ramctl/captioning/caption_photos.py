@@ -11,8 +11,8 @@ import simplejpeg
 from PIL import Image
 
 from ramctl.captioning.answer_text import caption_in
-from ramctl.captioning.endpoint import TIMEOUT_S, Answer, Endpoint
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt, without_secrets
+from ramctl.captioning.endpoint import TIMEOUT_S, Endpoint
+from ramctl.errors import UsageProblem, attempt, without_secrets
 from ramctl.photos.decoding import Photo, photo_record, record_photo
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.photos.limits import LIMITS
@@ -70,6 +70,8 @@ class Captioner:
         self.name = without_secrets(model)  # for records and messages
         self.prompt = prompt
         self.size = size
+        # What any endpoint that sees photos takes.
+        self._usual = self._message(Image.new("RGB", (64, 64), "gray"))
 
     def caption(self, photo: Photo) -> str:
         """The caption of a photo: a path, the bytes of a file, a picture of Pillow's, an array.
@@ -91,23 +93,18 @@ class Captioner:
         return fields | {"captions": [caption], "captioner": self.name}
 
     def _caption(self, photo: Image.Image) -> str:
-        try:
-            return caption_in(self._answer(photo))
-        except RecordProblem:
-            if not self.endpoint.answered_at:  # does it take any photo?
-                try:
-                    self._answer(Image.new("RGB", (64, 64), "gray"))
-                except RecordProblem as problem:
-                    raise RunProblem(problem.message) from None
-            raise
-
-    def _answer(self, photo: Image.Image) -> Answer:
-        picture = {"type": "image_url", "image_url": {"url": _data_url(photo, self.size)}}
         answer, *_ = self.endpoint.answers(
-            [picture, {"type": "text", "text": self.prompt}],
-            model=self.model, max_tokens=MAX_TOKENS, temperature=0,
-        )  # fmt: skip
-        return answer
+            self._message(photo),
+            self._usual,
+            model=self.model,
+            max_tokens=MAX_TOKENS,
+            temperature=0,
+        )
+        return caption_in(answer)
+
+    def _message(self, photo: Image.Image) -> list[JsonObject]:
+        picture = {"type": "image_url", "image_url": {"url": _data_url(photo, self.size)}}
+        return [picture, {"type": "text", "text": self.prompt}]
 
 
 def _data_url(photo: Image.Image, size: int) -> str:
@@ -126,6 +123,10 @@ def run(options: CaptionOptions) -> Report:
     prompt = PROMPTS[options.style]
     if options.prompt is not None:
         prompt = options.prompt.read_text("utf-8", errors="replace").strip()
+    if not prompt:
+        raise UsageProblem(f"--prompt {options.prompt}: no text in it")
+    if not options.timeout > 0:
+        raise UsageProblem("--timeout: an answer takes longer than 0 seconds")
     stream = options.stream
     report = Report("caption", quiet=options.quiet, unit="images", model=options.model)
     names = inputs_or_stdin(options.inputs, "photos")

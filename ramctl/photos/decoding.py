@@ -396,6 +396,8 @@ def _content(photo: Photo, limits: PhotoLimits, official: bool) -> bytes | Image
             raise RecordProblem(message, code="unreadable_image")
         photo = Image.fromarray(photo[..., 0] if photo.ndim == 3 and channels == 1 else photo)
     if isinstance(photo, Image.Image):
+        if not photo.width * photo.height:
+            raise RecordProblem("a picture without pixels", code="unreadable_image")
         check_size(photo.width, photo.height, limits.pixels)
         try:
             return rgb(photo.copy(), official)
@@ -407,6 +409,9 @@ def _content(photo: Photo, limits: PhotoLimits, official: bool) -> bytes | Image
         raise TypeError(f"not a photo: {type(photo).__name__}")
     try:
         content = photo.read(limits.bytes + 1)
+    except ValueError as error:  # not UTF-8; closed
+        message = "not a photo: a file that is closed, or open as text (open it as 'rb')"
+        raise TypeError(message) from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise RecordProblem(reason, code="unreadable_image") from error

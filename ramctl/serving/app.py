@@ -154,7 +154,7 @@ def make_app(
 
     page = render("serve.html", model=model, max_bytes=limits.bytes, has_index=search is not None)
     description = Response(_DESCRIPTION, media_type="application/json", headers=_HEADERS)
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", HTMLResponse(page, headers=_HEADERS), methods=["GET"]),
             Route("/healthz", _json({"status": "ready", "model": model}), methods=["GET"]),
@@ -164,7 +164,10 @@ def make_app(
         ],
         middleware=[
             Middleware(_Guard, limits, traffic, only_here, origins),
-            Middleware(CORSMiddleware, allow_origins=[*origins], allow_methods=["GET", "POST"]),
+            Middleware(
+                CORSMiddleware, allow_origins=[*origins], allow_methods=["GET", "POST"],
+                expose_headers=["Retry-After"],
+            ),
         ],
         exception_handlers={
             HTTPException: _on_problem, RamctlError: _on_problem,
@@ -172,6 +175,8 @@ def make_app(
             Exception: lambda *_: _json({"code": "failed", "message": "internal error"}, 500),
         },
     )  # fmt: skip
+    app.router.redirect_slashes = False  # behind a proxy, a redirect would name this machine
+    return app
 
 
 async def _in_time(task: Awaitable[Result], limits: PhotoLimits, late: str) -> Result:
@@ -229,6 +234,9 @@ class _Guard:
 
         try:
             await app(scope, take, answer)
+        except asyncio.CancelledError:  # the server ends, and waits no longer
+            await _on_problem(Request(scope), _busy("the server ends"))(scope, receive, send)
+            status = 503
         finally:
             seconds = time.monotonic() - started
             # Other paths are counted together: anybody could make more and more of them.
@@ -278,7 +286,10 @@ def _search(search: PhotoSearch, query: Query) -> JsonObject:
     """The photos that fit words best, and notes on words that no label is named by."""
     top, language, notes = query.get("top", 20), query.get("lang", ""), list[str]()
     found = search.words(query["words"], top, language=language, notify=notes.append)
-    rows = search.rows(found)
+    try:
+        rows = search.rows(found)
+    except RamctlError as problem:  # the index is not what it was at the start
+        raise HTTPException(503, problem.message) from problem
     for row in rows if query.get("thumbnails") else ():
         small = attempt(thumbnail, Record(row, base=search.base), 240, 75)
         row["thumbnail"] = None if isinstance(small, RecordProblem) else small.source

@@ -94,6 +94,7 @@ class LoadedTaggers:
         self._first = SharedTagger(first, self._decoders)  # for the model's labels; always kept
         self._others: OrderedDict[Variant, SharedTagger] = OrderedDict()
         self._users: Counter[Variant] = Counter()
+        self._opening: dict[Variant, asyncio.Task[None]] = {}
         self._one_by_one = asyncio.Lock()
         self._released = asyncio.Event()
 
@@ -105,9 +106,13 @@ class LoadedTaggers:
             return
         self._users[variant] += 1
         try:
-            if variant not in self._others:
-                # Loading goes on when the client has gone: others may wait for it.
-                await asyncio.shield(asyncio.create_task(self._open(variant)))
+            while variant not in self._others:
+                # One task for all that wait, who would queue before users of what is loaded. It
+                # goes on when its first client has gone.
+                if variant not in self._opening:
+                    self._opening[variant] = task = asyncio.create_task(self._open(variant))
+                    task.add_done_callback(lambda task: self._opening.pop(variant))
+                await asyncio.shield(self._opening[variant])
             self._others.move_to_end(variant)
             yield self._others[variant]
         finally:

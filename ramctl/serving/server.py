@@ -89,6 +89,12 @@ def run(options: ServeOptions) -> Report:
             if not is_local:
                 report.warn("there is no password: anybody who reaches this address can use it")
 
+        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+            """Let the requests that are still running answer that the server ends."""
+            await super().shutdown(sockets)
+            if self.server_state.tasks:
+                await asyncio.wait(self.server_state.tasks, timeout=1)
+
     with _listening(options.host, options.port) as place:
         Server(config).run(sockets=[place])
     return report

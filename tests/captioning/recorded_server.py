@@ -36,6 +36,12 @@ ANSWERS = {
     "loop": ("A brown horse stands in a green field" + ", a white fence" * 300, "length"),
     "noise": ("!" * 2000, "length"),
 }
+#: Contents that are an answer in another form.
+FORMS = {
+    "parts": [{"type": "text", "text": "A brown horse stands"}, {"text": "in a green field."}],
+    "half a character": "A brown horse \ud83d stands in a green field.",
+    "number": 7,
+}
 #: Faults that are an error: the status, headers and body.
 ERRORS = {
     "429": (429, {"Retry-After": "1"}, {"error": {"message": "slow down"}}),
@@ -98,12 +104,24 @@ class Chat(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return None
+        if fault == "drip":
+            return self.drip()
         text, end = ANSWERS.get(fault) or (server.caption_of(photo), "stop")
-        message = {"role": "assistant", "content": text}
+        message = {"role": "assistant", "content": FORMS.get(fault, text)}
         choice = {"index": 0, "message": message, "finish_reason": end}
         usage = {"prompt_tokens": 1000, "completion_tokens": 20, "total_tokens": 1020}
         made = {"id": "c", "object": "chat.completion", "created": 0, "model": body["model"]}
         return self.reply(200, {}, made | {"choices": [choice], "usage": usage})
+
+    def drip(self):
+        """A blank now and then, as gateways keep a connection."""
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        with suppress(OSError):
+            for _ in range(60):
+                self.wfile.write(b" ")
+                time.sleep(0.05)
 
     def reply(self, status, headers, body):
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

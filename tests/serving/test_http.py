@@ -98,6 +98,7 @@ def test_a_wrong_request_is_told_what_is_wrong(server, query, named):
     [
         ("GET", "/tag", 405), ("PUT", "/tag", 405), ("POST", "/", 405), ("DELETE", "/", 405),
         ("GET", "/red.png", 404), ("POST", "/tag/red.png", 404), ("GET", "/../../etc/passwd", 404),
+        ("POST", "/tag/", 404),
         ("GET", "/static/..%2f..%2fetc/passwd", 404), ("GET", "//etc/passwd", 404),
     ],
 )  # fmt: skip
@@ -274,6 +275,19 @@ def test_a_signal_ends_it(colours, tmp_path, signum):
         assert running.process.wait(30) == -signum
         said = b"ramctl serve: interrupted\n" if signum == signal.SIGINT else b""
         assert running.process.stderr.read() == said
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_who_still_sends_when_it_ends_gets_an_answer(colours, tmp_path, signum):
+    with served("--model", colours, folder=tmp_path) as running:
+        with socket.create_connection(("127.0.0.1", running.port), timeout=60) as line:
+            line.sendall(b"POST /tag HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nab")
+            time.sleep(0.5)
+            running.process.send_signal(signum)
+            answer = b"".join(iter(lambda: line.recv(4096), b""))
+        assert running.process.wait(30) == -signum
+        assert answer.startswith(b"HTTP/1.1 503 ") and b'"the server ends"' in answer
+        assert b"Traceback" not in running.process.stderr.read()
 
 
 def test_a_port_that_is_taken_and_a_model_that_is_not_there_are_a_line(server, colours, ramctl):
@@ -514,7 +528,10 @@ def test_an_index_that_names_other_files_shows_none_of_them(colours, tmp_path):
         assert found and all(row["thumbnail"] is None for row in found)
         write_records(tmp_path / "folder/x.jsonl", [row | {"image": "other.png"}] * 5)
         answer = running.ask("GET", "/search?words=red")
-        assert answer.status == 501 and "has changed since it was read" in answer.fields["message"]
+        assert answer.status == 503 and "has changed since it was read" in answer.fields["message"]
+        (tmp_path / "folder/x.jsonl").unlink()
+        answer = running.ask("GET", "/search?words=red")
+        assert answer.status == 503 and "x.jsonl" in answer.fields["message"]
 
 
 def test_a_page_that_is_allowed_may_ask(searching):
@@ -526,6 +543,7 @@ def test_a_page_that_is_allowed_may_ask(searching):
     for answer in (allowed, searching.ask(body=RED, origin=ORIGIN), searching.ask(origin=ORIGIN)):
         assert answer.headers["access-control-allow-origin"] == ORIGIN
         assert "Origin" in answer.headers["vary"]
+    assert searching.ask(body=RED, origin=ORIGIN).headers["access-control-expose-headers"]
     for other in ("https://app.example.evil", "http://app.example", "null"):
         for method, headers in (
             ("OPTIONS", preflight | {"origin": other}),

@@ -128,6 +128,22 @@ def test_those_in_use_count_and_another_one_waits_until_nobody_uses_one():
     assert sorted(alive) == [Variant((str(number),)) for number in range(10)]  # "late" has gone
 
 
+def test_many_requests_of_more_lists_than_are_kept_are_all_answered():
+    """Requests of what is loaded do not wait behind one that waits for room."""
+
+    async def use():
+        taggers = LoadedTaggers(lambda variant: Tagger(), Tagger(), MAX_OTHERS)
+
+        async def ask(number):
+            async with taggers.using(Variant((str(number),))) as shared:
+                return (await shared.tag(b"%d" % number)).tags
+
+        async with asyncio.timeout(30):
+            return await asyncio.gather(*(ask(n % (MAX_OTHERS + 1)) for n in range(24)))
+
+    assert asyncio.run(use()) == [[b"%d" % (n % (MAX_OTHERS + 1))] for n in range(24)]
+
+
 def test_a_model_that_cannot_do_it_says_so_every_time():
     def load(variant):
         raise RecordProblem("cannot", code="too_slow")

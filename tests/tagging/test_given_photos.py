@@ -120,6 +120,7 @@ def records_of(tagger, photos):
         (PURPLE.transpose(2, 0, 1), "unreadable_image", r"uint8 \(3, 30, 40\) is no picture"),
         (PURPLE[None], "unreadable_image", r"uint8 \(1, 30, 40, 3\) is no picture"),
         (PURPLE[:0], "unreadable_image", "is no picture"),
+        (Image.new("RGB", (0, 5)), "unreadable_image", "without pixels"),
         (np.zeros((200, 200), np.uint8), "too_large", r"photos\[1\]: 200x200 pixels"),
         (b"\xff" * 30_001, "too_large", r"photos\[1\]: 30001 bytes"),
         (io.BytesIO(b"\xff" * 40_000), "too_large", r"photos\[1\]: 30001 bytes"),
@@ -156,9 +157,13 @@ def test_what_is_no_photo_is_a_type_error(thing, tagger, red):
 
 
 def test_a_file_that_is_open_as_text_is_a_type_error(tagger, tmp_path):
-    (tmp_path / "text").write_text("red")
-    with (tmp_path / "text").open() as stream, pytest.raises(TypeError, match="open it as 'rb'"):
-        tagger.tag(stream)
+    for content in (b"red", b"\xff\xd8\xff"):
+        (tmp_path / "text").write_bytes(content)
+        stream = (tmp_path / "text").open(encoding="utf-8")
+        with stream, pytest.raises(TypeError, match="open as text"):
+            tagger.tag(stream)
+        with pytest.raises(TypeError, match="closed"):
+            tagger.tag(stream)
 
 
 def test_several_processes_take_photos_in_memory(colours, red):
