@@ -236,9 +236,9 @@ def _text_of(content: str | list[JsonObject] | None) -> str:
 def _pause(error: Exception, n_failed: int) -> float:
     """Seconds before the next try: what the endpoint asks for, or twice the last."""
     with suppress(AttributeError, LookupError, ValueError):
-        asked = float(error.response.headers["retry-after"])  # type: ignore[attr-defined]
-        if 0 < asked <= PATIENCE_S:
-            return asked
+        seconds = float(error.response.headers["retry-after"])  # type: ignore[attr-defined]
+        if 0 < seconds <= PATIENCE_S:
+            return seconds
     return min(PAUSE_S, PAUSE_S / 10 * 2.0 ** (n_failed - 1))
 
 

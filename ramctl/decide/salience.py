@@ -18,6 +18,8 @@ from ramctl.engine.log_odds import Floats
 # Weights of the log-odds of being right, of the log fraction, and a constant, before judged photos
 # give others.
 MAIN = (0.46, 0.53, 0.73)
+# Of what captions name first; judged photos: weights of the first from 0.1 to 0.5 do as well.
+FIRST = (0.3, 1.0, 0.0)
 # The softmax is over the likeliest things alone, so that other labels need no score.
 N_LIKELIEST = 16
 MAX_LOG_ODDS = 8.0  # of being right: higher ones count as this
@@ -71,6 +73,15 @@ class Salience:
         logits = self.inputs(score_log_odds, log_odds) @ np.array(self.main)
         probabilities = (1 + np.tanh(logits / 2)) / 2
         return np.where(np.isfinite(self.weights), probabilities, 0.0)
+
+    def firsts(self, score_log_odds: Floats, log_odds: Floats) -> Floats:
+        """How likely each label is what the photo is of (..., L), on any scale; -inf if no thing.
+
+        Main things are often sure, what a caption begins with is often special: both log-odds
+        count as in `probabilities`, with other weights.
+        """
+        inputs = self.inputs(score_log_odds, log_odds)
+        return np.where(np.isfinite(self.weights), inputs @ np.array(FIRST), -np.inf)
 
     def with_shifts(self, shifts: Floats) -> "Salience":
         """The salience of the model once `shifts` (L,) are added to its biases."""

@@ -97,15 +97,17 @@ class TagSelector:
         one that is likely to name a main thing may be less probable. Labels that share a name give
         it their highest score.
         """
-        is_given, probabilities = scores > self._thresholds, None
+        is_given, probabilities, firsts = scores > self._thresholds, None, None
         if self._salience is not None:
-            is_given, probabilities = self._by_salience(scores, is_given)
+            is_given, probabilities, firsts = self._by_salience(scores, is_given)
         given = np.flatnonzero(is_given & ~self._excluded)
         order: list[NDArray[Any]] = [-scores[given]]
-        if probabilities is not None and self._options.sort == "salience":
+        if probabilities is not None and firsts is not None and self._options.sort == "salience":
             likely = probabilities[given]
             # Things come before their parts, a cat before its eyes; then all else.
-            order += [-likely, np.where(likely > 0, self._is_part[given], 2)]
+            groups = np.where(likely > 0, self._is_part[given], 2)
+            is_first = np.where(groups == 0, firsts[given], -np.inf)
+            order += [-likely, groups, is_first < is_first.max(initial=-np.inf)]
         ids = self._once(given[np.lexsort(order)].tolist())
         if self._options.leaf:
             general = frozenset().union(*(self._parents[index] for index in ids))
@@ -126,12 +128,13 @@ class TagSelector:
 
     def _by_salience(
         self, scores: NDArray[np.float32], is_given: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Which labels are given, and the probability that each names a main thing (L,)."""
+    ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+        """Which labels are given, `probabilities` and `firsts` of the salience (L,)."""
         calibration, salience = self._calibration, self._salience
         assert calibration is not None and salience is not None
         score_log_odds = log_odds_of(scores.astype(np.float64))
-        probabilities = salience.probabilities(score_log_odds, calibration.log_odds(score_log_odds))
+        log_odds = calibration.log_odds(score_log_odds)
+        probabilities = salience.probabilities(score_log_odds, log_odds)
         missing = calibration.slopes * (log_odds_of(self._thresholds) - score_log_odds)
         may_need_less = self._uses_salience & (scores > calibration.min_scores)
         is_given = is_given | may_need_less & (missing < allowances(probabilities))
@@ -145,10 +148,10 @@ class TagSelector:
         lacking = MIN_TAGS - int((is_given & ~self._excluded).sum())
         if self._fills_up and lacking > 0:
             likely = may_need_less & ~is_given & ~self._excluded & (probabilities > 0)
-            likely &= calibration.log_odds(score_log_odds) > 0
+            likely &= log_odds > 0
             most = np.argsort(np.where(likely, -probabilities, 0), kind="stable")[:lacking]
             is_given[most[likely[most]]] = True
-        return is_given, probabilities
+        return is_given, probabilities, salience.firsts(score_log_odds, log_odds)
 
     def _once(self, ids: list[int]) -> list[int]:
         """The labels without a second one of a set, a second part, and parts of nothing given.
