@@ -139,6 +139,19 @@ def test_a_main_thing_may_be_less_certain_and_comes_first():
     assert selector(None)(scores).salience is None
 
 
+def test_what_captions_name_first_comes_first_and_the_others_as_before():
+    scores = sigmoid(np.array([3.0, 4.5, 6.0, 7.0, -9, -9, -9])).astype(np.float32)
+    salience = made(weights=(2.6, -0.5, -1, -np.inf, -np.inf, 1, 1))
+    chosen = selector(salience)(scores)
+    room, cat, sofa = map(chosen.salience.get, ("room", "cat", "sofa"))
+    assert room > cat > sofa
+    assert list(chosen.scores) == ["cat", "room", "sofa", "red"]
+    assert list(selector(salience, top=2)(scores).scores) == ["cat", "room"]
+    # A part is not what a photo is of.
+    part = LabelSystem([replace(LABELS[CAT], part_of=("room",)), *list(LABELS)[1:]])
+    assert next(iter(selector(salience, labels=part)(scores).scores)) == "room"
+
+
 def test_a_label_that_does_not_exceed_its_rival_is_replaced_by_a_general_one():
     scores = np.array([0.3, 0.01, 0.01, 0.01, 0.01, 0.6, 0.95], np.float32)  # log-odds -0.8, 2.9
     salience = made(weights=(0, 0, 0, -np.inf, -np.inf, -3, 3))
