@@ -117,7 +117,7 @@ def with_curves(
         return replace(calibration, curve=curve)
     if main is not None:
         salience = fit_main(salience, score_log_odds, held_out, main)
-    probabilities = salience.probabilities(score_log_odds, held_out)
+    probabilities = salience.probabilities(salience.inputs(score_log_odds, held_out))
     needed = np.where(salience.unclear(score_log_odds), -np.inf, held_out)
     salient_curve = _curve(needed + allowances(probabilities), right)
     return replace(calibration, curve=curve, salience=salience, salient_curve=salient_curve)

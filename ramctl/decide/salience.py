@@ -18,7 +18,8 @@ from ramctl.engine.log_odds import Floats
 # Weights of the log-odds of being right, of the log fraction, and a constant, before judged photos
 # give others.
 MAIN = (0.46, 0.53, 0.73)
-# Of what captions name first; judged photos: weights of the first from 0.1 to 0.5 do as well.
+# The same weights for what a photo is of, which captions begin with: often something special, and
+# less sure. The first weight may be from 0.1 to 0.5.
 FIRST = (0.3, 1.0, 0.0)
 # The softmax is over the likeliest things alone, so that other labels need no score.
 N_LIKELIEST = 16
@@ -65,23 +66,13 @@ class Salience:
         fractions = self._log_fractions(score_log_odds)
         return np.stack([certain, fractions, np.ones_like(fractions)], -1)
 
-    def probabilities(self, score_log_odds: Floats, log_odds: Floats) -> Floats:
+    def probabilities(self, inputs: Floats) -> Floats:
         """The probability (..., L) that each label names a main thing; 0 where it is not a thing.
 
-        Both log-odds are (..., L): of the scores, and of being right.
+        `inputs` (..., L, 3) are those of `inputs`.
         """
-        logits = self.inputs(score_log_odds, log_odds) @ np.array(self.main)
-        probabilities = (1 + np.tanh(logits / 2)) / 2
+        probabilities = (1 + np.tanh(inputs @ np.array(self.main) / 2)) / 2
         return np.where(np.isfinite(self.weights), probabilities, 0.0)
-
-    def firsts(self, score_log_odds: Floats, log_odds: Floats) -> Floats:
-        """How likely each label is what the photo is of (..., L), on any scale; -inf if no thing.
-
-        Main things are often sure, what a caption begins with is often special: both log-odds
-        count as in `probabilities`, with other weights.
-        """
-        inputs = self.inputs(score_log_odds, log_odds)
-        return np.where(np.isfinite(self.weights), inputs @ np.array(FIRST), -np.inf)
 
     def with_shifts(self, shifts: Floats) -> "Salience":
         """The salience of the model once `shifts` (L,) are added to its biases."""

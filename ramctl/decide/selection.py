@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.decide.salience import allowances
+from ramctl.decide.salience import FIRST, allowances
 from ramctl.decide.thresholds import LabelSet
 from ramctl.engine.log_odds import log_odds_of
 from ramctl.errors import UsageProblem
@@ -97,17 +97,17 @@ class TagSelector:
         one that is likely to name a main thing may be less probable. Labels that share a name give
         it their highest score.
         """
-        is_given, probabilities, firsts = scores > self._thresholds, None, None
+        is_given, probabilities, inputs = scores > self._thresholds, None, None
         if self._salience is not None:
-            is_given, probabilities, firsts = self._by_salience(scores, is_given)
+            is_given, probabilities, inputs = self._by_salience(scores, is_given)
         given = np.flatnonzero(is_given & ~self._excluded)
         order: list[NDArray[Any]] = [-scores[given]]
-        if probabilities is not None and firsts is not None and self._options.sort == "salience":
+        if probabilities is not None and inputs is not None and self._options.sort == "salience":
             likely = probabilities[given]
             # Things come before their parts, a cat before its eyes; then all else.
             groups = np.where(likely > 0, self._is_part[given], 2)
-            is_first = np.where(groups == 0, firsts[given], -np.inf)
-            order += [-likely, groups, is_first < is_first.max(initial=-np.inf)]
+            first = np.where(groups == 0, inputs[given] @ np.array(FIRST), -np.inf)
+            order += [-likely, groups, first < first.max(initial=-np.inf)]
         ids = self._once(given[np.lexsort(order)].tolist())
         if self._options.leaf:
             general = frozenset().union(*(self._parents[index] for index in ids))
@@ -129,12 +129,13 @@ class TagSelector:
     def _by_salience(
         self, scores: NDArray[np.float32], is_given: NDArray[np.bool_]
     ) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
-        """Which labels are given, `probabilities` and `firsts` of the salience (L,)."""
+        """Which labels are given, their probabilities of naming a main thing (L,), its inputs."""
         calibration, salience = self._calibration, self._salience
         assert calibration is not None and salience is not None
         score_log_odds = log_odds_of(scores.astype(np.float64))
         log_odds = calibration.log_odds(score_log_odds)
-        probabilities = salience.probabilities(score_log_odds, log_odds)
+        inputs = salience.inputs(score_log_odds, log_odds)
+        probabilities = salience.probabilities(inputs)
         missing = calibration.slopes * (log_odds_of(self._thresholds) - score_log_odds)
         may_need_less = self._uses_salience & (scores > calibration.min_scores)
         is_given = is_given | may_need_less & (missing < allowances(probabilities))
@@ -151,7 +152,7 @@ class TagSelector:
             likely &= log_odds > 0
             most = np.argsort(np.where(likely, -probabilities, 0), kind="stable")[:lacking]
             is_given[most[likely[most]]] = True
-        return is_given, probabilities, salience.firsts(score_log_odds, log_odds)
+        return is_given, probabilities, inputs
 
     def _once(self, ids: list[int]) -> list[int]:
         """The labels without a second one of a set, a second part, and parts of nothing given.

@@ -95,15 +95,18 @@ def test_judged_photos_say_how_often_a_thing_of_a_share_is_a_main_one():
     inputs = [right[:, things].ravel(), np.log(shares[:, things] + 1e-6).ravel()]
     theirs = LogisticRegression(C=1e4).fit(np.stack(inputs, -1), is_main[:, things].ravel())
     np.testing.assert_allclose(ours.main, [*theirs.coef_[0], theirs.intercept_[0]], atol=0.02)
-    assert not ours.probabilities(log_odds, right)[:, [RED, 4]].any()
+    assert not ours.probabilities(ours.inputs(log_odds, right))[:, [RED, 4]].any()
     few = fit_main(salience, log_odds[:5], right[:5], is_main[:5])
     assert few.main == salience.main
 
 
 def test_shifted_scores_have_the_same_shares():
     log_odds, shifts = np.random.default_rng(2).normal(0, 2, (9, 7)), np.arange(7) / 3
-    before, after = made().probabilities(log_odds, log_odds), made().with_shifts(shifts)
-    np.testing.assert_allclose(after.probabilities(log_odds + shifts, log_odds), before, atol=1e-9)
+    before, after = made(), made().with_shifts(shifts)
+    np.testing.assert_allclose(
+        after.probabilities(after.inputs(log_odds + shifts, log_odds)),
+        before.probabilities(before.inputs(log_odds, log_odds)), atol=1e-9,
+    )  # fmt: skip
 
 
 def calibration(salience):
@@ -124,9 +127,8 @@ def selector(salience, uses_salience=True, labels=LABELS, fills_up=False, **opti
 def test_a_main_thing_may_be_less_certain_and_comes_first():
     scores = np.array([0.8, 0.1, 0.95, 0.93, 0.85, 0.05, 0.05], np.float32)
     salience = made()
-    chances = salience.probabilities(
-        log_odds_of(scores.astype(float)), log_odds_of(scores.astype(float))
-    )
+    log_odds = log_odds_of(scores.astype(float))
+    chances = salience.probabilities(salience.inputs(log_odds, log_odds))
     chosen = selector(salience)(scores)
     # 0.8 of the cat is log-odds 1.39 where 0.9 is 2.20: its chance of 0.6 allows for 1.8.
     assert list(chosen.scores) == ["cat", "room", "red"]
