@@ -256,13 +256,13 @@ def _tokenizer(vocab: str | None, captioning: CaptioningConfig | None) -> Captio
 
 
 def add_graph(bundle: Bundle, out: Path | None = None) -> Bundle:
-    """Add `model.onnx` to the bundle, in place or at `out`; other files are linked, not copied."""
+    """Add `model.onnx` to the bundle, in place or at `out`."""
     target = bundle.path if out is None else out
     require_bundle(target)
     model = load_model(bundle, captioning=False)
     size = bundle.preprocess.size
     with BundleWriter(target) as writer:
-        writer.link_files(bundle, without={GRAPH})
+        writer.copy_files(bundle, without={GRAPH})
         export_graph(model, size, writer.path / GRAPH, weights=writer.path / WEIGHTS)
     return Bundle.open(target)
 
@@ -291,7 +291,7 @@ def _add_int8_graph(bundle: Bundle, options: ConvertOptions, report: Report) -> 
         raise RunProblem(f"{options.calibrate}: no photo in it can be read")
     model = load_model(bundle, captioning=False)
     with BundleWriter(target) as writer:
-        writer.link_files(bundle, without={INT8_GRAPH, INT8_THRESHOLDS})
+        writer.copy_files(bundle, without={INT8_GRAPH, INT8_THRESHOLDS})
         writer.meta.pop("dtype", None)
         batches = (preprocess.normalise(np.stack(p)) for p in chunks(photos, CALIBRATION_BATCH))
         path, weights = writer.path / INT8_GRAPH, writer.path / WEIGHTS

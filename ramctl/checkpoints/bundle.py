@@ -370,11 +370,14 @@ class BundleWriter:
     def _sibling(self, what: str) -> Path:
         return self.target.with_name(f".{self.target.name}.ramctl-{what}")
 
-    def link_files(self, source: Bundle, *, without: Collection[str] = ()) -> None:
-        """Take over a bundle's files, hard-linked where possible, and its `meta`."""
+    def copy_files(self, source: Bundle, *, without: Collection[str] = ()) -> None:
+        """Take over a bundle's files and its `meta`."""
         for name in source.file_sizes:
             if name not in without:
-                _link(source.path / name, self.path / name)
+                copy = self.path / name
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                # No hard link, by which an edit of this file would change the other bundle's.
+                shutil.copyfile(source.path / name, copy)
         self.meta = {key: value for key, value in source.meta.items() if key != "files"}
 
     def __enter__(self) -> "BundleWriter":
@@ -406,7 +409,7 @@ class BundleWriter:
         for file in self.path.rglob("*"):
             file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors makes private files
         for file in _others_in(self.target):
-            _link(file, self.path / file.relative_to(self.target), follow=False)
+            _link(file, self.path / file.relative_to(self.target))
         sync_tree(self.path)
         aside = self._sibling("old")
         remove_all(aside)
@@ -429,13 +432,13 @@ def _exchange(first: Path, second: Path) -> bool:
     return bool(rename(*names, exchange) == 0)
 
 
-def _link(source: Path, target: Path, *, follow: bool = True) -> None:
-    """Have a file in a second place; of a link what it leads to, or with `follow` off the link."""
+def _link(source: Path, target: Path) -> None:
+    """Have a file, or a symbolic link itself, in a second place."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
-        os.link(source.resolve() if follow else source, target, follow_symlinks=False)
-    except OSError:  # another file system, or one without hard links
-        shutil.copy2(source, target, follow_symlinks=follow)
+        os.link(source, target, follow_symlinks=False)
+    except OSError:  # a file system without hard links
+        shutil.copy2(source, target, follow_symlinks=False)
 
 
 def _listed(folder: Path) -> JsonObject | None:

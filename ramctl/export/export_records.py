@@ -26,7 +26,7 @@ from ramctl.pages.review_page import open_review
 from ramctl.photos.finding import Neighbours, PhotoInputs, is_photo_name, unread_photo_inputs
 from ramctl.records.fields import FOR_COLUMNS, FOR_EXPORT
 from ramctl.records.files import read_pairs
-from ramctl.records.inputs import inputs_or_stdin, unread_inputs
+from ramctl.records.inputs import inputs_or_stdin, require_files, unread_inputs
 from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.pipes import is_file
 from ramctl.records.record import (
@@ -145,6 +145,7 @@ def run(options: ExportOptions) -> Report:
                 names, options.root, options.recursive, notify=cache(report.notify)
             )
             return unread_photo_inputs(photos)
+        require_files(names)
         unread = unread_inputs(names, options.root, report.command)
         return (partial(make, forms=forms) for make in unread)
 
@@ -235,7 +236,10 @@ def _actions(
 
 def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
     """A function that keeps a record's chosen tags; RecordProblem for one without `tags`."""
-    includes = choice.include and label_matcher(tag_list(choice.include))
+    included = None if choice.include is None else tag_list(choice.include)
+    if included == []:
+        raise UsageProblem(f"--include {str(choice.include)!r}: no tags in it")
+    includes = included and label_matcher(included)
     excludes = label_matcher(tag_list(choice.exclude) if choice.exclude else ())
     threshold = tag_thresholds(choice.threshold) if choice.threshold else None
 

@@ -20,6 +20,7 @@ from ramctl.readers.source import Columns
 from ramctl.records.files import output_lock
 from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.ownership import LABEL_FILE, require_ours
+from ramctl.records.pipes import is_folder
 from ramctl.records.report import Rejects, Report
 from ramctl.records.shards import row_counter, shard_of
 from ramctl.records.stream import JSONL, Format, StreamOptions, run_stream
@@ -54,7 +55,7 @@ def run(options: ParseOptions) -> Report:
     report = Report("parse", quiet=options.quiet, counted=COUNTED)
     labels = read_labels(options.labels) if options.labels else None
     inputs = inputs_or_stdin(options.inputs, "captions")
-    require_files(inputs)
+    require_files([name for name in inputs if not is_folder(name)])  # folders hold texts of photos
     tags = labels.tags if labels else ()
     columns = Columns(options.image_column, options.caption_column)
     read = partial(

@@ -98,8 +98,8 @@ def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
     """Functions that make the record of each photo, in order; files of a folder by name.
 
     A photo is examined, or a line parsed, when its function is called. The record of a photo has
-    only `image`, the name as given. UsageProblem for a folder without `recursive`, and for a list,
-    archive or folder that does not exist.
+    only `image`, the name as given. UsageProblem, before anything is read, for a folder without
+    `recursive`, and for a list, archive or folder that does not exist.
     """
     for name in inputs.names:
         if name == STDIN:
@@ -114,6 +114,10 @@ def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
                 raise UsageProblem(f"{name} is a folder; -R takes the photos in it")
         elif kind.endswith((*_RECORDS, ".tar")) or may_be_folder:
             require_files([name])
+    return _unread(inputs)
+
+
+def _unread(inputs: PhotoInputs) -> Iterator[Unread]:
     for name in inputs.names:
         if plain_name(name).lower().endswith(_RECORDS):
             for make in unread_inputs([name], inputs.root, inputs.stage):

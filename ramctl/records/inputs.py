@@ -22,6 +22,7 @@ from ramctl.records.jsonl import unread_records
 from ramctl.records.ownership import is_state
 from ramctl.records.pipes import (
     STDIN,
+    is_folder,
     is_pipe,
     mark_read,
     mode_of,
@@ -145,11 +146,13 @@ def _require_no_state(name: str) -> None:
 
 
 def require_files(inputs: Sequence[str]) -> None:
-    """Raise UsageProblem for an input that is missing or not readable, or a pipe named twice."""
+    """Raise UsageProblem for an input that is missing or a folder, or a pipe named twice."""
     for name in inputs:
         require_known_packing(name)
         if name != STDIN and not (exists(name) if is_url(name) else mode_of(name)):
             raise UsageProblem(f"{name}: no such file")
+        if is_folder(name):
+            raise UsageProblem(f"{name} is a folder, not a file")
         _require_no_state(name)
     require_each_once(inputs)
 

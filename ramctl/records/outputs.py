@@ -11,7 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.files import (
     Notify,
     create,
@@ -231,7 +231,7 @@ def open_outputs(
         state: ResumeState | None = None
         if output is None or is_device(output):
             if resume:
-                raise RunProblem("--resume needs -o FILE: only a file can be continued")
+                raise UsageProblem("--resume needs -o FILE: only a file can be continued")
             opened = replacing(output) if output else records_to_stdout()
             done = Sink(stack.enter_context(opened) if has_records else None)
         else:

@@ -59,6 +59,8 @@ def run(options: TagOptions) -> Report:
     report.count_inputs = row_counter(stream.shard, names)
     paths = {"include": options.include, "exclude": options.exclude}
     lists: Any = {name: read_tag_list(path) for name, path in paths.items() if path}
+    if lists.get("include") == []:
+        raise UsageProblem(f"--include {options.include}: no tags in it")
     choice = replace(options.tagger.choice, **lists)
     from ramctl.tagging.tagger import Tagger  # after the checks, as it takes a while
 

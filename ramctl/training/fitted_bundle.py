@@ -94,7 +94,7 @@ def write_fitted(
         bundle.preset, {"model": {"labels": {"own_width": changes["labels.own"].shape[1]}}}
     )
     with BundleWriter(out) as writer:
-        writer.link_files(bundle, without=REWRITTEN)
+        writer.copy_files(bundle, without=REWRITTEN)
         save_file(tensors, writer.path / WEIGHTS, metadata={"format": "pt"})
         calibration.write(writer.path / CALIBRATION)
         shared = round(calibration.shared_threshold(figures["precision"]), DIGITS)

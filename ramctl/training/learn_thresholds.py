@@ -127,10 +127,10 @@ def _write(
 ) -> int:  # fmt: skip
     """Write the bundle with `added` to the offsets of its calibration; how many labels that moves.
 
-    All else is linked to the files that it comes from.
+    All else is copied.
     """
     with BundleWriter(out) as writer:
-        writer.link_files(bundle, without={LABELS, CALIBRATION, INT8_THRESHOLDS})
+        writer.copy_files(bundle, without={LABELS, CALIBRATION, INT8_THRESHOLDS})
         replace(calibration, offsets=calibration.offsets + added).write(writer.path / CALIBRATION)
         thresholds = moved(np.array(thresholds_of(bundle)), added, calibration).tolist()
         rows = zip(bundle.labels, thresholds, added.tolist(), strict=True)

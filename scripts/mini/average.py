@@ -68,7 +68,7 @@ def main() -> None:
 def write_with(bundle: Bundle, tensors: dict[str, torch.Tensor], out: Path) -> None:
     """Write the bundle with other weights, without its graphs and the calibration of its scores."""
     with BundleWriter(out) as writer:
-        writer.link_files(bundle, without={WEIGHTS, GRAPH, INT8_GRAPH, CALIBRATION})
+        writer.copy_files(bundle, without={WEIGHTS, GRAPH, INT8_GRAPH, CALIBRATION})
         save_file(tensors, writer.path / WEIGHTS, metadata={"format": "pt"})
         writer.meta = bundle.meta | {"dtype": "fp32"}
 

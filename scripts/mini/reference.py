@@ -42,7 +42,7 @@ def main() -> None:
         batches = photos_of(sample, bundle.preprocess)
         features = torch.cat([model.encoder(batch).mean(1) for batch in batches])
     with BundleWriter(args.model) as writer:
-        writer.link_files(bundle, without={REFERENCE})
+        writer.copy_files(bundle, without={REFERENCE})
         np.save(writer.path / REFERENCE, features.numpy().astype(np.float16))
         writer.meta = bundle.meta
 

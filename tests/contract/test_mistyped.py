@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from ramctl.commands.command import RamctlCommand
+from tests.support import DATA
 
 
 @pytest.fixture
@@ -53,6 +54,45 @@ def test_a_mistyped_variable_of_a_command_is_told(problem, monkeypatch):
     monkeypatch.setenv("RAMCTL_TAG_THRESOLD", "0.5")
     message = "RAMCTL_TAG_THRESOLD: tag has no such option; did you mean 'RAMCTL_TAG_THRESHOLD'?"
     assert message in problem("tag", "a.jpg")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "tag folder", "tag none.tar", "tag none.jsonl", "tag -R none", "tag --shard 1/2 folder",
+        "import folder", "caption --model x folder", "export none.jsonl -f jsonl",
+        "export folder -f jsonl", "parse none.jsonl", "generate folder", "clean folder",
+    ],
+)  # fmt: skip
+def test_a_mistyped_input_leaves_what_earlier_runs_wrote(words, problem, ramctl, tmp_path):
+    assert ramctl("import", DATA / "photos/kite.jpg", "-o", "o.jsonl").returncode == 0
+    Path("o.jsonl").rename("o.jsonl.part")  # as a killed run leaves it
+    Path("folder").mkdir()
+
+    def content():
+        return {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+
+    before = content()
+    assert len(before) == 2  # with the state
+    problem(*words.split(), "-o", "o.jsonl")
+    assert content() == before
+
+
+@pytest.mark.parametrize("words", ["", "empty", ",", "lines.txt"])
+def test_a_list_of_only_tags_without_any_is_wrong_usage(words, problem):
+    Path("empty").write_bytes(b"")
+    Path("lines.txt").write_text("\n# none\n")
+    Path("in.jsonl").write_text('{"image": "a.jpg", "tags": ["dog"]}\n')
+    assert "--include" in problem("export", "in.jsonl", "-f", "jsonl", "--include", words)
+    assert "--include" in problem("tag", "a.jpg", "--include", words)
+
+
+def test_resume_without_an_output_is_wrong_usage(problem):
+    assert "--resume needs -o FILE" in problem("import", "a.jpg", "--resume")
+
+
+def test_a_mistyped_input_prints_no_header(ramctl, tmp_path):
+    assert ramctl("tag", "-f", "csv", tmp_path).stdout == b""
 
 
 @pytest.mark.parametrize("words", ["clean --min-probability nan", "tag --precision NaN x.jpg"])

@@ -234,7 +234,7 @@ def with_calibration(bundle, path, curve):
     """The bundle with a calibration of that curve."""
     none = np.zeros(len(Bundle.open(bundle).labels))
     with BundleWriter(path) as writer:
-        writer.link_files(Bundle.open(bundle))
+        writer.copy_files(Bundle.open(bundle))
         calibration = Calibration(1.0, 0.0, none + 1, none, none, none, curve)
         calibration.write(writer.path / CALIBRATION)
     return path

@@ -32,7 +32,7 @@ def headed(tiny_bundle, tmp_path):
     """The tiny bundle, whose decoder adds at most 1 to 10."""
     with BundleWriter(tmp_path / "headed") as writer:
         tiny = Bundle.open(tiny_bundle)
-        writer.link_files(tiny, without={HEADROOM})
+        writer.copy_files(tiny, without={HEADROOM})
         np.save(writer.path / HEADROOM, np.arange(1, 11, dtype=np.float32))
         writer.meta = tiny.meta
     return Bundle.open(tmp_path / "headed")
