@@ -7,6 +7,7 @@ identify labels and a string stands for all ids that have it.
 
 import hashlib
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -139,6 +140,13 @@ class LabelSystem(tuple[Label, ...]):
         loose = names.get((language, key)) if language else ()
         english = self._exact.get(text)
         return exact or english or loose or self.ids(text) or names.get(("", key), ())
+
+    def language_of(self, texts: Iterable[str]) -> str:
+        """The language in which most texts are names; empty if as many are tags or synonyms."""
+        keys = {*map(normalise, texts)}
+        counts = Counter({"": sum(bool(self.ids(key)) for key in keys)})
+        counts.update(code for code, name in self._names if code and name in keys)
+        return max(counts, key=lambda code: counts[code])  # of equal ones the first, English
 
     def language_code(self, language: str | None) -> str:
         """The code of a language that labels have names in (`de` for `DE-at`); empty without one.

@@ -59,7 +59,7 @@ class Endpoint:
         self.url = without_secrets(url)  # for messages
         self.host = _host_of(url)
         if not self.host:
-            raise UsageProblem(f"endpoint {self.url}: not a URL such as {OLLAMA}")
+            raise UsageProblem(f"{self.url}: not a URL such as {OLLAMA}")
         self.tokens = {"tokens_in": 0, "tokens_out": 0}
         self._key = os.environ.get("OPENAI_API_KEY", "").strip()
         if not re.fullmatch("[!-~]*", self._key):

@@ -159,6 +159,10 @@ class RamctlCommand(TwoHelps):
         """Run the command, here or on a cluster; the exit code."""
         self._report_folder_settings(ctx)
         self._require_distinct(ctx.params)
+        # A file or variable may set it for the runs that have --resume.
+        by_user = click.core.ParameterSource.COMMANDLINE
+        if ctx.get_parameter_source("retry_rejects") == by_user and not ctx.params["resume"]:
+            raise UsageProblem("--retry-rejects needs --resume")
         if extra := getattr(self.module, "EXTRA", None):
             require(extra, "this command")
         takes_bundle = any(item.metavar == "BUNDLE" for item in self.all_options)

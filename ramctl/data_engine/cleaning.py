@@ -278,7 +278,9 @@ class Cleaning:
         fingerprint = {"model": settings["model"], "input": inputs, "settings": rules}
         if self.verdicts.by_photo:
             fingerprint["decisions file"] = self.verdicts.stamp
-        return run_stream(self.report, source, stage, self.options.stream, fingerprint=fingerprint)
+        run_stream(self.report, source, stage, self.options.stream, fingerprint=fingerprint)
+        self.verdicts.report_unused(self.report)
+        return self.report
 
     def _summarise(self, cleaner: Cleaner, decisions: Decisions) -> None:
         """Report the decisions of persons, the removed tags, and those that stay, with reasons."""

@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,8 +106,12 @@ def _with_words(
     labels = list(bundled.labels) if keep_labels else []
     thresholds = bundled.thresholds[: len(labels)].tolist()
     known_ids: list[int | None] = list(range(len(labels)))  # None for a new word
+    # An English word that is no label may name another one elsewhere: in French `grenade` is
+    # a pomegranate. So other languages count only in lists that are in one of them.
+    language = bundled.labels.language_of(word.tag for word in words)
+    find = partial(bundled.labels.by_name, language=language) if language else bundled.labels.ids
     for word in words:
-        ids = () if word.descriptions else bundled.labels.ids(word.tag)
+        ids = () if word.descriptions else find(word.tag)
         if ids and keep_labels:
             continue
         # Without evidence, a label that is asked for by name is as good as a new word.

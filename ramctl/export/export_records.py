@@ -177,6 +177,8 @@ def run(options: ExportOptions) -> Report:
             } | shard,
             form=form,
         )  # fmt: skip
+    if stream.shard.is_all:
+        verdicts.report_unused(report)
     if options.txt_counts:
         sys.stdout.writelines(writer.text_counts.lines())
     return report

@@ -23,6 +23,7 @@ from ramctl.records.record import (
     set_tags,
     tag_language,
 )
+from ramctl.records.report import Report
 
 # A function that returns whether a tag in a language has the label of one of some words.
 Matcher = Callable[[Sequence[str]], Callable[[str, str], bool]]
@@ -35,6 +36,8 @@ class Verdicts:
 
     by_photo: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     matcher: Matcher | None = None
+    source: str = ""  # the files' names
+    used: set[str] = field(default_factory=set, compare=False)  # photos that had a record
 
     @classmethod
     def read(cls, paths: Sequence[Path], stage: str, matcher: Matcher | None = None) -> "Verdicts":
@@ -46,11 +49,14 @@ class Verdicts:
         for item in read_inputs([*map(str, paths)], None, stage):
             image, tag, verdict = _verdict(item)
             by_photo.setdefault(image, {})[tag] = verdict
-        return cls(by_photo, matcher)
+        return cls(by_photo, matcher, ", ".join(map(str, paths)))
 
     def of(self, fields: JsonObject) -> Mapping[str, str]:
         """The decisions about the photo of a record, by tag, under the record's names for them."""
-        verdicts = self.by_photo.get(image_name(fields), {}) if self.by_photo else {}
+        image = image_name(fields) if self.by_photo else ""
+        verdicts = self.by_photo.get(image, {})
+        if verdicts:
+            self.used.add(image)
         if self.matcher is None:
             return verdicts
         tags, language = listed(fields, "tags"), tag_language(fields)
@@ -66,6 +72,12 @@ class Verdicts:
     def stamp(self) -> str:
         """A hash that changes when a decision does."""
         return content_stamp(json.dumps(self.by_photo, sort_keys=True).encode())
+
+    def report_unused(self, report: Report) -> None:
+        """Report how many photos had no record, unless the run left out records."""
+        n_unused, n_photos = len(self.by_photo.keys() - self.used), len(self.by_photo)
+        if n_unused and not (report.n_skipped or report.time_is_up):
+            report.notify(f"{n_unused} of {n_photos} photos in {self.source} have no record")
 
     def apply(self, fields: JsonObject) -> None:
         """Apply the decisions to a record: add and remove tags, and list both kinds.

@@ -6,7 +6,9 @@ from hashlib import blake2b
 from pathlib import Path
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
+from ramctl.errors import Interrupted, RunProblem, UsageProblem
 from ramctl.parts import __version__
+from ramctl.photos.finding import PhotoInputs, is_photo_name, unread_photo_inputs
 from ramctl.records.files import user_cache, write_atomic
 from ramctl.records.pipes import is_folder
 from ramctl.records.report import Rejects, Report
@@ -18,6 +20,8 @@ def open_search(source: Path, model: str, report: Report) -> PhotoSearch:
     keywords = None
     if is_folder(source):
         source, keywords = index_folder(source, model, report)
+    elif is_photo_name(str(source)):
+        raise UsageProblem(f"{source} is a photo; search takes a folder of photos, or records")
     with Rejects(report, None) as rejects:
         return PhotoSearch(source, model, keywords=keywords, rejects=rejects)
 
@@ -40,20 +44,23 @@ def index_folder(folder: Path, model: str, report: Report) -> tuple[Path, Path]:
     from ramctl.tagging import tag_photos
     from ramctl.tagging.tagger_options import TaggerOptions
 
+    if next(unread_photo_inputs(PhotoInputs((root,), recursive=True)), None) is None:
+        raise RunProblem(f"{folder}: no photos in it (is the disk mounted?)")
     report.notify(f"{folder}: new or changed photos; the index is {index}")
     index.mkdir(parents=True, exist_ok=True)
-    tag_photos.run(
-        tag_photos.TagOptions(
-            (root,), recursive=True, prune=True, model=model, format="jsonl", quiet=report.quiet,
-            tagger=TaggerOptions(embedding=True), stream=StreamOptions(output=tags, resume=True),
-        )
+    tag_options = tag_photos.TagOptions(
+        (root,), recursive=True, prune=True, model=model, format="jsonl", quiet=report.quiet,
+        tagger=TaggerOptions(embedding=True), stream=StreamOptions(output=tags, resume=True),
     )  # fmt: skip
-    import_photos.run(
-        import_photos.ImportOptions(
-            (root,), recursive=True, people=True, quiet=report.quiet,
-            stream=StreamOptions(output=keywords, resume=True),
-        )
+    import_options = import_photos.ImportOptions(
+        (root,), recursive=True, people=True, quiet=report.quiet,
+        stream=StreamOptions(output=keywords, resume=True),
     )  # fmt: skip
+    try:
+        tag_photos.run(tag_options)
+        import_photos.run(import_options)
+    except Interrupted as stop:  # its message names an option that search does not have
+        raise Interrupted(stop.signum, "the same command continues") from None
     write_atomic(stamp_file, stamp)
     return tags, keywords
 

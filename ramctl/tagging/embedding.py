@@ -54,6 +54,9 @@ class PhotoAxes(NamedTuple):
 
     def decode(self, embedding: object) -> bytes:
         """The D float16 of an `embedding`; RecordProblem for anything else, and another model's."""
+        if embedding is None:
+            lack = "no embedding field (ramctl tag --embedding writes it)"
+            raise RecordProblem(lack, code="missing_field")
         stamp, _, text = embedding.partition(":") if isinstance(embedding, str) else ("", "", "")
         if text and stamp != self.stamp:
             raise RecordProblem("the embedding is another model's (--model)", code="bad_field")

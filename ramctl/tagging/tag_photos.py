@@ -40,10 +40,12 @@ def run(options: TagOptions) -> Report:
     """Tag the photos; the report of the run."""
     stream = options.stream
     on_terminal = stream.output is None and sys.stdout is not None and sys.stdout.isatty()
-    has_all = options.tagger.dense or options.tagger.embedding
-    form = options.format or ("table" if on_terminal and not has_all else "jsonl")
-    if has_all and form not in ("jsonl", "parquet"):
-        raise UsageProblem(f"--dense and --embedding need -f jsonl or parquet, not {form}")
+    needs_fields = options.tagger.dense or options.tagger.embedding or options.tagger.boxes
+    form = options.format or ("table" if on_terminal and not needs_fields else "jsonl")
+    if needs_fields and form not in ("jsonl", "parquet"):
+        raise UsageProblem(f"--dense, --embedding and --boxes need -f jsonl or parquet, not {form}")
+    if options.tagger.caption and form == "text":
+        raise UsageProblem("--caption needs -f jsonl, parquet, csv or table, not text")
     if form == "parquet" and (stream.resume or on_terminal):
         raise UsageProblem("-f parquet needs -o FILE, whose end cannot be continued by --resume")
     if options.prune and not (stream.resume and form == "jsonl"):

@@ -63,6 +63,13 @@ def test_people_are_told_what_to_install(shelf):
     assert lines["torch"].endswith("  not installed")
 
 
+def test_an_endpoint_that_is_no_url_is_named_once(monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", "garbage")
+    (line,) = (line for line in describe(examine()) if line.startswith("endpoint"))
+    text = line.removeprefix("endpoint").strip()
+    assert text == "garbage: not a URL such as http://localhost:11434/v1"
+
+
 def test_the_command_writes_lines_or_an_object(shelf, ramctl):
     done = ramctl("doctor", "--json")
     assert (done.returncode, done.stderr) == (0, b"")

@@ -210,6 +210,16 @@ def test_settings_come_from_flag_environment_and_file(command, tmp_path, monkeyp
     assert (values, str(context.params["stats"])) == ([True, "c", True], "s.json")
 
 
+def test_retrying_rejects_needs_an_earlier_run(command, tiny_bundle, ordinary, monkeypatch):
+    _, folder = ordinary
+    arguments = [*arguments_of(command, tiny_bundle), "in.jsonl"]
+    done = Ramctl(folder)(*arguments, "--retry-rejects")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.messages == f"ramctl {command}: --retry-rejects needs --resume\n"
+    monkeypatch.setenv("RAMCTL_RETRY_REJECTS", "1")  # for runs that have --resume
+    assert Ramctl(folder)(*arguments).returncode == 3
+
+
 def as_earlier_versions_named(state: Path) -> Path:
     """Rename a state, as an earlier version left it."""
     return state.rename(state.with_name(state.name[1:]))

@@ -137,6 +137,17 @@ def test_other_decisions_are_another_output(clean, decide, photo_records):
     assert b"made with another decisions file" in done.stderr
 
 
+def test_photos_of_decisions_that_have_no_record_are_counted(clean, decide, photo_records):
+    given, gone = lines(photo_records), {"image": "gone.jpg"}
+    name = decide((photo_records[0], "horse", "remove"), (gone, "horse", "remove"))
+    message = b"ramctl clean: 1 of 2 photos in decisions.jsonl have no record\n"
+    words = ["--decisions", name, "-o", "out.jsonl"]
+    assert clean(*words, stdin=given).stderr.endswith(message)
+    assert message not in clean(*words, "--resume", stdin=given).stderr
+    decide((photo_records[0], "horse", "remove"))
+    assert b"no record" not in clean("--decisions", name, stdin=given).stderr
+
+
 def test_decisions_are_applied_to_regions_that_were_found_before(clean, decide, photo_records):
     given = lines(photo_records)
     clean("--work", "work", "--threshold", 0, stdin=given)

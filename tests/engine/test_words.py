@@ -81,6 +81,21 @@ def test_words_of_a_short_list_are_given_more_readily_than_those_of_a_long_one()
     assert choose_labels(bundle, ["heron cage"], None, keep_labels=True).uses_salience[dog]
 
 
+def test_words_of_another_language_are_labels_in_a_list_of_that_language_alone():
+    labels = (bundle := Bundle.open(embedded_bundle())).labels
+    own = label_rows(bundle)
+
+    def rows_are(words, tags):
+        chosen = choose_labels(bundle, words, None)
+        known = [own[labels.ids(tag)[0]] for tag in tags]
+        assert np.array_equal(chosen.rows[: len(tags)], known) and chosen.labels.tags == words
+
+    rows_are(["Hund", "Baum", "Himmel", "Rock"], ["dog", "tree", "sky", "skirt"])
+    rows_are(["gift", "rock", "kind"], ["gift", "rock"])
+    grenade = choose_labels(bundle, ["dog", "grenade"], None).rows[1]
+    assert not np.array_equal(grenade, own[labels.ids("pomegranate")[0]])
+
+
 def test_a_word_gets_what_its_neighbours_own_by_how_near_they_are():
     np.testing.assert_allclose(borrowed(TEXTS[:1], TEXTS, OWNED), OWNED[:1], atol=1e-6)
     between = np.array([[1, 1, 0, 0]], np.float32) / np.sqrt(2)

@@ -58,6 +58,22 @@ def test_sidecars_keep_the_decisions_of_a_file_for_later_runs_without_it(export)
     assert items(SUBJECT.property) == ["fence"]
 
 
+def test_photos_of_decisions_that_have_no_record_are_counted(command):
+    photos = ["a.jpg", *(f"/photos/{name}.jpg" for name in "aab")]
+    rows = [{"image": name, "tag": "dog", "verdict": "remove"} for name in photos]
+    write_records(Path("d.jsonl"), rows)
+    write_records(Path("in.jsonl"), [ENGLISH])
+    words = ["export", "in.jsonl", "--decisions", "d.jsonl", "-f", "jsonl"]
+    message = "ramctl export: 2 of 3 photos in d.jsonl have no record\n"
+    assert command(*words).messages.endswith(message)
+    assert message in command(*words, "-o", "out.jsonl").messages
+    # Runs that read a part of the records cannot know.
+    assert message not in command(*words, "-o", "out.jsonl", "--resume").messages
+    assert message not in command(*words, "--shard", "1/2").messages
+    write_records(Path("d.jsonl"), rows[:1])
+    assert "no record" not in command(*words).messages
+
+
 def test_an_added_word_that_is_deleted_later_stays_deleted(export):
     decisions = [("fence", "add")]
     export(ENGLISH, "--xmp", decisions=decisions)

@@ -23,6 +23,11 @@ def test_a_listed_word_that_the_model_knows_has_its_kind(tag):
     assert tags(tag(*arguments, "--kinds", "object")) == ["purple"]
 
 
+def test_listed_words_of_another_language_are_given_as_they_were_written(tag):
+    Path("words.txt").write_text("蓝色\n")
+    assert tags(tag("blue.png", "--labels", "words.txt")) == ["蓝色"]
+
+
 def test_the_key_changes_with_the_kinds_and_not_with_their_order():
     some, same = (
         SelectionOptions(kinds=("object", "scene")),

@@ -3,6 +3,7 @@
 import base64
 import json
 import shutil
+import signal
 import tarfile
 from collections import Counter
 from functools import partial
@@ -173,7 +174,7 @@ def test_questions_without_an_answer_are_one_line(search, arguments, message):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ('{"image": "a.jpg", "tags": []}', "FILE:2: not an embedding of tag"),
+        ('{"image": "a.jpg", "tags": []}', "FILE:2: no embedding field (ramctl tag --embedding"),
         ('{"image": "a.jpg", "embedding": 3}', "FILE:2: not an embedding of tag"),
         ('{"image": "a.jpg", "embedding": "{STAMP}:AAAA"}', "FILE:2: not an embedding of tag"),
         ('{"image": "a.jpg", "embedding": "{STAMP}:??"}', "FILE:2: not an embedding of tag"),
@@ -212,6 +213,9 @@ def test_files_without_records_are_named(search, photos):
     assert "no records" in search("red").messages
     (photos / FILE).unlink()
     assert search("red").returncode == 2
+    photo = Ramctl(photos)("search", "red.png", "red")
+    message = "red.png is a photo; search takes a folder of photos, or records\n"
+    assert (photo.returncode, photo.messages) == (2, f"ramctl search: {message}")
     piped = Ramctl(photos)("search", "-", "red", stdin=b"{}")
     assert (piped.returncode, "name a file" in piped.messages) == (2, True)
 
@@ -431,6 +435,37 @@ def test_a_folder_is_indexed_and_searched_in_one_command(model, photos, tmp_path
     save_photo(photos / "azure.png", (5, 5, 250))
     assert {Path(name).name for name in names(run("blue"))[:2]} == {"azure.png", "moved.png"}
     assert str(photos / "moved.png") not in names(run("--like", "photos/moved.png"))
+
+
+INTERRUPTING = """
+import os, signal
+from ramctl.records import stream
+class Once:
+    def notice(self, record, outcome):
+        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return outcome
+stream.RootCheck = Once
+"""
+
+
+def test_an_index_that_is_interrupted_or_empty_names_no_option_of_tag(
+    model, photos, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "empty").mkdir()
+    (photos / "broken.jpg").unlink()
+    run = partial(Ramctl(tmp_path), "search", "--model", model)
+    for _ in range(2):
+        done = run("empty", "blue")
+        message = "ramctl search: empty: no photos in it (is the disk mounted?)\n"
+        assert (done.returncode, done.messages) == (1, message)
+        (tmp_path / "empty" / "notes.txt").write_text("no photo")
+    words = ("search", "--model", model, "photos", "blue")
+    done = Ramctl(tmp_path).process(*words, before=INTERRUPTING)
+    assert done.returncode == -signal.SIGTERM
+    assert done.messages.endswith("ramctl search: terminated: the same command continues\n")
+    assert names(run("photos", "blue"))[0] == str(photos / "blue.png")
 
 
 XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF

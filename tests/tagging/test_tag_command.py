@@ -115,6 +115,17 @@ def test_text_and_tables_have_one_line_a_photo(tag):
     assert float(row["scores"].split(", ")[0]) > 0.99
 
 
+@pytest.mark.parametrize(
+    ("option", "form", "forms"),
+    [("--caption", "text", "-f jsonl, parquet, csv or table")]
+    + [("--boxes", form, "-f jsonl or parquet") for form in ("text", "csv", "table")],
+)
+def test_formats_that_would_leave_out_what_is_asked_for_are_wrong_usage(option, form, forms, tag):
+    done = tag("red.png", option, "-f", form)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert option in done.messages and done.messages.endswith(f" {forms}, not {form}\n")
+
+
 def test_top_include_exclude_and_leaf(tag, photos):
     (photos / "only.txt").write_text("# colours\nscarlet\nblue\nno such tag\n")
     assert tags(tag("--top", 1, "red.png")) == ["red"]
@@ -244,6 +255,7 @@ def test_on_a_terminal_tags_are_shown_for_people_and_in_pipes_as_records(colours
     assert on_a_terminal(*words, "-f", "jsonl", folder=photos).startswith('{"image":"red.png"')
     assert tag("red.png").stdout.startswith(b'{"image":"red.png"')
     assert tag("red.png", "-f", "table").stdout.startswith(b"red.png\n  1.00  red\n")
+    assert "need -f" not in on_a_terminal(*words, "--boxes", folder=photos)
     assert on_a_terminal(*words, "-o", "tags.jsonl", folder=photos) == ""
     assert (photos / "tags.jsonl").read_bytes().startswith(b'{"image":"red.png"')
 
