@@ -57,7 +57,7 @@ OPTIONS = {
     ],
     "output": [
         common("-f, --format [json|table|csv|md|latex]", "Format of the figures.", default="json"),
-        common("-o, --output FILE", "Write to FILE [default: stdout].", writes=True),
+        options.output(),
         common(
             "--report FILE",
             "Write a page (.html) or a table of classes (.csv, .md, TSV).",

@@ -199,13 +199,12 @@ rejects = common(
 strict = shared("--strict", "Fail at the first rejected input.")
 stats = shared("--stats FILE", "Write counts, seconds and versions as JSON.", writes=True)
 max_time = shared("--max-time TIME", "Stop after 90 (seconds), 15m or 2h; --resume continues.")
+output = partial(
+    common, "-o, --output FILE", "Write to FILE [default: stdout].", writes=True,
+    callback=lambda ctx, parameter, path: None if path == Path("-") else path,
+)  # fmt: skip
 stream = [
-    common(
-        "-o, --output FILE",
-        "Write to FILE [default: stdout].",
-        type=FILE_OR_FOLDER,  # a folder with --ray
-        writes=True,
-    ),
+    output(type=FILE_OR_FOLDER),  # a folder with --ray
     common("--resume", "Continue an earlier -o FILE."),
     retry_rejects,
     rejects,

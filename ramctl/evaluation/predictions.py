@@ -158,6 +158,8 @@ class ScoreReader:
         elif len(dense := np.asarray(fields["dense"], np.float64)) != columns.n_labels:
             message = f"dense has {len(dense)} numbers for {columns.n_labels} labels"
             raise RecordProblem(message, code="bad_field")
+        elif not np.isfinite(dense).all():  # JSON has no such numbers, an array may
+            raise RecordProblem("dense has a number that is not finite", code="bad_field")
         tagged = None
         if fields.get("tags") is not None:
             tagged = [c for tag in fields["tags"] for c in self.classes.matching_tag(tag)]

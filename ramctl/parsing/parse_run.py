@@ -109,6 +109,8 @@ def _check(options: ParseOptions) -> None:
         if is_given and not options.stream.shard.is_all:
             raise UsageProblem(f"{name} needs all records in one run, so not with --shard")
     require_ours(options.build_labels, LABEL_FILE)
+    if options.explain and options.target_format != "jsonl":
+        raise UsageProblem(f"-f {options.target_format} has no place for what --explain adds")
     if to_ram:
         if not options.labels:
             raise UsageProblem("-f ram needs --labels: the tag list that its ids refer to")

@@ -86,9 +86,13 @@ def _loads_or_advise(line: bytes) -> JsonObject:
 
 
 def _renamed(fields: JsonObject, columns: Columns, *, is_table: bool) -> JsonObject:
-    """Give fields their usual names where they lack ours, or the user named columns."""
+    """Give fields their usual names where they lack ours, or the user named columns.
+
+    Ours is `captions` for a list, which other projects call `caption` too.
+    """
     present = {name for name in _OUR_FIELDS & fields.keys() if fields[name] is not None}
-    has_ours = present and ("image" in fields or not is_table)
+    is_list = isinstance(fields.get("caption"), list)
+    has_ours = present and not is_list and ("image" in fields or not is_table)
     return with_usual_names(fields, columns) if columns.names or not has_ours else fields
 
 

@@ -10,7 +10,7 @@ from ramctl.errors import RunProblem
 from ramctl.readers.source import TAG_FIELDS, Source, split_tags, with_usual_names
 from ramctl.records.inputs import first_bytes, open_input
 from ramctl.records.jsonl import bounded_lines
-from ramctl.records.record import Item, JsonObject
+from ramctl.records.record import Item, JsonObject, Reject
 
 #: Flickr8k.token.txt: name.jpg#0 TAB caption.
 TOKEN_LINE = re.compile(r"(.+)#(\d+)\t(.*)")
@@ -21,6 +21,9 @@ csv.field_size_limit(1 << 24)
 def read_cc(source: Source) -> Iterator[Item]:
     """One record per line of CC3M (caption, address) or CC12M (address, caption), no header."""
     for number, row in read_rows(source, "\t", quoting=csv.QUOTE_NONE):
+        if bad := not_utf8(source, number, "\t".join(row)):
+            yield bad
+            continue
         if len(row) != 2:
             yield source.reject(number, "bad_field", f"{len(row)} columns, not 2", "\t".join(row))
             continue
@@ -32,7 +35,10 @@ def read_lines(source: Source) -> Iterator[Item]:
     """One record per line of text: a caption without a photo."""
     with open_input(source.name) as stream:
         for number, line in enumerate(bounded_lines(stream), 1):
-            if text := line.decode("utf-8-sig", "replace").strip():
+            text = line.decode("utf-8-sig", "surrogateescape").strip()
+            if bad := not_utf8(source, number, text):
+                yield bad
+            elif text:
                 yield source.record({"captions": [text]}, number)
 
 
@@ -40,9 +46,11 @@ def read_token(source: Source) -> Iterator[Item]:
     """One record per line of a Flickr token file; --group joins the five of a photo."""
     with open_input(source.name) as stream:
         for number, line in enumerate(bounded_lines(stream), 1):
-            text = line.decode("utf-8", "replace").rstrip("\r\n")
+            text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
             match = TOKEN_LINE.fullmatch(text)
-            if match:
+            if bad := not_utf8(source, number, text):
+                yield bad
+            elif match:
                 yield source.record({"image": match[1], "captions": [match[3]]}, number)
             elif text.strip():
                 yield source.reject(number, "bad_field", "no name#number TAB caption", text)
@@ -58,12 +66,20 @@ def read_csv(source: Source) -> Iterator[Item]:
     names: list[str] = []
     for number, row in read_rows(source, delimiter):
         cells = [cell.strip() for cell in row]
+        bad = not_utf8(source, number, delimiter.join(row))
         if not names:
+            if bad:
+                raise RunProblem(f"{source.name}:{number}: {bad.message}")
             names = [cell.strip('" ') for cell in cells]
             while names and not names[-1]:  # a line may end with a delimiter
                 names.pop()
             source.columns.check(source.name, names)
-        elif len(cells) < len(names):
+            continue
+        while len(cells) > len(names) and not cells[-1]:
+            cells.pop()
+        if bad:
+            yield bad
+        elif len(cells) != len(names):
             message = f"{len(cells)} columns, not {len(names)}"
             yield source.reject(number, "bad_field", message, delimiter.join(row))
         else:
@@ -76,19 +92,48 @@ def delimiter_of(name: str) -> str:
     return max("\t|;,", key=header.count)
 
 
+def not_utf8(source: Source, number: int, text: str) -> Reject | None:
+    """The reject of a text with bytes that "surrogateescape" kept, as they are not UTF-8."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        return source.reject(number, "bad_utf8", "invalid UTF-8", shown)
+    return None
+
+
 def read_rows(source: Source, delimiter: str, **options: Any) -> Iterator[tuple[int, list[str]]]:
-    """The number of the last line and the cells of each row."""
+    """The number of the last line and the cells of each row; `not_utf8` is left to the caller.
+
+    RunProblem for a quote that is not closed: the rows after it would belong to its cell.
+    """
+    options["delimiter"] = delimiter
+    line = ""
+
+    def lines() -> Iterator[str]:
+        nonlocal line
+        for line in text:
+            line = line.replace("\0", "")  # no part of a table; csv before Python 3.13 fails on it
+            yield line
+
     with open_input(source.name) as stream:
-        text = io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="")
-        # A NUL is no part of any table; csv before Python 3.13 fails on it.
-        lines = (line.replace("\0", "") for line in text)
-        reader = csv.reader(lines, delimiter=delimiter, **options)
+        text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
+        reader = csv.reader(lines(), strict=True, **options)
+        row: list[str] | None = []
         try:
-            for row in reader:
+            while row is not None:
+                before = reader.line_num
+                try:
+                    row = next(reader, None)
+                except csv.Error:
+                    if reader.line_num > before + 1:
+                        raise
+                    row = next(csv.reader([line], **options))  # such quotes hide no other row
                 if row:
                     yield reader.line_num, row
         except csv.Error as error:
-            raise RunProblem(f"{source.name}:{reader.line_num}: {error}") from error
+            where = f"{source.name}:{before + 1}"
+            raise RunProblem(f"{where}: {error}; is a quote not closed?") from error
         finally:
             text.detach()
 

@@ -7,6 +7,7 @@ import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
+from itertools import zip_longest
 from typing import Any
 
 from ramctl.errors import RunProblem
@@ -24,10 +25,10 @@ def read_coco(source: Source) -> Iterator[Item]:
     """One record per annotation of a COCO captions file; the names of photos are in memory."""
     names = {
         str(row["id"]): row["file_name"]
-        for row in _items(source, "images")
+        for row in _items(source, "images.item")
         if isinstance(row, dict) and "id" in row and isinstance(row.get("file_name"), str)
     }
-    for number, row in enumerate(_items(source, "annotations"), 1):
+    for number, row in enumerate(_listed(source, "annotations"), 1):
         if not isinstance(row, dict) or not isinstance(row.get("caption"), str):
             yield source.reject(number, "missing_field", "annotation without caption", row)
             continue
@@ -38,7 +39,7 @@ def read_coco(source: Source) -> Iterator[Item]:
 
 def read_visual_genome(source: Source) -> Iterator[Item]:
     """One record per photo of Visual Genome's region_descriptions.json, phrases as captions."""
-    for number, row in enumerate(_items(source, None), 1):
+    for number, row in enumerate(_items(source), 1):
         regions = row.get("regions") if isinstance(row, dict) else None
         if not isinstance(regions, list) or not all(isinstance(r, dict) for r in regions):
             yield source.reject(number, "missing_field", "no regions", row)
@@ -50,14 +51,17 @@ def read_visual_genome(source: Source) -> Iterator[Item]:
 
 def read_sbu(source: Source) -> Iterator[Item]:
     """One record per photo of SBU's parallel lists `image_urls` and `captions`."""
-    pairs = zip(_items(source, "image_urls"), _items(source, "captions"), strict=False)
+    pairs = zip_longest(_listed(source, "image_urls"), _listed(source, "captions"))
     for number, (url, caption) in enumerate(pairs, 1):
+        if url is None or caption is None:
+            yield source.reject(number, "missing_field", "no pair", url or caption)
+            continue
         yield source.record({"image": url, "captions": [caption]}, number)
 
 
 def read_objects(source: Source) -> Iterator[Item]:
     """One record per object of a JSON list; photo and caption have usual names."""
-    for number, row in enumerate(_items(source, None), 1):
+    for number, row in enumerate(_items(source), 1):
         if not isinstance(row, dict):
             yield source.reject(number, "bad_json", "not a JSON object", row)
             continue
@@ -71,7 +75,7 @@ def read_ram(source: Source) -> Iterator[Item]:
     """
     if not (labels := source.labels):
         raise RunProblem("--from ram needs --labels: the tag list that the ids refer to")
-    for number, row in enumerate(_items(source, None), 1):
+    for number, row in enumerate(_items(source), 1):
         try:
             caption = row["caption"]
             captions = caption if isinstance(caption, list) else [caption]
@@ -93,14 +97,24 @@ def _tags(ids: list[int] | None, labels: Sequence[str]) -> list[str]:
     return [labels[i] for i in ids or []]
 
 
-def _items(source: Source, key: str | None) -> Iterator[Any]:
-    """The items of the top-level list, or of the list under `key` of the top-level object.
+def _listed(source: Source, key: str) -> Iterator[Any]:
+    """The items of the list under `key` of the top-level object; RunProblem without that list."""
+    is_empty = True
+    for item in _items(source, f"{key}.item"):
+        is_empty = False
+        yield item
+    if is_empty and [] not in _items(source, key):
+        raise RunProblem(f"{source.name}: not the expected JSON: no list {key!r}")
+
+
+def _items(source: Source, prefix: str = "item") -> Iterator[Any]:
+    """The items of the top-level list, or what ijson finds by `prefix` in the top-level object.
 
     RunProblem where the text is not of that shape.
     """
     import ijson
 
-    prefix, opening, kind = (f"{key}.item", b"{", "object") if key else ("item", b"[", "list")
+    opening, kind = (b"[", "list") if prefix == "item" else (b"{", "object")
     with open_input(source.copy or source.name) as stream:
         text = BufferedReader(stream)  # type: ignore[type-var]
         try:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.readers.caption_tables import delimiter_of, read_rows
+from ramctl.readers.caption_tables import delimiter_of, not_utf8, read_rows
 from ramctl.readers.source import IMAGE_FIELDS, TAG_FIELDS, Source
 from ramctl.records.inputs import PEEK, first_bytes, open_input
 from ramctl.records.jsonl import bounded_lines
@@ -72,10 +72,16 @@ def read_table(source: Source) -> Iterator[Item]:
     photos: dict[str, tuple[int, dict[str, float]]] = {}  # of a table with a row for each label
     for number, row in read_rows(source, delimiter_of(source.name)):
         cells = [re.sub("^'(?=[-=+@])", "", cell.strip()) for cell in row]  # as in `tag -f csv`
+        bad = not_utf8(source, number, ",".join(row))
         if not names:
+            if bad:
+                raise RunProblem(f"{source.name}:{number}: {bad.message}")
             names = cells
             while len(names) > 1 and not names[-1]:  # a line may end with a delimiter
                 names.pop()
+            continue
+        if bad:
+            yield bad
             continue
         try:
             if len(cells) < len(names) or any(cells[len(names) :]):

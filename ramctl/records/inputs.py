@@ -7,6 +7,7 @@ import shutil
 import sys
 import tarfile
 import zlib
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -82,13 +83,18 @@ def open_input(name: str) -> Iterator[BinaryIO]:
 
 
 def first_bytes(name: str) -> bytes:
-    """The first PEEK bytes of an input; `open_input` still gives all of it, also of a pipe."""
+    """The first PEEK bytes of an input; `open_input` still gives all of it, also of a pipe.
+
+    RunProblem for UTF-16, which every reader would take for something else.
+    """
     with ExitStack() as stack:
         stream = stack.enter_context(open_input(name))
         start = stream.read(PEEK)
         if is_pipe(name):
             rest = iter(partial(cast(io.BufferedReader, stream).read1, _BUFFER), b"")
             _peeked[name] = stack.pop_all(), stream_of(chain([start], rest))
+    if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+        raise RunProblem(f"{name}: UTF-16 text; save it as UTF-8")
     return start
 
 

@@ -187,7 +187,7 @@ def tag_language(fields: JsonObject) -> str:
 
 def captions_of(fields: JsonObject) -> list[str]:
     """The human captions: `captions`, else `caption` as one."""
-    if "captions" in fields or fields.get("caption") is None:
+    if fields.get("captions") is not None or fields.get("caption") is None:
         return listed(fields, "captions")
     return [fields["caption"]]
 

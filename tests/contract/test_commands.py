@@ -114,6 +114,19 @@ def test_a_command_s_defaults_are_the_library_s(command):
     assert filled(kind, given) == kind(**required)
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_dash_is_standard_output(command):
+    for item in command_of(command).params:
+        if item.name == "output":
+            assert item.process_value(click.Context(command_of(command)), "-") is None
+
+
+def test_records_to_a_dash_reach_a_pipe(ramctl, tmp_path):
+    row = b'{"image":"a.jpg","tags":["dog"]}\n'
+    done = ramctl("export", "-", "-f", "jsonl", "-o", "-", stdin=row)
+    assert (done.stdout, [*tmp_path.iterdir()]) == (row, [])
+
+
 def test_an_option_without_a_field_is_an_error():
     with pytest.raises(TypeError, match="ParseOptions has no field 'colour'"):
         filled(import_module("ramctl.parsing.parse_run").ParseOptions, {"colour": 3})

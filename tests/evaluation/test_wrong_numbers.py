@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
@@ -58,6 +59,15 @@ def test_scores_are_any_finite_numbers(evaluate, form, capsys):
     assert (result["decided_by"], result["OR"]) == ("0", 0.0)
     assert capsys.readouterr().err.count("scores are not probabilities (-9 to -1.5)") == 1
     assert evaluate(form(rows, "ab"), TRUTH, threshold="-2.5")["OF1"] == 1.0
+
+
+def test_a_row_of_an_array_that_is_not_finite_is_rejected(evaluate, tmp_path):
+    array = tmp_path / "scores.npy"
+    for odd in (np.nan, np.inf, -np.inf):
+        np.save(array, np.array([[0.9, 0.1], [0.2, 0.8], [0.1, odd]]))
+        labels = write("labels.jsonl", {"tag": "a"}, {"tag": "b"})
+        result = evaluate(None, TRUTH, code=3, source=array, labels=labels)
+        assert (result["photos"]["compared"], result["score_range"]) == (2, [0.1, 0.9])
 
 
 def test_a_logit_that_is_not_there_is_below_all_others(evaluate):

@@ -40,6 +40,11 @@ def test_captions_become_tags_and_bad_records_rejects(ramctl, tmp_path):
     assert (stats["images"], stats["captions"], stats["tags"]) == (4, 4, 9)
 
 
+def test_captions_that_are_null_count_as_absent(ramctl):
+    (row,) = ramctl("parse", stdin=b'{"captions":null,"caption":"A cow"}\n').rows
+    assert row["tags"] == ["cow"]
+
+
 def test_a_label_system_is_built_reviewed_and_used_and_bad_lines_rejected(ramctl, tmp_path):
     row = json.dumps({"captions": ["a dog runs on a beach", "a man with a red ball"]})
     (tmp_path / "in.jsonl").write_text(f"{row}\n" * 6 + "{oops\n{}\n")
@@ -105,6 +110,8 @@ def test_captions_of_a_photo_are_grouped(ramctl, tmp_path):
         ["--merge", "l.txt"],
         ["--size", "9"],
         ["-f", "ram"],
+        ["-f", "ram", "--labels", "l.txt", "--explain"],
+        ["-f", "tags", "--explain"],
         ["--build-labels", "l", "--labels", "m"],
         ["--build-labels", "l", "-o", "o.jsonl"],
         ["--build-labels", "l", "--resume"],

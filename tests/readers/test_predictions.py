@@ -114,3 +114,13 @@ def test_rows_of_another_form_are_rejects(text, tmp_path):
 def test_a_table_without_rows_has_no_photo(text, tmp_path):
     (tmp_path / "x.csv").write_text(text)
     assert not list(read_predictions(str(tmp_path / "x.csv"), "eval"))
+
+
+def test_rows_of_a_table_in_another_encoding_are_rejected(tmp_path):
+    table = tmp_path / "x.csv"
+    table.write_text("image,tags\na,café\nb,dog\n", encoding="latin-1")
+    bad, good = read_predictions(str(table), "eval")
+    assert (bad.code, bad.line, good.fields["tags"]) == ("bad_utf8", 2, ["dog"])
+    table.write_text("image,café\na,0.5\n", encoding="latin-1")
+    with pytest.raises(RunProblem, match=r"x\.csv:1: invalid UTF-8"):
+        list(read_predictions(str(table), "eval"))

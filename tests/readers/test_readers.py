@@ -164,6 +164,9 @@ def test_sidecars_are_captions_or_tags(tmp_path):
         ("json", '[{"url": "a", "caption": "b"}', "premature EOF|Incomplete"),
         ("json", '{"url": "a", "caption": "b"}', "not a JSON list"),
         ("coco", '[{"caption": "b"}]', "not a JSON object"),
+        ("coco", '{"images": [{"sentences": []}], "dataset": "x"}', "no list 'annotations'"),
+        ("coco", '{"images": [], "annotations": {"1": "b"}}', "no list 'annotations'"),
+        ("sbu", '{"image_urls": ["a"], "caption": ["b"]}', "no list 'captions'"),
         ("json", '[{"url": "a" "caption": "b"}]', "x.json: not the expected JSON"),
     ],
 )
@@ -183,6 +186,14 @@ def test_a_byte_order_mark_is_skipped_and_what_cannot_be_written_rejected(tmp_pa
     good, bad = read_any([str(path)], None, "parse", form="json")
     assert (good.fields["captions"], good.fields["n"]) == (["b"], 1.5)
     assert (bad.code, bad.line) == ("bad_json", 2)
+
+
+def test_lists_may_be_empty_and_what_has_no_counterpart_is_rejected(tmp_path):
+    path = tmp_path / "x.json"
+    path.write_text('{"images": [], "annotations": []}')
+    assert not list(read_any([str(path)], None, "parse"))
+    path.write_text('{"image_urls": ["a", "b"], "captions": ["a dog"]}')
+    assert shown(read_any([str(path)], None, "parse")) == [("a", ["a dog"]), "missing_field"]
 
 
 def read_shallow(text: str, *places: int) -> bytes:
@@ -251,12 +262,76 @@ def test_columns_that_the_user_names_are_taken_and_missing_ones_are_named(tmp_pa
             list(read_any([str(tmp_path / name)], None, "parse", columns=Columns(caption="text")))
 
 
+def test_a_list_of_captions_is_taken_under_each_usual_name(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    for name in ("captions", "caption", "text"):
+        row = {"image": "a.jpg", name: ["a dog", "a cat"]}
+        (tmp_path / "a.jsonl").write_text(json.dumps(row))
+        (tmp_path / "a.json").write_text(json.dumps([row]))
+        parquet.write_table(pyarrow.Table.from_pylist([row]), tmp_path / "a.parquet")
+        for path in tmp_path.iterdir():
+            found = shown(read_any([str(path)], None, "parse"))
+            assert found == [("a.jpg", ["a dog", "a cat"])], (name, path)
+
+
 @pytest.mark.parametrize("end", ["", ","])
 def test_lines_of_a_table_may_end_with_a_comma(end, tmp_path):
     path = tmp_path / "a.csv"
     path.write_text(f"image,caption{end}\na.jpg,a dog,\nb.jpg,a cat\nc.jpg\n")
     rows = shown(read_any([str(path)], None, "parse"))
     assert rows == [("a.jpg", ["a dog"]), ("b.jpg", ["a cat"]), "bad_field"]
+
+
+def test_a_comma_in_a_caption_without_quotes_cuts_no_text(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("image,caption\na.jpg,A dog, running in a field\nb.jpg,A cat,, \n")
+    dog, cat = read_any([str(path)], None, "parse")
+    assert (dog.code, dog.line, dog.message) == ("bad_field", 2, "3 columns, not 2")
+    assert cat.fields["captions"] == ["A cat"]
+
+
+@pytest.mark.parametrize("later", ["b.jpg,A cat", 'b.jpg,"A cat"'])
+def test_a_quote_that_is_not_closed_hides_no_rows(later, tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text(f'image,caption\n0.jpg,A cow\na.jpg,"A dog\n{later}\nc.jpg,A bird\n')
+    with pytest.raises(RunProblem, match=r"a\.csv:3: .*; is a quote not closed\?"):
+        list(read_any([str(path)], None, "parse"))
+
+
+def test_other_quotes_are_read_as_before(tmp_path):
+    path = tmp_path / "a.tsv"
+    cells = ['a 5" pipe', '"Stop" on a sign', '"a ""red"" dog"', '"two\nlines"', '"a dog']
+    path.write_text("image\tcaption\n" + "".join(f"a.jpg\t{cell}\n" for cell in cells))
+    captions = [item.fields["captions"][0] for item in read_any([str(path)], None, "parse")]
+    assert captions == ['a 5" pipe', "Stop on a sign", 'a "red" dog', "two\nlines", "a dog"]
+
+
+@pytest.mark.parametrize(
+    ("form", "row"),
+    [("csv", "a.jpg,{}"), ("cc", "{}\thttp://a"), ("token", "a.jpg#0\t{}"), ("lines", "{}")],
+)
+def test_rows_in_another_encoding_are_rejected(form, row, tmp_path):
+    path = tmp_path / "a.txt"
+    rows = [row.format(caption) + "\n" for caption in ("a café", "a dog")]
+    header = b"image,caption\n" if form == "csv" else b""
+    path.write_bytes(header + "".join(rows).encode("latin-1"))
+    bad, good = read_any([str(path)], None, "parse", form=form)
+    assert (bad.code, good.fields["captions"]) == ("bad_utf8", ["a dog"])
+    assert "a caf\\xe9" in bad.raw
+    path.write_text(header.decode() + "".join(rows), encoding="utf-8")
+    first, _ = read_any([str(path)], None, "parse", form=form)
+    assert first.fields["captions"] == ["a café"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "latin-1"])
+def test_a_header_in_another_encoding_ends_the_run(encoding, tmp_path):
+    path = tmp_path / "a.csv"
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    path.write_text(f"{mark}image,caption,größe\na.jpg,a dog,1\n", encoding=encoding)
+    with pytest.raises(RunProblem, match=r"a\.csv.*(UTF-16 text; save it as|invalid) UTF-8"):
+        list(read_any([str(path)], None, "parse"))
 
 
 def test_columns_are_named_in_one_short_line(tmp_path):
