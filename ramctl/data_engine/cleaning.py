@@ -8,7 +8,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from itertools import chain
 from pathlib import Path
@@ -22,6 +22,7 @@ from ramctl.data_engine.evidence import MIN_PROBABILITY, OutOfFold
 from ramctl.data_engine.region_detectors import RegionFinder, detect, detector_facts
 from ramctl.data_engine.region_store import WORK, RegionIndex, WorkFolder, input_hash, spool
 from ramctl.data_engine.removals import (
+    UNDECIDED,
     Cleaner,
     Decisions,
     Rules,
@@ -114,6 +115,7 @@ def _run_stage(cleaning: "Cleaning", source: Iterator[Item]) -> Report:
     assert options.work is not None  # checked by _source
     folder = WorkFolder(options.work)
     if options.stage == "apply":
+        cleaning.require_decided_so(folder)
         return cleaning.apply(folder)
     try:
         if options.stage == "detect":
@@ -227,10 +229,33 @@ class Cleaning:
             shard, strict = options.stream.shard, options.stream.strict
             detect(work, _stoppable(source, stop), finder, part=shard, strict=strict, tick=tick)
 
-    def cluster(self, work: WorkFolder) -> None:
-        """Decide on every tag's regions; raises TimeIsUp, or Interrupted."""
+    def require_decided_so(self, work: WorkFolder) -> None:
+        """UsageProblem for options that the stages before, which they are for, did not have.
+
+        Those with their defaults were left out. The model must be named: its labels are needed.
+        """
+        self._require_model(work)
+        usual, found = CleanOptions(), work.settings()
+        names = [n for n in ("detector", "kinds") if getattr(self.options, n) != getattr(usual, n)]
+        late = [("detect", name) for name in names if self.settings[name] != found[name]]
+        decided = work.facts("cluster.json", UNDECIDED).get("settings", {})
+        default = asdict(Rules(usual.min_probability))
+        for name, value in asdict(self.rules).items():
+            is_given = value != default[name]
+            if is_given and name in decided and orjson.dumps(value) != orjson.dumps(decided[name]):
+                option = "threshold" if name == "thresholds" else name.replace("_", "-")
+                late.append(("cluster", option))
+        if late:
+            stage, option = late[0]
+            raise UsageProblem(f"--{option}: --stage {stage} decides; give it there")
+
+    def _require_model(self, work: WorkFolder) -> None:
         if work.settings()["model"] != self.bundle.fingerprint:
             raise RunProblem(f"{work.path}: the regions were found with another model")
+
+    def cluster(self, work: WorkFolder) -> None:
+        """Decide on every tag's regions; raises TimeIsUp, or Interrupted."""
+        self._require_model(work)
         index = RegionIndex(work.shards())
         with self._stopping("tags", len(chosen_labels(index, self.rules))) as (_, tick):
             estimate = partial(OutOfFold(index).estimate, self.bundle, self.options.evidence)
@@ -258,7 +283,7 @@ class Cleaning:
             yield from each(cleaner)(batches)
             self._summarise(cleaner, decisions)
 
-        # From the work folder, not the options: `--stage apply` need not repeat them.
+        # From the work folder: `--stage apply` need not repeat the options.
         settings = {name: work.settings()[name] for name in self.settings}
         return self._stream(work.inputs(shards), stage, inputs, settings, decisions.folder.name)
 

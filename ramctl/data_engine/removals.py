@@ -9,7 +9,7 @@ Holds a few numbers per region and the features of one tag's sample; features ar
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from ramctl.records.record import HUMAN, JsonObject, Record, listed, object_in, 
 from ramctl.records.verdicts import REMOVE, Verdicts
 
 BY_PERSON = "decision"  # the reason in `removed`
+UNDECIDED = "nothing decided yet; run --stage cluster first"
 VERSION = 2  # of the estimate: decisions of an earlier one are made again
 
 # The decision on a region. `reason` has a bit for each kind of evidence (evidence.py), 0 keeps the
@@ -68,7 +69,7 @@ class Decisions:
     @classmethod
     def current(cls, work: WorkFolder) -> "Decisions":
         """The decisions of the last `cluster` stage; RunProblem if none or not all are there."""
-        facts = work.facts("cluster.json", "nothing decided yet; run --stage cluster first")
+        facts = work.facts("cluster.json", UNDECIDED)
         decisions = cls(work.path / "clusters" / facts["rules"], tuple(facts["labels"]))
         if missing := sum(not decisions.path(label).exists() for label in decisions.labels):
             problem = f"decisions on {missing} tags are missing; run --stage cluster again"
@@ -102,7 +103,7 @@ def decide(
     labels = chosen_labels(index, rules)
     decisions = Decisions(work.path / "clusters" / rules.key, tuple(labels))
     decisions.folder.mkdir(parents=True, exist_ok=True)
-    facts = {"rules": rules.key, "labels": labels}
+    facts = {"rules": rules.key, "labels": labels, "settings": asdict(rules)}
     write_atomic(work.path / "cluster.json", orjson.dumps(facts) + b"\n")
     estimated: Estimate | None = None
     for label in labels:

@@ -5,6 +5,7 @@ Unknown, missing and ill-typed keys are errors.
 
 import contextlib
 import dataclasses
+import math
 import tomllib
 import types
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from ramctl.records.record import JsonObject
 _PRESETS = files("ramctl.model") / "presets"
 T = TypeVar("T")
 MAX_SIDE = 8192  # px of a photo, as the model sees it
+_MINIMA = {"batch_size": 1, "accumulation": 1, "steps": 0, "epochs": 0, "lr": 0}  # of a run
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +231,16 @@ class Preset:
     precision: float = 0.0  # that thresholds are chosen for; 0: the best F1
     most_share: float = 1.0  # the largest fraction of photos on which a label is given
     careful: tuple[str, ...] = ()  # kinds of these labels, two of one set, are easily confused
+
+    def __post_init__(self) -> None:
+        """Raise UsageProblem for a number that no run can have."""
+        for name in ("training", "finetuning"):
+            for key, least in _MINIMA.items():
+                value = getattr(getattr(self, name), key)
+                if not least <= value < math.inf:
+                    raise UsageProblem(f"{name}.{key} is {value}, not {least} or more")
+        if not 0 <= self.precision < 1:
+            raise UsageProblem(f"precision is {self.precision}, not from 0 to below 1")
 
 
 def preset_names() -> list[str]:

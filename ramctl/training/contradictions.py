@@ -66,7 +66,7 @@ def _loss_contradictions(preset: Preset, *, has_classes: bool, keeps_labels: boo
     # Files of scores are in the targets already.
     teachers = [name.partition(":")[0] for name in config.distill if not name.startswith(SCORES)]
     for name in sorted({*teachers} - {"caption", "imagenet", "clip"}):
-        yield f"--distill {name}: known are clip:FOLDER, caption, imagenet"
+        yield f"--distill {name}: known are clip:FOLDER, caption, imagenet, scores:FILE, none"
     if not has_classes and ("imagenet" in teachers or config.classes_weight):
         yield "without model.prior.classes: --distill caption, and training.classes_weight=0"
     if teachers and preset.model.prior is None and not preset.model.encoder.mean_token:

@@ -7,10 +7,11 @@ N photos, C channels, L labels.
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import numpy as np
@@ -31,17 +32,19 @@ from ramctl.engine.label_rows import Rows, label_rows, rows_of_words
 from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
 from ramctl.engine.onnx_engine import TORCH
 from ramctl.engine.runner import ModelRunner
-from ramctl.errors import RecordProblem, RunProblem, attempt
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.labels import Label, LabelSystem
-from ramctl.records.inputs import RootCheck, inputs_or_stdin, read_inputs, require_files
-from ramctl.records.jsonl import dumps
+from ramctl.records.inputs import RootCheck, read_inputs, require_files
+from ramctl.records.jsonl import dumps, unread_records
 from ramctl.records.outputs import write_to_stdout
 from ramctl.records.parallel import chunks
-from ramctl.records.record import JsonObject, Record, Reject, object_in
+from ramctl.records.record import Item, JsonObject, Record, Reject, object_in, shown_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import StopRequest, TimeIsUp, deadline
 from ramctl.records.stream import accepted
 from ramctl.tagging.tagger_options import TaggerOptions
+from ramctl.training.data.record_file import Source
+from ramctl.training.data.record_scan import content_sha256
 from ramctl.training.data.targets import (
     Annotation,
     Targets,
@@ -58,7 +61,13 @@ from ramctl.training.label_vectors import (
     fit,
     lifted,
 )
-from ramctl.training.plan import TrainOptions, WorkFolder
+from ramctl.training.plan import (
+    TrainOptions,
+    WorkFolder,
+    plan_facts,
+    require_made_so,
+    sources_of,
+)
 from ramctl.training.validation import judged_photos, truth_of
 
 MIN_PHOTOS = 20
@@ -68,7 +77,9 @@ MAX_LIFT = 2.0  # of the log-odds of labels, where the fit is too careful
 MAX_REFERENCE = 6.0  # times as far from the mean as the photos, on average
 MIN_NEW = 5  # photos whose captions name a thing that becomes a label
 SAMPLE = 128  # photos that the int8 graph's ranges come from
-TIMED, PRODUCTS_A_SECOND = 16, 1e10  # photos of a dry run; a core's in the fit
+OF_STEPS = ("text", "cache", "save_every", "seed", "restart")  # options
+TIMED = 16  # photos of a dry run
+PRODUCTS_A_SECOND, WRITING_S = 5e10, 14  # a core's in the fit; of the bundle with its graphs
 
 
 class Looked(NamedTuple):
@@ -103,18 +114,35 @@ def fit_labels(options: TrainOptions) -> Report:
     Nothing is kept before that: a run that was stopped starts again, and gives the same bundle. A
     dry run prints its cost as JSON.
     """
+    usual = TrainOptions()
+    if idle := [name for name in OF_STEPS if getattr(options, name) != getattr(usual, name)]:
+        wrong = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+        raise UsageProblem(f"{wrong}: only for training in steps; leave out, or add --epochs N")
     report = Report(options.command, quiet=options.quiet, unit="photos")
+    if options.resume and not options.dry_run and WorkFolder(options.out).is_finished():
+        require_made_so(options, fits_labels=True)
+        report.notify(f"{options.out} is complete: nothing to resume")
+        report.write_stats(options.stats)
+        return report
     bundle = Bundle.open(resolve_model(options.init or "mini"))
-    with Rejects(report, options.rejects, strict=options.strict) as rejects:
-        names = inputs_or_stdin(options.inputs, "JSONL files of parsed records")
-        pairs = _read(names, options, rejects, report)
-        judged = _read([options.val], options, rejects, report) if options.val else []
+    with (
+        Rejects(report, options.rejects, strict=options.strict) as rejects,
+        TemporaryDirectory() as folder,
+    ):
+        sources = sources_of(options, Path(folder))
+        facts = plan_facts(options, content_sha256(sources))
+        pairs = _read(_items(sources, options.command), rejects, report)
+        judged = []
+        if options.val:
+            require_files([options.val])
+            items = read_inputs([options.val], options.root, options.command)
+            judged = _read(items, rejects, report)
         labels = _labels(options, bundle, pairs, report)
         ids = [*range(len(bundle.labels)), *(None for _ in labels[len(bundle.labels) :])]
         rows = rows_of_words(bundle, label_rows(bundle), labels, ids)
         if options.dry_run:
             timed = _look(options, bundle, rows, pairs[:TIMED], report, rejects)
-            write_to_stdout(dumps(_cost(pairs, labels, timed)).decode())
+            write_to_stdout(dumps(_cost(pairs, labels, timed, bundle)).decode())
             report.notify("a dry run: nothing was fitted, and nothing written")
             return report
         try:
@@ -131,7 +159,7 @@ def fit_labels(options: TrainOptions) -> Report:
     if looked is None or len(looked.notes) < MIN_PHOTOS:
         number = len(looked.notes) if looked else 0
         raise RunProblem(f"{number} photos are too few: {MIN_PHOTOS} are needed")
-    figures = _fit_and_write(options, bundle, labels, rows, looked, looked_judged, report)
+    figures = _fit_and_write(options, bundle, labels, rows, looked, looked_judged, facts, report)
     report.n_out = len(looked.notes)
     report.extra |= figures
     report.notify(f"wrote {options.out}")
@@ -141,7 +169,7 @@ def fit_labels(options: TrainOptions) -> Report:
 
 def _fit_and_write(
     options: TrainOptions, bundle: Bundle, labels: LabelSystem, rows: Rows, looked: Looked,
-    judged: Looked | None, report: Report,
+    judged: Looked | None, facts: JsonObject, report: Report,
 ) -> JsonObject:  # fmt: skip
     """Write the bundle with labels fitted to the photos; what this brings."""
     ids = [*range(len(bundle.labels)), *(None for _ in labels[len(bundle.labels) :])]
@@ -179,22 +207,28 @@ def _fit_and_write(
     figures |= _figures(before, after, looked, scores, report)
     write_fitted(
         options.out, options.argv, bundle, labels, rows, learnt, thresholds, shifts, fitted,
-        (spread, mean), looked.sample, figures,
+        (spread, mean), looked.sample, figures, facts,
     )  # fmt: skip
     return figures
 
 
+def _items(sources: Sequence[Source], command: str) -> Iterator[Item]:
+    for source in sources:
+        with source.path.open("rb") as stream:
+            makers = unread_records(stream, shown_name(source.name), source.base, command)
+            yield from (make() for make in makers)
+
+
 def _read(
-    names: Sequence[str], options: TrainOptions, rejects: Rejects, report: Report
+    items: Iterable[Item], rejects: Rejects, report: Report
 ) -> list[tuple[Record, Annotation]]:
     """The records with their annotations, an even sample of MAX_PHOTOS at most."""
-    require_files(names)
     pairs: list[tuple[Record, Annotation]] = []
 
     def read(record: Record) -> None:
         pairs.append((record, read_annotation(record)))
 
-    for _ in accepted(read_inputs(names, options.root, options.command), read, rejects):
+    for _ in accepted(items, read, rejects):
         pass
     chosen = pairs[:: -(-len(pairs) // MAX_PHOTOS) or 1]
     if len(chosen) < len(pairs):
@@ -203,13 +237,13 @@ def _read(
 
 
 def _cost(
-    pairs: Sequence[tuple[Record, Annotation]], labels: LabelSystem, timed: Looked
+    pairs: Sequence[tuple[Record, Annotation]], labels: LabelSystem, timed: Looked, bundle: Bundle
 ) -> JsonObject:
     """Photos, labels and seconds of a run, by the time that a few photos took."""
-    n_photos, n_timed = len(pairs), len(timed.notes)
-    directions = min(n_photos, timed.pooled.shape[1])
-    products = 4 * n_photos * directions * len(labels) * ROUNDS * (1 + FOLDS)
-    seconds = timed.seconds * n_photos / n_timed + products / PRODUCTS_A_SECOND
+    n_photos, n_timed, width = len(pairs), len(timed.notes), timed.pooled.shape[1]
+    n_fitted = n_photos + (len(bundle.array(REFERENCE, width)) if bundle.has(REFERENCE) else 0)
+    products = 4 * n_fitted * min(n_fitted, width) * len(labels) * ROUNDS * (1 + FOLDS)
+    seconds = timed.seconds * n_photos / n_timed + products / PRODUCTS_A_SECOND + WRITING_S
     return {"photos": n_photos, "labels": len(labels), "seconds": round(seconds)}
 
 
@@ -248,7 +282,10 @@ def _look(
     stop: StopRequest | None = None,
 ) -> Looked:  # fmt: skip
     """The photos of the records; records of those that cannot be read are rejected."""
-    tagger = TaggerOptions(device=options.device, dtype=options.dtype, threads=options.threads)
+    tagger = TaggerOptions(
+        device=options.device, dtype=options.dtype, threads=options.threads,
+        workers=options.workers,
+    )  # fmt: skip
     runner = ModelRunner(bundle, tagger, TORCH, rows=rows, scores_all=True, notify=report.notify)
     notes: list[Annotation] = []
     parts: list[tuple[Floats, Floats]] = []
@@ -394,7 +431,7 @@ def _reachable(calibration: Calibration, precision: float, report: Report) -> fl
 def _figures(
     before: LabelSet, after: LabelSet, looked: Looked, score_log_odds: Floats, report: Report
 ) -> JsonObject:
-    """Tags a photo, and the things of the captions among them, before and after the fit.
+    """Tags a photo, and the things of the captions, if any, among them, before and after the fit.
 
     The scores after it (N, L) are those by fits on other photos.
     """
@@ -412,14 +449,11 @@ def _figures(
             found = [after.labels[i].tag in kinds for i in dict.fromkeys(things)]
             counts += [bool(found), len(ids), len(found), sum(found), bool(found) and found[0]]
         n_photos, n_tags, n_things, n_found, n_first = counts.tolist()
-        figures[name] = {
-            "tags": round(n_tags / len(looked.notes), 2),
-            "things_found": round(n_found / max(n_things, 1), 3),
-            "first_thing_found": round(n_first / max(n_photos, 1), 3),
-        }
-        report.notify(
-            f"{name}, on held-out photos: {figures[name]['tags']} tags a photo, "
-            f"{figures[name]['things_found']:.0%} of the captions' things, "
-            f"{figures[name]['first_thing_found']:.0%} of the first ones"
-        )
+        figures[name] = {"tags": round(n_tags / len(looked.notes), 2)}
+        text = f"{name}, on held-out photos: {figures[name]['tags']} tags a photo"
+        if n_things:
+            share, first = round(n_found / n_things, 3), round(n_first / n_photos, 3)
+            figures[name] |= {"things_found": share, "first_thing_found": first}
+            text += f", {share:.0%} of the captions' things, {first:.0%} of the first ones"
+        report.notify(text)
     return figures

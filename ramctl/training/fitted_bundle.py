@@ -58,12 +58,13 @@ def write_fitted(
     out: Path, argv: Sequence[str], bundle: Bundle, labels: LabelSystem, rows: Rows,
     calibration: Calibration, thresholds: Floats, shifts: Floats, fitted: Fitted,
     scaling: tuple[Floats, Floats], sample: Sequence[NDArray[np.uint8]], figures: JsonObject,
+    facts: JsonObject,
 ) -> None:  # fmt: skip
     """Write a bundle with fitted labels to `out`; other files are those of `bundle`.
 
     `rows` are the labels' rows before the fit, `shifts` (L,) are added to their biases; `scaling`
     is the deviation and mean (C,) of the pooled features; `sample` are photos for the int8 graph,
-    and `figures` go into provenance and card.
+    and `figures` go into provenance and card. `facts` of the run are for `require_made_so`.
     """
     spread, mean = scaling
     tensors = load_file(bundle.path / WEIGHTS)
@@ -109,7 +110,11 @@ def write_fitted(
         writer.meta["thresholds"] = writer.meta["thresholds"] | {"threshold": shared}
         history = bundle.meta.get("provenance", {})
         commands = [*history.get("commands", []), shlex.join(["ramctl", *argv])]
-        writer.meta["provenance"] = history | {"commands": commands, "fitted": figures}
+        writer.meta["provenance"] = history | {
+            "commands": commands,
+            "plan": facts,
+            "fitted": figures,
+        }
         write_meta(writer.path, writer.meta)
         _write_graphs(writer.path, sample)
         card = bundle.path / CARD

@@ -202,7 +202,7 @@ def _new_preset(options: TrainOptions) -> Preset:
     return _with_options(preset, options)
 
 
-def _sources(options: TrainOptions, folder: Path) -> list[Source]:
+def sources_of(options: TrainOptions, folder: Path) -> list[Source]:
     """The inputs; those that cannot be read twice are copied into the folder."""
     inputs = inputs_or_stdin(options.inputs, "JSONL files of parsed records")
     require_files(inputs)
@@ -220,7 +220,7 @@ def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
     return Plan(
         command=options.command,
         preset=preset,
-        sources=_sources(options, work.path),
+        sources=sources_of(options, work.path),
         commands=[command],
         **{f.name: getattr(options, f.name) for f in fields(RunPaths)},
     )
@@ -242,17 +242,17 @@ def _check_resumed(options: TrainOptions, plan: Plan) -> None:
         )
 
 
-def plan_facts(plan: Plan, records_sha256: str) -> JsonObject:
-    """The records and files of a plan, without secrets, for `require_made_so`."""
+def plan_facts(plan: RunPaths, records_sha256: str) -> JsonObject:
+    """The records and files of a run, without secrets, for `require_made_so`."""
     paths = {f.name: getattr(plan, f.name) for f in fields(RunPaths) if f.name != "cache"}
     return {"records": records_sha256} | {n: v and without_secrets(v) for n, v in paths.items()}
 
 
-def require_made_so(options: TrainOptions) -> None:
+def require_made_so(options: TrainOptions, *, fits_labels: bool = False) -> None:
     """UsageProblem when the complete bundle was not made by the options beside `--resume`.
 
     Without inputs, options that are left out are no difference; nor are they in a command that
-    took part in the run.
+    took part in the run. A fit of labels has no settings.
     """
     bundle = Bundle.open(options.out)
     provenance = bundle.meta.get("provenance", {})
@@ -265,11 +265,13 @@ def require_made_so(options: TrainOptions) -> None:
             others.append(f"--{name}")
     if options.inputs and made:
         with TemporaryDirectory() as folder:
-            if content_sha256(_sources(options, Path(folder))) != made["records"]:
+            if content_sha256(sources_of(options, Path(folder))) != made["records"]:
                 others.insert(0, "the records")
     if options.preset is not None and load_preset(options.preset).name != bundle.preset.name:
         others.append("--preset")
     preset = _new_preset(options) if is_whole else _with_options(bundle.preset, options)
+    if fits_labels and "fitted" in provenance:
+        preset = bundle.preset
     settings = _settings(write_table(preset)), _settings(write_table(bundle.preset))
     for name in sorted(settings[0].keys() | settings[1].keys()):
         now, then = (values.get(name, "none") for values in settings)

@@ -42,6 +42,8 @@ def run(options: TrainOptions) -> Report:
     stopped the run: the state is saved, and `resume` continues.
     """
     require_bundle(options.out)
+    if options.steps is not None and options.epochs is not None:
+        raise UsageProblem("--steps or --epochs: give one of them")
     if options.thresholds:
         return learn_thresholds(options)
     if fits_labels(options):

@@ -126,6 +126,25 @@ def test_split_and_staged_work_gives_the_same_bytes(clean, records, tmp_path, mo
     assert again == whole
 
 
+def test_apply_takes_no_options_that_the_stages_before_did_not_have(
+    clean, command, records, tmp_path
+):
+    (tmp_path / "e.jsonl").write_bytes(lines([{**records[0], "scores": {"sky": 0.5}}]))
+    clean("--work", "work", "--min-regions", 5, stdin=lines(records))
+    apply = ["--work", "work", "--stage", "apply"]
+    for option, value in (
+        ("--min-probability", 0.5), ("--outliers", 0.2), ("--threshold", 0.5),
+        ("--min-regions", 2), ("--evidence", "e.jsonl"),
+    ):  # fmt: skip
+        done = clean(*apply, option, value, code=2)
+        assert f"{option}: --stage cluster decides; give it there" in done.messages
+    done = clean(*apply, "--kinds", "object", code=2)
+    assert "--kinds: --stage detect decides; give it there" in done.messages
+    done = command("clean", *apply, code=1)
+    assert "the regions were found with another model" in done.messages
+    assert clean(*apply, "--min-regions", 5).stdout == clean(*apply).stdout
+
+
 @pytest.mark.parametrize("rule", [["--outliers", 0.3], ["--min-probability", 0.96]])
 @pytest.mark.parametrize("size", [5, 16])
 def test_the_result_does_not_depend_on_the_number_of_shards(

@@ -67,7 +67,7 @@ def test_a_backbone_whose_weights_are_missing_names_their_package(monkeypatch):
     [
         (['training.distill=["imagenet"]'], "without model.prior.classes"),
         (["training.classes_weight=1.0"], "without model.prior.classes"),
-        (['training.distill=["oracle"]'], "known are"),
+        (['training.distill=["oracle"]'], "imagenet, scores:FILE, none"),
         (['training.distill=["clip"]'], "need a folder"),
         (["training.alignment_weight=1.0"], "need a folder"),
         (["model.prior.classes=10", "model.labels.kind=learnt"], "have no text"),

@@ -432,3 +432,10 @@ def test_a_command_that_took_part_in_a_run_may_be_repeated_at_its_end(train, par
     train(parsed, "--out", "x", "--steps", 2, "--max-time", "0s", code=4)
     train(*resumed)
     assert "x is complete: nothing to resume" in train(*resumed).messages
+
+
+def test_steps_and_epochs_together_are_refused_and_the_unfinished_run_stays(train, parsed):
+    train(parsed, "--out", "x", "--steps", 2, "--max-time", "0s", code=4)
+    done = train(parsed, "--out", "x", "--restart", "--steps", 2, "--epochs", 1, code=2)
+    assert "--steps or --epochs: give one of them" in done.messages
+    train("--out", "x", "--resume")
