@@ -150,10 +150,17 @@ class Endpoint:
         end, body = time.monotonic() + self._timeout, bytearray()
         create = self._client.chat.completions.with_streaming_response.create
         with create(**request) as response:
-            for block in response.iter_bytes():
-                body += block
-                if time.monotonic() > end:
-                    raise self._openai.APITimeoutError(request=response.http_request)
+            try:
+                for block in response.iter_bytes():
+                    body += block
+                    if time.monotonic() > end:
+                        raise self._openai.APITimeoutError(request=response.http_request)
+            except self._failures:
+                raise
+            except Exception as error:  # of the client's HTTP library, whichever it is
+                is_late = "Timeout" in type(error).__name__
+                lost = self._openai.APITimeoutError if is_late else self._openai.APIConnectionError
+                raise lost(request=response.http_request) from error
         with suppress(ValueError):
             completion = json.loads(body)  # it takes half a surrogate pair too
             if isinstance(completion, dict) and completion.get("choices"):

@@ -104,6 +104,8 @@ class Chat(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return None
+        if fault in ("half an answer", "half, then nothing"):
+            return self.half(0.0 if fault == "half an answer" else 2.0)
         if fault == "drip":
             return self.drip()
         text, end = ANSWERS.get(fault) or (server.caption_of(photo), "stop")
@@ -112,6 +114,18 @@ class Chat(BaseHTTPRequestHandler):
         usage = {"prompt_tokens": 1000, "completion_tokens": 20, "total_tokens": 1020}
         made = {"id": "c", "object": "chat.completion", "created": 0, "model": body["model"]}
         return self.reply(200, {}, made | {"choices": [choice], "usage": usage})
+
+    def half(self, seconds):
+        """A beginning, then after some time the end of the connection."""
+        self.send_response(200)
+        self.send_header("Content-Length", "1000")
+        self.end_headers()
+        with suppress(OSError):
+            self.wfile.write(b'{"choices": [')
+            self.wfile.flush()
+            time.sleep(seconds)
+            self.connection.shutdown(socket.SHUT_RDWR)
+        self.close_connection = True
 
     def drip(self):
         """A blank now and then, as gateways keep a connection."""

@@ -132,7 +132,10 @@ def test_a_server_that_comes_back_goes_on_in_all_threads(chat, monkeypatch):
     assert found == [HORSES_CAPTION] * 4
 
 
-@pytest.mark.parametrize("fault", ["500", "slow", "drip", "closed", "garbage"])
+@pytest.mark.parametrize(
+    "fault",
+    ["500", "slow", "drip", "closed", "garbage", "half an answer", "half, then nothing"],
+)
 def test_a_photo_that_crashes_or_stalls_the_server_alone_is_rejected(chat, fault):
     """While others pass it was no outage."""
     one = captioner(chat, timeout=0.3)

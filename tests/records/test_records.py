@@ -69,7 +69,7 @@ def test_the_root_replaces_the_folder_of_the_input(tmp_path):
 def test_captions_win_over_a_caption():
     assert captions_of({"captions": ["a"], "caption": "b"}) == ["a"]
     assert captions_of({"caption": "b"}) == ["b"]
-    assert captions_of({"captions": None, "caption": "b"}) == []
+    assert captions_of({"captions": None, "caption": "b"}) == ["b"]
     assert captions_of({}) == []
 
 
