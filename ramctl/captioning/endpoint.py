@@ -20,6 +20,7 @@ OLLAMA = "http://localhost:11434/v1"
 TIMEOUT_S = 300.0  # of one request; a large model on a CPU takes minutes
 PATIENCE_S = 300.0  # of an outage or a rate limit, before the run ends
 PAUSE_S = 5.0  # the longest between two requests of a message
+SLICE_S = 0.5  # of a pause, until a signal is noticed
 N_TRIES = 5  # of a message that may itself be the reason, or of an endpoint that nobody has reached
 _DOCTOR_S = 5.0  # for the list of models
 _BAD_REQUEST = (400, 413, 415, 422)  # HTTP status: the endpoint cannot take this message
@@ -116,7 +117,7 @@ class Endpoint:
                     if others_pass:  # once more: the endpoint may just have come back
                         continue
                 self._end_if_lasting(error, begun, n_failed)
-                time.sleep(_pause(error, n_failed))
+                _wait(_pause(error, n_failed))
 
     def _ask(self, content: Content, settings: JsonObject) -> list[Answer]:
         request: JsonObject = {"messages": [{"role": "user", "content": content}], **settings}
@@ -247,6 +248,14 @@ def _pause(error: Exception, n_failed: int) -> float:
         if 0 < seconds <= PATIENCE_S:
             return seconds
     return min(PAUSE_S, PAUSE_S / 10 * 2.0 ** (n_failed - 1))
+
+
+def _wait(seconds: float) -> None:
+    """Sleep, but no longer than until the run is stopped."""
+    end = time.monotonic() + seconds
+    while (left := end - time.monotonic()) > 0:
+        raise_if_stopped()
+        time.sleep(min(left, SLICE_S))
 
 
 def _host_of(url: str) -> str:
