@@ -82,7 +82,7 @@ def tables(bundle: Bundle, labels: LabelSet) -> dict[str, Any]:
         "usual": {"slope": known.slope, "intercept": known.intercept, "base": known.base},
         "closest": MIN_P, "sure": calibration.LISTED_LOG_ODDS, "named": salience.N_LIKELIEST,
         "furthest": salience.MAX_LOG_ODDS, "leastShare": salience.MIN_FRACTION,
-        "usualChance": salience.USUAL_PROBABILITY,
+        "usualChance": salience.USUAL_PROBABILITY, "first": salience.FIRST,
     }  # fmt: skip
 
 

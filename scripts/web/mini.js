@@ -94,18 +94,18 @@ async function scoresOf(photos, rows, offsets, kept) {
 
 // Tags: ramctl/decide/selection.py, ramctl/decide/salience.py.
 
-function probabilitiesOf(odds) {  // that each label names a main thing
-  const { slope, weights, main } = ABOUT.salience;
+function saliencesOf(odds) {  // of each label: would it name a main thing, would a caption name it first
+  const { slope, weights, main } = ABOUT.salience, first = ABOUT.first;
   const logits = odds.map((value, i) => weights[i] === null ? -Infinity : slope * value + weights[i]);
   const top = logits.reduce((a, b) => Math.max(a, b), -ABOUT.furthest);
   const powers = logits.map((value) => Math.exp(value - top));
   const total = [...powers].sort((a, b) => b - a).slice(0, ABOUT.named).reduce((a, b) => a + b, 0);
   return powers.map((power, i) => {
-    if (weights[i] === null) return 0;
+    if (weights[i] === null) return [0, -Infinity];
     const intercept = ABOUT.intercepts[i], right = ABOUT.slopes[i] * odds[i] + intercept;
     const certain = intercept === null ? -ABOUT.furthest : clip(right, -ABOUT.furthest, ABOUT.furthest);
     const log = Math.log(power / Math.max(total, ABOUT.leastShare) + ABOUT.leastShare);
-    return sigmoid(main[0] * certain + main[1] * log + main[2]);
+    return [sigmoid(main[0] * certain + main[1] * log + main[2]), first[0] * certain + first[1] * log + first[2]];
   });
 }
 
@@ -121,7 +121,7 @@ function once(ids) {  // one label of a set, one part, and that beside its whole
 }
 
 function choose(scores) {
-  const odds = scores.map(logOdds), probabilities = probabilitiesOf(odds);
+  const odds = scores.map(logOdds), saliences = saliencesOf(odds), probabilities = saliences.map(([one]) => one);
   const canBend = scores.map((score, i) => ABOUT.bends[i] && score > ABOUT.floors[i]);
   const missing = odds.map((value, i) => ABOUT.slopes[i] * (logOdds(ABOUT.thresholds[i]) - value));
   const allowed = probabilities.map((one) => Math.log(Math.max(one, ABOUT.usualChance) / ABOUT.usualChance));
@@ -142,7 +142,10 @@ function choose(scores) {
   for (const i of likely.slice(0, lacking)) given[i] = true;
   const ids = all.filter((i) => given[i]);
   const rank = (i) => (probabilities[i] > 0 ? Number(ABOUT.wholes[i].length > 0) : 2);
-  ids.sort((a, b) => rank(a) - rank(b) || probabilities[b] - probabilities[a] || scores[b] - scores[a] || a - b);
+  const first = (i) => (rank(i) === 0 ? saliences[i][1] : -Infinity), foremost = Math.max(...ids.map(first));
+  const later = (i) => Number(first(i) < foremost);
+  ids.sort((a, b) => later(a) - later(b) || rank(a) - rank(b) || probabilities[b] - probabilities[a]
+    || scores[b] - scores[a] || a - b);
   return once(ids).map((i) => ({ tag: ABOUT.labels[i][0], score: scores[i] }));
 }
 

@@ -36,8 +36,8 @@ def test_the_page_gives_the_commands_tags_and_answers(browser, tmp_path, ramctl)
         tags = {tag: float(score) for tag, score in browser.value(LISTED.format("tags"))}
         assert [*tags] == record["tags"] and tags == pytest.approx(record["scores"], abs=0.02)
 
-    for word in WORDS:
-        row = choose_labels(Bundle.open(resolve_model("mini")), [word], None).rows[0]
+    rows = choose_labels(Bundle.open(resolve_model("mini")), WORDS, None).rows  # an English list
+    for word, row in zip(WORDS, rows, strict=True):
         assert browser.value(f'[...rowOf("{word}").row]') == pytest.approx(row, abs=1e-4)
     browser.value("at('words').focus()")
     browser.do("Input.insertText", text="cat, zebra, siamese kitten, 猫")
