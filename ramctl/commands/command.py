@@ -97,7 +97,8 @@ class RamctlCommand(TwoHelps):
 
     Its module in this package holds TARGET, `package.module:Options`: the command calls that
     module's `run` with that dataclass; OPTIONS, under the headings of `--help`; HELP, EXAMPLES and
-    NOTES; ARGUMENTS unless these are INPUTS; and EXTRA, if it needs an extra of the package.
+    NOTES; ARGUMENTS unless these are INPUTS; NEEDS, options that have no effect without others; and
+    EXTRA, if it needs an extra of the package.
     """
 
     def __init__(self, name: str) -> None:
@@ -159,10 +160,11 @@ class RamctlCommand(TwoHelps):
         """Run the command, here or on a cluster; the exit code."""
         self._report_folder_settings(ctx)
         self._require_distinct(ctx.params)
-        # A file or variable may set it for the runs that have --resume.
+        # A file or variable may set the one for the runs that have the other.
         by_user = click.core.ParameterSource.COMMANDLINE
-        if ctx.get_parameter_source("retry_rejects") == by_user and not ctx.params["resume"]:
-            raise UsageProblem("--retry-rejects needs --resume")
+        for name, other in {"retry_rejects": "resume", **getattr(self.module, "NEEDS", {})}.items():
+            if ctx.get_parameter_source(name) == by_user and not ctx.params[other]:
+                raise UsageProblem(f"--{name} needs --{other}".replace("_", "-"))
         if extra := getattr(self.module, "EXTRA", None):
             require(extra, "this command")
         takes_bundle = any(item.metavar == "BUNDLE" for item in self.all_options)

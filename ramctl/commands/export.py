@@ -14,6 +14,8 @@ EXAMPLES = """
 ramctl tag -R photos | ramctl export --xmp --gallery page.html
 ramctl export tags.jsonl -f coco -o coco.json
 """
+_TXT = ("txt_existing", "txt_trigger", "txt_caption", "txt_caption_last")
+NEEDS = {"xmp_name": "xmp", **dict.fromkeys(_TXT, "txt")}
 NOTES = f"""
 Reads image, tags, scores, boxes, generated_captions, captions. Without -f no records are written.
 {options.EXIT_CODES}

@@ -129,7 +129,7 @@ def merged_text(
     text = as_text(content)
     refused = earlier.get("refused", []) if content is None else text_decisions(text, earlier)[1]
     refused = [] if forget else list(dict.fromkeys(refused))
-    excluded = set(map(normalise, refused))
+    excluded = {"", *map(normalise, refused)}
     tags = [tag for tag in record["tags"] if normalise(tag) not in excluded]
     text = text if options.existing_text == "append" else ""
     by_person = set(map(normalise, split_tags(words_of_person(text, earlier))))

@@ -137,8 +137,8 @@ def require_some(names: Sequence[str]) -> None:
             raise RunProblem(f"{name}: nothing is there (--prune; is the disk mounted?)")
 
 
-def is_gone(key: str, root: str | None = None) -> bool:
-    """Whether the photo of a record's key no longer exists, also below `root`.
+def is_gone(key: str, *folders: str | Path) -> bool:
+    """Whether the photo of a record's key no longer exists, also below `folders`.
 
     False for the position of a record in a list, and where that cannot be determined.
     """
@@ -146,7 +146,7 @@ def is_gone(key: str, root: str | None = None) -> bool:
         return False
     if key.startswith(_BYTES):
         key = decode_name({"bytes": key.removeprefix(_BYTES)})
-    return all(_is_missing(key, Path(base)) for base in {"", root or ""})
+    return all(_is_missing(key, Path(base)) for base in ("", *folders))
 
 
 def _is_missing(name: str, base: Path) -> bool:

@@ -32,6 +32,7 @@ _LEVEL = 6  # of gzip, its default; 9 takes three times as long and saves 1 %
 _OTHER_PACKING = (".bz2", ".xz", ".zst")
 # Errors of file systems without locks: some mounts of NFS and Lustre, and FUSE.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
+_DESCRIPTORS = (Path("/dev"), Path("/dev/fd"))  # of /dev/stdout and /dev/fd/3
 _WAIT_S = 0.1  # between two attempts to take a lock
 _NEW_FILE = ".ramctl-part"  # ends the hidden name of a file before it replaces another
 _MAX_NAME = 240  # bytes of that name before its end: file systems allow 255
@@ -128,8 +129,16 @@ def is_device(path: Path) -> bool:
     except OSError:
         return False
     # /dev/stdout counts as a file where the shell sends it into one.
-    is_plain = stat.S_ISREG(mode) and path.absolute().parent not in (Path("/dev"), Path("/dev/fd"))
+    is_plain = stat.S_ISREG(mode) and path.absolute().parent not in _DESCRIPTORS
     return not is_plain and not stat.S_ISDIR(mode)
+
+
+def open_device(path: Path) -> BinaryIO:
+    """Open a pipe or device to write; `/dev/stdout` goes on where the shell's file is, as `>>`."""
+    number = {"stdout": "1", "stderr": "2"}.get(path.name, path.name)
+    if path.absolute().parent in _DESCRIPTORS and number.isdecimal():
+        return os.fdopen(os.dup(int(number)), "wb")  # by its name it would be emptied
+    return path.open("wb")
 
 
 def full_disk(error: BaseException) -> str | None:
@@ -459,7 +468,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     same file wait for each other. A pipe or device is written to directly.
     """
     if is_device(path):
-        with path.open("wb") as device, packing(path.name, device) as target:
+        with open_device(path) as device, packing(path.name, device) as target:
             yield target
         return
     new = new_file_path(path)

@@ -20,6 +20,7 @@ from ramctl.records.files import (
     kept_path,
     move_into_place,
     naming,
+    open_device,
     open_to_append,
     output_lock,
     packing,
@@ -30,7 +31,14 @@ from ramctl.records.files import (
 )
 from ramctl.records.inputs import open_input
 from ramctl.records.ownership import require_our_outputs
-from ramctl.records.state import Entry, ResumeState, Status, rename_old_state, roll_forward
+from ramctl.records.state import (
+    START_OVER,
+    Entry,
+    ResumeState,
+    Status,
+    rename_old_state,
+    roll_forward,
+)
 
 
 class Sink:
@@ -177,7 +185,7 @@ def open_rejects(name: str | None, *, resume: bool) -> Sink:
     path = rejects_file(name)
     if path is None:
         return Sink(sys.stderr.buffer if name else None)
-    return Sink(path.open("wb")) if is_device(path) else PartFile(path, resume=resume)
+    return Sink(open_device(path)) if is_device(path) else PartFile(path, resume=resume)
 
 
 @contextmanager
@@ -245,6 +253,9 @@ def open_outputs(
             done = PartFile(output, resume=resume)
             if resume:
                 state.load(done.end, unfinished_bytes(file))
+                if 0 < done.end != state.ends["done"] and not done.part.exists():
+                    why = "was changed by another program, so --resume cannot find what is done"
+                    raise RunProblem(f"{output}: {why}; {START_OVER}")
         continues = resume and state is not None and state.continues_rejects
         sinks: dict[Status, Sink]
         sinks = {"done": done, "rejected": open_rejects(rejects, resume=continues)}

@@ -19,6 +19,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1
 GOES_ON = "the same command with --resume continues"
 PATIENCE_S = 0.1  # between checks for a signal while other processes work
+LATE_S = 30.0  # between checks for the deadline while an input is awaited
 _active: list["StopRequest"] = []
 
 
@@ -58,7 +59,7 @@ class StopRequest:
     """While active, SIGINT and SIGTERM set `signum`; a second signal acts at once.
 
     A signal inside `waiting()`, where nothing is in flight, raises Interrupted, whose message is
-    `goes_on`: how to continue the run.
+    `goes_on`: how to continue the run. A deadline that passed there raises TimeIsUp after a while.
     """
 
     def __init__(self, deadline: float = math.inf, goes_on: str = "") -> None:
@@ -86,11 +87,16 @@ class StopRequest:
     def __enter__(self) -> Self:
         for signum in _SIGNALS:
             self._old[signum] = signal.signal(signum, self._handle)
+        if self._deadline != math.inf:
+            self._old[signal.SIGALRM] = signal.signal(signal.SIGALRM, self._look)
+            signal.setitimer(signal.ITIMER_REAL, LATE_S, LATE_S)
         _active.append(self)
         return self
 
     def __exit__(self, *error: object) -> None:
         _active.remove(self)
+        if signal.SIGALRM in self._old:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         for signum, handler in self._old.items():
             signal.signal(signum, handler)
 
@@ -100,6 +106,10 @@ class StopRequest:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         if self._is_waiting:
             raise Interrupted(signum, self._goes_on)
+
+    def _look(self, signum: int, frame: FrameType | None) -> None:
+        if self._is_waiting and self.is_due:
+            raise TimeIsUp
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -36,7 +36,7 @@ from ramctl.records.record import JsonObject
 
 Status = Literal["done", "rejected"]
 FORMAT = 1
-_START_OVER = "run without --resume to start over"
+START_OVER = "run without --resume to start over"
 # The rows of an earlier run and of this one, in a temporary file: they may be many millions.
 _PENDING, _TAKEN, _DROPPED = range(3)  # values of `mark`; rows of this run are taken
 _TABLE = """
@@ -93,7 +93,7 @@ class OtherRun(RunProblem):
     """The output was made by another command, or with another model, labels or settings."""
 
     def __init__(self, state: Path, what: str) -> None:
-        remedy = f"write to another file, or {_START_OVER}"
+        remedy = f"write to another file, or {START_OVER}"
         super().__init__(f"{state}: the earlier part was made with another {what}; {remedy}")
         self.what = what
 
@@ -148,7 +148,7 @@ class ResumeState:
         if not self._size:
             if n_output_bytes:
                 why = "not found, so --resume cannot find what is done"
-                raise RunProblem(f"{self._path}: {why}; {_START_OVER}")
+                raise RunProblem(f"{self._path}: {why}; {START_OVER}")
             self.start()
             return
         with self._path.open("rb") as stream:
@@ -181,7 +181,7 @@ class ResumeState:
                 self._sql(_MARK, _DROPPED, row)
         except (LookupError, TypeError, OverflowError, sqlite3.ProgrammingError) as error:
             why = f"line {number + 2} is not a valid entry"
-            raise RunProblem(f"{self._path}: {why}; {_START_OVER}") from error
+            raise RunProblem(f"{self._path}: {why}; {START_OVER}") from error
         if is_changed or self._size != n_bytes:
             rows = self._valid_rows(n_output_bytes, n_valid)
             self._size = self._write(self._path, (line for line, *_ in rows))

@@ -23,7 +23,7 @@ from ramctl.records.outputs import PartFile, RunOutputs, open_outputs
 from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.report import Rejects, Report
 from ramctl.records.shards import ALL, Shard
-from ramctl.records.signals import GOES_ON, StopRequest, deadline
+from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
 from ramctl.records.state import Entry
 
 Result = TypeVar("Result")
@@ -159,6 +159,7 @@ def run_stream(
             for outcomes in watched(stage, RootCheck().notice)(run.batches()):
                 run.write(outcomes)
                 advance(len(outcomes))
+            run.count_left()
         except Interrupted:
             outputs.save()
         except BaseException:
@@ -217,6 +218,9 @@ class _Run:
                 with self.stop.waiting():
                     item = next(self.items, None)
             except Interrupted:
+                return
+            except TimeIsUp:
+                self.report.time_is_up = True
                 return
             if item is None:
                 break
@@ -280,17 +284,26 @@ class _Run:
             self.report.n_out += 1
         self.outputs.flush()
 
-    def finish(self, footer: Iterable[bytes]) -> None:
-        """Count the inputs that the time limit left, and complete the outputs."""
-        if self.stop.is_due:
-            for item in self.items:
-                entry = self.outputs.earlier(self._key(item), item.stamp)
-                if entry is None or entry.stamp != stamp_of(item):
-                    self.report.n_left += 1
-                elif entry.status == "rejected":
-                    self.report.n_rejected_before += 1
+    def count_left(self) -> None:
+        """Count the inputs that the time limit left; a pipe may have no end."""
+        if self.stop.signum is not None or not self.stop.is_due or self.report.time_is_up:
+            return
+        try:
+            with self.stop.waiting():
+                for item in self.items:
+                    entry = self.outputs.earlier(self._key(item), item.stamp)
+                    if entry is None or entry.stamp != stamp_of(item):
+                        self.report.n_left += 1
+                    elif entry.status == "rejected":
+                        self.report.n_rejected_before += 1
             self.report.time_is_up = self.report.n_left > 0
-        if (state := self.outputs.state) is not None:
+        except TimeIsUp:
+            self.report.n_left, self.report.time_is_up = 0, True
+
+    def finish(self, footer: Iterable[bytes]) -> None:
+        """Complete the outputs."""
+        is_cut = self.report.time_is_up and not self.report.n_left  # what comes later is unknown
+        if (state := self.outputs.state) is not None and not is_cut:
             if n_gone := state.drop_doubled():
                 self.report.notify(
                     f"{n_gone} inputs of an earlier run are gone; their records stay"

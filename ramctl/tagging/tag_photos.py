@@ -75,11 +75,13 @@ def run(options: TagOptions) -> Report:
     # Of dense scores only the first line names the labels: they are as long as the scores.
     lists_labels = options.tagger.dense and form in ("jsonl", "parquet")
     header = iter([{"label_names": list(tagger.labels.tags)}] if lists_labels else [])
+    # An earlier run may have started in any folder that holds the output.
+    folders = [Path(options.root or ""), *Path(stream.output or "").absolute().parents]
     run_stream(
         report, source, tagger.stage, replace(stream, batch=tagger.batch),
         fingerprint=tagger.fingerprint | shard | {"form": form},
         form=written._replace(encode=lambda fields: written.encode(fields | next(header, {}))),
-        is_gone=(lambda name: report.has_found and is_gone(name, options.root))
+        is_gone=(lambda name: report.has_found and is_gone(name, *folders))
         if options.prune else None,
     )  # fmt: skip
     if options.prune and not report.has_found:

@@ -33,6 +33,10 @@ def test_a_photo_without_caption_gets_trigger_and_tags(export):
     assert export("--txt-caption", "--txt-trigger", "sks", tags=["woman"]) == "sks, woman"
 
 
+def test_empty_tags_are_not_written(export):
+    assert [export(tags=["", "woman", " "]) for _ in range(2)] == ["woman", "woman"]
+
+
 def test_trigger_and_tags_of_an_earlier_run_are_replaced_and_a_person_s_words_stay(export):
     assert export("--txt-trigger", "sks") == "sks, woman, red dress, smile, field"
     Path("a.txt").write_text("sks, woman, my bike, red dress, smile, field\n")
@@ -149,3 +153,17 @@ def test_counts_of_words_in_all_texts(export, command):
     assert not Path("1.txt").exists()
     for wrong in (["--xmp", "--txt-counts"], ["--txt", "--txt-counts", "-f", "jsonl"]):
         assert "--txt-counts" in command("export", "set.jsonl", *wrong, code=2).messages
+
+
+@pytest.mark.parametrize(
+    ("words", "needs"),
+    [
+        (["--xmp", "--txt-trigger", "sks"], "--txt-trigger needs --txt"),
+        (["-f", "text", "--txt-caption-last"], "--txt-caption-last needs --txt"),
+        (["--txt", "--xmp-name", "stem"], "--xmp-name needs --xmp"),
+    ],
+)
+def test_what_has_no_effect_without_another_option_is_refused(words, needs, ramctl, tmp_path):
+    assert ramctl("export", *words, stdin=b"").messages == f"ramctl export: {needs}\n"
+    (tmp_path / "ramctl.toml").write_text("[export]\ntxt-trigger = 'sks'\nxmp-name = 'stem'\n")
+    assert ramctl("export", "-f", "text", stdin=b"").returncode == 0

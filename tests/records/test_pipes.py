@@ -211,3 +211,12 @@ def test_a_second_reader_of_a_pipe_is_told_that_nothing_is_left():
         assert [next(items) for _ in range(3)]
         with pytest.raises(UsageProblem, match="can be read once"):
             next(items)
+
+
+def test_what_a_shell_s_file_holds_stays(tmp_path, ramctl):
+    (tmp_path / "log").write_text("before\n")
+    with (tmp_path / "log").open("a") as log:
+        words = ("-q", "-", "no.jpg", "-f", "text", "-o", "/dev/stdout", "--rejects", "/dev/stderr")
+        ramctl.start("tag", *words, stdout=log, stderr=log).communicate(timeout=60)
+    first, *rest = (tmp_path / "log").read_text().splitlines()
+    assert (first, [json.loads(line)["code"] for line in rest]) == ("before", ["missing_image"])

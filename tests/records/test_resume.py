@@ -2,6 +2,7 @@
 
 import pytest
 
+from ramctl.errors import RunProblem
 from ramctl.records.files import kept_path, part_path
 from ramctl.records.report import Report
 from ramctl.records.stream import Format, StreamOptions, each, run_stream
@@ -61,6 +62,18 @@ def test_the_record_of_an_input_that_is_gone_stays_and_that_is_said(tmp_path, ca
     run_stream(Report("test"), source_of(b'{"a":1}'), each(never), settings)
     assert [row["a"] for row in read_rows(tmp_path / "out")] == [1, 2, 2]
     assert "2 inputs of an earlier run are gone" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("taken", [slice(1, None), slice(0, None, 2), None])
+def test_an_output_that_was_edited_is_left_as_it_is(taken, tmp_path):
+    """Lines would be taken for other records' lines, and what was added would be cut off."""
+    run(tmp_path, [b'{"a":1}', b'{"a":22}', b'{"a":333}'])
+    lines = (tmp_path / "out").read_bytes().splitlines(keepends=True)
+    edited = b"".join(lines[taken] if taken else [*lines, b'{"mine":1}\n'])
+    (tmp_path / "out").write_bytes(edited)
+    with pytest.raises(RunProblem, match="changed by another program"):
+        run(tmp_path, [b'{"a":1}', b'{"a":22}', b'{"a":333}', b'{"a":4}'], resume=True)
+    assert (tmp_path / "out").read_bytes() == edited
 
 
 def test_rejects_beyond_the_time_limit_count_too(tmp_path):

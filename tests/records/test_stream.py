@@ -2,6 +2,8 @@
 
 import io
 import json
+import threading
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -158,6 +160,24 @@ def test_max_time_stops_after_a_batch_and_says_how_many_are_left(tmp_path):
     report = run(tmp_path, [b'{"a":1}', b'{"a":2}', b'{"a":3}'], resume=True)
     assert [row["a"] for row in read_rows(tmp_path / "out")] == [1, 2, 3]
     assert (report.exit_code, report.stats()["time_is_up"]) == (0, False)
+
+
+@pytest.mark.parametrize("n_lines", [1, None])
+def test_max_time_ends_a_run_whose_input_does_not_end(n_lines, tmp_path, monkeypatch):
+    """A pipe that stays open (`tail -f`), or never stops to send (`yes`)."""
+    monkeypatch.setattr("ramctl.records.signals.LATE_S", 0.1)
+
+    def items():
+        for _ in count() if n_lines is None else range(n_lines):
+            yield from source_of(b'{"a":1}')
+        threading.Event().wait()
+
+    settings = StreamOptions(tmp_path / "out", batch=1, max_time=0.3)
+    report = run_stream(Report("test", quiet=True), items(), each(mark), settings)
+    assert (report.exit_code, report.n_left) == (4, 0)
+    assert report.n_out >= 1 and read_rows(tmp_path / "out")[0] == {"a": 1, "seen": True}
+    options = {"resume": True, "max_time": 0.0}
+    assert run(tmp_path, [b'{"a":1}'] * 2, **options).n_left == (n_lines or 0)
 
 
 def test_an_existing_output_is_replaced_only_when_the_new_one_is_complete(tmp_path):

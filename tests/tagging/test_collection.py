@@ -69,6 +69,14 @@ def test_only_photos_that_are_gone_are_pruned_not_those_that_this_run_leaves_out
     assert list(records()) == ["blue.png", "green.png"]
 
 
+def test_photos_that_another_folder_names_are_not_gone(tag):
+    output = Path("tags.jsonl").absolute()
+    tag("red.png", "blue.png", *RESUMED)
+    Path("blue.png").unlink()
+    done = tag("-R", ".", "-o", output, "--resume", "--prune", cwd=Path("sub"))
+    assert b" 1 pruned" in done.stderr and b'"red.png"' in output.read_bytes()
+
+
 def test_nothing_is_pruned_where_time_was_up(tag):
     arguments = ["-R", ".", *RESUMED, "--prune"]
     tag(*arguments)

@@ -268,3 +268,13 @@ def test_progress_is_shown_beside_a_file_not_between_records(colours, photos):
     shown = on_a_terminal(*words, "-o", "tags.jsonl", folder=photos)
     assert re.search(r"tag: \d+ images \[00:0\d, ", shown)
     assert "images [" not in on_a_terminal(*words, folder=photos)
+
+
+def test_each_record_comes_before_the_next_name_is_read(photos, colours):
+    words = ("--model", colours, "-q", "-f", "text", "-b", "1", "-j", "1", "-")
+    run = Ramctl(photos).start("tag", *words)
+    for name in (b"red.png", b"blue.png"):
+        run.stdin.write(name + b"\n")
+        run.stdin.flush()
+        assert run.stdout.readline().startswith(name)
+    assert run.communicate(timeout=60)[0] == b""
