@@ -336,7 +336,7 @@ def _score(bundle: Bundle, validation: str, root: str | None, dtype: str) -> Sco
         return runner.to_model(runner.decode(record)), truth
 
     def work(photos: list[tuple[ModelPhoto, NDArray[np.int8]]]) -> Iterator[Scored]:
-        scores = runner.scores([photo.pixels for photo, _ in photos])
+        scores, _ = runner.scores_of([photo for photo, _ in photos])
         pairs = zip(scores, (truth for _, truth in photos), strict=True)
         return (Scored(row[None], truth[None]) for row, truth in pairs)
 

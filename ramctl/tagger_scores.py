@@ -32,6 +32,11 @@ class PhotoName:
     name: str
     base: Path
 
+    @classmethod
+    def of(cls, record: Record) -> "PhotoName":
+        """The photo of a record; RecordProblem where it names none."""
+        return cls(image_name(record.fields), record.base)
+
     def located(self, folder: str | None = None) -> str:
         """The absolute path, whatever the working directory was; `folder` is that of `base`."""
         is_absolute = self.name.startswith("/")
@@ -111,7 +116,7 @@ class PhotoList(list[PhotoName]):
 
     def add(self, record: Record) -> None:
         """Add the photo of a record; RecordProblem where it is there already."""
-        photo = PhotoName(image_name(record.fields), record.base)
+        photo = PhotoName.of(record)
         if photo.base is not self._base:
             self._base, self._folder = photo.base, absolute(photo.base)
         path = photo.located(self._folder)

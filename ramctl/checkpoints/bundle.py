@@ -290,8 +290,7 @@ def find_bundle(name: str) -> Path | None:
 @cache
 def known_labels() -> LabelSystem:
     """The labels of the embedded bundle, which know tags of other models by their names, too."""
-    bundle = embedded_bundle()
-    return LabelSystem() if bundle is None else LabelSystem.read(bundle)
+    return LabelSystem.read(embedded_bundle())
 
 
 def label_matcher(words: Collection[str]) -> Callable[[str, str], bool]:

@@ -19,8 +19,6 @@ from ramctl.records.record import JsonObject
 if TYPE_CHECKING:
     from ramctl.model.caption_tokenizer import CaptionTokenizer
 
-CAPTIONING = "captioning."
-
 
 def load_model(
     bundle: Bundle,
@@ -57,7 +55,7 @@ def load_model(
         for name, mask in model.named_buffers():
             if name.endswith("attn_mask"):  # 0 and -100, exact in every format
                 mask.data = mask.to(products)
-    without = None if captioning else CAPTIONING
+    without = None if captioning else "captioning."
     load_weights(model, bundle.path / WEIGHTS, without=without, resize=preset is not None)
     return model.eval()
 

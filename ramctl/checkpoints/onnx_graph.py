@@ -110,7 +110,6 @@ def trace(model: RAM, image_size: int) -> Any:
         graph = onnx.load(path)
     _join_padding(graph.graph, _same_padding(model.encoder, photos[:1]))
     if model.scores_cells:
-        # The number of labels on the shortlist becomes an input.
         (choice,) = (node for node in graph.graph.node if node.op_type == "TopK")
         choice.input[1] = SHORTLIST
         size = onnx.helper.make_tensor_value_info(SHORTLIST, onnx.TensorProto.INT64, [1])

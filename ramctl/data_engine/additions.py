@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,9 +20,9 @@ from ramctl.data_engine.evidence import implied_ids
 from ramctl.data_engine.label_probabilities import Evidence, LabelProbabilities
 from ramctl.data_engine.region_store import spool
 from ramctl.decide.calibration import Calibration
-from ramctl.decide.thresholds import read_threshold, read_thresholds, thresholds_of
+from ramctl.decide.thresholds import label_thresholds, thresholds_of
 from ramctl.engine.caption_writer import CaptionWriter
-from ramctl.engine.device_pool import DevicePool, split_devices
+from ramctl.engine.device_pool import run_on_devices, split_devices
 from ramctl.engine.runner import Pixels
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.labels import LabelSystem
@@ -72,8 +71,6 @@ class GenerateOptions:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A caption with its tags."""
-
     text: str
     tags: list[str]
 
@@ -134,29 +131,19 @@ class Captioner:
 
 
 class Generator:
-    """Adds tags and captions to records, in batches: a worker of a DevicePool."""
+    """Adds tags and captions to records, in batches: a worker of `run_on_devices`."""
 
     def __init__(
-        self, baseline: Baseline, thresholds: list[float], captioner: Captioner | None, *,
-        adds_tags: bool,
-    ) -> None:  # fmt: skip
-        self.baseline = baseline
-        self.workers = baseline.workers
-        self.thresholds = np.array(thresholds, np.float32)
-        self.captioner = captioner
-        self.adds_tags = adds_tags
-
-    @classmethod
-    def load(
-        cls, options: GenerateOptions, *, device: str, notify: Callable[[str], None]
-    ) -> "Generator":
-        """The generator of the options, on one device."""
+        self, options: GenerateOptions, *, device: str, notify: Callable[[str], None]
+    ) -> None:
         on_device = replace(options.baseline, device=device)
-        baseline = Baseline.load(options.model, on_device, captioning=options.captions > 0)
-        baseline.notify = notify
-        thresholds = thresholds_to_add(options.threshold, options.precision, baseline.bundle)
-        captioner = Captioner(baseline, options) if options.captions else None
-        return cls(baseline, thresholds, captioner, adds_tags=not options.evidence)
+        self.baseline = Baseline.load(options.model, on_device, captioning=options.captions > 0)
+        self.baseline.notify = notify
+        self.workers = self.baseline.workers
+        thresholds = thresholds_to_add(options.threshold, options.precision, self.baseline.bundle)
+        self.thresholds = np.array(thresholds, np.float32)
+        self.captioner = Captioner(self.baseline, options) if options.captions else None
+        self.adds_tags = not options.evidence
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `baseline.batch` records, in order."""
@@ -201,13 +188,9 @@ def thresholds_to_add(
     if threshold is not None and precision is not None:
         raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
     if threshold is not None:
-        if (number := read_threshold(threshold)) is not None:
-            return [number] * len(bundle.labels)
-        return read_thresholds(Path(threshold), bundle.labels, bundle.threshold)
-    if precision is not None:
+        return label_thresholds(threshold, bundle.labels, bundle.threshold)
+    if precision is not None or not bundle.has(CALIBRATION):
         return thresholds_of(bundle, precision=precision)
-    if not bundle.has(CALIBRATION):
-        return thresholds_of(bundle)
     try:
         return Calibration.from_bundle(bundle).thresholds(PRECISION).tolist()
     except RunProblem as problem:
@@ -326,7 +309,7 @@ def run(options: GenerateOptions) -> Report:
         raise UsageProblem("--evidence needs all records in one run, so not with --shard")
     source, shard = shard_of(stream.shard, inputs, read)
     devices = split_devices(options.baseline.device)
-    generator = Generator.load(options, device=devices[0], notify=report.notify)
+    generator = Generator(options, device=devices[0], notify=report.notify)
     baseline = generator.baseline
     stage: Stage = generator.stage
     report.device = str(baseline.runtime.device)
@@ -334,8 +317,7 @@ def run(options: GenerateOptions) -> Report:
         report.notify(f"{options.model} is not calibrated: using its thresholds")
     if len(devices) > 1:
         report.device = options.baseline.device
-        pool = DevicePool(partial(Generator.load, options), devices, report.notify)
-        stage = pool.run
+        stage = partial(run_on_devices, partial(Generator, options), devices, report.notify)
     fingerprint = {
         "model": baseline.bundle.fingerprint,
         "thresholds": content_stamp(generator.thresholds.tobytes()),

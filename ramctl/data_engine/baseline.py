@@ -35,7 +35,6 @@ class Baseline(ModelRunner):
     def __init__(self, bundle: Bundle, options: BaselineOptions, *, captioning: bool) -> None:
         super().__init__(bundle, options, captions=captioning, fold=False)
         self.labels = bundle.labels
-        self.target = bundle.preset.preprocess.size
         if self.runtime.device.type == "cpu":
             self.side_by_side = options.threads or usual_threads()
             self.model_threads = 1

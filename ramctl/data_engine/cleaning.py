@@ -19,7 +19,7 @@ from ramctl.checkpoints.bundle import Bundle, file_sha256, resolve_model
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.doubtful_tags import Review, region_doubts
 from ramctl.data_engine.evidence import MIN_PROBABILITY, OutOfFold
-from ramctl.data_engine.region_detectors import RegionFinder, detect, detector_facts
+from ramctl.data_engine.region_detectors import RegionFinder, detect, detector_facts, open_detector
 from ramctl.data_engine.region_store import WORK, RegionIndex, WorkFolder, input_hash, spool
 from ramctl.data_engine.removals import (
     UNDECIDED,
@@ -184,7 +184,14 @@ class Cleaning:
         self.report = Report("clean", quiet=options.quiet, model=options.model)
         self.verdicts = Verdicts.read(options.decisions, "clean")
         self.bundle = Bundle.open(resolve_model(options.model))
-        self.rules = self._rules()
+        evidence = tuple(file_sha256(path) for path in options.evidence)
+        thresholds: tuple[float, ...] = ()
+        if options.threshold is not None:
+            thresholds = tuple(label_thresholds(options.threshold, self.bundle.labels, -1.0))
+        self.rules = Rules(
+            options.min_probability, options.outliers, thresholds,
+            options.seed, options.min_regions, evidence,
+        )  # fmt: skip
         self._deadline = deadline(options.stream.max_time)
 
     @cached_property
@@ -195,17 +202,6 @@ class Cleaning:
             "detector": detector_facts(self.options.detector),
             "kinds": sorted(self.options.kinds),
         }
-
-    def _rules(self) -> Rules:
-        options = self.options
-        evidence = tuple(file_sha256(path) for path in options.evidence)
-        thresholds: tuple[float, ...] = ()
-        if options.threshold is not None:
-            thresholds = tuple(label_thresholds(options.threshold, self.bundle.labels, -1.0))
-        return Rules(
-            options.min_probability, options.outliers, thresholds,
-            options.seed, options.min_regions, evidence,
-        )  # fmt: skip
 
     def out_of_time(self, how_to_go_on: str) -> Report:
         """Report that `--max-time` ended the run before the last stage; returns the report."""
@@ -222,7 +218,9 @@ class Cleaning:
         options = self.options
         baseline = Baseline(self.bundle, options.baseline, captioning=False)
         work.start(self.settings)
-        finder = RegionFinder.open(baseline, options.detector, options.kinds)
+        detector = open_detector(options.detector, baseline)
+        crops = options.detector != "attention"
+        finder = RegionFinder(baseline, detector, options.kinds, crops)
         self.report.device = str(baseline.runtime.device)
         baseline.notify = self.report.notify
         with self._stopping("records") as (stop, tick):

@@ -22,9 +22,9 @@ from ramctl.data_engine.heads import FOLDS, MAX_P, MIN_P, Photos, Sums, TaggerIn
 from ramctl.data_engine.region_store import RegionIndex, Shard, source_bits
 from ramctl.decide.calibration import Calibration
 from ramctl.decide.thresholds import thresholds_of
-from ramctl.engine.log_odds import log_odds_of, sigmoid
+from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
 from ramctl.labels import LabelSystem
-from ramctl.records.record import HUMAN, MODELS, PARSED, Item, Record, image_name
+from ramctl.records.record import HUMAN, MODELS, PARSED, Record
 from ramctl.tagger_scores import PhotoName, TaggerScores
 
 # The kinds of evidence, each a bit; part of the work folder's format.
@@ -48,7 +48,6 @@ MIN_PHOTOS = 10_000  # for heads on features: fewer make right tags improbable
 RIDGE = 0.1  # the penalty, as a fraction of each input's variance
 # A head is used if it raises the odds of its label this many times on photos that mention it.
 MIN_LIFT = 2.0
-Floats = NDArray[np.float64]
 # A shard's photos as inputs (n, F - 1), and which of them are known (n,).
 Inputs = Callable[[int, Shard], tuple[NDArray[Any], NDArray[np.bool_]]]
 
@@ -248,13 +247,10 @@ class OutOfFold:
     @cached_property
     def _photos(self) -> list[list[PhotoName | None]]:
         """By shard the photo of each input; None for a reject."""
-
-        def photo(item: Item) -> PhotoName | None:
-            return (
-                PhotoName(image_name(item.fields), item.base) if isinstance(item, Record) else None
-            )
-
-        return [list(map(photo, shard.inputs())) for shard in self.index.shards]
+        return [
+            [PhotoName.of(item) if isinstance(item, Record) else None for item in shard.inputs()]
+            for shard in self.index.shards
+        ]
 
 
 def _odds(probability: Floats) -> Floats:

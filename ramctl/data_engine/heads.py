@@ -13,14 +13,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.engine.log_odds import log_odds_of
+from ramctl.engine.log_odds import Floats, log_odds_of
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.tagger_scores import PhotoName, TaggerScores
 
 FOLDS = 5
 MIN_P, MAX_P = 1e-6, 0.99  # within which predicted probabilities are kept
 NO_SCORES = np.zeros(0, np.int32), np.zeros(0, np.float32)
-Floats = NDArray[np.float64]
 
 
 class Photos(NamedTuple):

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ramctl.classes import Classes, read_map
 from ramctl.data_engine.evidence import implied_ids
-from ramctl.data_engine.heads import FOLDS, MAX_P, Floats, Photos, Sums, TaggerInputs
+from ramctl.data_engine.heads import FOLDS, MAX_P, Photos, Sums, TaggerInputs
 from ramctl.decide.calibration import Calibration
 from ramctl.decide.fitting import Judged, calibrate
-from ramctl.engine.log_odds import log_odds_of, sigmoid
+from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
 from ramctl.errors import RecordProblem, RunProblem, attempt
 from ramctl.labels import LabelSystem
 from ramctl.records.parallel import chunks
@@ -27,7 +27,6 @@ from ramctl.records.record import (
     Record,
     barred_tags,
     guessed_tags,
-    image_name,
     is_tagged,
     listed,
     tags_by_caption,
@@ -81,7 +80,7 @@ class MentionedLabels(NamedTuple):
     def read(cls, record: Record, labels: LabelSystem) -> "MentionedLabels":
         """The labels of a record; RecordProblem without a photo."""
         fields = record.fields
-        photo, tags = _photo(record), listed(fields, "tags")
+        photo, tags = PhotoName.of(record), listed(fields, "tags")
         if not is_tagged(fields):
             return cls(photo, None)
         given = set(tags).difference(guessed_tags(fields, tags))
@@ -245,7 +244,7 @@ class LabelProbabilities:
     def add(self, record: Record, outcome: Outcome) -> Outcome:
         """The outcome of a stage with `chances`: for `records.stream.watched`."""
         if not isinstance(outcome, RecordProblem):
-            outcome["chances"] = self.by_tag(_photo(record), outcome)
+            outcome["chances"] = self.by_tag(PhotoName.of(record), outcome)
         return outcome
 
 
@@ -253,10 +252,6 @@ def _rates(hits: Floats, counts: Floats, shrink: float) -> Floats:
     """Each label's rate (L,), shrunk towards the overall rate, which is 1 without any counts."""
     overall = hits.sum() / counts.sum() if counts.any() else 1.0
     return (hits + shrink * overall) / (counts + shrink)
-
-
-def _photo(record: Record) -> PhotoName:
-    return PhotoName(image_name(record.fields), record.base)
 
 
 def _mentioned(photos: Iterable[MentionedLabels]) -> Iterator[Ids]:

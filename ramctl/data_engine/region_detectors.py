@@ -55,8 +55,8 @@ def by_attention(view: PhotoView) -> Sequence[Floats | None]:
     One forward pass per photo of the usual size, however many tags it has: scores of regions from
     larger photos rank right tags no better.
     """
-    maps = view.baseline.engine.heat_maps(view.features, view.prepared)
-    return maps.boxes(0, view.places(view.labels))
+    boxes = view.baseline.engine.boxes(view.features, view.prepared)
+    return [boxes[place] for place in view.places(view.labels)]
 
 
 def pooled(
@@ -115,7 +115,6 @@ def open_detector(name: str, baseline: Baseline) -> Detector:
     if weights in (name, ""):
         raise UsageProblem(f"--detector {name}: expected attention or {GROUNDING_DINO}WEIGHTS")
     from ramctl.engine.peers.grounding_dino import GroundingDino
-    from ramctl.pretrained.hub import local_path
 
     device, dtype = baseline.options.device, baseline.options.dtype
     runtime = Runtime.choose(device, "fp32" if dtype == "auto" else dtype)
@@ -136,8 +135,6 @@ def open_detector(name: str, baseline: Baseline) -> Detector:
 
 
 class RequestedTag(NamedTuple):
-    """A tag that gets a region."""
-
     place: int  # in the record's tags
     labels: tuple[int, ...]  # several where the label system has the string more than once
     sources: int  # as `source_bits`
@@ -147,8 +144,6 @@ Request = tuple[Image, list[RequestedTag], Counter[str]]
 
 
 class PhotoRegions(NamedTuple):
-    """The regions of a photo's tags."""
-
     regions: Sequence[tuple[Any, ...]] = ()  # as `REGION`, without the input
     features: Sequence[NDArray[np.float16]] = ()  # of each region
     photo: NDArray[np.float16] | None = None  # its feature; None without tags
@@ -188,12 +183,6 @@ class RegionFinder:
     detector: Detector
     kinds: Collection[str]  # of the tags that get a region
     crops: bool = False  # regions are cropped from photos at full scale
-
-    @classmethod
-    def open(cls, baseline: Baseline, detector: str, kinds: Collection[str]) -> "RegionFinder":
-        """The finder for a name of `--detector`."""
-        crops = detector != "attention"
-        return cls(baseline, open_detector(detector, baseline), kinds, crops)
 
     def shard(self, items: Sequence[Item], tick: Tick) -> ShardWriter:
         """A shard of some inputs with their regions.

@@ -49,22 +49,18 @@ class Salience:
     main: tuple[float, float, float] = MAIN
     careful: Mapping[int, Rival] = field(default_factory=dict)
 
-    def _log_fractions(self, score_log_odds: Floats) -> Floats:
-        """Log of each label's fraction (..., L) of what captions name."""
+    def inputs(self, score_log_odds: Floats, log_odds: Floats) -> Floats:
+        """The inputs of `main` (..., L, 3), from the log-odds of scores and of being right."""
+        certain = np.clip(np.nan_to_num(log_odds, nan=-MAX_LOG_ODDS), -MAX_LOG_ODDS, MAX_LOG_ODDS)
+        # Each label's fraction of what captions name.
         logits = self.slope * score_log_odds + self.weights
         top = logits.max(axis=-1, keepdims=True, initial=-MAX_LOG_ODDS)
         fractions = np.exp(logits - top)
         number = min(N_LIKELIEST, fractions.shape[-1])
         likeliest = np.partition(fractions, -number, axis=-1)[..., -number:]
         total = likeliest.sum(axis=-1, keepdims=True)
-        logs: Floats = np.log(fractions / np.maximum(total, MIN_FRACTION) + MIN_FRACTION)
-        return logs
-
-    def inputs(self, score_log_odds: Floats, log_odds: Floats) -> Floats:
-        """The inputs of `main` (..., L, 3), from the log-odds of scores and of being right."""
-        certain = np.clip(np.nan_to_num(log_odds, nan=-MAX_LOG_ODDS), -MAX_LOG_ODDS, MAX_LOG_ODDS)
-        fractions = self._log_fractions(score_log_odds)
-        return np.stack([certain, fractions, np.ones_like(fractions)], -1)
+        logs = np.log(fractions / np.maximum(total, MIN_FRACTION) + MIN_FRACTION)
+        return np.stack([certain, logs, np.ones_like(logs)], -1)
 
     def probabilities(self, inputs: Floats) -> Floats:
         """The probability (..., L) that each label names a main thing; 0 where it is not a thing.

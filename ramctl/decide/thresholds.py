@@ -145,10 +145,8 @@ def _user_thresholds(threshold: Threshold, chosen: LabelSet) -> NDArray[np.float
                 raise UsageProblem(f"threshold: no label is called {tag!r}")
             thresholds[list(ids)] = value
         threshold = "threshold"
-    elif (number := read_threshold(str(threshold))) is not None:
-        return np.full(len(chosen.labels), number)
     else:
-        listed = np.array(read_thresholds(Path(str(threshold)), chosen.labels, np.nan))
+        listed = np.array(label_thresholds(str(threshold), chosen.labels, np.nan))
         thresholds = np.where(np.isnan(listed), chosen.thresholds, listed)
     for tag, value in zip(chosen.labels.tags, thresholds.tolist(), strict=True):
         if not 0 <= value <= 1:
@@ -214,8 +212,7 @@ def _threshold_rows(path: Path, n_labels: int | None = None) -> list[tuple[str |
     rows: list[tuple[str | None, float]] = []
     for number, line in enumerate(lines, 1):
         try:
-            row: JsonObject = {"tag": None, "threshold": line}
-            row = row if is_bare else orjson.loads(line)
+            row: JsonObject = {"tag": None, "threshold": line} if is_bare else orjson.loads(line)
             tag, value = row["tag"], float(row["threshold"])
             if not math.isfinite(value) or not (is_bare or isinstance(tag, str)):
                 raise ValueError(line)

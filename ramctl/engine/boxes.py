@@ -6,7 +6,7 @@ of the photo's width and height.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,19 +34,6 @@ def enlarged(preprocess: PreprocessConfig, model: ModelConfig) -> PreprocessConf
         return preprocess
     size = round(preprocess.size * ENLARGEMENT / STRIDE) * STRIDE
     return replace(preprocess, size=max(size, preprocess.size))
-
-
-@dataclass(frozen=True, slots=True)
-class HeatMaps:
-    """Heat maps of labels in photos."""
-
-    heat: Floats  # (B, L, rows, columns)
-    peak_fraction: float  # of a map's range, above which a box is drawn
-
-    def boxes(self, photo: int, labels: Sequence[int]) -> list[Floats]:
-        """A photo's box of each of some labels."""
-        heat = self.heat[photo]
-        return [heat_map_box(heat[label], peak_fraction=self.peak_fraction) for label in labels]
 
 
 def cell_heat(logits: Floats) -> Floats:

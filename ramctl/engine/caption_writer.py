@@ -105,7 +105,8 @@ class CaptionWriter:
         if not self._agreement:
             return [found[0] for found in drafts]
         best = []
-        for found, scores in zip(drafts, engine.score_model_labels(encoded), strict=False):
+        label_scores = engine.score_encoded(encoded, engine.model_labels)
+        for found, scores in zip(drafts, label_scores, strict=False):
             agreements = self.agreement([text for text, _ in found], scores)
             weighed = [
                 (text, likelihood + self._agreement * agreement)

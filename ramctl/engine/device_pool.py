@@ -49,43 +49,36 @@ class BatchWorker(Protocol):
         """The outcomes of prepared records."""
 
 
-class DevicePool:
-    """Works on batches with several devices at once.
+def run_on_devices(
+    load: Callable[..., BatchWorker],
+    devices: Sequence[str],
+    notify: Callable[[str], None],
+    batches: Iterator[Batch],
+) -> Iterator[Outcomes]:
+    """The outcomes of the batches, in their order, on several devices at once.
 
     `load(device=..., notify=...)` opens a device's worker in its process, so it must be picklable.
+    RunProblem when a process dies.
     """
+    number = len(devices)
+    with ExitStack() as stack:
+        pools = [
+            stack.enter_context(process_pool(1, _start, load, device, context="spawn"))
+            for device in devices
+        ]
+        turns = cycle(pools)
 
-    def __init__(
-        self,
-        load: Callable[..., BatchWorker],
-        devices: Sequence[str],
-        notify: Callable[[str], None],
-    ) -> None:
-        self._load = load
-        self._devices = devices
-        self._notify = notify
+        def submit(batch: Batch | None) -> Future[Step]:
+            return next(turns).submit(_step, batch)
 
-    def run(self, batches: Iterator[Batch]) -> Iterator[Outcomes]:
-        """The outcomes of the batches, in their order; RunProblem when a process dies."""
-        number = len(self._devices)
-        with ExitStack() as stack:
-            pools = [
-                stack.enter_context(process_pool(1, _start, self._load, device, context="spawn"))
-                for device in self._devices
-            ]
-            turns = cycle(pools)
-
-            def submit(batch: Batch | None) -> Future[Step]:
-                return next(turns).submit(_step, batch)
-
-            # A step gives the outcomes of the batch before it on the same device.
-            items: chain[Batch | None] = chain(batches, repeat(None, number))
-            steps = in_order(submit, zip(repeat(None), items), number)
-            for count, (_, (outcomes, messages)) in enumerate(steps):
-                for message in messages:
-                    self._notify(message)
-                if count >= number:
-                    yield outcomes
+        # A step gives the outcomes of the batch before it on the same device.
+        items: chain[Batch | None] = chain(batches, repeat(None, number))
+        steps = in_order(submit, zip(repeat(None), items), number)
+        for count, (_, (outcomes, messages)) in enumerate(steps):
+            for message in messages:
+                notify(message)
+            if count >= number:
+                yield outcomes
 
 
 class _DeviceProcess:

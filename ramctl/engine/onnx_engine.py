@@ -95,9 +95,8 @@ class OnnxEngine:
                 given |= {
                     node.name: graph_input(node.name, node.type) for node in side.get_outputs()
                 }
-        outputs = (
-            [LOGITS] if self._shortlist_size is None or not graph.ranked else [LOGITS, graph.ranked]
-        )
+        ranked = graph.ranked if self._shortlist_size is not None else None
+        outputs = [LOGITS, ranked] if ranked else [LOGITS]
         self._main = self._session(path, graph.cut(outputs, given), self._constants)
 
     def _session(

@@ -115,17 +115,12 @@ class Runner:
         # A copy, because torch warns of read-only arrays.
         return ModelPhoto(np.array(photo))
 
-    def scores(self, photos: Sequence[Pixels]) -> Scores:
-        """Probabilities (n, L) of n decoded photos."""
-        raise NotImplementedError
-
     def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Scores]:
         """Probabilities (n, L) of n photos, and those by which tags are chosen.
 
         The latter do not depend on options, and may be 0 for labels that cannot be given.
         """
-        scores = self.scores([photo.pixels for photo in photos])
-        return scores, scores
+        raise NotImplementedError
 
 
 class ModelRunner(Runner):
@@ -245,9 +240,6 @@ class ModelRunner(Runner):
         batches = self.full_batches([self.preprocess.resize(photo) for photo in photos])
         return torch.cat([self.engine.features(batch) for batch in batches])[: len(photos)]
 
-    def scores(self, photos: Sequence[Pixels]) -> Scores:
-        return self._scores(photos)[0]
-
     def _scores(self, photos: Sequence[Pixels]) -> tuple[Scores, Scores]:
         with self._loading:
             engine = self._torch_engine if self._graph == TORCH else self._onnx_engine
@@ -272,28 +264,20 @@ class ModelRunner(Runner):
         """Boxes of each photo's `things`, and a caption by its `guides`, where opened for them."""
         for start in range(0, len(photos), self.at_once):
             part = slice(start, start + self.at_once)
-            yield from self._annotate(photos[part], things[part], guides[part])
-
-    def _annotate(
-        self,
-        photos: Sequence[ModelPhoto],
-        things: Sequence[Sequence[int]],
-        guides: Sequence[Sequence[str]],
-    ) -> Iterable[tuple[Boxes, str | None]]:
-        boxes: list[Boxes] = [{} for _ in photos]
-        captions: list[str | None] = [None for _ in photos]
-        inputs: Scores | Tensor
-        (inputs,) = self.full_batches([photo.pixels for photo in photos])
-        if self._boxes:
-            larger = [photo.enlarged for photo in photos if photo.enlarged is not None]
-            box_inputs = self._enlarged.full_batch(larger, self.at_once) if larger else inputs
-            features = self.engine.features(box_inputs)
-            inputs = inputs if larger else features  # the encoder runs once
-            # One by one, so that a photo's boxes do not depend on the tags of the others.
-            boxes = [self._find(features[i : i + 1], ids) for i, ids in enumerate(things)]
-        if self.writer is not None:
-            captions = self.writer.write(self.engine, self.engine.encode(inputs), guides)
-        return zip(boxes, captions, strict=True)
+            boxes: list[Boxes] = [{} for _ in photos[part]]
+            captions: list[str | None] = [None for _ in photos[part]]
+            inputs: Scores | Tensor
+            (inputs,) = self.full_batches([photo.pixels for photo in photos[part]])
+            if self._boxes:
+                larger = [photo.enlarged for photo in photos[part] if photo.enlarged is not None]
+                box_inputs = self._enlarged.full_batch(larger, self.at_once) if larger else inputs
+                features = self.engine.features(box_inputs)
+                inputs = inputs if larger else features  # the encoder runs once
+                # One by one, so that a photo's boxes do not depend on the tags of the others.
+                boxes = [self._find(features[i : i + 1], ids) for i, ids in enumerate(things[part])]
+            if self.writer is not None:
+                captions = self.writer.write(self.engine, self.engine.encode(inputs), guides[part])
+            yield from zip(boxes, captions, strict=True)
 
     def _find(self, features: "Tensor", labels: Sequence[int]) -> Boxes:
         if not labels:
@@ -302,8 +286,7 @@ class ModelRunner(Runner):
 
         assert self._rows is not None
         prepared = self.engine.prepare(torch.from_numpy(self._rows)[list(labels)])
-        maps = self.engine.heat_maps(features, prepared)
-        return dict(zip(labels, maps.boxes(0, range(len(labels))), strict=True))
+        return dict(zip(labels, self.engine.boxes(features, prepared), strict=True))
 
 
 def _with_parts(scores: Scores, parts: Scores) -> Scores:

@@ -18,9 +18,9 @@ from ramctl.device import Runtime
 from ramctl.engine.boxes import (
     CELL_PEAK_FRACTION,
     PEAK_FRACTION,
-    HeatMaps,
     attention_heat,
     cell_heat,
+    heat_map_box,
 )
 from ramctl.engine.log_odds import score_logits
 from ramctl.engine.onnx_engine import LABELS_AT_ONCE
@@ -52,8 +52,6 @@ def photos_that_fit(device: torch.device, size: int, usual: int) -> int:
 
 
 class ScoredRegions(NamedTuple):
-    """Regions with their scores and features."""
-
     scores: Floats  # (P) probability of each region's label
     features: Floats  # (P, F) of unit length
 
@@ -150,11 +148,13 @@ class TorchEngine:
         encoded, scores = self.encode_and_score(photos)
         if not self._scores_all or self._shortlist is None:
             return scores, scores
-        return scores, self._score(encoded, self.labels, self._shortlist)
+        return scores, self.score_encoded(encoded, self.labels, self._shortlist)
 
-    def _score(
+    def score_encoded(
         self, encoded: Encoded, labels: PreparedLabels | Tensor, shortlist: Shortlist | None = None
     ) -> Floats:
+        """Probabilities (B, L) of labels for photos as the decoders see them."""
+
         def score(part: slice) -> Floats:
             logits = self.model.tag_logits(encoded[part], labels, shortlist=shortlist)
             return score_logits(logits.total.float().cpu().numpy())
@@ -188,10 +188,6 @@ class TorchEngine:
 
         return np.concatenate(self._run(score, len(photos)))
 
-    def score_model_labels(self, encoded: Encoded) -> Floats:
-        """Probabilities (B, L) of the labels that the model was trained on."""
-        return self._score(encoded, self.model_labels)
-
     def features(self, photos: Floats | Tensor) -> Tensor:
         """The encoder's features of photos, (B, T, C) in fp32."""
         return torch.cat(self._run(lambda part: self._features(photos[part]).float(), len(photos)))
@@ -201,8 +197,14 @@ class TorchEngine:
         parts = self._run(lambda x: self.model.encode(self._features(photos[x])), len(photos))
         return joined(parts)
 
-    def heat_maps(self, features: Tensor, labels: PreparedLabels) -> HeatMaps:
-        """Where labels are in photos, by the encoder's features.
+    def boxes(self, features: Tensor, labels: PreparedLabels) -> list[Floats]:
+        """The box of each label in one photo, by its features (1, T, C)."""
+        fraction = CELL_PEAK_FRACTION if self.model.scores_cells else PEAK_FRACTION
+        (maps,) = self.heat_maps(features, labels)
+        return [heat_map_box(heat, peak_fraction=fraction) for heat in maps]
+
+    def heat_maps(self, features: Tensor, labels: PreparedLabels) -> Floats:
+        """Where labels are in photos (B, L, rows, columns), by the encoder's features.
 
         By the cells of the grid where the model scores them, best in photos that are `enlarged`.
         Else, as in RAM and its kin, by the tag decoder's attention.
@@ -217,9 +219,8 @@ class TorchEngine:
             self.model.tag_logits(self.model.encode(self._on_device(features[part])), labels, maps)
             return attention_heat(torch.stack(maps, 1), self.model.encoder.extra_tokens)
 
-        by_cells = self.model.scores_cells
-        heat = self._run(cells if by_cells else attention, len(features))
-        return HeatMaps(np.concatenate(heat), CELL_PEAK_FRACTION if by_cells else PEAK_FRACTION)
+        do = cells if self.model.scores_cells else attention
+        return np.concatenate(self._run(do, len(features)))
 
     def score_regions(
         self, features: Tensor, regions: Regions, labels: PreparedLabels

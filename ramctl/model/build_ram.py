@@ -9,7 +9,7 @@ from ramctl.errors import UsageProblem
 from ramctl.model.captioning import Captioning
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.global_branch import GlobalBranch
-from ramctl.model.label_queries import DescriptionWeighting, LabelQueries, LabelTable, RowLayout
+from ramctl.model.label_queries import DescriptionWeighting, LabelQueries, LabelTable
 from ramctl.model.preset import ModelConfig, write_table
 from ramctl.model.ram import RAM
 from ramctl.model.tag_decoder import TagDecoder
@@ -78,7 +78,7 @@ def _built(
     projection = nn.Linear(channels, token_width) if encoder.projection else nn.Identity()
     head_width = width if labels.own_head else 0
     table = LabelTable(
-        RowLayout(labels.width, labels.own_width, head_width, int(labels.own_bias)),
+        [labels.width, labels.own_width, head_width, int(labels.own_bias)],
         n_labels,
         counts=description_counts if described else None,
         train_text=labels.kind == "learnt",

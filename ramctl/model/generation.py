@@ -133,6 +133,7 @@ def _beam_search(
     rows = torch.arange(photos, device=prompt.device).repeat_interleave(beams)
     logits, state = step(prompt, state)
     ids, logits, state = prompt[rows], logits[rows], state.select(rows)
+    first_rows = torch.arange(0, photos * beams, beams, device=prompt.device)[:, None]
     # All beams of a photo start alike, so only the first may win the first step.
     sums = torch.full((photos, beams), -1e9, device=prompt.device)
     sums[:, 0] = 0
@@ -142,7 +143,9 @@ def _beam_search(
     while True:
         logs = logits[:, -1].float().log_softmax(-1)
         scores = _penalise(logs, ids, decoding, ends) + sums.view(-1, 1)
-        words, origin, sums = _advance(scores, beams)
+        # Each photo's 2K best: words (N, 2K), the rows that they continue, sums.
+        sums, place = scores.view(photos, -1).topk(2 * beams, sorted=True)
+        words, origin = place % scores.shape[-1], place // scores.shape[-1] + first_rows
         plain_sums = plain_sums.view(-1)[origin] + logs[origin, words]  # (N, 2K)
         length = ids.shape[1]
         for photo, rank in (words[:, :beams] == ends.end).nonzero().tolist():
@@ -168,13 +171,6 @@ def _beam_search(
     ended = [F.pad(ids, (0, 1), value=ends.end) for _, ids, _ in best]
     padded = pad_sequence(ended, batch_first=True, padding_value=ends.pad)
     return Written(padded[:, : decoding.max_length], sums.new_tensor([mean for *_, mean in best]))
-
-
-def _advance(scores: Tensor, beams: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Each photo's 2K best of sums (N * K, V): words (N, 2K), the rows they continue, sums."""
-    best, place = scores.view(len(scores) // beams, -1).topk(2 * beams, sorted=True)
-    first = torch.arange(0, len(scores), beams, device=scores.device)[:, None]
-    return place % scores.shape[-1], place // scores.shape[-1] + first, best
 
 
 def _penalise(scores: Tensor, ids: Tensor, decoding: Decoding, ends: Ends) -> Tensor:

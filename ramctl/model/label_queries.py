@@ -5,7 +5,6 @@ so any label can be scored. B batch, L labels, M descriptions, E text width, D q
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -24,52 +23,30 @@ class LabelParts(NamedTuple):
     bias: Tensor  # (L, 1) or (L, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class RowLayout:
-    """Widths of the parts of a label's row, in order."""
-
-    text: int
-    own: int
-    head: int
-    bias: int
-
-    @property
-    def width(self) -> int:
-        """Width of a row."""
-        return self.text + self.own + self.head + self.bias
-
-    def split(self, rows: Tensor) -> LabelParts:
-        """The parts of rows (..., width); rows of text alone are unseen labels."""
-        if self.width == self.text:  # an exported split would copy hundreds of MB of descriptions
-            nothing = rows[..., :0]
-            return LabelParts(rows, nothing, nothing, nothing)
-        if rows.shape[-1] == self.text:
-            rows = F.pad(rows, (0, self.width - self.text))
-        return LabelParts(*torch.split(rows, [self.text, self.own, self.head, self.bias], -1))
-
-
 class LabelTable(nn.Module):
     """The rows of a label system: text embeddings, and the vectors that trained labels have.
 
     `text` (L, E), or with descriptions (sum of M, E) in label order, M of each in `counts`. It is
-    a constant unless `train_text` (Tag2Text's learnt queries).
+    a constant unless `train_text` (Tag2Text's learnt queries). `widths` are those of `LabelParts`.
     """
 
     text: Tensor
     counts: Tensor
 
     def __init__(
-        self, layout: RowLayout, n_labels: int, *, counts: Sequence[int] | None, train_text: bool
-    ) -> None:
+        self, widths: Sequence[int], n_labels: int, *, counts: Sequence[int] | None,
+        train_text: bool,
+    ) -> None:  # fmt: skip
         super().__init__()
-        self.layout = layout
+        self.widths = list(widths)
+        text, own, head, bias = widths
         self.described = counts is not None
         counts = [1] * n_labels if counts is None else counts
         self.register_buffer("counts", torch.tensor(counts, dtype=torch.long))
-        self.text = nn.Parameter(torch.zeros(sum(counts), layout.text), requires_grad=train_text)
-        self.own = nn.Parameter(torch.zeros(n_labels, layout.own))
-        self.head = nn.Parameter(torch.zeros(n_labels, layout.head))
-        self.bias = nn.Parameter(torch.zeros(n_labels, layout.bias))
+        self.text = nn.Parameter(torch.zeros(sum(counts), text), requires_grad=train_text)
+        self.own = nn.Parameter(torch.zeros(n_labels, own))
+        self.head = nn.Parameter(torch.zeros(n_labels, head))
+        self.bias = nn.Parameter(torch.zeros(n_labels, bias))
         if train_text:
             nn.init.normal_(self.text, std=0.02)
         nn.init.normal_(self.head, std=0.02)
@@ -84,6 +61,16 @@ class LabelTable(nn.Module):
             raise RunProblem(f"label embeddings have shape {shape}, the model expects {expected}")
         with torch.no_grad():
             self.text.copy_(embeddings)
+
+    def split(self, rows: Tensor) -> LabelParts:
+        """The parts of rows (..., width); rows of text alone are unseen labels."""
+        text, width = self.widths[0], sum(self.widths)
+        if width == text:  # an exported split would copy hundreds of MB of descriptions
+            nothing = rows[..., :0]
+            return LabelParts(rows, nothing, nothing, nothing)
+        if rows.shape[-1] == text:
+            rows = F.pad(rows, (0, width - text))
+        return LabelParts(*torch.split(rows, self.widths, -1))
 
     def forward(self, ids: Tensor | None = None) -> Tensor:
         """Rows (L, width) of all labels or of those with `ids`.

@@ -372,14 +372,11 @@ def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
 
 def write_table(value: Any) -> JsonObject:
     """The dataclass `value` as nested tables of plain JSON values; None fields are left out."""
-    table: JsonObject = {}
-    for entry in dataclasses.fields(value):
-        item = getattr(value, entry.name)
-        if dataclasses.is_dataclass(item):
-            table[entry.name] = write_table(item)
-        elif item is not None:
-            table[entry.name] = list(item) if isinstance(item, tuple) else item
-    return table
+
+    def plain(pairs: list[tuple[str, Any]]) -> JsonObject:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in pairs if v is not None}
+
+    return dataclasses.asdict(value, dict_factory=plain)
 
 
 def merge_tables(base: Mapping[str, Any], top: Mapping[str, Any]) -> JsonObject:

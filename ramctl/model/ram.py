@@ -27,12 +27,7 @@ class Encoded:
     """A batch of photos as the decoders take it."""
 
     tokens: Tensor  # (B, T, D)
-    photo: GlobalFeatures | None
-
-    @property
-    def global_feature(self) -> Tensor | None:
-        """(B, E), the feature that distillation trains; None for a model without one."""
-        return None if self.photo is None else self.photo.feature
+    photo: GlobalFeatures | None  # None for a model without a global feature
 
     def __getitem__(self, photos: slice | Tensor) -> "Encoded":
         return map_tensors(lambda part: part[photos], self)
@@ -86,8 +81,6 @@ class TagLogits(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RamOutput:
-    """The result of one forward pass."""
-
     features: Tensor  # (B, T, C) of the image encoder
     encoded: Encoded
     logits: TagLogits
@@ -168,7 +161,7 @@ class RAM(nn.Module):
 
         `rows` (L, row width), text embeddings alone (L, E), or descriptions (L, M, E).
         """
-        parts = self.labels.layout.split(rows)
+        parts = self.labels.split(rows)
         if rows.dim() == 2:
             queries = self.tag_decoder.prepare(self.label_queries(parts.text)[None])
             likeness = None if self.prior is None else self.prior.prepare(parts.text)
@@ -234,6 +227,6 @@ class RAM(nn.Module):
         """The labels' queries; with weighted descriptions one for each label and photo."""
         if labels.queries is not None:
             return labels.queries
-        assert self.weighting is not None and encoded.global_feature is not None
-        text = self.weighting(labels.parts.text, labels.absent, encoded.global_feature)
+        assert self.weighting is not None and encoded.photo is not None
+        text = self.weighting(labels.parts.text, labels.absent, encoded.photo.feature)
         return self.tag_decoder.prepare(self.label_queries(text))

@@ -235,10 +235,11 @@ def build_label_file(
             advance(n_records)
     if not counts.captions:
         raise RunProblem("no tags in the input: nothing to build a label system from")
-    usual = sizes = label_builder.Sizes()
-    if size:
-        sizes = label_builder.Sizes(size, size * usual.max_strings // usual.max_labels)
-    builder = label_builder.LabelBuilder(counts, Lexicon.shared(), sizes, listed)
+    max_labels = size or label_builder.MAX_LABELS
+    max_strings = max_labels * label_builder.MAX_STRINGS // label_builder.MAX_LABELS
+    builder = label_builder.LabelBuilder(
+        counts, Lexicon.shared(), listed, max_labels=max_labels, max_strings=max_strings
+    )
     labels, candidates = builder.build(decisions)
     labels.write(path)
     if review:

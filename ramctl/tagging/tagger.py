@@ -16,7 +16,7 @@ from ramctl.config import did_you_mean
 from ramctl.decide.selection import DECIMALS, Choice, SelectionOptions, TagSelector, unknown_tags
 from ramctl.decide.shortlist import read_shortlist
 from ramctl.decide.thresholds import LabelSet, Threshold, choose_labels, plain_labels
-from ramctl.engine.device_pool import DevicePool, split_devices
+from ramctl.engine.device_pool import run_on_devices, split_devices
 from ramctl.engine.label_rows import Words, read_words
 from ramctl.engine.onnx_engine import LABELS_AT_ONCE, TORCH, choose_runtime, number_format
 from ramctl.engine.peers import PeerRunner, peer_spec
@@ -93,7 +93,8 @@ class Tagger:
         self.runner = runner
         self.label_set = label_set
         self.options = options
-        self.pool: DevicePool | None = None  # processes that tag instead of this one
+        # Processes that tag instead of this one.
+        self.pool: Callable[[Iterator[Batch]], Iterator[list[Outcome]]] | None = None
         self.batch = runner.batch  # most photos at a time
         self.workers = runner.workers
         self.labels = label_set.labels
@@ -183,7 +184,7 @@ class Tagger:
             tagger = cls.open(model, replace(options, device=devices[0]))
             tagger.options = options
             load = partial(_open_on, model, replace(options, notify=mute))
-            tagger.pool = DevicePool(load, devices, options.notify)
+            tagger.pool = partial(run_on_devices, load, devices, options.notify)
             return tagger
         peer = peer_spec(model)
         if options.embedding and (peer or options.labels is not None):
@@ -270,7 +271,7 @@ class Tagger:
         number of workers.
         """
         if self.pool is not None:
-            return self.pool.run(batches)
+            return self.pool(batches)
         return self.runner.run(batches, self.prepare, self.work)
 
     def prepare(self, record: Record) -> tuple[Record, ModelPhoto]:

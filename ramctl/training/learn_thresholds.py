@@ -188,7 +188,7 @@ def _decisions(
     outcomes = runner.run(
         chunks(photos, runner.batch),
         lambda photo: runner.to_model(runner.decode(photo.records[0])),
-        lambda decoded: runner.scores([photo.pixels for photo in decoded]),
+        lambda decoded: runner.scores_of(decoded)[0],
     )
     for photo, outcome in zip(photos, chain.from_iterable(outcomes), strict=True):
         for record in photo.records:

@@ -277,8 +277,8 @@ class TrainingTask(nn.Module):
         self, name: str, batch: Batch, output: RamOutput, former: tuple[Tensor, Tensor] | None
     ) -> Tensor:
         """The distance of the global feature to a teacher's vector, summed over photos."""
-        feature, vector, taught = output.encoded.global_feature, batch.teacher, batch.taught
-        assert feature is not None
+        photo, vector, taught = output.encoded.photo, batch.teacher, batch.taught
+        assert photo is not None
         if name == "distill clip":
             assert self.clip is not None
             vector, taught = self.clip.photo_features(batch.photos), None
@@ -286,8 +286,9 @@ class TrainingTask(nn.Module):
             assert former is not None
             vector, taught = former[0], None
         if vector is None:  # a stand-in batch: the loss must still reach the global feature
-            return feature.sum() * 0
-        return distillation_loss(feature, vector, kind=self.config.distill_loss, present=taught)
+            return photo.feature.sum() * 0
+        kind = self.config.distill_loss
+        return distillation_loss(photo.feature, vector, kind=kind, present=taught)
 
     def _alignment(self, batch: Batch, captioned: Encoded) -> Tensor:
         """The loss of each photo against all captions of the pass, scored as labels."""

@@ -107,12 +107,12 @@ def find(
     if engine.model.scores_cells:
         config = enlarged(config, bundle.preset.model)
     features = engine.features(Preprocess(config)(photo)[None])
-    maps = engine.heat_maps(features, prepared[np.array(asked)])
-    boxes = maps.boxes(0, range(len(asked)))
+    boxes = engine.boxes(features, prepared[np.array(asked)])
     seconds = time.process_time() - began
+    (maps,) = engine.heat_maps(features, prepared[np.array(asked)])
     place = {label: index for index, label in enumerate(asked)}
     found = [
-        Found(drawn, peak(maps.heat[0, place[ids[name]]]), boxes[place[ids[name]]].tolist(),
+        Found(drawn, peak(maps[place[ids[name]]]), boxes[place[ids[name]]].tolist(),
               ids[name] in tags)
         for name, drawn in record["boxes"].items()
     ]  # fmt: skip

@@ -98,7 +98,7 @@ def test_a_tag_is_judged_by_the_score_of_the_whole_photo(command, engine_bundle,
 
 
 def test_tags_that_the_detector_does_not_find_are_left_alone(clean, records, monkeypatch):
-    finds_nothing = "ramctl.data_engine.region_detectors.open_detector"
+    finds_nothing = "ramctl.data_engine.cleaning.open_detector"
     monkeypatch.setattr(finds_nothing, lambda *_: lambda seen: [None] * len(seen.labels))
     n_objects = sum(
         tag in ("horse", "field", "sky", "man") for row in records for tag in row["tags"]

@@ -130,9 +130,12 @@ def test_a_box_is_where_a_label_finds_what_it_owns(baseline):
         towards = torch.linalg.pinv(model.prior.own_projection.weight)  # (C, R)
         features[0, 0] += towards[:, 0]
         features[0, -1] += towards[:, 1]
-    maps = engine.heat_maps(features, engine.labels_of([2, 4]))
-    assert maps.peak_fraction == boxes.CELL_PEAK_FRACTION
-    first, last = maps.boxes(0, [0, 1])
+    labels = engine.labels_of([2, 4])
+    first, last = engine.boxes(features, labels)
+    (maps,) = engine.heat_maps(features, labels)
+    for box, heat in zip((first, last), maps, strict=True):
+        expected = boxes.heat_map_box(heat, peak_fraction=boxes.CELL_PEAK_FRACTION)
+        assert box.tolist() == expected.tolist()
     assert first[:2].tolist() == [0, 0]
     assert last[2:].tolist() == [1, 1]
     assert max(first[2:]) < min(last[:2])
@@ -142,15 +145,16 @@ def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(baseline,
     engine, features = baseline.engine, baseline.features(photos)
     engine.model.scores_cells = False
     labels, attention = engine.labels_of([0, 2, 4]), []
-    found = engine.heat_maps(features, labels)
-    heat, share = found.heat, found.peak_fraction
+    heat = engine.heat_maps(features, labels)
     encoded = engine.encode(features)
     with torch.inference_mode():
         engine.model.tag_logits(encoded, labels, attention)
     mean = torch.stack(attention).mean((0, 2)).detach().numpy()  # (B, L, tokens)
     side = heat.shape[-1]
     np.testing.assert_allclose(heat, mean[..., : side * side].reshape(heat.shape), atol=1e-6)
-    assert share == boxes.PEAK_FRACTION
+    for box, label_heat in zip(engine.boxes(features[:1], labels), heat[0], strict=True):
+        expected = boxes.heat_map_box(label_heat, peak_fraction=boxes.PEAK_FRACTION)
+        assert box.tolist() == expected.tolist()
 
 
 def test_a_tag_counts_as_named_twice_where_two_captions_name_it():

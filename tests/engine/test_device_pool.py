@@ -5,7 +5,7 @@ import multiprocessing
 import pytest
 
 from ramctl import Tagger
-from ramctl.engine.device_pool import DevicePool, split_devices
+from ramctl.engine.device_pool import run_on_devices, split_devices
 from ramctl.errors import RunProblem
 from ramctl.records.parallel import ordered_map
 from tests.tagging.conftest import save_photo
@@ -57,9 +57,9 @@ def test_a_process_that_is_killed_ends_the_run_in_one_line(colours, many):
 
 def test_what_a_process_says_reaches_the_user(colours, many):
     said = []
-    pool = DevicePool(Talker, ["cpu", "cpu"], said.append)
-    batches = [[1, 2], [3], [4], [5, 6], [7]]
-    assert list(pool.run(iter(batches))) == [[2, 4], [6], [8], [10, 12], [14]]
+    batches = iter([[1, 2], [3], [4], [5, 6], [7]])
+    found = run_on_devices(Talker, ["cpu", "cpu"], said.append, batches)
+    assert list(found) == [[2, 4], [6], [8], [10, 12], [14]]
     assert said == ["open"] * 2
 
 

@@ -12,6 +12,7 @@ from ramctl.decide.shortlist import read_shortlist, write_headroom
 from ramctl.decide.thresholds import bundle_labels
 from ramctl.device import Runtime
 from ramctl.engine.onnx_engine import OnnxEngine
+from ramctl.engine.runner import ModelPhoto
 from ramctl.engine.torch_engine import TorchEngine
 from ramctl.errors import RunProblem
 from ramctl.labels import LabelSystem
@@ -93,7 +94,8 @@ def test_only_tags_alone_are_chosen_from_a_shortlist(headed, monkeypatch):
 
     def n_asked(**options):
         runner = Tagger.from_pretrained(headed.path, **options).runner
-        return (runner.scores([np.zeros((64, 64, 3), np.uint8)]) > 1e-30).sum()
+        scores, _ = runner.scores_of([ModelPhoto(np.zeros((64, 64, 3), np.uint8))])
+        return (scores > 1e-30).sum()
 
     assert n_asked() == n_asked(runtime="torch") == FEW
     for options in ({"dense": True}, {"threshold": 0.1}, {"labels": TAGS[:5]}):

@@ -9,7 +9,7 @@ import torch
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.build_ram import build_ram
 from ramctl.model.captioning import CaptionInputs
-from ramctl.model.label_queries import DescriptionWeighting, LabelTable, RowLayout
+from ramctl.model.label_queries import DescriptionWeighting, LabelTable
 from ramctl.model.preset import load_preset
 from ramctl.model.regions import cell_logits
 
@@ -109,7 +109,7 @@ def test_logits_are_the_sum_of_decoder_prior_and_own_parts(photos):
         own = model.prior.own_projection(pooled) @ model.labels.own.T
         expected = decoder + model.prior.scale * similarity + own + model.labels.bias[:, 0]
         torch.testing.assert_close(model(photos).logits.total, expected)
-        torch.testing.assert_close(encoded.global_feature, feature)
+        torch.testing.assert_close(encoded.photo.feature, feature)
         token = model.prior.token_projection(mixture)
         torch.testing.assert_close(encoded.tokens[:, -1], token)
         assert encoded.tokens.shape[1] == features.shape[1] + 1
@@ -183,7 +183,7 @@ def test_each_part_can_be_switched_off(switches, photos):
     with torch.no_grad():
         out = build(switches)(photos)
     assert out.logits.total.shape == (2, 6)
-    assert (out.encoded.global_feature is None) == ("model.prior=false" in switches)
+    assert (out.encoded.photo is None) == ("model.prior=false" in switches)
 
 
 def test_the_classifier_of_the_prior_is_frozen(photos):
@@ -271,8 +271,7 @@ def test_label_embeddings_of_another_shape_are_refused():
 
 
 def test_ragged_descriptions_weigh_as_each_label_alone():
-    layout = RowLayout(text=8, own=0, head=0, bias=0)
-    table = LabelTable(layout, 3, counts=[2, 5, 1], train_text=False)
+    table = LabelTable([8, 0, 0, 0], 3, counts=[2, 5, 1], train_text=False)
     table.set_text(torch.randn(8, 8))
     weighting, feature = DescriptionWeighting(), torch.randn(4, 8)
     rows = table()

@@ -54,7 +54,7 @@ def test_weights_are_stored_once(tiny, tmp_path, half):
 def test_unseen_labels_have_zeros_for_what_seen_ones_own(tiny, tmp_path):
     export_graph(tiny, 64, tmp_path / "model.onnx")
     text = torch.randn(2, 32)
-    rows = torch.cat([text, torch.zeros(2, tiny.labels.layout.width - 32)], 1)
+    rows = torch.cat([text, torch.zeros(2, sum(tiny.labels.widths) - 32)], 1)
     photos = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         encoded = tiny.encode(tiny.encoder(photos))

@@ -73,7 +73,7 @@ def test_ram_plus_takes_ragged_descriptions_from_a_file(convert, ramctl, tmp_pat
         for word, texts in words.items():
             # The authors' formula, a label by itself.
             rows = torch.from_numpy(encoder.embed_sentences(texts or [f"a photo of a {word}."]))
-            photo = encoded.global_feature[0] / encoded.global_feature[0].norm()
+            photo = encoded.photo.feature[0] / encoded.photo.feature[0].norm()
             weights = (model.weighting.log_scale.exp() * (rows @ photo)).softmax(0)
             alone = model.tag_logits(encoded, (weights @ rows)[None, None]).total
             assert scores[word] == pytest.approx(float(alone.sigmoid()), abs=1e-4), word

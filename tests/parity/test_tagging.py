@@ -75,7 +75,7 @@ def test_projected_tokens_and_queries_equal_the_authors(ram):
 
 
 def test_description_weights_equal_the_authors(ram_plus):
-    model, feature = ram_plus.model, run(ram_plus).encoded.global_feature
+    model, feature = ram_plus.model, run(ram_plus).encoded.photo.feature
     with torch.no_grad():
         weights = model.weighting.weights(model.labels(), None, feature)
         mixed = model.weighting(model.labels(), None, feature)

@@ -64,7 +64,7 @@ def train_pass(recorded):
         sums["caption"] = caption_loss(out.caption_logits, targets)
         counts["caption"] = float((targets[:, 1:] != IGNORED).sum())
     if "clip_feature" in io:
-        feature = out.encoded.global_feature
+        feature = out.encoded.photo.feature
         sums["distill clip"] = distillation_loss(feature, io["clip_feature"])
     if texts is not None:
         sums["alignment"] = alignment_loss(model.tag_logits(out.encoded, texts).total)

@@ -12,7 +12,6 @@ from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.label_building.label_builder import (
     Candidate,
     LabelBuilder,
-    Sizes,
     read_class_list,
     read_review,
     write_review,
@@ -45,7 +44,7 @@ class Built(NamedTuple):
 
 def build(decisions=()) -> Built:
     counts = TagCounts(CaptionParser.open().parse(CAPTIONS))
-    return Built(*LabelBuilder(counts, Lexicon.shared(), Sizes()).build(dict(decisions)))
+    return Built(*LabelBuilder(counts, Lexicon.shared()).build(dict(decisions)))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +97,7 @@ def test_class_lists_join_the_labels_and_the_table_says_what_each_name_met(tmp_p
     assert names == ["sofa", "balls", "tench", "lorry", "bank", "truck", "road"]
     listed = dict.fromkeys([*names, "automobile", "brick wall"], "classes.txt")
     counts = TagCounts(CaptionParser.open().parse([*CAPTIONS, *["a car on a road"] * 9]))
-    labels, candidates = LabelBuilder(counts, Lexicon.shared(), Sizes(9, 20), listed).build({})
+    labels, candidates = LabelBuilder(counts, Lexicon.shared(), listed, 9, 20).build({})
     found = {c.tag: (c.decision, c.of, c.reason.rpartition("classes.txt: ")[2]) for c in candidates}
     assert found["ball"] == ("label", "", "same label")
     assert found["sofa"][0] == "synonym" and found["sofa"][2] == "synonym"
@@ -109,9 +108,7 @@ def test_class_lists_join_the_labels_and_the_table_says_what_each_name_met(tmp_p
     assert "automobile" in labels[labels.ids("car")[0]].synonyms
     # A person's decision stands.
     dropped = {"tench": Candidate("tench", "drop", "", "object", 0, "a fish")}
-    assert (
-        not LabelBuilder(counts, Lexicon.shared(), Sizes(), listed).build(dropped)[0].ids("tench")
-    )
+    assert not LabelBuilder(counts, Lexicon.shared(), listed).build(dropped)[0].ids("tench")
 
 
 def test_an_edited_review_wins_and_is_stable(built, tmp_path):

@@ -8,11 +8,11 @@ from ramctl.labels import LabelSystem
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.wordnet import ADJECTIVE, NOUN, VERB
 from ramctl.parsing.label_building.hierarchy import reviewed_parents
-from ramctl.parsing.label_building.label_builder import Candidate, LabelBuilder, Sizes
+from ramctl.parsing.label_building.label_builder import Candidate, LabelBuilder
 from ramctl.parsing.label_building.tag_counts import TagCounts
 from ramctl.parsing.parsed_caption import Mention, ParsedCaption
 
-EVERYTHING = Sizes(max_labels=1000, max_strings=1000, min_count=2)
+EVERYTHING = {"max_labels": 1000, "max_strings": 1000, "min_count": 2}
 
 
 def caption(tags: str, *phrases: str, kind: str = "object") -> ParsedCaption:
@@ -31,7 +31,7 @@ class Built(NamedTuple):
 
 
 def build(*captions: ParsedCaption, sizes=EVERYTHING, decisions=None):
-    builder = LabelBuilder(TagCounts(captions), Lexicon.shared(), sizes)
+    builder = LabelBuilder(TagCounts(captions), Lexicon.shared(), **sizes)
     return Built(*builder.build(decisions or {}))
 
 
@@ -148,7 +148,7 @@ def test_what_is_made_of_a_substance_is_a_synonym_of_it():
 
 
 def test_rare_words_become_synonyms_of_labels_not_of_other_words():
-    sizes = Sizes(max_labels=100, max_strings=100, min_count=3)
+    sizes = {"max_labels": 100, "max_strings": 100, "min_count": 3}
     tall = [caption("couch lamp")] * 6 + [caption("sofa lamp")] * 4
     built = build(*tall, caption("lounge lamp"), caption("surf_board"), *[caption("surfboard")] * 5,
                   *[caption("dog")] * 3, sizes=sizes)  # fmt: skip
@@ -217,10 +217,10 @@ def test_a_dictionary_compound_counts_for_its_head():
 
 def test_labels_past_the_sizes_are_dropped_the_rarest_first():
     captions = [caption(tag) for n, tag in enumerate(("lamp", "dog", "tree"), 3) for _ in range(n)]
-    built = build(*captions, sizes=Sizes(max_labels=2, max_strings=9, min_count=2))
+    built = build(*captions, sizes={"max_labels": 2, "max_strings": 9, "min_count": 2})
     assert built.labels.tags == ["tree", "dog"]
     assert fates(built)["lamp"] == ("drop", "", "too rare for the size")
-    built = build(*captions, sizes=Sizes(max_labels=9, max_strings=1, min_count=2))
+    built = build(*captions, sizes={"max_labels": 9, "max_strings": 1, "min_count": 2})
     assert built.labels.tags == ["tree"]
 
 

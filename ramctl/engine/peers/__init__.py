@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ramctl.checkpoints.bundle import find_bundle
-from ramctl.engine.runner import Pixels, Runner, RunnerOptions, Scores
+from ramctl.engine.runner import ModelPhoto, Runner, RunnerOptions, Scores
 from ramctl.errors import UsageProblem
 from ramctl.parts import load_plugin, plugins
 from ramctl.pretrained.hub import local_path
@@ -81,5 +81,6 @@ class PeerRunner(Runner):
         self.description = f"{spec}, {library} {options.device}, batch {self.batch}"
         self.fingerprint = {"model": self.peer.fingerprint, "runtime": f"{library} {options.dtype}"}
 
-    def scores(self, photos: Sequence[Pixels]) -> Scores:
-        return self.peer.scores(photos)
+    def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Scores]:
+        scores = self.peer.scores([photo.pixels for photo in photos])
+        return scores, scores

@@ -121,8 +121,11 @@ class Hierarchy:
         sense = self._senses[tag]
         if sense is None:
             return []
-        is_sure = self._kinds[tag] == "scene" or self._is_sure(tag, sense)
         counts = dict(self._lexicon.senses(tag, NOUN))
+        n_visible = sum(s.file in VISIBLE_FILES for s in self._synsets(tag))
+        # It has one visible sense, or one that stands for nearly all its uses.
+        is_sure = n_visible == 1 or counts.get(sense, 0) > SURE * sum(counts.values())
+        is_sure = is_sure or self._kinds[tag] == "scene"
         likely = [] if is_sure else self._possible_senses(tag, sense, counts)
         others = [self._wordnet.hypernym_path(number) for number in likely]
         above = self._wordnet.hypernym_path(sense)
@@ -139,12 +142,6 @@ class Hierarchy:
             and (may_be_person or s.file != "noun.person" or counts.get(s.number, 0) > RARE)
         )
         return list(dict.fromkeys((listed, *others)))
-
-    def _is_sure(self, tag: str, sense: int) -> bool:
-        """Whether a noun has one visible sense, or one that stands for nearly all its uses."""
-        visible = [s for s in self._synsets(tag) if s.file in VISIBLE_FILES]
-        counts = dict(self._lexicon.senses(tag, NOUN))
-        return len(visible) == 1 or counts.get(sense, 0) > SURE * sum(counts.values())
 
     def _listed_sense(self, tag: str, kind: str) -> int | None:
         """The sense that WordNet's order and files suggest: a party is an event, no person."""

@@ -34,16 +34,9 @@ HALF = 0.5
 # An activity that is none in WordNet's texts must occur this many times as often as a label.
 OFTEN = 4
 TOO_RARE = "too rare for the size"
+MAX_LABELS = 4585  # the paper's
+MAX_STRINGS = 6500  # about the paper's 6,449 words and phrases
 LISTED_ID = re.compile(r"(?:/\w+/\w+|n\d{8}|\d+)[\s,:]+")  # of OpenImages, ImageNet, or a number
-
-
-@dataclass(frozen=True, slots=True)
-class Sizes:
-    """How large a label system may grow, and how often a tag must occur."""
-
-    max_labels: int = 4585  # the paper's
-    max_strings: int = 6500  # about the paper's 6,449 words and phrases
-    min_count: int = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +60,10 @@ class LabelBuilder:
 
     counts: TagCounts
     lexicon: Lexicon
-    sizes: Sizes = Sizes()
     listed: Mapping[str, str] = field(default_factory=dict)  # names of class lists, and the lists
+    max_labels: int = MAX_LABELS
+    max_strings: int = MAX_STRINGS
+    min_count: int = 5  # of a tag's mentions
 
     def build(self, decisions: Mapping[str, Candidate]) -> tuple[LabelSystem, list[Candidate]]:
         """The system, and every candidate by rank; `decisions` of a person override ours."""
@@ -89,7 +84,7 @@ class LabelBuilder:
 
     def _rank(self) -> list[tuple[str, int]]:
         """(tag, count) of all tags and free compounds that are frequent enough, by rank."""
-        counts, min_count = self.counts, self.sizes.min_count
+        counts, min_count = self.counts, self.min_count
         found = {tag: n for tag, n in counts.captions.items() if n >= min_count}
         found = self._activities() | found
         for word, count in self._parts().items():
@@ -106,7 +101,7 @@ class LabelBuilder:
 
     def _activities(self) -> dict[str, int]:
         """-ing names of actions whose base form is mostly a thing: "fishing", not "sticking"."""
-        counts, min_count, names = self.counts, self.sizes.min_count, {}
+        counts, min_count, names = self.counts, self.min_count, {}
         wordnet = self.lexicon.wordnet
         for tag, gerunds in counts.gerunds.items():
             form, count = min(gerunds.items(), key=lambda item: (-item[1], item[0]))
@@ -212,9 +207,9 @@ class LabelBuilder:
             if c.decision == "synonym" and c.of in rank:
                 rank[c.of] = max(rank[c.of], rank[c.tag])
         for c in sorted(candidates, key=lambda c: (-rank[c.tag], c.decision == "synonym", c.tag)):
-            room = c.tag in listed or strings < self.sizes.max_strings
+            room = c.tag in listed or strings < self.max_strings
             if c.decision == "label":
-                room = room and (c.tag in listed or len(labels) < self.sizes.max_labels)
+                room = room and (c.tag in listed or len(labels) < self.max_labels)
             elif c.decision == "synonym":
                 room = room and c.of in labels
             if c.decision != "drop" and not room:
@@ -235,7 +230,7 @@ class LabelBuilder:
         merges = rare_synonyms(counts, self.lexicon, words, strings)
         return [
             Candidate(word, "synonym", of, counts.kind(word), counts.captions[word], rule)
-            for word, of, rule in islice(merges, max(self.sizes.max_strings - len(strings), 0))
+            for word, of, rule in islice(merges, max(self.max_strings - len(strings), 0))
         ]
 
     def _system(self, candidates: list[Candidate], contexts: Contexts) -> LabelSystem:
@@ -267,13 +262,13 @@ class LabelBuilder:
         british: dict[str, list[str]] = {}
         for form, lemma in self.lexicon.british.items():
             british.setdefault(lemma, []).append(form)
-        room = self.sizes.max_strings - len(canonical)
+        room = self.max_strings - len(canonical)
         taken = set(canonical)
         forms: dict[str, tuple[str, ...]] = {}
         for label in labels:
             found: list[str] = []
             if label.kind == "action" and (gerunds := self.counts.gerunds.get(label.tag)):
-                found = sorted(form for form, n in gerunds.items() if n >= self.sizes.min_count)
+                found = sorted(form for form, n in gerunds.items() if n >= self.min_count)
             found += british.get(label.tag, [])
             if self.lexicon.is_game(label.tag):
                 found += [f"play {label.tag}", f"playing {label.tag}"]

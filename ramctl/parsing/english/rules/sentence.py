@@ -42,22 +42,16 @@ class Sentence:
     corrected: dict[int, tuple[str, ...]] = field(default_factory=dict)
     is_title: bool = False  # most of its words are capitalised
 
-    # Asked for at each look at a neighbour; it never changes.
-    n_words: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.n_words = len(self.words)
-
     def __len__(self) -> int:
-        return self.n_words
+        return len(self.words)
 
     def tag(self, i: int) -> str:
         """The tag at an index; empty outside the caption."""
-        return self.tags[i] if 0 <= i < self.n_words else ""
+        return self.tags[i] if 0 <= i < len(self.tags) else ""
 
     def word(self, i: int) -> str:
         """The word at an index; empty outside the caption."""
-        return self.words[i] if 0 <= i < self.n_words else ""
+        return self.words[i] if 0 <= i < len(self.words) else ""
 
     def exclude(self, start: int, end: int, rule: str) -> None:
         """Keep the words of a span from giving tags; the first rule to do so is remembered."""
@@ -66,7 +60,7 @@ class Sentence:
 
     def is_capital(self, i: int) -> bool:
         """Whether the word at an index is capitalised."""
-        return 0 <= i < self.n_words and self.written[i][:1].isupper()
+        return 0 <= i < len(self.written) and self.written[i][:1].isupper()
 
     def name_start(self, i: int) -> int:
         """The first index of the capitalised words that end before `i`; `i` without any."""
@@ -93,13 +87,13 @@ class Sentence:
 
     def text_end(self, i: int, boundaries: Collection[str]) -> int:
         """The first index from `i` on whose tag is one of `boundaries`, or the caption's end."""
-        while i < self.n_words and self.tags[i] not in boundaries:
+        while i < len(self.tags) and self.tags[i] not in boundaries:
             i += 1
         return i
 
     def phrase_end(self, i: int) -> int:
         """The index after the noun phrase that starts at `i`."""
-        tags, n = self.tags, self.n_words
+        tags, n = self.tags, len(self.tags)
         while i < n and (
             tags[i] in MAKES_NOUN
             or (tags[i] in ("VBN", "VBG", "RB", "HYPH") and self.tag(i + 1) in NOUNS | ADJECTIVES)
