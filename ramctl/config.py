@@ -2,8 +2,9 @@
 
 import os
 import tomllib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,16 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
     """A hint for the end of a message about an unknown word: the nearest known one, if any."""
     near = get_close_matches(word, sorted(known), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def given_options(options: Any, names: Iterable[str]) -> list[str]:
+    """Those of some options that a command line or a caller sets; defaults do not count.
+
+    `options` has a field for each, and `inherited`, the fields that files and variables may set.
+    """
+    usual = {field.name: field.default for field in fields(options)}
+    changed = (name for name in names if getattr(options, name) != usual[name])
+    return [f"--{x.replace('_', '-')}" for x in changed if x not in options.inherited]
 
 
 def load_defaults(

@@ -4,7 +4,7 @@ It stands above `checkpoints` because it needs `training` to validate an int8 gr
 for the kinds of labels.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from itertools import chain
@@ -27,6 +27,7 @@ from ramctl.checkpoints.bundle import (
     WEIGHTS,
     Bundle,
     BundleWriter,
+    embedded_bundle,
     file_sha256,
     missing_model,
     model_shelf,
@@ -37,6 +38,7 @@ from ramctl.checkpoints.bundle import (
 from ramctl.checkpoints.load import load_model, write_model
 from ramctl.checkpoints.official import Architecture, convert_official, read_official
 from ramctl.checkpoints.onnx_graph import export_graph, export_int8_graph
+from ramctl.config import given_options
 from ramctl.decide.calibration import NEVER
 from ramctl.decide.fitting import Judged, choose_thresholds
 from ramctl.decide.thresholds import read_thresholds
@@ -73,6 +75,7 @@ THRESHOLD = 0.68  # the authors' class_threshold, for labels without their own
 # threshold 1 are never predicted, because they spoil captions (tag2text.py).
 LISTS = Path(str(files("ramctl.checkpoints") / "labels"))
 
+OF_CHECKPOINT = ("arch", "tags", "thresholds", "vocab", "text_encoder")  # options
 CALIBRATION_PHOTOS = 128  # to measure the ranges of an int8 graph on
 CALIBRATION_BATCH = 4
 MAX_LOSS = 0.003  # mAP; an int8 graph that loses less becomes the default
@@ -99,6 +102,7 @@ class ConvertOptions:
     info: bool = False
     quiet: bool = False
     argv: tuple[str, ...] = ()  # the command line, for the bundle's provenance
+    inherited: Collection[str] = ()  # fields that the command line leaves out
 
 
 def run(options: ConvertOptions) -> Report:
@@ -106,11 +110,19 @@ def run(options: ConvertOptions) -> Report:
     report = Report("convert", quiet=options.quiet)
     if options.dtype != "int8" and (options.calibrate or options.val):
         raise UsageProblem("--calibrate and --val need --to onnx --dtype int8")
+    has_graph = options.dtype == "int8" or options.target is not None
+    idle = given_options(options, OF_CHECKPOINT) if options.info or has_graph else []
+    idle += given_options(options, ("target", "dtype", "out")) if options.info else []
+    if idle:
+        wrong = idle[0].replace("target", "to")
+        raise UsageProblem(f"{wrong}: not with {'--info' if options.info else '--to onnx'}")
     if options.info:
         bundle = Bundle.open(resolve_model(options.source), verify=True)
         write_to_stdout("".join(f"{escaped(line)}\n" for line in describe_bundle(bundle)))
-    elif options.dtype == "int8" or options.target is not None:
+    elif has_graph:
         bundle = Bundle.open(resolve_model(options.source))
+        if options.out is None and bundle.path == embedded_bundle():
+            raise UsageProblem("the embedded model is part of this program: give --out DIR")
         if options.dtype == "int8":
             bundle, graph = _add_int8_graph(bundle, options, report), INT8_GRAPH
         else:

@@ -26,7 +26,10 @@ add --min-probability 0.
 OPTIONS = {
     "input": [options.root],
     "model": [
-        options.model,
+        common(
+            "--model BUNDLE",
+            "A folder, hf://owner/name or known name [default: mini; --stage: that of --work].",
+        ),
         option(
             "--detector NAME",
             "Region detector: attention or grounding-dino:WEIGHTS.",

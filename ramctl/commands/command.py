@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import MISSING, fields, is_dataclass, replace
@@ -171,18 +171,27 @@ class RamctlCommand(TwoHelps):
         if takes_bundle and (name := ctx.params.get("model")):
             obtain(name, ctx.params)
         if ctx.params.get("ray") is None:
-            return self.run(ctx.params).exit_code
+            names = {
+                item.field or item.name or ""
+                for item in self.all_options
+                if ctx.get_parameter_source(item.name or "") != by_user
+            }
+            return self.run(ctx.params, names).exit_code
         from ramctl.ray_engine import run_on_cluster
 
         return run_on_cluster(self.name or "", ctx.params, run_command).exit_code
 
-    def run(self, parameters: Mapping[str, Any]) -> Report:
-        """Call the `run` of the command's module with its dataclass; the report of the run."""
+    def run(self, parameters: Mapping[str, Any], inherited: Collection[str] = ()) -> Report:
+        """Call the `run` of the command's module with its dataclass; the report of the run.
+
+        `inherited` are the fields that the command line leaves out.
+        """
         module_name, _, options_name = self.module.TARGET.partition(":")
         module = import_module(module_name)
         fields = self.field_values(parameters)
         context = {"command": self.name, "argv": tuple(map(without_secrets, sys.argv[1:]))}
-        options = filled(getattr(module, options_name), fields, **context)
+        kind = getattr(module, options_name)
+        options = filled(kind, fields, inherited=inherited, **context)
         stream = getattr(options, "stream", None)
         if stream is not None and stream.output is not None and stream.output.is_dir():
             raise click.UsageError(f"-o {stream.output} is a folder")
@@ -204,6 +213,8 @@ class RamctlCommand(TwoHelps):
                 raise click.UsageError(f"{output.opts[-1]} {path}: this run reads that file")
             if path in (None, "-") or is_device(Path(path)):
                 continue
+            if path == Path("-"):
+                raise UsageProblem(f"{output.opts[-1]} -: name a file")
             places = beside(Path(path))
             if _files((*places,)) & read:
                 raise click.UsageError(

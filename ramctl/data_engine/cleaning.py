@@ -15,7 +15,8 @@ from pathlib import Path
 
 import orjson
 
-from ramctl.checkpoints.bundle import Bundle, file_sha256, resolve_model
+from ramctl.checkpoints.bundle import EMBEDDED, Bundle, file_sha256, resolve_model
+from ramctl.config import given_options
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.doubtful_tags import Review, region_doubts
 from ramctl.data_engine.evidence import MIN_PROBABILITY, OutOfFold
@@ -41,9 +42,14 @@ from ramctl.records.pipes import STDIN
 from ramctl.records.record import KINDS, Item, JsonObject, Record
 from ramctl.records.report import Report
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
-from ramctl.records.state import recorded_fingerprint
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, each, run_stream
 from ramctl.records.verdicts import Verdicts
+
+OF_STAGE = {
+    "detect": ("detector", "kinds"),
+    "cluster": ("evidence", "min_probability", "outliers", "threshold", "min_regions", "seed"),
+    "apply": ("decisions", "page"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class CleanOptions:
 
     inputs: tuple[str, ...] = ()  # JSONL; none or `-`: stdin
     root: str | None = None  # the folder of relative photo names
-    model: str = "mini"
+    model: str | None = None  # mini, or the model of the regions in `work`
     detector: str = "attention"
     kinds: Collection[str] = KINDS
     evidence: tuple[Path, ...] = ()  # files of other taggers' scores
@@ -68,6 +74,7 @@ class CleanOptions:
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
+    inherited: Collection[str] = ()  # fields that the command line leaves out
 
 
 def run(options: CleanOptions) -> Report:
@@ -97,6 +104,12 @@ def _source(options: CleanOptions) -> Iterator[Item]:
     require_files([str(path) for path in options.evidence])
     if stage and options.work is None:
         raise UsageProblem(f"--stage {stage} needs --work DIR")
+    for other in {"detect": ("cluster", "apply"), "cluster": ("apply",)}.get(stage or "", ()):
+        given = [x.replace("page", "review") for x in given_options(options, OF_STAGE[other])]
+        if other == "apply":
+            given += [f"--{x}" for x in ("output", "rejects") if getattr(options.stream, x)]
+        if given:
+            raise UsageProblem(f"{given[0]} is for --stage {other}; give it there")
     if not options.stream.shard.is_all and stage != "detect":
         raise UsageProblem("--shard needs --stage detect: the other stages are one run")
     if stage in ("cluster", "apply"):
@@ -114,8 +127,9 @@ def _run_stage(cleaning: "Cleaning", source: Iterator[Item]) -> Report:
     options, report = cleaning.options, cleaning.report
     assert options.work is not None  # checked by _source
     folder = WorkFolder(options.work)
-    if options.stage == "apply":
+    if options.stage != "detect":
         cleaning.require_decided_so(folder)
+    if options.stage == "apply":
         return cleaning.apply(folder)
     try:
         if options.stage == "detect":
@@ -128,6 +142,7 @@ def _run_stage(cleaning: "Cleaning", source: Iterator[Item]) -> Report:
     except TimeIsUp:
         return cleaning.out_of_time(f"the same command continues in {folder.path}")
     report.notify(f"{options.stage} done in {folder.path}")
+    report.write_stats(options.stream.stats)
     return report
 
 
@@ -137,14 +152,12 @@ def _run_all(cleaning: "Cleaning", source: Iterable[Item]) -> Report:
     with _work_folder(options, report.notify) as folder, scratch_file() as kept:
         is_complete = output is not None and output.exists() and not part_path(output).exists()
         if output and is_complete and options.stream.resume and not folder.path.exists():
-            # With the same input there is nothing to do, which needs no photo. The input may be a
-            # pipe, so it is kept for the case that it is another one.
+            # With the same input there is nothing to do, and another one is refused: neither needs
+            # a photo. The input may be a pipe, so it is kept.
             inputs = spool(source, kept)
-            source = unspool(iter(kept))
-            if recorded_fingerprint(output).get("input") == inputs:
-                if options.work is None:
-                    WORK.remove(folder.path)  # the rest of one that was being removed
-                return cleaning.count_done(inputs, source)
+            if options.work is None:
+                WORK.remove(folder.path)  # the rest of one that was being removed
+            return cleaning.count_done(inputs, unspool(iter(kept)))
         try:
             cleaning.detect(folder, source)
             cleaning.cluster(folder)
@@ -181,9 +194,12 @@ class Cleaning:
 
     def __init__(self, options: CleanOptions) -> None:
         self.options = options
-        self.report = Report("clean", quiet=options.quiet, model=options.model)
+        self.model = options.model or "mini"
+        if options.model is None and options.work and options.stage in ("cluster", "apply"):
+            self.model = WorkFolder(options.work).settings().get("model_at", self.model)
+        self.report = Report("clean", quiet=options.quiet, model=self.model)
         self.verdicts = Verdicts.read(options.decisions, "clean")
-        self.bundle = Bundle.open(resolve_model(options.model))
+        self.bundle = Bundle.open(resolve_model(self.model))
         evidence = tuple(file_sha256(path) for path in options.evidence)
         thresholds: tuple[float, ...] = ()
         if options.threshold is not None:
@@ -217,7 +233,8 @@ class Cleaning:
         """
         options = self.options
         baseline = Baseline(self.bundle, options.baseline, captioning=False)
-        work.start(self.settings)
+        is_ours = self.model == EMBEDDED
+        work.start(self.settings, self.model if is_ours else str(self.bundle.path.resolve()))
         detector = open_detector(options.detector, baseline)
         crops = options.detector != "attention"
         finder = RegionFinder(baseline, detector, options.kinds, crops)
@@ -230,22 +247,18 @@ class Cleaning:
     def require_decided_so(self, work: WorkFolder) -> None:
         """UsageProblem for options that the stages before, which they are for, did not have.
 
-        Those with their defaults were left out. The model must be named: its labels are needed.
+        Those with their defaults were left out.
         """
         self._require_model(work)
-        usual, found = CleanOptions(), work.settings()
-        names = [n for n in ("detector", "kinds") if getattr(self.options, n) != getattr(usual, n)]
-        late = [("detect", name) for name in names if self.settings[name] != found[name]]
-        decided = work.facts("cluster.json", UNDECIDED).get("settings", {})
-        default = asdict(Rules(usual.min_probability))
-        for name, value in asdict(self.rules).items():
-            is_given = value != default[name]
-            if is_given and name in decided and orjson.dumps(value) != orjson.dumps(decided[name]):
-                option = "threshold" if name == "thresholds" else name.replace("_", "-")
-                late.append(("cluster", option))
-        if late:
-            stage, option = late[0]
-            raise UsageProblem(f"--{option}: --stage {stage} decides; give it there")
+        decided: dict[str, JsonObject] = {"detect": work.settings()}
+        if self.options.stage == "apply":
+            decided["cluster"] = work.facts("cluster.json", UNDECIDED).get("settings", {})
+        now = {"detect": self.settings, "cluster": asdict(self.rules)}
+        for stage, then in decided.items():
+            for flag in given_options(self.options, OF_STAGE[stage]):
+                name = flag[2:].replace("-", "_").replace("threshold", "thresholds")
+                if name in then and orjson.dumps(now[stage][name]) != orjson.dumps(then[name]):
+                    raise UsageProblem(f"{flag}: --stage {stage} decides; give it there")
 
     def _require_model(self, work: WorkFolder) -> None:
         if work.settings()["model"] != self.bundle.fingerprint:

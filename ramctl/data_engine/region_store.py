@@ -184,14 +184,18 @@ class WorkFolder:
 
     path: Path
 
-    def start(self, settings: JsonObject) -> None:
-        """Start, or continue what was started with the same settings; RunProblem with others."""
+    def start(self, settings: JsonObject, model_at: str) -> None:
+        """Start, or continue what was started with the same settings; RunProblem with others.
+
+        `model_at` tells later stages where to find the model.
+        """
         require_ours(self.path, WORK)
         WORK.put_on(self.path)
         head = {"format": FORMAT, "shard_inputs": SHARD_INPUTS, **settings}
         path = self.path / "detect.json"
         if not path.exists():
-            write_atomic(path, orjson.dumps(head, option=orjson.OPT_INDENT_2) + b"\n")
+            whole = head | {"model_at": model_at}
+            write_atomic(path, orjson.dumps(whole, option=orjson.OPT_INDENT_2) + b"\n")
         earlier = _read_facts(path)
         if changed := [key for key in head if earlier.get(key) != head[key]]:
             raise RunProblem(

@@ -250,4 +250,5 @@ def interval(
     excess = values.mean() - estimate
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(values, [tail, 1 - tail]) - excess
-    return max(float(low), lowest), min(float(high), 1.0)
+    # An estimate that few resamples differ from may then be outside.
+    return min(max(float(low), lowest), estimate), max(min(float(high), 1.0), estimate)

@@ -1,10 +1,12 @@
 """`ramctl parse`: captions to tagged records, or to a label system."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from ramctl.checkpoints.bundle import read_labels
+from ramctl.config import given_options
 from ramctl.errors import UsageProblem
 from ramctl.parsing.stage import (
     BATCH,
@@ -14,7 +16,7 @@ from ramctl.parsing.stage import (
     encode_tags,
     ram_encoder,
 )
-from ramctl.readers.caption_formats import unread_any
+from ramctl.readers.caption_formats import require_readable, unread_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.readers.source import Columns
 from ramctl.records.files import output_lock
@@ -47,6 +49,7 @@ class ParseOptions:
     workers: int | None = None  # all cores
     stream: StreamOptions = field(default_factory=lambda: StreamOptions(batch=BATCH))
     quiet: bool = False
+    inherited: Collection[str] = ()  # fields that the command line leaves out
 
 
 def run(options: ParseOptions) -> Report:
@@ -59,10 +62,11 @@ def run(options: ParseOptions) -> Report:
     tags = labels.tags if labels else ()
     columns = Columns(options.image_column, options.caption_column)
     read = partial(
-        unread_any, inputs, options.root, "parse",
+        unread_any, root=options.root, stage="parse",
         form=options.source_format, labels=tags, columns=columns,
     )  # fmt: skip
-    items, shard = shard_of(options.stream.shard, inputs, read)
+    require_readable(inputs, read)
+    items, shard = shard_of(options.stream.shard, inputs, partial(read, inputs))
     report.count_inputs = row_counter(options.stream.shard, inputs)
     if options.group:
         items = group_by_image(items)
@@ -91,6 +95,8 @@ def run(options: ParseOptions) -> Report:
     fingerprint = ({"labels": labels.sha256} if labels else {}) | shard
     if options.target_format == "tags":
         fingerprint["form"] = "tags"
+    settings = ("keep_tags", "explain", "image_column", "caption_column")
+    fingerprint |= {name: str(value) for name in settings if (value := getattr(options, name))}
     return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, form=form)
 
 
@@ -98,8 +104,12 @@ def _check(options: ParseOptions) -> None:
     for name in ("review", "merge", "size"):
         if getattr(options, name) and not options.build_labels:
             raise UsageProblem(f"--{name} needs --build-labels")
-    if options.build_labels and (options.stream.output or options.stream.resume):
-        raise UsageProblem("--build-labels writes no records: leave out -o and --resume")
+    if options.build_labels:
+        idle = given_options(options, ("keep_tags", "explain"))
+        stream = {"-o": "output", "--resume": "resume", "--max-time": "max_time"}
+        idle += [flag for flag, name in stream.items() if getattr(options.stream, name)]
+        if idle:
+            raise UsageProblem(f"--build-labels writes no records: leave out {', '.join(idle)}")
     if options.build_labels and options.labels:
         message = "--build-labels builds a label system, --labels uses one: give one of them"
         raise UsageProblem(message)

@@ -241,6 +241,9 @@ def build_label_file(
         counts, Lexicon.shared(), listed, max_labels=max_labels, max_strings=max_strings
     )
     labels, candidates = builder.build(decisions)
+    if not labels:
+        least = f"{builder.min_count} captions"
+        raise RunProblem(f"no tag is named in {least} or more: nothing to build a label system of")
     labels.write(path)
     if review:
         label_builder.write_review(review, candidates)

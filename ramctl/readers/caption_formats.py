@@ -12,7 +12,7 @@ from ramctl.parts import load_plugin, plugins
 from ramctl.readers import caption_tables, captions_beside_photos, json_lists, tag_tables
 from ramctl.readers.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
 from ramctl.records.fields import FOR_CAPTIONS, FOR_PREDICTIONS, Form
-from ramctl.records.files import unpacked_name
+from ramctl.records.files import is_url, unpacked_name
 from ramctl.records.inputs import copy_of_pipe, first_bytes, unread_inputs
 from ramctl.records.jsonl import loads
 from ramctl.records.parquet import opened
@@ -77,6 +77,15 @@ def unread_any(
             read = READERS.get(kind) or load_plugin(plugins(GROUP)[kind], f"--from {kind}")
             for item in read(Source(name, base, stage, labels, columns, copy)):
                 yield partial(lambda made: made, item)
+
+
+def require_readable(
+    inputs: Sequence[str], read: Callable[[Sequence[str]], Iterator[Unread]]
+) -> None:
+    """Raise what reading the first row of a file raises, for before outputs are opened."""
+    for name in inputs:
+        if not (is_pipe(name) or is_folder(name) or is_url(name)):
+            next(read([name]), None)
 
 
 def _loads_or_advise(line: bytes) -> JsonObject:

@@ -92,13 +92,17 @@ def delimiter_of(name: str) -> str:
     return max("\t|;,", key=header.count)
 
 
-def not_utf8(source: Source, number: int, text: str) -> Reject | None:
-    """The reject of a text with bytes that "surrogateescape" kept, as they are not UTF-8."""
+def not_utf8(source: Source, number: int, text: str, file: str = "") -> Reject | None:
+    """The reject of a text with bytes that "surrogateescape" kept, as they are not UTF-8.
+
+    `file` is the one in a folder or archive that has the text.
+    """
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
         shown = text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        return source.reject(number, "bad_utf8", "invalid UTF-8", shown)
+        message = f"{file}: invalid UTF-8" if file else "invalid UTF-8"
+        return source.reject(number, "bad_utf8", message, shown)
     return None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path, PurePosixPath
 
 import orjson
 
+from ramctl.readers.caption_tables import not_utf8
 from ramctl.readers.source import Source, split_tags, with_usual_names
 from ramctl.records.files import plain_name
 from ramctl.records.inputs import TarHeader, open_input
@@ -77,7 +78,10 @@ def _sample(source: Source, sample: JsonObject, number: int) -> Item:
         if isinstance(described, dict):
             fields = with_usual_names(described, source.columns) | fields
     if "txt" in sample:
-        fields["captions"] = [sample["txt"].decode("utf-8", "replace").strip()]
+        text = sample["txt"].decode("utf-8-sig", "surrogateescape").strip()
+        if bad := not_utf8(source, number, text, sample.get("image", "")):
+            return bad
+        fields["captions"] = [text]
     if "image" not in fields and "captions" not in fields:
         return source.reject(number, "missing_field", "a sample without photo and text", "")
     return source.record(fields, number)
@@ -87,18 +91,20 @@ def read_captions(source: Source) -> Iterator[Item]:
     """One record per photo in a folder that has a `.txt` beside it: each line is a caption."""
     for number, (image, text) in enumerate(_sidecars(source), 1):
         captions = [line.strip() for line in text.splitlines() if line.strip()]
-        yield source.record({"image": image, "captions": captions}, number)
+        record = source.record({"image": encode_name(image), "captions": captions}, number)
+        yield not_utf8(source, number, text, image) or record
 
 
 def read_tags(source: Source) -> Iterator[Item]:
     """One record per photo in a folder that has a `.txt` with tags, joined by commas, beside it."""
     for number, (image, text) in enumerate(_sidecars(source), 1):
-        yield source.record({"image": image, "tags": split_tags(text)}, number)
+        record = source.record({"image": encode_name(image), "tags": split_tags(text)}, number)
+        yield not_utf8(source, number, text, image) or record
 
 
-def _sidecars(source: Source) -> Iterator[tuple[str | JsonObject, str]]:
+def _sidecars(source: Source) -> Iterator[tuple[str, str]]:
     """The photos in a folder and below, each with the text beside it."""
     for path in sorted(Path(source.name).rglob("*")):
         text = path.with_suffix(".txt")
         if path.suffix[1:].lower() in PHOTO_SUFFIXES and text.is_file():
-            yield encode_name(str(path)), text.read_text("utf-8", errors="replace")
+            yield str(path), text.read_text("utf-8-sig", errors="surrogateescape")

@@ -25,7 +25,7 @@ def read_coco(source: Source) -> Iterator[Item]:
     """One record per annotation of a COCO captions file; the names of photos are in memory."""
     names = {
         str(row["id"]): row["file_name"]
-        for row in _items(source, "images.item")
+        for row in _listed(source, "images")
         if isinstance(row, dict) and "id" in row and isinstance(row.get("file_name"), str)
     }
     for number, row in enumerate(_listed(source, "annotations"), 1):

@@ -24,6 +24,7 @@ from ramctl.checkpoints.bundle import (
     Bundle,
     resolve_model,
 )
+from ramctl.config import given_options
 from ramctl.decide.calibration import Calibration
 from ramctl.decide.fitting import FOLDS, THINGS, calibrate, folds_of
 from ramctl.decide.selection import SelectionOptions, TagSelector
@@ -114,9 +115,7 @@ def fit_labels(options: TrainOptions) -> Report:
     Nothing is kept before that: a run that was stopped starts again, and gives the same bundle. A
     dry run prints its cost as JSON.
     """
-    usual = TrainOptions()
-    if idle := [name for name in OF_STEPS if getattr(options, name) != getattr(usual, name)]:
-        wrong = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+    if wrong := ", ".join(given_options(options, OF_STEPS)):
         raise UsageProblem(f"{wrong}: only for training in steps; leave out, or add --epochs N")
     report = Report(options.command, quiet=options.quiet, unit="photos")
     if options.resume and not options.dry_run and WorkFolder(options.out).is_finished():

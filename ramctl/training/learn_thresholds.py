@@ -24,6 +24,7 @@ from ramctl.checkpoints.bundle import (
     BundleWriter,
     resolve_model,
 )
+from ramctl.config import given_options
 from ramctl.decide.calibration import NEVER, Calibration
 from ramctl.decide.fitting import FOLDS, Flags, correct_offsets
 from ramctl.decide.selection import SelectionOptions, TagSelector
@@ -52,7 +53,7 @@ from ramctl.training.plan import TrainOptions
 DIGITS = 4  # of thresholds
 OF_TRAINING = (
     "labels", "val", "text", "steps", "epochs", "seed", "events", "cache", "max_time", "distill",
-    "resume", "restart", "dry_run",
+    "resume", "restart", "dry_run", "save_every",
 )  # fmt: skip
 MIN_DECISIONS = 10  # of which the effect is reported
 
@@ -87,8 +88,8 @@ def learn_thresholds(options: TrainOptions) -> Report:
     once, and one in both lists neither way. RunProblem where there are none, or where
     the bundle has no calibration.
     """
-    wrong = [f"--{name.replace('_', '-')}" for name in OF_TRAINING if getattr(options, name)]
-    wrong += ["--set"] if options.overrides else []
+    wrong = given_options(options, OF_TRAINING)
+    wrong += ["--set"] if options.overrides and "overrides" not in options.inherited else []
     if wrong:
         raise UsageProblem(f"--thresholds trains nothing: leave out {', '.join(wrong)}")
     report = Report(options.command, quiet=options.quiet, unit="photos")

@@ -1,6 +1,7 @@
 """The options of a training command, and the plan that `--resume` reads again."""
 
 import shlex
+from collections.abc import Collection
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -92,6 +93,7 @@ class TrainOptions(RunPaths):
     stats: Path | None = None
     progress: bool | None = None
     quiet: bool = False
+    inherited: Collection[str] = ()  # fields that the command line leaves out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,8 +230,9 @@ def _new_plan(options: TrainOptions, work: WorkFolder, command: str) -> Plan:
 
 def _check_resumed(options: TrainOptions, plan: Plan) -> None:
     """UsageProblem when options beside `--resume` contradict the unfinished run."""
-    names = [f.name for f in fields(RunPaths) if getattr(options, f.name) is not None]
-    others = [f"--{name}" for name in names if getattr(options, name) != getattr(plan, name)]
+    names = {f.name for f in fields(RunPaths) if getattr(options, f.name) is not None}
+    names -= {*options.inherited}  # `finetune` has a default model
+    others = [_flag(x) for x in sorted(names) if getattr(options, x) != getattr(plan, x)]
     if options.inputs and list(options.inputs) != [source.name for source in plan.sources]:
         others.append("the records")
     preset = plan.preset if options.preset is None else load_preset(options.preset)
@@ -261,8 +264,9 @@ def require_made_so(options: TrainOptions, *, fits_labels: bool = False) -> None
     others = []
     for name in made.keys() - {"records"}:
         value = getattr(options, name)
-        if (value is not None or is_whole) and (value and without_secrets(value)) != made[name]:
-            others.append(f"--{name}")
+        is_given = value is not None and name not in options.inherited
+        if (is_given or is_whole) and (value and without_secrets(value)) != made[name]:
+            others.append(_flag(name))
     if options.inputs and made:
         with TemporaryDirectory() as folder:
             if content_sha256(sources_of(options, Path(folder))) != made["records"]:
@@ -283,6 +287,11 @@ def require_made_so(options: TrainOptions, *, fits_labels: bool = False) -> None
             f"{options.out} is complete, but differs in {shown}; "
             "name another --out, or leave out --resume to replace it"
         )
+
+
+def _flag(field: str) -> str:
+    """The option that fills a field of `RunPaths`."""
+    return "--model" if field == "init" else f"--{field}"
 
 
 def _settings(table: JsonObject, before: str = "") -> JsonObject:

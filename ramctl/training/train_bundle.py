@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,6 +21,7 @@ from ramctl.records.ownership import require_plain
 from ramctl.records.record import JsonObject, Reject, shown_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
+from ramctl.records.state import parsed
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.distributed import World, is_torchrun, join_world
 from ramctl.training.dry_run import estimate_cost
@@ -187,7 +189,7 @@ class _Run:
     def _train(self, job: Job) -> bool:
         """Train until the end (True), a signal or `--max-time`."""
         trainer = job.trainer
-        if resumed := trainer.restore(self.work.checkpoints, self.report.notify):
+        if trainer.restore(self.work.checkpoints, self.report.notify):
             # The total is known only now: another number of processes changes it.
             self.report.notify(f"continuing after step {trainer.step} of {trainer.total_steps}")
             self._reject_photos(job.records.records, trainer.rejected)
@@ -209,7 +211,7 @@ class _Run:
             bar = self.report.progress(options.progress, title="train", unit="steps", total=total)
             advance = stack.enter_context(bar)
             if options.events is not None and self.world.is_main:
-                log = stack.enter_context(_open_log(options.events, resumed=resumed))
+                log = stack.enter_context(_open_log(options.events, trainer.step))
             advance(trainer.step)
             for event in trainer.events(job.training_set.batches, pace):
                 if log is not None:
@@ -273,6 +275,8 @@ class _Run:
         Every process validates; the first one writes.
         """
         trainer, out = job.trainer, self.options.out
+        if len(trainer.rejected) >= len(trainer.sampler.ids):
+            raise RunProblem("no photo could be read: nothing is learnt; --restart with its --root")
         model = trainer.model.eval()
         if trainer.task.trained is not None:
             fill_untrained_labels(model, job.learnt)
@@ -306,10 +310,13 @@ class _Run:
             self.report.notify(f"wrote {out}")
 
 
-def _open_log(path: Path, *, resumed: bool) -> BinaryIO:
-    """Open the file of `--events`, at its end where a run is resumed."""
+def _open_log(path: Path, step: int) -> BinaryIO:
+    """Open the file of `--events`, after the events up to the step that a run continues from."""
     with naming(path):
-        stream = path.open("ab") if is_device(path) else open_to_append(path)
-        if not resumed and not is_device(path):
-            stream.truncate(0)
+        if is_device(path):
+            return path.open("ab")
+        stream = open_to_append(path)
+        with path.open("rb") as lines:
+            earlier = takewhile(lambda x: (parsed(x) or {}).get("step", step + 1) <= step, lines)
+            stream.truncate(sum(map(len, earlier)))
         return stream

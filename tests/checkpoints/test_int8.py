@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ramctl import Tagger
-from ramctl.checkpoints.bundle import INT8_GRAPH, INT8_THRESHOLDS, Bundle
+from ramctl.checkpoints.bundle import INT8_GRAPH, INT8_THRESHOLDS, Bundle, embedded_bundle
 from ramctl.checkpoints.bundle import PHOTOS as INPUT
 from ramctl.decide.thresholds import bundle_labels, thresholds_of
 from ramctl.engine.onnx_engine import OnnxEngine
@@ -94,6 +94,15 @@ def test_new_words_can_be_asked_of_the_int8_graph(int8_bundle, tmp_path):
     words = tmp_path / "words.txt"
     tagger = Tagger.from_pretrained(str(int8_bundle.path), labels=words, threshold=0)
     assert sorted(tagger.tag(PHOTOS[0]).tags) == ["horse train", "sky"]
+
+
+def test_a_graph_is_not_written_into_the_program_and_takes_no_options_of_checkpoints(tiny_bundle):
+    graph = embedded_bundle() / "model.onnx"
+    before = graph.stat().st_mtime_ns
+    assert convert("mini", "--to", "onnx") == 2
+    assert graph.stat().st_mtime_ns == before
+    assert convert(tiny_bundle, "--to", "onnx", "--tags", "none.txt") == 2
+    assert convert("--info", tiny_bundle, "--out", "x") == 2
 
 
 def test_photos_are_needed_for_the_ranges(tiny_bundle, tmp_path):

@@ -253,7 +253,7 @@ for part in (SiglipModel(config), tokenizer, photos):
 """
 LIGHT = {
     "caption": Trial("caption --model m photos/kite.jpg"),
-    "parse": Trial("parse captions.jsonl --build-labels labels.jsonl"),
+    "parse": Trial(f"parse{5 * ' captions.jsonl'} --build-labels labels.jsonl"),
     "heif": Trial("tag cat.heic", write_heic),
     "raw": Trial("tag photo.dng", lambda folder: (folder / "photo.dng").write_bytes(dng())),
     "parquet": Trial("export truth.jsonl -f parquet -o truth.parquet"),

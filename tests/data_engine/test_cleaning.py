@@ -140,9 +140,34 @@ def test_apply_takes_no_options_that_the_stages_before_did_not_have(
         assert f"{option}: --stage cluster decides; give it there" in done.messages
     done = clean(*apply, "--kinds", "object", code=2)
     assert "--kinds: --stage detect decides; give it there" in done.messages
-    done = command("clean", *apply, code=1)
+    done = command("clean", "--model", "mini", *apply, code=1)
     assert "the regions were found with another model" in done.messages
     assert clean(*apply, "--min-regions", 5).stdout == clean(*apply).stdout
+
+
+def test_stages_before_take_no_options_of_later_ones(clean, records):
+    work = ["--work", "work", "--stage"]
+    for option, value, stage in (
+        ("--min-probability", 0.5, "cluster"), ("--seed", 3, "cluster"), ("--output", "x", "apply"),
+        ("--review", "x.html", "apply"), ("--rejects", "x", "apply"),
+    ):  # fmt: skip
+        done = clean(*work, "detect", option, value, stdin=lines(records), code=2)
+        assert f"{option} is for --stage {stage}; give it there" in done.messages
+    clean(*work, "detect", stdin=lines(records), RAMCTL_CLEAN_OUTLIERS="0.5")
+    assert "--output is for --stage apply" in clean(*work, "cluster", "-o", "x", code=2).messages
+    done = clean(*work, "cluster", "--kinds", "object", code=2)
+    assert "--kinds: --stage detect decides; give it there" in done.messages
+
+
+def test_later_stages_find_the_model_of_the_regions(clean, command, records, tmp_path):
+    whole = clean("--work", "work", "--min-regions", 5, stdin=lines(records)).stdout
+    for stage in ("cluster", "apply"):
+        done = command(
+            "clean", "--work", "work", "--stage", stage, "--stats", f"{stage}.json",
+            RAMCTL_CLEAN_MIN_REGIONS="5",
+        )  # fmt: skip
+        assert (tmp_path / f"{stage}.json").exists()
+    assert done.stdout == whole
 
 
 @pytest.mark.parametrize("rule", [["--outliers", 0.3], ["--min-probability", 0.96]])
@@ -172,10 +197,11 @@ def test_stages_say_what_is_missing(clean, records, tmp_path):
     assert b"started with different kinds" in done.stderr
 
 
-def test_another_input_is_another_output(clean, records):
+def test_another_input_is_another_output_before_a_photo_is_read(clean, records, tmp_path):
     clean("-o", "out.jsonl", stdin=lines(records[:4]))
     done = clean("-o", "out.jsonl", "--resume", stdin=lines(records[1:4]), code=1)
     assert b"made with another input" in done.stderr
+    assert not (tmp_path / "out.jsonl.work").exists()
 
 
 def test_by_default_tags_go_that_are_likely_wrong_and_the_entry_says_how_likely(clean, records):

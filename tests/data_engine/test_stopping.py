@@ -34,7 +34,7 @@ def test_only_whole_shards_of_a_stopped_run_are_kept(finder, tmp_path, monkeypat
     monkeypatch.setattr("ramctl.data_engine.region_store.SHARD_INPUTS", 10)
     records = [record(i, ["horse", "sky", "red"]) for i in range(20)]
     work = WorkFolder(tmp_path)
-    work.start({})
+    work.start({}, "mini")
     n_done = []
 
     def stop_after_15(n: int) -> None:
@@ -106,7 +106,7 @@ def test_no_more_than_a_shard_of_a_long_stream_is_in_memory(finder, tmp_path):
             yield item
 
     work = WorkFolder(tmp_path)
-    work.start({})
+    work.start({}, "mini")
     detect(work, stream(), finder)
     # The next shard is read while the last one's list is still held.
     assert most <= 2 * SHARD_INPUTS

@@ -53,4 +53,6 @@ def test_bounds_hold_95_percent_moved_back_by_the_mean_excess_within_what_the_fi
     assert metrics.interval(0.1, values) == pytest.approx((0.0, 0.29))
     assert metrics.interval(0.9, values) == pytest.approx((0.71, 1.0))
     assert metrics.interval(0.1, values, lowest=-1.0) == pytest.approx((-0.09, 0.29))
+    assert metrics.interval(1.0, np.array([1.0] * 99 + [0.0])) == (1.0, 1.0)
+    assert metrics.interval(0.0, np.array([0.0] * 99 + [1.0])) == (0.0, 0.0)
     assert metrics.interval(float("nan"), np.full(10, np.nan)) is None

@@ -272,12 +272,15 @@ def test_the_data_engine(command, tiny_bundle, tmp_path):
     assert crash_matrix(tmp_path / "run", records, words, again, every=6) > 15
 
 
+CAPTIONS = [DATA / "captions.jsonl"] * 5  # as often as a label must be named
+
+
 @pytest.mark.parametrize(
     "words",
     [
         ["eval", DATA / "truth.jsonl", "--truth", DATA / "truth.jsonl", "-o", "out"],
         pytest.param(
-            ["parse", DATA / "captions.jsonl", "--build-labels", "labels", "--review", "review"],
+            ["parse", *CAPTIONS, "--build-labels", "labels", "--review", "review"],
             marks=pytest.mark.slow,
         ),
     ],

@@ -115,6 +115,9 @@ def test_captions_of_a_photo_are_grouped(ramctl, tmp_path):
         ["--build-labels", "l", "--labels", "m"],
         ["--build-labels", "l", "-o", "o.jsonl"],
         ["--build-labels", "l", "--resume"],
+        ["--build-labels", "l", "--explain"],
+        ["--build-labels", "l", "--max-time", "1h"],
+        ["--stats", "-"],
     ],
     ids=" ".join,
 )
@@ -138,6 +141,32 @@ def test_empty_captions_and_other_languages_are_counted_and_refused_when_strict(
         (reject,) = [json.loads(line) for line in (tmp_path / "r.jsonl").open()]
         assert reject["code"] == "other_language"
         (tmp_path / "r.jsonl").unlink()
+
+
+def test_a_file_that_cannot_be_read_leaves_what_earlier_runs_wrote(ramctl, tmp_path):
+    (tmp_path / "in.jsonl").write_bytes(STDIN)
+    (tmp_path / "c.csv").write_text("image,caption\na.jpg,a dog\n")
+    (tmp_path / "c.json").write_text('[{"caption": "a dog"')
+    ramctl("parse", "in.jsonl", "-o", "out.jsonl")
+    before = [(path, path.read_bytes()) for path in sorted(tmp_path.iterdir())]
+    for words in (["c.csv", "--image-column", "nope"], ["in.jsonl", "c.json"]):
+        assert ramctl("parse", *words, "-o", "out.jsonl").returncode == 1
+        assert before == [(path, path.read_bytes()) for path in sorted(tmp_path.iterdir())]
+
+
+def test_resume_refuses_settings_that_the_earlier_part_did_not_have(ramctl, tmp_path):
+    (tmp_path / "in.jsonl").write_bytes(STDIN)
+    ramctl("parse", "in.jsonl", "-o", "out.jsonl")
+    done = ramctl("parse", "in.jsonl", "-o", "out.jsonl", "--resume", "--explain")
+    assert done.returncode == 1 and "made with another explain" in done.messages
+
+
+def test_a_label_system_without_labels_does_not_replace_another(ramctl, tmp_path):
+    build = ["parse", "--build-labels", "l.jsonl"]
+    assert ramctl(*build, stdin=b'{"captions":["a dog"]}\n' * 5).returncode == 0
+    done = ramctl(*build, stdin=b'{"captions":["a cat"]}\n' * 4)
+    assert done.returncode == 1 and "no tag is named in 5 captions" in done.messages
+    assert LabelSystem.read(tmp_path / "l.jsonl").tags == ["dog"]
 
 
 def test_tags_alone_are_written(ramctl, tmp_path):

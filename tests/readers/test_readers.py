@@ -158,6 +158,19 @@ def test_sidecars_are_captions_or_tags(tmp_path):
     assert record.fields == {"image": name, "tags": ["dog", "red ball"]}
 
 
+def test_texts_beside_photos_that_are_not_utf_8_are_rejected_by_name(tmp_path):
+    for name, text in (("a", b"caf\xe9"), ("b", b"\xef\xbb\xbfa dog")):
+        (tmp_path / f"{name}.jpg").write_bytes(b"photo")
+        (tmp_path / f"{name}.txt").write_bytes(text)
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for name in ("a.jpg", "a.txt", "b.jpg", "b.txt"):
+            archive.add(tmp_path / name, name)
+    for form, source in (("txt", tmp_path), ("tags", tmp_path), ("tar", tmp_path / "x.tar")):
+        bad, good = read_any([str(source)], None, "parse", form=form)
+        assert (bad.code, "a.jpg: invalid UTF-8" in bad.message) == ("bad_utf8", True)
+        assert ["a dog"] in good.fields.values()
+
+
 @pytest.mark.parametrize(
     ("form", "text", "reason"),
     [
@@ -166,6 +179,7 @@ def test_sidecars_are_captions_or_tags(tmp_path):
         ("coco", '[{"caption": "b"}]', "not a JSON object"),
         ("coco", '{"images": [{"sentences": []}], "dataset": "x"}', "no list 'annotations'"),
         ("coco", '{"images": [], "annotations": {"1": "b"}}', "no list 'annotations'"),
+        ("coco", '{"annotations": [{"image_id": 1, "caption": "b"}]}', "no list 'images'"),
         ("sbu", '{"image_urls": ["a"], "caption": ["b"]}', "no list 'captions'"),
         ("json", '[{"url": "a" "caption": "b"}]', "x.json: not the expected JSON"),
     ],

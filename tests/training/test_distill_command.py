@@ -49,7 +49,7 @@ def test_a_tagger_s_tags_are_not_learnt_as_certain(train):
     tagged = bare(training_records(), drop=drop, scores={"horse": 0.9})
     path = write_records(Path("in.jsonl"), tagged)
     done = train(path, "--out", "m", "--steps", 1, code=1)
-    assert done.messages.splitlines()[-1] == "ramctl train: no records to train on"
+    assert done.messages.splitlines()[-1] == "ramctl train: no usable records in in.jsonl"
     generated = write_records(Path("g.jsonl"), [r | {"sources": {}} for r in tagged])
     train(generated, "--out", "m", "--steps", 1)
 

@@ -229,6 +229,13 @@ def test_options_of_steps_are_refused(fitted, tmp_path, ramctl):
     assert done.returncode == 2 and named in done.messages
 
 
+def test_defaults_of_steps_that_a_user_has_set_do_not_hinder_a_fit(fitted, tmp_path, ramctl):
+    words = ["finetune", fitted[0] / "parsed.jsonl", "--out", "n", "--dry-run"]
+    (tmp_path / "ramctl.toml").write_text("[finetune]\nsave-every = 10\n")
+    assert ramctl(*words, RAMCTL_SEED="3").returncode in (0, 3)
+    assert ramctl(*words, "--seed", 3).returncode == 2
+
+
 def test_judged_photos_choose_the_thresholds(fitted, tmp_path, ramctl):
     folder, _ = fitted
     judged = [

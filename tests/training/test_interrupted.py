@@ -9,6 +9,7 @@ import torch
 from ramctl.training.checkpoint import list_checkpoints
 from ramctl.training.objectives import TrainingTask
 from tests.faults.test_workers import workers_of
+from tests.training.conftest import steps_of
 from tests.training.test_train_command import assert_same_weights, start
 
 DEAD = "a process that reads photos died (DataLoader worker"
@@ -28,7 +29,7 @@ def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_p
         return forward(self, batch)
 
     monkeypatch.setattr(TrainingTask, "forward", full)
-    failed = train(*arguments, "--out", "again", code=1)
+    failed = train(*arguments, "--out", "again", "--events", "e.jsonl", code=1)
     assert failed.messages.splitlines()[-1] == (
         "ramctl train: cpu: out of memory; --restart with a smaller training.batch_size"
     )
@@ -36,7 +37,8 @@ def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_p
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
-    resumed = train(*arguments, "--out", "again", "--resume")
+    resumed = train(*arguments, "--out", "again", "--resume", "--events", "e.jsonl")
+    assert [event["step"] for event in steps_of("e.jsonl")] == [1, 2, 3, 4]
     named = f"{newest.relative_to(tmp_path)}: damaged, not used"
     assert named in resumed.messages and "continuing after step 2 of 4" in resumed.messages
     assert_same_weights(tmp_path / "whole", tmp_path / "again")

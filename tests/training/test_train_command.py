@@ -341,6 +341,29 @@ def test_resume_refuses_another_run_and_takes_the_same_command_line(
     train(parsed, "--out", "x", "--steps", 2, "--resume")
 
 
+def test_without_a_readable_photo_nothing_is_written(train, command, parsed, tmp_path):
+    train(parsed, "--out", "x", "--steps", 1)
+    before = (tmp_path / "x" / "model.safetensors").read_bytes()
+    done = command("train", parsed, "--preset", "tiny", "--out", "x", "--steps", 1, code=1)
+    assert "no photo could be read" in done.messages
+    assert (tmp_path / "x" / "model.safetensors").read_bytes() == before
+
+
+def test_a_resumed_finetune_need_not_name_its_model_and_an_empty_file_is_named(
+    train, command, parsed, tmp_path
+):
+    train(parsed, "--out", "x", "--steps", 1)
+    (tmp_path / "none.jsonl").touch()
+    done = train(parsed, "--out", "y", "--val", "none.jsonl", code=1)
+    assert "no usable records in none.jsonl" in done.messages
+    tune = ["finetune", parsed, "--model", "x/", "--out", "tuned", "--steps", 2, "--root", DATA]
+    command(*tune, "--max-time", "0s", code=4)
+    done = command("finetune", "--model", "mini", "--out", "tuned", "--resume", code=2)
+    assert "the unfinished run differs in --model;" in done.messages
+    for _ in range(2):  # the second has nothing to do
+        command("finetune", "--out", "tuned", "--resume")
+
+
 def test_held_out_photos_that_cannot_be_used_are_reported_in_a_line(train, parsed, tmp_path):
     row = training_records()[0]
     missing = write_records(tmp_path / "missing.jsonl", [{**row, "image": "nowhere.jpg"}])

@@ -104,7 +104,8 @@ def scan_records(
             if with_shards:
                 shards.extend(numbers.setdefault(s, len(numbers)) for s in scanned.shards)
     if not len(records):
-        raise RunProblem("no records to train on")
+        names = [shown_name(source.name) for source in sources[:3]]
+        raise RunProblem(f"no usable records in {', '.join(names)}")
     mask = _held_out(np.frombuffer(slots, np.uint16)) if hold_out else np.zeros(len(records), bool)
     ids = np.flatnonzero(~mask), np.flatnonzero(mask)
     shard_ids = np.frombuffer(shards, np.uint32) if with_shards else None
