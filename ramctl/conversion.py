@@ -65,7 +65,7 @@ from ramctl.tagging.tagger import open_runner
 from ramctl.tagging.tagger_options import TaggerOptions
 from ramctl.text.clip import ClipTextEncoder
 from ramctl.training.data.targets import Targets, read_annotation
-from ramctl.training.validation import Scored, truth_of
+from ramctl.training.validation import PhotoScores, Scored, truth_of
 
 CLIP = "hf://openai/clip-vit-base-patch16"  # embeds the authors' label queries
 THRESHOLD = 0.68  # the authors' class_threshold, for labels without their own
@@ -347,18 +347,17 @@ def _score(bundle: Bundle, validation: str, root: str | None, dtype: str) -> Sco
         truth = truth_of(read_annotation(record), targets)
         return runner.to_model(runner.decode(record)), truth
 
-    def work(photos: list[tuple[ModelPhoto, NDArray[np.int8]]]) -> Iterator[Scored]:
+    def work(photos: list[tuple[ModelPhoto, NDArray[np.int8]]]) -> Iterator[PhotoScores]:
         scores, _ = runner.scores_of([photo for photo, _ in photos])
-        pairs = zip(scores, (truth for _, truth in photos), strict=True)
-        return (Scored(row[None], truth[None]) for row, truth in pairs)
+        return zip(scores, (truth for _, truth in photos), strict=True)
 
     items = read_inputs([validation], root, "convert")
     batches = chunks((item for item in items if isinstance(item, Record)), runner.batch)
     outcomes = chain.from_iterable(runner.run(batches, prepare, work))
-    scored = Scored.joined((row for row in outcomes if isinstance(row, Scored)), targets)
-    if not len(scored.scores):
+    scored = [outcome for outcome in outcomes if not isinstance(outcome, RecordProblem)]
+    if not scored:
         raise RunProblem(f"{validation}: no record has tags and a photo that can be read")
-    return scored
+    return Scored.of(scored, targets)
 
 
 def _accepted(records: Iterable[Item], prepare: Callable[[Record], Result]) -> Iterator[Result]:

@@ -132,6 +132,7 @@ def _result(
     options: EvalOptions, compared: list[Comparison], predictions: PredictionTable
 ) -> JsonObject:
     first, seed = compared[0], options.seed
+    by_name = dict(zip(options.systems, on_shared_photos(compared), strict=True))
     groups = read_groups(options.groups, first.classes.system)
     plain = plain_figures(first)
     result, classwise = nested(plain), None
@@ -142,7 +143,6 @@ def _result(
     if groups:
         result["groups"] = group_figures(first, groups, classwise)
     if len(options.systems) > 1:
-        by_name = dict(zip(options.systems, compared, strict=True))
         result["comparison"] = compare_systems(by_name, seed)
     if options.ci or len(compared) > 1:
         result["bootstrap"] = {"level": LEVEL, "resamples": RESAMPLES, "seed": seed}
@@ -153,8 +153,6 @@ def _result(
     if options.report_file:
         form = report_format(options.report_file)
         if form == "html":
-            equal = on_shared_photos(compared)
-            by_name = dict(zip(options.systems, equal, strict=True))
             title = unpacked_name(Path(options.truth or STDIN).name).partition(".")[0]
             content = report_page(title, by_name, options.root, result.get("ci", {}))
         else:

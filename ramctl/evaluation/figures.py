@@ -8,7 +8,7 @@ from itertools import combinations
 
 import numpy as np
 
-from ramctl.evaluation.comparison import Comparison, on_shared_photos
+from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import (
     Counts,
     Floats,
@@ -22,11 +22,10 @@ from ramctl.records.record import JsonObject
 
 # A difference of this many standard errors is detected in 80 of 100 tries, by a two-sided 5 % test.
 DETECTABLE = 1.960 + 0.842
-DECISION_FIGURES = ("CP", "CR", "CF1", "macro.f1", "OP", "OR", "OF1")
 
 
 def decision_figures(counts: Counts) -> dict[str, Floats]:
-    """The figures [...] of decisions [..., C], by the names in `DECISION_FIGURES`.
+    """The figures [...] of decisions [..., C], by their names.
 
     C: the mean over the classes that have positives; O: pooled over all. CF1 is the harmonic mean
     of CP and CR, macro.f1 the mean of the classes' F1.
@@ -38,10 +37,11 @@ def decision_figures(counts: Counts) -> dict[str, Floats]:
     )
     pooled = counts.pooled
     pooled_precision, pooled_recall = pooled.precision[..., 0], pooled.recall[..., 0]
-    harmonic = _harmonic_mean(precision, recall)
-    pooled_f1 = _harmonic_mean(pooled_precision, pooled_recall)
-    values = (precision, recall, harmonic, f1, pooled_precision, pooled_recall, pooled_f1)
-    return dict(zip(DECISION_FIGURES, values, strict=True))
+    return {
+        "CP": precision, "CR": recall, "CF1": _harmonic_mean(precision, recall), "macro.f1": f1,
+        "OP": pooled_precision, "OR": pooled_recall,
+        "OF1": _harmonic_mean(pooled_precision, pooled_recall),
+    }  # fmt: skip
 
 
 def _harmonic_mean(precision: Floats, recall: Floats) -> Floats:
@@ -96,13 +96,12 @@ def nested(figures: dict[str, float]) -> JsonObject:
 
 
 def compare_systems(by_name: dict[str, Comparison], seed: int) -> JsonObject:
-    """The figures of each system on the photos of all, and of each pair the differences.
+    """The figures of each system on the same photos, and of each pair the differences.
 
-    These are paired: all systems see the same resamples. RunProblem without a shared photo.
+    These are paired: all systems see the same resamples.
     """
-    compared = on_shared_photos(list(by_name.values()))
     plain, resampled = {}, {}
-    for name, comparison in zip(by_name, compared, strict=True):
+    for name, comparison in by_name.items():
         plain[name] = plain_figures(comparison)
         resampled[name], _ = resampled_figures(comparison, seed)
     differences: list[JsonObject] = [
@@ -123,7 +122,7 @@ def compare_systems(by_name: dict[str, Comparison], seed: int) -> JsonObject:
         for difference, p in zip(differences, adjusted, strict=True):
             difference[figure]["p_holm"] = p
     return {
-        "photos": len(compared[0].photos),
+        "photos": len(next(iter(by_name.values())).photos),
         "systems": {
             name: nested(figures) | {"ci": intervals(figures, resampled[name])}
             for name, figures in plain.items()

@@ -253,7 +253,11 @@ class PredictionTable:
             else:
                 values = np.stack([prediction.dense for prediction in predictions])
                 scores[:, columns.classes] = columns.best(values)
-            self._store_scores(scores)
+            known = scores > -np.inf
+            self.lowest = min(self.lowest, float(scores.min(initial=np.inf, where=known)))
+            self.highest = max(self.highest, float(scores.max(initial=-np.inf)))
+            with np.errstate(over="ignore"):
+                self._scores += scores.astype(np.float32).tobytes()
             if self._thresholds is not None:
                 decided = scores > self._thresholds.values
             else:
@@ -263,12 +267,6 @@ class PredictionTable:
                     decided[row, prediction.tagged or ()] = True
             self._decided.append(np.packbits(decided, axis=1))
         self._waiting.clear()
-
-    def _store_scores(self, scores: Floats) -> None:
-        self.lowest = min(self.lowest, float(scores.min(initial=np.inf, where=scores > -np.inf)))
-        self.highest = max(self.highest, float(scores.max(initial=-np.inf)))
-        with np.errstate(over="ignore"):
-            self._scores += scores.astype(np.float32).tobytes()
 
     def _fill_by_tag(self, predictions: list[Prediction], scores: Floats) -> None:
         reader = self.reader

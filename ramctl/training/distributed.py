@@ -51,12 +51,12 @@ class World:
         dist.all_gather_object(gathered, dict(values))
         return {key: value for part in gathered for key, value in part.items()}
 
-    def collected(self, value: V) -> list[V] | None:
-        """The values of all processes in the first one; None in the others."""
+    def collected(self, value: V) -> list[V]:
+        """The values of all processes in the first one; none in the others."""
         if self.size == 1:
             return [value]
-        gathered: list[Any] | None = [None] * self.size if self.is_main else None
-        dist.gather_object(value, gathered)
+        gathered: list[Any] = [None] * self.size if self.is_main else []
+        dist.gather_object(value, gathered or None)
         return gathered
 
     def wait(self) -> None:

@@ -86,7 +86,7 @@ PRODUCTS_A_SECOND, WRITING_S = 5e10, 14  # a core's in the fit; of the bundle wi
 class Looked(NamedTuple):
     """The photos as the tagger sees them."""
 
-    notes: list[Annotation]
+    notes: Sequence[Annotation]
     pooled: Floats  # (N, C) mean of the tokens
     score_log_odds: Floats  # (N, L)
     sample: list[NDArray[np.uint8]]  # a few of the photos, as the model takes them
@@ -130,24 +130,24 @@ def fit_labels(options: TrainOptions) -> Report:
     ):
         sources = sources_of(options, Path(folder))
         facts = plan_facts(options, content_sha256(sources))
-        pairs = _read(_items(sources, options.command), rejects, report)
+        pairs = _read(_items(sources, options.command), rejects)
         judged = []
         if options.val:
             require_files([options.val])
             items = read_inputs([options.val], options.root, options.command)
-            judged = _read(items, rejects, report)
+            judged = _read(items, rejects)
         labels = _labels(options, bundle, pairs, report)
         ids = [*range(len(bundle.labels)), *(None for _ in labels[len(bundle.labels) :])]
         rows = rows_of_words(bundle, label_rows(bundle), labels, ids)
         if options.dry_run:
-            timed = _look(options, bundle, rows, pairs[:TIMED], report, rejects)
+            timed = _look(options, bundle, rows, pairs[:TIMED], rejects)
             write_to_stdout(dumps(_cost(pairs, labels, timed, bundle)).decode())
             report.notify("a dry run: nothing was fitted, and nothing written")
             return report
         try:
             with StopRequest(deadline(options.max_time)) as stop:
                 looked, looked_judged = (
-                    _look(options, bundle, rows, group, report, rejects, stop) if group else None
+                    _look(options, bundle, rows, group, rejects, stop) if group else None
                     for group in (pairs, judged)
                 )
         except TimeIsUp:
@@ -186,7 +186,6 @@ def _fit_and_write(
         looked.score_log_odds + (found - collection.log_odds.double().numpy()) / calibration.slopes
     )
     learnt, precision = _calibration(calibration, collection), bundle.preset.precision
-    assert precision is not None  # see `fits_labels`
     chosen_by = "of the model before"
     if judged:
         learnt = _judged_calibration(learnt, judged, labels, fitted, (spread, mean), bundle)
@@ -218,20 +217,12 @@ def _items(sources: Sequence[Source], command: str) -> Iterator[Item]:
             yield from (make() for make in makers)
 
 
-def _read(
-    items: Iterable[Item], rejects: Rejects, report: Report
-) -> list[tuple[Record, Annotation]]:
+def _read(items: Iterable[Item], rejects: Rejects) -> list[tuple[Record, Annotation]]:
     """The records with their annotations, an even sample of MAX_PHOTOS at most."""
-    pairs: list[tuple[Record, Annotation]] = []
-
-    def read(record: Record) -> None:
-        pairs.append((record, read_annotation(record)))
-
-    for _ in accepted(items, read, rejects):
-        pass
+    pairs = list(accepted(items, read_annotation, rejects))
     chosen = pairs[:: -(-len(pairs) // MAX_PHOTOS) or 1]
     if len(chosen) < len(pairs):
-        report.notify(f"{len(chosen)} of {len(pairs)} records are used, an even sample")
+        rejects.report.notify(f"{len(chosen)} of {len(pairs)} records are used, an even sample")
     return chosen
 
 
@@ -277,27 +268,23 @@ def _parents(tag: str, labels: LabelSystem) -> tuple[str, ...]:
 
 def _look(
     options: TrainOptions, bundle: Bundle, rows: Rows,
-    pairs: Sequence[tuple[Record, Annotation]], report: Report, rejects: Rejects,
-    stop: StopRequest | None = None,
+    pairs: Sequence[tuple[Record, Annotation]], rejects: Rejects, stop: StopRequest | None = None,
 ) -> Looked:  # fmt: skip
     """The photos of the records; records of those that cannot be read are rejected."""
     tagger = TaggerOptions(
         device=options.device, dtype=options.dtype, threads=options.threads,
         workers=options.workers,
     )  # fmt: skip
+    report = rejects.report
     runner = ModelRunner(bundle, tagger, TORCH, rows=rows, scores_all=True, notify=report.notify)
-    notes: list[Annotation] = []
-    parts: list[tuple[Floats, Floats]] = []
-    begun = time.monotonic()
+    results: list[tuple[Annotation, Floats, Floats]] = []
+    check, begun = RootCheck(), time.monotonic()
 
-    def look(photos: list[NDArray[np.uint8]]) -> list[tuple[Floats, Floats]]:
+    def look(photos: list[NDArray[np.uint8]]) -> Iterator[tuple[Floats, Floats]]:
         (batch,) = runner.full_batches(photos)
         features = runner.engine.features(batch)
         pooled, scores = features.mean(1).cpu().numpy(), runner.engine.scores(features)
-        each = zip(pooled, log_odds_of(scores.astype(np.float64)), strict=True)
-        return list(each)[: len(photos)]
-
-    check = RootCheck()
+        return zip(pooled, log_odds_of(scores.astype(np.float64)), strict=True)
 
     def prepare(pair: tuple[Record, Annotation]) -> NDArray[np.uint8]:
         return runner.preprocess.resize(runner.decode(pair[0]))
@@ -312,11 +299,10 @@ def _look(
             if isinstance(outcome, RecordProblem):
                 rejects.add(Reject.of(record, outcome, report.command))
             else:
-                notes.append(note)
-                parts.append(outcome)
-    if not parts:
+                results.append((note, *outcome))
+    if not results:
         raise RunProblem("no photo to learn from could be read")
-    pooled, log_odds = zip(*parts, strict=True)
+    notes, pooled, log_odds = zip(*results, strict=True)
     chosen = pairs[:: -(-len(pairs) // SAMPLE)]
     sample = [
         photo
@@ -365,7 +351,8 @@ def _out_of_fold(collection: Collection, folds: NDArray[np.int64]) -> Floats:
     for number in range(FOLDS):
         is_part = torch.from_numpy(folds == number)
         part, others = (torch.nonzero(which)[:, 0] for which in (is_part, ~is_part))
-        found[part] = fit(collection.at(others)).log_odds(collection.at(part))
+        fitted, own = fit(collection.at(others)), collection.at(part)
+        found[part] = own.log_odds + own.features @ fitted.weight + fitted.bias
     return found.double().numpy()
 
 

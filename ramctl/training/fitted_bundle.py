@@ -72,12 +72,8 @@ def write_fitted(
     fitted_bias = fitted.bias.double().numpy()
     directions, vectors = _in_fewer(fitted, calibration.slopes)
     projection = (directions / spread[:, None]).T  # (R, C)
-    was = {
-        name: tensors[name].astype(np.float64)
-        for name in tensors
-        if name.startswith(("labels.", "prior.own"))
-    }
-    sizes = [was[name].shape[1] for name in ("labels.text", "labels.own", "labels.head")]
+    own_weight, own_bias = (tensors[f"prior.own_projection.{x}"] for x in ("weight", "bias"))
+    sizes = [tensors[name].shape[1] for name in ("labels.text", "labels.own", "labels.head")]
     text, own, head, bias = np.split(rows.astype(np.float64), np.cumsum(sizes), axis=1)
     changes = {
         "labels.text": text,
@@ -85,10 +81,8 @@ def write_fitted(
         "labels.head": head,
         "labels.bias": bias + (fitted_bias / calibration.slopes + shifts)[:, None],
         "labels.counts": np.ones(n, np.int64),
-        "prior.own_projection.weight": np.vstack([was["prior.own_projection.weight"], projection]),
-        "prior.own_projection.bias": np.hstack(
-            [was["prior.own_projection.bias"], -projection @ mean]
-        ),
+        "prior.own_projection.weight": np.vstack([own_weight, projection]),
+        "prior.own_projection.bias": np.hstack([own_bias, -projection @ mean]),
     }
     tensors |= {name: value.astype(tensors[name].dtype) for name, value in changes.items()}
     preset = change_preset(

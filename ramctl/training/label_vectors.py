@@ -42,7 +42,6 @@ class Mentions:
     rates: Tensor  # (3, L) of several captions, a short one, a dense one
 
     def at(self, photos: Tensor) -> "Mentions":
-        """The mentions of some of the photos."""
         names = ("present", "denied", "implied", "unknown", "fractions", "styles")
         return replace(self, **{name: getattr(self, name)[photos] for name in names})
 
@@ -132,7 +131,6 @@ class Collection:
     reference: Tensor  # (R, C) features of photos of all kinds, scaled as `features`; R may be 0
 
     def at(self, photos: Tensor) -> "Collection":
-        """Some of the photos."""
         parts = self.features[photos], self.log_odds[photos], self.choice[photos]
         return Collection(*parts, self.gains, self.mentions.at(photos), self.reference)
 
@@ -142,10 +140,6 @@ class Fitted(NamedTuple):
 
     weight: Tensor  # (C, L)
     bias: Tensor  # (L,)
-
-    def log_odds(self, collection: Collection) -> Tensor:
-        """The photos' new log-odds of being right (N, L)."""
-        return collection.log_odds + collection.features @ self.weight + self.bias
 
 
 def fit(collection: Collection) -> Fitted:

@@ -105,7 +105,7 @@ def learn_thresholds(options: TrainOptions) -> Report:
         require_files(names)
         items = read_inputs(names, options.root, options.command)
         photos = _decided_photos(items, label_set.labels, calibration, rejects)
-        decisions = _decisions(photos, runner, len(calibration.slopes), report, rejects)
+        decisions = _decisions(photos, runner, len(calibration.slopes), rejects)
     n_right, n = int(decisions.right.sum()), len(decisions.right)
     if not n:
         raise RunProblem("no record has confirmed or refused tags that are labels of the model")
@@ -179,9 +179,8 @@ def _decided_photos(
 
 
 def _decisions(
-    photos: Sequence[DecidedPhoto], runner: ModelRunner, n_labels: int, report: Report,
-    rejects: Rejects,
-) -> Decisions:  # fmt: skip
+    photos: Sequence[DecidedPhoto], runner: ModelRunner, n_labels: int, rejects: Rejects
+) -> Decisions:
     """The decisions on photos that can be read; records of the others are rejected."""
     check, n_both = RootCheck(), 0
     scores = [np.zeros((0, n_labels), np.float32)]
@@ -195,14 +194,14 @@ def _decisions(
         for record in photo.records:
             check.notice(record, outcome)
             if isinstance(outcome, RecordProblem):
-                rejects.add(Reject.of(record, outcome, report.command))
+                rejects.add(Reject.of(record, outcome, rejects.report.command))
         if not isinstance(outcome, RecordProblem):
             decided = sorted(photo.kept ^ photo.refused)
             decisions += [(len(scores) - 1, label, label in photo.kept) for label in decided]
             n_both += len(photo.kept & photo.refused)
             scores.append(outcome[None])
     if n_both:
-        report.notify(f"{n_both} decisions ignored: the tag was both kept and refused")
+        rejects.report.notify(f"{n_both} decisions ignored: the tag was both kept and refused")
     rows, labels, is_right = np.array(decisions, np.int64).reshape(-1, 3).T
     return Decisions(np.concatenate(scores), rows, labels, is_right > 0)
 

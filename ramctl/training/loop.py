@@ -2,16 +2,18 @@
 
 A step depends only on the weights, the optimiser's state and (seed, step, rank): random numbers are
 seeded anew for each step, so that a resumed run repeats an uninterrupted one bit for bit, and can
-continue with another number of processes.
+continue with another number of processes. A checkpoint holds all that; the last two are kept.
 """
 
 import math
 import random
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +24,8 @@ from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.model.preset import TrainingConfig
 from ramctl.model.ram import RAM
+from ramctl.records.files import replacing
 from ramctl.records.record import JsonObject
-from ramctl.training.checkpoint import State, load_checkpoint, save_checkpoint
 from ramctl.training.data.batches import Batch
 from ramctl.training.data.sampler import Position, Sampler, StepPlan
 from ramctl.training.distributed import World
@@ -31,8 +33,10 @@ from ramctl.training.objectives import Counts, TrainingTask
 
 MAX_SKIPPED = 10  # steps in a row without a finite gradient
 SAVE_EVERY_S = 300.0
+MAX_KEPT = 2  # checkpoints
 WARMUP_DIVISOR = 10  # warm-up takes at most one step in ten, so that short runs learn too
 
+State = dict[str, Any]  # plain values and tensors by name
 Loader = Callable[[Iterator[StepPlan]], Iterator[tuple[StepPlan, list[Batch]]]]
 
 
@@ -43,7 +47,6 @@ class Event:
     step: int
 
     def to_json(self) -> JsonObject:
-        """The event as a line of a log."""
         kind = type(self).__name__.removesuffix("Event").lower()
         return {"event": kind} | {f.name: getattr(self, f.name) for f in fields(self)}
 
@@ -64,14 +67,13 @@ class StepEvent(Event):
     rejected: dict[int, RecordProblem]
 
     def to_json(self) -> JsonObject:
-        """The event as a line of a log, without rejected photos, which are reported elsewhere."""
+        """Without rejected photos, which are reported elsewhere."""
         table = super().to_json()
         del table["rejected"]
         rounded = {"rate_img_s": round(self.rate_img_s, 2), "wait_share": round(self.wait_share, 4)}
         return table | rounded
 
     def describe(self, total_steps: int) -> str:
-        """The event as a message."""
         losses = ", ".join(f"{name} {value:.4g}" for name, value in self.losses.items())
         skipped = ", skipped (gradient not finite)" if self.skipped else ""
         return (
@@ -92,7 +94,6 @@ class ValidationEvent(Event):
     photos: int
 
     def describe(self) -> str:
-        """The event as a message."""
         others = ""
         if self.classes < self.classes_all:
             others = f" ({self.map_all:.4f} over all {self.classes_all})"
@@ -254,8 +255,7 @@ class Trainer:
         counts = self.world.sums(values | {"rejected": len(rejected)})
         self.was_stopped, self.is_time_to_save = counts.pop("stops") > 0, counts.pop("saves") > 0
         if counts.pop("rejected"):
-            texts = self.world.union({i: (p.code, p.message) for i, p in rejected.items()})
-            rejected = {i: RecordProblem(text, code=code) for i, (code, text) in texts.items()}
+            rejected = self.world.union(rejected)
         return counts, int(counts.pop("photos")), rejected
 
     def state(self) -> State:
@@ -341,3 +341,49 @@ def learning_rate(config: TrainingConfig, step: int, total_steps: int, an_epoch:
     else:
         done = (step - warmup) / max(1, total_steps - warmup)
     return config.min_lr + (config.lr - config.min_lr) * (1 + math.cos(math.pi * done)) / 2
+
+
+def save_checkpoint(folder: Path, step: int, state: State) -> Path:
+    """Write the state of a step, whole or not at all, and delete all but the last two."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"step-{step:08d}.pt"
+    with replacing(path) as stream:
+        try:
+            torch.save(state, stream)
+        except RuntimeError as error:
+            # torch fails to end a file that could not be written, which hides why.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+    for old in list_checkpoints(folder)[:-MAX_KEPT]:
+        old.unlink()
+    return path
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints of a run, oldest first."""
+    return sorted(folder.glob("step-*.pt"))
+
+
+def load_checkpoint(folder: Path, notify: Callable[[str], None]) -> State | None:
+    """The state of the newest intact checkpoint, mapped into memory; None where there is none yet.
+
+    `notify` gets a message for each that is damaged; RunProblem when all are.
+    """
+    paths = list_checkpoints(folder)
+    for path in reversed(paths):
+        if _is_intact(path):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        notify(f"{path}: damaged, not used")
+    if paths:
+        raise RunProblem(f"{folder}: every checkpoint is damaged; start again with --restart")
+    return None
+
+
+def _is_intact(path: Path) -> bool:
+    """Whether each part of the file has the checksum that torch stored with it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, EOFError):
+        return False

@@ -232,7 +232,7 @@ def _restore_scale(model: RAM, job: Job, init: Bundle) -> None:
     )
     now = photos.score(model.to(device).eval(), *setting)
     model.cpu()
-    if not model.labels.bias.shape[1] or then is None or now is None or not len(now.rows):
+    if not model.labels.bias.shape[1] or not len(now.rows):
         return
     n_given = (then.scores > np.array(thresholds_of(init))[rows]).sum(0)
     last = len(now.rows) - np.clip(n_given, 1, None), np.arange(len(rows))
@@ -259,21 +259,18 @@ def _known_photos(
     if parent is not None and parent.has(AXES):
         return None, None
     data, ids = job.training_set, job.records.training_ids
-    notes = ((index, read_annotation(data.records[index])) for index in ids.tolist())
-    captioned = np.array([index for index, note in notes if any(note.captions)], np.int64)
-    chosen = captioned if len(captioned) else ids
+    captioned = [i for i in ids.tolist() if read_annotation(data.records[i]).captions]
+    chosen = np.array(captioned, np.int64) if captioned else ids
     chosen = chosen[:: -(-len(chosen) // MAX_PHOTOS) or 1]
     photos = _training_photos(job, chosen)
     setting = Runtime(next(model.parameters()).device), World(), lambda *_: None
     scored = photos.score(model, *setting)
-    if scored is None or not len(scored.rows):
+    if not len(scored.rows):
         return None, None
     if not model.scores_cells:
         return scored, None
     sample = replace(photos, ids=scored.rows[:: -(-len(scored.rows) // SAMPLE)])
-    by_branch = sample.score(model, *setting, TorchEngine.branch_scores)
-    assert by_branch is not None
-    return scored, by_branch.scores
+    return scored, sample.score(model, *setting, TorchEngine.branch_scores).scores
 
 
 def _salience(job: Job, parent: Bundle | None, known: Scored | None) -> Salience | None:

@@ -251,8 +251,6 @@ class _Run:
             job.trainer.model.eval(), runtime, self.world,
             lambda index, why: self._reject_photos(job.validation.records, {index: why}),
         )  # fmt: skip
-        if scored is None:
-            return None
         if not job.evidence[scored.occurring].any():
             why = "their tags were not trained" if len(scored.scores) else "they cannot be read"
             self.report.notify(

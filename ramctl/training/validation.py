@@ -3,7 +3,7 @@
 N photos, L labels.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -29,6 +29,7 @@ MAX_PHOTOS = 20_000  # scores of all photos are held in memory
 PHOTOS_AT_ONCE = 32
 OnProblem = Callable[[int, RecordProblem], None]
 PhotoArray = NDArray[Any]  # a photo's pixels, or its features
+PhotoScores = tuple[NDArray[np.float32], NDArray[np.int8]]  # (L,) and their truth (L,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,36 +49,31 @@ class ValidationSet:
         self, model: RAM, runtime: Runtime, world: World, on_problem: OnProblem,
         scores_of: Callable[[TorchEngine, NDArray[np.float32]], NDArray[np.float32]]
         = TorchEngine.scores,
-    ) -> "Scored | None":  # fmt: skip
+    ) -> "Scored":  # fmt: skip
         """Scores of the photos by the model, which is in evaluation mode.
 
-        Each process scores some of them; the first gets all scores and problems, the others None.
+        Each process scores some of them; the first gets all scores and problems, the others none.
         """
         engine = TorchEngine(model, runtime)
 
-        def work(photos: list[tuple[int, PhotoArray, NDArray[np.int8]]]) -> Iterator[Scored]:
-            """Each photo's scores."""
-            rows, arrays, truth = zip(*photos, strict=True)
+        def work(photos: list[tuple[PhotoArray, NDArray[np.int8]]]) -> Iterator[PhotoScores]:
+            arrays, truth = zip(*photos, strict=True)
             scores = scores_of(engine, np.stack(arrays).astype(np.float32))
-            each = zip(scores, truth, rows, strict=True)
-            return (Scored(s[None], t[None], np.array([row])) for s, t, row in each)
+            return zip(scores, truth, strict=True)
 
         ids = self.ids[:MAX_PHOTOS][world.rank :: world.size].tolist()
         if self.features is not None:  # others were rejected when they were made
             ids = [index for index in ids if self.features.rows[index, 0] >= 0]
         outcomes = chain.from_iterable(Runner().run(chunks(ids, PHOTOS_AT_ONCE), self._photo, work))
-        results = list(zip(ids, outcomes, strict=True))
-        problems = [(i, item) for i, item in results if isinstance(item, RecordProblem)]
-        scored = Scored.joined((x for _, x in results if isinstance(x, Scored)), self.targets)
-        parts = world.collected(
-            (scored, [(i, problem.code, problem.message) for i, problem in problems])
-        )
-        if parts is None:
-            return None
-        for index, code, message in (problem for part in parts for problem in part[1]):
-            on_problem(index, RecordProblem(message, code=code))
-        everything = Scored.joined((part[0] for part in parts), self.targets)
-        return everything.at(np.argsort(everything.rows, kind="stable"))
+        scored: dict[int, PhotoScores] = {}
+        parts = world.collected(list(zip(ids, outcomes, strict=True)))
+        for index, outcome in chain.from_iterable(parts):
+            if isinstance(outcome, RecordProblem):
+                on_problem(index, outcome)
+            else:
+                scored[index] = outcome
+        rows = sorted(scored)
+        return Scored.of([scored[row] for row in rows], self.targets, rows)
 
     def judged(self, scored: "Scored") -> Judged:
         """The scored photos with what their records know of them."""
@@ -85,15 +81,15 @@ class ValidationSet:
         notes = [read_annotation(self.records[index]) for index in scored.rows[rows].tolist()]
         return judged_photos(notes, self.targets, scored.scores[rows], scored.truth[rows])
 
-    def _photo(self, index: int) -> tuple[int, PhotoArray, NDArray[np.int8]]:
-        """A record's number, its photo or its features, and the truth."""
+    def _photo(self, index: int) -> tuple[PhotoArray, NDArray[np.int8]]:
+        """A record's photo or its features, and the truth."""
         annotation = read_annotation(self.records[index])
         photo: PhotoArray
         if self.features is None:
             photo = self.photo(annotation, np.random.default_rng(0))
         else:
             photo = self.features.of(index)
-        return index, photo, truth_of(annotation, self.targets)
+        return photo, truth_of(annotation, self.targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +101,16 @@ class Scored:
     rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     @classmethod
-    def joined(cls, parts: Iterable["Scored"], targets: Targets) -> "Scored":
-        """All photos of the parts."""
-        none = np.zeros((0, len(targets)))
-        empty = cls(none.astype(np.float32), none.astype(np.int8), np.zeros(0, np.int64))
-        columns = zip(*((p.scores, p.truth, p.rows) for p in (empty, *parts)), strict=True)
-        return cls(*map(np.concatenate, columns))
-
-    def at(self, order: NDArray[np.intp]) -> "Scored":
-        """The photos in another order."""
-        return Scored(self.scores[order], self.truth[order], self.rows[order])
+    def of(
+        cls, photos: Sequence[PhotoScores], targets: Targets, rows: Sequence[int] = ()
+    ) -> "Scored":
+        """The photos' scores and truth together."""
+        scores, truth = zip(*photos, strict=True) if photos else ((), ())
+        shape = len(photos), len(targets)
+        return cls(
+            np.array(scores, np.float32).reshape(shape), np.array(truth, np.int8).reshape(shape),
+            np.array(rows, np.int64),
+        )  # fmt: skip
 
     @property
     def occurring(self) -> NDArray[np.intp]:

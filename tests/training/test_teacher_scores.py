@@ -85,7 +85,7 @@ def test_several_teachers_are_averaged_by_weight(tmp_path):
     one = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.8, "red": 0.5}})
     two = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2}}, weight=3.0)
     softs = [soft_of(scores, photos("a")) for scores in (one, two)]
-    targets, weights = soft_targets([(soft, soft.of(0)) for soft in softs], len(LABELS))
+    targets, weights = soft_targets(softs, 0, len(LABELS))
     np.testing.assert_allclose(targets, [(0.8 + 3 * 0.2) / 4, 0, 0, 0.5], rtol=1e-6)
     assert weights.tolist() == [4, 0, 0, 1]
 

@@ -37,7 +37,7 @@ class Sample:
     photo: Array  # pixels (S, S, 3), or features (T, C)
     targets: Array  # (L,) of the tags
     weights: Array  # (L,) of these targets
-    caption: str | None
+    caption: str  # empty: none
     caption_tags: list[str]
     text: Array | None  # (E,) of the photo's captions, for distillation
 
@@ -100,7 +100,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
                 photo = self.features.of(index, int(flipped))
         except RecordProblem as problem:
             return index, problem
-        caption, tags = None, []
+        caption, tags = "", []
         if annotation.captions:
             chosen = annotation.captions[random.integers(len(annotation.captions))]
             caption = clean_caption(chosen.text)
@@ -108,7 +108,7 @@ class TrainingSet(Dataset[Sample | Unreadable]):
             tags = self.targets.labels.guiding_tags(chosen, in_label_order=in_order)
         text = None if self.texts is None else np.asarray(self.texts[index], np.float32)
         targets, weights = self.targets.row(index, annotation)
-        return Sample(photo, targets, weights, caption or None, tags, text)
+        return Sample(photo, targets, weights, caption, tags, text)
 
     def __getitems__(self, keys: list[tuple[int, int]]) -> list[Sample | Unreadable | RunProblem]:
         """The samples of a batch; a RunProblem as a value: torch would add a stack to its text."""
@@ -134,27 +134,23 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         photos = torch.from_numpy(stacked).float()
         targets = torch.from_numpy(np.stack([sample.targets for sample in samples]))
         weights = torch.from_numpy(np.stack([sample.weights for sample in samples]))
-        captions, caption_targets = self._captions(samples)
-        rows = [row for row, sample in enumerate(samples) if sample.caption]
-        teacher = taught = None
+        captioned = [(row, sample) for row, sample in enumerate(samples) if sample.caption]
+        texts = [sample.caption for _, sample in captioned]
+        captions = caption_targets = teacher = taught = None
+        if self.tokenizer is not None and captioned:
+            pieces = self.tokenizer.encode_captions(texts)
+            tags = self.tokenizer.encode_tags([sample.caption_tags for _, sample in captioned])
+            captions = CaptionInputs(*map(torch.from_numpy, (*tags, pieces.ids, pieces.mask)))
+            caption_targets = torch.from_numpy(pieces.targets)
         if samples[0].text is not None:
             teacher = torch.from_numpy(np.stack([np.asarray(s.text) for s in samples]))
             taught = (teacher != 0).any(1).float()
         return Batch(
             photos, targets, None if (weights == 1).all() else weights, captions, caption_targets,
-            caption_rows=torch.tensor(rows) if rows else None,
-            caption_texts=tuple(samples[row].caption or "" for row in rows),
+            caption_rows=torch.tensor([row for row, _ in captioned]) if captioned else None,
+            caption_texts=tuple(texts),
             teacher=teacher, taught=taught, rejected=rejected,
         )  # fmt: skip
-
-    def _captions(self, samples: Sequence[Sample]) -> tuple[CaptionInputs | None, Tensor | None]:
-        captioned = [sample for sample in samples if sample.caption]
-        if self.tokenizer is None or not captioned:
-            return None, None
-        pieces = self.tokenizer.encode_captions([sample.caption or "" for sample in captioned])
-        tags = self.tokenizer.encode_tags([sample.caption_tags for sample in captioned])
-        inputs = CaptionInputs(*map(torch.from_numpy, (*tags, pieces.ids, pieces.mask)))
-        return inputs, torch.from_numpy(pieces.targets)
 
     def batches(self, plans: Iterator[StepPlan]) -> Iterator[tuple[StepPlan, list[Batch]]]:
         """Each step's plan with its batches, one a forward pass."""

@@ -193,10 +193,10 @@ def _lines(path: Path, start: int, stop: int) -> Iterator[tuple[int, int, bytes]
 
 
 def _exists(image: str, base: Path) -> bool:
+    archive = (split_member(image) or [image])[0]
     if base_url(base) is not None:
-        inside = split_member(image)
-        return exists_below(base, image if inside is None else inside[0])
-    return any(mode_of(base / name) for name in {image, *(split_member(image) or [image])[:1]})
+        return exists_below(base, archive)
+    return any(mode_of(base / name) for name in {image, archive})
 
 
 def _held_out(slots: NDArray[np.uint16]) -> NDArray[np.bool_]:

@@ -4,7 +4,7 @@ Positions count records, not steps, so that a run can resume with another number
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ class StepPlan:
     epoch: int
     passes: tuple[NDArray[np.int64], ...]
     after: Position
-    ahead: NDArray[np.int64] = field(default_factory=NO_RECORDS.copy)
+    ahead: NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,6 @@ class Sampler:
         return (position.epoch + 1) * self.steps_an_epoch - self._steps_after(position.done)
 
     def epoch(self, number: int) -> Epoch:
-        """The order of an epoch."""
         random = np.random.default_rng([self.seed, number])
         order = random.permutation(len(self.ids))
         if not self.window or self.shards is None:

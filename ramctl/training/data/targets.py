@@ -6,7 +6,6 @@ L labels.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,6 @@ MAX_LABELS = 5000
 FEW_RECORDS = 1000
 MIN_MENTIONS = 5  # records that must name a tag for it to become a label
 MIN_MENTIONS_IN_FEW = 2  # the same with fewer than FEW_RECORDS records
-REMEMBERED_TAGS = 200_000
 # Later mentions count less by this power; the first thing alone finds fewer main things.
 PLACE_EXPONENT = 3.0
 LIKELY = 0.5  # with a greater probability, a record counts as evidence for a label
@@ -75,7 +73,6 @@ class Annotation:
 
     @property
     def n_human_captions(self) -> int:
-        """The number of captions that people wrote."""
         return sum(not caption.generated for caption in self.captions)
 
     def require_tags(self) -> None:
@@ -140,7 +137,6 @@ class TagCounts:
     likely: Counter[str] = field(default_factory=Counter)  # records with a likely tag
 
     def add(self, record: Record, annotation: Annotation) -> None:
-        """Count one record."""
         self.n_records += 1
         self.n_captions += len(annotation.captions)
         self.likely.update(tag for tag, p in annotation.probabilities.items() if p > LIKELY)
@@ -154,7 +150,6 @@ class TagCounts:
                 self.kinds[tag, kind] += 1
 
     def merge(self, others: "TagCounts") -> None:
-        """Add the counts of other records."""
         self.n_records += others.n_records
         self.tags.update(others.tags)
         self.kinds.update(others.kinds)
@@ -204,7 +199,6 @@ class Targets:
 
     def __init__(self, labels: LabelSystem) -> None:
         self.labels = labels
-        self._ids = lru_cache(REMEMBERED_TAGS)(labels.ids)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -219,7 +213,7 @@ class Targets:
             unknown = np.setdiff1d(self._all_ids(annotation.uncertain), present)
         by_id: dict[int, float] = {}
         for tag, p in annotation.probabilities.items():
-            by_id |= {i: max(p, by_id.get(i, 0.0)) for i in self._ids(tag)}
+            by_id |= {i: max(p, by_id.get(i, 0.0)) for i in self.labels.ids(tag)}
         likely = np.setdiff1d(np.array(list(by_id), np.int64), np.union1d(present, denied))
         probabilities = np.array([by_id[i] for i in likely.tolist()], np.float32)
         ancestors = tuple(tag for i in present.tolist() for tag in self.labels[i].parents)
@@ -236,7 +230,7 @@ class Targets:
 
     def guiding_tags(self, caption: Caption, *, in_label_order: bool = False) -> list[str]:
         """The caption's tags as the label system spells them, each once."""
-        ids = [ids[0] for ids in map(self._ids, caption.tags) if ids]
+        ids = [ids[0] for ids in map(self.labels.ids, caption.tags) if ids]
         ordered = sorted(ids) if in_label_order else ids
         return list(dict.fromkeys(self.labels[index].tag for index in ordered))
 
@@ -249,11 +243,11 @@ class Targets:
         """How many records name each label (L,), from counts by tag."""
         total = np.zeros(len(self), np.int64)
         for tag, number in counts.items():
-            total[list(self._ids(tag))] += number
+            total[list(self.labels.ids(tag))] += number
         return total
 
     def _all_ids(self, tags: tuple[str, ...]) -> Ids:
-        return np.unique(np.array([i for tag in tags for i in self._ids(tag)], np.int64))
+        return np.unique(np.array([i for tag in tags for i in self.labels.ids(tag)], np.int64))
 
 
 def things_in_order(caption: Caption, targets: Targets) -> list[int]:

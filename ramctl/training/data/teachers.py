@@ -90,17 +90,17 @@ class SoftTargets:
 
 
 def soft_targets(
-    scored: Sequence[tuple[SoftTargets, Floats]], n_labels: int
+    teachers: Sequence[SoftTargets], index: int, n_labels: int
 ) -> tuple[Floats, Floats]:
-    """The teachers' targets of a photo (L,), and their weights: 0 where none knows the label.
+    """The teachers' targets of a record's photo (L,), and their weights: 0 where none knows it.
 
-    `scored` are the teachers that scored the photo, with their targets (K,). The target of a label
-    that several know is the mean by weight.
+    The target of a label that several know is the mean by weight.
     """
     sums, weights = np.zeros(n_labels, np.float32), np.zeros(n_labels, np.float32)
-    for teacher, targets in scored:
-        sums[teacher.known] += teacher.weight * targets
-        weights[teacher.known] += teacher.weight
+    for teacher in teachers:
+        if (targets := teacher.of(index)) is not None:
+            sums[teacher.known] += teacher.weight * targets
+            weights[teacher.known] += teacher.weight
     return np.divide(sums, weights, out=sums, where=weights > 0), weights
 
 
@@ -128,10 +128,9 @@ class MentionRates:
         scores, cells, is_named = [], [], []
         n_named, n_noticed = np.zeros(n_labels), np.zeros(n_labels)
         for index, annotation in annotations:
-            scored = [(t, row) for t in teachers if (row := t.of(index)) is not None]
-            if not scored or not annotation.n_human_captions:
+            soft, known = soft_targets(teachers, index, n_labels)
+            if not known.any() or not annotation.n_human_captions:
                 continue
-            soft, known = soft_targets(scored, n_labels)
             target = targets.of(annotation)
             present = np.zeros(n_labels, bool)
             present[target.present] = True
@@ -187,9 +186,8 @@ class TagTargets:
             # A caption that names a dog does not name an animal: that is no negative.
             weights[target.implied] = 0
         weights[target.unknown] = 0
-        scored = [(t, row) for t in self.teachers if (row := t.of(index)) is not None]
-        if scored:
-            shown, taught = soft_targets(scored, len(self))
+        if self.teachers:
+            shown, taught = soft_targets(self.teachers, index, len(self))
             # A low score is weak evidence from a teacher that overlooks most hats.
             overlooked = np.where(shown > NOTICED, 0, 1 - self.rates.by_teachers)
             trust = taught - overlooked * np.maximum(taught - self.absent_weight, 0)
