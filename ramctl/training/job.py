@@ -133,16 +133,12 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
     targets = Targets(
         _labels(plan.labels, work.path / LABELS, init, counts, context, is_taught=bool(taught))
     )
-    outside = targets.outside(records.counts.tags)
-    if outside[0]:
-        context.notify(
-            f"{outside[0]} tags ({outside[1]} mentions) are not in the label system: ignored"
-        )
+    outside = _tags_outside(targets, records, context)
     soft = tuple(
         SoftTargets(teacher, table, targets.labels, rows)
         for teacher, (table, rows) in zip(teachers, scores, strict=True)
     )
-    known = np.array(rows_in(init.labels if init else LabelSystem(), targets.labels)) >= 0
+    known = _known_labels(init, targets)
 
     tokenizer = _tokenizer(preset.model.captioning, work.path / TOKENIZER, init, targets, records)
     is_learnt = preset.model.labels.kind == "learnt"
@@ -150,11 +146,7 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
     evidence, trained = _evidence(config, targets, records.counts, soft, known)
     task = _task(preset, targets.labels, tokenizer, encoder, init, trained, context)
 
-    validation_records = None
-    if plan.val is not None:
-        require_files([plan.val])
-        copy = spool(plan.val, work.path / "val" / "records.jsonl")
-        validation_records = scan([Source.of(plan.val, plan.root, copy)], hold_out=False)
+    validation_records = _validation_records(plan, work, scan)
     features = validation_features = None
     if can_keep_features(config, task.model.encoder) and not context.is_dry:
         folder = Path(plan.cache or work.features)
@@ -193,6 +185,36 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
         plan, context, init, records, n_lines, targets, outside, evidence, trained | known,
         tokenizer, encoder, training_set, validation, trainer,
     )  # fmt: skip
+
+
+def _tags_outside(
+    targets: Targets, records: ScannedRecords, context: RunContext
+) -> tuple[int, int]:
+    """The tags of the records that are not labels, and their mentions; a message if there are."""
+    n_tags, n_mentions = targets.outside(records.counts.tags)
+    if n_mentions:
+        context.notify(
+            f"{n_tags} tags ({n_mentions} mentions) are not in the label system: ignored"
+        )
+    return n_tags, n_mentions
+
+
+def _known_labels(init: Bundle | None, targets: Targets) -> Flags:
+    """Which labels (L,) the model has that training starts from."""
+    if init is None:
+        return np.zeros(len(targets), bool)
+    return np.array(rows_in(init.labels, targets.labels)) >= 0
+
+
+def _validation_records(
+    plan: Plan, work: WorkFolder, scan: Callable[..., ScannedRecords]
+) -> ScannedRecords | None:
+    """The scanned records of `--val`, which are copied into the work folder; None without."""
+    if plan.val is None:
+        return None
+    require_files([plan.val])
+    copy = spool(plan.val, work.path / "val" / "records.jsonl")
+    return scan([Source.of(plan.val, plan.root, copy)], hold_out=False)
 
 
 def _require_same_input(

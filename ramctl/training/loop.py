@@ -2,18 +2,16 @@
 
 A step depends only on the weights, the optimiser's state and (seed, step, rank): random numbers are
 seeded anew for each step, so that a resumed run repeats an uninterrupted one bit for bit, and can
-continue with another number of processes. A checkpoint holds all that; the last two are kept.
+continue with another number of processes.
 """
 
 import math
 import random
 import time
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +22,8 @@ from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.model.preset import TrainingConfig
 from ramctl.model.ram import RAM
-from ramctl.records.files import replacing
 from ramctl.records.record import JsonObject
+from ramctl.training.checkpoint import State, load_checkpoint, save_checkpoint
 from ramctl.training.data.batches import Batch
 from ramctl.training.data.sampler import Position, Sampler, StepPlan
 from ramctl.training.distributed import World
@@ -33,10 +31,8 @@ from ramctl.training.objectives import Counts, TrainingTask
 
 MAX_SKIPPED = 10  # steps in a row without a finite gradient
 SAVE_EVERY_S = 300.0
-MAX_KEPT = 2  # checkpoints
 WARMUP_DIVISOR = 10  # warm-up takes at most one step in ten, so that short runs learn too
 
-State = dict[str, Any]  # plain values and tensors by name
 Loader = Callable[[Iterator[StepPlan]], Iterator[tuple[StepPlan, list[Batch]]]]
 
 
@@ -341,49 +337,3 @@ def learning_rate(config: TrainingConfig, step: int, total_steps: int, an_epoch:
     else:
         done = (step - warmup) / max(1, total_steps - warmup)
     return config.min_lr + (config.lr - config.min_lr) * (1 + math.cos(math.pi * done)) / 2
-
-
-def save_checkpoint(folder: Path, step: int, state: State) -> Path:
-    """Write the state of a step, whole or not at all, and delete all but the last two."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"step-{step:08d}.pt"
-    with replacing(path) as stream:
-        try:
-            torch.save(state, stream)
-        except RuntimeError as error:
-            # torch fails to end a file that could not be written, which hides why.
-            if isinstance(error.__context__, OSError):
-                raise error.__context__ from None
-            raise
-    for old in list_checkpoints(folder)[:-MAX_KEPT]:
-        old.unlink()
-    return path
-
-
-def list_checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints of a run, oldest first."""
-    return sorted(folder.glob("step-*.pt"))
-
-
-def load_checkpoint(folder: Path, notify: Callable[[str], None]) -> State | None:
-    """The state of the newest intact checkpoint, mapped into memory; None where there is none yet.
-
-    `notify` gets a message for each that is damaged; RunProblem when all are.
-    """
-    paths = list_checkpoints(folder)
-    for path in reversed(paths):
-        if _is_intact(path):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        notify(f"{path}: damaged, not used")
-    if paths:
-        raise RunProblem(f"{folder}: every checkpoint is damaged; start again with --restart")
-    return None
-
-
-def _is_intact(path: Path) -> bool:
-    """Whether each part of the file has the checksum that torch stored with it."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.testzip() is None
-    except (zipfile.BadZipFile, EOFError):
-        return False

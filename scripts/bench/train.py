@@ -37,6 +37,7 @@ from ramctl.labels import LabelSystem
 from ramctl.model.build_ram import build_ram
 from ramctl.model.preset import Preset, load_preset
 from ramctl.records.parallel import usable_cores
+from ramctl.training.checkpoint import save_checkpoint
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.batches import Batch, TrainingSet
 from ramctl.training.data.record_file import Source
@@ -44,7 +45,7 @@ from ramctl.training.data.record_scan import scan_records
 from ramctl.training.data.sampler import Position, Sampler
 from ramctl.training.data.targets import Targets, read_annotation
 from ramctl.training.data.teachers import TagTargets
-from ramctl.training.loop import SAVE_EVERY_S, Pace, Trainer, build_optimiser, save_checkpoint
+from ramctl.training.loop import SAVE_EVERY_S, Pace, Trainer, build_optimiser
 from ramctl.training.objectives import Counts, TrainingTask
 
 VOCABULARY = 4000

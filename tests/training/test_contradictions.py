@@ -10,8 +10,8 @@ import pytest
 from ramctl.errors import UsageProblem
 from ramctl.model.preset import load_preset
 from ramctl.pretrained import packages
+from ramctl.training.contradictions import require_consistent
 from ramctl.training.loop import Trainer
-from ramctl.training.plan import require_consistent
 from tests.conftest import REPOSITORY
 from tests.training.conftest import DATA, settings
 

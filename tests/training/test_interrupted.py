@@ -6,7 +6,7 @@ import signal
 import pytest
 import torch
 
-from ramctl.training.loop import list_checkpoints
+from ramctl.training.checkpoint import list_checkpoints
 from ramctl.training.objectives import TrainingTask
 from tests.faults.test_workers import workers_of
 from tests.training.conftest import steps_of

@@ -19,12 +19,12 @@ from ramctl.model.preset import AugmentConfig, load_preset
 from ramctl.photos.decoding import load_photo
 from ramctl.records import jsonl
 from ramctl.records.record import Record
+from ramctl.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from ramctl.training.data.augmentation import TrainingPhoto, random_crop
 from ramctl.training.data.features import FeatureCache, FeatureStore
 from ramctl.training.data.record_file import MAX_OPEN_SOURCES, RecordFile, Source
 from ramctl.training.data.record_scan import scan_records
 from ramctl.training.data.targets import read_annotation
-from ramctl.training.loop import list_checkpoints, load_checkpoint, save_checkpoint
 from ramctl.training.validation import Scored
 from tests.support import n_open_files
 from tests.training.conftest import DATA, training_records, write_records
