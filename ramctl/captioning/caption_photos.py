@@ -42,9 +42,7 @@ class CaptionOptions:
     """The options of `ramctl caption`."""
 
     inputs: tuple[str, ...] = ()  # photos, folders, archives, records; none or `-`: stdin
-    recursive: bool = False
-    null: bool = False
-    root: str | None = None
+    photos: PhotoInputs = field(default_factory=PhotoInputs)
     model: str = ""  # as the endpoint names it
     endpoint: str | None = None  # URL; None: $OPENAI_BASE_URL, else Ollama's
     prompt: Path | None = None
@@ -130,9 +128,7 @@ def run(options: CaptionOptions) -> Report:
     stream = options.stream
     report = Report("caption", quiet=options.quiet, unit="images", model=options.model)
     names = inputs_or_stdin(options.inputs, "photos")
-    photos = PhotoInputs(
-        names, options.root, options.recursive, options.null, "caption", cache(report.notify)
-    )
+    photos = replace(options.photos, names=names, stage="caption", notify=cache(report.notify))
     read = partial(unread_photo_inputs, photos)
     source, shard = shard_of(stream.shard, names, read)
     if not any(name == STDIN or is_pipe(name) for name in names):

@@ -27,8 +27,8 @@ OPTIONS = {
         options.root,
         options.shard,
         options.source_format([*FORMATS, *sorted(plugins(GROUP))]),
-        option("--caption-column NAME", "Name of the field with the captions."),
-        option("--image-column NAME", "Name of the field with the photo."),
+        option("--caption-column NAME", "Name of the field with the captions.", field="caption"),
+        option("--image-column NAME", "Name of the field with the photo.", field="image"),
         common("--group", "Join all captions of a photo into one record."),
     ],
     "labels": [

@@ -69,8 +69,7 @@ class ExportOptions:
     """The options of `ramctl export`."""
 
     inputs: tuple[str, ...] = ()  # records; with `sidecars.are_removed` photos as well
-    recursive: bool = False
-    root: str | None = None
+    photos: PhotoInputs = field(default_factory=PhotoInputs)
     choice: TagChoice = field(default_factory=TagChoice)
     format: str | None = None  # of FORMATS; None: no records are written
     long: bool = False  # csv: a row for each tag
@@ -97,7 +96,8 @@ class ExportOptions:
         if (sidecars.dry_run or sidecars.forget_refused) and not sidecars.are_changed:
             option = "--dry-run" if sidecars.dry_run else "--forget-refused"
             raise UsageProblem(f"{option} needs --xmp, --txt, --xmp-remove or --txt-remove")
-        if not sidecars.are_removed and (self.recursive or any(map(is_photo_name, self.inputs))):
+        takes_photos = self.photos.recursive or any(map(is_photo_name, self.inputs))
+        if takes_photos and not sidecars.are_removed:
             raise UsageProblem("inputs are records; only --xmp-remove, --txt-remove take photos")
         others = self.format or pages or self.decisions or sidecars.xmp or sidecars.text
         if sidecars.are_removed and others:
@@ -141,12 +141,10 @@ def run(options: ExportOptions) -> Report:
 
     def read() -> Iterator[Unread]:
         if options.sidecars.are_removed:
-            photos = PhotoInputs(
-                names, options.root, options.recursive, notify=cache(report.notify)
-            )
+            photos = replace(options.photos, names=names, notify=cache(report.notify))
             return unread_photo_inputs(photos)
         require_files(names)
-        unread = unread_inputs(names, options.root, report.command)
+        unread = unread_inputs(names, options.photos.root, report.command)
         return (partial(make, forms=forms) for make in unread)
 
     source, shard = shard_of(stream.shard, names, read)
@@ -164,10 +162,10 @@ def run(options: ExportOptions) -> Report:
                 act(record, fields)
             return fields
 
-        form, texts = NO_RECORDS, options.sidecars.texts
+        form = NO_RECORDS
         if options.format:
             form = output_format(
-                options.format, options.sidecars.parent, texts, long=options.long, bom=options.bom
+                options.format, options.sidecars, long=options.long, bom=options.bom
             )
         run_stream(
             report, source, each(exported), stream,

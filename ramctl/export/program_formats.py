@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path, PurePath
 
 from ramctl.export.sidecar_merge import HIERARCHICAL, SUBJECT, Field, machine_items
-from ramctl.export.sidecars import missing_keywords
+from ramctl.export.sidecars import SidecarOptions, missing_keywords
 from ramctl.export.text_sidecars import TextOptions, caption_of
 from ramctl.photos.archives import split_member
 from ramctl.photos.decoding import photo_size, read_photo
@@ -28,15 +28,11 @@ _MAX_NAME = 100  # bytes of a member's name in a tar
 _MAX_EXTENSION = 16  # bytes of a photo's extension
 
 
-def output_format(
-    name: str, parent: Callable[[str], str], text: TextOptions, *, long: bool = False,
-    bom: bool = False,
-) -> Format:  # fmt: skip
+def output_format(name: str, sidecars: SidecarOptions, *, long: bool, bom: bool) -> Format:
     """The format of this name, one of FORMATS.
 
-    `parent` gives that of machine tags of a language (exiftool-csv), `text` is the form of texts
-    (webdataset). csv has a row for each tag if it is `long`; `bom` begins it with a byte order
-    mark.
+    exiftool-csv and webdataset have tags as `sidecars` have them. csv has a row for each tag if it
+    is `long`; `bom` begins it with a byte order mark.
     """
     match name:
         case "csv":
@@ -46,11 +42,11 @@ def output_format(
             encode = separated(lambda record: dumps(record).rstrip(b"\n"))
             return Format(b"[\n", encode, lambda: (b"\n]\n",))
         case "exiftool-csv":
-            return table(_exiftool_columns(parent))
+            return table(_exiftool_columns(sidecars.parent))
         case "coco":
             return coco()
         case "webdataset":
-            return webdataset(text)
+            return webdataset(sidecars.texts)
     return formats.line_format(name, caption=True)
 
 

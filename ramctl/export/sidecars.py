@@ -144,41 +144,40 @@ class SidecarWriter:
     def _prepared(
         self, photo: Path, fields: JsonObject, decided: Mapping[str, str]
     ) -> list[Sidecar]:
-        if self.options.are_removed:
-            cleared = self.without_tags(photo) if self.options.xmp_remove else []
-            return cleared + (self.with_text(photo, fields) if self.options.text_remove else [])
-        try:
-            facts_of_file(photo)  # it may be gone since it was tagged
-        except RecordProblem as problem:
-            raise RecordProblem(f"{photo}: {problem.message}", code=problem.code) from problem
+        if not self.options.are_removed:
+            try:
+                facts_of_file(photo)  # it may be gone since it was tagged
+            except RecordProblem as problem:
+                raise RecordProblem(f"{photo}: {problem.message}", code=problem.code) from problem
         sidecars: list[Sidecar] = []
-        if self.options.xmp:
-            sidecars = self.with_tags(photo, fields["tags"], tag_language(fields), decided)
-        return sidecars + (self.with_text(photo, fields) if self.options.text else [])
+        if self.options.xmp or self.options.xmp_remove:
+            tags = () if self.options.xmp_remove else fields["tags"]
+            sidecars += self.with_tags(photo, tags, tag_language(fields), decided)
+        if self.options.text or self.options.text_remove:
+            sidecars += self.with_text(photo, fields)
+        return sidecars
 
     def with_tags(
         self, photo: Path, tags: Sequence[str], language: str = "",
         decided: Mapping[str, str] = MappingProxyType({}),
     ) -> list[Sidecar]:  # fmt: skip
-        """The photo's XMP sidecars with these machine tags, and everything else that they hold."""
-        paths = xmp_paths(photo, self.options.style, self.neighbours)
-        return [self._merged(photo, path, tags, language, decided) for path in paths]
+        """The photo's XMP sidecars with these machine tags, and everything else that they hold.
 
-    def without_tags(self, photo: Path) -> list[Sidecar]:
-        """Its XMP sidecars without machine tags; those with nothing else are to be deleted."""
-        return [self._merged(photo, path, (), "", {}) for path in xmp_names(photo)]
-
-    def _merged(
-        self, photo: Path, path: Path, tags: Sequence[str], language: str,
-        decided: Mapping[str, str],
-    ) -> Sidecar:  # fmt: skip
-        with problems_of(path):
-            content = sidecar_merge.merge_tags(
-                read_sidecar(path), tags, self.options.parent(language),
-                embedded=partial(photo_keywords, photo, path), decided=decided, language=language,
-                forget=self.options.forget_refused, counts=self.counts,
-            )  # fmt: skip
-        return Sidecar(path, content)
+        With `xmp_remove` those of either name; without tags and anything else they are deleted.
+        """
+        paths: Sequence[Path] = xmp_names(photo)
+        if not self.options.xmp_remove:
+            paths = xmp_paths(photo, self.options.style, self.neighbours)
+        sidecars: list[Sidecar] = []
+        for path in paths:
+            with problems_of(path):
+                content = sidecar_merge.merge_tags(
+                    read_sidecar(path), tags, self.options.parent(language),
+                    embedded=partial(photo_keywords, photo, path), decided=decided,
+                    language=language, forget=self.options.forget_refused, counts=self.counts,
+                )  # fmt: skip
+            sidecars.append(Sidecar(path, content))
+        return sidecars
 
     def with_text(self, photo: Path, record: JsonObject) -> list[Sidecar]:
         """The photo's text with the record's tags, and a copy of a person's words that it replaces.

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -27,9 +27,7 @@ class ImportOptions:
     """The options of `ramctl import`."""
 
     inputs: tuple[str, ...] = ()  # photos, folders, archives, records; lists of keywords
-    recursive: bool = False
-    null: bool = False
-    root: str | None = None
+    photos: PhotoInputs = field(default_factory=PhotoInputs)
     people: bool = False  # names are tags, and labels, too
     labels_out: Path | None = None
     stream: StreamOptions = field(default_factory=StreamOptions)
@@ -49,10 +47,7 @@ def run(options: ImportOptions) -> Report:
     require_ours(target, LABEL_FILE)
     report = Report("import", quiet=options.quiet, unit="images")
     names = names if lists and not names else inputs_or_stdin(names, "photos")
-    photos = PhotoInputs(
-        names, options.root, options.recursive, options.null, stage="import",
-        notify=cache(report.notify),
-    )  # fmt: skip
+    photos = replace(options.photos, names=names, stage="import", notify=cache(report.notify))
     reader, vocabulary = PhotoReader(people=options.people), Vocabulary(people=options.people)
 
     def unread() -> Iterator[Unread]:

@@ -35,8 +35,7 @@ class ParseOptions:
     inputs: tuple[str, ...] = ()  # none or `-`: stdin
     root: str | None = None
     source_format: str | None = None  # None: recognised
-    image_column: str | None = None  # None: by its usual names
-    caption_column: str | None = None
+    columns: Columns = field(default_factory=Columns)
     group: bool = False
     labels: str | None = None  # a file, or a bundle by its name
     build_labels: Path | None = None
@@ -60,10 +59,9 @@ def run(options: ParseOptions) -> Report:
     inputs = inputs_or_stdin(options.inputs, "captions")
     require_files([name for name in inputs if not is_folder(name)])  # folders hold texts of photos
     tags = labels.tags if labels else ()
-    columns = Columns(options.image_column, options.caption_column)
     read = partial(
         unread_any, root=options.root, stage="parse",
-        form=options.source_format, labels=tags, columns=columns,
+        form=options.source_format, labels=tags, columns=options.columns,
     )  # fmt: skip
     require_readable(inputs, read)
     items, shard = shard_of(options.stream.shard, inputs, partial(read, inputs))
@@ -95,8 +93,11 @@ def run(options: ParseOptions) -> Report:
     fingerprint = ({"labels": labels.sha256} if labels else {}) | shard
     if options.target_format == "tags":
         fingerprint["form"] = "tags"
-    settings = ("keep_tags", "explain", "image_column", "caption_column")
-    fingerprint |= {name: str(value) for name in settings if (value := getattr(options, name))}
+    settings = {
+        "keep_tags": options.keep_tags, "explain": options.explain,
+        "image_column": options.columns.image, "caption_column": options.columns.caption,
+    }  # fmt: skip
+    fingerprint |= {name: str(value) for name, value in settings.items() if value}
     return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, form=form)
 
 

@@ -3,7 +3,6 @@
 import ctypes
 import math
 import os
-import stat
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -88,8 +87,7 @@ def load_photo(
     RecordProblem: missing_image, unreadable_image, too_large or too_slow.
     """
     try:
-        facts = os.stat(os.path.join(base, name))  # noqa: PTH116, PTH118 (fast)
-        n_bytes = facts.st_size if stat.S_ISREG(facts.st_mode) else 0
+        n_bytes = os.stat(os.path.join(base, name)).st_size  # noqa: PTH116, PTH118 (fast)
     except (OSError, ValueError):
         n_bytes = 0  # in an archive, at a URL, or a problem of `read_photo`
     with room_for_file(n_bytes):

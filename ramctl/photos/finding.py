@@ -86,7 +86,7 @@ def _names_by_stem(folder: Path) -> dict[str, list[str]]:
 class PhotoInputs:
     """The inputs on the command line, and how to read them."""
 
-    names: Sequence[str]
+    names: Sequence[str] = ()
     root: str | None = None  # base of relative names in lists and records
     recursive: bool = False
     null: bool = False  # names on standard input end with NUL instead of newline

@@ -86,24 +86,6 @@ class _Memory:
 _pictures, _files = _Memory(), _Memory()
 
 
-@contextmanager
-def room_for(n_bytes: int, max_bytes: int, seconds: float | None = None) -> Iterator[None]:
-    """Reserve memory for a block; RecordProblem above `max_bytes`, TimeoutError after `seconds`."""
-    if n_bytes > max_bytes:
-        message = (
-            f"decoding it takes {n_bytes / 1e6:.0f} MB, "
-            f"more than the limit of {max_bytes / 1e6:.0f} MB "
-            f"({_BYTES_A_PIXEL} bytes for each pixel of the limit)"
-        )
-        raise RecordProblem(message, code="too_large")
-    with _pictures.room(n_bytes, max_bytes, seconds):
-        try:
-            yield
-        finally:
-            if n_bytes > _LARGE:
-                give_memory_back()
-
-
 def room_for_file(n_bytes: int) -> AbstractContextManager[None]:
     """Reserve memory for the content of a large file, before its picture is known."""
     return _files.room(n_bytes, _LARGE_FILE, None) if n_bytes > _LARGE_FILE else nullcontext()
@@ -127,17 +109,31 @@ class TimeLeft:
 
     @contextmanager
     def room(self, n_bytes: int) -> Iterator[None]:
-        """Reserve memory, as `room_for`, until the decoder has ended, in time or not."""
+        """Reserve memory until the decoder has ended, in time or not.
+
+        RecordProblem for more than the limit, TimeoutError when there is no room in time.
+        """
         if n_bytes <= _UNCOUNTED:
             yield
             return
-        remaining = self()
+        max_bytes, remaining = self.limits.memory, self()
+        if n_bytes > max_bytes:
+            message = (
+                f"decoding it takes {n_bytes / 1e6:.0f} MB, "
+                f"more than the limit of {max_bytes / 1e6:.0f} MB "
+                f"({_BYTES_A_PIXEL} bytes for each pixel of the limit)"
+            )
+            raise RecordProblem(message, code="too_large")
         if self.limits.patient:
             self.end = math.inf
-        with room_for(n_bytes, self.limits.memory, None if self.limits.patient else remaining):
+        with _pictures.room(n_bytes, max_bytes, None if self.limits.patient else remaining):
             if self.limits.patient:
                 self.end = time.monotonic() + remaining
-            yield
+            try:
+                yield
+            finally:
+                if n_bytes > _LARGE:
+                    give_memory_back()
 
 
 def in_time(do: Callable[[], Result], time_left: TimeLeft) -> Result:

@@ -29,10 +29,8 @@ class ParquetPhotos:
         n_rows = (self._file.metadata.row_group(index).num_rows for index in groups)
         self._starts = [0, *accumulate(n_rows)]
         self._lock = Lock()
-        self._next, self._rows = (
-            self._starts[-1],
-            iter(()),
-        )  # the next row, and the rest of its group
+        self._next = self._starts[-1]  # row
+        self._rows: Iterator[Any] = iter(())  # the rest of its group
         self._recent: dict[int, Any] = {}  # the last photos: threads need them out of order
 
     def members(self) -> Iterator[str]:

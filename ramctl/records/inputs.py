@@ -60,7 +60,7 @@ def open_input(name: str) -> Iterator[BinaryIO]:
     if name.endswith(parquet.SUFFIX) and not is_url(name):
         if is_pipe(name):
             raise UsageProblem(f"{name}: Parquet is read from a file, not from a pipe")
-        with parquet.open_lines(name) as lines:
+        with stream_of(parquet.json_lines(name)) as lines:
             yield lines
         return
     try:

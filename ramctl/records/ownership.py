@@ -109,7 +109,7 @@ def require_our_outputs(output: Path | None, rejects: Path | None) -> None:
     """Check a file of records and the rejects, with their parts and states, by `require_ours`."""
     if rejects is not None:
         require_ours(rejects, REJECTS)
-        _require_our_part(part_path(rejects), Mark(f"the beginning of {REJECTS.kind}", _is_begun))
+        _require_our_part(part_path(rejects), _PART)
         require_plain(kept_path(part_path(rejects)))
     if output is not None:
         state = present_state(output)
@@ -168,21 +168,16 @@ def is_state(path: Path) -> bool:
     return _is_object(path, "command", "fingerprint")
 
 
-def _is_label_file(path: Path) -> bool:
-    """Whether the first line is a label of a label system, not a decision."""
-    return _is_object(path, "tag", "kind") and not _is_object(path, "verdict")
-
-
-def _is_begun(path: Path) -> bool:
-    """Whether a file begins with a reject; a crash may have torn the first line."""
-    return _first_line(path).startswith(b'{"source":')
-
-
 def _is_page(path: Path) -> bool:
     with (gzip.open if is_gzip(path.name) else open)(path, "rb") as stream:
         return _GENERATOR in stream.read(_HEAD_BYTES)
 
 
 PAGE = Mark("a page that ramctl wrote", _is_page)
-LABEL_FILE = Mark("a label system that ramctl wrote", _is_label_file)
+LABEL_FILE = Mark(
+    "a label system that ramctl wrote",
+    lambda p: _is_object(p, "tag", "kind") and not _is_object(p, "verdict"),  # of a decision
+)
 REJECTS = Mark("a file of rejects", lambda p: _is_object(p, "source", "stage", "code", "message"))
+# A crash may have torn the first line.
+_PART = Mark(f"the beginning of {REJECTS.kind}", lambda p: _first_line(p).startswith(b'{"source":'))

@@ -12,14 +12,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import orjson
 
 from ramctl.errors import RunProblem, one_line
 from ramctl.parts import require
 from ramctl.records.jsonl import MAX_LINE, dumps, loads
-from ramctl.records.pipes import stream_of
 from ramctl.records.record import JsonObject
 
 SUFFIX = ".parquet"
@@ -170,17 +169,11 @@ def opened(name: str) -> Any:
 
     try:
         # Texts stay in the file's dictionary until their row comes: a few bytes may stand for many.
-        texts = [
-            leaf.path for leaf in _leaves(parquet.read_metadata(name)) if _kind(leaf) == "text"
-        ]
+        leaves = parquet.read_metadata(name).schema  # a nested column has one for each part
+        texts = [leaf.path for leaf in leaves if _kind(leaf) == "text"]
         return parquet.ParquetFile(name, read_dictionary=texts, buffer_size=_BUFFER)
     except (ArrowException, *DAMAGE) as error:
         raise RunProblem(f"{name}: {str(error).splitlines()[0]}") from error
-
-
-def _leaves(metadata: Any) -> list[Any]:
-    """The columns of a file; a nested column has a leaf for each part."""
-    return [metadata.schema.column(place) for place in range(metadata.num_columns)]
 
 
 def _kind(leaf: Any) -> str:
@@ -190,12 +183,8 @@ def _kind(leaf: Any) -> str:
     return kinds.get(leaf.logical_type.type, "else") if is_bytes else "else"
 
 
-def open_lines(name: str) -> BinaryIO:
+def json_lines(name: str) -> Iterator[bytes]:
     """The rows of a file as JSON lines; RunProblem where it is not Parquet."""
-    return stream_of(_lines(name))
-
-
-def _lines(name: str) -> Iterator[bytes]:
     file = opened(name)
     photos, is_ours = photo_column(file), {"embedding_model", _OTHER} <= {*file.schema_arrow.names}
     try:
@@ -230,7 +219,7 @@ def _rows(
 
     `report` is called with the name of a column that may not fit into memory.
     """
-    leaves = _leaves(file.metadata)
+    leaves = [*file.metadata.schema]
     # `datasets` keeps the names of photos beside them.
     apart = [
         leaf.path.partition(".")[0] == photos and leaf.path != f"{photos}.path" for leaf in leaves
@@ -319,7 +308,7 @@ def _value(scalar: Any) -> Any:
 
 def photo_column(file: Any) -> str | None:
     """The column whose values, or their parts `bytes`, are photos; None where there is none."""
-    for leaf in _leaves(file.metadata):
+    for leaf in file.metadata.schema:
         name, _, part = leaf.path.partition(".")
         if name in _PHOTOS and part in ("", "bytes") and _kind(leaf) == "bytes":
             return str(name)

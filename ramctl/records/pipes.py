@@ -17,6 +17,7 @@ from ramctl.errors import UsageProblem
 STDIN = "-"
 _DESCRIPTOR = re.compile(r"/dev/(stdin|fd/\d+)|/proc/(self|\d+)/fd/\d+")
 _read: set[tuple[int, int]] = set()  # device and inode of each pipe that was read
+is_file, is_folder = os.path.isfile, os.path.isdir  # unlike those of Path they never raise
 
 
 def mode_of(path: str | Path) -> int:
@@ -25,16 +26,6 @@ def mode_of(path: str | Path) -> int:
         return os.stat(path).st_mode  # noqa: PTH116 (fast)
     except (OSError, ValueError):
         return 0
-
-
-def is_file(path: str | Path) -> bool:
-    """Whether a path is a file; unlike Path.is_file it never raises."""
-    return stat.S_ISREG(mode_of(path))
-
-
-def is_folder(path: str | Path) -> bool:
-    """Whether a path is a folder."""
-    return stat.S_ISDIR(mode_of(path))
 
 
 def is_pipe(name: str | Path) -> bool:

@@ -181,10 +181,6 @@ class _Lines:
         if state := text.strip():
             sys.stderr.write(f"ramctl {state}\n")
 
-    def flush(self) -> None:
-        """Write what is buffered."""
-        sys.stderr.flush()
-
 
 class Rejects:
     """Count and report rejects, and write them to the file of `--rejects`, which is locked."""

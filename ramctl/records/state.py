@@ -47,17 +47,14 @@ _TABLE = """
 # Pending rows only: else a look-up of a key would pass all its rows that are taken.
 _INDEX = f"CREATE INDEX pending_by_key ON rows (key) WHERE mark = {_PENDING}"
 _INSERT = "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?)"
-_FIRST = f"""
-    SELECT number, status, stamp, start, end FROM rows
-    WHERE key = ? AND mark = {_PENDING} ORDER BY number LIMIT 1
-"""
 _STAMP_INDEX = (
     f"CREATE INDEX IF NOT EXISTS pending_by_stamp ON rows (stamp) WHERE mark = {_PENDING}"
 )
-_BY_STAMP = f"""
-    SELECT key, number, status, stamp, start, end FROM rows
-    WHERE stamp = ? AND mark = {_PENDING} ORDER BY number
-"""
+_BY_KEY, _BY_STAMP = (
+    "SELECT key, number, status, stamp, start, end FROM rows "
+    f"WHERE {column} = ? AND mark = {_PENDING} ORDER BY number"
+    for column in ("key", "stamp")
+)
 _MARK = "UPDATE rows SET mark = ? WHERE number = ?"
 _IS_PENDING_PLACE = (
     f"mark = {_PENDING} AND key NOT GLOB '*[^0-9]*'"  # of a list, not a photo's name
@@ -234,14 +231,14 @@ class ResumeState:
         """
         if self._rows is None:
             return None
-        row = self._sql(_FIRST, key).fetchone()
+        row = self._sql(_BY_KEY, key).fetchone()
         if row is None and stamp and not key.isdecimal():
             self._sql(_STAMP_INDEX)
             rows = self._sql(_BY_STAMP, stamp).fetchall()
-            row = next((row for other, *row in rows if self._is_same(other, key)), None)
+            row = next((row for row in rows if self._is_same(row[0], key)), None)
         if row is None:
             return None
-        number, status, stamp, start, end = row
+        _, number, status, stamp, start, end = row
         self._sql(_MARK, _TAKEN, number)
         return Entry(number, status, stamp, end, end > start)
 

@@ -267,8 +267,6 @@ class _Run:
     def write(self, outcomes: list[Outcome]) -> None:
         """Write the outcomes of the oldest batch."""
         batch, remaining = self.in_flight.popleft(), iter(outcomes)
-        if len(_records(batch)) != len(outcomes):
-            raise RuntimeError("a stage must give one outcome for each record")
         for work in batch:
             if callable(work):
                 work()

@@ -14,7 +14,6 @@ from ramctl.records.inputs import read_inputs
 from ramctl.records.jsonl import content_stamp
 from ramctl.records.record import (
     HUMAN,
-    Item,
     JsonObject,
     Reject,
     image_name,
@@ -47,7 +46,17 @@ class Verdicts:
         """
         by_photo: dict[str, dict[str, str]] = {}
         for item in read_inputs([*map(str, paths)], None, stage):
-            image, tag, verdict = _verdict(item)
+            if isinstance(item, Reject):
+                raise RunProblem(f"{item.place}: {item.message}")
+            tag, verdict = item.fields.get("tag"), item.fields.get("verdict")
+            try:
+                image = image_name(item.fields)
+            except RecordProblem as problem:
+                raise RunProblem(f"{item.place}: {problem.message}") from problem
+            if not isinstance(tag, str):
+                raise RunProblem(f"{item.place}: tag is not a string")
+            if verdict not in VERDICTS:
+                raise RunProblem(f"{item.place}: verdict is not one of {', '.join(VERDICTS)}")
             by_photo.setdefault(image, {})[tag] = verdict
         return cls(by_photo, matcher, ", ".join(map(str, paths)))
 
@@ -101,18 +110,3 @@ class Verdicts:
         if new:
             set_tags(fields, [*tags, *new])
             fields["sources"] = object_in(fields, "sources") | {tag: [HUMAN] for tag in new}
-
-
-def _verdict(item: Item) -> tuple[str, str, str]:
-    if isinstance(item, Reject):
-        raise RunProblem(f"{item.place}: {item.message}")
-    tag, verdict = item.fields.get("tag"), item.fields.get("verdict")
-    try:
-        image = image_name(item.fields)
-    except RecordProblem as problem:
-        raise RunProblem(f"{item.place}: {problem.message}") from problem
-    if not isinstance(tag, str):
-        raise RunProblem(f"{item.place}: tag is not a string")
-    if verdict not in VERDICTS:
-        raise RunProblem(f"{item.place}: verdict is not one of {', '.join(VERDICTS)}")
-    return image, tag, str(verdict)

@@ -44,16 +44,17 @@ def index_folder(folder: Path, model: str, report: Report) -> tuple[Path, Path]:
     from ramctl.tagging import tag_photos
     from ramctl.tagging.tagger_options import TaggerOptions
 
-    if next(unread_photo_inputs(PhotoInputs((root,), recursive=True)), None) is None:
+    photos = PhotoInputs((root,), recursive=True)
+    if next(unread_photo_inputs(photos), None) is None:
         raise RunProblem(f"{folder}: no photos in it (is the disk mounted?)")
     report.notify(f"{folder}: new or changed photos; the index is {index}")
     index.mkdir(parents=True, exist_ok=True)
     tag_options = tag_photos.TagOptions(
-        (root,), recursive=True, prune=True, model=model, format="jsonl", quiet=report.quiet,
+        (root,), photos, prune=True, model=model, format="jsonl", quiet=report.quiet,
         tagger=TaggerOptions(embedding=True), stream=StreamOptions(output=tags, resume=True),
     )  # fmt: skip
     import_options = import_photos.ImportOptions(
-        (root,), recursive=True, people=True, quiet=report.quiet,
+        (root,), photos, people=True, quiet=report.quiet,
         stream=StreamOptions(output=keywords, resume=True),
     )  # fmt: skip
     try:

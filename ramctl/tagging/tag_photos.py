@@ -23,10 +23,8 @@ class TagOptions:
     """The options of `ramctl tag`."""
 
     inputs: tuple[str, ...] = ()  # photos, folders, archives, records; none or `-`: stdin
-    recursive: bool = False
-    null: bool = False
+    photos: PhotoInputs = field(default_factory=PhotoInputs)
     prune: bool = False  # drop the records of photos that are gone
-    root: str | None = None
     model: str = "mini"
     tagger: TaggerOptions = field(default_factory=TaggerOptions)
     include: Path | None = None  # files of the tags in `tagger.choice`
@@ -54,9 +52,7 @@ def run(options: TagOptions) -> Report:
     names = inputs_or_stdin(options.inputs, "photos")
     if options.prune:
         require_some(names)
-    photos = PhotoInputs(
-        names, options.root, options.recursive, options.null, notify=cache(report.notify)
-    )
+    photos = replace(options.photos, names=names, notify=cache(report.notify))
     source, shard = shard_of(stream.shard, names, partial(unread_photo_inputs, photos))
     report.count_inputs = row_counter(stream.shard, names)
     paths = {"include": options.include, "exclude": options.exclude}
@@ -76,7 +72,7 @@ def run(options: TagOptions) -> Report:
     lists_labels = options.tagger.dense and form in ("jsonl", "parquet")
     header = iter([{"label_names": list(tagger.labels.tags)}] if lists_labels else [])
     # An earlier run may have started in any folder that holds the output.
-    folders = [Path(options.root or ""), *Path(stream.output or "").absolute().parents]
+    folders = [Path(photos.root or ""), *Path(stream.output or "").absolute().parents]
     run_stream(
         report, source, tagger.stage, replace(stream, batch=tagger.batch),
         fingerprint=tagger.fingerprint | shard | {"form": form},

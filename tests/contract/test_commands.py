@@ -12,6 +12,7 @@ from ramctl.cli import COMMANDS, cli
 from ramctl.commands.command import filled
 from ramctl.decide.selection import SelectionOptions
 from ramctl.parsing import parse_run as parsing
+from ramctl.photos.finding import PhotoInputs
 from ramctl.records.stream import StreamOptions
 from ramctl.tagging import tag_photos as tagging
 from ramctl.tagging.tagger_options import TaggerOptions
@@ -134,14 +135,17 @@ def test_an_option_without_a_field_is_an_error():
 
 def test_commands_run_from_python(tmp_path):
     """Without a command line: options in, a report and files out."""
-    quiet = {"quiet": True, "root": str(DATA)}
+    quiet, root = {"quiet": True}, str(DATA)
     parsed, tagged = tmp_path / "parsed.jsonl", tmp_path / "tagged.jsonl"
     given, stream = (str(DATA / "captions.jsonl"),), StreamOptions(output=parsed)
-    report = parsing.run(parsing.ParseOptions(inputs=given, stream=stream, **quiet))
+    report = parsing.run(parsing.ParseOptions(inputs=given, stream=stream, root=root, **quiet))
     assert (report.n_out, report.exit_code) == (8, 0)
     given, stream = (str(parsed),), StreamOptions(output=tagged)
     tagger = TaggerOptions(choice=SelectionOptions(include=["field"]))
-    report = tagging.run(tagging.TagOptions(inputs=given, tagger=tagger, stream=stream, **quiet))
+    photos = PhotoInputs(root=root)
+    report = tagging.run(
+        tagging.TagOptions(inputs=given, photos=photos, tagger=tagger, stream=stream, **quiet)
+    )
     rows = [json.loads(line) for line in tagged.read_bytes().splitlines()]
     assert len(rows) == report.n_out == 8
     assert {tag for row in rows for tag in row["tags"]} == {"field"}

@@ -28,9 +28,13 @@ PROPERTIES = {name: of.property for name, of in BY_NAME.items()}
 BY_NAME["IPTC"] = KEYWORDS
 
 
-def writer() -> SidecarWriter:
+def writer(**options) -> SidecarWriter:
     """As `ramctl export --xmp` has it, which remembers no folder yet."""
-    return SidecarWriter(SidecarOptions())
+    return SidecarWriter(SidecarOptions(**options))
+
+
+def without_tags(photo: Path) -> list[Sidecar]:
+    return writer(xmp_remove=True).with_tags(photo, [])
 
 
 DARKTABLE = (DATA / "darktable.xmp").read_text("utf-8")
@@ -284,7 +288,7 @@ def test_a_sidecar_under_either_name_is_found_and_both_are_merged(tmp_path):
     for written in writer().with_tags(photo, ["cat"]):
         written.write()
     assert all("auto|cat" in path.read_text() for path in (full, stem))
-    for written in writer().without_tags(photo):
+    for written in without_tags(photo):
         written.write()
     assert not any("auto|" in path.read_text() for path in (full, stem))
 
@@ -315,7 +319,7 @@ def test_photos_of_one_name_do_not_share_a_sidecar(tmp_path):
     written.write()
     (again,) = writer().with_tags(tmp_path / "a.jpg", ["sofa"])
     assert again.content is None
-    own, shared = writer().without_tags(tmp_path / "a.jpg")
+    own, shared = without_tags(tmp_path / "a.jpg")
     assert own.content == b"" and tags_of(shared.content) == {"dc:subject": ["Anna"]}
 
 
@@ -373,7 +377,7 @@ def test_a_new_sidecar_holds_the_keywords_in_the_photo(suffix, tmp_path):
     assert found["lr:hierarchicalSubject"] == ["people|Bob", *words, "auto|sofa"]
     assert found["digiKam:TagsList"] == ["people/Bob", *words, "auto/sofa"]
     written.write()
-    assert [removed.content for removed in writer().without_tags(photo)] == [b"", None]
+    assert [removed.content for removed in without_tags(photo)] == [b"", None]
 
 
 @needs("exiftool")

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from PIL import Image
 
 from ramctl.errors import RecordProblem
 from ramctl.photos.decoding import decode_photo, rgb
-from ramctl.photos.limits import PhotoLimits, room_for
+from ramctl.photos.limits import PhotoLimits, TimeLeft
 
 # Of this process alone: what getrusage says begins with what the one before it had.
 HIGHEST = (
@@ -96,20 +97,28 @@ def test_a_large_picture_shrunk_is_that_picture():
         assert np.abs(np.asarray(rgb(photo, divisor=3), int) - expected).max() <= 2, mode
 
 
+LIMITS = PhotoLimits(pixels=20_000_000)  # 96 MB
+
+
+def room_for(n_megabytes: int, seconds: float):
+    limits = replace(LIMITS, seconds=seconds, patient=False)
+    return TimeLeft(limits).room(n_megabytes * 1_000_000)
+
+
 def test_photos_wait_for_room():
-    with room_for(60, 100):
-        with room_for(40, 100):
+    with room_for(56, 30):
+        with room_for(40, 30):
             pass
-        with pytest.raises(TimeoutError), room_for(41, 100, 0.1):
+        with pytest.raises(TimeoutError), room_for(41, 0.1):
             pass
-    with room_for(100, 100):
+    with room_for(96, 30):
         pass
-    with pytest.raises(RecordProblem, match="more than the limit"), room_for(101, 100):
+    with pytest.raises(RecordProblem, match="more than the limit"), room_for(97, 30):
         pass
 
 
 def test_a_photo_that_takes_too_long_keeps_its_room_until_its_decoder_ends(monkeypatch):
-    released, limits = threading.Event(), PhotoLimits(pixels=20_000_000, seconds=0.2)
+    released, limits = threading.Event(), replace(LIMITS, seconds=0.2)
 
     def slow(self: Image.Image) -> None:
         assert released.wait(30)
@@ -118,8 +127,8 @@ def test_a_photo_that_takes_too_long_keeps_its_room_until_its_decoder_ends(monke
     monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", slow, raising=False)
     with pytest.raises(RecordProblem, match="not decoded after"):
         decode_photo(data, limits=limits)
-    with pytest.raises(TimeoutError), room_for(60_000_000, limits.memory, 0.1):
+    with pytest.raises(TimeoutError), room_for(60, 0.1):
         pass
     released.set()
-    with room_for(60_000_000, limits.memory, 30):
+    with room_for(60, 30):
         pass

@@ -16,7 +16,7 @@ READ = HIGHEST + (
     "from ramctl.readers.source import Source\n"
     "from ramctl.records import parquet\n"
     "resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
-    "read = getattr(json_lists, sys.argv[1], lambda source: parquet.open_lines(source.name))\n"
+    "read = getattr(json_lists, sys.argv[1], lambda source: parquet.json_lines(source.name))\n"
     "try:\n"
     "    print(sum(1 for _ in read(Source(sys.argv[2], Path(), 'parse'))))\n"
     "except RunProblem as problem:\n"
