@@ -149,7 +149,7 @@ class LabelSystem(tuple[Label, ...]):
         return max(counts, key=lambda code: counts[code])  # of equal ones the first, English
 
     def language_code(self, language: str | None) -> str:
-        """The code of a language that labels have names in (`de` for `DE-at`); empty without one.
+        """The code of a language that labels have names in (`de` for `DE-at`); empty for English.
 
         UsageProblem for a language without names.
         """
@@ -157,6 +157,8 @@ class LabelSystem(tuple[Label, ...]):
         code = (language or "").lower().replace("_", "-")
         if language is not None and code not in known:
             code = code.partition("-")[0]
+        if code == "en" and code not in known:
+            return ""
         if language is not None and code not in known:
             have = f"names in {', '.join(known)}" if known else "no names in other languages"
             raise UsageProblem(f"language {language!r}: the labels have {have}")

@@ -97,8 +97,9 @@ class RamctlCommand(TwoHelps):
 
     Its module in this package holds TARGET, `package.module:Options`: the command calls that
     module's `run` with that dataclass; OPTIONS, under the headings of `--help`; HELP, EXAMPLES and
-    NOTES; ARGUMENTS unless these are INPUTS; NEEDS, options that have no effect without others; and
-    EXTRA, if it needs an extra of the package.
+    NOTES; ARGUMENTS unless these are INPUTS; NEEDS, options without effect alone; RIVALS,
+    of which those on the command line replace the others; and EXTRA, if it needs an extra of the
+    package.
     """
 
     def __init__(self, name: str) -> None:
@@ -145,7 +146,10 @@ class RamctlCommand(TwoHelps):
     def _report_folder_settings(self, ctx: click.Context) -> None:
         """Print the settings that come from `./ramctl.toml`; its own `quiet` does not hide them."""
         by_file = click.core.ParameterSource.DEFAULT_MAP
-        used = {k: v for k, v in ctx.meta[HERE].items() if ctx.get_parameter_source(k) == by_file}
+        used = {
+            name: value for name, value in ctx.meta[HERE].items()
+            if ctx.get_parameter_source(name) == by_file and ctx.params[name] is not None
+        }  # fmt: skip
         shown = partial(json.dumps, default=str, ensure_ascii=False)
         if used and ("quiet" in used or not ctx.params.get("quiet")):
             settings = ", ".join(f"{name} = {shown(value)}" for name, value in used.items())
@@ -158,10 +162,13 @@ class RamctlCommand(TwoHelps):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, here or on a cluster; the exit code."""
+        by_user = click.core.ParameterSource.COMMANDLINE
+        rivals = set(getattr(self.module, "RIVALS", ()))
+        if given := {name for name in rivals if ctx.get_parameter_source(name) == by_user}:
+            ctx.params.update(dict.fromkeys(rivals - given))
         self._report_folder_settings(ctx)
         self._require_distinct(ctx.params)
         # A file or variable may set the one for the runs that have the other.
-        by_user = click.core.ParameterSource.COMMANDLINE
         for name, other in {"retry_rejects": "resume", **getattr(self.module, "NEEDS", {})}.items():
             if ctx.get_parameter_source(name) == by_user and not ctx.params[other]:
                 raise UsageProblem(f"--{name} needs --{other}".replace("_", "-"))

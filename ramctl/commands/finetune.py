@@ -4,9 +4,9 @@ from copy import copy
 
 from ramctl.commands import options
 from ramctl.commands.options import common
-from ramctl.commands.train import EXTRA, NOTES, TARGET, training_options
+from ramctl.commands.train import EXTRA, NOTES, RIVALS, TARGET, training_options
 
-__all__ = ["EXTRA", "NOTES", "TARGET"]
+__all__ = ["EXTRA", "NOTES", "RIVALS", "TARGET"]
 
 HELP = """
 Fits the labels to up to 5,000 captioned photos, in minutes. Things that five captions name become

@@ -19,6 +19,7 @@ Memory stays constant, but --evidence reads all records first. --evidence FILE,m
 maps names to labels by lines of label<TAB>name|name.
 {options.EXIT_CODES}
 """
+RIVALS = ("threshold", "precision")
 OPTIONS = {
     "input": [options.root, options.shard],
     "model": [

@@ -21,6 +21,7 @@ NOTES = f"""
 Writes tags (main subject first), scores, salience; dense, embedding, boxes, generated_captions.
 {options.EXIT_CODES}
 """
+RIVALS = ("threshold", "precision")
 OPTIONS = {
     "input": [
         *options.photos,

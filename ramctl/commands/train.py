@@ -88,4 +88,5 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
     }
 
 
+RIVALS = ("steps", "epochs")
 OPTIONS = training_options(STARTS, "model")

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle
+from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, read_labels
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.files import read_text, unpacked_name
@@ -60,7 +60,7 @@ def read_words(words: Words) -> LabelSystem:
         return LabelSystem.from_tags(word.strip() for word in listed)
     if unpacked_name(Path(words).name).endswith(".json"):
         return _read_descriptions(Path(words))
-    return LabelSystem.read(Path(words))
+    return read_labels(os.fspath(words))
 
 
 def _read_descriptions(path: Path) -> LabelSystem:

@@ -110,6 +110,14 @@ def test_the_user_s_own_file_may_set_all_without_a_word(tmp_path, ramctl):
         assert json.loads((cwd / "s.json").read_text())["out"] == 1
 
 
+def test_an_option_of_the_command_line_replaces_what_contradicts_it_in_a_file(tmp_path, ramctl):
+    (tmp_path / "ramctl.toml").write_text("[tag]\nprecision = 0.99\n")
+    few, many = ramctl("tag", KITE), ramctl("tag", KITE, "--threshold", "0.3")
+    assert len(few.rows[0]["tags"]) < len(many.rows[0]["tags"])
+    assert "sets precision" in few.messages and "sets precision" not in many.messages
+    assert ramctl("tag", KITE, "--threshold", "0.3", "--precision", "0.9").returncode == 2
+
+
 def test_a_value_of_the_folder_is_shown_in_one_line(tmp_path, ramctl):
     (tmp_path / "ramctl.toml").write_text('[export]\ntxt_trigger = "a\\nb\\u001b[2J"\n')
     done = ramctl("export", "-f", "jsonl", stdin=b"")

@@ -42,6 +42,10 @@ def test_the_authors_descriptions_are_read_as_published(shared, tmp_path):
     assert words[0].descriptions[0] == f"a photo of a {words[0].tag.lower()}."
 
 
+def test_a_model_s_name_is_a_list_of_its_labels():
+    assert read_words("mini").tags == Bundle.open(embedded_bundle()).labels.tags
+
+
 @pytest.mark.parametrize("content", [[], {}, [{}], ["heron"], [{"heron": ["a"]}, 3], "heron", 3])
 def test_anything_else_is_named(tmp_path, content):
     (tmp_path / "words.json").write_text(json.dumps(content))

@@ -66,6 +66,7 @@ def test_an_unknown_language_is_wrong_usage_that_names_the_known_ones(tag):
 
 
 def test_a_language_may_be_in_capitals_and_lists_of_tags_in_it(tag):
+    assert "blue" in tags(tag("blue.png", "--lang", "en-GB"))
     for code in ("ZH", "zh_CN"):
         done = tag("blue.png", "--lang", code)
         assert tags(done) == ["蓝色", "colour"]
