@@ -107,8 +107,10 @@ def in_order(
     def first() -> tuple[Name, Result]:
         while not wait([pending[0][1]], PATIENCE_S).done:
             raise_if_stopped()
-        name, result = pending.popleft()
-        return name, result.result()
+        name, result = pending[0]
+        value = result.result()  # if it was interrupted itself, no later one may come
+        pending.popleft()
+        return name, value
 
     try:
         for name, item in pairs:

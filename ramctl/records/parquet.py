@@ -188,7 +188,7 @@ def json_lines(name: str) -> Iterator[bytes]:
     file = opened(name)
     photos, is_ours = photo_column(file), {"embedding_model", _OTHER} <= {*file.schema_arrow.names}
     try:
-        for number, row in enumerate(_rows(file, photos, cache(partial(_report_left_out, name)))):
+        for number, row in enumerate(_rows(file, photos, partial(_report_left_out, name))):
             fields = {} if row is None else row
             if photos:
                 path = (fields.pop(photos, None) or {}).get("path")
@@ -207,6 +207,7 @@ def _text(value: object) -> str | None:
     return None if isinstance(value, bytes) else str(value)
 
 
+@cache  # a file may be read more than once
 def _report_left_out(name: str, column: str) -> None:
     message = f"{name}: column {column!r} left out: unpacked it may not fit into memory"
     sys.stderr.write(f"ramctl: {one_line(message)}\n")

@@ -6,7 +6,7 @@ import pytest
 
 from ramctl import Tagger
 from ramctl.engine.device_pool import run_on_devices, split_devices
-from ramctl.errors import RunProblem
+from ramctl.errors import Interrupted, RunProblem
 from ramctl.records.parallel import ordered_map
 from tests.tagging.conftest import save_photo
 
@@ -32,6 +32,19 @@ def test_results_come_in_the_order_of_the_items(workers):
 def test_an_error_in_a_worker_reaches_the_caller():
     with pytest.raises(ZeroDivisionError):
         list(ordered_map(lambda n: 1 // n, [1, 1, 0, 1], 2))
+
+
+def test_after_an_item_that_a_signal_interrupts_no_later_one_comes():
+    def do(number):
+        if number == 1:
+            raise Interrupted(2)
+        return number
+
+    found = []
+    with pytest.raises(Interrupted):
+        for number in ordered_map(do, range(4), 4):
+            found.append(number)
+    assert found == [0]
 
 
 def test_devices_are_listed_by_name_or_number():
