@@ -65,7 +65,7 @@ class Salience:
     def probabilities(self, inputs: Floats) -> Floats:
         """The probability (..., L) that each label names a main thing; 0 where it is not a thing.
 
-        `inputs` (..., L, 3) are those of `inputs`.
+        `inputs` (..., L, 3) come from the method of that name.
         """
         probabilities = (1 + np.tanh(inputs @ np.array(self.main) / 2)) / 2
         return np.where(np.isfinite(self.weights), probabilities, 0.0)

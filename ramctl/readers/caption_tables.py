@@ -4,12 +4,13 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 from ramctl.errors import RunProblem
 from ramctl.readers.source import TAG_FIELDS, Source, split_tags, with_usual_names
 from ramctl.records.inputs import first_bytes, open_input
-from ramctl.records.jsonl import bounded_lines
+from ramctl.records.jsonl import MAX_LINE, bounded_lines
 from ramctl.records.record import Item, JsonObject, Reject
 
 #: Flickr8k.token.txt: name.jpg#0 TAB caption.
@@ -109,14 +110,19 @@ def not_utf8(source: Source, number: int, text: str, file: str = "") -> Reject |
 def read_rows(source: Source, delimiter: str, **options: Any) -> Iterator[tuple[int, list[str]]]:
     """The number of the last line and the cells of each row; `not_utf8` is left to the caller.
 
-    RunProblem for a quote that is not closed: the rows after it would belong to its cell.
+    RunProblem for a quote that is not closed, as the rows after it would belong to its cell, and
+    for a row that is too long.
     """
     options["delimiter"] = delimiter
-    line = ""
+    line, size = "", 0
 
     def lines() -> Iterator[str]:
-        nonlocal line
-        for line in text:
+        nonlocal line, size
+        for line in iter(partial(text.readline, MAX_LINE + 1), ""):
+            size += len(line)
+            if size > MAX_LINE:
+                where = f"{source.name}:{before + 1}"
+                raise RunProblem(f"{where}: a row of more than {MAX_LINE} characters")
             line = line.replace("\0", "")  # no part of a table; csv before Python 3.13 fails on it
             yield line
 
@@ -126,7 +132,7 @@ def read_rows(source: Source, delimiter: str, **options: Any) -> Iterator[tuple[
         row: list[str] | None = []
         try:
             while row is not None:
-                before = reader.line_num
+                before, size = reader.line_num, 0
                 try:
                     row = next(reader, None)
                 except csv.Error:

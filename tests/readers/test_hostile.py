@@ -1,5 +1,6 @@
 """Small files that would take all memory."""
 
+import gzip
 import subprocess
 import sys
 
@@ -12,11 +13,12 @@ pytestmark = needs_linux
 READ = HIGHEST + (
     "import resource\n"
     "from ramctl.errors import RunProblem\n"
-    "from ramctl.readers import json_lists\n"
+    "from ramctl.readers import caption_tables, json_lists\n"
     "from ramctl.readers.source import Source\n"
     "from ramctl.records import parquet\n"
     "resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 3 << 30))\n"
-    "read = getattr(json_lists, sys.argv[1], lambda source: parquet.json_lines(source.name))\n"
+    "name, others = sys.argv[1], lambda source: parquet.json_lines(source.name)\n"
+    "read = getattr(json_lists, name, None) or getattr(caption_tables, name, others)\n"
     "try:\n"
     "    print(sum(1 for _ in read(Source(sys.argv[2], Path(), 'parse'))))\n"
     "except RunProblem as problem:\n"
@@ -69,3 +71,15 @@ def test_a_text_that_comes_in_many_rows_of_parquet_is_there_once(tmp_path):
     assert path.stat().st_size < 6_000_000
     said, peak = read("parquet", path)
     assert (said, peak < 1_000_000_000) == ("300", True), peak
+
+
+@pytest.mark.parametrize("cell", [b"a" * 1000, b"a,", b'"a\nb",'])
+def test_a_row_of_a_table_that_has_no_end_is_not_read(tmp_path, cell):
+    path = tmp_path / "a.csv.gz"
+    with gzip.open(path, "wb", 1) as packed:
+        packed.write(b"image,caption\n")
+        for _ in range(100):
+            packed.write(cell * (1_000_000 // len(cell)))
+    said, peak = read("read_csv", path)
+    assert said == f"{path}:2: a row of more than 64000000 characters"
+    assert peak < 1 << 30
