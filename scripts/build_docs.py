@@ -1,9 +1,8 @@
 #!/usr/bin/env python3
 """Brings the generated parts of the documents up to date; with --check, only says what is not.
 
-A generated part stands between `<!-- NAME -->` and `<!-- end -->`. NAME is `help: COMMAND` (its
-whole help; without a command the group's), `commands` (a table of them) or `codes` (of the reject
-codes).
+A generated part stands between `<!-- NAME -->` and `<!-- end -->`. NAME is `commands` (a table of them)
+or `codes` (of the reject codes).
 """
 
 import re
@@ -14,15 +13,10 @@ from venv_python import ROOT, use_venv
 
 use_venv()
 
-from click.testing import CliRunner
-
-from ramctl.cli import cli
 from ramctl.commands import COMMANDS
 from ramctl.errors import REJECT_CODES
 
-HELPS = "ramctl/commands/README.md"
-BLOCK = re.compile(r"(<!-- (help|commands|codes):? ?([a-z]*) -->\n).*?(<!-- end -->)", re.DOTALL)
-WIDTH = 100
+BLOCK = re.compile(r"(<!-- (commands|codes) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def documents() -> list[Path]:
@@ -32,18 +26,9 @@ def documents() -> list[Path]:
     return sorted([*ROOT.glob("*.md"), *inner])
 
 
-def help_text(command: str) -> str:
-    """The whole help of a command, of the group for an empty name."""
-    words = [command, "--help"] if command else ["--help"]
-    result = CliRunner().invoke(cli, words, prog_name="ramctl", terminal_width=WIDTH)
-    return f"```text\n{result.output.rstrip()}\n```\n"
-
-
 def command_table() -> str:
-    """The commands, each linked to its help."""
-    rows = [
-        (f"[`{name}`]({HELPS}#{name})", summary.rstrip(".")) for name, summary in COMMANDS.items()
-    ]
+    """The commands with their summaries."""
+    rows = [(f"`{name}`", summary.rstrip(".")) for name, summary in COMMANDS.items()]
     return table(("command", "what it does"), rows)
 
 
@@ -63,9 +48,8 @@ def updated(text: str) -> str:
     """The document with every generated part made anew."""
 
     def replace(match: re.Match[str]) -> str:
-        start, what, name, end = match.groups()
-        made = {"help": lambda: help_text(name), "commands": command_table, "codes": code_table}
-        return start + made[what]() + end
+        start, name, end = match.groups()
+        return start + {"commands": command_table, "codes": code_table}[name]() + end
 
     return BLOCK.sub(replace, text)
 

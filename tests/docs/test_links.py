@@ -5,7 +5,6 @@ import re
 import pytest
 
 from ramctl.cli import SENTENCE
-from ramctl.commands import COMMANDS
 from tests.conftest import REPOSITORY
 
 FOLDERS = ("ramctl", "scripts", "tests", "completions")
@@ -16,7 +15,6 @@ HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 README = REPOSITORY / "README.md"
 CONTRIBUTING = REPOSITORY / "CONTRIBUTING.md"
-HELPS = "ramctl/commands/README.md"
 MAX_README_LINES = 170
 LINES_AT_A_GLANCE = 24
 MOST_PICTURE_BYTES = 60_000
@@ -125,11 +123,6 @@ def test_the_readme_begins_with_what_it_is_how_to_install_it_and_an_example():
     above, example, _ = beginning.partition("\n```console\n$ ramctl ")
     assert example and above.count("\n") < LINES_AT_A_GLANCE
     assert "\n$ pip install ." in above
-
-
-def test_the_readme_leads_to_the_help_of_every_command():
-    links = set(LINK.findall(README.read_text("utf-8")))
-    assert {f"{HELPS}#{command}" for command in COMMANDS} <= links
 
 
 def test_the_readme_leads_to_every_manual():

@@ -11,7 +11,6 @@ import build_docs
 import pytest
 from PIL import Image
 
-from ramctl.cli import COMMANDS
 from ramctl.engine.peers import BUILT_IN
 from ramctl.errors import REJECT_CODES
 from ramctl.export import FORMATS as EXPORT_FORMATS
@@ -31,7 +30,6 @@ DOCUMENTS = {
     if "bundles" not in path.parts
 }
 README = DOCUMENTS["README.md"]
-HELPS = DOCUMENTS["ramctl/commands/README.md"]
 CHOICES = {  # what can be named on the command line, by the document that explains it
     "ramctl/parsing/README.md": caption_formats.FORMATS,
     "ramctl/evaluation/README.md": caption_formats.PREDICTION_FORMS,
@@ -44,11 +42,6 @@ CHOICES = {  # what can be named on the command line, by the document that expla
 def test_generated_parts_are_current(monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["build_docs.py", "--check"])
     assert build_docs.main() == 0, capsys.readouterr().err
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_has_its_help_in_a_document(command):
-    assert f"<!-- help: {command} -->" in HELPS
 
 
 @pytest.mark.parametrize("code", REJECT_CODES)
