@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Brings the generated parts of the documents up to date; with --check, only says what is not.
 
-A generated part stands between `<!-- NAME -->` and `<!-- end -->`. NAME is `commands` (a table of them)
+A generated part stands between `<!-- NAME -->` and `<!-- end -->`. NAME is `commands` (their table)
 or `codes` (of the reject codes).
 """
 
