@@ -1,4 +1,4 @@
-"""`ramctl convert`: checkpoints to bundles, bundles to ONNX graphs, the summary of a bundle.
+"""`ramctl convert`: checkpoints to bundles, bundles to ONNX graphs.
 
 It stands above `checkpoints` because it needs `training` to validate an int8 graph, and `parsing`
 for the kinds of labels.
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import (
@@ -21,7 +20,6 @@ from ramctl.checkpoints.bundle import (
     GRAPH,
     INT8_GRAPH,
     INT8_THRESHOLDS,
-    META,
     TEXT_FOLDER,
     TOKENIZER,
     WEIGHTS,
@@ -43,7 +41,7 @@ from ramctl.decide.calibration import NEVER
 from ramctl.decide.fitting import Judged, choose_thresholds
 from ramctl.decide.thresholds import read_thresholds
 from ramctl.engine.runner import ModelPhoto
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt, escaped
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.evaluation.metrics import POSITIVE, UNKNOWN
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
@@ -57,7 +55,6 @@ from ramctl.pretrained.hub import HUB, download, fetch_folder, local_path
 from ramctl.pretrained.known import KNOWN
 from ramctl.records.files import output_lock, remove_folder
 from ramctl.records.inputs import read_inputs
-from ramctl.records.outputs import write_to_stdout
 from ramctl.records.parallel import chunks
 from ramctl.records.record import Item, Record
 from ramctl.records.report import Report
@@ -99,27 +96,20 @@ class ConvertOptions:
     calibrate: str | None = None
     val: str | None = None
     root: str | None = None
-    info: bool = False
     quiet: bool = False
     argv: tuple[str, ...] = ()  # the command line, for the bundle's provenance
     inherited: Collection[str] = ()  # fields that the command line leaves out
 
 
 def run(options: ConvertOptions) -> Report:
-    """Convert, or print the summary of a bundle on stdout; return the report of the run."""
+    """Convert, or add a graph; return the report of the run."""
     report = Report("convert", quiet=options.quiet)
     if options.dtype != "int8" and (options.calibrate or options.val):
         raise UsageProblem("--calibrate and --val need --to onnx --dtype int8")
     has_graph = options.dtype == "int8" or options.target is not None
-    idle = given_options(options, OF_CHECKPOINT) if options.info or has_graph else []
-    idle += given_options(options, ("target", "dtype", "out")) if options.info else []
-    if idle:
-        wrong = idle[0].replace("target", "to")
-        raise UsageProblem(f"{wrong}: not with {'--info' if options.info else '--to onnx'}")
-    if options.info:
-        bundle = Bundle.open(resolve_model(options.source), verify=True)
-        write_to_stdout("".join(f"{escaped(line)}\n" for line in describe_bundle(bundle)))
-    elif has_graph:
+    if has_graph and (idle := given_options(options, OF_CHECKPOINT)):
+        raise UsageProblem(f"{idle[0]}: not with --to onnx")
+    if has_graph:
         bundle = Bundle.open(resolve_model(options.source))
         if options.out is None and bundle.path == embedded_bundle():
             raise UsageProblem("the embedded model is part of this program: give --out DIR")
@@ -151,9 +141,7 @@ def convert_checkpoint(options: ConvertOptions) -> Bundle:
     arch, out = options.arch, options.out
     if arch is None or out is None:
         missing = "--arch" if out else "--out" if arch else "--arch, --out"
-        raise UsageProblem(
-            f"add {missing} to convert a checkpoint, or --to onnx or --info for a bundle"
-        )
+        raise UsageProblem(f"add {missing} to convert a checkpoint, or --to onnx for a bundle")
     checkpoint = local_path(options.source)
     require_bundle(out)
     labels = read_official_labels(options.tags, arch, options.thresholds)
@@ -364,34 +352,3 @@ def _accepted(records: Iterable[Item], prepare: Callable[[Record], Result]) -> I
     """The results of `prepare` for the records that it does not reject."""
     results = (attempt(prepare, record) for record in records if isinstance(record, Record))
     return (result for result in results if not isinstance(result, RecordProblem))
-
-
-def describe_bundle(bundle: Bundle) -> list[str]:
-    """Summarise the bundle in lines: labels, thresholds, sizes, provenance."""
-    preset = bundle.preset
-    n_with_threshold = sum(label.threshold is not None for label in bundle.labels)
-    kinds = [label.kind for label in bundle.labels]
-    counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in dict.fromkeys(kinds))
-    captions = "with captions" if bundle.has(TOKENIZER) else "no captions"
-    encoder = preset.model.encoder
-    window = f", window {encoder.window_size}" if encoder.window_size else ""
-    lines = [
-        f"{bundle.path}: {preset.name}, {preset.description}",
-        f"labels      {len(bundle.labels)} ({counts})",
-        f"thresholds  {bundle.threshold:g}, {n_with_threshold} labels have their own; "
-        f"open set {bundle.open_set_threshold:g}",
-        f"photos      {preset.preprocess.size} px, {preset.preprocess.interpolation}, "
-        f"{preset.preprocess.loader} loader",
-        f"encoder     {encoder.backbone}{window}",
-        f"decoder     {preset.model.tag_decoder.layers} layers of width "
-        f"{preset.model.tag_decoder.width}, {captions}",
-        f"fingerprint {bundle.fingerprint}",
-    ]
-    sizes = bundle.file_sizes
-    total = sum(sizes.values()) + (bundle.path / META).stat().st_size
-    lines += [f"file        {size / 1e6:9.2f} MB  {name}" for name, size in sizes.items()]
-    lines.append(f"in all      {total / 1e6:9.2f} MB")
-    for key, value in bundle.meta.get("provenance", {}).items():
-        text = value if isinstance(value, str) else orjson.dumps(value).decode()
-        lines.append(f"from        {key}: {text}")
-    return lines

@@ -37,7 +37,6 @@ EXTRAS = {
     ),
     "siglip": Extra("SigLIP's first version", ("sentencepiece",)),
     "caption": Extra("ramctl caption: captions by a vision-language model", ("openai",)),
-    "serve": Extra("ramctl serve", ("starlette", "uvicorn")),
     "heif": Extra("HEIC photos", ("pillow_heif",)),
     "raw": Extra("raw files of cameras", ("rawpy",)),
     "parquet": Extra("Parquet, in and out", ("pyarrow",)),

@@ -44,7 +44,7 @@ _PARSE = [
     "ramctl.parsing.label_building.label_builder",
 ]
 _TAG = ["ramctl.tagging.tag_photos", "ramctl.commands.tag", "ramctl.tagging.tagger", "onnxruntime",
-        "ramctl.importing.import_photos", "uvicorn", "starlette.routing",
+        "ramctl.importing.import_photos",
         "ramctl.photos.embedded", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
         "PIL.TiffImagePlugin", "PIL.GifImagePlugin", "PIL.BmpImagePlugin"]  # fmt: skip
 _EVAL = ["ramctl.evaluation.evaluate", "ramctl.commands.eval", "sklearn.metrics"]

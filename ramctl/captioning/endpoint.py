@@ -8,7 +8,7 @@ from contextlib import suppress
 from ipaddress import ip_address
 from threading import Lock
 from typing import Any, NamedTuple, NoReturn
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from ramctl.errors import HIDDEN, RecordProblem, RunProblem, UsageProblem, without_secrets
 from ramctl.parts import require
@@ -217,22 +217,13 @@ class Endpoint:
         text = " ".join(text.split())[:300]
         return text.replace(self._key, HIDDEN) if self._key else text
 
-    def models(self) -> dict[str, bool | None]:
-        """Each model of the endpoint, and whether it sees photos; None where that is not known."""
+    def models(self) -> list[str]:
+        """The endpoint's models."""
         client: Any = self._client.with_options(timeout=_DOCTOR_S)
-        found: dict[str, bool | None] = {}
         try:
-            for facts in [model.to_dict() for model in client.models.list().data]:
-                modalities = (facts.get("architecture") or {}).get("input_modalities")
-                found[facts["id"]] = "image" in modalities if modalities else None  # OpenRouter's
+            return [model.id for model in client.models.list().data]
         except self._failures as error:
             raise RunProblem(f"{self.url}: {self._reason(error)}") from None
-        place = urljoin(str(client.base_url), "/api/show")
-        with suppress(*self._failures):  # it is not Ollama
-            for name in [name for name, sees in found.items() if sees is None]:
-                shown = client.post(place, body={"model": name}, cast_to=object)
-                found[name] = "vision" in shown["capabilities"]
-        return found
 
 
 def _text_of(content: str | list[JsonObject] | None) -> str:

@@ -271,7 +271,7 @@ def resolve_model(name: str) -> Path:
         raise UsageProblem(is_other if known.peer else known.absence)
     where = f"no bundle here under that name, none in {model_shelf()}"
     hint = did_you_mean(name.lower().replace("++", "-plus").replace("_", "-"), (EMBEDDED, *KNOWN))
-    more = f"(`ramctl doctor --models` lists some to download){hint}"
+    more = f"(`ramctl doctor` lists some to download){hint}"
     raise UsageProblem(f"model {name!r}: {where} {more}")
 
 

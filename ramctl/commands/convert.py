@@ -10,7 +10,7 @@ MAY_BE_URL = click.Path(dir_okay=False)  # a string: it may be hf://owner/name:f
 TARGET = "ramctl.conversion:ConvertOptions"
 EXTRA = "train"
 HELP = """
-A known model (doctor --models) is downloaded and converted into $RAMCTL_MODELS.
+A known model (see doctor) is downloaded and converted into $RAMCTL_MODELS.
 Nothing in a checkpoint is executed: a file that holds more than weights is refused.
 Any file may be hf://owner/name:file.
 """
@@ -19,10 +19,9 @@ ramctl convert ram-plus
 ramctl convert ram_swin_large_14m.pth --arch ram --out my-model
 ramctl convert my-model --to onnx
 ramctl convert my-model --to onnx --dtype int8 --calibrate train.jsonl
-ramctl convert --info my-model
 """
 NOTES = """
-Reads no records; --info writes a summary to stdout.
+Reads no records.
 Exit codes: 0 done; 1 failed; 2 wrong usage.
 """
 ARGUMENTS = [
@@ -69,7 +68,6 @@ OPTIONS = {
     ],
     "output": [
         common("--out DIR", "Bundle to write [--to onnx: BUNDLE]."),
-        common("--info", "Print a summary of a bundle; change nothing."),
     ],
     "run": [options.quiet, options.verbose],
 }

@@ -67,8 +67,8 @@ _TYPES: "dict[str, click.ParamType[Any] | Callable[[str], Any]]" = {  # click 8.
 # Only the user may set these, and those that write a file: they name outputs, hosts or what is
 # sent there, delete, or undo decisions.
 _ONLY_BY_USER = {
-    "allow_origin", "cache", "detector", "distill", "download", "endpoint", "forget_refused",
-    "host", "index", "out", "port", "prompt", "prune", "ray", "restart", "to", "txt",
+    "cache", "detector", "distill", "download", "endpoint", "forget_refused",
+    "host", "out", "port", "prompt", "prune", "ray", "restart", "to", "txt",
     "txt_existing", "txt_remove", "work", "xmp", "xmp_remove",
 }  # fmt: skip
 

@@ -8,21 +8,20 @@ from ramctl.commands.options import common, option, path_completer
 TARGET = "ramctl.searching.search_photos:SearchOptions"
 HELP = """
 INPUT is a folder of photos, or the output of `ramctl tag --embedding`, as JSONL or Parquet. A
-folder is indexed first; later searches read only new photos. Words find labels, and photos with
-them in names, folders, keywords or captions.
+folder is indexed first; later searches read only new photos. Words find labels, and photos that
+have them as keywords.
 """
 EXAMPLES = """
 ramctl search ~/Pictures a dog on a beach
 ramctl search ~/Pictures Hunde am Strand --lang de
 ramctl search tags.jsonl --like photo.jpg -n 5
 ramctl search tags.jsonl a red car | ramctl export --gallery page.html
-ramctl search tags.jsonl --duplicates --gallery copies.html
+ramctl search tags.jsonl --duplicates
 """
 NOTES = """
-Writes the records of the photos found, best first, with score and, where there are some, copies;
---duplicates writes images, one line a group, the one to keep first. Only --duplicates and copies
-need the photos.
-Exit codes: 0 done; 1 failed; 2 wrong usage; 3 done, but some vectors were rejected.
+Writes the records of the photos found, best first, with score; --duplicates writes images, one
+line a group, the largest file first.
+Exit codes: 0 done; 1 failed; 2 wrong usage.
 """
 ARGUMENTS = [
     click.Argument(
@@ -35,13 +34,12 @@ OPTIONS = {
     "question": [
         common("--like PHOTO", "Find photos like this one, which may be any photo."),
         common("--duplicates", "List all groups of near-duplicates."),
-        option("--threshold FRACTION", "How alike near-duplicates are [default: 0.7]."),
+        option("--threshold FRACTION", "Least cosine of near-duplicates.", default=0.997),
         common("--lang CODE", "Language of the words [default: found out].", field="language"),
         common("-n, --number N", "At most N photos.", default=20),
         options.model,
     ],
     "output": [
-        common("--gallery FILE", "With --duplicates: write a page to look at.", writes=True),
         common("-f, --format [jsonl|text]", "Output format [default: jsonl; terminal: text]."),
     ],
     "run": [options.quiet, options.verbose],

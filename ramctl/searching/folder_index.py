@@ -11,7 +11,7 @@ from ramctl.parts import __version__
 from ramctl.photos.finding import PhotoInputs, is_photo_name, unread_photo_inputs
 from ramctl.records.files import user_cache, write_atomic
 from ramctl.records.pipes import is_folder
-from ramctl.records.report import Rejects, Report
+from ramctl.records.report import Report
 from ramctl.searching.photo_search import PhotoSearch
 
 
@@ -22,8 +22,7 @@ def open_search(source: Path, model: str, report: Report) -> PhotoSearch:
         source, keywords = index_folder(source, model, report)
     elif is_photo_name(str(source)):
         raise UsageProblem(f"{source} is a photo; search takes a folder of photos, or records")
-    with Rejects(report, None) as rejects:
-        return PhotoSearch(source, model, keywords=keywords, rejects=rejects)
+    return PhotoSearch(source, model, keywords=keywords)
 
 
 def index_folder(folder: Path, model: str, report: Report) -> tuple[Path, Path]:
@@ -54,7 +53,7 @@ def index_folder(folder: Path, model: str, report: Report) -> tuple[Path, Path]:
         tagger=TaggerOptions(embedding=True), stream=StreamOptions(output=tags, resume=True),
     )  # fmt: skip
     import_options = import_photos.ImportOptions(
-        (root,), photos, people=True, quiet=report.quiet,
+        (root,), photos, quiet=report.quiet,
         stream=StreamOptions(output=keywords, resume=True),
     )  # fmt: skip
     try:

@@ -84,7 +84,6 @@ def stem(word: str, language: str) -> str:
         return word
     from Stemmer import Stemmer
 
-    # A new one each time: threads of `serve` may not share it.
     return str(Stemmer(_STEMMERS[language]).stemWord(word))
 
 

@@ -7,12 +7,11 @@ from pathlib import Path
 from ramctl.errors import RecordProblem, UsageProblem, escaped
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import records_to_stdout
-from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.pipes import is_pipe
 from ramctl.records.record import JsonObject, decode_name, encode_name
 from ramctl.records.report import Report
 from ramctl.searching.folder_index import open_search
-from ramctl.searching.photo_search import DECIMALS, PhotoSearch
+from ramctl.searching.photo_search import DECIMALS, DUPLICATE, PhotoSearch
 from ramctl.tagging.output_formats import table_row
 
 
@@ -24,27 +23,21 @@ class SearchOptions:
     words: tuple[str, ...] = ()
     like: str | None = None
     duplicates: bool = False
-    threshold: float | None = None  # of duplicates; None: the default
+    threshold: float = DUPLICATE
     number: int = 20
     language: str | None = None  # of the words; None: of most of them
-    gallery: Path | None = None  # a page of duplicates instead of lines
     format: str = ""  # jsonl, text; empty: text on a terminal, else jsonl
     model: str = "mini"
     quiet: bool = False
 
 
 def run(options: SearchOptions) -> Report:
-    """Answer on standard output, or as a page; the report of the run."""
+    """Answer on standard output; the report of the run."""
     text = " ".join(options.words).strip()
     if (bool(text), options.like is not None, options.duplicates).count(True) != 1:
         raise UsageProblem("name what to search for: words, --like PHOTO or --duplicates")
-    if (options.threshold is not None or options.gallery) and not options.duplicates:
-        raise UsageProblem(
-            "--threshold and --gallery need --duplicates; pages of other answers: export"
-        )
     if is_pipe(options.file):
         raise UsageProblem(f"{options.file}: search reads its input twice; name a file, not a pipe")
-    require_ours(options.gallery, PAGE)
     report = Report("search", quiet=options.quiet, unit="photos")
     search = open_search(options.file, options.model, report)
     if options.duplicates:
@@ -52,15 +45,10 @@ def run(options: SearchOptions) -> Report:
         rows: list[JsonObject] = [{"images": [*map(encode_name, names)]} for names in groups]
     else:
         rows = _found(search, text, options, report)
-    if options.gallery:
-        from ramctl.pages.copies_page import write_copies_page  # it takes a while
-
-        write_copies_page(options.gallery, groups, search.base)
-    if options.format or not options.gallery:
-        is_terminal = sys.stdout is not None and sys.stdout.isatty()
-        form = options.format or ("text" if is_terminal else "jsonl")
-        with records_to_stdout() as stream:
-            stream.writelines(map(_text_line if form == "text" else dumps, rows))
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    form = options.format or ("text" if is_terminal else "jsonl")
+    with records_to_stdout() as stream:
+        stream.writelines(map(_text_line if form == "text" else dumps, rows))
     what = f"group{'s' * (len(rows) != 1)} of copies in" if options.duplicates else "of"
     report.notify(f"{len(rows)} {what} {len(search)} photos")
     return report
@@ -69,7 +57,7 @@ def run(options: SearchOptions) -> Report:
 def _found(
     search: PhotoSearch, text: str, options: SearchOptions, report: Report
 ) -> list[JsonObject]:
-    """The records that answer a question, with their scores and the copies that are left out."""
+    """The records that answer a question, with their scores."""
     try:
         if text:
             language, notify = options.language or "", report.notify

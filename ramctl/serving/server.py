@@ -1,32 +1,34 @@
-"""`ramctl serve`: a page that tags photos, and the same over HTTP for programs."""
+"""`ramctl serve`: a page that tags photos, and `POST /tag` for programs.
 
-import asyncio
-import re
+Photos come as bytes: no request can name a file of this machine.
+"""
+
 import socket
-import sys
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from socketserver import ThreadingTCPServer
+from typing import Any
+from urllib.parse import parse_qsl
 
 from PIL import Image
 
-from ramctl.checkpoints.bundle import resolve_model
+from ramctl.decide.selection import SelectionOptions
 from ramctl.engine.device_pool import split_devices
-from ramctl.engine.peers import peer_spec
-from ramctl.errors import RunProblem, UsageProblem
-from ramctl.parts import require
-from ramctl.photos.limits import PhotoLimits
+from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
+from ramctl.pages import render
+from ramctl.records.jsonl import dumps
+from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
-from ramctl.searching.folder_index import open_search
 from ramctl.tagging.tagger import Tagger
 from ramctl.tagging.tagger_options import TaggerOptions
 
-if TYPE_CHECKING:
-    from ramctl.serving.loaded_taggers import Variant
-
-_MAX_OTHERS = 3
-_MAX_MODEL_BYTES = 90_000_000  # files of all models for other words, boxes and captions
+MAX_TAGGERS = 4  # in memory; the page has one for tags, a threshold, boxes with a caption, words
+BLOCK = 1 << 20  # bytes
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,114 +38,180 @@ class ServeOptions:
     host: str = "127.0.0.1"
     port: int = 8000  # 0: any that is free
     model: str = "mini"
-    labels: str | None = None  # words, or a file of them, instead of the model's
-    index: Path | None = None  # records with embeddings, or a folder of photos, to search
-    allow_origin: tuple[str, ...] = ()  # web pages that may send requests: `https://example.org`
-    access_log: bool = False  # a line for each request on stdout
-    device: str = "auto"
-    dtype: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
-    threads: int | None = None
+    labels: str | None = None  # a file of words, instead of the model's
     max_bytes: int = 30_000_000
-    max_pixels: int = 100_000_000
-    max_seconds: float = 30.0
+    device: str = "auto"
+    dtype: str = "auto"
     quiet: bool = False
 
 
 def run(options: ServeOptions) -> Report:
-    """Serve until a signal; RunProblem when the address is in use or an extra is missing."""
-    for origin in options.allow_origin:
-        if not re.fullmatch(r"https?://[^/\s*@]+", origin):
-            raise UsageProblem(f"--allow-origin {origin}: expected https://NAME[:PORT]")
+    """Serve until a signal; RunProblem when the address is in use."""
     if len(split_devices(options.device)) > 1:
         raise UsageProblem(f"--device {options.device}: a server has one device: start several")
-    require("serve", "ramctl serve")
-    import uvicorn
-
-    from ramctl.serving.app import LOOPBACK, make_app
-    from ramctl.serving.loaded_taggers import LoadedTaggers, Variant
-    from ramctl.serving.traffic import Traffic
-
     report = Report("serve", quiet=options.quiet)
-    limits = PhotoLimits(options.max_pixels, options.max_bytes, options.max_seconds, patient=False)
-    load = partial(_load, options, limits)
-    taggers = LoadedTaggers(load, load(Variant()), _max_others(options.model))
-    search = open_search(options.index, options.model, report) if options.index else None
-    is_local = options.host in LOOPBACK
-    app = make_app(
-        options.model, taggers, limits, only_here=is_local, origins=options.allow_origin,
-        traffic=Traffic(sys.stdout.buffer if options.access_log else None), search=search,
-    )  # fmt: skip
-    config = uvicorn.Config(
-        app, http=_closing_after(options.max_seconds), ws="none", lifespan="off",
-        log_level="critical" if options.quiet else "error", access_log=False, server_header=False,
-        headers=[("connection", "close")], timeout_graceful_shutdown=5,
-    )  # fmt: skip
-
-    class Server(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            """Print the address once the server answers."""
-            await super().startup(sockets)
-            port = place.getsockname()[1]
-            name = f"[{options.host}]" if ":" in options.host else options.host
-            report.notify(f"http://{name}:{port}/ tags photos with {options.model}; Ctrl-C ends it")
-            if not is_local:
-                report.warn("there is no password: anybody who reaches this address can use it")
-
-        async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-            """Let the requests that are still running answer that the server ends."""
-            await super().shutdown(sockets)
-            if self.server_state.tasks:
-                await asyncio.wait(self.server_state.tasks, timeout=1)
-
-    with _listening(options.host, options.port) as place:
-        Server(config).run(sockets=[place])
+    with PhotoServer(options, report) as server:
+        name = f"[{options.host}]" if ":" in options.host else options.host
+        place = f"http://{name}:{server.server_address[1]}/"
+        report.notify(f"{place} tags photos with {options.model}; Ctrl-C ends it")
+        if options.host not in LOOPBACK:
+            report.warn("there is no password: anybody who reaches this address can use it")
+        server.serve_forever()
     return report
 
 
-def _closing_after(seconds: float) -> type[asyncio.Protocol]:
-    """uvicorn's HTTP/1.1 protocol, which alone would wait for ever for a request to begin."""
-    from uvicorn.protocols.http.h11_impl import H11Protocol
+class PhotoServer(ThreadingTCPServer):
+    """Tags the photos of requests, each in a thread, as many at a time as the model can."""
 
-    class Protocol(H11Protocol):
-        def connection_made(self, transport: Any) -> None:
-            """Close the connection if its request has not begun in time."""
-            super().connection_made(transport)
-            self.loop.call_later(seconds, self._close_if_silent)
+    allow_reuse_address = daemon_threads = True
+    request_queue_size = 64
 
-        def _close_if_silent(self) -> None:
-            if self.cycle is None:
-                self.transport.close()
-
-    return Protocol
-
-
-def _max_others(model: str) -> int:
-    """The number of taggers besides the first in memory: each has a copy of the model."""
-    peer = peer_spec(model)
-    folder = Path(peer.partition(":")[2]) if peer else resolve_model(model)
-    n_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return min(max(_MAX_MODEL_BYTES // max(n_bytes, 1), 1), _MAX_OTHERS)
-
-
-def _load(options: ServeOptions, limits: PhotoLimits, variant: "Variant") -> Tagger:
-    tagger_options = TaggerOptions(
-        labels=list(variant.labels) or options.labels, precision=variant.precision,
-        threshold=0.0 if variant.labels and variant.precision is None else None,
-        boxes=variant.boxes, caption=variant.caption, dense=True, embedding=variant.embedding,
-        device=options.device, dtype=options.dtype, threads=options.threads, limits=limits,
-    )  # fmt: skip
-    try:
-        tagger = Tagger.open(options.model, tagger_options)
+    def __init__(self, options: ServeOptions, report: Report) -> None:
+        self.max_bytes, self.report = options.max_bytes, report
+        self.page = render("serve.html", model=options.model, max_bytes=options.max_bytes).encode()
+        self._open = lru_cache(MAX_TAGGERS)(partial(_open, options))
+        self._opening = threading.Lock()
+        tagger = self._open()
         tagger.tag(Image.new("RGB", (8, 8)))  # loads now what the first photo would load
-    except ModuleNotFoundError as error:
-        raise RunProblem(f"this needs {error.name}, which is not installed") from error
-    return tagger
+        self._turns = threading.Semaphore(tagger.runner.side_by_side)
+        place = (options.host, options.port)
+        try:
+            self.address_family = socket.getaddrinfo(*place, type=socket.SOCK_STREAM)[0][0]
+            super().__init__(place, _Request)
+        except (OSError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise RunProblem(f"{options.host}:{options.port}: {reason}") from error
+
+    def tag(self, photo: bytes, query: str) -> JsonObject:
+        """The record that `ramctl tag` writes with these options, without `image`."""
+        given = _read(query)
+        choice = SelectionOptions(
+            top=given.pop("top", None), kinds=given.pop("kinds", None),
+            language=given.pop("lang", None),
+        )  # fmt: skip
+        choice.check()
+        threshold = given.pop("threshold", None)
+        if threshold is not None and "precision" in given:
+            raise UsageProblem("precision chooses the thresholds: leave out threshold")
+        with self._opening:
+            opened = self._open(scores_all=threshold is not None, **given)
+        chosen = opened.label_set.with_threshold(threshold)
+        tagger = Tagger(opened.runner, chosen, replace(opened.options, choice=choice))
+        with self._turns:
+            record = tagger.tag(photo).record
+        record.pop("image", None)
+        return record
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: a client has left, or all is said to it and on standard error."""
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family)
-    except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise RunProblem(f"{host}:{port}: {reason}") from error
+def _open(
+    options: ServeOptions, *, scores_all: bool = False, labels: tuple[str, ...] = (),
+    precision: float | None = None, boxes: bool = False, caption: bool = False,
+) -> Tagger:  # fmt: skip
+    tagger_options = TaggerOptions(
+        labels=list(labels) or options.labels, threshold=0.0 if scores_all else None,
+        precision=precision, boxes=boxes, caption=caption,
+        device=options.device, dtype=options.dtype,
+    )  # fmt: skip
+    return Tagger.open(options.model, tagger_options)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+
+
+def _is_yes(text: str) -> bool:
+    return {"": True, "1": True, "true": True, "0": False, "false": False}[text.lower()]
+
+
+_PARAMETERS: dict[str, Callable[[str], Any]] = {
+    "threshold": float, "precision": float, "top": int, "labels": _words, "lang": str,
+    "kinds": _words, "boxes": _is_yes, "caption": _is_yes,
+}  # fmt: skip
+
+
+def _read(query: str) -> dict[str, Any]:
+    """The parameters of a request by name; UsageProblem for others, and other values."""
+    given = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name not in _PARAMETERS:
+            raise UsageProblem(f"{name!r} is not one of {', '.join(_PARAMETERS)}")
+        try:
+            given[name] = _PARAMETERS[name](text)
+        except (KeyError, ValueError) as error:
+            raise UsageProblem(f"{name}: {text[:20]!r} is not a value of it") from error
+    return given
+
+
+class _Request(BaseHTTPRequestHandler):
+    server: PhotoServer
+    protocol_version = "HTTP/1.1"  # with which curl asks before it sends a large photo
+    timeout = 30  # seconds of silence after which a connection is closed
+
+    def do_GET(self) -> None:
+        """Answer with the page."""
+        if self.path == "/":
+            self._send(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
+        else:
+            self.send_error(HTTPStatus.NOT_FOUND)
+
+    def do_POST(self) -> None:
+        """Tag the photo that is the body."""
+        if not self._has_good_length():
+            return
+        photo = self.rfile.read(int(self.headers["content-length"]))
+        path, _, query = self.path.partition("?")
+        if path != "/tag":
+            self.send_error(HTTPStatus.NOT_FOUND)
+            return
+        try:
+            self._send(HTTPStatus.OK, dumps(self.server.tag(photo, query)))
+        except RecordProblem as problem:
+            self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, problem.code, problem.message)
+        except RamctlError as problem:
+            # Parameters have the names of options.
+            self._refuse(HTTPStatus.BAD_REQUEST, "usage", problem.message.replace("--", ""))
+        except Exception as error:
+            self.server.report.warn(f"{type(error).__name__}: {error}")
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
+
+    def handle_expect_100(self) -> bool:
+        """Let a photo be sent if it is not too large."""
+        return self._has_good_length() and super().handle_expect_100()
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer with a problem, also for requests that the base class refuses."""
+        status = HTTPStatus(code)
+        self._refuse(status, status.name.lower(), message or status.phrase)
+
+    def _has_good_length(self) -> bool:
+        length = self.headers.get("content-length", "")
+        if not length.isdecimal():
+            self.send_error(HTTPStatus.LENGTH_REQUIRED)
+            return False
+        if int(length) <= self.server.max_bytes:
+            return True
+        remaining = 0 if "expect" in self.headers else int(length)
+        while remaining > 0 and (block := self.rfile.read(min(remaining, BLOCK))):
+            remaining -= len(block)  # or the sender would see no answer
+        message = f"the photo has more than {self.server.max_bytes} bytes"
+        self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message)
+        return False
+
+    def _refuse(self, status: HTTPStatus, code: str, message: str) -> None:
+        self.close_connection = True  # what is left of the request is no other request
+        self._send(status, dumps({"code": code, "message": message}))
+
+    def _send(self, status: HTTPStatus, content: bytes, kind: str = "application/json") -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: there is no log of requests."""

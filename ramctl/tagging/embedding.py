@@ -64,7 +64,10 @@ class PhotoAxes(NamedTuple):
             packed = binascii.a2b_base64(text, strict_mode=True)
         except ValueError:
             packed = b""
-        if len(packed) != 2 * self.axes.shape[1]:
+        vector = np.frombuffer(packed[: len(packed) // 2 * 2], "<f2").astype(np.float32)
+        # A vector that is too long, or not finite, would make all others near-duplicates.
+        is_photo_s = len(packed) == 2 * self.axes.shape[1]
+        if not (is_photo_s and np.linalg.norm(vector) <= self.max_length):
             raise RecordProblem("not an embedding of tag", code="bad_field")
         return packed
 

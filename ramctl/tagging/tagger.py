@@ -278,10 +278,6 @@ class Tagger:
         """The record with its photo as the model takes it; RecordProblem where there is none."""
         return record, self.runner.to_model(self.runner.decode(record))
 
-    def prepare_photo(self, photo: Photo, place: str) -> tuple[Record, ModelPhoto]:
-        """As `prepare`, for a photo that `place` names where it has no name itself."""
-        return self.prepare(photo_record(photo, place, self.options.limits, self.runner.official))
-
     def work(self, prepared: Sequence[tuple[Record, ModelPhoto]]) -> list[JsonObject]:
         """The records of a batch with their tags."""
         tagged = []

@@ -68,15 +68,12 @@ class Chat(BaseHTTPRequestHandler):
 
     def do_GET(self):
         server = self.server.owner
-        models = [{"id": name, "object": "model", **facts} for name, facts in server.models.items()]
+        models = [{"id": name, "object": "model"} for name in server.models]
         self.reply(200, {}, {"object": "list", "data": models})
 
     def do_POST(self):
         server = self.server.owner
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/api/show":
-            known = server.capabilities.get(body["model"])
-            return self.reply(404 if known is None else 200, {}, {"capabilities": known})
         with server.lock:
             headers = {name.lower(): value for name, value in self.headers.items()}
             server.requests.append((self.path, headers, body))
@@ -190,7 +187,6 @@ class RecordedServer:
         self.fault_of: Callable[[Image.Image], str] = lambda photo: ""
         self.refused_settings: set[str] = set()
         self.models: dict[str, dict] = {name: {} for name in NAMES}
-        self.capabilities: dict[str, list[str]] = {}  # as Ollama lists them
         self.requests: list[tuple[str, dict, dict]] = []
         self.delay_s, self.n_at_once, self.max_at_once = 0.0, 0, 0
         self.lock = threading.Lock()

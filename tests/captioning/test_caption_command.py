@@ -206,11 +206,11 @@ def test_the_key_is_nowhere_but_in_the_request(chat, photos, ramctl, tmp_path, m
         for words in ([], ["--resume", "--retry-rejects"]):
             done = ramctl("caption", "-vv", *MODEL, "-R", "photos", *files, *words)
             texts += [done.messages, done.stdout.decode()]
-    texts += [ramctl("doctor", *words).stdout.decode() for words in ([], ["--json"])]
+    texts.append(ramctl("doctor").stdout.decode())
     texts += [
         path.read_text() for path in tmp_path.rglob("*") if path.suffix != ".jpg" and path.is_file()
     ]
-    assert len(texts) > 14 and not [text for text in texts if KEY in text]
+    assert len(texts) > 13 and not [text for text in texts if KEY in text]
     assert all(headers["authorization"] == f"Bearer {KEY}" for _, headers, _ in chat.requests)
 
 
@@ -270,17 +270,8 @@ def test_the_pipe_to_tags_and_sidecars(chat, photos, ramctl, tmp_path):
     assert ">horse<" in (photos / "horses.jpg.xmp").read_text()
 
 
-@pytest.mark.parametrize("known", [None, ["completion", "vision"], ["completion"]])
-def test_the_doctor_says_which_models_see(chat, ramctl, known):
-    if known:
-        chat.capabilities = dict.fromkeys(chat.models, known)
-    done = ramctl("doctor")
-    (line,) = [line for line in done.stdout.decode().splitlines() if line.startswith("endpoint ")]
-    sees = {None: "not known to see photos", 2: "see photos", 1: "do not see photos"}
-    told = f"{chat.url} answers; {sees[known and len(known)]}: tiny-vl, tiny-text"
-    assert line.split(maxsplit=1)[1] == told
-    facts = json.loads(ramctl("doctor", "--json").stdout)["endpoint"]
-    assert facts["url"] == chat.url and list(facts["models"]) == ["tiny-vl", "tiny-text"]
+def test_the_doctor_lists_the_endpoint_s_models(chat, ramctl):
+    assert f"{chat.url} answers: tiny-vl, tiny-text\n" in ramctl("doctor").stdout.decode()
     chat.stop()
     line = ramctl("doctor").stdout.decode()
     chat.start()

@@ -267,15 +267,3 @@ def test_no_proxy_gets_what_stays_on_this_machine(chat, monkeypatch):
     for name in ("NO_PROXY", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
     assert captioner(chat).caption(HORSES) == HORSES_CAPTION
-
-
-def test_which_models_see_as_far_as_the_endpoint_tells(chat):
-    assert Endpoint(chat.url).models() == {"tiny-vl": None, "tiny-text": None}
-    chat.capabilities = {"tiny-vl": ["completion", "vision"], "tiny-text": ["completion"]}
-    assert Endpoint(chat.url).models() == {"tiny-vl": True, "tiny-text": False}
-    chat.capabilities = {}
-    for name, modalities in {"tiny-vl": ["text", "image"], "tiny-text": ["text"]}.items():
-        chat.models[name] = {"architecture": {"input_modalities": modalities}}
-    assert Endpoint(chat.url).models() == {"tiny-vl": True, "tiny-text": False}
-    chat.models["odd"] = {"architecture": None}
-    assert Endpoint(chat.url).models()["odd"] is None

@@ -67,4 +67,4 @@ def test_a_model_of_transformers_sees_the_photos(served, ramctl, tmp_path, monke
     done = ramctl("caption", "--model", "other", "00.png", "01.png")
     assert (done.returncode, done.stdout) == (1, b"") and "pinned to 'model'" in done.messages
     line = next(row for row in ramctl("doctor").stdout.decode().splitlines() if url in row)
-    assert line.endswith(f"{url} answers; not known to see photos: {model}")
+    assert line.endswith(f"{url} answers: {model}")

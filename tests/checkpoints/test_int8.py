@@ -102,7 +102,6 @@ def test_a_graph_is_not_written_into_the_program_and_takes_no_options_of_checkpo
     assert convert("mini", "--to", "onnx") == 2
     assert graph.stat().st_mtime_ns == before
     assert convert(tiny_bundle, "--to", "onnx", "--tags", "none.txt") == 2
-    assert convert("--info", tiny_bundle, "--out", "x") == 2
 
 
 def test_photos_are_needed_for_the_ranges(tiny_bundle, tmp_path):

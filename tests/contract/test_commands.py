@@ -76,7 +76,7 @@ def test_a_variable_chooses_the_format(tmp_path):
 def test_the_brief_help_fits_a_screen_and_is_a_part_of_the_whole(command):
     brief, whole = printed(command, "-h"), printed(command, "--help")
     lines = brief.splitlines()
-    assert 12 <= len(lines) <= 30
+    assert 10 <= len(lines) <= 30
     assert max(map(len, lines)) <= 90
     names, every = (set(re.findall(r"^  (-\S+)", text, re.MULTILINE)) for text in (brief, whole))
     assert names <= every

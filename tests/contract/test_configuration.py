@@ -14,16 +14,16 @@ KITE = DATA / "photos" / "kite.jpg"
 # The options of all commands. What writes or deletes, names a host or another program, or undoes
 # what a person decided, is the user's alone; what says how, or which data to read, is not.
 USER_S = """
-    allow_origin build_labels cache calibrate detector distill download endpoint events
-    forget_refused gallery host index labels_out out output port prompt prune ray rejects report
+    build_labels cache calibrate detector distill download endpoint events
+    forget_refused gallery host out output port prompt prune ray rejects report
     restart review stats to txt txt_existing txt_remove work xmp xmp_remove
 """
 ANYBODY_S = """
-    access_log arch batch bom boxes calibrate caption caption_column caption_style captions ci
+    arch batch bom boxes calibrate caption caption_column caption_style captions ci
     classes decisions decode dense device dry_run dtype duplicates embedding epochs evidence exclude
-    explain format from group groups image_column include info jobs json keep_tags kinds labels
-    lang leaf like long map max_bytes max_pixels max_seconds max_time merge min_probability
-    min_regions model models null number outliers people precision preset progress quiet
+    explain format from group groups image_column include jobs keep_tags kinds labels
+    lang leaf like long map max_bytes max_time merge min_probability
+    min_regions model null number outliers precision preset progress quiet
     recursive rename resume retry_rejects root runtime save_every seed self_contained set shard
     size sort stage steps strict style tags text text_encoder thorough threads threshold
     thresholds timeout title top truth txt_caption txt_caption_last txt_counts txt_trigger val

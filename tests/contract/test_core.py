@@ -135,8 +135,7 @@ NEEDS = [
     (["generate", "captions.jsonl"], "this command needs the extra train"),
     (["clean", "captions.jsonl"], "this command needs the extra train"),
     (["finetune", "captions.jsonl", "--out", "no"], "this command needs the extra train"),
-    (["convert", "--info", "mini"], "this command needs the extra train"),
-    (["serve", "--port", "0"], "ramctl serve needs the extra serve"),
+    (["convert", "mini"], "this command needs the extra train"),
     (["tag", "--boxes", "photos/kite.jpg"], "--boxes needs the extra train"),
     (["tag", "--caption", "no-such.jpg"], "--caption needs the extra train"),  # before any work
     (["tag", "--runtime", "torch", "photos/kite.jpg"], "in torch needs the extra train"),

@@ -191,12 +191,13 @@ def test_what_pip_installs_does_what_the_readme_shows_first(
     assert re.match(rf"{PICTURE}\t.*\bcat\b", tagged), tagged
     environment.runs_examples(1)
     assert (environment.folder / "page.html").stat().st_size > 10_000
+    environment.serves()
     # The extra that a message names can be had as it says, though no index has the package.
-    message = environment.run("ramctl", "serve", code=1)
-    line = re.search(r"(pip) (install) '(ramctl\[serve\])'$", message)
+    message = environment.run("ramctl", "parse", "captions.jsonl", code=1)
+    line = re.search(r"(pip) (install) '(ramctl\[parse\])'$", message)
     assert line, message
     environment.run(*line.groups(), "--quiet")
-    environment.serves()
+    environment.run("ramctl", "parse", "-q", "captions.jsonl", "-o", "parsed-again.jsonl")
 
 
 @pytest.mark.slow
@@ -209,7 +210,7 @@ def test_the_lowest_versions_that_are_allowed_are_enough(extra, python, distribu
 
     With torch and transformers others are not as low as without, for these ask for more.
     """
-    packages = ["-r", REPOSITORY / "pyproject.toml", "--extra", extra, "--extra", "serve"]
+    packages = ["-r", REPOSITORY / "pyproject.toml", "--extra", extra]
     environment.install("--resolution", "lowest-direct", "--only-binary", ":all:", *packages)
     environment.install("--no-deps", distributions[".whl"])
     (bound,) = re.findall(r'^  "click>=(.*)",$', (REPOSITORY / "pyproject.toml").read_text(), re.M)
@@ -269,7 +270,7 @@ WITH_TORCH = {
 
 
 def test_each_extra_is_tried():
-    assert {*LIGHT, *WITH_TORCH, "serve"} == {*EXTRAS}  # which is installed and started above
+    assert {*LIGHT, *WITH_TORCH} == {*EXTRAS}
 
 
 def try_extra(extra: str, trial: Trial, environment: Environment) -> None:

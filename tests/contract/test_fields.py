@@ -18,7 +18,7 @@ FIELDS = (
     "image", "captions", "caption", "generated_captions", "caption_tags", "generated_caption_tags",
     "tags", "kinds", "sources", "scores", "salience", "chances", "dense", "embedding", "boxes",
     "removed", "negatives", "uncertain", "confirmed", "refused", "label_names", "labels", "main",
-    "group", "parents", "people", "keywords", "image_size", "tag_language",
+    "group", "parents", "keywords", "image_size", "tag_language",
 )  # fmt: skip
 PHOTO = str(DATA / "photos" / "horses.jpg")
 OWN = {
@@ -41,7 +41,7 @@ COMMANDS: dict[str, list[str]] = {
     "clean": ["clean", "--model", "MODEL", "--review", "page.html"],
     "generate": ["generate", "--model", "MODEL", "--captions", "1"],
     "tag": ["tag", "--model", "MODEL", "-f", "csv"],
-    "import": ["import", "--labels-out", "labels.jsonl"],
+    "import": ["import"],
     "eval": ["eval", "--truth", "truth.jsonl", "--classes", "MODEL"],
     "eval --truth": ["eval", "truth.jsonl", "--classes", "MODEL", "--truth"],
     # Without --val, the one photo of all records may be held out, by its name.

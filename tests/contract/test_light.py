@@ -31,7 +31,6 @@ RUNS = [
     (["--version"], set()),
     (["export", "-q", TRUTH, "-f", "text"], {"PIL"}),
     (["eval", "-q", TRUTH, "--truth", TRUTH], {"PIL"}),
-    (["doctor", "--models"], {"PIL"}),
     (["tag", "-q", PHOTO], {"onnxruntime", "PIL"}),
     (["parse", "-q", str(DATA / "captions.jsonl")], {"onnxruntime", "PIL", "spacy"}),
     (["generate", "-q", "--captions", "0", TRUTH], {"onnxruntime", *HEAVY[:3], "PIL", "spacy"}),

@@ -35,9 +35,6 @@ WRITTEN = {
         "l.jsonl", "=.l.jsonl.ramctl-part", "l.jsonl.part.lock", "~l.jsonl.part", "=review.tsv",
         "=.review.tsv.ramctl-part", "review.tsv.part.lock",
     ],
-    "import a.jpg words.txt --labels-out l.jsonl -o /dev/null": [
-        "l.jsonl", "=.l.jsonl.ramctl-part", "l.jsonl.part.lock",
-    ],
     "export in.jsonl --xmp": ["a.jpg.xmp", "=.a.jpg.xmp.ramctl-part", "~a.jpg.xmp.part"],
     "export in.jsonl --xmp --xmp-name stem": ["a.xmp", "=.a.xmp.ramctl-part"],
     "export in.jsonl --txt": ["+a.txt", "=.a.txt.ramctl-part", ".ramctl-txt.jsonl", "~a.txt.part"],
@@ -164,14 +161,13 @@ def here(tmp_path) -> Path:
 
 @pytest.mark.usefixtures("in_time")
 @pytest.mark.parametrize("obstacle", ["link", "pipe"])
-@pytest.mark.parametrize("name", ["a.txt", "a.caption", "a.jpg.xmp", "a.jpg.json"])
-def test_import_reads_nothing_through_a_link(name, obstacle, here, ramctl):
-    place(obstacle, here / name, here.parent / "outside")
+def test_import_reads_nothing_through_a_link(obstacle, here, ramctl):
+    place(obstacle, here / "a.jpg.xmp", here.parent / "outside")
     done = ramctl("import", "a.jpg", "--rejects", "r.jsonl", cwd=here)
     assert (done.returncode, done.stdout) == (3, b""), done.messages
     reject = json.loads((here / "r.jsonl").read_bytes())
     assert (reject["code"], reject["record"]["image"]) == ("bad_sidecar", "a.jpg")
-    assert reject["message"].startswith(f"{name}: not a regular file")
+    assert reject["message"].startswith("a.jpg.xmp: not a regular file")
 
 
 def test_a_photo_is_never_its_own_sidecar(here, ramctl):
@@ -190,7 +186,6 @@ def test_a_photo_is_never_its_own_sidecar(here, ramctl):
     )
 
 
-@pytest.mark.parametrize("command", ["parse in.jsonl --build-labels", "import a.jpg --labels-out"])
 @pytest.mark.parametrize(
     "line",
     [
@@ -200,11 +195,9 @@ def test_a_photo_is_never_its_own_sidecar(here, ramctl):
     ],
     ids=["decisions", "decisions with kinds", "thresholds"],
 )
-def test_a_file_of_decisions_or_thresholds_is_no_label_system_to_replace(
-    line, command, here, ramctl
-):
+def test_a_file_of_decisions_or_thresholds_is_no_label_system_to_replace(line, here, ramctl):
     (here / "kept.jsonl").write_text(json.dumps(line) + "\n")
-    done = ramctl(*command.split(), "kept.jsonl", cwd=here)
+    done = ramctl("parse", "in.jsonl", "--build-labels", "kept.jsonl", cwd=here)
     assert done.returncode == 2 and "kept.jsonl: exists, but is not a label system" in done.messages
     assert json.loads((here / "kept.jsonl").read_bytes()) == line
 

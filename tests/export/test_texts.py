@@ -111,14 +111,6 @@ def test_what_a_person_refused_stays_refused_after_removal(export, command):
     assert export() == "woman, field"
 
 
-def test_import_takes_the_trigger_for_no_keyword(export, command):
-    assert export("--txt-trigger", "ohwx", tags=["smile"]) == "ohwx, smile"
-    Path("a.txt").write_text("ohwx, smile, Anna")
-    assert command("import", "-q", "a.jpg").rows[0]["tags"] == ["Anna", "smile"]
-    Path("a.txt").write_text("smile, Anna, ohwx me")  # hers now
-    assert command("import", "-q", "a.jpg").rows[0]["tags"] == ["Anna", "ohwx me", "smile"]
-
-
 def test_words_in_a_record_of_an_older_version_stay(export, command):
     row = {"text": "a.txt", "given": ["woman", "smile"], "refused": []}
     Path(TEXT_RECORD).write_text(json.dumps(row) + "\n")

@@ -172,7 +172,7 @@ def test_an_output_whose_name_is_too_long_is_a_problem_of_one_line(length, tmp_p
         ["tag", "ok.jpg", "-o", name], ["tag", "ok.jpg", "-o", "out", "--rejects", name],
         ["export", "in.jsonl", "--gallery", name], ["export", "in.jsonl", "--review", name],
         ["eval", "in.jsonl", "--truth", "in.jsonl", "-o", name], ["clean", "in.jsonl", "-o", name],
-        ["import", "ok.jpg", "--labels-out", name], ["parse", "in.jsonl", "--build-labels", name],
+        ["parse", "in.jsonl", "--build-labels", name],
     ):  # fmt: skip
         done = ramctl(*words, "-q")
         assert done.returncode in (1, 2), done.messages

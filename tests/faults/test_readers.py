@@ -39,7 +39,7 @@ def test_a_reader_that_leaves_after_a_line_ends_a_run_over_an_endless_input(ramc
 @pytest.mark.parametrize(
     "words",
     [
-        ["eval", TRUTH, "--truth", TRUTH, "-q"], ["doctor", "--models"], ["tag", "--help"],
+        ["eval", TRUTH, "--truth", TRUTH, "-q"], ["doctor"], ["tag", "--help"],
         ["tag", "-h"], ["--help"], ["-h"], ["--version"],
     ],
     ids=["eval", "doctor", "a help", "a short help", "the help", "the short help", "the version"],

@@ -71,7 +71,7 @@ def test_a_run_that_is_to_ignore_ctrl_c_does(ramctl):
 @pytest.mark.parametrize("words", [
     ["tag", "-q", "-j1", next((DATA / "photos").glob("*.jpg"))],
     ["parse", "-q", DATA / "captions.jsonl"],
-    ["doctor", "--models"],
+    ["doctor"],
 ], ids=lambda words: words[0])  # fmt: skip
 def test_no_home_is_needed(words, ramctl, monkeypatch):
     for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "RAMCTL_MODELS"):

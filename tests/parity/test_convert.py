@@ -53,17 +53,6 @@ def test_checkpoint_to_bundle_to_graph_gives_the_authors_decisions(
         assert names == [name.strip() for name in facts["tag_list_chinese"]]
 
 
-def test_info_prints_labels_thresholds_sizes_and_provenance(convert, ramctl):
-    bundle, done = convert("ram", "-q")
-    assert done.messages == ""
-    card = ramctl("convert", "--info", bundle.path).stdout.decode()
-    for fact in (
-        "labels      24 (", " scene", ", window 3\n", "24 labels have their own",
-        "model.safetensors", "ram_tiny.pth",
-    ):  # fmt: skip
-        assert fact in card
-
-
 def test_a_checkpoint_that_only_tags_is_a_bundle_that_says_so(files, ramctl, tmp_path):
     arguments, _, _ = files("ram")
     tensors = torch.load(arguments[0], weights_only=True)["model"]

@@ -66,9 +66,6 @@ def test_an_installed_package_brings_a_tagger(colours, ramctl, monkeypatch):
         refused = tag("colours:palette.txt", *option)
         assert (refused.returncode, refused.rows) == (2, [])
         assert "model colours:palette.txt: runs on the CPU in fp32" in refused.messages
-    assert (
-        "plug-in       --model colours:PATH (ramctl-colours)\n" in ramctl("doctor").stdout.decode()
-    )
     (few,) = tag("colours:palette.txt", "--labels", "words.txt").rows
     assert few["scores"] == {"grey": row["scores"]["grey"]}
     done = tag("broken:palette.txt")

@@ -146,13 +146,10 @@ def test_a_peer_is_what_the_hub_s_cache_has(
 
 
 def test_the_table_is_whole_and_listed(ramctl, shelf):
-    done = ramctl("doctor", "--models")
+    done = ramctl("doctor")
     lines = done.stdout.decode().splitlines()
     for name, known in KNOWN.items():
         assert any(f"{name}: `ramctl convert {name}`, {known.offer}" in line for line in lines)
-    (facts,) = ramctl("doctor", "--models", "--json").rows
-    assert [one["name"] for one in facts["known"]] == list(KNOWN)
-    assert facts["models"][0]["name"] == "mini" and facts["models"][0]["mAP"] > 0
 
 
 def test_a_folder_of_somebodys_is_refused_before_anything_is_downloaded(shelf, ramctl, tmp_path):

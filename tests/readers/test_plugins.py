@@ -44,7 +44,6 @@ def test_an_installed_package_brings_a_reader(scenes, ramctl):
     assert "ram, broken, scenes [default" in " ".join(
         ramctl("parse", "--help").stdout.decode().split()
     )
-    assert "plug-in       --from scenes (ramctl-scenes)\n" in ramctl("doctor").stdout.decode()
 
 
 def test_an_unknown_format_is_one_line(ramctl):

@@ -6,7 +6,6 @@ import pytest
 from PIL import Image
 
 from tests.serving.conftest import MAX_BYTES, photo, served
-from tests.web_server import WebServer
 
 
 def shown(browser, part="tags"):
@@ -46,7 +45,7 @@ def test_a_photo_is_dropped_and_another_chosen(server, browser, tmp_path):
     drop(browser, photo("red"))
     browser.wait("document.querySelector('#tags li b')?.textContent === 'red'")
     assert shown(browser) == {"red": "1.00", "colour": "0.95"}
-    browser.wait("byId('caption').textContent.includes('this needs torch, which is not installed')")
+    browser.wait("byId('caption').textContent.includes('No boxes and no caption')")
     assert "An example" not in browser.value("byId('caption').textContent")
     assert browser.value("byId('trouble').hidden")  # that is no error
     assert browser.value("byId('photo').naturalWidth") == 64
@@ -60,8 +59,9 @@ def test_a_photo_is_dropped_and_another_chosen(server, browser, tmp_path):
 def test_the_threshold_moves_and_goes_back_to_the_model_s(server, browser):
     ready(browser, server)
     drop(browser, photo("red"))
-    browser.wait("!photo.isExample && Boolean(photo.known.all)")
+    browser.wait("!photo.isExample")
     move(browser, 0.98)
+    browser.wait("Boolean(photo.known.all)")
     assert list(shown(browser)) == ["red"]
     move(browser, 0.02)
     assert list(shown(browser))[:2] == ["red", "colour"]
@@ -90,18 +90,6 @@ def test_an_error_leaves_the_earlier_photo_with_its_tags(server, browser):
     assert "not a photo" not in browser.value("byId('trouble').textContent")
 
 
-def test_several_photos_are_tagged_and_each_is_a_click_away(server, browser):
-    ready(browser, server)
-    drop(browser, photo("red"), b"no photo", photo("blue"), photo("green"))
-    browser.wait("photos.length === 3 && byId('progress').hidden")
-    assert "1.png: " in browser.value("byId('trouble').textContent")
-    assert next(iter(shown(browser))) == "red"
-    browser.value("byId('strip').querySelectorAll('button')[2].click()")
-    assert next(iter(shown(browser))) == "green"
-    pressed = "[...byId('strip').children].map((one) => one.getAttribute('aria-pressed'))"
-    assert browser.value(pressed) == ["false", "false", "true"]
-
-
 def test_the_tags_on_the_page_are_copied(server, browser):
     ready(browser, server)
     drop(browser, photo("red"))
@@ -112,53 +100,12 @@ def test_the_tags_on_the_page_are_copied(server, browser):
     assert browser.value("copied") == "red, colour"
 
 
-def test_photos_of_the_index_are_found_and_an_error_leaves_them(searching, browser):
-    browser.open(searching.place)
-    ask = "byId('query').value = '{}'; byId('question').requestSubmit()"
-    browser.value(ask.format("red"))
-    browser.wait("document.querySelectorAll('#results img').length > 0")
-    first = "document.querySelector('#results figcaption').textContent"
-    assert browser.value(first) == "red.png"
-    browser.value(ask.format("xqzzv"))
-    browser.wait("byId('notes').textContent.includes('xqzzv')")
-    assert browser.value(first) == "red.png"
-
-
-def test_a_page_of_somebody_else_gets_nothing(server, browser, tmp_path):
-    (tmp_path / "evil.html").write_text("<p>evil")
-    browser.open(tmp_path / "evil.html")
-    browser.value(f"""var got = "waiting";
-        fetch("{server.place}tag", {{ method: "POST", body: "x" }})
-          .then(() => got = "answer", () => got = "nothing")""")
-    browser.wait("got !== 'waiting'")
-    assert browser.value("got") == "nothing"
-
-
-def test_pages_of_an_allowed_site_and_behind_a_proxy_get_answers(colours, browser, tmp_path):
-    with WebServer() as site, WebServer() as proxy:
-        origins = ["--allow-origin", site.url, "--allow-origin", proxy.url]
-        with served("--model", colours, *origins, folder=tmp_path) as running:
-            site.files["/"] = "<p>an app"
-            browser.open(f"{site.url}/")
-            data = base64.b64encode(photo("red")).decode()
-            browser.value(f"""var got = null;
-                fetch("data:image/png;base64,{data}").then((file) => file.blob())
-                  .then((body) => fetch("{running.place}tag", {{ method: "POST", body }}))
-                  .then((answer) => answer.json()).then((fields) => got = fields.tags)""")
-            browser.wait("got !== null")
-            assert browser.value("got") == ["red", "colour"]
-            proxy.behind = f"127.0.0.1:{running.port}"
-            browser.open(f"{proxy.url}/")
-            drop(browser, photo("blue"))
-            browser.wait("document.querySelector('#tags li b')?.textContent === 'blue'")
-
-
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_fits_a_phone_in_both_schemes(server, browser, scheme):
     ready(browser, server)
     browser.look(390, scheme=scheme)
-    drop(browser, *[photo("red")] * 9)
-    browser.wait("photos.length === 9")
+    drop(browser, photo("red"))
+    browser.wait("!photo.isExample")
     assert browser.value("document.documentElement.scrollWidth") <= 390
     sheet = browser.value("matchMedia('(prefers-color-scheme: dark)').matches")
     assert sheet == (scheme == "dark")
@@ -167,7 +114,7 @@ def test_the_page_fits_a_phone_in_both_schemes(server, browser, scheme):
 @pytest.mark.slow
 def test_words_of_ones_own_boxes_and_a_caption(browser, tiny_bundle, tmp_path):
     Image.new("RGB", (64, 48), "green").save(tmp_path / "green.png")
-    with served("--model", tiny_bundle, "--max-seconds", 120, folder=tmp_path) as running:
+    with served("--model", tiny_bundle, folder=tmp_path) as running:
         browser.open(running.place)
         browser.value("byId('words').value = 'horse, sky'")
         drop(browser, (tmp_path / "green.png").read_bytes())

@@ -2,17 +2,16 @@ const { max_bytes } = JSON.parse(byId("data").textContent);
 const MIN_THRESHOLD = 0.02; // lowest score that is requested
 const MAX_TAGS = 200;
 
-// Each photo has its file, its URL, and the answers for it: `own` by the model's thresholds, `all`
-// above MIN_THRESHOLD, `more` with boxes and a caption, `words` for the user's words.
-let photos = [];
-let photo = null; // the one on the page
+// The photo on the page has its file, its URL, and the answers for it: `own` by the model's
+// thresholds, `all` above MIN_THRESHOLD, `more` with boxes and a caption, `words` for the user's.
+let photo = null;
 let isOwn = true; // the model's thresholds
 let unable = ""; // why there are no boxes and captions
 
-async function answerTo(request, options) {
+async function ask(file, parameters) {
   let answer;
   try {
-    answer = await fetch(request, options);
+    answer = await fetch("tag?" + new URLSearchParams(parameters), { method: "POST", body: file });
   } catch {
     throw new Error("no answer: is ramctl serve still running?");
   }
@@ -21,35 +20,23 @@ async function answerTo(request, options) {
   return fields;
 }
 
-const ask = (file, parameters) =>
-  answerTo("tag?" + new URLSearchParams(parameters), { method: "POST", body: file });
-
 function complain(text) {
   byId("trouble").textContent = text;
   byId("trouble").hidden = !text;
 }
 
-// Tags files one after the other; the first that can be tagged is shown. An error changes nothing
-// but the line of errors.
-async function take(files) {
-  const troubles = [];
-  let first = null;
+// Tags a file and shows it. An error changes nothing but the line of errors.
+async function take([file]) {
+  if (!file) return;
+  const name = file.name || "photo";
   complain("");
-  for (const [n, file] of [...files].entries()) {
-    const name = file.name || "photo";
-    byId("progress").textContent = `Tagging ${name} (${n + 1} of ${files.length}) …`;
-    byId("progress").hidden = false;
-    try {
-      if (file.size > max_bytes) throw new Error(`more than ${max_bytes / 1e6} MB`);
-      const known = { own: await ask(file, {}) };
-      photos = photos.filter(({ isExample }) => !isExample);
-      photos.push({ file, name, known, url: URL.createObjectURL(file) });
-      if (!first) choose((first = photos.at(-1)));
-      else showStrip();
-    } catch (error) {
-      troubles.push(`${name}: ${error.message}`);
-      complain(troubles.join("; "));
-    }
+  byId("progress").textContent = `Tagging ${name} …`;
+  byId("progress").hidden = false;
+  try {
+    if (file.size > max_bytes) throw new Error(`more than ${max_bytes / 1e6} MB`);
+    choose({ file, name, known: { own: await ask(file, {}) }, url: URL.createObjectURL(file) });
+  } catch (error) {
+    complain(`${name}: ${error.message}`);
   }
   byId("progress").hidden = true;
 }
@@ -60,18 +47,6 @@ function choose(chosen) {
   byId("photo").hidden = false;
   byId("photo").alt = photo.name;
   learnAll();
-  showStrip();
-}
-
-function showStrip() {
-  byId("strip").hidden = photos.length < 2;
-  byId("strip").replaceChildren(...photos.map((one) => {
-    const button = make("button");
-    button.append(Object.assign(make("img"), { src: one.url, alt: one.name, title: one.name }));
-    button.setAttribute("aria-pressed", one === photo);
-    button.addEventListener("click", () => choose(one));
-    return button;
-  }));
 }
 
 // Keeps an answer for a photo; an error leaves the earlier one.
@@ -89,14 +64,18 @@ function learnAll() {
   show();
   if (!photo) return;
   const labels = byId("words").value.trim();
-  const { all, more, words } = photo.known;
-  if (!all) learn(photo, "all", { threshold: MIN_THRESHOLD, top: MAX_TAGS });
+  const { more, words } = photo.known;
+  learnLow();
   if (!more && !unable) learn(photo, "more", { boxes: 1, caption: 1 });
   if (!labels) delete photo.known.words;
   else if (!words || words.parameters.labels !== labels) {
     complain("");
-    learn(photo, "words", unable ? { labels } : { labels, boxes: 1 });
+    learn(photo, "words", { labels, threshold: 0, ...(unable ? {} : { boxes: 1 }) });
   }
+}
+
+function learnLow() {
+  if (photo && !isOwn) photo.low ??= learn(photo, "all", { threshold: MIN_THRESHOLD, top: MAX_TAGS });
 }
 
 function show() {
@@ -104,12 +83,12 @@ function show() {
   byId("level").value = isOwn ? "the model's" : level.toFixed(2);
   byId("own").setAttribute("aria-pressed", isOwn);
   const { own, all, more, words } = photo ? photo.known : {};
-  const tags = isOwn ? own : all;
+  const tags = isOwn || !all ? own : all;
   list("tags", tags && tags.scores, (more || {}).boxes || {}, isOwn ? 0 : level);
   list("asked", words && words.scores, (words || {}).boxes || {}, isOwn ? 0 : level);
   const caption = more ? more.generated_captions.join(" ")
     : unable ? `No boxes and no caption: ${unable}.` : photo ? "Boxes and a caption follow …" : "";
-  const isExample = photo && photo.isExample ? "An example: drop photos of your own. " : "";
+  const isExample = photo && photo.isExample ? "An example: drop a photo of your own. " : "";
   byId("caption").textContent = isExample + caption;
   byId("copy").disabled = !byId("tags").querySelector("b");
   byId("box").hidden = true;
@@ -158,28 +137,6 @@ async function copyTags() {
   setTimeout(() => (byId("copy").textContent = "Copy tags"), 1500);
 }
 
-async function search(event) {
-  event.preventDefault();
-  const words = byId("query").value.trim();
-  if (!words) return;
-  byId("notes").textContent = "Searching …";
-  try {
-    const found = await answerTo("search?" + new URLSearchParams({ words, thumbnails: 1, top: 24 }));
-    const none = found.photos.length ? [] : ["No photo fits."];
-    byId("notes").textContent = [...none, ...found.notes].join(" ");
-    byId("results").replaceChildren(...found.photos.map((row) => {
-      const figure = make("figure");
-      const name = nameOf(row.image);
-      if (row.thumbnail) figure.append(Object.assign(make("img"), { src: row.thumbnail, alt: name }));
-      figure.append(make("figcaption", name.split("/").at(-1)), make("small", (row.tags || []).join(", ")));
-      figure.title = name;
-      return figure;
-    }));
-  } catch (error) {
-    byId("notes").textContent = error.message;
-  }
-}
-
 byId("here").textContent = location.href;
 byId("file").addEventListener("change", ({ target }) => take(target.files));
 document.addEventListener("paste", ({ clipboardData }) => take(clipboardData.files));
@@ -194,13 +151,13 @@ byId("words").addEventListener("change", learnAll);
 byId("threshold").addEventListener("input", () => {
   isOwn = false;
   show();
+  learnLow();
 });
 byId("own").addEventListener("click", () => {
   isOwn = true;
   show();
 });
 byId("copy").addEventListener("click", copyTags);
-if (byId("question")) byId("question").addEventListener("submit", search);
 byId("photo").addEventListener("load", ({ target: img }) => {
   const room = byId("caption").clientWidth; // the column's
   const scale = Math.min(3, room / img.naturalWidth, (0.75 * innerHeight) / img.naturalHeight);
@@ -215,8 +172,6 @@ byId("photo").addEventListener("error", () => {
 const content = Uint8Array.from(atob(byId("example").textContent), (letter) => letter.charCodeAt(0));
 const file = new Blob([content], { type: "image/jpeg" });
 ask(file, {}).then((own) => {
-  if (photos.length) return;
-  photos = [{ file, name: "an example", known: { own }, url: URL.createObjectURL(file), isExample: true }];
-  choose(photos[0]);
+  if (!photo) choose({ file, name: "an example", known: { own }, url: URL.createObjectURL(file), isExample: true });
 }, () => {});
 show();
