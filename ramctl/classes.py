@@ -1,4 +1,4 @@
-"""The classes of an evaluation: their list, the tags that stand for them, groups of them."""
+"""The classes of an evaluation: their list, and the tags that stand for them."""
 
 import hashlib
 from collections.abc import Iterator
@@ -33,11 +33,6 @@ class Classes:
     def names(self) -> list[str]:
         """The names of the classes in order."""
         return self.system.tags
-
-    @property
-    def n_listed(self) -> int | None:
-        """The number of classes if the user listed them, which gives them an order."""
-        return None if self.origin is None else len(self)
 
     @property
     def sha256(self) -> str:
@@ -96,35 +91,12 @@ class Classes:
 def read_map(path: Path | None) -> dict[str, list[str]]:
     """The lines `class<TAB>tag|tag` of `--map`; RunProblem naming a line that has another form."""
     mapping: dict[str, list[str]] = {}
-    for place, name, tags in _lines(path, "class<TAB>tag|tag"):
+    form = "class<TAB>tag|tag"
+    for place, name, rest in read_pairs(path, form) if path else ():
+        tags = [tag.strip() for tag in rest.split("|") if tag.strip()]
+        if not tags:
+            raise RunProblem(f"{place}: expected {form}")
         if name in mapping:
             raise RunProblem(f"{place}: {name!r} has a line already")
         mapping[name] = tags
     return mapping
-
-
-def read_groups(path: Path | None, classes: LabelSystem) -> dict[str, list[int]]:
-    """The class indices of each group from lines `group<TAB>class|class`.
-
-    A group may take several lines; classes that are not evaluated are left out. RunProblem names a
-    line of another form, and a group without any evaluated class.
-    """
-    groups: dict[str, list[int]] = {}
-    for _, name, members in _lines(path, "group<TAB>class|class"):
-        ids = groups.setdefault(name, [])
-        ids += [i for member in members for i in classes.ids(member) if i not in ids]
-    for name, ids in groups.items():
-        if not ids:
-            raise RunProblem(f"{path}: no class of group {name!r} is evaluated")
-    return groups
-
-
-def _lines(path: Path | None, form: str) -> Iterator[tuple[str, str, list[str]]]:
-    """(place, name, words) of each line; nothing without a file."""
-    if path is None:
-        return
-    for place, name, rest in read_pairs(path, form):
-        words = [word.strip() for word in rest.split("|") if word.strip()]
-        if not words:
-            raise RunProblem(f"{place}: expected {form}")
-        yield place, name, words

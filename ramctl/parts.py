@@ -39,6 +39,7 @@ EXTRAS = {
     "caption": Extra("ramctl caption: captions by a vision-language model", ("openai",)),
     "heif": Extra("HEIC photos", ("pillow_heif",)),
     "raw": Extra("raw files of cameras", ("rawpy",)),
+    "plot": Extra("eval --plot", ("matplotlib",)),
     "parquet": Extra("Parquet, in and out", ("pyarrow",)),
     "remote": Extra("records and photos at URLs", ("fsspec", "aiohttp")),
     "ray": Extra("many machines: --ray", ("ray",)),

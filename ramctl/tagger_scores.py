@@ -4,7 +4,6 @@ A file of records with `image` and `scores` teaches (`train --distill scores:FIL
 (`generate` and `clean --evidence FILE`) and is evaluated (`eval`).
 """
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -25,32 +24,9 @@ PREFIX = "scores:"
 Taken = TypeVar("Taken")
 
 
-@dataclass(frozen=True, slots=True)
-class PhotoName:
-    """A photo as a record names it; a relative name is relative to `base`."""
-
-    name: str
-    base: Path
-
-    @classmethod
-    def of(cls, record: Record) -> "PhotoName":
-        """The photo of a record; RecordProblem where it names none."""
-        return cls(image_name(record.fields), record.base)
-
-    def located(self, folder: str | None = None) -> str:
-        """The absolute path, whatever the working directory was; `folder` is that of `base`."""
-        is_absolute = self.name.startswith("/")
-        path = self.name if is_absolute else f"{folder or absolute(self.base)}/{self.name}"
-        return os.path.normpath(path)
-
-    def base_name(self) -> str:
-        """The name after the last `#` and `/`."""
-        return self.name.rsplit("#", 1)[-1].rstrip("/").rsplit("/", 1)[-1]
-
-
-def absolute(folder: Path) -> str:
-    """The absolute path of a folder, links not followed."""
-    return os.path.abspath(folder)  # noqa: PTH100 - resolve() follows links
+def base_name(photo: str) -> str:
+    """The name after the last `#` and `/`."""
+    return photo.rsplit("#", 1)[-1].rstrip("/").rsplit("/", 1)[-1]
 
 
 def scores_file(option: str, text: str, form: str, *names: str) -> tuple[Path, dict[str, str]]:
@@ -65,87 +41,64 @@ def scores_file(option: str, text: str, form: str, *names: str) -> tuple[Path, d
     return Path(path), values
 
 
-_ROUNDS: tuple[tuple[str, Callable[[PhotoName], str]], ...] = (
-    ("image", lambda photo: photo.name),
-    ("path", PhotoName.located),
-    ("path", lambda photo: os.path.normpath(photo.name)),
-    ("name", PhotoName.base_name),
-    # Without its extension, as the RAM authors' lists have it.
-    ("name", lambda photo: PurePosixPath(photo.base_name()).stem),
-)
-
-
 def match(
-    truth: Sequence[PhotoName], predictions: Sequence[PhotoName]
+    truth: Sequence[str], predictions: Sequence[str]
 ) -> tuple[NDArray[np.int64], Counter[str]]:
     """Pairs of (truth index, prediction index) [n, 2] in truth order; how many met by which key.
 
-    Photos meet by the name as written, else by path, else by base name. A key counts where it is
-    unique on each side, so that no photo is guessed.
+    Photos meet by the name as written, else by base name without extension, as the RAM authors'
+    lists have it. A key counts where it is unique on each side, so that no photo is guessed.
     """
     partner = np.full(len(truth), -1)
-    taken = np.zeros(len(predictions), bool)
     by_key: Counter[str] = Counter()
-    for name, key_of in _ROUNDS:
-        if (partner >= 0).all():
-            break
-        truth_keys, keys = _unique(truth, key_of), _unique(predictions, key_of)
-        for text, t in truth_keys.items():
-            p = keys.get(text)
-            if p is not None and partner[t] < 0 and not taken[p]:
-                partner[t], taken[p] = p, True
-                by_key[name] += 1
+    known = {name: number for number, name in enumerate(predictions)}
+    for number, name in enumerate(truth):
+        partner[number] = known.get(name, -1)
+    by_key["name"] = int((partner >= 0).sum())
+    if by_key["name"] < len(truth):
+        taken = set(partner.tolist())
+        stems = _unique(predictions)
+        for stem, number in _unique(truth).items():
+            found = stems.get(stem, -1)
+            if partner[number] < 0 and found not in taken:
+                partner[number] = found
+                by_key["base name"] += found >= 0
     matched = np.flatnonzero(partner >= 0)
-    return np.stack([matched, partner[matched]], axis=1), by_key
+    return np.stack([matched, partner[matched]], axis=1), +by_key
 
 
-def _unique(photos: Sequence[PhotoName], key_of: Callable[[PhotoName], str]) -> dict[str, int]:
-    keys = list(map(key_of, photos))
-    times = Counter(keys)
-    return {key: index for index, key in enumerate(keys) if times[key] == 1}
+def _unique(photos: Sequence[str]) -> dict[str, int]:
+    stems = [PurePosixPath(base_name(name)).stem for name in photos]
+    times = Counter(stems)
+    return {stem: number for number, stem in enumerate(stems) if times[stem] == 1}
 
 
-class PhotoList(list[PhotoName]):
-    """Photos in order, each once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._lines: dict[str, int | None] = {}
-        self._base: Path | None = None
-        self._folder = ""
-
-    def add(self, record: Record) -> None:
-        """Add the photo of a record; RecordProblem where it is there already."""
-        photo = PhotoName.of(record)
-        if photo.base is not self._base:
-            self._base, self._folder = photo.base, absolute(photo.base)
-        path = photo.located(self._folder)
-        if path in self._lines:
-            place = f"{record.source}:{self._lines[path]}"
-            raise RecordProblem(
-                f"image {photo.name!r} is there already ({place})", code="bad_field"
-            )
-        self._lines[path] = record.line
-        self.append(photo)
+class PhotoList(list[str]):
+    """The names of photos in order, each once."""
 
     def fill(
         self, items: Iterable[Item], rejects: Rejects,
         take: Callable[[JsonObject], Taken], keep: Callable[[Taken], object],
     ) -> None:  # fmt: skip
-        """Add the photos of records, and no others later; `keep` gets what `take` makes of each.
+        """Add the photos of records; `keep` gets what `take` makes of each.
 
         Rejected are lines without a record, records for which `take` raises RecordProblem, and
         photos that were there already. RunProblem at the first of them with `--strict`.
         """
+        lines: dict[str, int | None] = {}
 
         def use(record: Record) -> Taken:
             taken = take(record.fields)  # first of all: it may name the labels of those after it
-            self.add(record)
+            name = image_name(record.fields)
+            if name in lines:
+                place = f"{record.source}:{lines[name]}"
+                raise RecordProblem(f"image {name!r} is there already ({place})", code="bad_field")
+            lines[name] = record.line
+            self.append(name)
             return taken
 
         for _, taken in accepted(items, use, rejects):
             keep(taken)
-        self._lines.clear()
 
 
 def tag_scores(fields: JsonObject) -> dict[str, float]:
@@ -186,7 +139,7 @@ class TaggerScores:
             table.photos.fill(items, rejects, take, table.scores.append)
         return table
 
-    def rows_of(self, photos: Sequence[PhotoName]) -> NDArray[np.int64]:
+    def rows_of(self, photos: Sequence[str]) -> NDArray[np.int64]:
         """The row of each photo (N,), -1 where it is not in the file; photos meet as in `eval`."""
         rows = np.full(len(photos), -1)
         pairs, _ = match(photos, self.photos)

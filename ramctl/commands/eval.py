@@ -9,8 +9,7 @@ from ramctl.readers.caption_formats import PREDICTION_FORMS
 TARGET = "ramctl.evaluation.evaluate:EvalOptions"
 HELP = """
 PREDICTIONS is JSONL or Parquet, - for stdin; several files are compared. Photos match by image,
-else by path, else by unique base name. mAP is higher on fewer photos: compare results on the
-same photos only.
+else by unique base name. mAP is higher on fewer photos: compare results on the same photos only.
 """
 EXAMPLES = """
 ramctl tag --dense photos/*.jpg | ramctl eval - --truth truth.jsonl
@@ -39,7 +38,6 @@ OPTIONS = {
         common(
             "--map FILE", "Lines of class<TAB>tag|tag; the best score counts.", field="map_file"
         ),
-        option("--groups FILE", "Lines of group<TAB>class|class: add each group's mAP."),
         option(
             "--labels FILE",
             "Labels of the predictions, for their synonyms.",
@@ -52,19 +50,16 @@ OPTIONS = {
             "--threshold NUMBER|FILE",
             "Count tags above this score [default: 0.5].",
         ),
-        common("--ci", "Add 95 % bootstrap intervals of all figures."),
+        common("--ci", "Add the 95 % bootstrap interval of mAP."),
         options.seed,
     ],
     "output": [
-        common("-f, --format [json|table|csv|md|latex]", "Format of the figures.", default="json"),
+        common("-f, --format [json|table]", "Format of the figures.", default="json"),
         options.output(),
         common(
-            "--report FILE",
-            "Write a page (.html) or a table of classes (.csv, .md, TSV).",
-            field="report_file",
-            writes=True,
+            "--report FILE", "Write a CSV row for each class.", field="report_file", writes=True
         ),
-        option("--root DIR", "Folder of the page's photos [default: the truth's]."),
+        common("--plot FILE", "Draw curves and classes (.png, .svg, .pdf).", writes=True),
         common("--calibrate FILE", "Write the thresholds with the best F1, as JSONL.", writes=True),
         option(
             "--precision P",

@@ -24,17 +24,17 @@ from ramctl.decide.calibration import Calibration
 from ramctl.decide.thresholds import thresholds_of
 from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
 from ramctl.labels import LabelSystem
-from ramctl.records.record import HUMAN, MODELS, PARSED, Record
-from ramctl.tagger_scores import PhotoName, TaggerScores
+from ramctl.records.record import HUMAN, MODELS, PARSED, Record, image_name
+from ramctl.tagger_scores import TaggerScores
 
 # The kinds of evidence, each a bit; part of the work folder's format.
 OUTLIER, NOT_PREDICTED, OUT_OF_FOLD, SCORES, IMPROBABLE = KINDS = 1, 2, 4, 8, 16
 _WORDS = ("outlier", "not-predicted", "out-of-fold", "scores", "improbable")
 NAMES = dict(zip(KINDS, _WORDS, strict=True))
-# A less probable tag is removed; scripts/reproduce/evidence.py measures how many are right.
+# A less probable tag is removed.
 MIN_PROBABILITY = 0.2
 # The weight of the evidence beside the model's score, over the root of the number of its kinds,
-# which all look at the same photo (scripts/reproduce/evidence.py: 0.5 and 1 rank tags as well).
+# which all look at the same photo (0.5 and 1 rank tags as well).
 WEIGHT = 0.7
 SHRINK = 5  # as many regions as the mean of all tags counts for, beside each tag's
 # The log-odds of what a caption or person names and the model cannot judge.
@@ -245,10 +245,13 @@ class OutOfFold:
             yield _Part(photos, place, column, mentioned)
 
     @cached_property
-    def _photos(self) -> list[list[PhotoName | None]]:
+    def _photos(self) -> list[list[str | None]]:
         """By shard the photo of each input; None for a reject."""
         return [
-            [PhotoName.of(item) if isinstance(item, Record) else None for item in shard.inputs()]
+            [
+                image_name(item.fields) if isinstance(item, Record) else None
+                for item in shard.inputs()
+            ]
             for shard in self.index.shards
         ]
 

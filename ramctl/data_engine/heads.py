@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ramctl.engine.log_odds import Floats, log_odds_of
 from ramctl.labels import DEFAULT_THRESHOLD
-from ramctl.tagger_scores import PhotoName, TaggerScores
+from ramctl.tagger_scores import TaggerScores, base_name
 
 FOLDS = 5
 MIN_P, MAX_P = 1e-6, 0.99  # within which predicted probabilities are kept
@@ -32,7 +32,7 @@ class Photos(NamedTuple):
     @classmethod
     def build(
         cls, inputs: NDArray[np.floating], is_known: NDArray[np.bool_],
-        photos: Sequence[PhotoName | None], mentioned: NDArray[np.int64],
+        photos: Sequence[str | None], mentioned: NDArray[np.int64],
     ) -> "Photos":  # fmt: skip
         """Photos with inputs (n, F - 1), which count where the photo `is_known` (n,)."""
         folds = np.where(is_known, list(map(fold_of, photos)), FOLDS).astype(np.uint8)
@@ -93,7 +93,7 @@ class Sums(NamedTuple):
 class TaggerInputs:
     """Another tagger's scores of photos, as inputs of heads."""
 
-    def __init__(self, tagger: TaggerScores, photos: Iterable[PhotoName]) -> None:
+    def __init__(self, tagger: TaggerScores, photos: Iterable[str]) -> None:
         self.tagger = tagger
         # A photo of several records is matched once.
         distinct = list(dict.fromkeys(photos))
@@ -106,11 +106,11 @@ class TaggerInputs:
         # A tag that is left out scores below all that are given; tags without scores count as 1.
         self._default = min(smallest, DEFAULT_THRESHOLD)
 
-    def scores(self, photo: PhotoName | None) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def scores(self, photo: str | None) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The numbers of the tagger's names on a photo and their scores; none without it."""
         return self._scores.get(photo, NO_SCORES) if photo else NO_SCORES
 
-    def inputs(self, photos: Sequence[PhotoName | None]) -> tuple[Floats, NDArray[np.bool_]]:
+    def inputs(self, photos: Sequence[str | None]) -> tuple[Floats, NDArray[np.bool_]]:
         """The log-odds of the scores (n, F - 1), and which photos the tagger has scored (n,)."""
         is_scored = np.array([photo in self._scores for photo in photos], bool)
         filled = np.full((len(is_scored), len(self.tagger.names)), self._default)
@@ -120,9 +120,9 @@ class TaggerInputs:
         return log_odds_of(filled) if self.are_probabilities else filled, is_scored
 
 
-def fold_of(photo: PhotoName | None) -> int:
+def fold_of(photo: str | None) -> int:
     """The fold of a photo, whichever record it is in; FOLDS where there is none."""
     if photo is None:
         return FOLDS
-    name = photo.base_name().encode("utf-8", "surrogateescape")
+    name = base_name(photo).encode("utf-8", "surrogateescape")
     return hashlib.blake2b(name, digest_size=8).digest()[0] % FOLDS

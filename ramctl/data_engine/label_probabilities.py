@@ -27,12 +27,13 @@ from ramctl.records.record import (
     Record,
     barred_tags,
     guessed_tags,
+    image_name,
     is_tagged,
     listed,
     tags_by_caption,
 )
 from ramctl.records.stream import Outcome
-from ramctl.tagger_scores import PhotoName, TaggerScores, scores_file
+from ramctl.tagger_scores import TaggerScores, scores_file
 
 FORM = "FILE[,map=FILE]"
 MIN_PROBABILITY = 0.005  # that a record gets
@@ -71,7 +72,7 @@ class Evidence(NamedTuple):
 class MentionedLabels(NamedTuple):
     """The photo of a record, and the labels that captions or persons name on it, if anyone did."""
 
-    photo: PhotoName
+    photo: str
     mentioned: Ids | None
     mentions: Ids = np.zeros(0, np.int64)  # those of each of its captions, one after the other
     n_captions: int = 0
@@ -80,7 +81,7 @@ class MentionedLabels(NamedTuple):
     def read(cls, record: Record, labels: LabelSystem) -> "MentionedLabels":
         """The labels of a record; RecordProblem without a photo."""
         fields = record.fields
-        photo, tags = PhotoName.of(record), listed(fields, "tags")
+        photo, tags = image_name(record.fields), listed(fields, "tags")
         if not is_tagged(fields):
             return cls(photo, None)
         given = set(tags).difference(guessed_tags(fields, tags))
@@ -120,7 +121,7 @@ class TaggerHeads:
         if self._tagger.are_tags:
             self._reliability, self._recall = self._measure_reliability(photos, labels)
 
-    def probabilities(self, photo: PhotoName, n_captions: int) -> NDArray[np.float32] | None:
+    def probabilities(self, photo: str, n_captions: int) -> NDArray[np.float32] | None:
         """The probability of each label (L,) that the captions leave out.
 
         None for a photo that the tagger has not scored.
@@ -219,7 +220,7 @@ class LabelProbabilities:
         self.labels = labels
         self.heads = [TaggerHeads(file, labels, photos) for file in evidence]
 
-    def by_tag(self, photo: PhotoName, fields: JsonObject) -> dict[str, float]:
+    def by_tag(self, photo: str, fields: JsonObject) -> dict[str, float]:
         """The probabilities by tag of a record with this photo, the largest first.
 
         None is of a tag that the record has, or that follows from one, or that is barred.
@@ -244,7 +245,7 @@ class LabelProbabilities:
     def add(self, record: Record, outcome: Outcome) -> Outcome:
         """The outcome of a stage with `chances`: for `records.stream.watched`."""
         if not isinstance(outcome, RecordProblem):
-            outcome["chances"] = self.by_tag(PhotoName.of(record), outcome)
+            outcome["chances"] = self.by_tag(image_name(record.fields), outcome)
         return outcome
 
 

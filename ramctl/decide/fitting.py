@@ -20,7 +20,7 @@ from ramctl.model.preset import Preset
 
 Flags = NDArray[np.bool_]
 FOLDS = 5  # parts of the photos, each calibrated by the others
-# The penalties on a label's offset and slope (scripts/mini/ablations.py compares others).
+# The penalties on a label's offset and slope.
 RIDGE = np.array([4.0, 30.0])
 CORRECTION_RIDGE = 1.0  # the penalty on a person's correction of an offset: expected deviation 1
 MAIN_RIDGE = 0.1

@@ -22,9 +22,8 @@ Floats = NDArray[np.float32]
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 FINER = 4  # times as many cells a side by interpolation: boxes may end inside a token
 # The fraction of a map's range above which a box is drawn: low enough to hold the whole thing.
-# scripts/bench/pointing.py compares other values of those of cells.
 PEAK_FRACTION, CELL_PEAK_FRACTION = 0.3, 0.6
-ENLARGEMENT = 1.75  # of photos whose cells are scored (scripts/bench/pointing.py)
+ENLARGEMENT = 1.75  # of photos whose cells are scored
 STRIDE = 32  # pixels a cell
 
 

@@ -45,8 +45,7 @@ class CaptionWriter:
         if decode is not None:
             decoding = read_decoding(decode, max_length)
         is_search = decoding.top_p is None
-        # Sampled captions are less likely by their nature than those that the limit was chosen on
-        # (scripts/bench/caption_limit.py).
+        # Sampled captions are less likely by their nature than those that the limit was chosen on.
         limit = float(bundle.meta.get("thresholds", {}).get("caption", -inf))
         self._min_worth = limit if is_search else -inf
         self._agreement = config.agreement if is_search else 0.0

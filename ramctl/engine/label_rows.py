@@ -22,7 +22,7 @@ from ramctl.text.static_table import read_text_encoder, unit
 Rows = NDArray[np.float32]
 #: Labels to look for: their words, or a file or bundle that holds them.
 Words = str | os.PathLike[str] | Iterable[str] | LabelSystem
-SHARPNESS = 20.0  # of the mixture of neighbours; chosen on labels left out (scripts/reproduce)
+SHARPNESS = 20.0  # of the mixture of neighbours; chosen on labels left out
 EMBEDDED_AT_ONCE = 8192  # new words, which bounds the memory that a long list needs
 BLOCK = 128  # new words whose neighbours are mixed at a time
 TEXTS = "labels.text"  # the bundle's tensor of its labels' embeddings

@@ -16,8 +16,8 @@ from ramctl.errors import RunProblem
 from ramctl.evaluation import metrics
 from ramctl.evaluation.predictions import PredictionTable
 from ramctl.evaluation.truth import TruthTable
-from ramctl.records.record import JsonObject, encode_name
-from ramctl.tagger_scores import PhotoName, match
+from ramctl.records.record import JsonObject
+from ramctl.tagger_scores import match
 
 MAX_LISTED_PHOTOS = 20  # of those that only one side has
 
@@ -27,17 +27,17 @@ class Comparison:
     """Truth, scores and decisions of the photos that both sides have, in the order of the truth."""
 
     classes: Classes
-    photos: list[PhotoName]
+    photos: list[str]
     truth: metrics.Truth  # [N, C]
     scores: metrics.Scores  # [N, C]
-    packed: metrics.Packed  # decisions [N, C / 8]
+    decided: metrics.Decisions  # [N, C]
     decided_by: str  # the threshold, its file, or the predictions' tags
     known: NDArray[np.bool_]  # [C] classes that some predicted tag counts for
     missing_score: float  # the value of a missing score
     labels_are_stated: bool  # whether `known` is certain
     matched_by: Counter[str]
-    only_in_truth: list[PhotoName]
-    only_in_predictions: list[PhotoName]
+    only_in_truth: list[str]
+    only_in_predictions: list[str]
 
     @classmethod
     def from_tables(
@@ -49,20 +49,19 @@ class Comparison:
             if not truth.photos or not predictions.photos:
                 empty = "predictions have" if truth.photos else "truth has"
                 raise RunProblem(f"nothing to evaluate: the {empty} no photo")
-            predicted, true = predictions.photos[0].name, truth.photos[0].name
-            names = f"predictions name {predicted!r}, the truth {true!r}"
+            names = f"predictions name {predictions.photos[0]!r}, the truth {truth.photos[0]!r}"
             raise RunProblem(f"nothing to evaluate: no photo is on both sides ({names})")
         left, right = pairs.T
         coded = truth.code(classes, left)
         if coded.max(initial=metrics.UNKNOWN) < metrics.POSITIVE:
             raise RunProblem("nothing to evaluate: no photo has a tag of the class list")
-        scores, packed, decided_by = predictions.select(right)
+        scores, decided, decided_by = predictions.select(right)
         return cls(
             classes=classes,
             photos=[truth.photos[t] for t in left],
             truth=coded,
             scores=scores,
-            packed=packed,
+            decided=decided,
             decided_by=decided_by,
             known=predictions.reader.known_classes,
             missing_score=predictions.missing_score,
@@ -73,27 +72,19 @@ class Comparison:
         )
 
     @cached_property
-    def ranked(self) -> metrics.Floats:
-        """The average precision of every class [C] by its scores; NaN without positives."""
-        return metrics.plain_average_precisions(self.scores, self.truth)
-
-    @property
     def precisions(self) -> metrics.Floats:
-        """The average precision of every class [C]; 0 for classes that predictions do not know."""
-        return self.fill_unknown(self.ranked)
+        """The average precision of every class [C]; NaN without positives.
 
-    def fill_unknown(self, precisions: metrics.Floats, value: float = 0.0) -> metrics.Floats:
-        """Replace the average precisions [..., C] of classes that predictions do not know.
+        It is 0 for classes that predictions do not know.
+        """
+        return self.fill_unknown(metrics.plain_average_precisions(self.scores, self.truth))
+
+    def fill_unknown(self, precisions: metrics.Floats) -> metrics.Floats:
+        """0 for the average precisions [..., C] of classes that predictions do not know.
 
         All photos have the same score for such a class: only its frequency would be measured.
         """
-        return np.where(self.known | np.isnan(precisions), precisions, value)
-
-    @cached_property
-    def photo_figures(self) -> dict[str, metrics.Floats]:
-        """Label ranking, precision, recall and F1 of each photo [N]."""
-        ranking = {"LRAP": metrics.label_ranking(self.scores, self.truth)}
-        return ranking | metrics.photo_figures(self.packed, self.truth)
+        return np.where(self.known | np.isnan(precisions), precisions, 0.0)
 
     @cached_property
     def has_positives(self) -> NDArray[np.bool_]:
@@ -103,14 +94,13 @@ class Comparison:
     @cached_property
     def counts(self) -> metrics.Counts:
         """The right and wrong decisions about every class."""
-        return metrics.Counts.from_packed(self.packed, self.truth)
+        return metrics.Counts.of(self.decided, self.truth)
 
     def conditions(self) -> JsonObject:
         """Describe photos, classes and thresholds that the figures are based on."""
         names = np.array(self.classes.names, object)
         return {
             "note": "mAP of few photos is higher than of many: compare at equal photos only",
-            "averaging": "classes with positives",
             "averaged_classes": int(self.has_positives.sum()),
             "decided_by": self.decided_by,
             "photos": {
@@ -118,8 +108,8 @@ class Comparison:
                 "matched_by": dict(self.matched_by),
                 "only_in_truth": len(self.only_in_truth),
                 "only_in_predictions": len(self.only_in_predictions),
-                "only_in_truth_first": _first_names(self.only_in_truth),
-                "only_in_predictions_first": _first_names(self.only_in_predictions),
+                "only_in_truth_first": self.only_in_truth[:MAX_LISTED_PHOTOS],
+                "only_in_predictions_first": self.only_in_predictions[:MAX_LISTED_PHOTOS],
             },
             "classes": {
                 "count": len(names),
@@ -134,14 +124,14 @@ class Comparison:
 
 def on_shared_photos(compared: Sequence[Comparison]) -> list[Comparison]:
     """Reduce comparisons to the photos that all have; RunProblem without such a photo."""
-    shared = set.intersection(*({photo.name for photo in system.photos} for system in compared))
+    shared = set.intersection(*(set(system.photos) for system in compared))
     if not shared:
         raise RunProblem("nothing to compare: no photo is in all predictions")
     return [_select_photos(system, shared) for system in compared]
 
 
 def _select_photos(comparison: Comparison, names: set[str]) -> Comparison:
-    rows = [i for i, photo in enumerate(comparison.photos) if photo.name in names]
+    rows = [i for i, photo in enumerate(comparison.photos) if photo in names]
     if len(rows) == len(comparison.photos):
         return comparison
     return replace(
@@ -149,14 +139,10 @@ def _select_photos(comparison: Comparison, names: set[str]) -> Comparison:
         photos=[comparison.photos[i] for i in rows],
         truth=comparison.truth[rows],
         scores=comparison.scores[rows],
-        packed=comparison.packed[rows],
+        decided=comparison.decided[rows],
     )
 
 
-def _unmatched(photos: Sequence[PhotoName], indices: NDArray[np.int64]) -> list[PhotoName]:
+def _unmatched(photos: Sequence[str], indices: NDArray[np.int64]) -> list[str]:
     remaining = np.setdiff1d(np.arange(len(photos)), indices)
     return [photos[index] for index in remaining.tolist()]
-
-
-def _first_names(photos: list[PhotoName]) -> list[str | dict[str, str]]:
-    return [encode_name(photo.name) for photo in photos[:MAX_LISTED_PHOTOS]]

@@ -6,32 +6,27 @@ from pathlib import Path
 import numpy as np
 
 from ramctl.checkpoints.bundle import read_labels
-from ramctl.classes import Classes, read_groups, read_map
+from ramctl.classes import Classes, read_map
 from ramctl.decide.fitting import sample, thresholds_for
 from ramctl.errors import UsageProblem
-from ramctl.evaluation.charts_page import report_page
 from ramctl.evaluation.comparison import Comparison, on_shared_photos
-from ramctl.evaluation.figure_tables import class_table, render, report_format, write_rows
-from ramctl.evaluation.figures import (
-    compare_systems,
-    group_figures,
-    intervals,
-    nested,
-    plain_figures,
-    resampled_figures,
-)
-from ramctl.evaluation.metrics import LEVEL, POSITIVE, RESAMPLES, UNKNOWN, interval
+from ramctl.evaluation.figures import compare_systems, map_interval, plain_figures
+from ramctl.evaluation.metrics import LEVEL, POSITIVE, RESAMPLES, UNKNOWN
+from ramctl.evaluation.plot import plot
 from ramctl.evaluation.predictions import PredictionTable, Thresholds, read_table
+from ramctl.evaluation.tables import class_table, figure_table
 from ramctl.evaluation.truth import TruthTable
 from ramctl.labels import LabelSystem
-from ramctl.records.files import output_lock, unpacked_name, write_atomic
+from ramctl.parts import require
+from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import records_to_stdout
-from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.pipes import STDIN
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Rejects, Report
+
+PLOT_SUFFIXES = (".png", ".svg", ".pdf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +37,12 @@ class EvalOptions:
     predictions: str | tuple[str, ...] = ()  # none: standard input
     classes: Path | None = None
     map_file: Path | None = None
-    groups: Path | None = None
     labels: Path | None = None
     source_format: str | None = None  # of the predictions; None: it is recognised
     format: str = "json"
     output: Path | None = None
-    report_file: Path | None = None
-    root: Path | None = None  # of the photos that a report shows; None: the truth's
+    report_file: Path | None = None  # the table of classes
+    plot: Path | None = None
     calibrate: Path | None = None
     precision: float | None = None  # of the calibrated thresholds; None: the best F1
     rejects: str | None = None
@@ -79,13 +73,13 @@ def run(options: EvalOptions) -> Report:
         raise UsageProblem("only one of PREDICTIONS and --truth can be stdin (-)")
     if options.precision is not None and options.calibrate is None:
         raise UsageProblem("--precision P needs --calibrate FILE")
-    is_page = options.report_file is not None and report_format(options.report_file) == "html"
-    if options.root is not None and not is_page:
-        raise UsageProblem("--root needs --report FILE.html: only that page shows photos")
+    if options.plot is not None:
+        if options.plot.suffix not in PLOT_SUFFIXES:
+            known = ", ".join(PLOT_SUFFIXES)
+            raise UsageProblem(f"--plot {options.plot}: expected a name in {known}")
+        require("plot", "--plot")
     require_files(sources)
-    if is_page:
-        require_ours(options.report_file, PAGE)
-    with output_lock(options.output, options.report_file, options.calibrate):
+    with output_lock(options.output, options.report_file, options.plot, options.calibrate):
         return _run(options, options.truth)
 
 
@@ -103,8 +97,7 @@ def _run(options: EvalOptions, truth_file: str) -> Report:
         text, form = options.threshold, options.source_format
         thresholds = None if text is None else Thresholds.parse(text, classes)
         tables = [
-            read_table(name, classes, thresholds, rejects, photos=truth.photos, form=form)
-            for name in options.systems
+            read_table(name, classes, thresholds, rejects, form=form) for name in options.systems
         ]
     predictions = tables[0]
     value = thresholds and thresholds.values
@@ -118,7 +111,7 @@ def _run(options: EvalOptions, truth_file: str) -> Report:
     result["classes"]["truth_tags_outside"] = outside
     _explain(report, first, predictions, result)
     report.n_out = len(first.photos)
-    content = render(result, options.format, options.systems[0])
+    content = dumps(result) if options.format == "json" else figure_table(result)
     if options.output is None:
         with records_to_stdout() as stream:
             stream.write(content)
@@ -131,33 +124,23 @@ def _run(options: EvalOptions, truth_file: str) -> Report:
 def _result(
     options: EvalOptions, compared: list[Comparison], predictions: PredictionTable
 ) -> JsonObject:
-    first, seed = compared[0], options.seed
+    first = compared[0]
     by_name = dict(zip(options.systems, on_shared_photos(compared), strict=True))
-    groups = read_groups(options.groups, first.classes.system)
-    plain = plain_figures(first)
-    result, classwise = nested(plain), None
+    result: JsonObject = {**plain_figures(first)}
     if options.ci:
-        resampled, classwise = resampled_figures(first, seed)
-        result["mAP_ci"] = interval(plain["mAP"], resampled["mAP"])
-        result["ci"] = intervals(plain, resampled)
-    if groups:
-        result["groups"] = group_figures(first, groups, classwise)
-    if len(options.systems) > 1:
-        result["comparison"] = compare_systems(by_name, seed)
+        result["mAP_ci"] = map_interval(first, options.seed)
+    if len(compared) > 1:
+        result["comparison"] = compare_systems(by_name, options.seed)
     if options.ci or len(compared) > 1:
-        result["bootstrap"] = {"level": LEVEL, "resamples": RESAMPLES, "seed": seed}
+        result["bootstrap"] = {"level": LEVEL, "resamples": RESAMPLES, "seed": options.seed}
     result["looks_thresholded"] = predictions.looks_thresholded(first.scores)
     span = predictions.lowest, predictions.highest
     result["score_range"] = None if span[0] > span[1] else span
     result |= first.conditions()
     if options.report_file:
-        form = report_format(options.report_file)
-        if form == "html":
-            title = unpacked_name(Path(options.truth or STDIN).name).partition(".")[0]
-            content = report_page(title, by_name, options.root, result.get("ci", {}))
-        else:
-            content = write_rows(*class_table(first, classwise), form)
-        write_atomic(options.report_file, content)
+        write_atomic(options.report_file, class_table(first))
+    if options.plot:
+        write_atomic(options.plot, plot(by_name, options.plot.suffix[1:]))
     if options.calibrate:
         result["calibration"] = _calibrate(first, options.calibrate, options.precision)
     return result
@@ -179,7 +162,7 @@ def _explain(
     report: Report, comparison: Comparison, predictions: PredictionTable, result: JsonObject
 ) -> None:
     """Report on stderr how photos were matched, what is missing and what looks wrong."""
-    if set(comparison.matched_by) != {"image"}:
+    if set(comparison.matched_by) != {"name"}:
         matched = ", ".join(f"{count} by {key}" for key, count in comparison.matched_by.items())
         report.notify(f"photos matched: {matched}")
     one_sided = (len(comparison.only_in_truth), len(comparison.only_in_predictions))

@@ -15,7 +15,6 @@ Floats = NDArray[np.float64]
 Scores = NDArray[np.floating[Any]]
 Truth = NDArray[np.int8]
 Decisions = NDArray[np.bool_]
-Packed = NDArray[np.uint8]  # decisions, eight classes to a byte
 # How often a photo counts; sums of single precision are exact up to 16 million photos.
 Weights = NDArray[np.float32]
 
@@ -23,7 +22,6 @@ POSITIVE, NEGATIVE, UNKNOWN = 1, 0, -1
 LEVEL = 0.95  # of the intervals
 RESAMPLES = 1000
 _RESAMPLES_PER_BLOCK = 64  # that are in memory at once
-_BYTES_AT_ONCE = 1 << 20
 _CLASSES_AT_ONCE, _ROWS_AT_ONCE = 16, 512  # their float32 fit into the processor's cache
 
 
@@ -123,38 +121,24 @@ def mean_average_precision(scores: Scores, truth: Truth) -> float:
     return float(mean_over_classes(plain_average_precisions(scores, truth)))
 
 
-def row_blocks(values: NDArray[Any]) -> Iterator[slice]:
-    """Cut the rows of an array [N, C] into slices of a megabyte."""
-    step = max(1, _BYTES_AT_ONCE // max(1, values.itemsize * values.shape[1]))
-    return (slice(start, start + step) for start in range(0, len(values), step))
-
-
-def unpacked(packed: Packed, n_classes: int) -> Decisions:
-    """Unpack decisions [N, C] that are stored eight to a byte."""
-    return np.unpackbits(packed, axis=1, count=n_classes).view(np.bool_)
-
-
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """True positives, false positives and false negatives of each class [..., C]."""
+    """True positives, false positives and false negatives of each class [C]."""
 
     true_positives: Floats
     false_positives: Floats
     false_negatives: Floats
 
     @classmethod
-    def from_packed(cls, packed: Packed, truth: Truth, weights: Weights | None = None) -> "Counts":
-        """Count packed decisions about known cells: [C], or [B, C] by photo weights [N, B]."""
-        n_photos, n_classes = truth.shape
-        columns = np.ones((n_photos, 1), np.float32) if weights is None else weights
-        sums = np.zeros((3, n_classes, columns.shape[1]))
-        for part in row_blocks(truth):
-            decided, true = unpacked(packed[part], n_classes), truth[part]
-            right = decided & (true == POSITIVE), decided & (true == NEGATIVE)
-            for total, cells in zip(sums, (*right, ~decided & (true == POSITIVE)), strict=True):
-                total += cells.astype(np.float32).T @ columns[part]
-        hits, false, missed = (total[:, 0] if weights is None else total.T for total in sums)
-        return cls(hits, false, missed)
+    def of(cls, decided: Decisions, truth: Truth) -> "Counts":
+        """Count decisions [N, C] about known cells."""
+        sums = np.zeros((3, truth.shape[1]))
+        for c, (given, true) in enumerate(zip(_columns(decided), _columns(truth), strict=True)):
+            positives = true == POSITIVE
+            hits = np.count_nonzero(given & positives)
+            false = np.count_nonzero(given & (true == NEGATIVE))
+            sums[:, c] = hits, false, np.count_nonzero(positives) - hits
+        return cls(*sums)
 
     @property
     def precision(self) -> Floats:
@@ -173,47 +157,27 @@ class Counts:
         return _divide(2 * self.true_positives, 2 * self.true_positives + errors)
 
     @property
-    def pooled(self) -> "Counts":
-        """The counts of all classes together, as one class."""
-        sums = (self.true_positives, self.false_positives, self.false_negatives)
-        hits, false, missed = (values.sum(axis=-1, keepdims=True) for values in sums)
-        return Counts(hits, false, missed)
+    def figures(self) -> dict[str, float]:
+        """C: the mean over the classes that have positives; O: pooled over all classes.
+
+        CF1 is the harmonic mean of CP and CR, OF1 of OP and OR.
+        """
+        over = self.true_positives + self.false_negatives > 0
+        hits, false, missed = (
+            float(values.sum())
+            for values in (self.true_positives, self.false_positives, self.false_negatives)
+        )
+        means = float(self.precision[over].mean()), float(self.recall[over].mean())
+        pooled = hits / max(hits + false, 1), hits / max(hits + missed, 1)
+        figures: dict[str, float] = {}
+        for kind, (precision, recall) in (("C", means), ("O", pooled)):
+            both = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+            figures |= {f"{kind}P": precision, f"{kind}R": recall, f"{kind}F1": both}
+        return figures
 
 
 def _divide(part: Floats, whole: Floats, otherwise: float = 0.0) -> Floats:
     return np.divide(part, whole, out=np.full_like(part, otherwise), where=whole > 0)
-
-
-def label_ranking(scores: Scores, truth: Truth) -> Floats:
-    """The label ranking average precision of each photo [N], as in scikit-learn.
-
-    For each true tag: the fraction of true tags among those with at least its score; then the mean.
-    1 without true tags. Unknown cells do not count.
-    """
-    precisions = np.ones(len(scores))
-    for part in row_blocks(scores):
-        part_scores, true = scores[part], truth[part]
-        rows, classes = np.nonzero(true == POSITIVE)
-        at_least = part_scores[rows] >= part_scores[rows, classes][:, None]
-        right = (at_least & (true[rows] == POSITIVE)).sum(axis=1)
-        wrong = (at_least & (true[rows] == NEGATIVE)).sum(axis=1)
-        fractions = right / (right + wrong)
-        n_true = np.bincount(rows, minlength=len(part_scores))
-        sums = np.bincount(rows, fractions, minlength=len(part_scores))
-        precisions[part] = np.where(n_true > 0, sums / np.maximum(n_true, 1), 1.0)
-    return precisions
-
-
-def photo_figures(packed: Packed, truth: Truth) -> dict[str, Floats]:
-    """Precision, recall and F1 of each photo's tags [N]; 0 where the divisor is 0."""
-    columns = []
-    for part in row_blocks(truth):
-        decided, true = unpacked(packed[part], truth.shape[1]), truth[part] == POSITIVE
-        kinds = (decided & true, decided & (truth[part] == NEGATIVE), ~decided & true)
-        counts = Counts(*(cells.sum(axis=1, dtype=np.float64) for cells in kinds))
-        columns.append((counts.precision, counts.recall, counts.f1))
-    joined = (np.concatenate(values) for values in zip(*columns, strict=True))
-    return dict(zip(("photo.precision", "photo.recall", "photo.f1"), joined, strict=True))
 
 
 def resamples(n_photos: int, seed: int) -> Iterator[Weights]:

@@ -1,44 +1,35 @@
 """The predictions of a model: a score and a decision for each photo and class.
 
-Only these are kept, about four bytes for each photo and class, not the records.
+Only these are kept, five bytes for each photo and class, not the records.
 """
 
 import math
-import re
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import orjson
-import simdjson
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import EMBEDDED, read_labels
 from ramctl.classes import Classes
 from ramctl.decide.thresholds import read_thresholds
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.evaluation.metrics import Floats, Scores, row_blocks
+from ramctl.evaluation.metrics import Decisions, Floats, Scores
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
 from ramctl.readers.caption_formats import read_predictions
 from ramctl.records.fields import FOR_PREDICTIONS, require_forms, string_list
 from ramctl.records.files import read_lines
-from ramctl.records.inputs import open_input
-from ramctl.records.jsonl import bounded_lines, loads
-from ramctl.records.pipes import STDIN, is_pipe
-from ramctl.records.record import Item, JsonObject, Record, encode_name
+from ramctl.records.record import JsonObject
 from ramctl.records.report import Rejects
-from ramctl.tagger_scores import PhotoList, PhotoName, tag_scores
+from ramctl.tagger_scores import PhotoList, tag_scores
 
 # A missing score counts as 0; a sigmoid is almost never exactly 0, so that many zeros show that
 # the predictions were thresholded.
 _MAX_ZERO_FRACTION = 0.1
 _BYTES_AT_ONCE = 1 << 17  # of scores that become rows in one go
 _MIN_FLOAT = float(np.finfo(np.float32).min)
-_DENSE = re.compile(rb'"dense"\s*:\s*\[')
 
 
 class Thresholds(NamedTuple):
@@ -72,7 +63,7 @@ def _read_class_thresholds(name: str, classes: Classes) -> Floats:
     if not path.is_file():
         raise UsageProblem(f"--threshold {name}: neither a number nor a file")
     first = next((line for line in read_lines(path) if line.strip()), "")
-    if classes.n_listed is None and not first.lstrip().startswith("{"):
+    if classes.origin is None and not first.lstrip().startswith("{"):
         raise RunProblem(f"{path}: thresholds without names need --classes, which orders them")
     values = np.array(read_thresholds(path, classes.system, float("nan")))
     if np.isnan(values).all():
@@ -118,33 +109,15 @@ class ScoreReader:
     """Turns records into predictions.
 
     `known_classes` [C] are those that some predicted tag counts for; they are certain where
-    `labels_are_stated`: some line, or `--labels`, lists all labels. In the output of a resumed run
-    any line of `file` may list them.
+    `labels_are_stated`: some line, or `--labels`, lists all labels.
     """
 
-    def __init__(self, classes: Classes, file: str = STDIN) -> None:
-        self.classes, self._file = classes, file
+    def __init__(self, classes: Classes) -> None:
+        self.classes = classes
         self.known_classes = np.zeros(len(classes), bool)
         self.labels_are_stated = classes.tag_system is not None
-        self._columns: dict[
-            str, _Columns
-        ] = {}  # by the hash of their names; "": the last ones read
-        self._searched: set[str] = set()  # hashes whose names were looked for in the file
-        self._parser: Any = simdjson.Parser()
-
-    def loads(self, line: bytes) -> JsonObject:
-        """Parse a line as `loads` does, but a list of numbers `dense` as an array of doubles."""
-        if found := _DENSE.search(line):
-            rest = b"%bnull%b" % (line[: found.end() - 1], line[line.find(b"]", found.end()) + 1 :])
-            # Anything but a record with one list of numbers is left to the usual parser.
-            try:
-                doubles = np.frombuffer(self._parser.parse(line)["dense"].as_buffer(of_type="d"))
-                fields = loads(rest)
-            except (ValueError, TypeError, LookupError, AttributeError, RuntimeError):
-                return loads(line)
-            if rest.count(b'"dense"') == 1 and fields.get("dense", 0) is None:
-                return fields | {"dense": doubles}
-        return loads(line)
+        # By the hash of their names; "": the last ones read.
+        self._columns: dict[str, _Columns] = {}
 
     def read(self, fields: JsonObject) -> Prediction:
         """Check a record and take its scores; RecordProblem without usable ones."""
@@ -158,7 +131,7 @@ class ScoreReader:
         elif len(dense := np.asarray(fields["dense"], np.float64)) != columns.n_labels:
             message = f"dense has {len(dense)} numbers for {columns.n_labels} labels"
             raise RecordProblem(message, code="bad_field")
-        elif not np.isfinite(dense).all():  # JSON has no such numbers, an array may
+        elif not np.isfinite(dense).all():  # JSON has no such numbers, Parquet may
             raise RecordProblem("dense has a number that is not finite", code="bad_field")
         tagged = None
         if fields.get("tags") is not None:
@@ -172,7 +145,6 @@ class ScoreReader:
         """
         key = fields.get("labels")
         key = key if isinstance(key, str) else ""
-        known = self.classes.tag_system
         if fields.get("label_names") is not None:
             self._columns.pop("", None)
             names = string_list(fields, "label_names")
@@ -181,26 +153,11 @@ class ScoreReader:
                 self.classes = replace(self.classes, tag_system=embedded)  # for its synonyms
             self._columns[""] = self._add(key, LabelSystem.from_tags(names))
         if key not in self._columns:
-            system = known or LabelSystem.from_tags(self._find_names(key))
-            if not system:
+            if not self.classes.tag_system:
                 message = "dense without label_names: no line names its labels (see --labels)"
                 raise RecordProblem(message, code="missing_field")
-            self._add(key, system)
+            self._add(key, self.classes.tag_system)
         return self._columns[key]
-
-    def _find_names(self, key: str) -> list[str]:
-        """Find the label names with the hash `key` in any line of the file."""
-        if not key or key in self._searched or is_pipe(self._file):
-            return []
-        self._searched.add(key)
-        with open_input(self._file) as stream:
-            for line in bounded_lines(stream):
-                if b'"label_names"' in line:
-                    with suppress(orjson.JSONDecodeError, RecordProblem, AttributeError):
-                        fields = orjson.loads(line)
-                        if fields.get("labels") == key:
-                            return string_list(fields, "label_names")
-        return []
 
     def _add(self, key: str, system: LabelSystem) -> _Columns:
         columns = self._columns[key] = _Columns.build(system, self.classes)
@@ -219,8 +176,7 @@ class PredictionTable:
         self.photos = PhotoList()
         self.lowest, self.highest = np.inf, -np.inf  # of all scores, as read
         self._scores = bytearray()  # of float32 [N, C]; minus infinity where a score is missing
-        # By the thresholds, else by the records' own tags; eight to a byte.
-        self._decided: list[NDArray[np.uint8]] = []
+        self._decided = bytearray()  # [N, C] by the thresholds, else by the records' own tags
         self._has_tags = bytearray()
         self._waiting: list[Prediction] = []
 
@@ -265,7 +221,7 @@ class PredictionTable:
                 decided = np.zeros(scores.shape, bool)
                 for row, prediction in enumerate(predictions):
                     decided[row, prediction.tagged or ()] = True
-            self._decided.append(np.packbits(decided, axis=1))
+            self._decided += decided.tobytes()
         self._waiting.clear()
 
     def _fill_by_tag(self, predictions: list[Prediction], scores: Floats) -> None:
@@ -276,31 +232,28 @@ class PredictionTable:
                     scores[row, c] = max(scores[row, c], score)
                     reader.known_classes[c] = True
 
-    def select(self, rows: NDArray[np.int64]) -> tuple[Scores, NDArray[np.uint8], str]:
-        """Select the scores [N, C] and decisions of some photos, and name what decided.
+    def select(self, rows: NDArray[np.int64]) -> tuple[Scores, Decisions, str]:
+        """Select the scores and decisions [N, C] of some photos, and name what decided.
 
-        Decisions are packed, eight to a byte. They are made by `--threshold` where it is set; else
-        by the records' `tags`, if all have them; else at 0.5, or at 0 where scores are no
-        probabilities.
+        Decisions are made by `--threshold` where it is set; else by the records' `tags`, if all
+        have them; else at 0.5, or at 0 where scores are no probabilities.
         """
-        packed = np.concatenate(self._decided)[rows]
         scores = np.frombuffer(self._scores, np.float32).reshape(len(self.photos), -1)
+        decided = np.frombuffer(self._decided, bool).reshape(scores.shape)
         np.maximum(scores, self.missing_score, out=scores)
         if not np.array_equal(rows, np.arange(len(scores))):
-            scores = scores[rows]
+            scores, decided = scores[rows], decided[rows]
         if self._thresholds is not None:
-            return scores, packed, self._thresholds.source
+            return scores, decided, self._thresholds.source
         if np.frombuffer(self._has_tags, bool)[rows].all():
-            return scores, packed, "the predictions' own tags"
+            return scores, decided, "the predictions' own tags"
         threshold = DEFAULT_THRESHOLD if self.are_probabilities else 0.0
-        for part in row_blocks(scores):
-            packed[part] = np.packbits(scores[part] > threshold, axis=1)
-        return scores, packed, f"{threshold:g}"
+        return scores, scores > threshold, f"{threshold:g}"
 
     def looks_thresholded(self, scores: Scores) -> bool:
         """Whether many scores [N, C] are missing: then their mAP is a lower bound."""
-        missing, known = self.missing_score, self.reader.known_classes
-        n_missing = sum(int((scores[p] == missing)[:, known].sum()) for p in row_blocks(scores))
+        known = self.reader.known_classes
+        n_missing = np.count_nonzero(scores == self.missing_score, axis=0)[known].sum()
         return bool(n_missing > _MAX_ZERO_FRACTION * len(scores) * known.sum())
 
 
@@ -310,37 +263,14 @@ def read_table(
     thresholds: Thresholds | None,
     rejects: Rejects,
     *,
-    photos: Sequence[PhotoName] = (),
     form: str | None = None,
 ) -> PredictionTable:
     """Read the predictions of a file or, for `-`, of standard input.
 
-    `photos` are those of the truth, which name the rows of a `.npy` file. `form` is one of
-    `ramctl.readers.caption_formats.PREDICTION_FORMS`; None: it is recognised.
+    `form` is one of `ramctl.readers.caption_formats.PREDICTION_FORMS`; None: it is recognised.
     """
-    table = PredictionTable(ScoreReader(classes, name), thresholds)
-    if name.endswith(".npy"):
-        if classes.tag_system is None and classes.n_listed is None:
-            raise UsageProblem(f"{name}: name the labels of its columns by --labels or --classes")
-        items = _read_array(name, photos, classes.tag_system or classes.system)
-    else:
-        items = read_predictions(name, rejects.report.command, form, table.reader.loads, forms={})
+    table = PredictionTable(ScoreReader(classes), thresholds)
+    items = read_predictions(name, rejects.report.command, form, forms={})
     table.photos.fill(items, rejects, table.reader.read, table.add)
     table.flush()
     return table
-
-
-def _read_array(name: str, photos: Sequence[PhotoName], labels: LabelSystem) -> Iterator[Item]:
-    """Make records of an array of scores (N, L); RunProblem where it has another shape."""
-    try:
-        scores = np.load(name, mmap_mode="r")
-    except (OSError, EOFError, ValueError) as error:
-        raise RunProblem(f"{name}: {error}") from error
-    if scores.shape != (expected := (len(photos), len(labels))):
-        rows = "a row for each photo of the truth, a column for each label"
-        raise RunProblem(f"{name}: {scores.shape}, expected {expected}: {rows}")
-    names = {"label_names": labels.tags}
-    for number, (photo, row) in enumerate(zip(photos, scores, strict=True), 1):
-        fields = {"image": encode_name(photo.name), "dense": row.tolist()} | names
-        yield Record(fields, name, number, photo.base)
-        names = {}

@@ -71,7 +71,7 @@ def read_table(source: Source) -> Iterator[Item]:
     names: list[str] = []
     photos: dict[str, tuple[int, dict[str, float]]] = {}  # of a table with a row for each label
     for number, row in read_rows(source, delimiter_of(source.name)):
-        cells = [re.sub("^'(?=[-=+@])", "", cell.strip()) for cell in row]  # as in `tag -f csv`
+        cells = [cell.strip() for cell in row]
         bad = not_utf8(source, number, ",".join(row))
         if not names:
             if bad:

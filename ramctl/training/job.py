@@ -42,7 +42,7 @@ from ramctl.records.files import write_atomic
 from ramctl.records.inputs import require_files
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import Record, Reject
-from ramctl.tagger_scores import PhotoName, TaggerScores
+from ramctl.tagger_scores import TaggerScores
 from ramctl.text.static_table import TextEncoder
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.batches import TrainingSet
@@ -244,7 +244,7 @@ def _teacher_scores(
     is_usable = np.array([note.is_tagged for note in notes])
     for teacher in teachers:
         table = TaggerScores.read(teacher.path, context.stage)
-        rows = table.rows_of([PhotoName(note.image, note.base) for note in notes])
+        rows = table.rows_of([note.image for note in notes])
         context.notify(f"{teacher.path}: scores of {(rows >= 0).sum()} of {len(rows)} photos")
         is_usable |= rows >= 0
         scores.append((table, rows))

@@ -5,7 +5,7 @@
 
 Prints photos/s against a plain loop (Pillow, torchvision transforms, torch fp32, batch 1), the
 start-up time and the memory.
-Photos are made from the shared full-size ones; scripts/bench/drift.py prints what speed costs.
+Photos are made from the shared full-size ones.
 """
 
 import argparse

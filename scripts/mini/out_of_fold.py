@@ -7,16 +7,11 @@
 The photos are dealt into five parts that hold whole repositories (`group`); the thresholds for each
 part come from the other four. Reads what scripts/mini/judged.py writes, prints what judge.py and
 subjects.py read.
-
-`--without` leaves a part of the choice out: `salience` (all tags must be as certain, and come by
-their scores), `order` (they come by their scores), `careful` (words for men, women and children are
-as others).
 """
 
 import argparse
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -38,8 +33,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--truth", type=Path, required=True)
-    parser.add_argument("--precision", type=float, help="that of the model's preset if left out")
-    parser.add_argument("--without", choices=("salience", "order", "careful"))
     parser.add_argument("dense", type=Path)
     args = parser.parse_args()
     bundle = Bundle.open(args.model)
@@ -54,11 +47,6 @@ def main() -> None:
     shifts, salience = stored.shifts, stored.salience
     scores = sigmoid(log_odds_of(scores) - shifts)
     salience = salience and salience.with_shifts(-shifts)
-    if args.without == "salience":
-        salience = None
-    elif args.without == "careful" and salience is not None:
-        salience = replace(salience, careful={})
-    options = SelectionOptions(sort="score" if args.without == "order" else "salience")
     right, main = (
         np.array([np.isin(tags, row[name]) for row in judged]) for name in ("tags", "main")
     )
@@ -70,10 +58,9 @@ def main() -> None:
         others = part != fold
         seen = Judged(*(x[others] for x in (scores, right, known, main, groups)))
         calibration = calibrate(seen, evidence, preset.most_share, salience)
-        precision = args.precision or preset.precision
-        thresholds = calibration.thresholds(precision, salient=salience is not None)
+        thresholds = calibration.thresholds(preset.precision, salient=salience is not None)
         labels = LabelSet(bundle.labels, no_rows, thresholds, every, calibration, True)
-        choose = TagSelector(labels, options)
+        choose = TagSelector(labels, SelectionOptions(sort="salience"))
         for index in np.flatnonzero(~others).tolist():
             given[index] = list(choose(scores[index]).scores)
     for record, chosen in zip(records, given, strict=True):

@@ -15,7 +15,7 @@ of the own vectors.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,7 +28,6 @@ use_venv("torch")
 import numpy as np
 import torch
 from average import write_with
-from linear import photos_of, read_notes
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -38,7 +37,12 @@ from ramctl.decide.calibration import Calibration
 from ramctl.decide.fitting import Judged, calibrate
 from ramctl.device import set_up_cpu
 from ramctl.labels import LabelSystem
-from ramctl.training.data.targets import Annotation
+from ramctl.model.preset import AugmentConfig, PreprocessConfig
+from ramctl.records.parallel import chunks
+from ramctl.training.data.augmentation import TrainingPhoto
+from ramctl.training.data.record_file import Source
+from ramctl.training.data.record_scan import scan_records
+from ramctl.training.data.targets import Annotation, read_annotation
 from ramctl.training.label_vectors import Mentions, choice_loss, unlabelled_loss
 
 # Of what a label's text says, beside the own vectors, and of the new logits in what is written.
@@ -46,6 +50,7 @@ TEXT, NEW = 0.5, 0.7
 # Weights of the tagger's opinion of what nobody names, and of the choice of the first thing.
 OPINION, CHOICE = 0.3, 3.0
 EPOCHS, BATCH, LR, DROPOUT, WEIGHT_DECAY = 6, 128, 5e-4, 0.3, 0.05
+AT_ONCE = 8  # photos: a larger batch leaves the processor's cache
 # Parameters that what a text says is a multiple of.
 SCALED = ("prior.scale", "prior.class_scale", "prior.offset", "tag_decoder.shared_head.weight",
           "tag_decoder.shared_head.bias")  # fmt: skip
@@ -57,6 +62,24 @@ class Seen(NamedTuple):
     pooled: Tensor  # (N, C) the mean of their tokens
     text: Tensor  # (N, L) logits: what the labels' texts say
     total: Tensor  # (N, L) logits, without what thresholds were calibrated to
+
+
+def read_notes(path: Path, root: Path) -> list[Annotation]:
+    """The annotations of records, empty ones included."""
+    source = Source.of(str(path), str(root))
+    found = scan_records(
+        [source], lambda reject: None, "train", hold_out=False, takes_untagged=True
+    )
+    return [read_annotation(found.records[index]) for index in range(len(found.records))]
+
+
+def photos_of(notes: Sequence[Annotation], preprocess: PreprocessConfig) -> Iterator[Tensor]:
+    """The whole photos (B, 3, S, S), a few at once."""
+    photo = TrainingPhoto(preprocess, AugmentConfig((1.0, 1.0), 0.0, 0, 0))
+    random = np.random.default_rng(0)
+    for some in chunks(notes, AT_ONCE):
+        batch = torch.from_numpy(np.stack([photo(note, random) for note in some]))
+        yield batch.contiguous(memory_format=torch.channels_last)
 
 
 def look(bundle: Bundle, notes: Sequence[Annotation], size: int) -> Seen:

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Put features of photos of all kinds into a bundle, by which `finetune` keeps what it knows.
 
-    scripts/mini/reference.py --model MODEL --root PHOTOS RECORDS...
+    scripts/mini/reference.py --model MODEL --root PHOTOS --caption-limit=X RECORDS...
 
 An even sample of the records' photos, PHOTOS of them, at the model's own size: the mean of the
-encoder's tokens, in half precision.
+encoder's tokens, in half precision. How sure of its words a caption must be, for `tag --caption`,
+is put in too.
 """
 
 import argparse
@@ -18,7 +19,7 @@ use_venv("torch")
 
 import numpy as np
 import torch
-from linear import photos_of, read_notes
+from own_vectors import photos_of, read_notes
 
 from ramctl.checkpoints.bundle import REFERENCE, Bundle, BundleWriter
 from ramctl.checkpoints.load import load_model
@@ -31,6 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     for name in ("--model", "--root"):
         parser.add_argument(name, type=Path, required=True)
+    parser.add_argument("--caption-limit", type=float, required=True)
     parser.add_argument("records", type=Path, nargs="+")
     args = parser.parse_args()
     set_up_cpu(None)
@@ -44,7 +46,8 @@ def main() -> None:
     with BundleWriter(args.model) as writer:
         writer.copy_files(bundle, without={REFERENCE})
         np.save(writer.path / REFERENCE, features.numpy().astype(np.float16))
-        writer.meta = bundle.meta
+        limits = bundle.meta["thresholds"] | {"caption": args.caption_limit}
+        writer.meta = bundle.meta | {"thresholds": limits}
 
 
 if __name__ == "__main__":

@@ -11,15 +11,11 @@ Nothing is downloaded; photos are not needed. Where two classes have one name, t
 import argparse
 import csv
 import gzip
-import io
 import re
 import sys
-import tarfile
-import xml.etree.ElementTree as ET
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +32,6 @@ from ramctl.errors import RunProblem
 from ramctl.labels import Label, LabelSystem, normalise
 
 Row = dict[str, Any]
-PHOTOS = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,80 +135,6 @@ def coco(data: Data, kind: str) -> Benchmark:
     return Benchmark(LabelSystem.from_tags(names.values()), rows(), {})
 
 
-#: Source: the VOC development kit.
-VOC = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
-    "tvmonitor",
-)  # fmt: skip
-
-
-def voc(data: Data, year: str, split: str) -> Benchmark:
-    """Objects; one that is only seen with difficulty counts neither way, as in VOC's own kit."""
-    places = (f"VOCdevkit/VOC{year}/", f"VOC{year}/", "")
-    listed = data.find(*(f"{place}ImageSets/Main/{split}.txt" for place in places))
-
-    def rows() -> Iterator[Row]:
-        for line in lines_of(listed):
-            root = ET.parse(listed.parents[2] / "Annotations" / f"{line.split()[0]}.xml").getroot()
-            is_clear: dict[str, bool] = {}
-            for thing in root.iter("object"):
-                tag = thing.findtext("name") or ""
-                is_clear[tag] = is_clear.get(tag, False) or thing.findtext("difficult", "0") != "1"
-            yield {
-                "image": root.findtext("filename"),
-                "tags": [tag for tag, clear in is_clear.items() if clear],
-                "uncertain": [tag for tag, clear in is_clear.items() if not clear],
-            }
-
-    return Benchmark(LabelSystem.from_tags(VOC), rows(), {})
-
-
-def open_images(data: Data) -> Benchmark:
-    """Labels that people verified; all that nobody looked for is unknown.
-
-    What is true of a class is true of those above it in the hierarchy, and what is not true of one
-    above is not true of the class.
-    """
-    names = dict(csv.reader(lines_of(data.find("class-descriptions-boxable.csv"))))
-    names.pop("LabelName", None)
-    path = data.find(
-        "test-annotations-human-imagelabels-boxable.csv", "test-annotations-human-imagelabels.csv"
-    )
-    above: dict[str, set[str]] = {}
-
-    def visit(node: Row, parents: set[str]) -> None:
-        above.setdefault(node["LabelName"], set()).update(parents)
-        for child in node.get("Subcategory", ()):
-            visit(child, parents | {node["LabelName"]})
-
-    visit(orjson.loads(text_of(data.find("bbox_labels_600_hierarchy.json"))), set())
-    below: dict[str, set[str]] = {}
-    for label, ancestors in above.items():
-        for ancestor in ancestors:
-            below.setdefault(ancestor, set()).add(label)
-
-    def rows(classes: list[str]) -> Iterator[Row]:
-        name_of = dict(zip(names, classes, strict=True))
-        verdicts: dict[str, tuple[set[str], set[str]]] = {}
-        for row in csv.DictReader(io.StringIO(text_of(path))):
-            no, yes = verdicts.setdefault(row["ImageID"], (set(), set()))
-            label = row["LabelName"]
-            if float(row["Confidence"]) > 0:
-                yes |= {label, *above.get(label, ())}
-            else:
-                no |= {label, *below.get(label, ())}
-        for image, (no, yes) in verdicts.items():
-            tags, negatives = (sorted(ids & names.keys()) for ids in (yes, no - yes))
-            yield {
-                "image": image,
-                "tags": [name_of[id] for id in tags],
-                "negatives": [name_of[id] for id in negatives],
-            }
-
-    return with_classes([Label(name) for name in names.values()], rows)
-
-
 ADE = "ADEChallengeData2016"
 
 
@@ -277,40 +198,6 @@ def object_lists(paths: Sequence[Path], tag_of: dict[str, str]) -> Iterator[Row]
         yield {"image": f"{path.name.removesuffix('_atr.txt')}.jpg", "tags": list(tags)}
 
 
-def webdataset(data: Data) -> Benchmark:
-    """Shards with labels, as CLIP_benchmark writes them.
-
-    `.npy` holds a 1 for each class that is true and 0 for the others, `.cls` the id of one class.
-    """
-    listed = lines_of(data.find("classnames.txt"))
-    shards = [*data.folder.glob("test/*.tar"), *data.folder.glob("*.tar")]
-    if not shards:
-        raise RunProblem(f"{data.folder}: no test/0.tar in it")
-
-    def rows(classes: list[str]) -> Iterator[Row]:
-        # 10.tar comes after 9.tar.
-        for path in sorted(shards, key=lambda shard: (len(shard.name), str(shard))):
-            with tarfile.open(path) as archive:
-                for _, members in groupby(archive, lambda member: member.name.partition(".")[0]):
-                    sample = {Path(member.name).suffix: member for member in members}
-                    photo = next(sample[suffix] for suffix in PHOTOS if suffix in sample)
-                    kind = ".npy" if ".npy" in sample else ".cls"
-                    content = archive.extractfile(sample[kind]).read()  # type: ignore[union-attr]
-                    ids = [int(content)] if kind == ".cls" else labels_in(content, len(classes))
-                    tags = [classes[id] for id in ids]
-                    yield {"image": f"{path.name}#{photo.name}", "tags": tags}
-
-    return with_classes([Label(name.strip()) for name in listed], rows)
-
-
-def labels_in(content: bytes, n_classes: int) -> list[int]:
-    """The ids of the classes with a 1 in a file of numpy."""
-    values = np.load(io.BytesIO(content), allow_pickle=False)
-    if values.shape != (n_classes,) or not np.isin(values, (0, 1)).all():
-        raise ValueError(f"labels of {n_classes} classes are 0 or 1 each (got {values.shape})")
-    return [int(id) for id in np.flatnonzero(values)]
-
-
 BENCHMARKS: dict[str, Callable[[Data], Benchmark]] = {
     "openimages-common-214": lambda data: named(data, "openimages_common_214"),
     "openimages-rare-200": lambda data: named(data, "openimages_rare_200"),
@@ -318,12 +205,8 @@ BENCHMARKS: dict[str, Callable[[Data], Benchmark]] = {
     "imagenet-multi-1000": lambda data: numbered(data, "imagenet_multi_1000"),
     "coco-80": lambda data: coco(data, "instances"),
     "coco-133": lambda data: coco(data, "panoptic"),
-    "voc2007": lambda data: voc(data, "2007", "test"),
-    "voc2012": lambda data: voc(data, "2012", "val"),
     "ade20k": lambda data: ade(data, clean=False),
     "ade20k-clean": lambda data: ade(data, clean=True),
-    "open-images-v6": open_images,
-    "wds": webdataset,
 }
 
 
@@ -353,7 +236,7 @@ def main() -> int:
         benchmark = open_benchmark(options.name, options.folder, options.min_area)
         for row in benchmark.rows:
             sys.stdout.buffer.write(orjson.dumps(row) + b"\n")
-    except (RunProblem, OSError, LookupError, ValueError, ET.ParseError, tarfile.TarError) as error:
+    except (RunProblem, OSError, LookupError, ValueError) as error:
         sys.stderr.write(f"benchmark.py: {options.name}: {error}\n")
         return 1
     if options.classes:

@@ -106,11 +106,3 @@ def endpoint(differences: Mapping[str, Mapping[str, Any]]) -> str:
             f"(95 % {100 * low:+.1f} to {100 * high:+.1f}{told})"
         )
     return "\n".join([*lines, "", ""])
-
-
-def put_between_marks(text: str, document: Path, name: str) -> None:
-    """Put a text between the marks `<!-- NAME -->` and `<!-- end NAME -->` of a document."""
-    start, end = f"<!-- {name} -->", f"<!-- end {name} -->"
-    before, rest = document.read_text("utf-8").split(start)
-    after = rest.split(end)[1]
-    document.write_text(f"{before}{start}\n{text}\n{end}{after}", "utf-8")

@@ -50,11 +50,11 @@ export OMP_NUM_THREADS := 1
 .DELETE_ON_ERROR:
 .SECONDARY:
 .PHONY: dev final models
-dev: $(RUNS:%=$(WORK)/predictions/dev/%)
+dev: $(RUNS:%=$(WORK)/predictions/flickr8k_dev/%.jsonl)
 	$(TABLE) table --rows $(ROWS) --seeds $(SEEDS) --sets flickr8k_dev --eval $(EVAL) \
 	  --work $(WORK) --out $(WORK)/dev
 
-final: $(RUNS:%=$(WORK)/predictions/final/%)
+final: $(foreach set,$(SETS),$(RUNS:%=$(WORK)/predictions/$(set)/%.jsonl))
 	$(TABLE) table --rows $(ROWS) --seeds $(SEEDS) --sets $(SETS) --eval $(EVAL) \
 	  --work $(WORK) --out $(TABLES)/table4
 
@@ -80,13 +80,12 @@ endef
 $(foreach s,$(SEEDS),$(foreach r,plain captioned queries distilled,$(eval $(call row,$(r),$(s),small))))
 $(foreach s,$(SEEDS),$(eval $(call row,larger,$(s),all)))
 
-# $(call predicted,STAMP,SETS)
+# $(call predicted,SET)
 define predicted
-$(WORK)/predictions/$(1)/%: $(WORK)/models/%/bundle.json $(WORK)/small.jsonl
-	$(TABLE) predict $(2) --model $(WORK)/models/$$* --small $(WORK)/small.jsonl --eval $(EVAL) \
-	  --cache $(CACHE) --work $(WORK)
-	mkdir -p $$(@D)
-	touch $$@
+$(WORK)/predictions/$(1)/%.jsonl: $(WORK)/models/%/bundle.json $(WORK)/small.jsonl
+	mkdir -p $$(@D) $(WORK)/words
+	$(TABLE) words $(1) --model $(WORK)/models/$$* --eval $(EVAL) > $(WORK)/words/$$*.$(1).txt
+	$(RAMCTL) tag -q --dense --model $(WORK)/models/$$* --labels $(WORK)/words/$$*.$(1).txt \
+	  --root $(EVAL) -o $$@ $(EVAL)/$(1).jsonl
 endef
-$(eval $(call predicted,dev,flickr8k_dev))
-$(eval $(call predicted,final,$(SETS)))
+$(foreach set,flickr8k_dev $(SETS),$(eval $(call predicted,$(set))))

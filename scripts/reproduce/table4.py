@@ -2,7 +2,7 @@
 """The labels, predictions and figures of table4.mk.
 
     table4.py labels all.jsonl --most 300                 the most frequent labels
-    table4.py predict SET... --model M --small L ...      what a model says of sets
+    table4.py words SET --model M --eval E                what a model is asked for on a set
     table4.py table --rows R... --seeds S... --sets SET... --out W/table4
 
 A class is seen where the smaller label system holds it; others are asked for as words. The
@@ -21,15 +21,13 @@ from venv_python import use_venv
 
 use_venv()
 
-import kept
-import looks
 import numpy as np
 from cells import MEASURED, NONE, Cell, endpoint, legend, markdown, write
-from looks import Truth
+from sets import HERE, SEED, Truth, kept
 from tables import PAPER
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.evaluation.comparison import Comparison
+from ramctl.evaluation.figures import resampled_precisions
 from ramctl.evaluation.metrics import interval, mean_over_classes
 from ramctl.labels import LabelSystem
 from ramctl.records.jsonl import dumps
@@ -41,7 +39,7 @@ BENCHMARKS = ("OPPO-common", "OpenImages-common", "OpenImages-rare")
 
 def truth_of(name: str, folder: Path) -> Truth:
     """The truth of a shared set."""
-    return Truth.of_set(name, folder, looks.HERE / "maps" / f"{SETS[name]['map']}.tsv")
+    return Truth.of_set(name, folder, HERE / "maps" / f"{SETS[name]['map']}.tsv")
 
 
 def seen(truth: Truth, small: LabelSystem) -> np.ndarray:
@@ -51,29 +49,16 @@ def seen(truth: Truth, small: LabelSystem) -> np.ndarray:
     return np.array([any(small.ids(word) for word in words) for words in asked])
 
 
-def predict(options: argparse.Namespace) -> None:
-    """Predictions of sets by a model; learnt queries know no other words than their labels."""
+def words(options: argparse.Namespace) -> list[str]:
+    """The words for a set's classes; learnt queries know no others than their labels."""
     bundle = Bundle.open(options.model)
     is_learnt = bundle.preset.model.labels.kind == "learnt"
-    for name in options.sets:
-        truth = truth_of(name, options.eval)
-        words = [word for word in truth.words if not is_learnt or bundle.labels.ids(word)]
-        asked = options.work / "words" / f"{options.model.name}.{name}.txt"
-        asked.parent.mkdir(parents=True, exist_ok=True)
-        asked.write_text("".join(f"{word}\n" for word in words), "utf-8")
-        out = predictions(options.work, options.model.name, name)
-        if not out.exists():
-            records = options.eval / f"{name}.jsonl"
-            kept.predict(records, options.eval, options.model, asked, options.cache, out)
-
-
-def predictions(work: Path, run: str, name: str) -> Path:
-    """Where a run's predictions of a set are."""
-    return work / "predictions" / name / f"{run}.jsonl"
+    asked = truth_of(options.set, options.eval).words
+    return [word for word in asked if not is_learnt or bundle.labels.ids(word)]
 
 
 class Figures:
-    """The figures of all runs; each is kept, and each look noted."""
+    """The figures of all runs, each of which is kept."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.work, self.seeds = options.work, options.seeds
@@ -82,17 +67,14 @@ class Figures:
 
     def of(self, row: str, seed: str, name: str) -> dict[str, Any]:
         """mAP of seen and of other classes, as they are and resampled."""
-        truth, run = self.truths[name], f"{row}-{seed}"
-        path = predictions(self.work, run, name)
+        run = f"{row}-{seed}"
+        path = self.work / "predictions" / name / f"{run}.jsonl"
+        out = self.work / "figures" / name / f"{run}.json"
+        return kept(out, path, lambda: self._measure(self.truths[name], path))
 
-        def make() -> dict[str, Any]:
-            return self._measure(truth, truth.compared(path))
-
-        look = (name, run, "mAP of seen and unseen classes (table 4)")
-        return looks.kept(self.work / "figures" / name / f"{run}.json", path, make, look)
-
-    def _measure(self, truth: Truth, comparison: Comparison) -> dict[str, Any]:
-        resampled, is_seen = looks.resampled_precisions(comparison), seen(truth, self.small)
+    def _measure(self, truth: Truth, path: Path) -> dict[str, Any]:
+        comparison = truth.compared(path)
+        resampled, is_seen = resampled_precisions(comparison, SEED), seen(truth, self.small)
         found = {}
         for kind, classes in (("seen", is_seen), ("unseen", ~is_seen & comparison.known)):
             value = float(mean_over_classes(comparison.precisions[classes]))
@@ -178,9 +160,9 @@ def main() -> None:
     labels = commands.add_parser("labels")
     labels.add_argument("labels", type=Path)
     labels.add_argument("--most", type=int, required=True)
-    one = commands.add_parser("predict")
-    one.add_argument("sets", nargs="+")
-    for name in ("model", "small", "eval", "cache", "work"):
+    one = commands.add_parser("words")
+    one.add_argument("set")
+    for name in ("model", "eval"):
         one.add_argument(f"--{name}", type=Path, required=True)
     whole = commands.add_parser("table")
     for name in ("rows", "seeds", "sets"):
@@ -192,8 +174,8 @@ def main() -> None:
         system = LabelSystem.read(options.labels)
         most = sorted(system, key=lambda label: -(label.count or 0))[: options.most]
         sys.stdout.buffer.write(b"".join(dumps(label.to_json()) for label in most))
-    elif options.command == "predict":
-        predict(options)
+    elif options.command == "words":
+        print("\n".join(words(options)))
     else:
         table(options)
 

@@ -38,8 +38,6 @@ GOOD ?= diverse-captioned
 
 RUNS := $(foreach seed,$(SEEDS),$(foreach row,$(ROWS),$(SIZES:%=%/$(row)-$(seed))))
 
-# `ramctl` on kept features, without a graph: kept.py.
-KEPT := $(PYTHON) scripts/reproduce/kept.py $(CACHE)
 # The whole backbone frozen: kept features are what makes so many runs affordable. No captions, and
 # smaller batches than the preset's: a step asks for every label of its batch on each photo of it.
 SETTINGS := --set training.batch_size=32 --set training.frozen_stages=0 \
@@ -64,9 +62,9 @@ OF_flickr8k_dev := $(EVAL)/flickr8k_dev.jsonl $(EVAL)/flickr8k_dev_classes.txt "
 
 table: $(NAMES:%=$(WORK)/tables/%.md)
 	$(TABLE) tags --work $(WORK) > $(WORK)/tables/tags.md
-	$(TABLE) put $(WORK)/tables/tags.md $^ --into scripts/reproduce/README.md
+	cat $(WORK)/tables/tags.md $^
 
-$(WORK)/tables/%.md: $(RUNS:%=$(WORK)/predicted/%)
+$(WORK)/tables/%.md: $(foreach run,$(RUNS),$(WORK)/predictions/$(run)/%.jsonl)
 	mkdir -p $(@D)
 	$(TABLE) table --work $(WORK) --truth $(OF_$*) > $@
 
@@ -123,14 +121,14 @@ $(WORK)/flickr8k_dev.words: $(EVAL)/flickr8k_dev_classes.txt
 
 BY_FIRST = --root $(PHOTOS) --model $(WORK)/models/$*/parsed-0 -j 1 -q
 $(WORK)/records/%/generated.jsonl: $(WORK)/records/%/parsed.jsonl $(WORK)/models/%/parsed-0/bundle.json
-	$(KEPT) generate $< $(BY_FIRST) --captions 0 -o $@
+	$(RAMCTL) generate $< $(BY_FIRST) --captions 0 -o $@
 $(WORK)/records/%/cleaned.jsonl: $(WORK)/records/%/generated.jsonl
-	$(KEPT) clean $< $(BY_FIRST) --min-probability 0 --outliers 0.1 -o $@
+	$(RAMCTL) clean $< $(BY_FIRST) --min-probability 0 --outliers 0.1 -o $@
 
 # $(call begun,COMMAND AND RECORDS,OPTIONS): a model, begun or gone on with.
 define begun
-	if [ -f $(@D).work/run.json ]; then $(KEPT) $(firstword $(1)) -q --out $(@D) --resume; \
-	else $(KEPT) $(1) -q --root $(PHOTOS) --cache $(CACHE) --out $(@D) $(2); fi
+	if [ -f $(@D).work/run.json ]; then $(RAMCTL) $(firstword $(1)) -q --out $(@D) --resume; \
+	else $(RAMCTL) $(1) -q --root $(PHOTOS) --cache $(CACHE) --out $(@D) $(2); fi
 endef
 # $(call row,SIZE,ROW,SEED)
 define row
@@ -148,9 +146,11 @@ $(foreach size,$(SIZES),$(foreach s,$(SEEDS),\
   $(eval $(call going_on,$(size),tuned,$(s),$(WORK)/parsed/$(GOOD).jsonl))\
   $(eval $(call going_on,$(size),longer,$(s),$(WORK)/records/$(size)/cleaned.jsonl))))
 
-$(WORK)/predicted/%: $(WORK)/models/%/bundle.json $(NAMES:%=$(WORK)/%.words)
-	mkdir -p $(@D)
-	$(TABLE) predict --model $(WORK)/models/$* --cache $(CACHE) --root $(PHOTOS) --out $(WORK)/predictions/$(*D) \
-	  $(foreach n,judged_other judged_dev web_dev detected,--truth $(WORK)/$(n).jsonl $(WORK)/$(n).words) \
-	  --truth $(EVAL)/flickr8k_dev.jsonl $(WORK)/flickr8k_dev.words
-	touch $@
+# $(call predicted,TRUTH,FILE)
+define predicted
+$(WORK)/predictions/%/$(1).jsonl: $(WORK)/models/%/bundle.json $(2) $(WORK)/$(1).words
+	mkdir -p $$(@D)
+	$(RAMCTL) tag -q --dense --model $(WORK)/models/$$* --labels $(WORK)/$(1).words --root $(PHOTOS) -o $$@ $(2)
+endef
+$(foreach n,judged_other judged_dev web_dev detected,$(eval $(call predicted,$(n),$(WORK)/$(n).jsonl)))
+$(eval $(call predicted,flickr8k_dev,$(EVAL)/flickr8k_dev.jsonl))

@@ -5,10 +5,8 @@
     table5.py detected boxes.jsonl --records photos.jsonl    what detectors are sure of
     table5.py classes truth.jsonl --fewest 4                 tags of so many photos
     table5.py words classes.txt [map.tsv]                    all names that a truth asks for
-    table5.py predict --model M --cache C --root P --out DIR --truth FILE WORDS ...
     table5.py tags --work W                                  the paper's table, our tags beside
     table5.py table --work W --truth FILE CLASSES TITLE [MAP] ...
-    table5.py put table.md ... --into scripts/reproduce/README.md   the tables into the document
 
 Which photos are drawn is decided by their names alone.
 """
@@ -29,11 +27,9 @@ from venv_python import use_venv
 
 use_venv()
 
-import looks
 import numpy as np
-from cells import put_between_marks
-from looks import Truth, read
 from numpy.typing import NDArray
+from sets import SEED, Truth, read
 from tables import PAPER
 
 from ramctl.classes import read_map
@@ -69,10 +65,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     commands = {"draw": draw, "detected": detected, "classes": classes, "words": words,
-                "predict": predict, "tags": tags, "table": tables, "put": put}  # fmt: skip
+                "tags": tags, "table": tables}  # fmt: skip
     parser.add_argument("command", choices=commands)
     parser.add_argument("files", type=Path, nargs="*")
-    for name in ("records", "root", "model", "cache", "out", "work", "into"):
+    for name in ("records", "work"):
         parser.add_argument(f"--{name}", type=Path)
     for name in ("fraction", "fewest"):
         parser.add_argument(f"--{name}", type=float)
@@ -125,23 +121,6 @@ def words(options: argparse.Namespace) -> Iterator[str]:
     return iter(found)
 
 
-def predict(options: argparse.Namespace) -> Iterator[str]:
-    """A model's predictions of all truths' photos, into the folder --out."""
-    import kept
-
-    for records, names in options.truth:
-        out = options.out / Path(records).stem / f"{options.model.name}.jsonl"
-        kept.predict(Path(records), options.root, options.model, Path(names), options.cache, out)
-    return iter(())
-
-
-def put(options: argparse.Namespace) -> Iterator[str]:
-    """The tables between the marks of a document."""
-    texts = (table.read_text("utf-8") for table in options.files)
-    put_between_marks("".join(texts).strip(), options.into, "table5")
-    return iter(())
-
-
 class Measured:
     """A model's mAP against a truth, in percent: of all photos, and of resamples.
 
@@ -159,7 +138,7 @@ def _resampled(compared: Comparison, origins: Sequence[str] | range) -> Floats:
     """The mAP of resamples of the origins, with all photos of each."""
     rankings = rank_classes(compared.scores, compared.truth)
     _, groups = np.unique(list(origins), return_inverse=True)
-    drawn = islice(resamples(int(groups.max()) + 1, looks.SEED), BLOCKS)
+    drawn = islice(resamples(int(groups.max()) + 1, SEED), BLOCKS)
     blocks = [ranked_precisions(rankings, np.ascontiguousarray(w[groups])) for w in drawn]
     return 100 * mean_over_classes(compared.fill_unknown(np.concatenate(blocks)))
 
@@ -186,9 +165,9 @@ class Figures:
         """One model's figures."""
         key = size, row, seed
         if key not in self._measured:
-            path = self.work / "predictions" / size / self.truth.name / f"{row}-{seed}.jsonl"
+            path = self.work / "predictions" / size / f"{row}-{seed}" / f"{self.truth.name}.jsonl"
             compared = self.truth.compared(path, self.labels)
-            names = [self.origins[photo.name] for photo in compared.photos]
+            names = [self.origins[photo] for photo in compared.photos]
             self._measured[key] = Measured(compared, names if self.has_origins else None)
         return self._measured[key]
 
@@ -265,7 +244,6 @@ def _table(figures: Figures, columns: Sequence[str]) -> Iterator[str]:
     more = [f"{NAMES[row]}: {figures.gain(('large', row), ('small', row))}"
             for row in ("parsed", "tuned")]  # fmt: skip
     yield f"\nThe larger set against the smaller: {', '.join(more)}.\n"
-    looks.log(figures.truth.name, "the models of table 5", "mAP (table 5)")
 
 
 def _counted(folder: Path) -> dict[str, int]:

@@ -1,13 +1,12 @@
-# The paper's tables 1 to 3, coverage of class lists, and the limits that it names.
+# The paper's tables 1 to 3, and coverage of class lists.
 #
-#   make -f scripts/reproduce/tables.mk table1 table2 table3 coverage limits
+#   make -f scripts/reproduce/tables.mk table1 table2 table3 coverage
 #   make -f scripts/reproduce/tables.mk paper [SYSTEMS=RAM-14M]
-#   make -f scripts/reproduce/tables.mk put       all of it, and table 4's, into README.md
 #
 # With the shared photos (RAMCTL_SHARED) alone: what runs from them. DATA, a folder of benchmarks as
 # their owners publish them, WEIGHTS, a folder of other systems' weights, and PREDICTIONS (files
 # SYSTEM/BENCHMARK.jsonl) fill more cells; paper.toml says what each needs. A run that was stopped
-# goes on. Every look at evaluation photos is noted in looks.jsonl.
+# goes on.
 RAMCTL_SHARED ?= ../shared
 WORK ?= build/tables
 DATA ?= data
@@ -18,16 +17,10 @@ PYTHON ?= python
 TABLES := $(PYTHON) scripts/reproduce/tables.py
 
 export OMP_NUM_THREADS := 1
-.PHONY: table1 table2 table3 coverage limits put paper
+.PHONY: table1 table2 table3 coverage paper
 table1 table2 table3 coverage:
 	$(TABLES) $@ --shared $(RAMCTL_SHARED) --data $(DATA) --weights $(WEIGHTS) \
 	  --predictions $(PREDICTIONS) --sets $(SETS) --work $(WORK)
-
-limits:
-	$(PYTHON) scripts/reproduce/limits.py --shared $(RAMCTL_SHARED) --work $(WORK)
-
-put:
-	$(TABLES) put $(WORK) --into scripts/reproduce/README.md
 
 # The authors' checkpoints in WEIGHTS on the paper's sets in DATA, beside the paper's figures.
 paper:

@@ -4,11 +4,9 @@
     tables.py table1 --shared S --data D --work W         classes and photos found
     tables.py table2 table3 --shared S --data D ...       mAP; precision/recall
     tables.py coverage --shared S --data D --work W       what label systems hold of class lists
-    tables.py put W --into scripts/reproduce/README.md    the tables into the document
 
 Each writes W/NAME.md, .csv and .json. paper.toml says what a cell needs. A system's predictions and
-figures are kept in W: a second run makes what is missing. Each look at photos of an evaluation set
-is noted in looks.jsonl.
+figures are kept in W: a second run makes what is missing.
 """
 
 import argparse
@@ -25,9 +23,6 @@ from venv_python import use_venv
 
 use_venv()
 
-import looks
-import numpy as np
-import rivals
 from benchmark import open_benchmark
 from cells import (
     MEASURED,
@@ -35,32 +30,23 @@ from cells import (
     NONE,
     PRIVATE,
     Cell,
-    endpoint,
     legend,
     markdown,
-    put_between_marks,
     setting_in_words,
     write,
 )
-from looks import Truth, of_counted
-from operating_point import decide, from_score
+from sets import HERE, Truth, average_precisions, decide, from_score, kept, precision_recall
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.errors import EXIT_REJECTS, RunProblem
 from ramctl.evaluation.comparison import Comparison
-from ramctl.evaluation.figures import decision_figures
 from ramctl.labels import LabelSystem
 from ramctl.records.jsonl import dumps
 
 Opened = TypeVar("Opened")
-PAPER = tomllib.loads((looks.HERE / "paper.toml").read_text("utf-8"))
-OWN = ("mini", "probe", "imagenet")  # systems that need no weights but the embedded model's
-TITLES = {
-    "mini": "mini, the embedded model",
-    "probe": "linear probe of its features, 5-fold (a peer)",
-    "imagenet": "names of its ImageNet classes",
-}
-PRINTED = ("table1", "table2", "table3", "table4", "coverage", "limits")
+PAPER = tomllib.loads((HERE / "paper.toml").read_text("utf-8"))
+MINI = "mini"
+TITLES = {MINI: "mini, the embedded model"}
 
 
 class Missing(Exception):
@@ -84,7 +70,7 @@ class Tables:
     def truth(self, name: str) -> Truth:
         """The truth of a shared set or a benchmark; Missing its files."""
         if name in self.sets:
-            mapping = looks.HERE / "maps" / f"{self.sets[name]['map']}.tsv"
+            mapping = HERE / "maps" / f"{self.sets[name]['map']}.tsv"
             return Truth.of_set(name, self.shared / "data" / "eval", mapping)
         return self._published(lambda data: Truth.of_benchmark(name, data))
 
@@ -106,16 +92,13 @@ class Tables:
         path = self.work / "predictions" / system / f"{name}.jsonl"
         if path.exists():
             return path
-        if system in ("probe", "imagenet"):
-            self._write_rival(system, name, truth, path)
-        else:
-            self._tag(self._model(system), name, truth, path)
+        self._tag(self._model(system), name, truth, path)
         return path
 
     def _model(self, system: str) -> str:
+        if system == MINI:
+            return MINI
         own = self.systems[system]
-        if system == "mini":
-            return "mini"
         file = own.get("weights")
         weights = (self.weights or Path("WEIGHTS")) / file if file else None
         if weights is None or not weights.exists():
@@ -159,25 +142,6 @@ class Tables:
         for state in path.parent.glob(f".{partial.name}.*"):
             state.unlink()
 
-    def _write_rival(self, system: str, name: str, truth: Truth, path: Path) -> None:
-        if name not in self.sets:
-            raise Missing("a shared set: it is trained on the photos themselves")
-        records = self.shared / "data" / "eval" / f"{name}.jsonl"
-        keep = self.work / "features" / f"{name}.npz"
-        names, features, probabilities = rivals.pooled(records, embedded_bundle(), keep)
-        if system == "imagenet":
-            words = {own: [own, *truth.mapping.get(own, [])] for own in truth.system.tags}
-            found = rivals.by_names(probabilities, words)
-        else:
-            known = [photo.name for photo in truth.table.photos]
-            rows = np.array([known.index(name) for name in names])
-            classes = truth.classes()
-            scores = rivals.out_of_fold(features, truth.table.code(classes, rows))
-            found = dict(zip(truth.system.tags, scores.T, strict=True))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        columns = np.stack(list(found.values()), 1)
-        path.write_text("".join(rivals.lines(names, list(found), columns)), "utf-8")
-
     def figures(self, system: str, name: str) -> dict[str, Any]:
         """mAP, precision and recall of a system on a set or benchmark, kept; else Missing."""
         if name == "oppo-common":
@@ -185,17 +149,12 @@ class Tables:
         truth = self.truth(name)
         predictions = self.predicted(system, name, truth)
         path = self.work / "figures" / system / f"{name}.json"
-        look: tuple[Any, ...] = (name, system, "mAP, precision and recall (tables 2 and 3)")
-        if name in self.benchmarks:  # their photos are not among those that are looked at here
-            look = (*look, self.work / "looks.jsonl")
-        return looks.kept(
-            path, predictions, lambda: self._measure(system, name, truth, predictions), look
-        )
+        return kept(path, predictions, lambda: self._measure(system, name, truth, predictions))
 
     def _measure(self, system: str, name: str, truth: Truth, predictions: Path) -> dict[str, Any]:
-        tags = Bundle.open(embedded_bundle()).labels if system == "mini" else None
+        tags = Bundle.open(embedded_bundle()).labels if system == MINI else None
         comparison = truth.compared(predictions, tags)
-        figures = looks.average_precisions(comparison)
+        figures = average_precisions(comparison)
         threshold = self.systems.get(system, {}).get("threshold")
         if threshold is not None and name in self.benchmarks:
             note, decided = f"from {threshold} on", from_score(comparison, threshold)
@@ -212,9 +171,9 @@ class Tables:
         if name in self.benchmarks:
             place = list(self.benchmarks).index(name)
             return float(self.systems["RAM-14M"]["pr"][place].split("/")[0]) / 100
-        if system == "mini":
-            return float(precision_recall(decide(comparison))["CP"])
-        return float(self.figures("mini", name)["CP"])
+        if system == MINI:
+            return precision_recall(decide(comparison))["CP"]
+        return float(self.figures(MINI, name)["CP"])
 
     def cell(self, system: str, name: str, column: str, kind: str) -> Cell:
         """A cell of table 2 (`map`) or 3 (`pr`)."""
@@ -257,25 +216,17 @@ class Tables:
         benchmarks = {name: own["title"] for name, own in self.benchmarks.items()}
         sets = {name: own["title"] for name, own in self.sets.items()}
         listed = [name for name, own in self.systems.items() if kind in own]
-        given = [name for name in self.systems if name not in OWN and self._is_there(name)]
-        big = self.rows(kind, list(benchmarks), [*listed, "mini"], benchmarks)
-        small = self.rows(kind, list(sets), [*OWN, *given], sets)
+        given = [name for name in self.systems if name != MINI and self._is_there(name)]
+        big = self.rows(kind, list(benchmarks), [*listed, MINI], benchmarks)
+        small = self.rows(kind, list(sets), [MINI, *given], sets)
         cells = [cell for _, row in big + small for cell in row]
-        ends, more = "", {}
-        if kind == "map":
-            ours = [self.figures("mini", name) for name in sets]
-            others = [s for s in (*OWN[1:], *given) if all(self._has(s, name) for name in sets)]
-            theirs = {s: [self.figures(s, name) for name in sets] for s in others}
-            more = {s: looks.mean_difference(ours, own) for s, own in theirs.items()}
-            ends = endpoint({f"mini - {system}": own for system, own in more.items()})
         title = f"{number.capitalize()[:5]} {number[5:]}: {what}, the paper's sets"
         tables = [
             markdown(title, list(benchmarks.values()), big, lead=lead),
             markdown(f"{what}, the shared sets", list(sets.values()), small, lead=lead),
-            ends + legend(cells),
+            legend(cells),
         ]
-        text = "\n".join(tables)
-        write(self.work / number, text, cells, differences=more)
+        write(self.work / number, "\n".join(tables), cells)
 
     def _is_there(self, system: str) -> bool:
         try:
@@ -283,9 +234,6 @@ class Tables:
         except Missing:
             return bool(self.predictions and (self.predictions / system).is_dir())
         return True
-
-    def _has(self, system: str, name: str) -> bool:
-        return (self.work / "figures" / system / f"{name}.json").exists()
 
     def table1(self) -> None:
         """Classes and photos of each set, the paper's and those that are found."""
@@ -319,7 +267,7 @@ class Tables:
         """How much of each class list the label systems hold, by name or synonym."""
         lists = self.shared / "labels" / "ram"
         systems = {
-            "mini": Bundle.open(embedded_bundle()).labels,
+            MINI: Bundle.open(embedded_bundle()).labels,
             "RAM": LabelSystem.read(lists / "ram_tag_list.txt"),
             "Tag2Text": LabelSystem.read(lists / "tag2text_ori_tag_list.txt"),
         }
@@ -369,15 +317,9 @@ def missing_file(problem: RunProblem) -> str:
 
 def photo_lines(truth: Truth) -> list[bytes]:
     """Records that name the truth's photos and nothing else."""
-    names = (photo.name for photo in truth.table.photos)
+    names = truth.table.photos
     # OpenImages' lists have `test/ID`.
     return [dumps({"image": n if Path(n).suffix else f"{n}.jpg"}) for n in names]
-
-
-def precision_recall(comparison: Comparison) -> dict[str, Any]:
-    """CP and CR of decisions."""
-    found = decision_figures(of_counted(comparison.counts, comparison))
-    return {name: float(found[name]) for name in ("CP", "CR")}
 
 
 def ramctl(*arguments: str) -> int:
@@ -391,17 +333,10 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("what", nargs="+")
-    for name in ("shared", "data", "weights", "predictions", "work", "into"):
+    for name in ("shared", "data", "weights", "predictions", "work"):
         parser.add_argument(f"--{name}", type=Path)
     parser.add_argument("--sets", nargs="+", default=["flickr8k_test", "coco80_val", "voc5_val"])
     options = parser.parse_args()
-    if options.what[0] == "put":
-        paths = {name: Path(options.what[1]) / f"{name}.md" for name in PRINTED}
-        text = "\n".join(path.read_text("utf-8") for path in paths.values() if path.exists())
-        if missing := [name for name, path in paths.items() if not path.exists()]:
-            text += f"\n**Not run yet: {', '.join(missing)}.**"
-        put_between_marks(text.strip(), options.into, "tables")
-        return
     tables = Tables(options)
     works = {
         "table1": tables.table1,

@@ -40,7 +40,6 @@ OUTPUTS = {
 PAGES = {
     "a gallery": "export in.jsonl --gallery notes.txt",
     "a review": "clean in.jsonl --model {model} --review notes.txt",
-    "a report": "eval old.jsonl --truth in.jsonl --report notes.html",
 }
 READ_AND_WRITTEN = {
     "parse": "parse in.jsonl -o in.jsonl",

@@ -43,9 +43,9 @@ WRITTEN = {
         "=p.html.thumbnails/{thumbnail}",
     ],
     "export in.jsonl --review p.html": ["p.html", "=.p.html.ramctl-part", "p.html.part.lock"],
-    "eval judged.jsonl --truth judged.jsonl -o f.json --report p.html --calibrate t.jsonl": [
-        "=f.json", "=.f.json.ramctl-part", "f.json.part.lock", "p.html", "=.p.html.ramctl-part",
-        "p.html.part.lock", "=t.jsonl", "=.t.jsonl.ramctl-part", "t.jsonl.part.lock",
+    "eval judged.jsonl --truth judged.jsonl -o f.json --report p.csv --calibrate t.jsonl": [
+        "=f.json", "=.f.json.ramctl-part", "f.json.part.lock", "=p.csv", "=.p.csv.ramctl-part",
+        "p.csv.part.lock", "=t.jsonl", "=.t.jsonl.ramctl-part", "t.jsonl.part.lock",
     ],
     "clean in.jsonl --model {model} -o o.jsonl --review p.html": [
         "o.jsonl", "o.jsonl.part", "o.jsonl.part.lock", ".o.jsonl.state.jsonl",

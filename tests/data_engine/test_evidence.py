@@ -29,7 +29,6 @@ from ramctl.data_engine.region_store import REGION, TWICE, RegionIndex, source_b
 from ramctl.decide.calibration import Calibration
 from ramctl.errors import RunProblem
 from ramctl.records.record import Record
-from ramctl.tagger_scores import PhotoName
 
 CAT, DOG, NOISE = 3, 5, 8
 N, PER_SHARD = 300, 128
@@ -81,7 +80,7 @@ def photos():
 def test_predictions_are_those_of_ridge_regression_on_the_other_folds(photos):
     features, is_cat, tags = photos
     said = OutOfFold(index_of(features, tags)).by_features()
-    fold = np.array([fold_of(PhotoName(name, Path("y"))) for name in NAMES])  # whatever the folder
+    fold = np.array([fold_of(name) for name in NAMES])  # whatever the folder
     assert set(fold) == set(range(FOLDS))
     known = features.any(axis=1)
     expected = np.zeros(N)

@@ -24,7 +24,6 @@ from ramctl.decide.fitting import RIDGE as PENALTY
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.record import Record
-from ramctl.tagger_scores import PhotoName
 from tests.support import lines
 
 CATS = Label("cat", synonyms=("kitty",), parents=("pet",))
@@ -67,7 +66,7 @@ def written(path: Path, scores, names=("feline", "canine", "noise")) -> Evidence
 
 
 def chances_of(chances: LabelProbabilities, number: int, **fields) -> dict[str, float]:
-    return chances.by_tag(PhotoName(NAMES[number], BASE), {"tags": [], **fields})
+    return chances.by_tag(NAMES[number], {"tags": [], **fields})
 
 
 def test_chances_are_those_of_ridge_regression_and_a_logistic_of_other_libraries(world, tmp_path):
@@ -75,7 +74,7 @@ def test_chances_are_those_of_ridge_regression_and_a_logistic_of_other_libraries
     evidence = written(tmp_path / "t.jsonl", scores)
     chances = LabelProbabilities([evidence], SYSTEM, records_of(named))
     inputs = logit(np.clip(np.round(scores, 4), 1e-6, 1 - 1e-6))
-    fold = np.array([fold_of(PhotoName(name, BASE)) for name in NAMES])
+    fold = np.array([fold_of(name) for name in NAMES])
     said = np.zeros((N, 2))
     for own in range(FOLDS):
         train = fold != own
@@ -185,7 +184,7 @@ def test_a_source_of_captions_is_as_reliable_as_what_it_says_is_there(n_captions
     chances = LabelProbabilities([Evidence(tmp_path / "t.jsonl")], SYSTEM, records)
     alone = said & ~captions.any(0)
     right = (alone & shown).sum(0) / alone.sum(0)
-    photos = [(PhotoName(str(n), BASE), records[n].fields) for n in alone.argmax(0)]
+    photos = [(str(n), records[n].fields) for n in alone.argmax(0)]
     got = [chances.by_tag(*photo)[word] for photo, word in zip(photos, words, strict=True)]
     assert got == pytest.approx(right, abs=0.1)
 

@@ -54,7 +54,7 @@ def test_anything_else_is_named(tmp_path, content):
 
 
 def test_a_word_that_mini_does_not_know_has_the_threshold_of_words_and_a_known_one_its_own():
-    """scripts/mini/word_threshold.py: at 0.5 of ten right best words only three passed."""
+    """At 0.5 of ten right best words only three passed."""
     bundle = Bundle.open(embedded_bundle())
     chosen = choose_labels(bundle, ["heated towel rail", "dog"], None, precision=0.9)
     own = bundle_labels(bundle, precision=0.9)

@@ -1,6 +1,5 @@
 """What records of truth and predictions notify: classes, scores, decisions, thresholds."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +7,7 @@ import pytest
 from sklearn.metrics import average_precision_score
 
 from ramctl.checkpoints.bundle import read_labels
-from ramctl.classes import Classes
 from ramctl.errors import RunProblem
-from ramctl.evaluation.predictions import ScoreReader
 from ramctl.labels import Label, LabelSystem
 from tests.evaluation.conftest import TRUTH, dense, sparse, write
 
@@ -74,17 +71,6 @@ def test_labels_and_classes_may_be_a_bundle_by_its_name(evaluate):
     truth = [{"image": "1", "tags": [system[0].tag]}]
     result = evaluate(predictions, truth, classes=Path("mini"), labels=Path("mini"))
     assert result["classes"]["names"] == system.tags
-
-
-LISTS = ("[0.1, -2e-7,3]", "[0.1,true]", '[0.1,"2"]', "[[0.1]]", "[]", "null")
-LINES = ('{"dense": %s, "a": 1}', r'{"a\"dense":[1],"dense":%s}', '{"b":{"dense":[2]},"dense":%s}')
-
-
-@pytest.mark.parametrize("line", [line % numbers for line in LINES for numbers in LISTS])
-def test_a_line_says_what_json_says(line):
-    reader = ScoreReader(Classes(LabelSystem.from_tags("ab"), None, {}))
-    fields = json.dumps(reader.loads(line.encode()), default=list)
-    assert json.loads(fields) == json.loads(line)
 
 
 def test_own_tags_decide_only_if_all_records_have_them(evaluate):
@@ -163,12 +149,6 @@ def test_strict_fails_at_the_first_reject(evaluate):
         evaluate(bad, TRUTH)
 
 
-def test_a_group_without_an_evaluated_class_is_an_error(evaluate, tmp_path):
-    (tmp_path / "groups.tsv").write_text("seen\ta\nunseen\tzebra\n")
-    with pytest.raises(RunProblem, match="no class of group 'unseen' is evaluated"):
-        evaluate([{"image": "1", "tags": ["a"]}], TRUTH, groups=Path("groups.tsv"))
-
-
 def test_a_bare_list_of_thresholds_is_in_class_order_only_for_listed_classes(evaluate, tmp_path):
     (tmp_path / "thresholds.txt").write_text("0.1\n0.8\n")
     (tmp_path / "classes.txt").write_text("b\na\n")
@@ -178,7 +158,7 @@ def test_a_bare_list_of_thresholds_is_in_class_order_only_for_listed_classes(eva
         report_file=Path("t.csv"),
     )  # fmt: skip
     assert listed["OR"] == 0.5
-    assert "b,1,2,0,1.0000,,,1.0000,1.0000" in Path("t.csv").read_text()
+    assert "b,1,2,0,1.0000,1.0000,1.0000" in Path("t.csv").read_text()
     with pytest.raises(RunProblem, match=r"thresholds.txt: .* need --classes, which orders them"):
         evaluate(predictions, TRUTH, threshold="thresholds.txt")
     Path("classes.txt").write_text("b\na\nc\n")
@@ -190,16 +170,6 @@ def test_a_threshold_for_no_class_is_an_error(evaluate):
     file = str(write("t.jsonl", {"tag": "zebra", "threshold": 0.3}))
     with pytest.raises(RunProblem, match=r"t\.jsonl: no line names a class"):
         evaluate(dense([[0.4, 0.1]]), TRUTH, threshold=file)
-
-
-def test_labels_are_named_by_any_line_of_a_file(evaluate):
-    """The first photo of `tag --dense -o FILE --resume` changed, and is now the last one."""
-    first, *others = dense([[0.9, 0.1], [0.1, 0.8], [0.2, 0.3]])
-    whole = evaluate([first | {"labels": "x"}, *(row | {"labels": "x"} for row in others)], TRUTH)
-    turned = evaluate([*(row | {"labels": "x"} for row in others), first | {"labels": "x"}], TRUTH)
-    assert turned["mAP"] == whole["mAP"] and turned["photos"] == whole["photos"]
-    with pytest.raises(RunProblem, match="nothing to evaluate"):
-        evaluate([row | {"labels": "y"} for row in others], TRUTH)
 
 
 def test_average_precision_of_read_scores_equals_scikit_learns_in_any_order(evaluate):

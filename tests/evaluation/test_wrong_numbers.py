@@ -4,7 +4,6 @@ import gzip
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
@@ -61,15 +60,6 @@ def test_scores_are_any_finite_numbers(evaluate, form, capsys):
     assert evaluate(form(rows, "ab"), TRUTH, threshold="-2.5")["OF1"] == 1.0
 
 
-def test_a_row_of_an_array_that_is_not_finite_is_rejected(evaluate, tmp_path):
-    array = tmp_path / "scores.npy"
-    for odd in (np.nan, np.inf, -np.inf):
-        np.save(array, np.array([[0.9, 0.1], [0.2, 0.8], [0.1, odd]]))
-        labels = write("labels.jsonl", {"tag": "a"}, {"tag": "b"})
-        result = evaluate(None, TRUTH, code=3, source=array, labels=labels)
-        assert (result["photos"]["compared"], result["score_range"]) == (2, [0.1, 0.9])
-
-
 def test_a_logit_that_is_not_there_is_below_all_others(evaluate):
     rows = [{"image": "1", "scores": {"a": -5}}, {"image": "2", "scores": {"b": -1}}]
     result = evaluate([*rows, {"image": "3", "scores": {}}], TRUTH)
@@ -100,7 +90,7 @@ def test_a_threshold_beyond_probabilities_is_wrong_usage_for_these_alone(evaluat
 
 def test_names_of_labels_count_even_where_their_record_is_rejected(evaluate):
     first = dense([[0.9, 0.1]], "ab")
-    for bad in ({"image": "./1"}, {}, {"image": "2", "dense": [1]}):
+    for bad in ({"image": "1"}, {}, {"image": "2", "dense": [1]}):
         second = {**first[0], "label_names": ["b", "a"], **bad}
         if not bad:
             del second["image"]
@@ -136,17 +126,10 @@ def test_thresholds_are_finite(evaluate, value):
             evaluate(rows, TRUTH, threshold=value)
 
 
-def test_a_photo_written_in_two_ways_is_one(evaluate):
-    folder = Path.cwd()
-    for name in ("./1", "x/../1", str(folder / "1")):
-        rows = [{"image": "1", "tags": ["a"]}, {"image": name, "tags": ["b"]}]
-        assert evaluate(rows, TRUTH, code=3)["photos"]["compared"] == 1
-
-
 @pytest.mark.parametrize("form", [dense, sparse])
 def test_a_class_that_predictions_do_not_know_counts_as_0(evaluate, form):
     rows = form([[0.9], [0.1], [0.2]], "a")
     result = evaluate(rows, TRUTH, report_file=Path("r.csv"))
-    assert (result["mAP"], result["mAP_known"], result["averaged_classes"]) == (0.5, 1.0, 2)
-    assert (result["CR"], result["OR"], result["macro"]["f1"]) == (0.5, 0.5, 0.5)
-    assert "\nb,1,2,0,0.0000,,,0.0000,0.0000,0.0000,b\n" in Path("r.csv").read_text()
+    assert (result["mAP"], result["averaged_classes"]) == (0.5, 2)
+    assert (result["CR"], result["OR"]) == (0.5, 0.5)
+    assert "\nb,1,2,0,0.0000,0.0000,0.0000,0.0000,b\n" in Path("r.csv").read_text()

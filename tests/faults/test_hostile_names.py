@@ -84,13 +84,7 @@ def test_what_exiftool_reads_is_not_quoted(hostile, ramctl):
 def test_tables_of_eval_hold_names_in_their_lines(hostile, ramctl):
     words = ["eval", "-q", "in.jsonl", "--truth", "in.jsonl"]
     shutil.copy("in.jsonl", f"+x{BAD}")
-    for form in ("csv", "table", "md"):
-        hostile(ramctl(*words, f"+x{BAD}", "-f", form))
-    for name in ("r.csv", "r.tsv"):
-        assert ramctl(*words, "--report", name).returncode == 0
-        lines = Path(name).read_text().splitlines()
-        assert len(lines) == 4 and any(line.startswith(f"'+{SHOWN}") for line in lines)
-        assert any(line.startswith("-1") for line in lines)  # a number
+    hostile(ramctl(*words, f"+x{BAD}", "-f", "table"))
 
 
 def test_the_models_here_are_lines(tmp_path, tiny_bundle, ramctl):

@@ -103,8 +103,8 @@ def test_training(command, tiny_bundle, folder):
 
 def test_eval(folder):
     words = ["eval", DATA / "truth.jsonl", "--truth", DATA / "truth.jsonl", "--ci", "-o", "out"]
-    words += ["--report", "page.html", "--calibrate", "thresholds"]
-    killed_and_resumed(folder, words, words, final=["out", "page.html", "thresholds"])
+    words += ["--report", "classes.csv", "--calibrate", "thresholds"]
+    killed_and_resumed(folder, words, words, final=["out", "classes.csv", "thresholds"])
 
 
 def test_convert(tiny_bundle, folder):

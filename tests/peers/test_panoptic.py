@@ -1,6 +1,4 @@
-"""Mask2Former and OneFormer against the segments that transformers' own pipeline finds."""
-
-import json
+"""Mask2Former against the segments that transformers' own pipeline finds."""
 
 import numpy as np
 import pytest
@@ -14,7 +12,6 @@ from ramctl_taggers.closed_set import ClassColumns
 from tests.peers.support import small_swin
 
 CLASSES = ["dog", "wall-other-merged", "tree-merged", "dining table", "floor-wood", "sky"]
-KINDS = ["mask2former", "oneformer"]
 SIZES = {
     "hidden_dim": 32, "encoder_feedforward_dim": 32, "dim_feedforward": 32, "encoder_layers": 1,
     "decoder_layers": 2, "num_attention_heads": 4, "num_queries": 10,
@@ -51,50 +48,19 @@ def mask2former(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def oneformer(tmp_path_factory, clip_tokenizer):
+def test_scores_are_those_of_the_librarys_segments(mask2former, photos):
     import transformers
 
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("oneformer")
-    config = transformers.OneFormerConfig(
-        backbone_config=small_swin(1, 2, 3, 4), mask_dim=32, conv_dim=32, text_encoder_width=32,
-        text_encoder_num_layers=1, text_encoder_vocab_size=len(clip_tokenizer),
-        query_dec_layers=1, is_training=False, **SIZES,
-    )  # fmt: skip
-    sharpen(transformers.OneFormerForUniversalSegmentation(config)).save_pretrained(folder)
-    clip_tokenizer.save_pretrained(folder)
-    transformers.OneFormerImageProcessor(size=SIZE, class_info_file=None).save_pretrained(folder)
-    # As on the hub: the class names of the training texts lie in another repository.
-    path = folder / "preprocessor_config.json"
-    elsewhere = {"class_info_file": "coco_panoptic.json", "repo_path": "shi-labs/oneformer_demo"}
-    path.write_text(json.dumps(json.loads(path.read_text()) | elsewhere))
-    return folder
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_scores_are_those_of_the_librarys_segments(kind, request, photos):
-    import transformers
-
-    folder = request.getfixturevalue(kind)
-    if kind == "mask2former":
-        model = transformers.Mask2FormerForUniversalSegmentation.from_pretrained(folder).eval()
-        processor = transformers.Mask2FormerImageProcessor.from_pretrained(folder)
-        post = processor
-    else:
-        model = transformers.OneFormerForUniversalSegmentation.from_pretrained(folder).eval()
-        tokenizer = request.getfixturevalue("clip_tokenizer")
-        post = transformers.OneFormerImageProcessor.from_pretrained(folder, class_info_file=None)
-        processor = transformers.OneFormerProcessor(image_processor=post, tokenizer=tokenizer)
-    peer = open_peer(f"{kind}:{folder}", [], device="cpu")
+    model = transformers.Mask2FormerForUniversalSegmentation.from_pretrained(mask2former).eval()
+    processor = transformers.Mask2FormerImageProcessor.from_pretrained(mask2former)
+    peer = open_peer(f"mask2former:{mask2former}", [], device="cpu")
     scores = peer.scores(photos[:2])
     n_segments = 0
     for photo, row in zip(photos[:2], scores, strict=True):
-        tasks = {} if kind == "mask2former" else {"task_inputs": ["panoptic"]}
-        inputs = processor(images=[Image.fromarray(photo)], return_tensors="pt", **tasks)
+        inputs = processor(images=[Image.fromarray(photo)], return_tensors="pt")
         with torch.no_grad():
             outputs = model(**inputs)
-        found = post.post_process_panoptic_segmentation(
+        found = processor.post_process_panoptic_segmentation(
             outputs, threshold=0.0, mask_threshold=0.0, overlap_mask_area_threshold=0.0,
             label_ids_to_fuse=set(),
         )[0]["segments_info"]  # fmt: skip
@@ -137,16 +103,16 @@ def test_a_label_that_names_several_classes_scores_the_best_of_them():
     np.testing.assert_array_equal(columns.pick(scores), expected)
 
 
-@pytest.mark.parametrize("kind", KINDS)
 def test_photos_of_extreme_shapes_are_scored_and_bf16_moves_scores_a_little(
-    kind, request, odd_photos, photos
+    mask2former, odd_photos, photos
 ):
-    folder = request.getfixturevalue(kind)
-    peer = open_peer(f"{kind}:{folder}", [], device="cpu")
+    peer = open_peer(f"mask2former:{mask2former}", [], device="cpu")
     scores = peer.scores(odd_photos)
     assert np.isfinite(scores).all() and scores.shape == (len(odd_photos), len(CLASSES))
     exact = peer.scores(photos[:1])
-    half = open_peer(f"{kind}:{folder}", [], device="cpu", dtype="bf16").scores(photos[:1])
+    half = open_peer(f"mask2former:{mask2former}", [], device="cpu", dtype="bf16").scores(
+        photos[:1]
+    )
     np.testing.assert_allclose(half, exact, atol=0.2)
     assert (half != exact).any()
 

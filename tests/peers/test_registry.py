@@ -10,7 +10,7 @@ from ramctl.engine.peers import BUILT_IN, GROUP, open_peer
 from ramctl.errors import RunProblem, UsageProblem
 from tests.conftest import REPOSITORY
 
-KINDS = [*BUILT_IN, "blip", "blip-itc", "ml-decoder", "mkt", "mask2former", "oneformer"]
+KINDS = [*BUILT_IN, "blip", "blip-itc", "ml-decoder", "mkt", "mask2former"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -47,8 +47,8 @@ TABLES = {
     ",image,cat,dog\n0,a,0.9,0.25\n1,b,,0.00001\n": SCORES,
     "image,label\na,cat\na,dog\nb,\n": TAGGED,
     "path,label,cat,file\na,0.5,0.9,0\n": [("a", None, {"label": 0.5, "cat": 0.9, "file": 0})],
-    'image,tags,scores\na,"x\\, y, \'=z","0.5, 0.25"\n': [
-        ("a", ["x, y", "'=z"], {"x, y": 0.5, "'=z": 0.25})
+    'image,tags,scores\na,"x\\, y, z","0.5, 0.25"\n': [
+        ("a", ["x, y", "z"], {"x, y": 0.5, "z": 0.25})
     ],
     "image,cat,dog\na,1,0\nb,0,0\n": [
         ("a", ["cat"], {"cat": 1, "dog": 0}),

@@ -1,12 +1,10 @@
 """Published benchmarks, from small files of ours in the forms of their owners."""
 
 import gzip
-import io
 import json
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 from benchmark import BENCHMARKS, main, open_benchmark
 from PIL import Image
@@ -14,7 +12,6 @@ from PIL import Image
 from ramctl.errors import RunProblem
 from ramctl.evaluation.evaluate import EvalOptions, run
 from tests.conftest import SHARED
-from tests.remote_store import write_tar
 
 CATEGORIES = [{"supercategory": "animal", "id": 18, "name": "dog"},
               {"supercategory": "animal", "id": 17, "name": "cat"}]  # fmt: skip
@@ -28,21 +25,6 @@ SEGMENTS = [
     {"image_id": 7, "file_name": "7.png", "segments_info": [{"id": 1, "category_id": 17}]},
     {"image_id": 5, "file_name": "5.png", "segments_info": []},
 ]
-XML = """<annotation><folder>VOC2007</folder><filename>{0}.jpg</filename>
-<object><name>dog</name><difficult>0</difficult><bndbox><xmin>1</xmin></bndbox></object>
-<object><name>dog</name><difficult>1</difficult></object>
-<object><name>person</name><difficult>1</difficult></object></annotation>"""
-HIERARCHY = {"LabelName": "/m/0bl9f", "Subcategory": [
-    {"LabelName": "/m/animal", "Subcategory": [
-        {"LabelName": "/m/dog", "Part": [{"LabelName": "/m/tail"}]}, {"LabelName": "/m/cat"}]},
-    {"LabelName": "/m/tail"}]}  # fmt: skip
-NAMES = "/m/animal,Animal\n/m/dog,Dog\n/m/cat,Cat\n/m/tail,Tail\n"
-VERIFIED = """ImageID,Source,LabelName,Confidence
-a1,verification,/m/dog,1
-b2,verification,/m/animal,0
-a1,verification,/m/tail,0
-b2,crowdsource-verification,/m/other,1
-"""
 
 
 @pytest.fixture
@@ -134,17 +116,6 @@ def test_coco(folder, name, file, annotations):
     assert truth(name, folder({file: known})) == (["dog", "cat"], photos)
 
 
-@pytest.mark.parametrize("place", ["VOCdevkit/VOC2007/", "VOC2007/", ""])
-def test_voc_objects_that_are_difficult_to_see_count_neither_way(folder, place):
-    data = folder({
-        f"{place}ImageSets/Main/test.txt": "000001\n",
-        f"{place}Annotations/000001.xml": XML.format("000001"),
-    })  # fmt: skip
-    classes, said = truth("voc2007", data)
-    assert (len(classes), classes[0], classes[-1]) == (20, "aeroplane", "tvmonitor")
-    assert said == [["000001.jpg", ["dog"], ["person"], None]]
-
-
 ADE = """Idx	Ratio	Train	Val	Stuff	Name
 1	0.15	11664	1172	1	wall
 2	0.1	6046	612	1	building, edifice
@@ -227,62 +198,6 @@ def test_ade20k_is_read_from_lists_of_objects_where_there_are_no_masks(folder, c
         truth(name, data)
     masks(data, {1: 60})
     assert truth(name, data)[1] == [["ADE_val_00000001.jpg", ["wall"], [], None]]
-
-
-def array(*values, dtype="int64"):
-    content = io.BytesIO()
-    np.save(content, np.array(values, dtype))
-    return content.getvalue()
-
-
-def test_webdatasets_with_labels(folder, evaluate):
-    data = folder({"classnames.txt": "dog\ncat\ncrane\ncrane\n"})
-    first = {
-        "s0.webp": b"x", "s0.npy": array(1, 0, 0, 1),
-        "s1.webp": b"x", "s1.npy": array(0, 0, 0, 0, dtype="float32"),
-    }  # fmt: skip
-    (data / "test").mkdir()
-    write_tar(data / "test" / "2.tar", **first)
-    write_tar(data / "test" / "10.tar", **{"t0.jpg": b"x", "t0.cls": b"1"})
-    classes, said = truth("wds", data)
-    assert classes == ["dog", "cat", "crane", "crane (2)"]
-    assert said == [
-        ["2.tar#s0.webp", ["dog", "crane (2)"], None, None],
-        ["2.tar#s1.webp", [], None, None],
-        ["10.tar#t0.jpg", ["cat"], None, None],
-    ]
-    rows = [
-        {"image": "s0.webp", "scores": {"dog": 0.9, "crane": 0.8}},
-        {"image": "t0.jpg", "scores": {"dog": 0.1, "cat": 0.7}},
-    ]
-    assert evaluate(rows, "wds", data)["mAP"] == 1
-    (data / "classnames.txt").unlink()
-    with pytest.raises(RunProblem, match=r"no classnames.txt in it"):
-        open_benchmark("wds", data)
-
-
-@pytest.mark.parametrize("labels", [array(0, 0, 1), array(0, 2, 0, 0), b"no array"])
-def test_labels_of_another_size_are_an_error(folder, labels):
-    data = folder({"classnames.txt": "dog\ncat\ncrane\ncrane\n"})
-    write_tar(data / "0.tar", **{"a.jpg": b"x", "a.npy": labels})
-    with pytest.raises(ValueError, match=r"labels of 4 classes|pickle"):
-        truth("wds", data)
-
-
-def test_open_images_verdicts_spread_over_the_hierarchy(folder, evaluate):
-    data = folder({
-        "class-descriptions-boxable.csv": NAMES,
-        "bbox_labels_600_hierarchy.json": HIERARCHY,
-        "test-annotations-human-imagelabels.csv": VERIFIED,
-    })  # fmt: skip
-    said = [["a1", ["Animal", "Dog"], None, ["Tail"]],
-            ["b2", [], None, ["Animal", "Cat", "Dog"]]]  # fmt: skip
-    assert truth("open-images-v6", data) == (["Animal", "Dog", "Cat", "Tail"], said)
-    scores = {"Animal": 0.9, "Dog": 0.8, "Cat": 0.7, "Tail": 0.6}
-    rows = [{"image": "a1.jpg", "scores": scores}, {"image": "b2.jpg", "scores": scores}]
-    result = evaluate(rows, "open-images-v6", data)
-    # Cat is nowhere true, Tail is: wrong. Of a1 nobody asked for a cat.
-    assert (result["OP"], result["classes"]["without_positives"]) == (2 / 6, ["Cat", "Tail"])
 
 
 def test_what_is_missing_is_named(tmp_path):

@@ -58,17 +58,3 @@ def test_darktable_keeps_what_is_the_owners(program, photo, tmp_path, monkeypatc
     assert {"BMW", "cat"} < {*tags} and "old" not in tags
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     assert "ramctl is not installed" in captured(command).stdout
-
-
-@pytest.mark.slow
-def test_digikam_gets_the_photo_and_its_sidecar_with_tags(photo, monkeypatch):
-    made, xmp = photo.with_name("BatchTool-x.digikamtempfile.jpg"), Path(f"{photo}.xmp")
-    before = xmp.read_text()
-    line = ["/bin/sh", "-c", f'sh "{PLUGINS}/digikam.sh" "{photo}" "{made}"']
-    assert captured(line).returncode == 0 and made.read_bytes() == CAT.read_bytes()
-    assert re.findall("auto/(BMW|cat|old)<", Path(f"{made}.xmp").read_text())[:2] == ["BMW", "cat"]
-    assert xmp.read_text() == before
-    monkeypatch.setenv("RAMCTL", "no-such")
-    done = captured(line)
-    assert (done.returncode, done.stderr.count("\n"), made.stat().st_size) == (127, 1, 0)
-    assert "ramctl is not installed" in done.stderr

@@ -21,7 +21,7 @@ probe:
 @pytest.mark.parametrize(
     ("ends", "code", "message"),
     [
-        ("mkdir -p {work}/x.work; exit 4", 2, "not finished: scripts/train_mini again continues"),
+        ("mkdir -p {work}/x.work; exit 124", 2, "not finished: scripts/train_mini again continues"),
         ("mkdir -p {work}/x.work; exit 1", 2, ""),
         ("exit 0", 0, ""),
     ],
@@ -37,9 +37,8 @@ def test_time_that_is_up_is_said_and_no_target_is_made(ends, code, message, tmp_
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
-@pytest.mark.parametrize("target", ["all", "ablations", "choices", "drift", "install"])
-def test_a_target_names_scripts_that_are_there_and_no_pattern(target, tmp_path):
-    given = ["-n", "-f", "scripts/mini/Makefile", f"WORK={tmp_path}", "SHARED=none", target]
+def test_the_makefile_names_scripts_that_are_there_and_no_pattern(tmp_path):
+    given = ["-n", "-f", "scripts/mini/Makefile", f"WORK={tmp_path}", "SHARED=none", "install"]
     recipe = captured(["make", *given], cwd=REPOSITORY).stdout
     scripts = re.findall(r"scripts/[\w/]+\.py", recipe)
     assert scripts and all((REPOSITORY / script).is_file() for script in scripts)

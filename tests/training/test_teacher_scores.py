@@ -8,7 +8,7 @@ import pytest
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.model.preset import load_preset
-from ramctl.tagger_scores import PhotoName, TaggerScores
+from ramctl.tagger_scores import TaggerScores
 from ramctl.training.data.targets import Annotation, Caption, Targets
 from ramctl.training.data.teachers import (
     MentionRates,
@@ -41,7 +41,7 @@ def soft_of(taught, rows, labels=LABELS) -> SoftTargets:
 
 
 def photos(*names):
-    return [PhotoName(name, Path("x")) for name in names]
+    return list(names)
 
 
 @pytest.mark.parametrize(
