@@ -31,7 +31,7 @@ HOW = {"inputs", "output", "rejects", "stats", "progress", "quiet", "verbose", "
 HOW |= {"jobs", "threads", "device", "batch", "strict", "download"}
 # Options that need all records in one run, and those of which each file has its own.
 REFUSED = (
-    "shard", "retry_rejects", "max_time", "rejects", "group", "build_labels", "prune", "evidence",
+    "shard", "retry_rejects", "max_time", "rejects", "group", "build_labels", "prune",
 )  # fmt: skip
 Parameters = Mapping[str, Any]  # the values of a command's options, by their names
 Run = Callable[[str, Parameters], Report]  # runs the command of a name

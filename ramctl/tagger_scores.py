@@ -1,7 +1,7 @@
 """Records of taggers' scores, and which photo each of them is about.
 
-A file of records with `image` and `scores` teaches (`train --distill scores:FILE`), is evidence
-(`generate` and `clean --evidence FILE`) and is evaluated (`eval`).
+A file of records with `image` and `scores` teaches (`train --distill scores:FILE`) and is evaluated
+(`eval`).
 """
 
 from collections import Counter

@@ -69,7 +69,7 @@ _TYPES: "dict[str, click.ParamType[Any] | Callable[[str], Any]]" = {  # click 8.
 _ONLY_BY_USER = {
     "cache", "detector", "distill", "download", "endpoint", "forget_refused",
     "host", "out", "port", "prompt", "prune", "ray", "restart", "to", "txt",
-    "txt_existing", "txt_remove", "work", "xmp", "xmp_remove",
+    "txt_existing", "txt_remove", "xmp", "xmp_remove",
 }  # fmt: skip
 
 # The kind of completion that shells offer, by a word in the name of the value.
@@ -223,7 +223,7 @@ dtype = option(
     type=click.Choice(("auto", "fp32", "bf16", "fp16", "int8")), default="auto",
 )  # fmt: skip
 seed = option("--seed N", "Random seed.", type=int, default=0)
-engine_run = [jobs("1"), batch, threads, dtype, seed]
+engine_run = [jobs("1"), batch, threads, dtype]
 
 quiet = common("-q, --quiet", "Print only errors on stderr.")
 verbose = shared("-v, --verbose", "Twice (-vv): show the traceback of an error.", count=True)

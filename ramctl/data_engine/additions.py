@@ -1,9 +1,8 @@
 """The tags that `generate` adds: those that the baseline predicts, or names in captions.
 
-Source: RAM sec. 3.3. With scores of other taggers, probabilities of tags are added instead.
+Source: RAM sec. 3.3.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,25 +10,20 @@ from functools import partial
 from itertools import chain
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from ramctl.checkpoints.bundle import CALIBRATION, Bundle, file_sha256
+from ramctl.checkpoints.bundle import CALIBRATION, Bundle
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
-from ramctl.data_engine.evidence import implied_ids
-from ramctl.data_engine.label_probabilities import Evidence, LabelProbabilities
-from ramctl.data_engine.region_store import spool
+from ramctl.data_engine.tags import implied_ids
 from ramctl.decide.calibration import Calibration
 from ramctl.decide.thresholds import label_thresholds, thresholds_of
-from ramctl.engine.caption_writer import CaptionWriter
 from ramctl.engine.device_pool import run_on_devices, split_devices
 from ramctl.engine.runner import Pixels
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
 from ramctl.labels import LabelSystem
 from ramctl.model.ram import Encoded
-from ramctl.records.files import scratch_file
 from ramctl.records.inputs import inputs_or_stdin, require_files, unread_inputs
-from ramctl.records.jsonl import content_stamp, unspool
+from ramctl.records.jsonl import content_stamp
 from ramctl.records.parallel import chunks
 from ramctl.records.record import (
     BY_CAPTION,
@@ -59,11 +53,8 @@ class GenerateOptions:
     root: str | None = None  # the folder of relative photo names
     model: str = "mini"
     captions: int = 1
-    decode: str | None = None  # beam:K or nucleus:P; None: the model's
     threshold: str | None = None  # a number or a file; None: those of `precision`
     precision: float | None = None  # the fraction of the added tags that shall be right
-    evidence: tuple[str, ...] = ()  # FILE or FILE,map=FILE: other taggers' scores
-    seed: int = 0
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
@@ -75,59 +66,27 @@ class Caption:
     tags: list[str]
 
 
-class Captioner:
-    """Writes up to `number` different captions for each photo.
+def write_captions(
+    baseline: Baseline, encoded: Encoded, tags: Sequence[list[str]], number: int
+) -> list[list[Caption]]:
+    """Up to `number` different captions of each of the first photos of a full batch.
 
-    Sampled captions share their prompt, the predicted tags. Beam search would find the same
-    caption again, so each further one is prompted by the tags that no caption has named yet.
+    `tags` are their predicted tags by falling probability. The search would find the same caption
+    again, so each further one is prompted by the tags that no caption has named yet.
     """
-
-    def __init__(self, baseline: Baseline, options: GenerateOptions) -> None:
-        self.writer = CaptionWriter(baseline.bundle, options.decode)
-        self.number = options.captions
-        self.seed = options.seed
-        self._baseline = baseline
-
-    def captions(
-        self, encoded: Encoded, tags: Sequence[list[str]], names: Sequence[str]
-    ) -> list[list[Caption]]:
-        """The captions of the first photos of a full batch.
-
-        `tags` are their predicted tags by falling probability. Each photo is sampled by its name
-        in `names`, so that its captions do not depend on its neighbours.
-        """
-        if self.writer.decoding.top_p is not None:
-            return self._sampled(encoded, tags, names)
-        captions: list[list[Caption]] = [[] for _ in names]
-        prompts = [list(photo_tags) for photo_tags in tags]
-        for _ in range(self.number):
-            guides = [self.writer.ordered(photo_tags) for photo_tags in prompts]
-            texts = self.writer.write(self._baseline.engine, encoded, guides)
-            for index, caption in enumerate(self._parsed(texts)):
-                if caption is None:
-                    continue
-                if caption.text not in {earlier.text for earlier in captions[index]}:
-                    captions[index].append(caption)
-                prompts[index] = [tag for tag in prompts[index] if tag not in caption.tags]
-        return captions
-
-    def _sampled(
-        self, encoded: Encoded, tags: Sequence[list[str]], names: Sequence[str]
-    ) -> list[list[Caption]]:
-        number = self.number
-        rows = torch.arange(len(encoded), device=encoded.tokens.device).repeat_interleave(number)
-        prompts = [self.writer.ordered(photo_tags) for photo_tags in tags for _ in range(number)]
-        texts = (f"{self.seed}:{which}:{name}" for name in names for which in range(number))
-        digests = (hashlib.blake2b(text.encode(), digest_size=7).digest() for text in texts)
-        seeds = [int.from_bytes(digest, "big") for digest in digests]
-        photos = Encoded(encoded.tokens[rows], None)
-        parsed = self._parsed(self.writer.write(self._baseline.engine, photos, prompts, seeds))
-        by_photo = [parsed[i : i + number] for i in range(0, len(parsed), number)]
-        return [list({c.text: c for c in captions if c}.values()) for captions in by_photo]
-
-    def _parsed(self, texts: list[str | None]) -> list[Caption | None]:
-        pairs = zip(texts, self.writer.parsed(text or "" for text in texts), strict=True)
-        return [None if text is None else Caption(text, result.tags) for text, result in pairs]
+    assert baseline.writer is not None  # opened for captions
+    writer, prompts = baseline.writer, list(tags)
+    captions: list[list[Caption]] = [[] for _ in tags]
+    for _ in range(number):
+        texts = writer.write(baseline.engine, encoded, list(map(writer.ordered, prompts)))
+        parsed = writer.parsed(text or "" for text in texts)
+        for index, (text, result) in enumerate(zip(texts, parsed, strict=True)):
+            if text is None:
+                continue
+            if text not in {earlier.text for earlier in captions[index]}:
+                captions[index].append(Caption(text, result.tags))
+            prompts[index] = [tag for tag in prompts[index] if tag not in result.tags]
+    return captions
 
 
 class Generator:
@@ -142,8 +101,7 @@ class Generator:
         self.workers = self.baseline.workers
         thresholds = thresholds_to_add(options.threshold, options.precision, self.baseline.bundle)
         self.thresholds = np.array(thresholds, np.float32)
-        self.captioner = Captioner(self.baseline, options) if options.captions else None
-        self.adds_tags = not options.evidence
+        self.n_captions = options.captions
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `baseline.batch` records, in order."""
@@ -163,14 +121,12 @@ class Generator:
             scores = scores[: len(records)]
             predicted = [self._predicted(row) for row in scores]
             captions: Sequence[list[Caption] | None] = [None] * len(records)
-            if self.captioner is not None:
+            if self.n_captions:
                 tags = [[labels[index].tag for index in ids] for ids in predicted]
-                names = [record.stamp for record in records]
-                captions = self.captioner.captions(encoded, tags, names)
+                captions = write_captions(self.baseline, encoded, tags, self.n_captions)
             for record, row, ids, written in zip(records, scores, predicted, captions, strict=True):
                 confirmed = row > self.thresholds * np.float32(CONFIRM)
-                merge = partial(merge_generated, adds_tags=self.adds_tags)
-                yield attempt(merge, record.fields, labels, row, ids, written, confirmed)
+                yield attempt(merge_generated, record.fields, labels, row, ids, written, confirmed)
 
     def _predicted(self, probabilities: NDArray[np.float32]) -> list[int]:
         """The ids of labels above their thresholds, by falling probability."""
@@ -204,15 +160,13 @@ def merge_generated(
     predicted: Sequence[int],
     captions: Sequence[Caption] | None,
     confirmed: NDArray[np.bool_],
-    *,
-    adds_tags: bool = True,
 ) -> JsonObject:
     """The record with new tags after its old ones, and their `kinds`, `sources` and `scores`.
 
     `probabilities` (L) are the model's, `predicted` the ids above their thresholds; of opposites
     only the more probable is added, and none that other tags imply. A tag that was `removed` from
     this record is not added again. Without `captions` that field does not change; of their tags
-    only the `confirmed` (L) are added. Without `adds_tags` old tags alone get new sources.
+    only the `confirmed` (L) are added.
     """
     old = listed(fields, "tags")
     rivals = {labels[index].tag: probabilities[index] for index in predicted}
@@ -221,8 +175,8 @@ def merge_generated(
     pairs = zip(predicted, opposites, strict=True)
     predicted = [index for index, other in pairs if probabilities[index] > rivals.get(other, 0)]
     sources = _sources(fields, labels, predicted, captions or (), confirmed)
-    new = [tag for tag in sources if tag not in set(old)] if adds_tags else []
-    tags, kinds = [*old, *new], object_in(fields, "kinds")
+    tags = [*old, *(tag for tag in sources if tag not in set(old))]
+    kinds = object_in(fields, "kinds")
     known = {tag: str(labels[ids[0]].kind) for tag in tags if (ids := labels.ids(tag))}
     # A string with several ids scores their maximum; tags outside the system have no score.
     scores = {tag: [float(probabilities[index]) for index in labels.ids(tag)] for tag in tags}
@@ -275,7 +229,6 @@ def counted(stage: Stage, report: Report) -> Stage:
         if not isinstance(outcome, RecordProblem):
             sources, n_before = outcome["sources"].values(), len(listed(record.fields, "tags"))
             counts.update(records=1, before=n_before, after=len(sources))
-            counts["chances"] += len(object_in(outcome, "chances"))
             # A tag counts once: by the last name, which is the one nearest to a person.
             by_source.update(max(names, default=HUMAN) for names in sources)
         return outcome
@@ -289,7 +242,6 @@ def counted(stage: Stage, report: Report) -> Stage:
         report.notify(
             f"tags a record: {counts['before'] / n:.2f} before, {counts['after'] / n:.2f} after"
             + (f" ({by})" if by else "")
-            + (f", {counts['chances'] / n:.2f} chances" if counts["chances"] else "")
         )
 
     return run
@@ -302,11 +254,6 @@ def run(options: GenerateOptions) -> Report:
     require_files(inputs)
     report = Report("generate", quiet=options.quiet, model=options.model)
     read = partial(unread_inputs, inputs, options.root, report.command)
-    evidence = [Evidence.parse(name) for name in options.evidence]
-    evidence_files = [path for files in evidence for path in files if path]
-    require_files(list(map(str, evidence_files)))
-    if evidence and not stream.shard.is_all:
-        raise UsageProblem("--evidence needs all records in one run, so not with --shard")
     source, shard = shard_of(stream.shard, inputs, read)
     devices = split_devices(options.baseline.device)
     generator = Generator(options, device=devices[0], notify=report.notify)
@@ -321,15 +268,7 @@ def run(options: GenerateOptions) -> Report:
     fingerprint = {
         "model": baseline.bundle.fingerprint,
         "thresholds": content_stamp(generator.thresholds.tobytes()),
-        "captions": f"{options.captions} {options.decode} {options.seed}",
+        "captions": str(options.captions),
     } | shard
     stream = replace(stream, batch=baseline.batch)
-    with scratch_file() as kept:
-        if evidence:
-            # The heads learn from all records before the first one is done.
-            hashes = " ".join(map(file_sha256, evidence_files))
-            fingerprint |= {"input": spool(source, kept), "evidence": hashes}
-            probabilities = LabelProbabilities(evidence, baseline.labels, unspool(kept))
-            kept.seek(0)
-            source, stage = unspool(kept), watched(stage, probabilities.add)
-        return run_stream(report, source, counted(stage, report), stream, fingerprint=fingerprint)
+    return run_stream(report, source, counted(stage, report), stream, fingerprint=fingerprint)

@@ -1,35 +1,32 @@
 """Outliers among the regions of a tag (RAM sec. 3.3): far from the centres of its clusters.
 
-The regions of a tag are clustered by K-Means++ on their features. R regions, D numbers a feature,
-K clusters.
+The regions of a tag are clustered by K-Means++ on their features. R regions of the tag, D numbers
+a feature, K clusters.
 """
-
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.data_engine.region_store import Rows
+from ramctl.data_engine.region_store import Features, Rows
 
 # Centres are fitted to a sample of this size, so that memory does not grow with the tag.
 MAX_SAMPLE = 20_000
 CHUNK = 8192
-ReadRows = Callable[[Rows], NDArray[np.float32]]
 
 
-def cluster_distances(n_regions: int, read: ReadRows, seed: int = 0) -> NDArray[np.float32]:
+def cluster_distances(features: Features, rows: Rows, seed: int = 0) -> NDArray[np.float32]:
     """The distance (R,) of each of a tag's regions to the centre of its cluster.
 
-    `read(rows)` gives the unit-length features of some rows, (rows, D); they are never held all
-    at once. There is a cluster per 50 regions, at most 8.
+    `rows` (R,) are the tag's among the `features` of all regions, of unit length, which are read
+    piece by piece. There is a cluster per 50 regions, at most 8.
     """
-    centres = _centres(n_regions, read, max(1, min(8, n_regions // 50)), seed)
-    distance = np.empty(n_regions, np.float32)
-    for start in range(0, n_regions, CHUNK):
-        rows = np.arange(start, min(start + CHUNK, n_regions))
+    centres = _centres(features, rows, max(1, min(8, len(rows) // 50)), seed)
+    distance = np.empty(len(rows), np.float32)
+    for start in range(0, len(rows), CHUNK):
+        piece = features[rows[start : start + CHUNK]].astype(np.float32)
         # Squared differences in full: the expanded form loses the small distances to rounding.
-        gaps = np.linalg.norm(read(rows)[:, None] - centres[None], axis=2)  # (rows, K)
-        distance[rows] = gaps.min(1)
+        gaps = np.linalg.norm(piece[:, None] - centres[None], axis=2)  # (rows, K)
+        distance[start : start + CHUNK] = gaps.min(1)
     return distance
 
 
@@ -42,15 +39,15 @@ def farthest(distance: NDArray[np.float32], fraction: float) -> NDArray[np.bool_
     return marked
 
 
-def _centres(n_regions: int, read: ReadRows, clusters: int, seed: int) -> NDArray[np.float32]:
+def _centres(features: Features, rows: Rows, clusters: int, seed: int) -> NDArray[np.float32]:
     """At most `clusters` centres (K, D); fewer if features are equal."""
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
-    rows = np.arange(n_regions)
-    if n_regions > MAX_SAMPLE:
-        rows = np.sort(np.random.default_rng(seed).choice(n_regions, MAX_SAMPLE, replace=False))
-    sample = read(rows)
+    if len(rows) > MAX_SAMPLE:
+        chosen = np.random.default_rng(seed).choice(len(rows), MAX_SAMPLE, replace=False)
+        rows = rows[np.sort(chosen)]
+    sample = features[rows].astype(np.float32)
     n_distinct = len(np.unique(sample, axis=0))
     means = KMeans(min(clusters, n_distinct), init="k-means++", n_init=1, random_state=seed)
     # Sums over several threads depend on their number; one thread gives the same centres anywhere.

@@ -1,4 +1,4 @@
-"""Read tables of tags and scores, for `eval` and as evidence: with a header, or lists of tags."""
+"""Read tables of tags and scores, for `eval` and `--distill`: with a header, or lists of tags."""
 
 import csv
 import math

@@ -76,10 +76,6 @@ FORMS: Mapping[str, Form] = {
         "an object of lists of strings",
         lambda x: _are_lists_by_name(x) and _hold_strings(x.values()),
     ),
-    "chances": Form(
-        "an object of numbers from 0 to 1",
-        lambda x: _are_scores(x) and all(0 <= probability <= 1 for probability in x.values()),
-    ),
     # `eval` makes it an array while it reads the line.
     "dense": Form("a list of numbers", lambda x: hasattr(x, "dtype") or _are_numbers(x)),
     "embedding": Form("a vector of `ramctl tag --embedding`", _is_vector),

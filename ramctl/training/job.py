@@ -290,7 +290,7 @@ def _evidence(
 
     Labels that are `known` (L,) keep their evidence, however few photos show them.
     """
-    n_photos = targets.counts(counts.tags + counts.likely)
+    n_photos = targets.counts(counts.tags)
     trained = np.zeros(len(targets), bool)
     for teacher in teachers:
         trained[teacher.known] = True

@@ -20,7 +20,7 @@ use_venv("numpy")
 import numpy as np
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
-from ramctl.data_engine.evidence import RATES
+from ramctl.data_engine.probabilities import RATES
 from ramctl.decide.calibration import Calibration
 from ramctl.decide.fitting import THINGS
 from ramctl.engine.log_odds import log_odds_of, sigmoid

@@ -16,16 +16,16 @@ KITE = DATA / "photos" / "kite.jpg"
 USER_S = """
     build_labels cache calibrate detector distill download endpoint events
     forget_refused gallery host out output port prompt prune ray rejects report
-    restart review stats to txt txt_existing txt_remove work xmp xmp_remove
+    restart review stats to txt txt_existing txt_remove xmp xmp_remove
 """
 ANYBODY_S = """
     arch batch bom boxes calibrate caption caption_column caption_style captions ci
-    classes decisions decode dense device dry_run dtype duplicates embedding epochs evidence exclude
+    classes decisions dense device dry_run dtype duplicates embedding epochs exclude
     explain format from group groups image_column include jobs keep_tags kinds labels
     lang leaf like long map max_bytes max_time merge min_probability
-    min_regions model null number outliers precision preset progress quiet
+    model null number outliers precision preset progress quiet
     recursive rename resume retry_rejects root runtime save_every seed self_contained set shard
-    size sort stage steps strict style tags text text_encoder thorough threads threshold
+    size sort steps strict style tags text text_encoder thorough threads threshold
     thresholds timeout title top truth txt_caption txt_caption_last txt_counts txt_trigger val
     verbose vocab xmp_name xmp_prefix
 """
@@ -70,7 +70,6 @@ def test_no_option_of_the_user_is_set_by_the_folder(command, tmp_path, ramctl):
         ("tag", "labels = '+https://127.0.0.1:9/l.jsonl'"),
         ("tag", "root = 's3://bucket'"),
         ("train", "set = ['training.start=hf://owner/name:file']"),
-        ("generate", "evidence = ['https://127.0.0.1:9/a.jsonl']"),
         ("convert", "text-encoder = 'hf://owner/name'"),
     ],
 )

@@ -16,7 +16,7 @@ WRONG += [{"a": []}, {"a": None}, {"horse": [[0, 0, 1], 0.5]}, {"horse": [[1, 1,
 WRONG += [{"horse": [5, 0.5]}, {"horse": {}}, {}, None]
 FIELDS = (
     "image", "captions", "caption", "generated_captions", "caption_tags", "generated_caption_tags",
-    "tags", "kinds", "sources", "scores", "salience", "chances", "dense", "embedding", "boxes",
+    "tags", "kinds", "sources", "scores", "salience", "dense", "embedding", "boxes",
     "removed", "negatives", "uncertain", "confirmed", "refused", "label_names", "labels", "main",
     "group", "parents", "keywords", "image_size", "tag_language",
 )  # fmt: skip
@@ -38,7 +38,7 @@ COMMANDS: dict[str, list[str]] = {
     **{f"export {form}": ["export", "-f", form, "-o", f"out.{form}"] for form in EXPORTS},
     "export pages": ["export", "--gallery", "page.html", "--review", "review.html"],
     "export --xmp": ["export", "-f", "jsonl", "--xmp", "--txt", "--dry-run"],
-    "clean": ["clean", "--model", "MODEL", "--review", "page.html"],
+    "clean": ["clean", "--model", "MODEL"],
     "generate": ["generate", "--model", "MODEL", "--captions", "1"],
     "tag": ["tag", "--model", "MODEL", "-f", "csv"],
     "import": ["import"],

@@ -101,9 +101,7 @@ def test_a_fraction_is_a_number(words, ramctl):
     assert done.returncode == 2 and "is not a number" in done.messages
 
 
-@pytest.mark.parametrize(
-    ("words", "new"), [("train --init m", "--model"), ("clean --report p", "--review")]
-)
+@pytest.mark.parametrize(("words", "new"), [("train --init m", "--model")])
 def test_a_renamed_option_names_the_new_one(words, new, ramctl):
     done = ramctl(*words.split(), stdin=b"")
     command, old, _ = words.split()

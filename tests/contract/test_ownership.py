@@ -24,10 +24,6 @@ FOLDERS = {
     "a run's folder": "train in.jsonl --preset tiny --steps 1 --out taken",
     "a run's folder, again": "train in.jsonl --preset tiny --steps 1 --out taken --restart",
     "a run's folder, resumed": "train in.jsonl --preset tiny --steps 1 --out taken --resume",
-    "regions": "clean in.jsonl --model {model} --work photos -o new.jsonl",
-    "a stage": "clean in.jsonl --model {model} --work photos --stage detect",
-    "a share of a stage": "clean in.jsonl --model {model} --work photos --stage detect --shard 1/2",
-    "regions beside the output": "clean in.jsonl --model {model} -o taken",
 }
 OUTPUTS = {
     "caption": "caption in.jsonl --model m",
@@ -39,7 +35,6 @@ OUTPUTS = {
 }
 PAGES = {
     "a gallery": "export in.jsonl --gallery notes.txt",
-    "a review": "clean in.jsonl --model {model} --review notes.txt",
 }
 READ_AND_WRITTEN = {
     "parse": "parse in.jsonl -o in.jsonl",

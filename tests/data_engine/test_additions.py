@@ -2,16 +2,14 @@
 
 import json
 from functools import partial
-from statistics import median_low
 
 import numpy as np
 import pytest
 
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, BundleWriter
-from ramctl.data_engine.additions import BY_CAPTION, Caption, merge_generated
+from ramctl.data_engine import additions
+from ramctl.data_engine.additions import BY_CAPTION, CONFIRM, Caption, merge_generated
 from ramctl.decide.calibration import Calibration, CurvePoint
-from ramctl.engine.caption_writer import read_decoding
-from ramctl.errors import UsageProblem
 from ramctl.labels import Label, LabelSystem
 from tests.data_engine.conftest import LABELS
 from tests.support import lines, with_caption_threshold
@@ -103,12 +101,6 @@ def test_a_caption_s_tag_that_the_model_does_not_confirm_is_not_added():
     assert out["generated_caption_tags"] == [["horse", "stand", "field"]]
 
 
-@pytest.mark.parametrize("text", ["beam", "beam:0", "nucleus:1.5", "nucleus:", "greedy:1"])
-def test_a_search_that_nobody_knows_is_wrong_usage(text):
-    with pytest.raises(UsageProblem, match="expected beam:K or nucleus:P"):
-        read_decoding(text)
-
-
 @pytest.fixture
 def generate(command, engine_bundle):
     return partial(command, "generate", "--model", engine_bundle)
@@ -142,38 +134,20 @@ def test_precision_says_how_many_tags_are_added(command, photo_records):
     assert b"leave out --threshold" in refused.stderr
 
 
-def test_tags_of_captions_need_a_fraction_of_their_threshold(command, photo_records, monkeypatch):
-    """By the embedded model, whose captions name tags, as those of random weights do not."""
-
-    def named() -> dict[tuple[int, str], float]:
-        """The scores of tags that captions alone name, by record and tag."""
-        arguments = ["--decode", "nucleus:0.9", "--captions", 4, "--threshold", 0.5]
-        done = command("generate", *arguments, stdin=lines(photo_records))
-        found = {
-            (row["id"], tag): row["scores"][tag]
-            for row in done.rows for tag, of in row["sources"].items() if of == [BY_CAPTION]
-        }  # fmt: skip
-        assert f"generated-caption {len(found) / len(done.rows):.2f}, ".encode() in done.stderr
-        return found
-
-    monkeypatch.setattr("ramctl.data_engine.additions.CONFIRM", 0.0)
-    every = named()
-    # Photos at another path draw other captions, so what they name sets the fraction; scores
-    # have four decimals.
-    fraction = 2 * (median_low(every.values()) + 0.00005)
-    monkeypatch.setattr("ramctl.data_engine.additions.CONFIRM", fraction)
-    few = named()
-    assert every.keys() - few.keys()
-    assert min(few.values()) > 0.5 * fraction
-    # A parent has no caption as its source while a tag below it implies it.
-    assert few.keys() >= {key for key, score in every.items() if score > 0.5 * fraction} > set()
+def test_tags_of_captions_need_a_fraction_of_their_threshold(generate, photo_records, monkeypatch):
+    every = [Caption("all", [label.tag for label in LABELS])]
+    monkeypatch.setattr(additions, "write_captions", lambda *inputs: [every] * len(inputs[2]))
+    rows = lines([{**row, "tags": []} for row in photo_records])
+    scores = [row["scores"] for row in generate("--threshold", 0, stdin=rows).rows]
+    middle = np.median([list(own.values()) for own in scores])
+    done = generate("--threshold", middle / CONFIRM, stdin=rows)
+    for row, own in zip(done.rows, scores, strict=True):
+        by_caption = {tag for tag, names in row["sources"].items() if BY_CAPTION in names}
+        assert by_caption == {tag for tag in own if own[tag] > middle}
 
 
-@pytest.mark.parametrize("decode", ["beam:2", "nucleus:0.9"])
-def test_captions_do_not_depend_on_the_batch_the_workers_or_the_neighbours(
-    generate, photo_records, decode
-):
-    arguments = ["--captions", 3, "--decode", decode]
+def test_captions_do_not_depend_on_the_batch_the_workers_or_the_neighbours(generate, photo_records):
+    arguments = ["--captions", 3]
     whole = generate(*arguments, stdin=lines(photo_records)).rows
     for row in whole:
         texts = row["generated_captions"]
@@ -190,27 +164,15 @@ def test_captions_below_the_bundle_s_threshold_are_left_out(
     command, engine_bundle, photo_records, tmp_path
 ):
     model = with_caption_threshold(engine_bundle, tmp_path, 0.0)
-    arguments = ["generate", "--model", model, "--captions", 2, "--decode"]
-    for row in command(*arguments, "beam:2", stdin=lines(photo_records)).rows:
+    arguments = ["generate", "--model", model, "--captions", 2]
+    for row in command(*arguments, stdin=lines(photo_records)).rows:
         assert row["generated_captions"] == row["generated_caption_tags"] == []
-    # It is chosen for the likeliest captions that a search finds, and not for samples.
-    for row in command(*arguments, "nucleus:0.9", stdin=lines(photo_records)).rows:
-        assert row["generated_captions"]
-
-
-def test_another_seed_samples_other_captions(generate, photo_records):
-    arguments = ["--captions", 2, "--decode", "nucleus:1.0"]
-    first, again, other = (
-        generate(*arguments, "--seed", seed, stdin=lines(photo_records[:2])).stdout
-        for seed in (1, 1, 2)
-    )
-    assert first == again != other
 
 
 @pytest.mark.slow
 def test_several_devices_give_what_one_gives_and_count_the_same(generate, photo_records, tmp_path):
     rows = [*photo_records[:3], {"image": "none.jpg", "tags": []}, *photo_records[3:]]
-    arguments = ["--captions", 2, "--decode", "nucleus:0.9", "--rejects", "r.jsonl", "-b", 2]
+    arguments = ["--captions", 2, "--rejects", "r.jsonl", "-b", 2]
     one = generate(*arguments, "--stats", "one.json", stdin=lines(rows), code=3)
     several = [*arguments, "--stats", "two.json", "--device", "cpu,cpu"]
     two = generate(*several, stdin=lines(rows), code=3)

@@ -51,16 +51,6 @@ def test_records_are_cleaned_by_the_crops_of_its_boxes(
     assert len({tuple(entry["box"]) for entry in entries}) > len(photo_records)
 
 
-def test_other_weights_do_not_continue_the_work(
-    command, engine_bundle, weights, photo_records, tmp_path_factory, tmp_path
-):
-    arguments = ["clean", "--model", engine_bundle, "--work", tmp_path / "work"]
-    command(*arguments, stdin=lines(photo_records[:1]))
-    detector = ["--detector", f"grounding-dino:{weights}"]
-    done = command(*arguments, *detector, stdin=lines(photo_records[:1]), code=1)
-    assert b"started with different detector;" in done.stderr
-
-
 @pytest.mark.parametrize("name", ["grounding-dino:", "sam:weights", "attention:x"])
 def test_a_detector_that_nobody_knows_is_wrong_usage(engine_bundle, name):
     baseline = Baseline.load(str(engine_bundle), BaselineOptions())

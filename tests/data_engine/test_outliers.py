@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ramctl.data_engine import outliers
-from ramctl.data_engine.outliers import MAX_SAMPLE, _centres, cluster_distances, farthest
+from ramctl.data_engine.outliers import _centres, cluster_distances, farthest
 
 
 def blobs(n: int, seed: int = 0) -> np.ndarray:
@@ -14,16 +14,17 @@ def blobs(n: int, seed: int = 0) -> np.ndarray:
     points = centres[np.arange(n) % 2] + 0.05 * random.standard_normal((n, 8))
     n_far = n // 10
     points[n - n_far :] = np.eye(8)[5] + 0.3 * random.standard_normal((n_far, 8))
-    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float32)
+    return (points / np.linalg.norm(points, axis=1, keepdims=True)).astype(np.float16)
 
 
 def test_distances_are_to_the_nearest_centre_that_scikit_learn_finds():
     from sklearn.cluster import KMeans
 
-    points = blobs(150)
-    distance = cluster_distances(150, lambda rows: points[rows], seed=3)  # three clusters
-    means = KMeans(3, n_init=1, random_state=3).fit(points)
-    np.testing.assert_allclose(distance, means.transform(points).min(1), atol=1e-5)
+    points, rows = blobs(300), np.arange(0, 300, 2)
+    distance = cluster_distances(points, rows, seed=3)  # three clusters
+    chosen = points[rows].astype(np.float32)
+    means = KMeans(3, n_init=1, random_state=3).fit(chosen)
+    np.testing.assert_allclose(distance, means.transform(chosen).min(1), atol=1e-5)
 
 
 @pytest.mark.parametrize(("n", "expected"), [(1, 1), (20, 1), (149, 2), (400, 8), (900, 8)])
@@ -31,32 +32,22 @@ def test_there_is_a_cluster_for_every_fifty_regions_and_eight_at_most(monkeypatc
     numbers = []
     plain = outliers._centres
     monkeypatch.setattr(outliers, "_centres", lambda *args: numbers.append(args[2]) or plain(*args))
-    points = blobs(n)
-    cluster_distances(n, lambda rows: points[rows])
+    cluster_distances(blobs(n), np.arange(n))
     assert numbers == [expected]
 
 
 def test_equal_regions_make_one_cluster():
-    def read(rows):
-        return np.ones((len(rows), 4), np.float32)
-
-    assert len(_centres(30, read, 4, 0)) == 1
-    assert not cluster_distances(150, read).any()
+    points, rows = np.ones((150, 4), np.float16), np.arange(150)
+    assert len(_centres(points, rows[:30], 4, 0)) == 1
+    assert not cluster_distances(points, rows).any()
 
 
-def test_many_regions_are_fitted_on_a_sample_and_all_get_a_distance():
-    n = MAX_SAMPLE + 500
-    points = np.random.default_rng(0).standard_normal((n, 2)).astype(np.float32)
-    longest = 0
-
-    def read(rows):
-        nonlocal longest
-        longest = max(longest, len(rows))
-        return points[rows]
-
-    distance = cluster_distances(n, read)
-    assert longest == MAX_SAMPLE
-    assert (distance > 0).all()
+def test_many_regions_are_fitted_on_a_sample_and_all_get_a_distance(monkeypatch):
+    monkeypatch.setattr(outliers, "MAX_SAMPLE", 200)
+    monkeypatch.setattr(outliers, "CHUNK", 64)
+    points = np.random.default_rng(0).standard_normal((500, 2)).astype(np.float16)
+    distance = cluster_distances(points, np.arange(500))
+    assert len(distance) == 500 and (distance > 0).all()
 
 
 def test_fractions_are_rounded_down_and_ties_are_broken_by_order():

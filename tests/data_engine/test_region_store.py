@@ -1,51 +1,50 @@
-"""The regions of many shards: each found again, and few files open at a time."""
+"""Records and regions on disk: each comes back, in order, by input and by label."""
 
 import numpy as np
 import pytest
 
-from ramctl.data_engine import region_store
-from ramctl.data_engine.region_store import SHARD_INPUTS, RegionIndex, ShardWriter, WorkFolder
-from ramctl.records.record import Record
-from tests.support import n_open_files
+from ramctl.data_engine.region_store import REGION, RegionStore
+from ramctl.records.record import Record, Reject
 
-N, MOST = 12, 3
+NOTHING = np.zeros(0, REGION), np.zeros((0, 0), np.float16), np.zeros(0, np.float16)
 
 
 @pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    """Twelve shards of two inputs; the second one of each has a region of label 7."""
-    work = WorkFolder(tmp_path_factory.mktemp("work"))
-    for number in range(N):
-        writer = ShardWriter()
-        for place in range(2):
-            writer.inputs.append(Record({"image": f"{number}-{place}.jpg"}))
-            writer.photos.append(np.full(4, number, np.float16))
-            writer.features.append(np.full(4, 10 * number + place, np.float16))
-            writer.regions.append((place, 0, 7 * place, 1, (0, 0, 1, 1), number / N, 0.5))
-        writer.save(work.shard(number).folder, "stamp")
-    work.complete(N, 2 * N)
-    return work
+def store():
+    """Twelve inputs: one in three is a reject, the others have as many regions as their number."""
+    store = RegionStore()
+    for number in range(12):
+        if number % 3 == 0:
+            store.add(Reject("x", number, "clean", "bad_json", "?", raw="{"), *NOTHING)
+            continue
+        regions = np.zeros(number, REGION)
+        regions["place"], regions["label"] = range(number), 7 * (np.arange(number) % 2)
+        features = np.full((number, 4), number, np.float16)
+        store.add(Record({"image": f"{number}.jpg"}, line=number), regions, features, features[0])
+    return store
 
 
-def test_however_many_shards_there_are_few_of_their_files_are_open(work, monkeypatch):
-    monkeypatch.setattr(region_store, "MAX_MAPS", MOST)
-    before = n_open_files()
-    index = RegionIndex(work.shards())
-    assert index.counts() == {0: N, 7: N}
-    rows = index.rows(7)
+def test_inputs_and_their_regions_come_back_in_order(store):
     for _ in range(2):
-        assert index.features(rows)[:, 0].tolist() == [10 * number + 1 for number in range(N)]
-        assert index.regions(rows)["score"].tolist() == pytest.approx(np.arange(N) / N)
-        assert index.columns()["label"].tolist() == [0, 7] * N
-        for number in range(N):
-            first, regions = index.at_input(number * SHARD_INPUTS + 1)
-            assert (first, regions["label"].tolist()) == (2 * number + 1, [7])
-    assert [float(shard.photos[0, 0]) for shard in index.shards] == list(range(N))
-    assert n_open_files() <= before + MOST + 1  # `regions` is of one more
+        items = list(store.inputs())
+        assert [item.line for item in items] == list(range(12))
+        assert [isinstance(item, Reject) for item in items] == [n % 3 == 0 for n in range(12)]
+    for number in range(12):
+        rows = store.rows_of(number)
+        assert store.regions["place"][rows].tolist() == list(range(number if number % 3 else 0))
+        assert (store.features[rows] == number).all()
+    assert store.photos[:, 0].tolist() == [n for n in range(12) if n % 3]
 
 
-def test_what_was_read_last_is_not_opened_again(work, monkeypatch):
-    index = RegionIndex(work.shards())
-    index.features(index.rows(0))
-    monkeypatch.setattr(np, "load", lambda *a, **k: pytest.fail("opened again"))
-    assert len(index.features(index.rows(7))) == N
+def test_regions_are_found_by_label(store):
+    both = store.rows_by_label()
+    assert [set(store.regions["label"][rows].tolist()) for rows in both] == [{0}, {7}]
+    assert sorted(np.concatenate(both).tolist()) == list(range(len(store.regions)))
+    assert all((np.diff(rows) > 0).all() for rows in both)
+
+
+def test_without_regions_all_is_empty():
+    store = RegionStore()
+    store.add(Record({"image": "a.jpg"}), *NOTHING)
+    assert len(store.regions) == len(store.features) == len(store.photos) == 0
+    assert store.rows_by_label() == [] and store.rows_of(0) == slice(0, 0)

@@ -10,8 +10,8 @@ import torch
 from PIL import Image
 
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoView
-from ramctl.data_engine.region_detectors import cropped, pooled, requested_tags
-from ramctl.data_engine.region_store import TWICE, source_bits
+from ramctl.data_engine.region_detectors import cropped, pooled
+from ramctl.data_engine.tags import TWICE, requested_tags, source_bits
 from ramctl.engine import boxes, torch_engine
 from ramctl.engine.caption_writer import CaptionWriter
 from ramctl.labels import LabelSystem

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.data_engine import additions
+from ramctl.data_engine import additions, removal
 from ramctl.decide import selection
 from tests.data_engine.conftest import DATA
 from tests.support import lines
@@ -16,6 +16,7 @@ WAYS = [(1, 1, 2), (7, 2, 1), (4, 2, 2)]  # photos a batch, threads, jobs
 @pytest.fixture(autouse=True)
 def all_digits(monkeypatch):
     monkeypatch.setattr(additions, "SCORE_DIGITS", DIGITS)
+    monkeypatch.setattr(removal, "DIGITS", DIGITS)
     monkeypatch.setattr(selection, "DECIMALS", DIGITS)
 
 
@@ -40,11 +41,11 @@ def options(batch: int, threads: int, jobs: int) -> list[object]:
     "words",
     [
         ["generate", "--threshold", 0.001, "--captions", 2],
-        ["generate", "--threshold", 0.3, "--captions", 2, "--decode", "nucleus:0.9"],
+        ["clean", "--threshold", 1, "--outliers", 0.5],
         ["tag", "--dense", "--threshold", 0.01],
         ["tag", "--threshold", 0.001, "--runtime", "torch", "--boxes", "--caption"],
     ],
-    ids=["beam", "nucleus", "graph", "torch"],
+    ids=["generate", "clean", "graph", "torch"],
 )
 def test_records(command, records, words):
     def output(*way: int) -> bytes:
@@ -54,17 +55,3 @@ def test_records(command, records, words):
     assert whole.count(b"\n") == 8
     for way in WAYS:
         assert output(*way) == whole, way
-
-
-@pytest.mark.slow
-def test_regions(command, records, tmp_path):
-    def found(*way: int) -> dict[str, bytes]:
-        work = tmp_path / "-".join(map(str, way))
-        words = ["clean", records, "--stage", "detect", "--work", work]
-        command(*words, *options(*way), code=3)
-        return {path.name: path.read_bytes() for path in work.rglob("*.npy")}
-
-    whole = found(4, 1, 1)
-    assert whole
-    for way in WAYS:
-        assert found(*way) == whole, way

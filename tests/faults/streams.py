@@ -60,17 +60,6 @@ def _stream(output: Path, options: dict, header: bytes) -> int:
         return 1
 
 
-def save_a_shard() -> int:
-    """Write a shard of regions."""
-    from ramctl.data_engine.region_store import ShardWriter
-
-    shard = ShardWriter()
-    shard.inputs.append(Record({"image": "horse.jpg"}))
-    shard.photos.append(None)
-    shard.save(Path("work/shards/00000"), "stamp")
-    return 0
-
-
 def collection() -> int:
     """A run over the photos of the folder, which drops the records of those that are gone."""
     files = sorted(Path().glob("*.jpg"))

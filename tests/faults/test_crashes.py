@@ -11,7 +11,7 @@ import pytest
 from ramctl.checkpoints.bundle import Bundle, BundleWriter
 from ramctl.records.files import write_atomic
 from tests.faults.crashes import KILLED, Work, crash_matrix, resumed_by, run, some_of
-from tests.faults.streams import GOOD, LINES, collection, save_a_shard, stream, with_lines
+from tests.faults.streams import GOOD, LINES, collection, stream, with_lines
 from tests.support import DATA, gallery_names
 
 PARSE = ["parse", "in.jsonl", "-o", "out", "--rejects", "rejects", "-b1"]
@@ -256,18 +256,10 @@ def captioned(folder: Path) -> None:
     with_lines(*(json.dumps({**line, "tags": ["horse", "field"]}) for line in lines))(folder)
 
 
-def test_a_shard_of_regions_that_was_being_saved_leaves_nothing_behind(tmp_path):
-    again = resumed_by(save_a_shard)
-    assert crash_matrix(tmp_path / "run", lambda _: None, save_a_shard, again) > 8
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["generate", "clean"])
-def test_the_data_engine(command, tiny_bundle, tmp_path):
-    words = [command, "in.jsonl", "--model", tiny_bundle, "--root", DATA, "-b1", "-o", "out"]
+def test_the_data_engine(tiny_bundle, tmp_path):
+    words = ["generate", "in.jsonl", "--model", tiny_bundle, "--root", DATA, "-b1", "-o", "out"]
     words += ["--rejects", "rejects"]
-    if command == "clean":
-        words += ["--min-regions", "1", "--review", "page.html"]
     again = resumed_by([*words, "--resume"])
     assert crash_matrix(tmp_path / "run", records, words, again, every=6) > 15
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.faults.crashes import contents, run
 from tests.faults.streams import LINES, stream, with_lines
-from tests.faults.test_crashes import DATA, records, tagged_photos
+from tests.faults.test_crashes import DATA, tagged_photos
 
 TRUTH = DATA / "truth.jsonl"
 
@@ -22,7 +22,6 @@ TRUTH = DATA / "truth.jsonl"
         (["export", "in.jsonl", "--gallery", "shut/page.html"], "shut/page.html"),
         (["eval", TRUTH, "--truth", TRUTH, "-o", "shut/out"], "shut/out"),
         (["eval", TRUTH, "--truth", TRUTH, "--report", "shut/classes"], "shut/classes"),
-        (["clean", "in.jsonl", "--root", DATA, "-o", "out", "--work", "shut/work"], "shut/work"),
         (["train", "in.jsonl", "--root", DATA, "--preset", "tiny", "--out", "shut/m"], "shut/m"),
         (["convert", "mini", "--to", "onnx", "--out", "shut/new"], "shut/new"),
     ],
@@ -82,13 +81,6 @@ def test_the_folder_of_a_gallery_vanishes(folder):
     words = ["export", "in.jsonl", "--gallery", "outs/page.html"]
     steps = ["open .page.html.ramctl-part", "os.rename .page.html.ramctl-part"]
     vanished_and_back(folder, words, words, steps)
-
-
-def test_the_work_folder_of_clean_vanishes(tiny_bundle, folder):
-    records(folder)
-    words = ["clean", "in.jsonl", "--model", tiny_bundle, "--root", DATA, "-o", "outs/out"]
-    words += ["--min-regions", "1"]
-    vanished_and_back(folder, words, [*words, "--resume"], ["os.rename .detect.json.ramctl-part"])
 
 
 def test_the_work_folder_of_train_vanishes(tiny_bundle, folder):

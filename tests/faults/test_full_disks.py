@@ -13,7 +13,7 @@ import pytest
 from ramctl.checkpoints.bundle import Bundle
 from tests.faults.crashes import KILLED, contents, run
 from tests.faults.streams import GOOD, LINES, stream, with_lines
-from tests.faults.test_crashes import DATA, captioned, records, tagged_photos
+from tests.faults.test_crashes import DATA, captioned, tagged_photos
 
 FULL = "File too large"
 LONG = ',"mine":"' + "x" * 1500 + '"}'
@@ -97,8 +97,8 @@ def test_what_is_written_at_once(words, most_bytes, named, tiny_bundle, folder):
 @pytest.mark.parametrize(
     "words",
     [["export", "in.jsonl", "-f", "coco", "-o", "out"],
-     ["generate", "in.jsonl", "--evidence", "in.jsonl", "-o", "out"]],
-    ids=["coco", "evidence"],
+     ["clean", "in.jsonl", "-o", "out"]],
+    ids=["coco", "clean"],
 )  # fmt: skip
 def test_temporary_files(words, folder, monkeypatch):
     tagged_photos(folder)
@@ -118,20 +118,6 @@ def test_standard_output_that_is_written_at_once(ramctl):
         run = ramctl.start("doctor", stdout=full)
         err = run.communicate()[1].decode()
     assert (run.returncode, err) == (1, "ramctl doctor: standard output: No space left on device\n")
-
-
-@pytest.mark.parametrize(
-    ("most_bytes", "named"),
-    [(700, "out.work/shards/00000"), (9000, "page.html")],
-    ids=["regions", "page"],
-)
-def test_what_clean_keeps(most_bytes, named, tiny_bundle, folder):
-    records(folder)
-    words = ["clean", "in.jsonl", "--model", tiny_bundle, "--root", DATA, "-o", "out"]
-    words += ["--min-regions", "1", "--review", "page.html"]
-    last, is_whole = spoilt_and_mended(folder, words, most_bytes)
-    assert last.startswith(f"ramctl clean: {named}") and last.endswith(FULL)
-    assert is_whole
 
 
 def test_word_pieces_checkpoints_and_bundles_of_train(tiny_bundle, folder):

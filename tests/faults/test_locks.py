@@ -2,7 +2,6 @@
 
 import errno
 import fcntl
-import json
 import os
 import signal
 import threading
@@ -51,8 +50,6 @@ OUTPUTS = [  # the last option names what is written
     ["parse", CAPTIONS, "--build-labels"],
     ["generate", PARSED, "--captions", "0", "-o"],
     ["clean", PARSED, "-o"],
-    ["clean", PARSED, "--review"],
-    ["clean", PARSED, "--stage", "detect", "--work"],
     ["tag", str(DATA / "photos" / "steps.jpg"), "-o"],
     ["export", PARSED, "--root", str(DATA), "--gallery"],
     ["eval", CAPTIONS, "--truth", str(DATA / "truth.jsonl"), "-o"],
@@ -181,14 +178,3 @@ def test_a_file_made_between_two_looks_is_no_device(tmp_path, monkeypatch):
 
     monkeypatch.setattr(Path, "stat", stat)
     assert not files.is_device(tmp_path / "file")
-
-
-def test_shares_of_a_stage_run_side_by_side(tmp_path, lock_elsewhere, ramctl):
-    lines = map(json.loads, Path(CAPTIONS).read_text().splitlines()[:2])
-    content = "".join(json.dumps({**line, "tags": ["horse"]}) + "\n" for line in lines)
-    (tmp_path / "in.jsonl").write_text(content)
-    share = ["clean", "in.jsonl", "--root", DATA, "--work", "work", "--stage", "detect"]
-    (tmp_path / "work").mkdir()
-    lock_elsewhere(tmp_path / "work" / "part-1-2")
-    assert ramctl(*share, "--shard", "1/2").returncode == 1
-    assert ramctl(*share, "--shard", "2/2").returncode == 0

@@ -35,7 +35,6 @@ def test_what_could_not_be_read_again_is_not_written(monkeypatch):
         ["parse", "in", "--rejects", "x", "--stats", "x"],
         ["parse", "in", "--build-labels", "x", "--review", "x"],
         ["generate", "in", "-o", "x", "--rejects", "x"],
-        ["clean", "in", "-o", "x", "--review", "x"],
         ["tag", "in.jpg", "-o", "x", "--rejects", "x"],
         ["export", "in", "-f", "csv", "-o", "x", "--gallery", "x"],
         ["eval", "in", "--truth", "in", "-o", "x", "--calibrate", "x"],

@@ -24,7 +24,6 @@ RIGHT = {
     "sources": [{}, {"a": []}, {"a": ["human", "parsed"]}],
     "scores": [{}, {"a": 0.5, "b": -3, "c": 1e300}],  # other taggers' may be any numbers
     "salience": [{"a": 0.5}],
-    "chances": [{}, {"a": 0, "b": 1, "c": 0.5}],
     "dense": [[], [0.5, 1]],
     "embedding": ["0123abcd:AAAAAAAA", [0.5, 1.5]],
     "boxes": [{}, {"a": [BOX, 0.5]}, {"a": [BOX, BOX]}, {"a": []}, [["cat", 0.5, *BOX]], []],
@@ -42,7 +41,6 @@ WRONG = {
     "kinds": ["object", ["object"], {"a": 5}, {"a": None}],
     "sources": ["human", {"a": "human"}, {"a": [5]}, [["human"]]],
     "scores": ["high", 5, [0.5], {"a": "high"}, {"a": True}, {"a": None}, {"a": [0.5]}],
-    "chances": [["a"], {"a": 1.01}, {"a": -0.1}, {"a": True}, {"a": "0.5"}],
     "dense": [5, {"a": 0.5}, ["0.5"], [True], [None], [[0.5]]],
     "embedding": [5, "x", "x:y", "0123abcd:AAAA", {"a": 1}, True],  # no two bytes a number
     "boxes": [

@@ -31,7 +31,6 @@ CASES = {
     "tag include": (["tag", RECORDS[0]["image"], "--include", "FILE"], "camp\n"),
     "generate": (["generate", "FILE", "--captions", "0"], CONTENT),
     "clean": (["clean", "FILE"], CONTENT),
-    "clean decisions": (["clean", "records", "--decisions", "FILE"], DECISION),
     "export": (["export", "FILE", "-f", "csv"], CONTENT),
     "export decisions": (["export", "records", "-f", "csv", "--decisions", "FILE"], DECISION),
     "export rename": (["export", "records", "-f", "csv", "--rename", "FILE"], "child\tboy\n"),
@@ -45,8 +44,6 @@ CASES = {
 REFUSED = {
     "search": (["search", "FILE", "dog"], "search reads its input twice; name a file"),
     "shard": (["export", "FILE", "-f", "csv", "--shard", "1/2"], "--shard reads inputs twice"),
-    "generate evidence": (["generate", "records", "--evidence", "FILE"], TWICE),
-    "clean evidence": (["clean", "records", "--evidence", "FILE"], TWICE),
     "parse twice": (["parse", "FILE", "FILE"], TWICE),
     "eval on both sides": (["eval", "FILE", "--truth", "FILE"], TWICE),
     "eval thresholds": (["eval", "records", "--truth", "records", "--threshold", "FILE"],

@@ -184,7 +184,7 @@ def test_the_shards_of_generate_joined_are_one_run(tmp_path, ramctl, tiny_bundle
     records.insert(2, {"image": "none.jpg"})
     (tmp_path / "in.jsonl").write_bytes(lines({"tags": [], **record} for record in records))
     common = ["generate", "in.jsonl", "--model", tiny_bundle, "--root", DATA, "--threads", "1"]
-    common += ["--decode", "nucleus:0.9", "--rejects", "-"]
+    common += ["--rejects", "-"]
     done = ramctl(*common, "-q")
     shards = [ramctl(*common, "-q", "--shard", f"{index}/2") for index in (1, 2)]
     assert b"".join(shard.stdout for shard in shards) == done.stdout

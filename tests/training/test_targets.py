@@ -41,13 +41,6 @@ def test_at_most_five_thousand_labels_are_built():
     assert len(build_labels(counts)) == 5000
 
 
-def test_records_in_which_a_tag_is_likely_are_counted_apart():
-    told = [{"tags": ["cat"], "chances": {"dog": 0.6, "sky": 0.5}}, {"chances": {"dog": 0.9}}]
-    counts = counts_of(told)
-    counts.merge(counts_of(told))
-    assert (counts.tags, counts.likely) == (Counter(cat=2), Counter(dog=4))
-
-
 def test_no_tag_often_enough_is_an_error_that_says_so():
     with pytest.raises(RunProblem, match="no tag is named in 2 records"):
         build_labels(counts_of([{"tags": ["dog"]}]))
@@ -84,14 +77,6 @@ def test_targets_are_sorted_ids_of_tags_and_synonyms_and_leave_others_out():
 def test_a_tag_that_is_present_and_uncertain_is_known():
     found = target("puppy", uncertain=["dog", "cat", "zebra"])
     assert (found.present.tolist(), found.unknown.tolist()) == ([0], [1])
-
-
-def test_a_chance_is_of_a_label_that_is_neither_present_nor_absent():
-    found = target("dog", chances={"puppy": 0.9, "cat": 0.25, "Sky": 0.5, "sky": 0.75, "zebra": 1})
-    assert (found.likely.tolist(), found.probabilities.tolist()) == ([1, 2], [0.25, 0.75])
-    assert found.unknown.tolist() == [1, 2]
-    denied = target("dog", negatives=["cat"], chances={"cat": 0.9, "sea": 1})
-    assert (denied.likely.tolist(), denied.unknown.tolist()) == ([3], [2, 3])
 
 
 def test_beside_negatives_only_what_is_listed_is_known():

@@ -20,7 +20,6 @@ from ramctl.training.data.teachers import (
     scores_teachers,
     soft_targets,
 )
-from ramctl.training.validation import truth_of
 from tests.training.conftest import write_records
 
 LABELS = LabelSystem([
@@ -152,19 +151,6 @@ def test_captions_outrank_teachers_and_teachers_outrank_absence(tmp_path):
     soft = soft_of(scores, photos("a"), labels)
     # Between a teacher's weight and that of mere absence.
     assert row(())[1][3] == pytest.approx(0.25 + 0.2 * (2 - 0.25))
-
-
-def test_a_record_s_chances_are_its_targets_whatever_teachers_say(tmp_path):
-    scores = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2, "red": 0.6}}, weight=2.0)
-    soft, targets = soft_of(scores, photos("a")), Targets(LABELS)
-    chances = {"dog": 0.7, "sit": 0.25, "red": 0.5}
-    note = Annotation("a", Path(), ("red",), (), None, (), probabilities=chances)
-    config = load_preset("mini", ["training.absent_weight=0.25"]).training
-    shown, weights = TagTargets(targets, config, (soft,)).row(0, note)
-    # dog, animal, sit, red
-    np.testing.assert_allclose(shown, [0.7, 0, 0.25, 1], rtol=1e-6)
-    assert weights.tolist() == [1, 0.25, 1, 1]
-    assert truth_of(note, targets).tolist() == [-1, 0, -1, 1]
 
 
 def test_rates_are_found_where_scores_are_true():

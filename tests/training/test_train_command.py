@@ -396,13 +396,6 @@ def test_map_without_untrained_labels_comes_first_and_the_other_is_told(train, p
     (shown,) = facts["model-index"][0]["results"]
     assert shown["metrics"] == [{"type": "mAP", "value": float(first)}]
     assert card.index(f"validation mAP: {first}") < card.index(f"with untrained: {both}")
-    rows = [row | {"chances": dict.fromkeys(bundle.labels.tags, 0.75)} for row in read_rows(parsed)]
-    rows.append(rows[0] | {"chances": {"horse": 2}})
-    likely = write_records(tmp_path / "likely.jsonl", rows)
-    done = train(likely, "--out", "y", "--val", parsed, "--steps", 2, *rare, code=3)
-    assert "chances is not an object of numbers from 0 to 1" in done.messages
-    measured = Bundle.open(tmp_path / "y").meta["provenance"]["measured"]
-    assert measured["validation_labels"] == 3  # likely in enough photos
 
 
 def test_a_prior_without_text_embedding_is_refused_by_its_own_name(train, parsed, monkeypatch):

@@ -4,7 +4,6 @@ L labels.
 """
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,7 +33,6 @@ MIN_MENTIONS = 5  # records that must name a tag for it to become a label
 MIN_MENTIONS_IN_FEW = 2  # the same with fewer than FEW_RECORDS records
 # Later mentions count less by this power; the first thing alone finds fewer main things.
 PLACE_EXPONENT = 3.0
-LIKELY = 0.5  # with a greater probability, a record counts as evidence for a label
 
 Ids = NDArray[np.int64]
 
@@ -54,9 +52,8 @@ class Annotation:
 
     `is_tagged` is False for records without certain tags, which only a teacher can complete.
     `negatives`, where given, are the only tags known to be absent: unlisted ones are unknown.
-    `uncertain` tags count neither way. `guessed` are the tags that only `generate` gave;
-    `probabilities` are those of tags that the record does not have. `main` are the main
-    subjects of the photo, None where unknown. Photos of one `group` are alike.
+    `uncertain` tags count neither way. `guessed` are the tags that only `generate` gave. `main` are
+    the main subjects of the photo, None where unknown. Photos of one `group` are alike.
     """
 
     image: str
@@ -67,7 +64,6 @@ class Annotation:
     uncertain: tuple[str, ...]
     is_tagged: bool = True
     guessed: tuple[str, ...] = ()
-    probabilities: Mapping[str, float] = field(default_factory=dict)
     main: tuple[str, ...] | None = None
     group: str | None = None
 
@@ -103,8 +99,7 @@ def read_annotation(record: Record) -> Annotation:
     group = fields.get("group")
     return Annotation(
         image, record.base, tags, written + generated, negatives, uncertain,
-        has_tags, guessed_tags(fields, tags), object_in(fields, "chances"),
-        main, group if isinstance(group, str) else None,
+        has_tags, guessed_tags(fields, tags), main, group if isinstance(group, str) else None,
     )  # fmt: skip
 
 
@@ -134,12 +129,10 @@ class TagCounts:
     tags: Counter[str] = field(default_factory=Counter)
     kinds: Counter[tuple[str, str]] = field(default_factory=Counter)
     n_captions: int = 0
-    likely: Counter[str] = field(default_factory=Counter)  # records with a likely tag
 
     def add(self, record: Record, annotation: Annotation) -> None:
         self.n_records += 1
         self.n_captions += len(annotation.captions)
-        self.likely.update(tag for tag, p in annotation.probabilities.items() if p > LIKELY)
         kinds = object_in(record.fields, "kinds")
         known = self.tags
         # Several spellings of one tag count once a record; the last one looks up the kind.
@@ -154,7 +147,6 @@ class TagCounts:
         self.tags.update(others.tags)
         self.kinds.update(others.kinds)
         self.n_captions += others.n_captions
-        self.likely.update(others.likely)
 
 
 def build_labels(counts: TagCounts) -> LabelSystem:
@@ -190,8 +182,6 @@ class Target:
     doubtful: Ids
     implied: Ids  # ancestors of the present labels, unless they are present too
     denied: Ids  # known to be absent
-    likely: Ids  # those with a probability
-    probabilities: NDArray[np.float32]  # of the likely ones
 
 
 class Targets:
@@ -211,11 +201,6 @@ class Targets:
             unknown = np.setdiff1d(np.arange(len(self.labels)), np.union1d(present, denied))
         else:
             unknown = np.setdiff1d(self._all_ids(annotation.uncertain), present)
-        by_id: dict[int, float] = {}
-        for tag, p in annotation.probabilities.items():
-            by_id |= {i: max(p, by_id.get(i, 0.0)) for i in self.labels.ids(tag)}
-        likely = np.setdiff1d(np.array(list(by_id), np.int64), np.union1d(present, denied))
-        probabilities = np.array([by_id[i] for i in likely.tolist()], np.float32)
         ancestors = tuple(tag for i in present.tolist() for tag in self.labels[i].parents)
         implied = np.setdiff1d(self._all_ids(ancestors), present)
         stated = tuple(tag for tag in annotation.tags if tag not in annotation.guessed)
@@ -224,9 +209,7 @@ class Targets:
             by_caption = [self._all_ids(caption.tags) for caption in annotation.captions]
             ids, times = np.unique(np.concatenate(by_caption), return_counts=True)
             doubtful = np.union1d(doubtful, ids[times == 1])
-        # Whoever ignores the probabilities knows nothing of these labels.
-        unknown = np.union1d(unknown, likely)
-        return Target(present, unknown, doubtful, implied, denied, likely, probabilities)
+        return Target(present, unknown, doubtful, implied, denied)
 
     def guiding_tags(self, caption: Caption, *, in_label_order: bool = False) -> list[str]:
         """The caption's tags as the label system spells them, each once."""

@@ -176,8 +176,7 @@ class TagTargets:
     def row(self, index: int, annotation: Annotation) -> tuple[Floats, Floats]:
         """The targets (L,) of a record by its number, and their weights (L,).
 
-        A target comes from the record, with its probabilities, else from teachers, else it is
-        absence at a low weight.
+        A target comes from the record, else from teachers, else it is absence at a low weight.
         """
         target = self.labels.of(annotation)
         targets = np.zeros(len(self), np.float32)
@@ -197,7 +196,6 @@ class TagTargets:
                 shown = if_unmentioned(shown, rates)
             targets = shown
             np.copyto(weights, trust, where=taught > 0)
-        targets[target.likely], weights[target.likely] = target.probabilities, 1
         targets[target.denied], weights[target.denied] = 0, 1
         targets[target.present] = weights[target.present] = 1
         weights[target.doubtful] = self.single_mention_weight
