@@ -7,7 +7,6 @@ identify labels and a string stands for all ids that have it.
 
 import hashlib
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -124,29 +123,18 @@ class LabelSystem(tuple[Label, ...]):
 
     @cached_property
     def _names(self) -> dict[tuple[str, str], tuple[int, ...]]:
-        """The ids by language and name, as it is and in normal form; under "" by all names."""
+        """The ids by language and name, as it is and in normal form."""
         found: dict[tuple[str, str], tuple[int, ...]] = {}
         for index, label in enumerate(self):
             for language, name in label.names.items():
                 for text in {name, normalise(name)}:
-                    for key in ((language, text), ("", text)):
-                        found[key] = (*found.get(key, ()), index)
+                    found[language, text] = (*found.get((language, text), ()), index)
         return found
 
     def by_name(self, text: str, language: str = "") -> tuple[int, ...]:
-        """All ids of a name in this language, else of a tag or synonym, else of any name."""
-        key, names = normalise(text), self._names
-        exact = names.get((language, text)) if language else ()
-        loose = names.get((language, key)) if language else ()
-        english = self._exact.get(text)
-        return exact or english or loose or self.ids(text) or names.get(("", key), ())
-
-    def language_of(self, texts: Iterable[str]) -> str:
-        """The language in which most texts are names; empty if as many are tags or synonyms."""
-        keys = {*map(normalise, texts)}
-        counts = Counter({"": sum(bool(self.ids(key)) for key in keys)})
-        counts.update(code for code, name in self._names if code and name in keys)
-        return max(counts, key=lambda code: counts[code])  # of equal ones the first, English
+        """All ids of a name in this language, else of a tag or synonym."""
+        exact = self._names.get((language, text)) or self._exact.get(text)
+        return exact or self._names.get((language, normalise(text))) or self.ids(text)
 
     def language_code(self, language: str | None) -> str:
         """The code of a language that labels have names in (`de` for `DE-at`); empty for English.

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ramctl.errors import RecordProblem
+from ramctl.export.sidecar_merge import merge_tags
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.record import Item
 from tests.command import Done, Ramctl
@@ -123,7 +124,7 @@ def fits(function: Callable, most: int, size: Callable[..., int]) -> Callable:
 
 
 def page_data(page: Path) -> dict:
-    """What the page of a review or a report holds for its script."""
+    """What the page of a report holds for its script."""
     return json.loads(re.search(r'id="data">(.*)</script>', page.read_text("utf-8"))[1])
 
 
@@ -131,6 +132,11 @@ def gallery_photos(page: Path) -> list[dict]:
     """What the page of a gallery holds of its photos."""
     lines = page.read_text("utf-8").split("\n")  # other ends of lines may be in texts
     return [json.loads(line) for line in lines if line.startswith('{"image":')]
+
+
+def remove_tags(content: bytes | None) -> bytes | None:
+    """A sidecar without machine tags; None when it has none, empty when nothing else is left."""
+    return merge_tags(content, (), "")
 
 
 def gallery_names(page: Path) -> list:

@@ -22,12 +22,13 @@ def test_lookup_is_exact_first_then_loose_and_tags_win_over_synonyms():
     assert doubled.ids("train") == (0, 2)
 
 
-def test_a_list_is_in_the_language_of_most_words_and_in_doubt_in_english():
+def test_a_name_is_of_the_language_that_is_asked_for_else_english():
     boot, boat = Label("boot", names={"de": "Stiefel"}), Label("boat", names={"de": "Boot"})
     system = LabelSystem([boot, boat, Label("dog", names={"de": "Hund", "it": "cane"})])
-    assert system.language_of(["Boot", "Hund"]) == system.language_of(["boot", "hund"]) == "de"
-    assert system.language_of(["boot"]) == system.language_of(["boot", "Katze"]) == ""
-    assert system.language_of(["dog", "cane", "boot"]) == system.language_of([]) == ""
+    assert system.by_name("boot", "de") == system.by_name("boat", "de") == (1,)
+    assert system.by_name("Stiefel", "de") == system.by_name("Boot") == (0,)
+    assert system.by_name("hund", "de") == system.by_name("dog", "it") == (2,)
+    assert system.by_name("Hund") == system.by_name("cane", "de") == ()
 
 
 def test_written_systems_are_read_back(tmp_path):

@@ -296,7 +296,7 @@ def known_labels() -> LabelSystem:
 def label_matcher(words: Collection[str]) -> Callable[[str, str], bool]:
     """A function of a tag and its language (empty: English): whether a word names its label.
 
-    The words may be in any language; one that names several labels is read in that of the tag.
+    The words are English, or in the language of the tag.
     """
     known = set(map(normalise, words))
     ids = cache(lambda language: {i for x in words for i in known_labels().by_name(x, language)})

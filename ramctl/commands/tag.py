@@ -43,16 +43,11 @@ OPTIONS = {
         common("--threshold NUMBER|FILE", "Give tags above this score [default: the model's]."),
         common("--precision P", "Target precision of the tags, 0 to 1."),
         common("--top N", "At most N tags a photo."),
-        option(
-            "--sort [salience|score]",
-            "Order of the tags.",
-            default="salience",
-        ),
         option("--kinds KIND,...", f"Only these: {', '.join(KINDS)}."),
         option("--include FILE", "Give only the tags in FILE.", type=options.EXISTING_FILE),
         option("--exclude FILE", "Never give the tags in FILE.", type=options.EXISTING_FILE),
         option("--leaf", "Drop a parent (animal) if its child (dog) is given."),
-        option("--lang CODE", "Language of the tags, such as de.", field="language"),
+        option("--lang CODE", "Language of the tags and of lists, such as de."),
     ],
     "output": [
         common(
@@ -64,11 +59,6 @@ OPTIONS = {
         option("--embedding", "Add a vector for ramctl search."),
         option("--boxes", "Add the region of each thing."),
         common("--caption", "Add a caption if the model is confident of one."),
-        option(
-            "--caption-style STYLE",
-            "short (14 words) or dense [default: short].",
-            type=click.Choice(("short", "dense")),
-        ),
         *options.stream,
     ],
     "run": [

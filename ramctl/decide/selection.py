@@ -19,7 +19,6 @@ from ramctl.records.record import KINDS
 DECIMALS = 4
 _PART = "a part"  # the set of all parts
 MIN_TAGS = 4  # a photo with fewer gets more, of those that are more likely right than wrong
-SORTS = ("salience", "score")
 
 
 class Choice(NamedTuple):
@@ -32,27 +31,24 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SelectionOptions:
-    """Which tags are given; they are named by tag, synonym or name in any language."""
+    """Which tags are given; they are named by tag, synonym or name in the language `lang`."""
 
     top: int | None = None  # at most this many of the tags above their thresholds
     include: Collection[str] | None = None  # only these tags
     exclude: Collection[str] = ()
     leaf: bool = False  # drop parent tags (animal) when a child (dog) is given
-    language: str | None = None  # of the tags' names, where the label system has them
+    lang: str | None = None  # of the tags' names, where the label system has them
     kinds: Collection[str] | None = field(default=None, repr=False)  # only tags of these
-    sort: str = "salience"  # or score: what comes first
 
     def check(self) -> None:
-        """UsageProblem for an unknown kind or sort, and for one word instead of a list."""
+        """UsageProblem for an unknown kind, and for one word instead of a list."""
         for name in ("include", "exclude", "kinds"):
             if isinstance(getattr(self, name), str):
                 raise UsageProblem(f"{name}: not a list of words")
         if unknown := set(self.kinds or ()) - set(KINDS):
             raise UsageProblem(f"kinds: {min(unknown)!r} is not one of {', '.join(KINDS)}")
-        if self.sort not in SORTS:
-            raise UsageProblem(f"sort {self.sort!r} is not one of {', '.join(SORTS)}")
         if self.top is not None and self.top < 1:
-            raise UsageProblem(f"top_k {self.top} is less than 1")
+            raise UsageProblem(f"top {self.top} is less than 1")
 
     @property
     def key(self) -> str:
@@ -66,7 +62,7 @@ class TagSelector:
     def __init__(self, label_set: LabelSet, options: SelectionOptions) -> None:
         labels = label_set.labels
         self._options = options
-        self.language = code = labels.language_code(options.language)
+        self.language = code = labels.language_code(options.lang)
         self._names = [label.names.get(code) or label.tag for label in labels]
         self._parents = [frozenset(label.parents) for label in labels]
         self._sets = [frozenset(label.one_of) for label in labels]
@@ -102,7 +98,7 @@ class TagSelector:
             is_given, probabilities, inputs = self._by_salience(scores, is_given)
         given = np.flatnonzero(is_given & ~self._excluded)
         order: list[NDArray[Any]] = [-scores[given]]
-        if probabilities is not None and inputs is not None and self._options.sort == "salience":
+        if probabilities is not None and inputs is not None:
             likely = probabilities[given]
             # Things come before their parts, a cat before its eyes; then all else.
             groups = np.where(likely > 0, self._is_part[given], 2)
@@ -179,7 +175,8 @@ def _ids(labels: LabelSystem, texts: Collection[str], language: str) -> set[int]
 def unknown_tags(labels: LabelSystem, options: SelectionOptions) -> list[str]:
     """The tags of `include` and `exclude` that the label system lacks, in order."""
     tags = [*(options.include or ()), *options.exclude]
-    return [text for text in dict.fromkeys(tags) if not labels.by_name(text)]
+    code = labels.language_code(options.lang)
+    return [text for text in dict.fromkeys(tags) if not labels.by_name(text, code)]
 
 
 def read_tag_list(path: Path) -> list[str]:

@@ -80,36 +80,35 @@ def plain_labels(tags: Sequence[str], threshold: float) -> LabelSet:
 
 def choose_labels(
     bundle: Bundle, words: Words | None, threshold: Threshold | None, dtype: str = "fp32",
-    precision: float | None = None, *, keep_labels: bool = False,
+    precision: float | None = None, *, language: str = "",
 ) -> LabelSet:  # fmt: skip
     """The labels of `--labels` with the thresholds of `--threshold` or `--precision`.
 
     `words`, or the name of a word list, a `labels.jsonl`, a bundle or a JSON file of descriptions;
-    `+FILE`, as `keep_labels`, adds to the bundle's labels. Words that the bundle knows keep what
-    it learnt of them; others are embedded by its text encoder. Words alone have the thresholds of
-    a list where the bundle has a calibration; else new ones take `open_set_threshold`.
+    `+FILE` adds to the bundle's labels. They are English, or in this language. Words that the
+    bundle knows keep what it learnt of them; others are embedded by its text encoder. Words alone
+    have the thresholds of a list where the bundle has a calibration; else new ones take
+    `open_set_threshold`.
     """
     if precision is not None and threshold is not None:
         raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
     chosen = bundled = bundle_labels(bundle, dtype, precision)
     if words is not None:
-        if isinstance(words, str) and words.startswith("+"):
-            words, keep_labels = words[1:], True
-        chosen = _with_words(bundle, bundled, read_words(words), keep_labels, precision is not None)
+        keep_labels = isinstance(words, str) and words.startswith("+")
+        listed = read_words(words.removeprefix("+") if isinstance(words, str) else words)
+        find = partial(bundled.labels.by_name, language=language)
+        chosen = _with_words(bundle, bundled, listed, find, keep_labels, precision is not None)
     return chosen.with_threshold(threshold)
 
 
 def _with_words(
-    bundle: Bundle, bundled: LabelSet, words: LabelSystem, keep_labels: bool, is_precise: bool
-) -> LabelSet:
-    """The words, behind the bundle's labels or alone."""
+    bundle: Bundle, bundled: LabelSet, words: LabelSystem,
+    find: Callable[[str], tuple[int, ...]], keep_labels: bool, is_precise: bool,
+) -> LabelSet:  # fmt: skip
+    """The words, behind the bundle's labels or alone; `find` gives the ids that a word names."""
     labels = list(bundled.labels) if keep_labels else []
     thresholds = bundled.thresholds[: len(labels)].tolist()
     known_ids: list[int | None] = list(range(len(labels)))  # None for a new word
-    # An English word that is no label may name another one elsewhere: in French `grenade` is
-    # a pomegranate. So other languages count only in lists that are in one of them.
-    language = bundled.labels.language_of(word.tag for word in words)
-    find = partial(bundled.labels.by_name, language=language) if language else bundled.labels.ids
     for word in words:
         ids = () if word.descriptions else find(word.tag)
         if ids and keep_labels:

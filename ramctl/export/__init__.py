@@ -3,4 +3,4 @@
 from ramctl.tagging import output_formats as formats
 
 # Here, as a help needs them and no more.
-FORMATS = (*formats.FORMATS, "json", "exiftool-csv", "coco", "webdataset")
+FORMATS = (*formats.FORMATS, "exiftool-csv", "coco")

@@ -1,25 +1,23 @@
 """Merges machine tags into the keywords of an XMP sidecar, and removes them again.
 
 Programs read the first keyword field that they know (the README of this room lists them), so a
-new field first gets the keywords of the fields beside it. The sidecar records, in a namespace of
-ramctl, which keywords were added and copied: these alone are removed again. A recorded tag that
-somebody has deleted is refused: it is never written again. Where all are gone at once, a program
-has written the sidecar from its database, and they are written again.
+new field first gets the keywords of the fields beside it. A new sidecar begins as the photo's own
+XMP packet. It records, in a namespace of ramctl, which keywords were added and copied: these alone
+are removed again. A recorded tag that the fields lack was deleted: it is refused, and never written
+again.
 """
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
-from ramctl.checkpoints.bundle import label_matcher
 from ramctl.export.xmp_document import OURS, Property, XmpDocument, writable_text
 from ramctl.labels import normalise
-from ramctl.records.verdicts import ADD, REMOVE
 
-# What a person refused, the words that one added, and the language of the tags.
-_DECIDED = [Property(OURS, "ramctl", name) for name in ("refused", "words", "language")]
-_REFUSED, _WORDS, _LANGUAGE = _DECIDED
+# What a person refused, and the language of the tags.
+_REFUSED, _LANGUAGE = (Property(OURS, "ramctl", name) for name in ("refused", "language"))
 # Branches whose words are people's names.
 PEOPLE = {
     "people", "person", "persons", "faces", "names", "leute", "menschen", "personen", "gesichter",
@@ -53,7 +51,8 @@ class Field:
         return self.path(path) if self.separator else path.rsplit("|", 1)[-1]
 
 
-_DC, _XMP = "http://purl.org/dc/elements/1.1/", "http://ns.adobe.com/xap/1.0/"
+_DC = "http://purl.org/dc/elements/1.1/"
+DESCRIPTION = Property(_DC, "dc", "description")
 SUBJECT = Field("Subject", Property(_DC, "dc", "subject"))
 _LIGHTROOM = Property("http://ns.adobe.com/lightroom/1.0/", "lr", "hierarchicalSubject")
 HIERARCHICAL = Field("HierarchicalSubject", _LIGHTROOM, "|")
@@ -73,19 +72,15 @@ MIRRORS = (*_MICROSOFT, Field("CatalogSets", _MEDIAPRO, "|"))
 KEYWORDS = Field("Keywords", Property("", "", "Keywords"))
 _READ = (TAGS_LIST, *_MICROSOFT, HIERARCHICAL, MIRRORS[-1], SUBJECT, KEYWORDS)  # digiKam's order
 
-#: Fields without keywords that darktable reads from a sidecar alone, where there is one.
-FACTS = (
-    Field("Title", Property(_DC, "dc", "title", "Alt")),
-    Field("Description", DESCRIPTION := Property(_DC, "dc", "description", "Alt")),
-    Field("Creator", Property(_DC, "dc", "creator", "Seq")),
-    Field("Rights", Property(_DC, "dc", "rights", "Alt")),
-    Field("Rating", Property(_XMP, "xmp", "Rating", "")),
-    Field("Label", Property(_XMP, "xmp", "Label", "")),
-)
-
-#: The keywords of a sidecar or photo, by field; fields without any are missing. Those of a photo
-#: include FACTS, with the languages of their texts.
+#: The keywords of a sidecar or photo, by field; fields without any may be missing.
 Keywords = Mapping[Field, Collection[str]]
+
+
+class Embedded(NamedTuple):
+    """The XMP packet and the keywords of a photo's own file."""
+
+    packet: bytes | None = None
+    keywords: Keywords = MappingProxyType({})
 
 
 def xmp_keywords(document: XmpDocument) -> Keywords:
@@ -96,97 +91,54 @@ def xmp_keywords(document: XmpDocument) -> Keywords:
 
 def merge_tags(
     content: bytes | None, tags: Sequence[str], prefix: str, *,
-    embedded: Callable[[], Keywords] = dict, forget: bool = False,
-    decided: Mapping[str, str] = MappingProxyType({}), language: str = "",
+    embedded: Callable[[], Embedded] = Embedded, forget: bool = False, language: str = "",
     counts: Counter[str] | None = None,
 ) -> bytes | None:  # fmt: skip
     """The sidecar with `tags` as its machine tags; None when nothing has to change.
 
     `content` is the existing sidecar, None for a new one. Tags that its owner has refused are left
-    out; `forget` deletes the refusals. `embedded` reads the keywords and FACTS in the photo itself.
-    Paths begin with `prefix`. The sidecar keeps `decided`, verdicts by word. `language` is that of
-    the tags. `counts` gains the newly `refused` tags, those that `returned`, and 1 `lost` for a
-    sidecar that has lost all its tags. Empty bytes when nothing is left; ValueError when `content`
-    is not XMP.
+    out; `forget` deletes the refusals. `embedded` reads the photo's own file. Paths begin with
+    `prefix`. `language` is that of the tags. `counts` gains the newly `refused` tags. Empty bytes
+    when nothing is left but what a new sidecar begins with; ValueError when `content` is not XMP.
     """
-    if content is None and not tags and not decided:
+    if content is None and not tags:
         return None
-    document = XmpDocument(content)
+    document = XmpDocument(embedded().packet if content is None else content)
     language = language if tags else next(iter(document.items(_LANGUAGE)), "")
-    refused, words = _decisions(document, decided, forget, counts)
+    earlier = set(map(normalise, document.items(_REFUSED)))
+    refused = {} if forget else _refused(document)
+    if counts is not None:
+        counts["refused"] += len(refused.keys() - earlier)
     deleted = _remove_ours(document)
-    copied = _remove_copies(document)
-    for name in _DECIDED:
+    for name in (_REFUSED, _LANGUAGE):
         document.set_items(name, ())
-    is_ours = not document.to_bytes()
-    is_refused = label_matcher(refused.values())
-    given = [word for word in map(_word, tags) if not is_refused(word, language)]
-    items = machine_items([word for word in given if normalise(word) not in words], prefix)
-    shown_words = [word for key, word in words.items() if key not in refused]
+    given = [word for word in map(_word, tags) if normalise(word) not in refused]
+    items = machine_items(given, prefix)
+    is_bare = not given and document.to_bytes() in (b"", embedded().packet)
+    if is_bare and not refused:
+        return b"" if document.is_changed else None
     # A sidecar with refusals alone hides the photo's keywords, too.
-    if any(items.values()) or shown_words or (is_ours and refused):
+    if given or is_bare:
         sidecar = xmp_keywords(document)
-        is_complete = all(field in sidecar for field in FIELDS)
-        inside = {} if is_complete and not (is_ours or any(copied.values())) else embedded()
+        inside = {} if all(field in sidecar for field in FIELDS) else embedded().keywords
         others = _all_keywords(sidecar, inside)
         for field in FIELDS:
             present = sidecar.get(field, ())
             new = () if present else map(writable_text, new_items(field, inside, others))
             copies = list(filter(None, new))
             kept = [*present, *(item for item in copies if field.path(item) not in deleted)]
-            have = {field.words(item)[-1] for item in kept}
-            missing = (word for word in shown_words if normalise(word) not in have)
-            kept += map(field.item, map(_word, missing))
             added = [tag for tag in items[field] if tag not in {*kept}]
             document.set_items(field.property, [*kept, *added])
             document.set_items(_record("added", field), added)
             document.set_items(_record("copied", field), copies)
-        for fact in (fact for fact, old in copied.items() if old or is_ours):
-            document.set_items(fact.property, inside.get(fact, ()))
-            document.set_items(_record("copied", fact), inside.get(fact, ()))
-    else:
-        for fact in FACTS:
-            document.set_items(_record("copied", fact), ())
-            if not is_ours:  # another program has written it since, and reads it alone
-                document.set_items(fact.property, document.languages(fact.property))
-    has_language = language and (any(items.values()) or refused)
-    document.set_items(_LANGUAGE, [language] if has_language else ())
-    document.set_items(_WORDS, words.values())
+    document.set_items(_LANGUAGE, [language] if language and (given or refused) else ())
     document.set_items(_REFUSED, refused.values())
     return document.to_bytes() if document.is_changed else None
 
 
-def _decisions(
-    document: XmpDocument, decided: Mapping[str, str], forget: bool, counts: Counter[str] | None
-) -> tuple[dict[str, str], dict[str, str]]:
-    """The words that are refused and those that a person added, by their normal form."""
-    refused, lost = _refused(document)
-    n_before = len({*map(normalise, document.items(_REFUSED))} & refused.keys())
-    words = {normalise(word): word for word in document.items(_WORDS)}
-    refused = {} if forget else refused
-    for word, verdict in decided.items():
-        key = normalise(word)
-        if verdict == REMOVE:
-            words.pop(key, None)
-            refused[key] = word
-        elif verdict == ADD and key not in words:  # else its deletion is the later decision
-            words[key] = word
-            refused.pop(key, None)
-    if counts is not None:
-        returned = 0 if forget else len(_returned(document))
-        n_refused = max(len(refused) - n_before, 0)
-        counts.update(refused=n_refused, lost=int(bool(lost)), returned=returned)
-    return refused, words
-
-
 def refused_tags(content: bytes | None) -> dict[str, str]:
     """The tags that the owner of a sidecar has refused, by their normal form."""
-    return _refused(XmpDocument(content))[0]
-
-
-def remove_tags(content: bytes | None) -> bytes | None:
-    """The sidecar without machine tags; None when it has none, empty when nothing else is left."""
-    return merge_tags(content, (), "")
+    return _refused(XmpDocument(content))
 
 
 def shown_keywords(content: bytes | None) -> list[str]:
@@ -246,13 +198,12 @@ def owner_keywords(
     Also the machine tags that are still in the sidecar, those that the owner refused, and their
     language. Machine tags and copies are removed from `document`.
     """
-    refused, lost = _refused(document)
+    refused = _refused(document)
     language = next(iter(document.items(_LANGUAGE)), "")
     added = [field.path(x) for field in FIELDS for x in document.items(_record("added", field))]
     words = {path.rsplit("|", 1)[-1]: None for path in added}
-    kept = [word for word in words if normalise(word) not in refused.keys() | lost]
+    kept = [word for word in words if normalise(word) not in refused]
     deleted = _remove_ours(document)
-    _remove_copies(document)
     shown = _all_keywords(xmp_keywords(document), inside)
     owner = {
         field: [x for x in items if field.path(x) not in deleted] for field, items in shown.items()
@@ -275,64 +226,36 @@ def _word(tag: str) -> str:
     return writable_text(tag).replace("|", "/")
 
 
-def _refused(document: XmpDocument) -> tuple[dict[str, str], set[str]]:
-    """The words that the sidecar's owner has refused, by their normal form, and those that a
-    program has deleted, in normal form.
+def _refused(document: XmpDocument) -> dict[str, str]:
+    """The words that the sidecar's owner has deleted, by their normal form.
 
     They were written before, and are now in no field, or missing in one of paths: not every
-    program knows all fields. Where a field has lost several words and kept none, a program has
-    replaced it. A word that the owner adds again is no longer refused, but one that is only in the
-    branch of machine tags stays so: a program has written it back from its database.
+    program knows all fields. A word that the owner adds again is no longer refused.
     """
     words = {
         field: {word for item in items for word in field.words(item)}
         for field, items in xmp_keywords(document).items()
     }
     present = set().union(*words.values())
-    returned, refused = _returned(document), {normalise(x): x for x in document.items(_REFUSED)}
-    refused = {x: refused[x] for x in refused if x not in present or x in returned}
-    earlier = {**refused}
-    lost = set[str]()
+    refused = {normalise(x): x for x in document.items(_REFUSED) if normalise(x) not in present}
     for field in FIELDS:
-        paths = map(field.path, document.items(_record("added", field)))
-        written = [*(path.rsplit("|", 1)[-1] for path in paths), *document.items(_WORDS)]
-        by_key = {normalise(word): word for word in written if normalise(word) not in earlier}
-        found = words.get(field, present) if field.separator else present
-        gone = {key: word for key, word in by_key.items() if key not in found}
-        shown = words.get(field, set()) if field.separator else present
-        if len(by_key) > 1 and shown.isdisjoint(by_key):
-            lost.update(by_key)
-        else:
-            refused |= {key: word for key, word in gone.items() if key not in refused}
-    return refused, lost
-
-
-def _returned(document: XmpDocument) -> set[str]:
-    """The refused words, in normal form, that are back in paths beside machine tags alone."""
-    fields = xmp_keywords(document)
-    written = [f.path(x) for f in FIELDS for x in document.items(_record("added", f))]
-    branches = {path.rpartition("|")[0] for path in written} - {""}
-    inside, outside = set[str](), set[str]()
-    for field in (field for field in fields if field.separator):
-        for item in fields[field]:
-            *above, word = field.words(item)
-            is_inside = field.path(item).rpartition("|")[0] in branches
-            inside.update([word] if is_inside else ())
-            outside.update(() if is_inside else (*above, word))
-    return {normalise(word) for word in document.items(_REFUSED)} & inside - outside
+        found = words.get(field, set()) if field.separator else present
+        for path in map(field.path, document.items(_record("added", field))):
+            word = path.rsplit("|", 1)[-1]
+            if normalise(word) not in found:
+                refused.setdefault(normalise(word), word)
+    return refused
 
 
 def _remove_ours(document: XmpDocument) -> set[str]:
     """Remove what was written before; the copied keywords that somebody has deleted since."""
     deleted: set[str] = set()
-    returned = _returned(document)
     machine: set[str] = set()
     ever_copied: set[str] = set()
     for field in FIELDS:
         added, copied = ({*document.items(_record(what, field))} for what in ("added", "copied"))
         ever_copied.update(copied)
         present = document.items(field.property)
-        added.update(item for item in present if field.words(item)[-1] in returned)
         if field.separator:
             machine.update(map(field.path, added))
         if present:
@@ -349,20 +272,6 @@ def _remove_ours(document: XmpDocument) -> set[str]:
     # darktable and others repeat the words of a path as plain words: the prefix is no keyword.
     parents = {word for path in machine for word in path.split("|")[:-1]}
     return deleted | (parents - ever_copied)
-
-
-def _remove_copies(document: XmpDocument) -> dict[Field, dict[str, str]]:
-    """Remove the copies of FACTS that nobody has changed; their texts with languages.
-
-    A field that has none, and never had a copy, counts as an empty copy.
-    """
-    copies: dict[Field, dict[str, str]] = {}
-    for fact in FACTS:
-        if document.items(fact.property) == document.items(_record("copied", fact)):
-            copies[fact] = document.languages(fact.property)
-            for name in (fact.property, _record("copied", fact)):
-                document.set_items(name, ())
-    return copies
 
 
 def _record(what: str, field: Field) -> Property:

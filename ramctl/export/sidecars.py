@@ -2,27 +2,24 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from ramctl.checkpoints.bundle import label_matcher
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
-from ramctl.export import sidecar_merge, text_sidecars
-from ramctl.export.text_sidecars import TextCounts, TextOptions, as_text, merged_text, split_tags
-from ramctl.export.xmp_document import XmpDocument, writable_text
+from ramctl.export import sidecar_merge
+from ramctl.export.sidecar_merge import Embedded
+from ramctl.export.text_sidecars import TextOptions, as_text, merged_text, split_tags
+from ramctl.export.xmp_document import XmpDocument
 from ramctl.labels import normalise
 from ramctl.photos.archives import facts_of_file, member_of
 from ramctl.photos.embedded import read_embedded
 from ramctl.photos.finding import Neighbours, is_raw_name, xmp_names
-from ramctl.photos.limits import PhotoLimits, TimeLeft, in_time
-from ramctl.records.fields import string_list
-from ramctl.records.files import NOT_PLAIN, full_disk, is_plain, open_to_append, write_atomic
-from ramctl.records.jsonl import MAX_LINE, dumps
+from ramctl.records.files import full_disk, write_atomic
+from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.pipes import mode_of
 from ramctl.records.record import (
     HUMAN,
@@ -33,19 +30,13 @@ from ramctl.records.record import (
     listed,
     object_in,
     set_tags,
-    shown_name,
     tag_language,
 )
 from ramctl.records.remote import base_url
-from ramctl.records.state import parsed
 
 if TYPE_CHECKING:
     from ramctl.tagging.tagger import TagResult
 
-TEXT_RECORD = ".ramctl-txt.jsonl"  # in each folder: what was written into its texts, and refused
-_ROW = b'{"text":'  # the start of each of its lines
-_FOLDERS = 16  # whose records are in memory
-_MAX_SECONDS = 60  # to read and merge the sidecars of a photo
 NameStyle = Literal["full", "stem"]
 _PARENTS = {  # where auto is a car
     "de": "automatisch", "es": "automático", "fr": "automatique", "it": "automatico",
@@ -58,12 +49,9 @@ class Sidecar:
 
     path: Path
     content: bytes | None
-    row: JsonObject | None = field(default=None, compare=False)  # of a text, for TextRecords
 
     def write(self) -> None:
         """Write or delete the file atomically; RecordProblem when that fails."""
-        if self.content is None:
-            return
         with problems_of(self.path):
             if not self.content:
                 self.path.unlink(missing_ok=True)
@@ -83,7 +71,6 @@ class SidecarOptions:
     prefix: str | None = None  # parent of machine tags in XMP; empty: none; None: by language
     style: NameStyle = "full"  # name of a new XMP file: IMG.JPG.xmp, or IMG.xmp for `stem`
     text: bool = False
-    text_remove: bool = False  # as xmp_remove
     texts: TextOptions = field(default_factory=TextOptions)
     forget_refused: bool = False  # write again what the owner has deleted
     dry_run: bool = False
@@ -91,12 +78,7 @@ class SidecarOptions:
     @property
     def are_changed(self) -> bool:
         """Whether sidecars are written at all."""
-        return self.xmp or self.text or self.are_removed
-
-    @property
-    def are_removed(self) -> bool:
-        """Whether tags are removed from sidecars, and none written."""
-        return self.xmp_remove or self.text_remove
+        return self.xmp or self.text or self.xmp_remove
 
     def parent(self, language: str) -> str:
         """The parent of machine tags of a language."""
@@ -112,55 +94,32 @@ class SidecarWriter:
 
     options: SidecarOptions
     neighbours: Neighbours = field(default_factory=Neighbours)
-    texts: "TextRecords" = field(default_factory=lambda: TextRecords())
     counts: Counter[str] = field(default_factory=Counter)  # as `merge_tags` counts
-    text_counts: TextCounts = field(default_factory=TextCounts)
 
-    def write(
-        self, record: Record, fields: JsonObject,
-        decided: Mapping[str, str] = MappingProxyType({}),
-    ) -> list[Sidecar]:  # fmt: skip
-        """Bring a photo's sidecars up to date, or remove the machine tags from them.
-
-        They keep `decided`, verdicts by word.
-        """
-        photo = photo_path(image_name(fields), record.base)
-        # All are prepared before the first is written, so that a bad one leaves none changed.
-        try:
-            prepare = partial(self._prepared, photo, fields, decided)
-            sidecars = in_time(prepare, TimeLeft(PhotoLimits(seconds=_MAX_SECONDS)))
-        except TimeoutError as error:
-            message = f"sidecars not ready after {_MAX_SECONDS} seconds"
-            raise RecordProblem(message, code="too_slow") from error
-        for sidecar in sidecars:
-            with problems_of(sidecar.path):
-                _require_writable(sidecar, photo)
-        if not self.options.dry_run:
-            for sidecar in sidecars:
-                sidecar.write()
-                self.texts.add(sidecar)
-        return [sidecar for sidecar in sidecars if sidecar.content is not None]
-
-    def _prepared(
-        self, photo: Path, fields: JsonObject, decided: Mapping[str, str]
-    ) -> list[Sidecar]:
-        if not self.options.are_removed:
+    def write(self, record: Record, fields: JsonObject) -> list[Sidecar]:
+        """Bring a photo's sidecars up to date, or remove the machine tags from them."""
+        options, photo = self.options, photo_path(image_name(fields), record.base)
+        if not options.xmp_remove:
             try:
                 facts_of_file(photo)  # it may be gone since it was tagged
             except RecordProblem as problem:
                 raise RecordProblem(f"{photo}: {problem.message}", code=problem.code) from problem
+        # All are prepared before the first is written, so that a bad one leaves none changed.
         sidecars: list[Sidecar] = []
-        if self.options.xmp or self.options.xmp_remove:
-            tags = () if self.options.xmp_remove else fields["tags"]
-            sidecars += self.with_tags(photo, tags, tag_language(fields), decided)
-        if self.options.text or self.options.text_remove:
-            sidecars += self.with_text(photo, fields)
+        if options.xmp or options.xmp_remove:
+            tags = () if options.xmp_remove else fields["tags"]
+            sidecars += self.with_tags(photo, tags, tag_language(fields))
+        if options.text:
+            sidecars.append(self.with_text(photo, fields))
+        sidecars = [sidecar for sidecar in sidecars if sidecar.content is not None]
+        for sidecar in sidecars:
+            with problems_of(sidecar.path):
+                _require_writable(sidecar.path, photo)
+        for sidecar in () if options.dry_run else sidecars:
+            sidecar.write()
         return sidecars
 
-    def with_tags(
-        self, photo: Path, tags: Sequence[str], language: str = "",
-        decided: Mapping[str, str] = MappingProxyType({}),
-    ) -> list[Sidecar]:  # fmt: skip
+    def with_tags(self, photo: Path, tags: Sequence[str], language: str = "") -> list[Sidecar]:
         """The photo's XMP sidecars with these machine tags, and everything else that they hold.
 
         With `xmp_remove` those of either name; without tags and anything else they are deleted.
@@ -173,50 +132,20 @@ class SidecarWriter:
             with problems_of(path):
                 content = sidecar_merge.merge_tags(
                     read_sidecar(path), tags, self.options.parent(language),
-                    embedded=partial(photo_keywords, photo, path), decided=decided,
-                    language=language, forget=self.options.forget_refused, counts=self.counts,
+                    embedded=cache(partial(embedded_in, str(photo))), language=language,
+                    forget=self.options.forget_refused, counts=self.counts,
                 )  # fmt: skip
             sidecars.append(Sidecar(path, content))
         return sidecars
 
-    def with_text(self, photo: Path, record: JsonObject) -> list[Sidecar]:
-        """The photo's text with the record's tags, and a copy of a person's words that it replaces.
-
-        With `text_remove` the text without what ramctl wrote. RecordProblem for a text of several
-        photos.
-        """
-        path, options = photo.with_suffix(".txt"), self.options.texts
-        earlier, removes = self.texts(path), self.options.text_remove
-        if (others := self.neighbours(photo)) and not removes:
+    def with_text(self, photo: Path, record: JsonObject) -> Sidecar:
+        """The photo's text with the record's tags; RecordProblem for a text of several photos."""
+        path = photo.with_suffix(".txt")
+        if others := self.neighbours(photo):
             message = f"{path} would be the sidecar of {others[0]} as well"
             raise RecordProblem(message, code="write_failed")
         with problems_of(path):
-            content = read_sidecar(path)
-            if removes:
-                record, options = {"tags": []}, TextOptions()
-            if removes and (content is None or "existing" not in earlier):
-                return []
-            if content is not None and options.existing_text == "keep":
-                self.text_counts.add(content, earlier)
-                return []
-            merge = partial(
-                merged_text, record=record, options=options, earlier=earlier,
-                forget=self.options.forget_refused,
-            )  # fmt: skip
-            merged, row = merge(None)
-            # The same without a row was written before a crash.
-            if content is not None and (earlier or merged != content):
-                merged, row = merge(content)
-            self.text_counts.add(merged, row)
-            if removes and not merged.strip():
-                merged = b""
-            row = {"text": shown_name(path.name)} | row
-            text = Sidecar(path, None if merged == content else merged, row)
-            lost = text_sidecars.words_of_person(as_text(content), earlier)
-            if text.content is None or options.existing_text != "replace" or not lost:
-                return [text]
-            copy = path.with_name(f"{path.name}.bak")
-            return [Sidecar(copy, (read_sidecar(copy) or b"") + f"{lost}\n".encode()), text]
+            return Sidecar(path, merged_text(read_sidecar(path), record, self.options.texts))
 
 
 def photo_path(name: str, base: Path) -> Path:
@@ -240,15 +169,15 @@ def xmp_paths(photo: Path, style: NameStyle, neighbours: Neighbours | None = Non
     return existing or [full if style == "full" else stem]
 
 
-def refused_words(photo: Path, neighbours: Neighbours) -> list[str]:
-    """The tags that the owner refused in a photo's XMP sidecars, as far as they can be read."""
-    refused: dict[str, str] = {}
+def refused_words(photo: Path, neighbours: Neighbours) -> set[str]:
+    """The tags that the owner refused in a photo's XMP sidecars, in normal form."""
+    refused: set[str] = set()
     for path in xmp_paths(photo, "full", neighbours):
-        with suppress(OSError, ValueError):
+        with suppress(OSError, ValueError):  # as far as they can be read
             content = read_sidecar(path) or b""
             if b"ramctl" in content.replace(b"\0", b""):  # else it has no record of ours
-                refused |= sidecar_merge.refused_tags(content)
-    return list(refused.values())
+                refused.update(sidecar_merge.refused_tags(content))
+    return refused
 
 
 def planned(sidecar: Sidecar) -> str:
@@ -261,122 +190,39 @@ def planned(sidecar: Sidecar) -> str:
     return f"would {verb} {sidecar.path}" + (f": {', '.join(changes)}" if changes else "")
 
 
-def photo_keywords(photo: Path, sidecar: Path) -> sidecar_merge.Keywords:
-    """The keywords that programs find when the photo has no such XMP sidecar.
-
-    They are in the photo, and in an `IMG.xmp` that counts as long as there is no `IMG.JPG.xmp`.
-    """
-    found = embedded_keywords(str(photo))
-    stem = photo.with_suffix(".xmp")
-    if sidecar == stem:
-        return found
-    with problems_of(stem):
-        content = read_sidecar(stem)
-        without = sidecar_merge.remove_tags(content)
-        return found | _keywords(content if without is None else without)
-
-
-def embedded_keywords(name: str, base: Path = Path()) -> dict[sidecar_merge.Field, Collection[str]]:
-    """The keywords and FACTS in the photo's own file, `name` as for `load_photo`, if it can be
-    read; of each fact those in XMP, else one of IPTC, else of Exif.
-    """
+def embedded_in(name: str, base: Path = Path()) -> Embedded:
+    """The XMP packet and the keywords of a photo's own file, as far as it can be read."""
     with suppress(RecordProblem):
-        xmp, texts = read_embedded(name, base)
-        found: dict[sidecar_merge.Field, Collection[str]] = {}
-        for fact in sidecar_merge.FACTS:
-            values = [*map(_writable_lines, texts.get(fact.name.lower(), ()))]
-            found[fact] = values if fact.property.container == "Seq" else values[:1]
-        found |= _keywords(xmp) | {sidecar_merge.KEYWORDS: texts.get("keywords", ())}
-        return {field: items for field, items in found.items() if any(items)}
-    return {}
+        packet, texts = read_embedded(name, base)
+        keywords: sidecar_merge.Keywords = {sidecar_merge.KEYWORDS: texts.get("keywords", ())}
+        with suppress(ValueError):  # no program reads what is not XMP
+            return Embedded(packet, {**sidecar_merge.xmp_keywords(XmpDocument(packet)), **keywords})
+        return Embedded(None, keywords)
+    return Embedded()
 
 
 def missing_keywords(name: str, base: Path) -> dict[str, list[str]]:
     """The items that keyword fields must start with that the photo's file lacks, by their names."""
-    inside = embedded_keywords(name, base)
+    inside = embedded_in(name, base).keywords
     new = [field for field in sidecar_merge.FIELDS if field not in inside]
     return {field.name: sidecar_merge.new_items(field, inside, inside) for field in new}
 
 
-def _keywords(content: bytes | None) -> dict[sidecar_merge.Field, Collection[str]]:
-    with suppress(ValueError):  # no program reads keywords that are not XMP
-        document = XmpDocument(content)
-        found: dict[sidecar_merge.Field, Collection[str]] = {}
-        for fact in sidecar_merge.FACTS:
-            texts = document.languages(fact.property)
-            found[fact] = {_writable_lines(text): texts[text] for text in texts}
-        return {f: x for f, x in found.items() if x} | dict(sidecar_merge.xmp_keywords(document))
-    return {}
-
-
-def _writable_lines(text: str) -> str:
-    return "\n".join(map(writable_text, text.splitlines())).strip()
-
-
-class TextRecords:
-    """The records that folders keep of their texts.
-
-    A line is `{"text", "given", "refused", "existing"}`, with the other texts that were written:
-    TEXTS_OF_ROW. The last line of a text counts.
-    """
-
-    def __init__(self) -> None:
-        self._rows = lru_cache(_FOLDERS)(_text_rows)
-
-    def __call__(self, path: Path) -> JsonObject:
-        """The row of a text; empty for a new one."""
-        return self._rows(path.parent).get(shown_name(path.name), {})
-
-    def add(self, sidecar: Sidecar) -> None:
-        """Record what was written; after writing, so that a crash in between refuses nothing."""
-        if sidecar.row is None or self(sidecar.path) == sidecar.row:
-            return
-        path = sidecar.path.with_name(TEXT_RECORD)
-        with problems_of(path), open_to_append(path) as stream:
-            stream.seek(max(stream.tell() - 1, 0))
-            torn = b"" if stream.read() in (b"", b"\n") else b"\n"  # by a crash
-            stream.write(torn + dumps(sidecar.row))
-        self._rows(path.parent)[sidecar.row["text"]] = sidecar.row
-
-
-def _text_rows(folder: Path) -> dict[str, JsonObject]:
-    path, rows = folder / TEXT_RECORD, {}
-    with problems_of(path):
-        content = read_sidecar(path) or b""
-        if not content.startswith(_ROW[: len(content)]):
-            raise ValueError("not a file of ramctl, which keeps its record of texts there; move it")
-    for line in content.splitlines(keepends=True):
-        row = parsed(line) or {}
-        with suppress(RecordProblem):  # a torn line, or another program's
-            name = str(row.get("text"))
-            rows[name] = {"text": name} | {
-                key: string_list(row, key) for key in ("given", "refused", "existing") if key in row
-            }
-            rows[name] |= {key: str(row[key]) for key in text_sidecars.TEXTS_OF_ROW if key in row}
-    return rows
-
-
 def read_sidecar(path: Path) -> bytes | None:
-    """The content of a sidecar, None for a missing one; ValueError for what is no regular file.
-
-    Links are not followed: in a stranger's folder they may lead to any file of the user.
-    """
-    if not is_plain(path):
-        raise ValueError(NOT_PLAIN)
-    if not is_plain(path, MAX_LINE):
-        raise ValueError(f"larger than {MAX_LINE // 10**6} MB")
-    return path.read_bytes() if mode_of(path) else None
+    """The content of a sidecar, None for a missing one; ValueError for what can be none."""
+    if not mode_of(path):
+        return None
+    if not path.is_file() or path.stat().st_size > MAX_LINE:
+        raise ValueError(f"not a regular file, or larger than {MAX_LINE // 10**6} MB")
+    return path.read_bytes()
 
 
-def _require_writable(sidecar: Sidecar, photo: Path) -> None:
+def _require_writable(path: Path, photo: Path) -> None:
     """ValueError for a sidecar that would be the photo itself, or that is read-only."""
-    path = sidecar.path
     if path == photo:
         raise ValueError("this is the photo itself, not a sidecar")
-    if sidecar.content is None or not path.exists():
-        return
     # Root can write read-only files, but their owner does not want them changed.
-    if not (os.access(path, os.W_OK) and path.stat().st_mode & 0o222):
+    if path.exists() and not (os.access(path, os.W_OK) and path.stat().st_mode & 0o222):
         raise ValueError("read-only")
 
 
@@ -389,7 +235,6 @@ def write_sidecar(photo: str | os.PathLike[str], result: "TagResult") -> list[Pa
         raise UsageProblem(f"{photo}: a sidecar; give the photo's path")
     record = Record({**result.record, "image": encode_name(os.fspath(photo))})
     writer = SidecarWriter(SidecarOptions(xmp=True))
-    without_refused(writer.neighbours)(record, record.fields)
     return [sidecar.path for sidecar in writer.write(record, record.fields)]
 
 
@@ -417,10 +262,9 @@ def without_refused(neighbours: Neighbours) -> Callable[[Record, JsonObject], No
 
     def leave_out(record: Record, fields: JsonObject) -> None:
         photo = attempt(photo_path, image_name(fields), record.base)
-        words = refused_words(photo, neighbours) if isinstance(photo, Path) else []
-        matches, sources = label_matcher(words), object_in(fields, "sources")
-        tags, language = listed(fields, "tags"), tag_language(fields)
-        refused = [t for t in tags if matches(t, language) and HUMAN not in sources.get(t, ())]
+        words = refused_words(photo, neighbours) if isinstance(photo, Path) else ()
+        tags, sources = listed(fields, "tags"), object_in(fields, "sources")
+        refused = [t for t in tags if normalise(t) in words and HUMAN not in sources.get(t, ())]
         if refused:
             fields["refused"] = list(dict.fromkeys([*listed(fields, "refused"), *refused]))
             set_tags(fields, [tag for tag in tags if tag not in refused])
@@ -428,23 +272,20 @@ def without_refused(neighbours: Neighbours) -> Callable[[Record, JsonObject], No
     return leave_out
 
 
-def with_owner_keywords(
-    record: Record, fields: JsonObject, neighbours: Neighbours, *, people: bool
-) -> JsonObject:
+def with_owner_keywords(record: Record, fields: JsonObject, neighbours: Neighbours) -> JsonObject:
     """The fields with the keywords that the owner gave the photo among the tags.
 
-    They are read from its file and its sidecars, as far as possible; names only with `people`.
+    They are read from its file and its sidecars, as far as possible.
     """
     photo = attempt(photo_path, image_name(fields), record.base)
     if isinstance(photo, RecordProblem):
         return fields
-    found: sidecar_merge.Keywords = embedded_keywords(str(photo))
+    found = embedded_in(str(photo)).keywords
     for path in xmp_paths(photo, "full", neighbours)[::-1]:
         with suppress(OSError, ValueError):
             found = sidecar_merge.owner_keywords(XmpDocument(read_sidecar(path)), found)[0]
     paths = [path.split("|") for path in sidecar_merge.keyword_paths(found)]
     paths = [path for path in paths if normalise(path[0]) not in sidecar_merge.PROGRAM_TAGS]
-    words = [path[-1] for path in paths if people or not sidecar_merge.is_name(path)]
     known = {*map(normalise, fields["tags"])}
-    new = [word for word in dict.fromkeys(words) if normalise(word) not in known]
-    return fields | {"tags": [*fields["tags"], *new]}
+    new = [path[-1] for path in paths if normalise(path[-1]) not in known]
+    return fields | {"tags": [*fields["tags"], *dict.fromkeys(new)]}

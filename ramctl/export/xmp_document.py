@@ -20,7 +20,6 @@ _BYTES = bytes(range(256))
 _LISTS = [f"{RDF} {kind}" for kind in ("Bag", "Seq", "Alt")]
 _LI, _DESCRIPTION, _VALUE = (f"{RDF} {name}" for name in ("li", "Description", "value"))
 _NO_XML = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")  # white space that it changes too
-_LANGUAGE, _ANY_LANGUAGE = "http://www.w3.org/XML/1998/namespace lang", "x-default"
 _PADDING = "\ufeff \t\r\n\0"  # of packets; some writers put it before the XML declaration
 _MAX_DEPTH = 200  # of nested elements; programs write about ten
 _MAX_ELEMENTS = 500_000  # 20,000 keywords and their record are 120,000
@@ -41,12 +40,12 @@ _Edit = tuple[int, int, str]  # start and end in bytes, and the text for these b
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """A property whose value is a list of texts, or one text (no `container`)."""
+    """A property whose value is a list of texts."""
 
     namespace: str
     prefix: str
     name: str
-    container: str = "Bag"  # of a new list, Alt: by language; any of Bag, Seq and Alt is read
+    container: str = "Bag"  # or Seq, of a new list; any of Bag, Seq and Alt is read
 
     def __str__(self) -> str:
         return f"{self.prefix}:{self.name}"
@@ -90,17 +89,16 @@ class XmpDocument:
         self._root = root
         self._descriptions = [child for child in root.children if child.key == _DESCRIPTION]
         self._elements: defaultdict[str, list[_Element]] = defaultdict(list)
-        self._texts: defaultdict[str, dict[str, str]] = defaultdict(dict)  # with languages
+        self._texts: defaultdict[str, dict[str, None]] = defaultdict(dict)
         for description in self._descriptions:
             for name, value in description.attributes.items():  # of a property with one value
                 if value.strip():
-                    self._texts[_key(name)].setdefault(value.strip(), _ANY_LANGUAGE)
+                    self._texts[_key(name)].setdefault(value.strip())
             for element in description.children:
                 self._elements[element.key].append(element)
                 for item in [*_items(element)] or [element]:
-                    codes = (v for k, v in item.attributes.items() if _key(k) == _LANGUAGE)
                     if text := _text(item):
-                        self._texts[element.key].setdefault(text, next(codes, _ANY_LANGUAGE))
+                        self._texts[element.key].setdefault(text)
         # The block of new properties has the same `rdf:about` as the others. It is recognised by
         # its start tag, and missing where another program has rewritten the whole document.
         declared = "" if self._tag(root)[1] == b"rdf:" else f' xmlns:rdf="{RDF}"'
@@ -109,33 +107,15 @@ class XmpDocument:
         self._opening = opening.encode()
         blocks = (d for d in self._descriptions if self._body.startswith(self._opening, d.start))
         self._block = next(blocks, None)
-        self._changes: dict[Property, dict[str, str]] = {}  # languages, by text
+        self._changes: dict[Property, dict[str, None]] = {}  # the new texts of properties
 
     def items(self, name: Property) -> list[str]:
         """The texts of a property, in order; none where the document lacks it."""
         return list(self._changes.get(name, self._texts[name.key]))
 
-    def texts(self, name: Property) -> list[str]:
-        """The texts of elements and attributes of that name, wherever they are, in order."""
-        found = []
-        for element in self._root.all():
-            found += [text for key, text in element.attributes.items() if _key(key) == name.key]
-            if element.key == name.key:
-                found += map(_text, list(_items(element)) or [element])
-        return list(filter(None, map(str.strip, found)))
-
-    def languages(self, name: Property) -> dict[str, str]:
-        """The texts of a property, with their languages."""
-        return dict(self._texts[name.key])
-
     def set_items(self, name: Property, texts: Iterable[str]) -> None:
-        """Set the texts of a property, which must fit XML; without any it is removed.
-
-        `texts` may be a dictionary with their languages.
-        """
-        languages = texts if isinstance(texts, dict) else dict.fromkeys(texts, _ANY_LANGUAGE)
-        n_most = len(languages) if name.container else 1
-        self._changes[name] = dict([*languages.items()][:n_most])
+        """Set the texts of a property, which must fit XML; without any it is removed."""
+        self._changes[name] = dict.fromkeys(texts)
 
     @property
     def is_changed(self) -> bool:
@@ -172,22 +152,17 @@ class XmpDocument:
                 for value, edit in self._without_attribute(description, name.key):
                     edits.append(edit)
                     added = [value] * (value in texts) + added
-            is_list = name.container in ("Bag", "Seq")  # else it is replaced as a whole
             for element in self._elements[name.key]:
-                cut = [self._cut(element)]
-                changes = list(self._changed(element, removed, added)) if is_list else cut
+                changes = list(self._changed(element, removed, added))
                 dropped.update([element] if self._cut(element) in changes else [])
                 edits += changes
-                added = [] if is_list else list(texts)
+                added = []
             if added:
                 # Declared on the element itself: the prefix may mean something else further up.
                 is_ours = name.namespace == OURS
                 declared = "" if is_ours else f' xmlns:{name.prefix}="{name.namespace}"'
-                value = self._escaped(added[0])
-                if kind := name.container:
-                    items = self._listed(texts if kind == "Alt" else added)
-                    value = f"<rdf:{kind}>{items}</rdf:{kind}>"
-                new.append(f"\n<{name}{declared}>{value}</{name}>")
+                kind, items = name.container, self._listed(added)
+                new.append(f"\n<{name}{declared}><rdf:{kind}>{items}</rdf:{kind}></{name}>")
         for description in self._descriptions:
             is_bare = all(_key(name) in _ABOUT for name in description.attributes)
             is_emptied = bool(description.children) and dropped.issuperset(description.children)
@@ -279,12 +254,10 @@ class XmpDocument:
                 yield values[found[1]], (found.start(), found.end(), "")
 
     def _listed(self, texts: Iterable[str], like: _Element | None = None, indent: str = "") -> str:
-        """List items, with the namespace prefix of another element, and with their languages."""
+        """List items, with the namespace prefix of another element."""
         prefix, items = self._tag(like)[1].decode() if like else "rdf:", []
-        languages = texts if isinstance(texts, dict) else {}
         for text in texts:
-            code = f" xml:lang={quoteattr(languages[text])}" if languages else ""
-            items.append(f"{indent}<{prefix}li{code}>{self._escaped(text)}</{prefix}li>")
+            items.append(f"{indent}<{prefix}li>{self._escaped(text)}</{prefix}li>")
         return "".join(items)
 
     def _escaped(self, text: str) -> str:

@@ -38,7 +38,6 @@ class _Metadata:
         document = XmpDocument(content)
         self.keywords, kept, refused, language = owner_keywords(document, self.keywords)
         self.language = language or self.language
-        # Without copies: the photo's own description may be newer.
         self.captions = [*filter(str.strip, document.items(DESCRIPTION))] or self.captions
         self.kept += kept
         self.refused += refused

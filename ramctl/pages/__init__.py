@@ -5,7 +5,6 @@ A page is one file that needs no network: it loads no fonts, scripts or photos f
 
 import base64
 import io
-from collections.abc import Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,20 +15,12 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
-DATA_URI = "data:image/jpeg;base64,"
-
-
 class Thumbnail(NamedTuple):
-    """A small photo, as a JPEG."""
+    """A small photo, as the `data:` URI of a JPEG."""
 
-    content: bytes
+    source: str
     width: int
     height: int
-
-    @property
-    def source(self) -> str:
-        """The JPEG as a `data:` URI."""
-        return f"{DATA_URI}{base64.b64encode(self.content).decode('ascii')}"
 
 
 def render(template: str, **values: Any) -> str:
@@ -37,14 +28,9 @@ def render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(values)
 
 
-def render_pieces(template: str, **values: Any) -> Iterator[str]:
-    """As `render`, in pieces: iterators among the values are consumed as the page is written."""
-    return _environment().get_template(template).generate(values)
-
-
 @cache
 def _environment() -> "Environment":
-    # Not at the top: `tag` imports the gallery, and most of its runs write none.
+    # Not at the top: most runs of `export` write no page.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     return Environment(
@@ -62,4 +48,5 @@ def thumbnail(record: Record, longer_side_px: int, quality: int) -> Thumbnail:
     photo.thumbnail((longer_side_px, longer_side_px))
     content = io.BytesIO()
     photo.save(content, "JPEG", quality=quality)
-    return Thumbnail(content.getvalue(), photo.width, photo.height)
+    source = f"data:image/jpeg;base64,{base64.b64encode(content.getvalue()).decode('ascii')}"
+    return Thumbnail(source, photo.width, photo.height)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, Protocol, cast, runtime_checkable
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import simplejpeg
@@ -333,18 +333,10 @@ def _scale(photo: Image.Image) -> float | None:
     return 1 / 256 if highest > 255 else 1.0
 
 
-@runtime_checkable
-class Readable(Protocol):
-    """A file that is open for reading bytes; it is read from its position."""
-
-    def read(self, size: int = ..., /) -> bytes: ...
-
-
-#: A path or `shard.tar#member`; a photo file's content, or the file, open; or a picture: Pillow's,
-#: or an array of bytes (height, width), (height, width, 3) in the order RGB, or with alpha.
-Photo = str | os.PathLike[str] | bytes | bytearray | Readable | Image.Image | NDArray[Any]
-PHOTO_KINDS = (str, os.PathLike, bytes, bytearray, Readable, Image.Image, np.ndarray)
-_CHANNELS = (1, 3, 4)  # grey, RGB, RGB with alpha
+#: A path or `shard.tar#member`; a photo file's content; or a picture: Pillow's, or an array of
+#: bytes (height, width, 3) in the order RGB.
+Photo = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+PHOTO_KINDS = (str, os.PathLike, bytes, Image.Image, np.ndarray)
 
 
 @dataclass(slots=True)
@@ -369,13 +361,12 @@ class PhotoRecord(Record):
 def photo_record(photo: Photo, place: str, limits: PhotoLimits, official: bool) -> Record:
     """The record of a photo; `place` is the name of one without a name.
 
-    Files are read and pictures converted here, as threads cannot share either. TypeError for other
-    objects.
+    Pictures are converted here, as threads cannot share them. TypeError for other objects.
     """
     if isinstance(photo, str | os.PathLike):
         return Record({"image": encode_name(os.fspath(photo))}, "python", 1)
-    name: Any = getattr(photo, "filename", None) or getattr(photo, "name", None)
-    has_name = isinstance(name, str)  # an open file may have a number
+    name: Any = getattr(photo, "filename", None)  # of a picture that Pillow opened by it
+    has_name = isinstance(name, str) and bool(name)
     fields = {"image": encode_name(name)} if has_name else {}
     made = PhotoRecord(fields, name if has_name else place)
     try:
@@ -386,33 +377,19 @@ def photo_record(photo: Photo, place: str, limits: PhotoLimits, official: bool) 
 
 
 def _content(photo: Photo, limits: PhotoLimits, official: bool) -> bytes | Image.Image:
+    if isinstance(photo, bytes):
+        return photo
     if isinstance(photo, np.ndarray):
-        channels = photo.shape[2] if photo.ndim == 3 else 1
-        is_picture = photo.ndim in (2, 3) and channels in _CHANNELS and photo.size
-        if photo.dtype != np.uint8 or not is_picture:
-            message = f"an array of {photo.dtype} {photo.shape} is no picture"
+        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
+            message = f"an array of {photo.dtype} {photo.shape} is no picture (height, width, 3)"
             raise RecordProblem(message, code="unreadable_image")
-        photo = Image.fromarray(photo[..., 0] if photo.ndim == 3 and channels == 1 else photo)
-    if isinstance(photo, Image.Image):
-        if not photo.width * photo.height:
-            raise RecordProblem("a picture without pixels", code="unreadable_image")
-        check_size(photo.width, photo.height, limits.pixels)
-        try:
-            return rgb(photo.copy(), official)
-        except Exception as error:  # the file of a picture is read only now
-            raise _damage(error) from error
-    if isinstance(photo, bytes | bytearray):
-        return bytes(photo)
-    if not isinstance(photo, Readable):
+        photo = Image.fromarray(photo)
+    if not isinstance(photo, Image.Image):
         raise TypeError(f"not a photo: {type(photo).__name__}")
+    if not photo.width * photo.height:
+        raise RecordProblem("a picture without pixels", code="unreadable_image")
+    check_size(photo.width, photo.height, limits.pixels)
     try:
-        content = photo.read(limits.bytes + 1)
-    except ValueError as error:  # not UTF-8; closed
-        message = "not a photo: a file that is closed, or open as text (open it as 'rb')"
-        raise TypeError(message) from error
-    except OSError as error:
-        reason = (error.strerror or str(error)).lower()
-        raise RecordProblem(reason, code="unreadable_image") from error
-    if not isinstance(content, bytes):
-        raise TypeError("not a photo: a file that is open as text (open it as 'rb')")
-    return content
+        return rgb(photo.copy(), official)
+    except Exception as error:  # the file of a picture is read only now
+        raise _damage(error) from error

@@ -1,4 +1,4 @@
-"""Metadata embedded in photos: the XMP packet, and keywords, texts and ratings outside of it."""
+"""Metadata embedded in photos: the XMP packet, and keywords and descriptions outside of it."""
 
 from collections import defaultdict
 from contextlib import suppress
@@ -14,17 +14,13 @@ from ramctl.photos.limits import LIMITS
 from ramctl.photos.raw import is_raw
 
 _CHARSET, _UTF8 = (1, 90), b"\x1b%G"  # of IPTC-IIM
-_IPTC = {  # record and data set
-    (2, 25): "keywords", (2, 120): "description", (2, 5): "title", (2, 80): "creator",
-    (2, 116): "rights",
-}  # fmt: skip
-_XMP, _RATING, _XP_KEYWORDS = 700, 0x4746, 0x9C9E  # TIFF and Exif tags
-_EXIF = {0x010E: "description", 0x013B: "creator", 0x8298: "rights"}
+_IPTC = {(2, 25): "keywords", (2, 120): "description"}  # record and data set
+_XMP, _DESCRIPTION, _XP_KEYWORDS = 700, 0x010E, 0x9C9E  # TIFF and Exif tags
 
 
 def read_embedded(name: str, base: Path = Path()) -> tuple[bytes | None, dict[str, list[str]]]:
     """A photo's XMP packet; its texts in IPTC-IIM, before those in Exif, by name: `keywords`
-    (also of Windows), `description`, `title`, `creator`, `rights`, `rating`.
+    (also of Windows) and `description`.
 
     Damaged metadata are skipped, and all of a raw file that Pillow cannot open. RecordProblem for
     other photos that cannot be opened.
@@ -56,13 +52,10 @@ def read_embedded(name: str, base: Path = Path()) -> tuple[bytes | None, dict[st
     with suppress(Exception):
         value = photo.getexif().get(_XP_KEYWORDS, b"")
         texts["keywords"] += bytes(value).decode("utf-16-le").rstrip("\0").split(";")
-    for tag, what in _EXIF.items():
-        with suppress(Exception):
-            # Pillow decodes each byte of a text as a character.
-            text = _decoded(photo.getexif()[tag].encode("latin-1"), "cp1252").split("\0")[0]
-            texts[what] += [text] if what == "description" or not texts[what] else []
     with suppress(Exception):
-        texts["rating"] = [str(int(photo.getexif()[_RATING]))]
+        # Pillow decodes each byte of a text as a character.
+        text = _decoded(photo.getexif()[_DESCRIPTION].encode("latin-1"), "cp1252")
+        texts["description"].append(text.split("\0")[0])
     stripped = {what: [text.strip(" \t\r\n\0") for text in texts[what]] for what in texts}
     return xmp or None, {what: [*filter(None, found)] for what, found in stripped.items()}
 

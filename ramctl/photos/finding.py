@@ -37,7 +37,6 @@ SUFFIXES = RAW_SUFFIXES | {
     ".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".hif", ".avif", ".jp2",
 }  # fmt: skip
 _MAX_LISTINGS = 16  # of folders; photos usually come one folder at a time
-THUMBNAILS = ".thumbnails"  # ends the name of a gallery's folder, which `tag -R` skips
 # Folders of thumbnails and deleted files of network drives, systems and archivers. Hidden names,
 # such as .thumbnails and .Trash-1000, are skipped too.
 _SYSTEM_FOLDERS = frozenset({
@@ -190,7 +189,7 @@ def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
         yield _unreadable(folder, "unreadable_image", message, inputs)
         return
     for name, is_below in entries:
-        is_system = is_below and (name in _SYSTEM_FOLDERS or name.endswith(THUMBNAILS))
+        is_system = is_below and name in _SYSTEM_FOLDERS
         if is_system or name.startswith("."):
             continue
         path = os.path.join(folder, name)  # noqa: PTH118 (keeps ./ as the user wrote it)

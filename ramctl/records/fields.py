@@ -95,9 +95,8 @@ FOR_PREDICTIONS = {name: FORMS[name] for name in ("dense", "scores", "tags")}
 FOR_TRUTH = dict.fromkeys(("tags", "uncertain", "negatives", "confirmed", "refused"), STRINGS)
 FOR_EXPORT = {
     name: FORMS[name]
-    for name in ("tags", "scores", "kinds", "boxes", "caption", "captions", "generated_captions",
-                 "confirmed", "refused")
-}  # fmt: skip
+    for name in ("tags", "scores", "boxes", "caption", "captions", "generated_captions", "refused")
+}
 FOR_COLUMNS = FOR_EXPORT | {name: FORMS[name] for name in ("dense", "embedding", "salience")}
 _TYPES = {
     type(None): "null", bool: "a boolean", int: "a number", float: "a number", str: "a string",

@@ -174,10 +174,7 @@ def _is_page(path: Path) -> bool:
 
 
 PAGE = Mark("a page that ramctl wrote", _is_page)
-LABEL_FILE = Mark(
-    "a label system that ramctl wrote",
-    lambda p: _is_object(p, "tag", "kind") and not _is_object(p, "verdict"),  # of a decision
-)
+LABEL_FILE = Mark("a label system that ramctl wrote", lambda p: _is_object(p, "tag", "kind"))
 REJECTS = Mark("a file of rejects", lambda p: _is_object(p, "source", "stage", "code", "message"))
 # A crash may have torn the first line.
 _PART = Mark(f"the beginning of {REJECTS.kind}", lambda p: _first_line(p).startswith(b'{"source":'))

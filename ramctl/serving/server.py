@@ -87,7 +87,7 @@ class PhotoServer(ThreadingTCPServer):
         given = _read(query)
         choice = SelectionOptions(
             top=given.pop("top", None), kinds=given.pop("kinds", None),
-            language=given.pop("lang", None),
+            lang=given.pop("lang", None),
         )  # fmt: skip
         choice.check()
         threshold = given.pop("threshold", None)

@@ -9,7 +9,7 @@ from typing import Any
 from ramctl.errors import escaped
 from ramctl.records.jsonl import dumps
 from ramctl.records.parquet import ParquetWriter
-from ramctl.records.record import JsonObject, decode_name, listed, object_in, spreadsheet_cell
+from ramctl.records.record import JsonObject, decode_name, listed, object_in
 from ramctl.records.stream import Format
 
 FORMATS = ("jsonl", "table", "text", "csv", "parquet")
@@ -19,36 +19,26 @@ Column = Callable[[JsonObject], str]
 def line_format(
     name: str, *, caption: bool, found: bool = False, typed: Mapping[str, Any] | None = None
 ) -> Format:
-    """The format of that name, one of FORMATS or csv-long, which has a row for each tag.
+    """The format of that name, one of FORMATS.
 
-    csv may have a column of captions; both may have one of the scores of `ramctl search`. `typed`
-    are the columns of parquet that `ParquetWriter` gets.
+    csv may have a column of captions, and one of the scores of `ramctl search`. `typed` are the
+    columns of parquet that `ParquetWriter` gets.
     """
     if name == "parquet":
         writer = ParquetWriter(typed)
         return Format(b"", writer.encode, writer.footer)
-    if name == "csv-long":
-        return Format(table_row(("image", "tag", "score", "search_score")), _long_rows)
     if name == "csv":
         columns = {
-            "image": lambda row: spreadsheet_cell(name_of(row)),
-            "tags": lambda row: spreadsheet_cell(join_tags(row["tags"])),
+            "image": lambda row: escaped(name_of(row)),
+            "tags": lambda row: escaped(join_tags(row["tags"])),
             "scores": lambda record: ", ".join(
                 f"{s:.4f}" for s in object_in(record, "scores").values()
             ),
         }
         if caption:
-            columns["caption"] = lambda row: spreadsheet_cell(
-                " ".join(listed(row, "generated_captions"))
-            )
+            columns["caption"] = lambda row: escaped(" ".join(listed(row, "generated_captions")))
         return table(columns | ({"search_score": _search_score} if found else {}))
     return Format(b"", {"jsonl": dumps, "table": table_lines, "text": text_line}[name])
-
-
-def _long_rows(record: JsonObject) -> bytes:
-    name, scores = spreadsheet_cell(name_of(record)), object_in(record, "scores")
-    cells = ((spreadsheet_cell(tag), str(scores.get(tag, ""))) for tag in record["tags"])
-    return b"".join(table_row((name, *pair, _search_score(record))) for pair in cells)
 
 
 def _search_score(record: JsonObject) -> str:

@@ -1,29 +1,26 @@
 """Photos in, records with tags out: the library behind `ramctl tag`."""
 
 import os
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from hashlib import blake2b
-from typing import Literal, NamedTuple, Never, cast, overload
+from typing import Any, NamedTuple, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.config import did_you_mean
 from ramctl.decide.selection import DECIMALS, Choice, SelectionOptions, TagSelector, unknown_tags
 from ramctl.decide.shortlist import read_shortlist
-from ramctl.decide.thresholds import LabelSet, Threshold, choose_labels, plain_labels
+from ramctl.decide.thresholds import LabelSet, choose_labels, plain_labels
 from ramctl.engine.device_pool import run_on_devices, split_devices
-from ramctl.engine.label_rows import Words, read_words
+from ramctl.engine.label_rows import read_words
 from ramctl.engine.onnx_engine import LABELS_AT_ONCE, TORCH, choose_runtime, number_format
 from ramctl.engine.peers import PeerRunner, peer_spec
-from ramctl.engine.runner import WARN, ModelPhoto, ModelRunner, Runner, mute
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.engine.runner import ModelPhoto, ModelRunner, Runner, mute
+from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.photos.decoding import PHOTO_KINDS, Photo, photo_record
-from ramctl.photos.limits import LIMITS, PhotoLimits
 from ramctl.records.parallel import chunks
 from ramctl.records.record import JsonObject, Record, decode_name, set_tags
 from ramctl.tagging.embedding import PhotoAxes
@@ -31,7 +28,6 @@ from ramctl.tagging.tagger_options import TaggerOptions
 
 Outcome = JsonObject | RecordProblem
 Batch = list[Record]
-Kind = Literal["object", "scene", "attribute", "action"]
 DENSE_DIGITS = 6
 
 
@@ -85,11 +81,9 @@ class Tagger:
     """
 
     def __init__(
-        self, runner: Runner | None = None, label_set: LabelSet | None = None,
-        options: TaggerOptions | None = None, axes: PhotoAxes | None = None, **unknown: Never,
+        self, runner: Runner, label_set: LabelSet, options: TaggerOptions,
+        axes: PhotoAxes | None = None,
     ) -> None:  # fmt: skip
-        if runner is None or label_set is None or options is None:
-            raise TypeError("Tagger.from_pretrained(model, ...) opens a tagger")
         self.runner = runner
         self.label_set = label_set
         self.options = options
@@ -102,78 +96,23 @@ class Tagger:
         self._axes = axes  # of embeddings
 
     @classmethod
-    def from_pretrained(
-        cls,
-        model: str | os.PathLike[str] = "mini",
-        *,
-        labels: Words | None = None,
-        keep_labels: bool = False,
-        threshold: Threshold | None = None,
-        precision: float | None = None,
-        top_k: int | None = None,
-        sort: Literal["salience", "score"] = "salience",
-        kinds: Collection[Kind] | None = None,
-        include: Collection[str] | None = None,
-        exclude: Collection[str] = (),
-        leaf: bool = False,
-        language: str | None = None,
-        thorough: bool = False,
-        dense: bool = False,
-        embedding: bool = False,
-        boxes: bool = False,
-        caption: bool = False,
-        caption_style: Literal["short", "dense"] | None = None,
-        preprocess: Literal["official", "fast"] | None = None,
-        runtime: Literal["auto", "onnx", "torch"] = "auto",
-        device: str = "auto",
-        dtype: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
-        batch_size: int | None = None,
-        num_workers: int | None = None,
-        threads: int | None = None,
-        limits: PhotoLimits = LIMITS,
-        notify: Callable[[str], None] = WARN,
-        **unknown: Never,
-    ) -> "Tagger":
+    def from_pretrained(cls, model: str | os.PathLike[str] = "mini", **options: Any) -> "Tagger":
         """A tagger for a bundle's name or folder, `hf://owner/name`, or a peer (`clip:FOLDER`).
 
-        The options are those of `ramctl tag`:
-
-        labels: words to look for instead of the model's labels, or a file of them (`--labels`);
-            keep_labels: besides the model's labels.
-        threshold: tags score more than this: a number, one for each of some tags, or a file;
-            precision: the fraction of tags that shall be right, instead.
-        top_k: the maximum number of tags; sort: which come first.
-        kinds, include, exclude, leaf, language: which tags.
-        thorough: look at parts of each photo too: more tags, 3 to 5 times as long.
-        boxes, caption, dense, embedding: what to give besides tags and their scores.
-        caption_style: of a model that has learnt both.
-        device: auto, cpu, cuda, cuda:0, mps, or several: cuda:0,1.
-        batch_size: photos at a time; num_workers: threads that decode, and run the graph;
-            threads: of one run of the model.
-        limits: the pixels, bytes and seconds of decoding that a photo may cost.
-        notify: called with what the user should know [a warning of the logger `ramctl`].
+        The options are those of `ramctl tag`: `threshold=0.4`, `top=5`, `lang="de"`. `labels`,
+        `include` and `exclude` take lists of words, `kinds` a list, `threshold` also a number for
+        each of some tags. Three more: `limits` of what decoding a photo may cost, `preprocess`
+        (official, fast) for how it is read, and `notify`, called with what the user should know
+        [a warning of the logger `ramctl`].
 
         Raises UsageProblem for options that are wrong, RunProblem for a model or a part that is
         missing; both are RamctlErrors.
         """
-        for name in unknown:
-            hint = did_you_mean(name, cls.from_pretrained.__annotations__)
-            raise TypeError(f"no option {name!r}{hint}")
-        choice = SelectionOptions(
-            top=top_k, include=include, exclude=exclude, leaf=leaf, language=language, kinds=kinds,
-            sort=sort,
-        )  # fmt: skip
-        options = TaggerOptions(
-            labels=labels, keep_labels=keep_labels, threshold=threshold, precision=precision,
-            choice=choice, thorough=thorough, dense=dense, embedding=embedding, boxes=boxes,
-            caption=caption, caption_style=caption_style, preprocess=preprocess, runtime=runtime,
-            device=device, dtype=dtype, batch=batch_size, workers=num_workers, threads=threads,
-            limits=limits, notify=notify,
-        )  # fmt: skip
-        try:
-            return cls.open(os.fspath(model), options)
-        except (UsageProblem, RunProblem) as problem:
-            raise type(problem)(_python_names(problem.message)) from problem
+        if "jobs" in options:
+            options["workers"] = options.pop("jobs")
+        names = {field.name for field in fields(SelectionOptions)} & options.keys()
+        choice = SelectionOptions(**{name: options.pop(name) for name in names})
+        return cls.open(os.fspath(model), TaggerOptions(choice=choice, **options))
 
     @classmethod
     def open(cls, model: str, options: TaggerOptions) -> "Tagger":
@@ -215,8 +154,7 @@ class Tagger:
         """Hashes of all that the records depend on besides the photos, for `--resume`."""
         options, thresholds = self.options, self.label_set.thresholds
         choice = [options.choice.key, options.dense, options.boxes]
-        choice.append(options.caption_style or options.caption)
-        choice += [options.limits.pixels, self._axes and self._axes.stamp]
+        choice += [options.caption, options.limits.pixels, self._axes and self._axes.stamp]
         return self.runner.fingerprint | {
             "labels": self.labels.sha256,
             "thresholds": blake2b(thresholds.tobytes(), digest_size=16).hexdigest(),
@@ -237,9 +175,9 @@ class Tagger:
     ) -> TagResult | list[TagResult] | Iterator[TagResult]:
         """The result of one photo, of each in a list, or of each that an iterator gives.
 
-        A photo is a path, `shard.tar#member`, the content of a file, an open file, a PIL image, or
-        an array of bytes (height, width, 3) in the order RGB. From an iterator photos are taken as
-        results are needed, so that any number needs little memory.
+        A photo is a path, `shard.tar#member`, the content of a file, a PIL image, or an array of
+        bytes (height, width, 3) in the order RGB. From an iterator photos are taken as results are
+        needed, so that any number needs little memory.
 
         Raises RecordProblem at a photo that cannot be tagged (`outcomes` goes on after it), and
         TypeError for what is no photo.
@@ -358,7 +296,7 @@ def open_runner(bundle: Bundle, options: TaggerOptions) -> tuple[ModelRunner, La
     graph = choose_runtime(bundle, options.runtime, options.device, options.dtype)
     label_set = choose_labels(
         bundle, options.labels, options.threshold, number_format(graph), options.precision,
-        keep_labels=options.keep_labels,
+        language=bundle.labels.language_code(options.choice.lang),
     )  # fmt: skip
     scores_all = options.threshold is not None or options.precision is not None
     # In torch the parts of a long list have no shortlists.
@@ -368,7 +306,7 @@ def open_runner(bundle: Bundle, options: TaggerOptions) -> tuple[ModelRunner, La
         # Only labels that can be given are scored, where nobody asks for the scores of others.
         shortlist=None if scores_all else read_shortlist(bundle, label_set),
         scores_all=options.dense or options.embedding,
-        boxes=options.boxes, captions=options.caption, caption_style=options.caption_style,
+        boxes=options.boxes, captions=options.caption,
         thorough=options.thorough, loader=options.preprocess, notify=options.notify,
     )  # fmt: skip
     runner.limits = options.limits
@@ -393,12 +331,6 @@ def _open_on(
     model: str, options: TaggerOptions, device: str, notify: Callable[[str], None]
 ) -> Tagger:
     return Tagger.open(model, replace(options, device=device, notify=notify))
-
-
-def _python_names(message: str) -> str:
-    """The message, with `caption_style` for `--caption-style` outside of commands."""
-    names = re.compile(r"`[^`]*`|(?<!\S)--([a-z-]+)")
-    return names.sub(lambda found: (found[1] or "").replace("-", "_") or found[0], message)
 
 
 def _raised(outcome: TagResult | RecordProblem) -> TagResult:

@@ -14,7 +14,6 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "runtime": ("auto", "onnx", "torch"),
     "dtype": ("auto", "fp32", "bf16", "fp16", "int8"),
     "preprocess": (None, "official", "fast"),
-    "caption_style": (None, "short", "dense"),
 }
 
 
@@ -23,7 +22,6 @@ class TaggerOptions(RunnerOptions):
     """How photos are tagged; the defaults are those of `ramctl tag`."""
 
     labels: Words | None = None  # what to look for instead of the model's labels; +FILE: besides
-    keep_labels: bool = False  # besides
     threshold: Threshold | None = None  # None: the model's, per tag
     precision: float | None = None  # the fraction of the tags that shall be right
     choice: SelectionOptions = field(default_factory=SelectionOptions)
@@ -32,7 +30,6 @@ class TaggerOptions(RunnerOptions):
     embedding: bool = False  # give a vector to search by
     boxes: bool = False  # give where the model looked for each tag
     caption: bool = False  # give a caption
-    caption_style: str | None = None  # short, dense; None: short where the model has both
     preprocess: str | None = None  # official, fast: how photos are read; None: the model's way
     runtime: str = "auto"  # or onnx, torch
     limits: PhotoLimits = LIMITS  # what a photo may cost
@@ -44,12 +41,10 @@ class TaggerOptions(RunnerOptions):
             if (value := getattr(self, name)) not in known:
                 choices = ", ".join(filter(None, known))
                 raise UsageProblem(f"{name} {value!r} is not one of {choices}")
-        numbers = {"batch_size": self.batch, "num_workers": self.workers, "threads": self.threads}
+        numbers = {"batch": self.batch, "jobs": self.workers, "threads": self.threads}
         for name, value in numbers.items():
             if value is not None and value < 1:
                 raise UsageProblem(f"{name} {value} is less than 1")
-        if self.caption_style and not self.caption:
-            raise UsageProblem("--caption-style needs --caption")
         if self.precision is not None and not 0 < self.precision < 1:
             raise UsageProblem(f"precision {self.precision:g} is not between 0 and 1")
         self.choice.check()

@@ -165,6 +165,6 @@ def test_from_python_a_missing_part_is_a_run_problem(core):
     done = core(program=("-c", PYTHON))
     assert done.stdout.decode().splitlines() == [
         "['zebra']",
-        f"boxes needs the extra train: {TRAIN} ({SIZE})",
+        f"--boxes needs the extra train: {TRAIN} ({SIZE})",
         f"parsing captions needs the extra parse: {pip_line('parse')}",
     ], done.stderr

@@ -107,9 +107,8 @@ def in_time():
 @pytest.mark.usefixtures("in_time")
 @pytest.mark.parametrize(("line", "name", "mark", "obstacle"), [*rows()], ids=lambda v: str(v)[:40])
 def test_nothing_that_is_not_ours_is_written_to(
-    line, name, mark, obstacle, tmp_path, tiny_bundle, ramctl, monkeypatch
+    line, name, mark, obstacle, tmp_path, tiny_bundle, ramctl
 ):
-    monkeypatch.setattr("ramctl.pages.gallery.MAX_INSIDE", 0)
     outside, here = tmp_path / "outside", tmp_path / "downloaded"
     outside.mkdir()
     here.mkdir()
@@ -122,10 +121,6 @@ def test_nothing_that_is_not_ours_is_written_to(
     if "old.jsonl" in line:
         assert ramctl("parse", "in.jsonl", "-o", "old.jsonl", cwd=here).returncode == 0
         (here / "in.jsonl").write_text(json.dumps(RECORD | {"captions": ["a dog"]}) + "\n{bad\n")
-    if "{thumbnail}" in name:
-        ramctl(*line.split(), cwd=here)
-        thumbnail = next((here / "p.html.thumbnails").iterdir()).name
-        name = name.format(thumbnail=thumbnail)
     path = here / name
     place(obstacle, path, outside)
     before = path.lstat()
@@ -185,16 +180,8 @@ def test_a_photo_is_never_its_own_sidecar(here, ramctl):
     )
 
 
-@pytest.mark.parametrize(
-    "line",
-    [
-        {"image": "a.jpg", "tag": "boat", "verdict": "remove"},
-        {"tag": "boat", "verdict": "remove", "image": "a.jpg", "kind": "object"},
-        {"tag": "boat", "threshold": 0.4},
-    ],
-    ids=["decisions", "decisions with kinds", "thresholds"],
-)
-def test_a_file_of_decisions_or_thresholds_is_no_label_system_to_replace(line, here, ramctl):
+def test_a_file_of_thresholds_is_no_label_system_to_replace(here, ramctl):
+    line = {"tag": "boat", "threshold": 0.4}
     (here / "kept.jsonl").write_text(json.dumps(line) + "\n")
     done = ramctl("parse", "in.jsonl", "--build-labels", "kept.jsonl", cwd=here)
     assert done.returncode == 2 and "kept.jsonl: exists, but is not a label system" in done.messages
@@ -268,7 +255,6 @@ def test_a_bundle_in_the_cache_of_the_hub_is_links_to_its_blobs(here, tiny_bundl
     ("line", "name"),
     [
         ("export in.jsonl --xmp", ".a.jpg.xmp.ramctl-part"),
-        ("export in.jsonl --txt", ".ramctl-txt.jsonl"),
         ("parse in.jsonl -o o.jsonl", "..o.jsonl.state.jsonl.ramctl-part"),
         ("train t.jsonl --preset tiny --steps 1 --out m --events e.jsonl", "e.jsonl"),
     ],
@@ -277,7 +263,7 @@ def test_what_has_another_name_too_is_not_changed_under_that(line, name, here, r
     record = json.dumps({"image": "a.jpg", "tags": ["boy", "dog"]}) + "\n"
     (here / "t.jsonl").write_text(record * 2)
     theirs = here.parent / "outside" / "theirs"
-    theirs.write_bytes(content := b"" if name == ".ramctl-txt.jsonl" else MINE)
+    theirs.write_bytes(content := MINE)
     (here / name).hardlink_to(theirs)
     done = ramctl(*line.split(), cwd=here)
     assert done.returncode == 0, done.messages

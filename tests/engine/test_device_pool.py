@@ -20,7 +20,7 @@ def many(tmp_path):
 
 
 def load(colours, device):
-    return Tagger.from_pretrained(str(colours), device=device, batch_size=4, num_workers=1)
+    return Tagger.from_pretrained(str(colours), device=device, batch=4, jobs=1)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])

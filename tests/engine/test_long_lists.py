@@ -78,7 +78,7 @@ def calls_of(tiny_bundle, path, number, monkeypatch) -> tuple[int, int]:
     )
     sys.setprofile(count)
     try:
-        tagger = Tagger.from_pretrained(tiny_bundle, labels=str(path), threshold=0.0, num_workers=1)
+        tagger = Tagger.from_pretrained(tiny_bundle, labels=str(path), threshold=0.0, jobs=1)
         result = tagger.tag(PHOTO)
     finally:
         sys.setprofile(None)

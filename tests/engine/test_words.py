@@ -64,7 +64,7 @@ def test_a_word_that_mini_does_not_know_has_the_threshold_of_words_and_a_known_o
     assert load_preset("mini").open_set_threshold == 0.2  # of the next one that is trained
 
 
-def test_words_of_a_short_list_are_given_more_readily_than_those_of_a_long_one():
+def test_words_of_a_short_list_are_given_more_readily_than_those_of_a_long_one(tmp_path):
     bundle = Bundle.open(embedded_bundle())
     calibration, own = Calibration.from_bundle(bundle), bundle_labels(bundle)
     names = [label.tag for label in bundle.labels if label.validated]
@@ -82,19 +82,20 @@ def test_words_of_a_short_list_are_given_more_readily_than_those_of_a_long_one()
         assert np.log(odds) == pytest.approx(LISTED_LOG_ODDS, abs=1e-3)
     assert found[2] < found[3] < found[300] < own.thresholds[dog]
     assert choose_labels(bundle, ["dog", "cat"], 0.7).thresholds.tolist() == [0.7, 0.7]
-    assert choose_labels(bundle, ["heron cage"], None, keep_labels=True).uses_salience[dog]
+    (tmp_path / "words").write_text("heron cage\n")
+    assert choose_labels(bundle, f"+{tmp_path / 'words'}", None).uses_salience[dog]
 
 
 def test_words_of_another_language_are_labels_in_a_list_of_that_language_alone():
     labels = (bundle := Bundle.open(embedded_bundle())).labels
     own = label_rows(bundle)
 
-    def rows_are(words, tags):
-        chosen = choose_labels(bundle, words, None)
+    def rows_are(words, tags, language=""):
+        chosen = choose_labels(bundle, words, None, language=language)
         known = [own[labels.ids(tag)[0]] for tag in tags]
         assert np.array_equal(chosen.rows[: len(tags)], known) and chosen.labels.tags == words
 
-    rows_are(["Hund", "Baum", "Himmel", "Rock"], ["dog", "tree", "sky", "skirt"])
+    rows_are(["Hund", "Baum", "Himmel", "Rock"], ["dog", "tree", "sky", "skirt"], "de")
     rows_are(["gift", "rock", "kind"], ["gift", "rock"])
     grenade = choose_labels(bundle, ["dog", "grenade"], None).rows[1]
     assert not np.array_equal(grenade, own[labels.ids("pomegranate")[0]])

@@ -134,7 +134,6 @@ def test_a_main_thing_may_be_less_certain_and_comes_first():
     assert list(chosen.scores) == ["cat", "room", "red"]
     assert chosen.salience["cat"] == pytest.approx(chances[CAT], abs=1e-4)
     assert chosen.salience["red"] == 0 and chosen.labels == [CAT, ROOM, RED]
-    assert list(selector(salience, sort="score")(scores).scores) == ["room", "red", "cat"]
     assert list(selector(salience, top=1)(scores).scores) == ["cat"]
     # Thresholds that the user named are kept to.
     assert list(selector(salience, uses_salience=False)(scores).scores) == ["room", "red"]

@@ -6,12 +6,13 @@ import json
 import shlex
 import shutil
 import subprocess
-import tarfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from ramctl.export.sidecar_merge import HIERARCHICAL
+from ramctl.export.xmp_document import XmpDocument
 from tests.conftest import REPOSITORY
 from tests.support import gallery_photos, write_records
 
@@ -58,9 +59,6 @@ def test_tags_can_be_chosen_from(export):
     Path("only.txt").write_text("dog\n")
     assert tags("--include", "only.txt") == [["dog"], [], ["dog"]]
     assert tags("--exclude", "only.txt") == [["grass"], ["cat"], ["<sofa>"]]
-    Path("names.tsv").write_text("dog\tHund\ngrass\tHund\n")
-    first = json.loads(export("-q", "-f", "jsonl", "--rename", "names.tsv").splitlines()[0])
-    assert (first["tags"], first["scores"]) == (["Hund"], {"Hund": 0.9})
 
 
 @pytest.mark.parametrize(
@@ -74,7 +72,7 @@ def test_tags_can_be_chosen_from(export):
         (["--xmp", "a.jpg"], "inputs are records"),
         (["--xmp", "-R", "."], "inputs are records"),
         (["-f", "csv", "--photos-at", "x"], "--photos-at"),
-        (["-f", "webdataset", "-o", "samples.tar", "--resume"], "cannot be continued"),
+        (["-f", "coco", "-o", "out", "--resume"], "cannot be continued"),
         (["-f", "coco", "--shard", "1/2"], "shards"),
     ],
 )
@@ -141,16 +139,16 @@ def test_machine_tags_are_taken_out_of_the_sidecars_of_records_and_of_photos(exp
 def test_a_dry_run_shows_additions_and_removals_and_writes_nothing(export):
     export("--xmp")
     Path("a.png.xmp").write_text("no sidecar")
-    Path("names.tsv").write_text("dog\tpoodle\n")
+    Path("tags.jsonl").write_text(Path("tags.jsonl").read_text().replace('"dog"', '"poodle"'))
     before = sorted(Path().rglob("*"))
-    words = ["--rename", "names.tsv", "--gallery", "page.html", "-f", "csv", "-o", "out.csv"]
+    words = ["--gallery", "page.html", "-f", "csv", "-o", "out.csv"]
     told = export("--xmp", "--dry-run", *words, code=3)
     assert sorted(Path().rglob("*")) == before
     assert "would write a.jpg.xmp: + poodle, + auto|poodle, - dog, - auto|dog\n" in told
     assert "a.png.xmp" in told
     assert "1 rejected, 2 sidecars would change, " in told.splitlines()[-1]
     assert "would delete a.jpg.xmp: - dog, " in export("--xmp-remove", "--dry-run", code=3)
-    assert "would write sub/b c.txt: + dog, + <sofa>\n" in export("--txt", "--dry-run", code=3)
+    assert "would write sub/b c.txt: + poodle, + <sofa>\n" in export("--txt", "--dry-run", code=3)
 
 
 def test_a_sidecar_that_cannot_be_written_rejects_its_photo_only(export):
@@ -209,36 +207,13 @@ def test_coco(export):
     assert empty == {"images": [], "annotations": [], "categories": []}
 
 
-def test_webdataset(export):
-    export("-q", "-f", "webdataset", "-o", "samples.tar")
-    with tarfile.open("samples.tar") as archive:
-        members = {member.name: archive.extractfile(member).read() for member in archive}
-    keys = ["000000_a", "000001_a", "000002_b_c"]
-    ends = [["jpg", "txt", "json"], ["png", "txt", "json"], ["jpg", "txt", "json"]]
-    assert list(members) == [f"{k}.{e}" for k, of in zip(keys, ends, strict=True) for e in of]
-    assert members["000000_a.jpg"] == Path("a.jpg").read_bytes()
-    assert members["000000_a.txt"] == b"dog, grass"
-    assert members["000002_b_c.txt"] == b"a dog"
-    assert json.loads(members["000000_a.json"]) == RESULTS[0]
-
-
 def test_texts_for_trainers(export):
-    Path("a.png").unlink()
-    export("--txt", "--txt-caption", code=3)
-    assert Path("sub/b c.txt").read_text() == "a dog, dog, <sofa>\n"
-    assert Path("a.txt").read_text() == "dog, grass\n"  # which has no caption
-
-
-def test_every_text_begins_with_the_trigger_once(export):
     Path("a.png").unlink()
     text = Path("sub/b c.txt")
     text.write_text("mine, dog\n")
-    for _ in range(2):
-        export("--txt", "--txt-trigger", "ohwx", code=3)
-        assert text.read_text() == "ohwx, mine, dog, <sofa>\n"
-        assert Path("a.txt").read_text() == "ohwx, dog, grass\n"
-    export("--txt", "--txt-existing", "replace", "--txt-trigger", "ohwx", code=3)
-    assert text.read_text() == "ohwx, dog, <sofa>\n"
+    export("--txt", "--txt-caption", "--txt-trigger", "ohwx", code=3)
+    assert text.read_text() == "ohwx, a dog, mine, dog, <sofa>\n"
+    assert Path("a.txt").read_text() == "ohwx, dog, grass\n"  # which has no caption
 
 
 def test_a_table_shows_captions_and_what_has_no_score_and_escapes_what_controls(export):
@@ -255,32 +230,51 @@ def test_a_table_shows_captions_and_what_has_no_score_and_escapes_what_controls(
     }  # fmt: skip
 
 
-def test_csv_for_spreadsheets_with_a_row_for_each_tag_and_with_scores_of_search(export):
+def test_csv_has_the_scores_of_search(export):
     write_records(Path("found.jsonl"), [RESULTS[0] | {"score": 7.5}, RESULTS[2] | {"tags": []}])
     rows = list(csv.DictReader(io.StringIO(export("-q", "-f", "csv", source="found.jsonl"))))
     assert [row["search_score"] for row in rows] == ["7.5", ""]
-    assert export("-q", "-f", "csv", "--long", source="found.jsonl") == (
-        "image,tag,score,search_score\na.jpg,dog,0.9,7.5\na.jpg,grass,0.5,7.5\n"
-    )
-    assert "sub/b c.jpg,'=2,,\n" in export(
-        "-q", "-f", "csv", "--long", "--rename", write_names("dog\t=2\n")
-    )
-    export("-q", "-f", "csv", "--bom", "-o", "out.csv")
-    assert Path("out.csv").read_bytes().startswith(b"\xef\xbb\xbfimage,tags")
-    assert "another form" in export("-f", "csv", "-o", "out.csv", "--resume", code=1)
-    export("-f", "csv", "--bom", "-o", "out.csv", "--resume")
-    assert Path("out.csv").read_bytes().count(b"\xef\xbb\xbf") == 1
-    assert "need -f csv" in export("-f", "jsonl", "--bom", code=2)
+    export("-q", "-f", "csv", "-o", "out.csv")
+    assert "another form" in export("-f", "text", "-o", "out.csv", "--resume", code=1)
 
 
-def write_names(text: str) -> str:
-    Path("names.tsv").write_text(text)
-    return "names.tsv"
+GERMAN = {"image": "a.jpg", "tags": ["Hund", "Baum", "wei\u00df"], "tag_language": "de"}
+ENGLISH = {"image": "a.jpg", "tags": ["dog", "tree", "white"]}
 
 
-def test_json_is_one_list(export):
-    assert json.loads(export("-q", "-f", "json")) == RESULTS
-    Path("none.jsonl").write_text("")
-    assert json.loads(export("-q", "-f", "json", source="none.jsonl")) == []
-    assert "use jsonl" in export("-f", "json", "-o", "out.json", "--resume", code=2)
-    assert "use jsonl" in export("-f", "json", "-o", "out.json", "--shard", "1/2", code=2)
+def test_lists_of_tags_are_english_or_in_the_language_of_the_tags(export):
+    for record, *lists in ((ENGLISH, "tree, white"), (GERMAN, "tree, white", "Baum, wei\u00df")):
+        write_records(Path("in.jsonl"), [record])
+        for words in lists:
+            for option, tags in (
+                ("--exclude", record["tags"][:1]),
+                ("--include", record["tags"][1:]),
+            ):
+                line = export("-q", "-f", "jsonl", option, words, source="in.jsonl")
+                assert json.loads(line)["tags"] == tags
+
+
+def test_where_auto_is_a_car_the_parent_has_another_name(export):
+    def parents(record, *words):
+        write_records(Path("in.jsonl"), [record])
+        export("--xmp", *words, source="in.jsonl")
+        items = XmpDocument(Path("a.jpg.xmp").read_bytes()).items(HIERARCHICAL.property)
+        return {item.partition("|")[0] for item in items}
+
+    assert parents(GERMAN) == {"automatisch"}
+    assert "automatisch|Hund" in export("-f", "exiftool-csv", source="in.jsonl")
+    assert parents(GERMAN, "--xmp-prefix", "auto") == parents(ENGLISH) == {"auto"}
+
+
+def test_the_gallery_has_the_owner_s_keywords(export):
+    write_records(Path("in.jsonl"), [{"image": "a.jpg", "tags": ["wall", "red"]}])
+    export("--xmp", source="in.jsonl")
+    document = XmpDocument(Path("a.jpg.xmp").read_bytes())
+    hers = ["Red", "Urlaub|Ostsee", "Personen|Anna", "darktable|format|jpg"]
+    name = HIERARCHICAL.property
+    document.set_items(name, [*document.items(name), *hers])
+    Path("a.jpg.xmp").write_bytes(document.to_bytes())
+    line = export("-f", "jsonl", "--gallery", "page.html", source="in.jsonl")
+    assert json.loads(line)["tags"] == ["wall", "red"]
+    (photo,) = gallery_photos(Path("page.html"))
+    assert [*photo["tags"]] == ["wall", "red", "Ostsee", "Anna"]

@@ -6,11 +6,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ramctl.export.sidecar_merge import FIELDS, merge_tags, remove_tags
-from ramctl.export.sidecars import TEXT_RECORD
+from ramctl.export.sidecar_merge import FIELDS, merge_tags
 from ramctl.export.xmp_document import OURS, Property, XmpDocument
 from tests.command import Done
-from tests.support import write_records
+from tests.support import gallery_photos, remove_tags, write_records
 
 SUBJECT, HIERARCHICAL, TAGS_LIST = (field.property for field in FIELDS)
 REFUSED = Property(OURS, "ramctl", "refused")
@@ -98,126 +97,70 @@ def export(command):
     """Runs `ramctl export` for a photo with these tags."""
     Image.new("RGB", (8, 8)).save("a.jpg")
 
-    def run(tags: str, *options: str) -> Done:
-        write_records(Path("in.jsonl"), [{"image": "a.jpg", "tags": tags.split(",")}])
+    def run(tags: str, *options: str, **fields) -> Done:
+        write_records(Path("in.jsonl"), [{"image": "a.jpg", "tags": tags.split(",")} | fields])
         return command("export", "in.jsonl", *options)
 
     return run
 
 
-def text() -> str:
-    return Path("a.txt").read_text().rstrip("\n")
+SIDECAR = Path("a.jpg.xmp")
 
 
-def row() -> dict:
-    return json.loads(Path(TEXT_RECORD).read_text().splitlines()[-1])
-
-
-def test_a_word_taken_out_of_a_text_never_comes_back(export):
-    export("red,hot dog,yellow", "--txt")
-    assert text() == "red, hot dog, yellow"
-    Path("a.txt").write_text("my wall, red, hot dog\n")
-    for _ in range(2):
-        export("red,hot dog,yellow,blue", "--txt")
-        assert text() == "my wall, red, hot dog, blue"
-    assert row() == {
-        "text": "a.txt", "given": ["red", "hot dog", "blue"], "refused": ["yellow"],
-        "existing": [],
-    }  # fmt: skip
-    assert len(Path(TEXT_RECORD).read_text().splitlines()) == 2  # one for each change
-    export("Yellow,hot dog", "--txt", "--txt-existing", "replace")
-    assert text() == "hot dog"
-    Path("a.txt").write_text("")
-    export("yellow,hot dog,green", "--txt")
-    assert text() == "green"
-    export("yellow,hot dog", "--txt", "--forget-refused")
-    assert text() == "yellow, hot dog"
-
-
-def test_a_text_that_is_gone_is_written_again_without_what_was_refused(export):
-    export("red,yellow", "--txt")
-    Path("a.txt").write_text("red\n")
-    export("red,yellow", "--txt")
-    Path("a.txt").unlink()
-    export("red,yellow", "--txt")
-    assert (text(), row()["refused"]) == ("red", ["yellow"])
-
-
-def test_a_torn_or_foreign_line_of_the_record_is_passed_over(export):
-    export("red,yellow", "--txt")
-    with Path(TEXT_RECORD).open("ab") as stream:
-        stream.write(b'{"text": "a.txt", "given": 5}\n{"text": "a.t')
-    Path("a.txt").write_text("red\n")
-    export("red,yellow", "--txt")
-    assert (text(), row()["refused"]) == ("red", ["yellow"])
+def take_out(*gone: str) -> None:
+    """Delete words from all keyword fields, as a photo manager does."""
+    for word in gone:
+        SIDECAR.write_bytes(without(SIDECAR.read_bytes(), word))
 
 
 def test_refusals_are_forgotten_only_when_that_is_asked_for(export):
     export("red,yellow", "--xmp")
-    path = Path("a.jpg.xmp")
-    path.write_bytes(without(path.read_bytes(), "yellow"))
+    take_out("yellow")
     for options, left in (([], ["red"]), (["--forget-refused"], ["red", "yellow"])):
         export("red,yellow", "--xmp", *options)
-        assert words(path.read_bytes()) == left
+        assert words(SIDECAR.read_bytes()) == left
 
 
-def test_a_refused_tag_that_a_program_writes_back_from_its_database_is_removed_again(
-    export, command
-):
-    export("red,hot dog,yellow", "--xmp")
-    path = Path("a.jpg.xmp")
-    before = path.read_bytes()
-    path.write_bytes(without(before, "yellow"))
-    export("red,hot dog,yellow", "--xmp")
-    document = XmpDocument(path.read_bytes())  # as darktable does
-    document.set_items(HIERARCHICAL, [*document.items(HIERARCHICAL), "auto|yellow"])
-    document.set_items(SUBJECT, [*document.items(SUBJECT), "yellow"])
-    path.write_bytes(document.to_bytes())
-    (record,) = command("import", "a.jpg").rows
-    assert record["refused"] == ["yellow"] and "tags" not in record
-    assert "1 refused tags that were back" in export("red,hot dog,yellow", "--xmp").messages
-    assert (words(path.read_bytes()), refused(path.read_bytes())) == (
-        ["hot dog", "red"],
-        ["yellow"],
-    )
-    # By her own hand, it is elsewhere too.
-    document.set_items(HIERARCHICAL, [*document.items(HIERARCHICAL), "colours|yellow"])
-    path.write_bytes(document.to_bytes())
-    export("red,hot dog,yellow", "--xmp")
-    assert "yellow" in words(path.read_bytes()) and not refused(path.read_bytes())
-
-
-DARKTABLE = ((SUBJECT, "darktable"), (HIERARCHICAL, "darktable|format|jpg"))
-
-
-@pytest.mark.parametrize("others", [DARKTABLE, ()], ids=["its own tags", "no tags"])
-def test_tags_that_all_went_at_once_are_written_again(export, others):
-    tags = "red,hot dog,yellow"
-    export(tags, "--xmp")
-    path = Path("a.jpg.xmp")
-    path.write_bytes(without(path.read_bytes(), "yellow"))
-    export(tags, "--xmp")
-    document = XmpDocument(path.read_bytes())  # as darktable writes it from its database
-    for name in (SUBJECT, HIERARCHICAL):
-        document.set_items(name, [item for of, item in others if of == name])
-    path.write_bytes(document.to_bytes())
-    export(tags, "--xmp", "--dry-run")
-    assert "1 sidecars that had lost all tags" in export(tags, "--xmp").messages
-    content = path.read_bytes()
-    assert {"red", "hot dog"} <= set(words(content)) and refused(content) == ["yellow"]
-    assert "lost" not in export(tags, "--xmp").messages
-
-
-def test_what_a_program_deleted_is_no_decision_in_an_import(export, command):
+def test_tags_that_are_all_gone_are_refused_and_without_our_list_all_start_anew(export, command):
     export("red,yellow", "--xmp")
-    path = Path("a.jpg.xmp")
-    path.write_bytes(without(without(path.read_bytes(), "yellow"), "red"))
-    assert json.loads(command("import", "a.jpg").stdout) == {"image": "a.jpg"}
+    take_out("yellow", "red")
+    assert command("import", "a.jpg").rows == [{"image": "a.jpg", "refused": ["red", "yellow"]}]
+    assert "2 tags newly refused" in export("red,yellow", "--xmp").messages
+    assert (words(SIDECAR.read_bytes()), refused(SIDECAR.read_bytes())) == ([], ["red", "yellow"])
+    SIDECAR.unlink()
+    export("red,yellow", "--xmp")
+    assert words(SIDECAR.read_bytes()) == ["red", "yellow"]
+
+
+def test_no_output_has_a_tag_that_a_sidecar_refuses(export):
+    tags = "dog,tree,white"
+    export(tags, "--xmp")
+    take_out("tree")  # no export has been run since
+    row = json.loads(export(tags, "-q", "-f", "jsonl").stdout)
+    assert row == {"image": "a.jpg", "tags": ["dog", "white"], "refused": ["tree"]}
+    export(tags, "--gallery", "page.html", "--txt")
+    assert list(gallery_photos(Path("page.html"))[0]["tags"]) == ["dog", "white"]
+    assert Path("a.txt").read_text() == "dog, white\n"
+    assert b"tree" in export(tags, "-q", "-f", "text", "--forget-refused", "--xmp").stdout
+    take_out("tree")
+    done = export(tags, "-f", "jsonl", sources={"tree": ["human"]})
+    assert json.loads(done.stdout)["tags"] == tags.split(",")
+
+
+def test_a_sidecar_that_cannot_be_read_stops_no_other_output(export):
+    SIDECAR.write_text("no ramctl XMP")
+    assert json.loads(export("dog", "-f", "jsonl").stdout) == {"image": "a.jpg", "tags": ["dog"]}
+
+
+def test_an_import_has_the_language_of_refused_tags(export, command):
+    export("Hund,Baum", "--xmp", tag_language="de")
+    take_out("Baum")
+    (row,) = command("import", "a.jpg").rows
+    assert (row["refused"], row["tag_language"]) == (["Baum"], "de")
 
 
 def test_the_summary_counts_newly_refused_tags(export):
     assert "refused" not in export("red,yellow", "--xmp").messages
-    path = Path("a.jpg.xmp")
-    path.write_bytes(without(path.read_bytes(), "yellow"))
+    take_out("yellow")
     assert "1 sidecars changed, 1 tags newly refused" in export("red,yellow", "--xmp").messages
     assert "refused" not in export("red,yellow", "--xmp").messages

@@ -5,7 +5,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,13 +12,11 @@ import pytest
 from PIL import Image
 
 from ramctl.cli import main
-from ramctl.errors import RecordProblem
-from ramctl.export import sidecar_merge, sidecars
-from ramctl.export.sidecar_merge import FIELDS, MIRRORS, SUBJECT, merge_tags, remove_tags
+from ramctl.export.sidecar_merge import FIELDS, MIRRORS, SUBJECT, merge_tags
 from ramctl.export.sidecars import SidecarOptions, SidecarWriter
 from ramctl.export.xmp_document import OURS, RDF, XmpDocument
-from ramctl.records.record import Record
 from tests.conftest import REPOSITORY, SHARED
+from tests.support import remove_tags
 
 FOLDER = SHARED / "data" / "sidecars"
 # The keyword is an attribute, a bare text, an empty list there: its form is a list's afterwards.
@@ -223,29 +220,6 @@ assert merge_tags(many, words, "auto") is None
 @pytest.mark.slow
 def test_twenty_thousand_keywords_and_a_long_history_are_no_work():
     subprocess.run([sys.executable, "-c", LARGE], check=True, cwd=REPOSITORY)
-
-
-def test_a_sidecar_that_takes_too_long_rejects_its_photo_and_is_left_alone(tmp_path, monkeypatch):
-    Image.new("RGB", (8, 8)).save(tmp_path / "a.jpg")
-    (tmp_path / "a.jpg.xmp").write_bytes(document(""))
-    may_end, merge = threading.Event(), sidecar_merge.merge_tags
-
-    def slow(*words, **options):
-        may_end.wait()
-        return merge(*words, **options)
-
-    monkeypatch.setattr(sidecar_merge, "merge_tags", slow)
-    monkeypatch.setattr(sidecars, "_MAX_SECONDS", 0.01)
-    writer = SidecarWriter(SidecarOptions(xmp=True))
-    try:
-        with pytest.raises(RecordProblem, match="not ready after") as caught:
-            writer.write(
-                Record({"image": "a.jpg"}, base=tmp_path), {"image": "a.jpg", "tags": ["x"]}
-            )
-    finally:
-        may_end.set()
-    assert caught.value.code == "too_slow"
-    assert (tmp_path / "a.jpg.xmp").read_bytes() == document("")
 
 
 def test_what_another_program_has_written_anew_is_taken_out_as_well(tmp_path):

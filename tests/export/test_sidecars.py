@@ -12,16 +12,15 @@ import pytest
 from PIL import Image
 
 from ramctl import RecordProblem, TagResult, UsageProblem, write_sidecar
-from ramctl.export.sidecar_merge import FIELDS, KEYWORDS, MIRRORS, SUBJECT, merge_tags, remove_tags
+from ramctl.export.sidecar_merge import FIELDS, KEYWORDS, MIRRORS, SUBJECT, Embedded, merge_tags
 from ramctl.export.sidecars import (
     Sidecar,
     SidecarOptions,
     SidecarWriter,
     xmp_paths,
 )
-from ramctl.export.text_sidecars import TextOptions
 from ramctl.export.xmp_document import RDF, XmpDocument
-from tests.support import DATA, problem_of
+from tests.support import DATA, problem_of, remove_tags
 
 BY_NAME = {f"{f.property.prefix}_{f.property.name}": f for f in (*FIELDS, *MIRRORS)}
 PROPERTIES = {name: of.property for name, of in BY_NAME.items()}
@@ -134,7 +133,7 @@ def test_a_tag_of_the_owner_under_the_same_prefix_stays():
     assert remove_tags(again) == remove_tags(content)
     assert tags_of(remove_tags(again)) == tags_of(mine)
     assert remove_tags(mine) is None
-    content, embedded = None, {SUBJECT: ["auto", "BMW"]}
+    content, embedded = None, Embedded(None, {SUBJECT: ["auto", "BMW"]})
     for tag in ("street", "road"):
         content = merge_tags(content, [tag], "auto", embedded=lambda: embedded)
         assert tags_of(content)["digiKam:TagsList"] == ["auto", "BMW", f"auto/{tag}"]
@@ -171,7 +170,7 @@ def test_what_another_program_adds_or_removes_afterwards_counts():
 
 def test_a_copied_keyword_that_the_owner_takes_out_does_not_come_back():
     def embedded():
-        return {SUBJECT: ["Anna", "Bob"]}
+        return Embedded(None, {SUBJECT: ["Anna", "Bob"]})
 
     content = merge_tags(None, ["sofa"], "auto", embedded=embedded)
     assert tags_of(content)["digiKam:TagsList"] == ["Anna", "Bob", "auto/sofa"]
@@ -228,7 +227,7 @@ def test_no_program_loses_sight_of_a_keyword():
     for _ in range(60):
         before = sidecar(**fields(PROPERTIES)) if dice.random() < 0.7 else None
         embedded = fields(BY_NAME)
-        own = {BY_NAME[name]: items for name, items in embedded.items()}
+        own = Embedded(None, {BY_NAME[name]: items for name, items in embedded.items()})
         after = merge_tags(before, ["sofa"], "auto", embedded=lambda own=own: own)
         removed = remove_tags(after) or None
         assert merge_tags(after, ["sofa"], "auto", embedded=lambda own=own: own) is None
@@ -311,32 +310,6 @@ def test_photos_of_one_name_do_not_share_a_sidecar(tmp_path):
     assert [paths(name) for name in ("a.jpg", "a.png", "b.jpg", "c.jpg", "c.CR2")] == [
         ["a.jpg.xmp"], ["a.png.xmp"], ["b.xmp"], ["c.jpg.xmp"], ["c.xmp"],
     ]  # fmt: skip
-    # What IMG.xmp says stays in sight of programs that prefer the longer name.
-    (tmp_path / "a.xmp").write_bytes(merge_tags(sidecar(dc_subject=["Anna"]), ["old"], "auto"))
-    (written,) = writer().with_tags(tmp_path / "a.jpg", ["sofa"])
-    assert written.path == tmp_path / "a.jpg.xmp"
-    assert tags_of(written.content)["digiKam:TagsList"] == ["Anna", "auto/sofa"]
-    written.write()
-    (again,) = writer().with_tags(tmp_path / "a.jpg", ["sofa"])
-    assert again.content is None
-    own, shared = without_tags(tmp_path / "a.jpg")
-    assert own.content == b"" and tags_of(shared.content) == {"dc:subject": ["Anna"]}
-
-
-def test_text_sidecars_append_replace_or_keep(tmp_path):
-    photo = tmp_path / "a.png"
-
-    def text(*tags, **options):
-        writer = SidecarWriter(SidecarOptions(texts=TextOptions(**options)))
-        return next(iter(writer.with_text(photo, {"tags": list(tags)})), None)
-
-    assert text("dog", "salt, pepper").content == b"dog, salt\\, pepper\n"
-    (tmp_path / "a.txt").write_text("my dog, grass\n")
-    assert text("grass", "dog") == Sidecar(tmp_path / "a.txt", b"my dog, grass, dog\n")
-    copy = Sidecar(tmp_path / "a.txt.bak", b"my dog, grass\n")
-    assert text("dog", existing_text="replace") == copy
-    assert text("dog", existing_text="keep") is None
-    assert text("grass").content is None
 
 
 def needs(program):

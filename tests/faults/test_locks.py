@@ -51,7 +51,6 @@ OUTPUTS = [  # the last option names what is written
     ["generate", PARSED, "--captions", "0", "-o"],
     ["clean", PARSED, "-o"],
     ["tag", str(DATA / "photos" / "steps.jpg"), "-o"],
-    ["export", PARSED, "--root", str(DATA), "--gallery"],
     ["eval", CAPTIONS, "--truth", str(DATA / "truth.jsonl"), "-o"],
     ["train", PARSED, "--steps", "1", "--out"],
     ["convert", "mini", "--to", "onnx", "--out"],

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from ramctl.export.sidecar_merge import merge_tags, remove_tags
-from tests.support import wait_for
+from ramctl.export.sidecar_merge import merge_tags
+from tests.support import remove_tags, wait_for
 
 CONTROL = "bell\x07 and\x00null"
 

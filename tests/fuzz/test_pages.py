@@ -1,16 +1,14 @@
 """Pages of records with any text in them hold that text, and run nothing of it."""
 
-import json
 from collections.abc import Callable
 
 import pytest
 from PIL import Image
 
-from ramctl.pages.gallery import open_gallery
 from ramctl.records.record import Record
 from tests.fuzz.damage import survive
-from tests.pages.test_review import ADDED, BOX, Judged, Pictured, written
-from tests.support import gallery_photos, page_data
+from tests.pages.test_gallery import page_of as page_of_photos
+from tests.support import gallery_photos
 
 SEEDS = [
     b"dog", b"a </script> & <b onload='x()'>", b"<!--<script>", b"]]>\\u003c/script>\xe2\x80\xa8",
@@ -44,26 +42,10 @@ def test_galleries(tmp_path, photo):
     def page_of(text: str) -> str:
         path = tmp_path / "page.html"
         fields = {"image": photo, "tags": [text], "scores": {text: 0.5}}
-        with open_gallery(path) as gallery:
-            gallery(
-                Record({"image": photo}, base=tmp_path), {**fields, "generated_captions": [text]}
-            )
+        fields["generated_captions"] = [text]
+        page_of_photos(path, (Record({"image": photo}, base=tmp_path), fields))
         (shown,) = gallery_photos(path)
         assert (shown["tags"], shown["captions"]) == ({text: 0.5}, [text])
         return path.read_text("utf-8")
 
     survive_as_text(page_of, "galleries")
-
-
-def test_pages_of_cleaning(tmp_path, photo):
-    def page_of(text: str) -> str:
-        pictured = Pictured(Record({"image": photo}, base=tmp_path), [text], generated=[text])
-        judged = Judged(text, text, ADDED, 0.1, pictured, [text], reason=text, score=0.5, box=BOX)
-        path = written(tmp_path, [judged], name=text)
-        data = page_data(path)
-        assert data["tags"][0]["tag"] == data["tags"][0]["kind"] == text
-        assert data["records"][0]["captions"] == data["records"][0]["generated"] == [text]
-        assert json.dumps(data)
-        return path.read_text("utf-8")
-
-    survive_as_text(page_of, "pages of cleaning")

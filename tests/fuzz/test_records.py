@@ -19,7 +19,6 @@ from ramctl.parsing.parser import CaptionParser
 from ramctl.records.jsonl import dumps, unread_records
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
-from ramctl.records.verdicts import Verdicts
 from ramctl.tagger_scores import TaggerScores
 from tests.fuzz.damage import damaged, survive
 from tests.readers.test_predictions import DATA as PREDICTIONS
@@ -91,7 +90,6 @@ PACKED = gzip.compress(b'{"tag":"dog"}\n{"tag":"cat","synonyms":["kitten"]}\n')
 LISTED = (PREDICTIONS / "ram" / "pred.txt").read_bytes()
 THRESHOLDS = b'{"tag":"dog","threshold":0.5}\n{"tag":"kitten","threshold":1}\n'
 SETTINGS = b'[common]\nquiet = true\n[tag]\nmodel = "mini"\nthreshold = 0.5\ntop = 3\n'
-DECISIONS = b'{"image":"a.jpg","tag":"dog","decision":"keep"}\n'
 SMALL = {
     "labels.jsonl": ([LABEL_LINES], read_labels),
     "labels.txt": ([b"dog\ncat\nrun\n"], read_labels),
@@ -99,7 +97,6 @@ SMALL = {
     "thresholds": ([THRESHOLDS, b"0.1\n0.2\n0.3\n"], lambda p: read_thresholds(p, LABELS, 0.5)),
     "map.tsv": ([b"dog\tdog\tpuppy\ncat\tkitten\n"], read_map),
     "tags.txt": ([b"dog\ncat\n"], read_tag_list),
-    "decisions.jsonl": ([DECISIONS], lambda path: Verdicts.read([path], "clean")),
     "scores.jsonl": (JSONL, lambda path: TaggerScores.read(path, "train")),
     "truth.jsonl": (JSONL, lambda path: TruthTable.read(str(path), intake())),
     "predictions.jsonl": (JSONL, read_scores),

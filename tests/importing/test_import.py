@@ -144,7 +144,7 @@ def test_a_sidecar_of_gigabytes_is_not_read(ramctl, tmp_path):
     with (tmp_path / "a.jpg.xmp").open("wb") as stream:
         stream.truncate(5 << 30)
     done = ramctl("import", "a.jpg")
-    assert (done.returncode, "a.jpg.xmp: larger than 64 MB" in done.messages) == (3, True)
+    assert (done.returncode, "larger than 64 MB" in done.messages) == (3, True)
 
 
 @exiftool_there

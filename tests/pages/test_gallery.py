@@ -1,17 +1,15 @@
 """The gallery by itself: what it holds, and what it does in a real browser."""
 
-from pathlib import Path
+import os
 
 import pytest
 from PIL import Image
 
-from ramctl import pages
-from ramctl.errors import UsageProblem
+from ramctl.errors import RunProblem
 from ramctl.pages import gallery as gallery_module
-from ramctl.pages.gallery import open_gallery
-from ramctl.photos.finding import PhotoInputs
+from ramctl.pages.gallery import Gallery
 from ramctl.records.record import Record
-from tests.support import gallery_photos, problem_of, read_photo_inputs
+from tests.support import gallery_names, gallery_photos, problem_of
 
 ODD = "<b> 'n' \"q\" & </script> %23#co?.png"
 BYTES = {"bytes": "/w=="}
@@ -30,27 +28,37 @@ def tagged(folder, name, **fields):
     return record, {"image": name, "tags": ["a<b"], "scores": {"a<b": 0.5}} | fields
 
 
-def written(folder, rows, name="page.html"):
+def page_of(page, *photos, messages=None):
+    """The page of these photos."""
+    gallery = Gallery()
+    for photo in photos:
+        gallery.add(*photo)
+    messages = [] if messages is None else messages
+    gallery.write(page, lambda record, fields: fields, messages.append)
+    return page
+
+
+def written(folder, rows):
     """A page of one photo for each `{tag: score}`, named by its number."""
-    with open_gallery(folder / name) as gallery:
-        for number, scores in enumerate(rows):
-            image = f"{number}.png"
-            Image.new("RGB", (30, 20), (number * 40 % 256, number % 250, 0)).save(folder / image)
-            gallery(*tagged(folder, image, tags=list(scores), scores=scores))
-    return folder / name
+    photos = []
+    for number, scores in enumerate(rows):
+        image = f"{number}.png"
+        Image.new("RGB", (30, 20), (number * 40 % 256, number % 250, 0)).save(folder / image)
+        photos.append(tagged(folder, image, tags=list(scores), scores=scores))
+    return page_of(folder / "page.html", *photos)
 
 
 def test_a_gallery_holds_tags_boxes_captions_and_a_link_with_a_photo_a_line(folder):
     boxes = {"a<b": [[0.1, 0.2, 0.6, 0.9], 0.5]}
-    (folder / "pages").mkdir()
-    with open_gallery(folder / "pages" / "page.html") as gallery:
-        gallery(*tagged(folder, ODD, boxes=boxes, generated_captions=["a & b"]))
-        gallery(*tagged(folder, "plain.png", tags=["red", "sky"], scores={"sky": 0.25}))
+    page_of(
+        folder / "pages" / "page.html",
+        tagged(folder, ODD, boxes=boxes, generated_captions=["a & b"]),
+        tagged(folder, "plain.png", tags=["red", "sky"], scores={"sky": 0.25}),
+    )
     page = (folder / "pages" / "page.html").read_text("utf-8")
     odd, plain = gallery_photos(folder / "pages" / "page.html")
     assert odd["thumbnail"].startswith("data:image/jpeg;base64,")
-    assert odd["stamp"] != plain["stamp"]
-    del odd["thumbnail"], odd["stamp"]
+    del odd["thumbnail"]
     assert odd == {
         "image": ODD, "size": [240, 160], "tags": {"a<b": 0.5}, "boxes": boxes,
         "link": "../%3Cb%3E%20%27n%27%20%22q%22%20%26%20%3C/script%3E%20%2523%23co%3F.png",
@@ -61,103 +69,28 @@ def test_a_gallery_holds_tags_boxes_captions_and_a_link_with_a_photo_a_line(fold
     assert "<b>" not in page.partition("ndjson")[2].partition("</script>")[0]
 
 
-def test_a_photo_that_is_gone_is_a_problem_of_its_record(folder):
-    with open_gallery(folder / "page.html") as gallery:
-        assert problem_of(gallery, *tagged(folder, "gone.png")).code == "missing_image"
-    assert gallery_photos(folder / "page.html") == []
+def test_the_newest_photos_are_shown_in_the_order_of_their_records(folder, monkeypatch):
+    monkeypatch.setattr(gallery_module, "MAX_PHOTOS", 3)
+    photos = []
+    for number, day in enumerate([3, 5, 1, 4, 2]):
+        Image.new("RGB", (30, 20)).save(folder / f"{number}.png")
+        os.utime(folder / f"{number}.png", (day, day))
+        photos.append(tagged(folder, f"{number}.png"))
+    assert gallery_names(page_of(folder / "page.html", *photos)) == ["0.png", "1.png", "3.png"]
 
 
-def test_a_page_that_fails_leaves_the_older_one(folder):
-    path = folder / "page.html"
-    path.write_text("older")
-    with pytest.raises(RuntimeError), open_gallery(path):
-        raise RuntimeError
-    assert path.read_text() == "older"
-    assert not list(folder.glob("*.part"))
+def test_photos_that_are_gone_are_problems_of_their_records_and_damaged_ones_are_counted(folder):
+    assert problem_of(Gallery().add, *tagged(folder, "gone.png")).code == "missing_image"
+    (folder / "damaged.png").write_bytes(b"no photo")
+    photos, messages = [tagged(folder, name) for name in ("damaged.png", "plain.png")], []
+    page = page_of(folder / "page.html", *photos, messages=messages)
+    assert gallery_names(page) == ["plain.png"]
+    assert messages == [f"{page}: 1 photos cannot be read and are not shown"]
 
 
-def test_thumbnails_of_many_photos_are_files_beside_the_page(folder, monkeypatch):
-    monkeypatch.setattr(gallery_module, "MAX_INSIDE", 3)
-    beside = folder / "page.html.thumbnails"
-
-    def outside():
-        sources = (photo["thumbnail"] for photo in gallery_photos(folder / "page.html"))
-        return [source for source in sources if not source.startswith("data:image")]
-
-    def there():
-        return {f"{beside.name}/{path.name}" for path in beside.glob("*.jpg")}
-
-    path = written(folder, [{"sky": 0.5}] * 3)
-    assert not beside.exists() and path.read_text().count("data:image") == 3
-    written(folder, [{"sky": 0.5}] * 5)
-    assert path.read_text().count("data:image") == 3
-    assert len(set(outside())) == 2 and set(outside()) == there()
-    (beside / "mine.jpg").write_bytes(b"not ours")
-    written(folder, [{"sky": 0.5}] * 4)
-    assert len(outside()) == 1 and there() == {*outside(), f"{beside.name}/mine.jpg"}
-    inputs = PhotoInputs([str(folder)], recursive=True)
-    assert len(list(read_photo_inputs(inputs))) == 7  # no thumbnail
-    (beside / "mine.jpg").unlink()
-    written(folder, [{"sky": 0.5}])
-    assert not beside.exists()
-
-
-def test_pictures_of_unchanged_photos_are_kept(folder, monkeypatch):
-    made = []
-
-    def thumbnail(record, *form):
-        made.append(record.fields["image"])
-        return pages.thumbnail(record, *form)
-
-    monkeypatch.setattr(gallery_module, "thumbnail", thumbnail)
-    monkeypatch.setattr(gallery_module, "MAX_INSIDE", 1)
-    page = folder / "page.html"
-
-    def run(**options):
-        made.clear()
-        with open_gallery(page, **options) as gallery:
-            for name in (ODD, "plain.png"):
-                gallery(*tagged(folder, name))
-        photos = gallery_photos(page)
-        assert photos[0]["thumbnail"].startswith("data:") and photos[0]["size"] == [240, 160]
-        assert (folder / photos[1]["thumbnail"]).exists()
-        return page.read_bytes()
-
-    first = run()
-    assert made == [ODD, "plain.png"]
-    assert run() == first and made == []
-    Image.new("RGB", (300, 200), "blue").save(folder / "plain.png")
-    assert run() != first and made == ["plain.png"]
-    run(publish=True)
-    assert made == [ODD, "plain.png"]  # their previews
-    run(publish=True)
-    assert made == []
-    (folder / gallery_photos(page)[1]["thumbnail"]).write_bytes(b"\xff\xd8\xff torn")
-    page.write_text(page.read_text().replace("data:image/jpeg", "https://example.org"))
-    run(publish=True)
-    assert made == [ODD, "plain.png"]
-    page.write_bytes(page.read_bytes().replace(b'"size":[', b'"size":["a",'))
-    run()
-    assert made == [ODD, "plain.png"]
-
-
-def test_a_page_to_publish_holds_all_that_it_shows(folder):
-    exif = Image.Exif()
-    exif[0x010E] = "a secret place"
-    Image.new("RGB", (3000, 20), "red").save(folder / "wide.jpg", exif=exif)
-    page = folder / "new" / "site" / "page.html"
-    with open_gallery(page, title="<Spring>", publish=True) as gallery:
-        gallery(Record({"image": str(folder / "wide.jpg")}), {"image": "x/wide.jpg", "tags": []})
-    (photo,) = gallery_photos(page)
-    assert photo["image"] == "wide.jpg"
-    preview = Image.open(page.parent / photo["link"])
-    assert preview.size == (1600, 11) and not preview.getexif()
-    text = page.read_text("utf-8")
-    assert str(folder) not in text and "<title>&lt;Spring&gt;</title>" in text
-    assert "<h1>&lt;Spring&gt;</h1>" in text
-    device = open_gallery(Path("/dev/null"), publish=True)
-    with pytest.raises(UsageProblem, match="--self-contained"), device:
-        pass
+def test_a_page_that_cannot_be_written_is_one_line(folder):
+    with pytest.raises(RunProblem, match=r"page\.html: (File exists|Not a directory)"):
+        page_of(folder / "plain.png" / "page.html")
 
 
 # In a real browser.
@@ -268,10 +201,9 @@ def test_a_click_asks_for_a_tag_then_for_photos_without_it_then_for_neither(brow
 
 def test_a_photo_links_to_its_original_and_shows_what_is_known(browser, folder):
     boxes = {"a<b": [[0.1, 0.25, 0.6, 1.0], 0.5]}
-    with open_gallery(folder / "page.html") as gallery:
-        gallery(*tagged(folder, ODD, boxes=boxes, generated_captions=["a & b"]))
-        gallery(Record({"image": "plain.png"}, base=folder), {"image": BYTES, "tags": ["sky"]})
-    browser.open(folder / "page.html")
+    plain = Record({"image": "plain.png"}, base=folder), {"image": BYTES, "tags": ["sky"]}
+    odd = tagged(folder, ODD, boxes=boxes, generated_captions=["a & b"])
+    browser.open(page_of(folder / "page.html", odd, plain))
     texts = "[...document.querySelectorAll('figcaption')].map((one) => one.textContent)"
     assert browser.value(texts) == [f"{ODD}a & ba<b", "(a name that is not UTF-8)sky"]
     titles = "[...document.querySelectorAll('figcaption button')].map((one) => one.title)"
@@ -291,14 +223,11 @@ def test_a_photo_in_an_archive_has_no_link(browser, tmp_path):
     Image.new("RGB", (30, 20)).save(tmp_path / "in.png")
     with tarfile.open(tmp_path / "shard.tar", "w") as tar:
         tar.add(tmp_path / "in.png", "in.png")
-    with open_gallery(tmp_path / "page.html") as gallery:
-        gallery(*tagged(tmp_path, "shard.tar#in.png"))
-    browser.open(tmp_path / "page.html")
+    browser.open(page_of(tmp_path / "page.html", tagged(tmp_path, "shard.tar#in.png")))
     assert not browser.value("document.querySelector('a.photo').hasAttribute('href')")
 
 
-def test_more_photos_follow_when_the_end_comes_near(browser, tmp_path, monkeypatch):
-    monkeypatch.setattr(gallery_module, "MAX_INSIDE", 100)
+def test_more_photos_follow_when_the_end_comes_near(browser, tmp_path):
     browser.open(written(tmp_path, [{"sky": 0.5}] * 300))
     browser.look()
     n_shown = "document.querySelectorAll('figure').length"

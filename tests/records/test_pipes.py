@@ -21,7 +21,6 @@ RECORDS = [
     for name, tag in (("kite", "child"), ("steps", "house"), ("tractor", "tractor"))
 ]  # fmt: skip
 CONTENT = "".join(json.dumps(row) + "\n" for row in RECORDS)
-DECISION = json.dumps({"image": RECORDS[0]["image"], "tag": "child", "verdict": "remove"})
 TWICE = "can be read once; name a file"
 CASES = {
     "parse": (["parse", "FILE"], CONTENT),
@@ -32,8 +31,6 @@ CASES = {
     "generate": (["generate", "FILE", "--captions", "0"], CONTENT),
     "clean": (["clean", "FILE"], CONTENT),
     "export": (["export", "FILE", "-f", "csv"], CONTENT),
-    "export decisions": (["export", "records", "-f", "csv", "--decisions", "FILE"], DECISION),
-    "export rename": (["export", "records", "-f", "csv", "--rename", "FILE"], "child\tboy\n"),
     "export exclude": (["export", "records", "-f", "csv", "--exclude", "FILE"], "child\n"),
     "import": (["import", "FILE"], CONTENT),
     "eval": (["eval", "FILE", "--truth", "records"], CONTENT),

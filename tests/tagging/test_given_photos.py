@@ -1,4 +1,4 @@
-"""Photos as a Python program has them: names, contents, open files, pictures, arrays."""
+"""Photos as a Python program has them: names, contents, pictures, arrays."""
 
 import io
 import json
@@ -40,22 +40,19 @@ def test_every_form_of_a_photo_has_the_same_tags(tagger, red, tmp_path):
     content = red.read_bytes()
     picture = Image.open(red)
     array = np.asarray(picture.convert("RGB"))
-    with red.open("rb") as stream:
-        forms = [
-            str(red), red, f"{tmp_path}/photos.tar#red.png", content, bytearray(content), stream,
-            io.BytesIO(content), picture, picture.convert("P"), array, array[:, ::-1],
-            np.dstack([array, np.full(array.shape[:2], 255, np.uint8)]),
-        ]  # fmt: skip
-        results = tagger.tag(forms)
+    forms = [
+        str(red), red, f"{tmp_path}/photos.tar#red.png", picture, content, picture.convert("P"),
+        array, array[:, ::-1],
+    ]  # fmt: skip
+    results = tagger.tag(forms)
     assert [result.tags for result in results] == [RED] * len(forms)
     assert {tuple(result.scores.values()) for result in results} == {(0.9975, 0.9526)}
     named = [result.image for result in results]
-    assert named[:6] == [str(red), str(red), f"{tmp_path}/photos.tar#red.png", None, None, str(red)]
-    assert named[6:] == [None, str(red), None, None, None, None]
+    assert named == [*map(str, forms[:3]), str(red), *[None] * 4]
 
 
 def test_one_photo_gives_one_result_and_is_not_taken_for_several(tagger, red):
-    for photo in (str(red), red, red.read_bytes(), Image.open(red), io.BytesIO(red.read_bytes())):
+    for photo in (str(red), red, red.read_bytes(), Image.open(red)):
         result = tagger.tag(photo)
         assert isinstance(result, TagResult)
         assert result.tags == RED
@@ -84,7 +81,6 @@ def test_pictures_are_turned_upright_and_put_on_white(tagger, colours):
     dense = Tagger.from_pretrained(colours, dense=True)
     white = dense.tag(Image.new("RGB", (30, 30), "white")).dense
     assert dense.tag(clear).dense == white
-    assert dense.tag(np.asarray(clear)).dense == white
     wide = Image.new("RGB", (40, 20), "red")
     wide.paste("blue", (0, 0, 20, 20))
     turned = io.BytesIO()
@@ -113,17 +109,16 @@ def records_of(tagger, photos):
     [
         (b"", "unreadable_image", r"photos\[1\]: the file is empty"),
         (b"hello, world", "unreadable_image", r"photos\[1\]: damaged, or not a photo"),
-        (io.BytesIO(b"\xff\xd8\xff"), "unreadable_image", r"photos\[1\]: damaged"),
         ("none.png", "missing_image", "none.png: no such file"),
         (".", "unreadable_image", r"\.: is a directory"),
         (PURPLE.astype(np.float32), "unreadable_image", r"photos\[1\]: .*float32 \(30, 40, 3\)"),
         (PURPLE.transpose(2, 0, 1), "unreadable_image", r"uint8 \(3, 30, 40\) is no picture"),
         (PURPLE[None], "unreadable_image", r"uint8 \(1, 30, 40, 3\) is no picture"),
-        (PURPLE[:0], "unreadable_image", "is no picture"),
+        (PURPLE[:0], "unreadable_image", r"photos\[1\]"),
         (Image.new("RGB", (0, 5)), "unreadable_image", "without pixels"),
-        (np.zeros((200, 200), np.uint8), "too_large", r"photos\[1\]: 200x200 pixels"),
+        (PURPLE[..., 0], "unreadable_image", r"uint8 \(30, 40\) is no picture"),
+        (np.zeros((200, 200, 3), np.uint8), "too_large", r"photos\[1\]: 200x200 pixels"),
         (b"\xff" * 30_001, "too_large", r"photos\[1\]: 30001 bytes"),
-        (io.BytesIO(b"\xff" * 40_000), "too_large", r"photos\[1\]: 30001 bytes"),
     ],
 )
 def test_what_cannot_be_tagged_is_a_record_problem_and_the_rest_is_done(
@@ -134,8 +129,6 @@ def test_what_cannot_be_tagged_is_a_record_problem_and_the_rest_is_done(
     assert before.tags == after.tags == RED
     assert isinstance(problem, RecordProblem)
     assert problem.code == code
-    if isinstance(photo, io.BytesIO):
-        photo.seek(0)
     with pytest.raises(RecordProblem, match=message):
         tagger.tag([red, photo])
 
@@ -147,27 +140,17 @@ def test_a_picture_that_is_damaged_is_a_record_problem(tagger, tmp_path):
         tagger.tag(Image.open(path))
 
 
-@pytest.mark.parametrize("thing", [3, None, ["red.png"], {"image": "red.png"}])
+@pytest.mark.parametrize("thing", [3, None, ["red.png"], {"image": "red.png"}, io.BytesIO()])
 def test_what_is_no_photo_is_a_type_error(thing, tagger, red):
     with pytest.raises(TypeError, match="not a photo"):
         tagger.tag([red, thing])
-    if not isinstance(thing, list | dict):
+    if not isinstance(thing, list | dict | io.BytesIO):
         with pytest.raises(TypeError):
             tagger.tag(thing)
 
 
-def test_a_file_that_is_open_as_text_is_a_type_error(tagger, tmp_path):
-    for content in (b"red", b"\xff\xd8\xff"):
-        (tmp_path / "text").write_bytes(content)
-        stream = (tmp_path / "text").open(encoding="utf-8")
-        with stream, pytest.raises(TypeError, match="open as text"):
-            tagger.tag(stream)
-        with pytest.raises(TypeError, match="closed"):
-            tagger.tag(stream)
-
-
 def test_several_processes_take_photos_in_memory(colours, red):
-    two = Tagger.from_pretrained(colours, device="cpu,cpu", num_workers=1)
+    two = Tagger.from_pretrained(colours, device="cpu,cpu", jobs=1)
     results = two.tag([red.read_bytes(), PURPLE, Image.open(red)])
     assert [one.tags for one in results] == [RED, ALL, RED]
 
@@ -176,10 +159,8 @@ def test_labels_are_words_files_or_systems(colours, tmp_path):
     (tmp_path / "words.txt").write_text("purple\n")
     for labels in (["purple"], tmp_path / "words.txt", LabelSystem.from_tags(["purple"])):
         assert Tagger.from_pretrained(colours, labels=labels).tag(PURPLE).tags == ["purple"]
-    besides = Tagger.from_pretrained(colours, labels=["purple"], keep_labels=True)
+    besides = Tagger.from_pretrained(colours, labels=f"+{tmp_path / 'words.txt'}")
     assert besides.tag(PURPLE).tags == ["purple", *ALL]
-    named = Tagger.from_pretrained(colours, labels=f"+{tmp_path / 'words.txt'}")
-    assert named.tag(PURPLE) == besides.tag(PURPLE)
 
 
 @pytest.fixture
@@ -196,10 +177,10 @@ def test_thresholds_are_a_number_numbers_of_tags_or_a_file(tags, tmp_path):
 
 
 def test_options_choose_tags(tags):
-    assert tags(top_k=1) == ["colour"]
+    assert tags(top=1) == ["colour"]
     assert tags(include=["blue"]) == ["blue"]
     assert tags(exclude={"red", "colour"}) == ["blue"]
-    assert tags(leaf=True, language="zh") == ["red", "蓝色"]
+    assert tags(leaf=True, lang="zh") == ["red", "蓝色"]
     assert tags(kinds=["object"]) == []
 
 
@@ -215,18 +196,16 @@ def test_options_choose_tags(tags):
         ({"threshold": {"red": 2}}, RunProblem, "threshold: 2, for 'red', is not between"),
         ({"threshold": 0.5, "precision": 0.8}, UsageProblem, "precision"),
         ({"precision": 1.5}, UsageProblem, r"precision 1\.5 is not between"),
-        ({"top_k": 0}, UsageProblem, "top_k 0 is less than 1"),
+        ({"top": 0}, UsageProblem, "top 0 is less than 1"),
         ({"include": "red"}, UsageProblem, "include: not a list"),
         ({"kinds": ["thing"]}, UsageProblem, "'thing' is not one of object"),
         ({"runtime": "onx"}, UsageProblem, "runtime 'onx' is not one of auto, onnx, torch"),
         ({"preprocess": "slow"}, UsageProblem, "preprocess 'slow' is not one of official, fast"),
-        ({"batch_size": 0}, UsageProblem, "^batch_size 0 is less than 1"),
-        ({"num_workers": 0}, UsageProblem, "^num_workers 0 is less than 1"),
-        ({"device": "cpu,gpu0"}, UsageProblem, "^device gpu0: not a device"),
-        ({"caption_style": "short"}, UsageProblem, "^caption_style needs caption$"),
-        ({"threshold": 0.5, "precision": 0.8}, UsageProblem, "leave out threshold$"),
-        ({"language": "xx"}, UsageProblem, "^language 'xx': the labels have names in zh$"),
-        ({"model": "clip:x"}, UsageProblem, "name some with labels$"),
+        ({"batch": 0}, UsageProblem, "^batch 0 is less than 1"),
+        ({"jobs": 0}, UsageProblem, "^jobs 0 is less than 1"),
+        ({"device": "cpu,gpu0"}, UsageProblem, "device gpu0: not a device"),
+        ({"lang": "xx"}, UsageProblem, "^language 'xx': the labels have names in zh$"),
+        ({"model": "clip:x"}, UsageProblem, "name some with --labels$"),
         ({"model": "ram"}, UsageProblem, "and so does `ramctl tag --download`"),
     ],
 )
@@ -236,13 +215,9 @@ def test_wrong_options_are_problems_of_ramctl(options, problem, message, colours
     assert isinstance(raised.value, RamctlError)
 
 
-def test_what_python_calls_otherwise_is_named(monkeypatch):
-    for call in (Tagger, lambda: Tagger("mini"), lambda: Tagger("mini", top_k=5)):
-        with pytest.raises(TypeError, match=r"Tagger\.from_pretrained\(model, \.\.\.\) opens"):
-            call()
-    for name, ours in (("top", "top_k"), ("lang", "language"), ("batch", "batch_size")):
-        with pytest.raises(TypeError, match=f"no option '{name}'; did you mean '{ours}'"):
-            Tagger.from_pretrained(**{name: 1})
+def test_an_option_that_tag_lacks_is_a_type_error(colours):
+    with pytest.raises(TypeError, match="unexpected keyword argument 'top_k'"):
+        Tagger.from_pretrained(colours, top_k=1)
 
 
 def test_tags_that_no_label_has_are_reported(colours, caplog, ramctl, red):

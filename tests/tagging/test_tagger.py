@@ -33,7 +33,7 @@ def test_onnx_and_torch_scores_are_the_same(tiny_bundle):
 
 def test_a_small_torch_model_scores_batches_side_by_side_with_the_same_result(tiny_bundle):
     def tag(workers):
-        way = {"runtime": "torch", "device": "cpu", "num_workers": workers, "batch_size": 1}
+        way = {"runtime": "torch", "device": "cpu", "jobs": workers, "batch": 1}
         tagger = Tagger.from_pretrained(tiny_bundle, **way, dense=True)
         return [(row.image, list(row.dense)) for row in tagger.tag(PHOTOS)]
 

@@ -301,33 +301,6 @@ def test_eight_photos_are_learnt_to_a_map_of_one_and_their_captions_by_heart(
     assert last["caption"] < 0.1 and last["tag"] < 0.1
 
 
-def test_captions_are_learnt_and_asked_for_short_or_dense(train, tmp_path, command):
-    rows = training_records()
-    short = "one small photo of outdoor things in grey colours from here"
-    dense = "a wide view of the place with much that stands and lies around it on a clear day"
-    for row in rows:
-        row |= {"captions": [short, dense], "caption_tags": [[], []]}
-    path = write_records(tmp_path / "in.jsonl", rows)
-    change = ("training.augment.flip=0", "training.label_smoothing=0.0", "training.lr=5e-3")
-    styles = "model.captioning.styles=true"
-    train(path, "--out", "x", "--steps", 100, *settings(*change, styles))
-    photo = DATA / "photos" / "kite.jpg"
-
-    def caption(*options, **expected):
-        done = command("tag", "--model", "x/", *options, photo, **expected)
-        return done.messages if expected else json.loads(done.stdout)["generated_captions"]
-
-    assert caption("--caption", "--caption-style", "dense") == [dense]
-    assert caption("--caption", "--caption-style", "short") == caption("--caption") == [short]
-    assert "--caption-style needs --caption" in caption("--caption-style", "dense", code=2)
-    train(path, "--out", "y", "--steps", 1)
-    told = command("tag", "--model", "y/", "--caption", "--caption-style", "dense", photo, code=2)
-    assert told.messages.strip().endswith("--caption-style dense: y knows one style only")
-    # A model without styles can be trained further to have them.
-    train(path, "--out", "z", "--model", "y/", "--steps", 1, *settings(styles))
-    assert Bundle.open(tmp_path / "z").preset.model.captioning.styles
-
-
 def test_resume_refuses_another_run_and_takes_the_same_command_line(
     train, command, parsed, tmp_path
 ):
