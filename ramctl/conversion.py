@@ -1,25 +1,17 @@
 """`ramctl convert`: checkpoints to bundles, bundles to ONNX graphs.
 
-It stands above `checkpoints` because it needs `training` to validate an int8 graph, and `parsing`
-for the kinds of labels.
+It stands above `checkpoints` because it needs `parsing` for the kinds of labels.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from importlib.resources import files
-from itertools import chain
 from pathlib import Path
-from typing import TypeVar, cast
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import cast
 
 from ramctl.checkpoints.bundle import (
-    CALIBRATION,
     CARD,
     GRAPH,
-    INT8_GRAPH,
-    INT8_THRESHOLDS,
     TEXT_FOLDER,
     TOKENIZER,
     WEIGHTS,
@@ -31,38 +23,23 @@ from ramctl.checkpoints.bundle import (
     model_shelf,
     require_bundle,
     resolve_model,
-    write_meta,
 )
 from ramctl.checkpoints.load import load_model, write_model
 from ramctl.checkpoints.official import Architecture, convert_official, read_official
-from ramctl.checkpoints.onnx_graph import export_graph, export_int8_graph
+from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.config import given_options
-from ramctl.decide.calibration import NEVER
-from ramctl.decide.fitting import Judged, choose_thresholds
 from ramctl.decide.thresholds import read_thresholds
-from ramctl.engine.runner import ModelPhoto
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
-from ramctl.evaluation.metrics import POSITIVE, UNKNOWN
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import LABELS, LabelSystem
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
-from ramctl.model.preprocess import Preprocess
 from ramctl.model.preset import CaptioningConfig
 from ramctl.parsing.closed_mode import label_kinds
 from ramctl.parts import __version__
-from ramctl.photos.decoding import record_photo
-from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.pretrained.hub import HUB, download, fetch_folder, local_path
 from ramctl.pretrained.known import KNOWN
 from ramctl.records.files import output_lock, remove_folder
-from ramctl.records.inputs import read_inputs
-from ramctl.records.parallel import chunks
-from ramctl.records.record import Item, Record
 from ramctl.records.report import Report
-from ramctl.tagging.tagger import open_runner
-from ramctl.tagging.tagger_options import TaggerOptions
 from ramctl.text.clip import ClipTextEncoder
-from ramctl.training.data.targets import Targets, read_annotation
-from ramctl.training.validation import PhotoScores, Scored, truth_of
 
 CLIP = "hf://openai/clip-vit-base-patch16"  # embeds the authors' label queries
 THRESHOLD = 0.68  # the authors' class_threshold, for labels without their own
@@ -73,11 +50,6 @@ THRESHOLD = 0.68  # the authors' class_threshold, for labels without their own
 LISTS = Path(str(files("ramctl.checkpoints") / "labels"))
 
 OF_CHECKPOINT = ("arch", "tags", "thresholds", "vocab", "text_encoder")  # options
-CALIBRATION_PHOTOS = 128  # to measure the ranges of an int8 graph on
-CALIBRATION_BATCH = 4
-MAX_LOSS = 0.003  # mAP; an int8 graph that loses less becomes the default
-DIGITS = 4
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +64,6 @@ class ConvertOptions:
     text_encoder: str = CLIP  # embeds new words: a folder, or hf://owner/name
     out: Path | None = None
     target: str | None = None  # `onnx`: add a graph to a bundle
-    dtype: str = "fp32"  # of the graph
-    calibrate: str | None = None
-    val: str | None = None
-    root: str | None = None
     quiet: bool = False
     argv: tuple[str, ...] = ()  # the command line, for the bundle's provenance
     inherited: Collection[str] = ()  # fields that the command line leaves out
@@ -104,21 +72,15 @@ class ConvertOptions:
 def run(options: ConvertOptions) -> Report:
     """Convert, or add a graph; return the report of the run."""
     report = Report("convert", quiet=options.quiet)
-    if options.dtype != "int8" and (options.calibrate or options.val):
-        raise UsageProblem("--calibrate and --val need --to onnx --dtype int8")
-    has_graph = options.dtype == "int8" or options.target is not None
-    if has_graph and (idle := given_options(options, OF_CHECKPOINT)):
+    if options.target and (idle := given_options(options, OF_CHECKPOINT)):
         raise UsageProblem(f"{idle[0]}: not with --to onnx")
-    if has_graph:
+    if options.target:
         bundle = Bundle.open(resolve_model(options.source))
         if options.out is None and bundle.path == embedded_bundle():
             raise UsageProblem("the embedded model is part of this program: give --out DIR")
-        if options.dtype == "int8":
-            bundle, graph = _add_int8_graph(bundle, options, report), INT8_GRAPH
-        else:
-            bundle, graph = add_graph(bundle, options.out), GRAPH
-        size = bundle.file_sizes[graph] / 1e6
-        report.notify(f"{bundle.path}: wrote {graph} ({size:.1f} MB without the shared weights)")
+        bundle = add_graph(bundle, options.out)
+        size = bundle.file_sizes[GRAPH] / 1e6
+        report.notify(f"{bundle.path}: wrote {GRAPH} ({size:.1f} MB without the shared weights)")
     elif options.arch is None and options.source in KNOWN:
         install(options, report)
     else:
@@ -265,90 +227,3 @@ def add_graph(bundle: Bundle, out: Path | None = None) -> Bundle:
         writer.copy_files(bundle, without={GRAPH})
         export_graph(model, size, writer.path / GRAPH, weights=writer.path / WEIGHTS)
     return Bundle.open(target)
-
-
-def _add_int8_graph(bundle: Bundle, options: ConvertOptions, report: Report) -> Bundle:
-    """Add `model.int8.onnx` to the bundle, in place or at `out`.
-
-    `val` chooses the graph's thresholds and the bundle's default number format.
-    """
-    if options.target is None or options.calibrate is None:
-        raise UsageProblem("--dtype int8 needs --to onnx and --calibrate PHOTOS")
-    target = bundle.path if options.out is None else options.out
-    require_bundle(target)
-    preprocess = Preprocess(bundle.preset.preprocess)
-    size, official = preprocess.config.size, preprocess.config.loader == "official"
-    inputs = PhotoInputs([options.calibrate], options.root, recursive=True, stage="convert")
-    items = (make() for make in unread_photo_inputs(inputs))
-    records = [item for item in items if isinstance(item, Record)]
-    sample = records[:: max(1, len(records) // CALIBRATION_PHOTOS)][:CALIBRATION_PHOTOS]
-
-    def prepare(record: Record) -> NDArray[np.uint8]:
-        return preprocess.resize(record_photo(record, target=size, official=official))
-
-    photos = list(_accepted(sample, prepare))
-    if not photos:
-        raise RunProblem(f"{options.calibrate}: no photo in it can be read")
-    model = load_model(bundle, captioning=False)
-    with BundleWriter(target) as writer:
-        writer.copy_files(bundle, without={INT8_GRAPH, INT8_THRESHOLDS})
-        writer.meta.pop("dtype", None)
-        batches = (preprocess.normalise(np.stack(p)) for p in chunks(photos, CALIBRATION_BATCH))
-        path, weights = writer.path / INT8_GRAPH, writer.path / WEIGHTS
-        export_int8_graph(model, size, path, batches, weights=weights)
-        if options.val is not None:
-            _validate(writer, options.val, options.root, report)
-    return Bundle.open(target)
-
-
-def _validate(writer: BundleWriter, validation: str, root: str | None, report: Report) -> None:
-    """Compare both graphs on held-out photos; write thresholds and the default number format."""
-    write_meta(writer.path, writer.meta)
-    bundle = Bundle.open(writer.path)
-    fp32, int8 = (_score(bundle, validation, root, dtype) for dtype in ("fp32", "int8"))
-    known = np.array([label.validated for label in bundle.labels])
-    before, after = (scored.mean_average_precision(known) for scored in (fp32, int8))
-    # Thresholds for a precision come from the calibration, which serves both graphs.
-    if not (bundle.has(CALIBRATION) and bundle.preset.precision):
-        right, is_known = int8.truth == POSITIVE, int8.truth != UNKNOWN
-        judged = Judged(int8.scores.astype(np.float64), right, is_known)
-        thresholds = np.where(
-            known, choose_thresholds(judged, known, bundle.preset).thresholds, NEVER
-        )
-        lines = [f"{round(float(value), DIGITS)}\n" for value in thresholds]
-        (writer.path / INT8_THRESHOLDS).write_text("".join(lines), encoding="utf-8")
-    default = writer.meta["dtype"] = "int8" if before - after < MAX_LOSS else "fp32"
-    measured = {"validation": validation, "photos": len(fp32.scores)}
-    measured |= {"mAP_fp32": round(before, DIGITS), "mAP_int8": round(after, DIGITS)}
-    writer.meta["provenance"] = writer.meta.get("provenance", {}) | {"int8": measured}
-    report.notify(
-        f"mAP on {len(fp32.scores)} photos: fp32 {before:.4f}, int8 {after:.4f}; "
-        f"the default is now {default} (int8 must lose less than {MAX_LOSS})"
-    )
-
-
-def _score(bundle: Bundle, validation: str, root: str | None, dtype: str) -> Scored:
-    options = TaggerOptions(dense=True, dtype=dtype, device="cpu")
-    runner, targets = open_runner(bundle, options)[0], Targets(bundle.labels)
-
-    def prepare(record: Record) -> tuple[ModelPhoto, NDArray[np.int8]]:
-        truth = truth_of(read_annotation(record), targets)
-        return runner.to_model(runner.decode(record)), truth
-
-    def work(photos: list[tuple[ModelPhoto, NDArray[np.int8]]]) -> Iterator[PhotoScores]:
-        scores, _ = runner.scores_of([photo for photo, _ in photos])
-        return zip(scores, (truth for _, truth in photos), strict=True)
-
-    items = read_inputs([validation], root, "convert")
-    batches = chunks((item for item in items if isinstance(item, Record)), runner.batch)
-    outcomes = chain.from_iterable(runner.run(batches, prepare, work))
-    scored = [outcome for outcome in outcomes if not isinstance(outcome, RecordProblem)]
-    if not scored:
-        raise RunProblem(f"{validation}: no record has tags and a photo that can be read")
-    return Scored.of(scored, targets)
-
-
-def _accepted(records: Iterable[Item], prepare: Callable[[Record], Result]) -> Iterator[Result]:
-    """The results of `prepare` for the records that it does not reject."""
-    results = (attempt(prepare, record) for record in records if isinstance(record, Record))
-    return (result for result in results if not isinstance(result, RecordProblem))

@@ -1,13 +1,11 @@
 """The bundle: a folder with a model and all that tagging with it needs, but no code."""
 
-import ctypes
 import hashlib
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import cache, cached_property
 from importlib.resources import files
 from math import isfinite
@@ -21,16 +19,7 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, normalise
 from ramctl.pretrained.hub import HUB, hub_hint, local_path
 from ramctl.pretrained.known import KNOWN, KnownModel
-from ramctl.records.files import (
-    full_disk,
-    output_lock,
-    remove_all,
-    sync_folder,
-    sync_tree,
-    user_folder,
-)
-from ramctl.records.ownership import Mark, others_in, require_ours
-from ramctl.records.pipes import mark_read
+from ramctl.records.files import output_lock, remove_all, sync_folder, sync_tree, user_folder
 from ramctl.records.record import JsonObject
 
 if TYPE_CHECKING:
@@ -46,16 +35,11 @@ TOKENIZER = "tokenizer.json"  # the captioning branch's vocabulary
 TEXT_FOLDER = "text"  # embeds words that the model was not trained on, see `ramctl.text`
 GRAPH = "model.onnx"
 INT8_GRAPH = "model.int8.onnx"
-INT8_THRESHOLDS = "thresholds.int8.txt"  # one number per line in id order, chosen for that graph
 CALIBRATION = "calibration.json"  # see `ramctl.decide.calibration`
 AXES = "axes.safetensors"  # of the photos' embeddings
 HEADROOM = "headroom.npy"  # (L,) what the tag decoder adds to the global branch's logits at most
 REFERENCE = "reference.npy"  # (R, C) pooled features of photos of all kinds, in half precision
 CARD = "README.md"
-_FILES = (
-    META, WEIGHTS, TOKENIZER, f"{TEXT_FOLDER}/*", GRAPH, INT8_GRAPH, INT8_THRESHOLDS, CALIBRATION,
-    AXES, HEADROOM, REFERENCE, CARD, LABELS,
-)  # fmt: skip
 # A graph's inputs, of which the last two are those of a model with a global branch, and its output.
 PHOTOS, LABEL_QUERIES, OFFSETS, SHORTLIST = "photos", "label_queries", "offsets", "shortlist"
 LOGITS = "logits"
@@ -243,7 +227,6 @@ def _require_inside(file: Path, bundle: Path) -> None:
 
 def file_sha256(path: Path) -> str:
     """The SHA-256 of a file's content."""
-    mark_read(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -352,9 +335,8 @@ class BundleWriter:
     """Collects a bundle's files in a hidden sibling of the target and renames that into place.
 
     As a context manager: write files below `path`, set `meta`, leave the block. An older bundle at
-    the target is deleted only when the new one is in place; after an error it stays. Files in its
-    folder that are no part of it move to the new one. The target is locked meanwhile: RunProblem
-    when another run writes it; UsageProblem as of `require_bundle`.
+    the target is deleted only when the new one is in place; after an error it stays. The target is
+    locked meanwhile: RunProblem when another run writes it; UsageProblem as of `require_bundle`.
     """
 
     def __init__(self, target: Path) -> None:
@@ -382,8 +364,6 @@ class BundleWriter:
     def __enter__(self) -> "BundleWriter":
         self.target.parent.mkdir(parents=True, exist_ok=True)
         self._lock.enter_context(output_lock(self.target))
-        if not self.target.exists() and self._sibling("old").exists():
-            self._sibling("old").rename(self.target)  # a killed run had moved it aside
         remove_all(self.path)  # of a killed run
         self.path.mkdir()
         return self
@@ -395,83 +375,35 @@ class BundleWriter:
             try:
                 if error is None:
                     self._complete()
-            except OSError as failure:
-                error = failure
-            remove_all(self.path)
-            if error is not None and (reason := full_disk(error)):
-                raise RunProblem(f"{self.target}: {reason}") from error
-            if error is not None and kind is None:
-                raise error
+            finally:
+                remove_all(self.path)
 
     def _complete(self) -> None:
         write_meta(self.path, self.meta)
         for file in self.path.rglob("*"):
             file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors makes private files
-        for file in _others_in(self.target):
-            _link(file, self.path / file.relative_to(self.target))
         sync_tree(self.path)
         aside = self._sibling("old")
         remove_all(aside)
-        if self.target.exists() and not _exchange(self.path, self.target):
+        if self.target.exists():
             self.target.rename(aside)
-        if not self.target.exists():
-            self.path.rename(self.target)
+        self.path.rename(self.target)
         sync_folder(self.target.parent)
         remove_all(aside)
 
 
-def _exchange(first: Path, second: Path) -> bool:
-    """Swap two folders in one step, so that each name is always there; False where not possible."""
-    try:
-        rename = ctypes.CDLL(None).renameat2
-    except (AttributeError, OSError, TypeError):  # not Linux
-        return False
-    at_working_directory, exchange = -100, ctypes.c_uint(2)
-    names = at_working_directory, os.fsencode(first), at_working_directory, os.fsencode(second)
-    return bool(rename(*names, exchange) == 0)
-
-
-def _link(source: Path, target: Path) -> None:
-    """Have a file, or a symbolic link itself, in a second place."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target, follow_symlinks=False)
-    except OSError:  # a file system without hard links
-        shutil.copy2(source, target, follow_symlinks=False)
-
-
-def _listed(folder: Path) -> JsonObject | None:
-    """The files that the bundle in a folder lists; None where there is no bundle."""
-    try:
-        meta = orjson.loads((folder / META).read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return None
-    files = meta.get("files") if isinstance(meta, dict) and "format" in meta else None
-    is_one = isinstance(files, dict) and all(isinstance(facts, dict) for facts in files.values())
-    return files if is_one else None
-
-
-def _others_in(folder: Path) -> Iterator[Path]:
-    listed = _listed(folder)
-    return iter(()) if listed is None else others_in(folder, [META, *listed])
-
-
 def require_bundle(target: Path) -> None:
-    """UsageProblem where what is at `target` must not be replaced by a bundle.
-
-    It may be nothing, an empty folder or a bundle. Files that are no part of that must not have
-    the names of those that a bundle may have, and what it lists must be as it was written.
-    """
-    require_ours(target, Mark("a bundle", lambda folder: _listed(folder) is not None))
-    listed, advice = _listed(target) or {}, "move it away or name another path"
-    for file in _others_in(target):
-        name = file.relative_to(target).as_posix()
-        if any(fnmatchcase(name, pattern) for pattern in _FILES):
-            raise UsageProblem(f"{file}: is not part of the bundle; {advice}")
-    for name, facts in listed.items():
-        file = target / name
-        if file.is_file() and file_sha256(file) != facts.get("sha256"):
-            raise UsageProblem(f"{file}: was changed; {advice}")
+    """UsageProblem where what is at `target` is neither nothing, an empty folder nor a bundle."""
+    if not target.exists():
+        return
+    is_empty = target.is_dir() and not any(target.iterdir())
+    try:
+        listed = {} if is_empty else orjson.loads((target / META).read_bytes())["files"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageProblem(f"{target} exists and is no bundle: name another path") from error
+    files = (file.relative_to(target).as_posix() for file in target.rglob("*") if file.is_file())
+    if other := next((name for name in files if name not in (META, *listed)), None):
+        raise UsageProblem(f"{target / other}: is not part of the bundle; move it away")
 
 
 def write_meta(path: Path, meta: JsonObject) -> None:

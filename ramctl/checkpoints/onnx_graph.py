@@ -1,28 +1,25 @@
-"""Export the tagging path of a model to ONNX, in fp32 or int8: photos and label rows to logits.
+"""Export the tagging path of a model to ONNX: photos and label rows to logits.
 
 The weights of a graph are references into the bundle's model.safetensors, where they are stored
 once. B photos, H and W pixels, L labels, R width of a label's row, M descriptions, E text width.
 """
 
 import json
-import logging
 import struct
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import get_same_padding
 from torch import Tensor, nn
 
 from ramctl.checkpoints.bundle import LABEL_QUERIES, LOGITS, OFFSETS, PHOTOS, SHORTLIST
-from ramctl.checkpoints.load import fold_batchnorms
 from ramctl.model.ram import RAM, Shortlist
 from ramctl.parts import require
 
@@ -31,12 +28,7 @@ OPSET = 17
 # that type are copied into the graph.
 _TYPES: dict[str, Any] = {"F32": (np.float32, 1), "I64": (np.int64, 7), "F16": (np.float16, 10)}
 Pads = list[int]  # top, left, bottom, right
-Pixels = NDArray[np.float32]
-
-# The int8 graph: name prefixes of its parts, and the operators to quantise in the encoder.
-DECODER, ENCODER = "/tag_decoder/", "/encoder/"
-CONVOLUTIONAL = ("Conv", "Clip", "Relu", "Add")
-CALIBRATION_LABELS = 256
+STORED = "_stored"  # the end of the name of a weight that is cast when the graph is loaded
 TRACED = 2  # labels on the shortlist during the export; its size becomes an input
 
 
@@ -195,13 +187,13 @@ def share_weights(graph: Any, weights: Path, folder: Path) -> None:
     location = weights.relative_to(folder).as_posix()
     casts = []
     for initialiser in graph.graph.initializer:
-        entry = header.get(initialiser.name.removeprefix("model."))
+        entry = header.get(initialiser.name.removeprefix("model.").removesuffix(STORED))
         if entry is None or not _same_values(initialiser, entry, weights, start):
             continue
         stored_type = _TYPES[entry["dtype"]][1]
         if stored_type != initialiser.data_type:
             name, graph_type = initialiser.name, initialiser.data_type
-            initialiser.name = f"{name}_stored"
+            initialiser.name = name + STORED
             casts.append(helper.make_node("Cast", [initialiser.name], [name], to=graph_type))
         initialiser.data_type = stored_type
         initialiser.ClearField("float_data")
@@ -222,95 +214,3 @@ def _same_values(initialiser: Any, entry: dict[str, Any], weights: Path, start: 
     values, kind = numpy_helper.to_array(initialiser), _TYPES[entry["dtype"]][0]
     stored = np.memmap(weights, kind, "r", start + entry["data_offsets"][0], tuple(values.shape))
     return bool(np.array_equal(stored.astype(values.dtype), values))
-
-
-def export_int8_graph(
-    model: RAM, image_size: int, path: Path, batches: Iterable[Pixels], *, weights: Path
-) -> None:
-    """Write the graph with an int8 tag decoder and, where it is convolutional, encoder.
-
-    Ranges are measured on batches of photos (B, 3, S, S) and are static: dynamic ones would make a
-    photo's scores depend on its neighbours in the batch. fp32 weights refer to `weights`, as in
-    `export_graph`.
-    """
-    # Batch norms are folded first, and a convolution is quantised together with the clip and the
-    # addition after it, so that whole stages pass integers on. Quantised one by one they lost three
-    # times as much mAP and were slower than fp32.
-    onnx = require_onnx()
-    photo = torch.zeros(1, 3, image_size, image_size)
-    is_convolutional = fold_batchnorms(model.encoder.eval(), photo) > 0
-    graph = trace(model, image_size)
-    nodes = _fold_transposed_weights(graph.graph)
-    if is_convolutional:
-        nodes += [
-            node.name
-            for node in graph.graph.node
-            if node.op_type in CONVOLUTIONAL and node.name.startswith(ENCODER)
-        ]
-    rows = model.labels().detach().cpu().numpy()
-    sampled = rows[:: max(1, len(rows) // CALIBRATION_LABELS)]
-    always = {LABEL_QUERIES: sampled}
-    if model.scores_cells:
-        always |= {OFFSETS: np.zeros(len(sampled), np.float32), SHORTLIST: np.array([len(sampled)])}
-    feeds = ({PHOTOS: batch, **always} for batch in batches)
-    with tempfile.TemporaryDirectory() as folder:
-        plain, quantised = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
-        onnx.save(graph, plain)
-        _quantise(plain, quantised, nodes, feeds)
-        graph = onnx.load(quantised)
-    share_weights(graph, weights, path.parent)
-    onnx.save(graph, path)
-
-
-def _fold_transposed_weights(graph: Any) -> list[str]:
-    """Store the tag decoder's weights transposed; return the names of its products with them.
-
-    The quantiser only takes weights that are direct inputs of a product.
-    """
-    from onnx import numpy_helper
-
-    stored = {initialiser.name: initialiser for initialiser in graph.initializer}
-    transposed = {
-        node.output[0]: node.input[0]
-        for node in graph.node
-        if node.op_type == "Transpose" and node.input[0] in stored
-    }
-    names = []
-    for node in graph.node:
-        source = transposed.get(node.input[1]) if node.op_type == "MatMul" else None
-        if source is None or DECODER not in node.name:
-            continue
-        weight = numpy_helper.to_array(stored[source]).T.copy()
-        node.input[1] = f"{source}.transposed"
-        graph.initializer.append(numpy_helper.from_array(weight, node.input[1]))
-        names.append(node.name)
-    drop_unused(graph)
-    return names
-
-
-def _quantise(plain: Path, target: Path, nodes: list[str], feeds: Iterator[dict[str, Any]]) -> None:
-    from onnxruntime import quantization
-
-    class Photos(quantization.CalibrationDataReader):  # type: ignore[misc]
-        def get_next(self) -> dict[str, Any] | None:
-            return next(feeds, None)
-
-    # onnxruntime advises a pre-processing that would rename the shared weights.
-    logging.disable(logging.WARNING)
-    try:
-        quantization.quantize_static(
-            plain,
-            target,
-            Photos(),
-            quant_format=quantization.QuantFormat.QDQ,
-            op_types_to_quantize=["MatMul", *CONVOLUTIONAL],
-            nodes_to_quantize=nodes,
-            per_channel=True,
-            activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
-            calibrate_method=quantization.CalibrationMethod.MinMax,
-            # The next node, a layer norm or GELU, needs fp32 anyway.
-            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
-        )
-    finally:
-        logging.disable(logging.NOTSET)

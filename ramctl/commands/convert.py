@@ -18,7 +18,6 @@ EXAMPLES = r"""
 ramctl convert ram-plus
 ramctl convert ram_swin_large_14m.pth --arch ram --out my-model
 ramctl convert my-model --to onnx
-ramctl convert my-model --to onnx --dtype int8 --calibrate train.jsonl
 """
 NOTES = """
 Reads no records.
@@ -50,21 +49,7 @@ OPTIONS = {
         ),
     ],
     "graph": [
-        common(
-            "--to [onnx]", "Add a graph to a bundle (model.onnx, model.int8.onnx).", field="target"
-        ),
-        common(
-            "--dtype [fp32|int8]",
-            "Number format of the graph.",
-            default="fp32",
-        ),
-        common("--calibrate PHOTOS", "int8: training photos that set the ranges."),
-        common(
-            "--val FILE",
-            "int8: records with tags that set the thresholds.",
-            type=MAY_BE_URL,
-        ),
-        options.root,
+        common("--to [onnx]", "Add a graph, model.onnx, to a bundle.", field="target"),
     ],
     "output": [
         common("--out DIR", "Bundle to write [--to onnx: BUNDLE]."),

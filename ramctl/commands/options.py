@@ -69,7 +69,7 @@ _TYPES: "dict[str, click.ParamType[Any] | Callable[[str], Any]]" = {  # click 8.
 _ONLY_BY_USER = {
     "cache", "detector", "distill", "download", "endpoint", "forget_refused",
     "host", "out", "port", "prompt", "prune", "ray", "restart", "to", "txt",
-    "txt_existing", "txt_remove", "xmp", "xmp_remove",
+    "txt_existing", "xmp", "xmp_remove",
 }  # fmt: skip
 
 # The kind of completion that shells offer, by a word in the name of the value.

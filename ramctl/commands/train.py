@@ -17,8 +17,6 @@ ramctl train parsed.jsonl --preset mini --val dev.jsonl --epochs 10
 """
 NOTES = f"""
 Reads image, tags, captions, caption_tags, generated_captions, generated_caption_tags, kinds.
-FILE and --root may be URLs (s3://...: extra [remote]); photos are then below --root, else beside
-FILE. Archives at URLs are cached on disk ($RAMCTL_SHARD_CACHE: 64G).
 Writes a bundle to OUT; OUT.work holds the unfinished run. Several processes: torchrun ... -m
 ramctl train ...; the exit code is then 0 with rejects, as torchrun takes 3 for a failure.
 {options.EXIT_CODES}
@@ -64,23 +62,13 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
         "output": [
             common("--out DIR", "Bundle to write.", default=out),
             common("--resume", "Continue the unfinished run in OUT.work."),
-            common("--restart", "Discard the unfinished run in OUT.work."),
-            option(
-                "--save-every STEPS",
-                "Steps between checkpoints [default: 5 minutes].",
-                type=click.IntRange(1),
-            ),
-            options.max_time,
             options.rejects,
             options.strict,
             options.stats,
             option("--events FILE", "Write a line for each step and validation.", writes=True),
         ],
         "run": [
-            common("--dry-run", "Build the model, time a few steps, write nothing."),
-            option("--cache DIR", "Keep the features of frozen encoders in DIR.", type=str),
             options.jobs("the preset's", common=False, type=click.IntRange(0)),
-            options.threads,
             options.device,
             option("--dtype [auto|fp32|bf16|fp16]", "Number format.", default="auto"),
             *options.messages,

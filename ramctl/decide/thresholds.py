@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ramctl.checkpoints.bundle import INT8_THRESHOLDS, Bundle
+from ramctl.checkpoints.bundle import Bundle
 from ramctl.decide.calibration import NEVER, Calibration
 from ramctl.engine.label_rows import Rows, Words, label_rows, read_words, rows_of_words
 from ramctl.errors import RunProblem, UsageProblem
@@ -27,17 +27,15 @@ Threshold = float | str | os.PathLike[str] | Mapping[str, float]
 
 
 def thresholds_of(
-    bundle: Bundle, dtype: str = "fp32", precision: float | None = None, *, salient: bool = False
+    bundle: Bundle, precision: float | None = None, *, salient: bool = False
 ) -> list[float]:
-    """A bundle's thresholds in id order; int8 may have others. 1 for labels without evidence.
+    """A bundle's thresholds in id order; 1 for labels without evidence.
 
     With `precision`, those at which this fraction of the given tags is right; RunProblem where the
     bundle has no calibration, or no threshold reaches it. `salient`: likely main things need less.
     """
     if precision is not None:
         return Calibration.from_bundle(bundle).thresholds(precision, salient=salient).tolist()
-    if dtype == "int8" and bundle.has(INT8_THRESHOLDS):
-        return read_thresholds(bundle.path / INT8_THRESHOLDS, bundle.labels, bundle.threshold)
     stored = [label.threshold if label.validated else NEVER for label in bundle.labels]
     return [bundle.threshold if threshold is None else threshold for threshold in stored]
 
@@ -62,9 +60,9 @@ class LabelSet:
         return replace(self, thresholds=thresholds, uses_salience=uses_salience, fills_up=False)
 
 
-def bundle_labels(bundle: Bundle, dtype: str = "fp32", precision: float | None = None) -> LabelSet:
-    """The bundle's labels with their thresholds for a number format."""
-    thresholds = np.array(thresholds_of(bundle, dtype, precision, salient=True), np.float64)
+def bundle_labels(bundle: Bundle, precision: float | None = None) -> LabelSet:
+    """The bundle's labels with their thresholds."""
+    thresholds = np.array(thresholds_of(bundle, precision, salient=True), np.float64)
     uses_salience = np.full(len(thresholds), bool(precision or bundle.preset.precision))
     calibration = Calibration.if_known(bundle)
     rows, fills_up = label_rows(bundle), precision is None
@@ -79,7 +77,7 @@ def plain_labels(tags: Sequence[str], threshold: float) -> LabelSet:
 
 
 def choose_labels(
-    bundle: Bundle, words: Words | None, threshold: Threshold | None, dtype: str = "fp32",
+    bundle: Bundle, words: Words | None, threshold: Threshold | None,
     precision: float | None = None, *, language: str = "",
 ) -> LabelSet:  # fmt: skip
     """The labels of `--labels` with the thresholds of `--threshold` or `--precision`.
@@ -92,7 +90,7 @@ def choose_labels(
     """
     if precision is not None and threshold is not None:
         raise UsageProblem("--precision chooses the thresholds: leave out --threshold")
-    chosen = bundled = bundle_labels(bundle, dtype, precision)
+    chosen = bundled = bundle_labels(bundle, precision)
     if words is not None:
         keep_labels = isinstance(words, str) and words.startswith("+")
         listed = read_words(words.removeprefix("+") if isinstance(words, str) else words)

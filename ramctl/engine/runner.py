@@ -139,7 +139,7 @@ class ModelRunner(Runner):
         self, bundle: Bundle, options: RunnerOptions, graph: str = TORCH, *,
         rows: NDArray[np.float32] | None = None,
         shortlist: tuple[NDArray[np.float32], int] | None = None, scores_all: bool = False,
-        boxes: bool = False, captions: bool = False, caption_style: str | None = None,
+        boxes: bool = False, captions: bool = False,
         thorough: bool = False, loader: str | None = None, fold: bool = True,
         notify: Callable[[str], None] = mute,
     ) -> None:  # fmt: skip
@@ -185,7 +185,7 @@ class ModelRunner(Runner):
         if captions:
             from ramctl.engine.caption_writer import CaptionWriter
 
-            self.writer = CaptionWriter(bundle, style=caption_style)
+            self.writer = CaptionWriter(bundle)
         self._loading = threading.Lock()
 
     @cached_property

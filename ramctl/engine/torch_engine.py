@@ -29,7 +29,6 @@ from ramctl.model.attention import joined, map_tensors
 from ramctl.model.generation import Decoding, Ends, generate
 from ramctl.model.ram import RAM, Encoded, PreparedLabels, Shortlist
 from ramctl.model.regions import Regions, cell_logits, region_logits
-from ramctl.records.parallel import chunks
 
 # Photos of 384 px leave 160 MB each in Swin-L's first layers, and more at once are no faster.
 PIXELS_AT_ONCE = 384 * 384
@@ -237,24 +236,17 @@ class TorchEngine:
 
     def write(
         self, encoded: Encoded, tags: tuple[Tokens, Tokens], prompt: Tokens, decoding: Decoding,
-        ends: Ends, draws: Floats | None = None,
-    ) -> list[list[tuple[Tokens, float]]]:  # fmt: skip
-        """The tokens of each photo's captions, from tags and their mask (B, G) and a prompt.
-
-        With each its likelihood: the mean natural logarithm of its tokens' probabilities.
-        Sampling takes `draws` (B, length) in [0, 1).
-        """
+        ends: Ends,
+    ) -> list[Tokens]:  # fmt: skip
+        """The tokens (C, length) of each photo's captions, by tags, their mask (B, G), a prompt."""
         ids, mask, start = (torch.from_numpy(x).to(self.runtime.device) for x in (*tags, prompt))
-        numbers = None if draws is None else torch.from_numpy(draws).to(self.runtime.device)
         branch = self.model.captioning
         assert branch is not None
 
-        def write(part: slice) -> list[list[tuple[Tokens, float]]]:
-            drawn = None if numbers is None else numbers[part]
+        def write(part: slice) -> list[Tokens]:
             state = branch.start(encoded.tokens[part], ids[part], mask[part])
-            captions = generate(branch.decoder, state, start[part], decoding, ends, drawn)
-            pairs = zip(captions.ids.cpu().numpy(), captions.likelihoods.tolist(), strict=True)
-            return list(chunks(pairs, decoding.candidates))
+            captions = generate(branch.decoder, state, start[part], decoding, ends)
+            return [rows.cpu().numpy() for rows in captions.split(decoding.candidates)]
 
         return [captions for part in self._run(write, len(prompt)) for captions in part]
 

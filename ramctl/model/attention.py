@@ -13,7 +13,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 Nested = TypeVar("Nested")
-_DROPOUT_STEPS = 1 << 16  # a probability is rounded to sixteen bits
 
 
 class KeysValues(NamedTuple):
@@ -70,12 +69,12 @@ class AttentionBlock(nn.Module):
             probabilities = scores.softmax(-1)
             if maps is not None:
                 maps.append(probabilities)
-            mixed = dropout(probabilities, self.dropout, self.training) @ context.values
+            mixed = F.dropout(probabilities, self.dropout, self.training) @ context.values
         else:
             q = q.expand(len(context.keys), -1, -1, -1)
             mixed = F.scaled_dot_product_attention(q, *context, attn_mask=mask, dropout_p=dropout_p)
         mixed = self.output(mixed.transpose(1, 2).flatten(2))  # (B, L, D)
-        return self.norm(dropout(mixed, self.dropout, self.training) + x)
+        return self.norm(F.dropout(mixed, self.dropout, self.training) + x)
 
 
 class FeedForwardBlock(nn.Module):
@@ -91,26 +90,7 @@ class FeedForwardBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, D), each position independent of the others."""
         out = self.contract(F.gelu(self.expand(x)))
-        return self.norm(dropout(out, self.dropout, self.training) + x)
-
-
-def dropout(x: Tensor, p: float, training: bool) -> Tensor:
-    """`x` with a fraction `p` of its elements set to 0 and the others divided by 1 - p.
-
-    On a CPU the random numbers are drawn 64 bits at a time, since torch draws one an element:
-    a quarter of a training step of `mini` (scripts/bench/train.py).
-    """
-    if not training or p == 0:
-        return x
-    if x.device.type != "cpu":
-        return F.dropout(x, p)
-    n_dropped = round(p * _DROPOUT_STEPS)
-    if n_dropped == _DROPOUT_STEPS:
-        return x * 0
-    words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
-    draws = words.view(torch.int16)[: x.numel()].view(x.shape)
-    kept = (draws >= n_dropped - _DROPOUT_STEPS // 2).to(x.dtype)
-    return x * kept.mul_(_DROPOUT_STEPS / (_DROPOUT_STEPS - n_dropped))
+        return self.norm(F.dropout(out, self.dropout, self.training) + x)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -113,8 +113,6 @@ def model_contradictions(config: ModelConfig) -> Iterator[str]:
     if decoder.width % decoder.heads or (captioning and captioning.width % captioning.heads):
         yield "the width of a decoder must be a multiple of its heads"
     if captioning is not None:
-        if captioning.beams < 1:
-            yield f"model.captioning.beams is {captioning.beams}: less than 1"
         names = ("width", "ffn_width", "layer_norm_eps")
         differ = any(getattr(captioning, name) != getattr(decoder, name) for name in names)
         if captioning.tie_tag_decoder and differ:

@@ -22,10 +22,6 @@ DECODE, ENCODE = "[DEC]", "[ENC]"  # first piece of a caption, first piece of th
 _SPECIAL = [PAD, UNKNOWN, START, END, MASK, DECODE, ENCODE]
 CONTINUED = "##"  # precedes pieces inside a word
 MAX_WORDS = 30  # of a caption; authors' max_words
-MAX_SHORT_WORDS = 14  # a caption of more is dense
-# Second piece of a caption, where styles are learnt. Every vocabulary has these pieces and captions
-# have none of them, so that a model without styles can be fine-tuned to have them.
-STYLES = {"short": START, "dense": MASK}
 IGNORED = -100  # targets that the caption loss leaves out
 
 # BERT's (Devlin et al. 2018, Apache-2.0), with which the authors' models write captions.
@@ -78,7 +74,8 @@ class CaptionTokenizer:
         self.config = config
         self.pad, self.end = self._id(PAD), self._id(END)
         self.start_caption, self.start_tags = self._id(DECODE), self._id(ENCODE)
-        self.prompt_ids = self._prompt("short", config.prompt)
+        self.prompt_ids = [self.start_caption, *self._pieces(config.prompt)]
+        self._shown = len(tokenizer.decode(self.prompt_ids))  # of the prompt, in a caption
 
     def __len__(self) -> int:
         return self.tokenizer.get_vocab_size()
@@ -88,10 +85,11 @@ class CaptionTokenizer:
 
         Deviates: the authors skip as many first tokens of the caption as the prompt has.
         """
-        longest, rows = self.config.caption_tokens - 1, []
-        for text in captions:
-            style = "dense" if len(text.split()) > MAX_SHORT_WORDS else "short"
-            rows.append([*self._prompt(style, self.config.prompt + text)[:longest], self.end])
+        longest, prompt = self.config.caption_tokens - 1, self.config.prompt
+        rows = [
+            [*[self.start_caption, *self._pieces(prompt + text)][:longest], self.end]
+            for text in captions
+        ]
         ids, mask = self._pad(rows, max(map(len, rows)))
         targets = np.where(mask == 1, ids, IGNORED)
         targets[:, : len(self.prompt_ids)] = IGNORED
@@ -104,19 +102,16 @@ class CaptionTokenizer:
         rows = [[self.start_tags, *self._pieces(text)[: longest - 2], self.end] for text in texts]
         return self._pad(rows, longest)
 
-    def prompts(self, number: int, style: str = "short") -> Ids:
+    def prompts(self, number: int) -> Ids:
         """The first tokens (number, P) of `number` captions."""
-        return np.tile(np.array(self._prompt(style, self.config.prompt), np.int64), (number, 1))
+        return np.tile(np.array(self.prompt_ids, np.int64), (number, 1))
 
     def decode(self, ids: Ids) -> list[str]:
         """The captions of tokens (B, S), without prompt and special pieces."""
         texts = self.tokenizer.decode_batch(ids.tolist())
-        captions = [text[len(self.config.prompt) :] for text in texts]
+        shown = self._shown + bool(self._shown)  # and the space after it
+        captions = [text[shown:] for text in texts]
         return [tidied(caption) for caption in captions] if self.config.tidy else captions
-
-    def _prompt(self, style: str, text: str) -> list[int]:
-        marker = [self._id(STYLES[style])] if self.config.styles else []
-        return [self.start_caption, *marker, *self._pieces(text)]
 
     def _id(self, piece: str) -> int:
         number = self.tokenizer.token_to_id(piece)

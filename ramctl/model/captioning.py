@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ramctl.model.attention import AttentionBlock, KeysValues, dropout, initialise_bert, map_tensors
+from ramctl.model.attention import AttentionBlock, KeysValues, initialise_bert, map_tensors
 from ramctl.model.preset import CaptioningConfig
 from ramctl.model.tag_decoder import TagDecoder, TagDecoderLayer
 
@@ -40,7 +40,7 @@ class TextEmbedding(nn.Module):
         """(B, S, D) of tokens (B, S), the first of them at position `start`."""
         positions = torch.arange(start, start + ids.shape[1], device=ids.device)
         x = self.norm(self.words(ids) + self.positions(positions))
-        return dropout(x, self.dropout, self.training)
+        return F.dropout(x, self.dropout, self.training)
 
 
 class TextLayer(nn.Module):

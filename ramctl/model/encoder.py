@@ -8,14 +8,12 @@ from typing import Any
 
 import timm
 import torch
-from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
 from ramctl.errors import UsageProblem
 from ramctl.model.preset import EncoderConfig
 
 BatchNorm = nn.modules.batchnorm._BatchNorm
-MAX_WINDOWS = 8  # of Swin that attend at a time
 
 
 class ImageEncoder(nn.Module):
@@ -114,32 +112,6 @@ def _build_backbone(config: EncoderConfig, image_size: int) -> Any:  # timm has 
     if config.window_size:
         options["window_size"] = config.window_size
     try:
-        backbone = timm.create_model(config.backbone, pretrained=False, num_classes=0, **options)
+        return timm.create_model(config.backbone, pretrained=False, num_classes=0, **options)
     except (ArithmeticError, AssertionError, RuntimeError, TypeError, ValueError) as error:
         raise UsageProblem(f"model.encoder.backbone {config.backbone}: {error}") from error
-    for module in backbone.modules():
-        if type(module) is WindowAttention:
-            module.__class__ = FewWindowsAttention
-    return backbone
-
-
-class FewWindowsAttention(WindowAttention):
-    """Swin's attention, on a CPU a few windows at a time unless gradients are needed.
-
-    The scores of all windows of the first stage take 130 MB for one photo of 384 px.
-    """
-
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Windows (B * W, N, C) after attention; the mask (W, N, N) is added to the scores."""
-        n_windows = len(x) if mask is None else len(mask)
-        size = math.gcd(n_windows, MAX_WINDOWS)
-        is_whole = len(x) <= size or torch.is_grad_enabled() or torch.onnx.is_in_onnx_export()
-        if is_whole or not x.is_cpu:
-            return super().forward(x, mask)
-        return torch.cat([
-            super(FewWindowsAttention, self).forward(
-                x[start : start + size],
-                None if mask is None else mask[start % n_windows :][:size],
-            )
-            for start in range(0, len(x), size)
-        ])  # fmt: skip

@@ -11,7 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ramctl.model.attention import dropout
 from ramctl.model.label_queries import LabelParts
 from ramctl.model.preset import LabelConfig, PriorConfig
 
@@ -83,7 +82,7 @@ class GlobalBranch(nn.Module):
 
     def forward(self, features: Tensor) -> GlobalFeatures:
         """The global features of the backbone's tokens (B, T, C)."""
-        pooled = dropout(features.mean(1), self.config.dropout, self.training)  # (B, C)
+        pooled = F.dropout(features.mean(1), self.config.dropout, self.training)  # (B, C)
         feature, token, classes = self.to_label_space(pooled), None, None
         if self.classifier is not None:
             classes = self.class_probabilities(features)

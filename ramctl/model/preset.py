@@ -5,23 +5,26 @@ Unknown, missing and ill-typed keys are errors.
 
 import contextlib
 import dataclasses
-import math
 import tomllib
-import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+from msgspec import Meta
 
 from ramctl.errors import UsageProblem
 from ramctl.records.record import JsonObject
 
 _PRESETS = files("ramctl.model") / "presets"
 T = TypeVar("T")
-MAX_SIDE = 8192  # px of a photo, as the model sees it
-_MINIMA = {"batch_size": 1, "accumulation": 1, "steps": 0, "epochs": 0, "lr": 0}  # of a run
+MAX = 10**9  # of numbers without another limit; it leaves out infinity
+Count = Annotated[int, Meta(ge=1)]
+Pixels = Annotated[int, Meta(ge=1, le=8192)]  # of a photo's side, as the model sees it
+Deviation = Annotated[float, Meta(gt=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +103,8 @@ class CaptioningConfig:
     pieces: Literal["learnt", "bert"] = "learnt"  # from the captions, or BERT's uncased ones
     no_repeat_ngram_size: int = 2  # of tokens: none comes twice in a caption; 0: all may
     tidy: bool = True  # captions end at a word that can be the last, and are joined as people write
-    styles: bool = False  # captions are learnt, and requested, as short or dense
-    beams: int = 3  # of the search for captions
-    # Weight of the mean log score of a caption's labels, beside the caption's likelihood, in
-    # the choice of one of the beams' captions.
-    agreement: float = 0.0
+    beams: Count = 3  # of the search for captions
+    by_labels: bool = False  # of the beams' captions the one whose labels score highest is written
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +114,8 @@ class ModelConfig:
     encoder: EncoderConfig
     labels: LabelConfig
     tag_decoder: TagDecoderConfig
-    prior: PriorConfig | None
-    captioning: CaptioningConfig | None
+    prior: PriorConfig | None = None
+    captioning: CaptioningConfig | None = None
 
     @property
     def scores_cells(self) -> bool:
@@ -129,19 +129,12 @@ class ModelConfig:
 class PreprocessConfig:
     """How `ramctl.model.preprocess` turns a photo into a tensor."""
 
-    size: int  # px, both sides, whatever the photo's shape
+    size: Pixels  # both sides, whatever the photo's shape
     interpolation: Literal["bilinear", "bicubic"]
     mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    std: tuple[Deviation, Deviation, Deviation]
     # official: as the authors' code; fast: upright, on white, large JPEGs at a reduced scale.
     loader: Literal["fast", "official"] = "fast"
-
-    def __post_init__(self) -> None:
-        """Raise UsageProblem for an impossible size or deviation."""
-        if not 1 <= self.size <= MAX_SIDE:
-            raise UsageProblem(f"preprocess.size is {self.size}, not from 1 to {MAX_SIDE}")
-        if min(self.std) <= 0:
-            raise UsageProblem(f"preprocess.std is {list(self.std)}: not above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +161,6 @@ class TrainingConfig:
     gamma_neg: float
     clip: float  # the asymmetric loss's probability margin
     decouple_own: bool  # train what labels own on top of text logits that stand alone
-    single_mention_weight: float  # of positives named by one of several captions, or only generated
     fewest_positives: int  # a label that fewer photos show has no evidence, without a teacher
     label_smoothing: float
     distill: tuple[str, ...]  # teachers: clip:NAME, caption, imagenet, scores:FILE; empty: none
@@ -178,9 +170,9 @@ class TrainingConfig:
     absent_weight: float = 1.0  # of labels that neither a caption nor a teacher supports
 
     # Schedule: how long a run is, and its learning rate at every step.
-    epochs: float
-    steps: int  # if not 0, instead of epochs
-    lr: float
+    epochs: Annotated[float, Meta(ge=0, le=MAX)]
+    steps: Annotated[int, Meta(ge=0)]  # if not 0, instead of epochs
+    lr: Annotated[float, Meta(ge=0, le=MAX)]
     min_lr: float
     schedule: Literal["cosine", "epoch-cosine", "epoch-decay"]
     decay: float  # factor an epoch of `epoch-decay`
@@ -200,13 +192,12 @@ class TrainingConfig:
     frozen_stages: int = 0  # counted from the photo on; the stages above are trained
 
     # Data: what a batch holds, and what becomes of photos on the way into it.
-    batch_size: int  # photos a process and forward pass
-    accumulation: int  # forward passes a step
+    batch_size: Count  # photos a process and forward pass
+    accumulation: Count  # forward passes a step
     drop_last: bool
     workers: int
     seed: int
     augment: AugmentConfig
-    shuffled_shards: int = 0  # archives whose photos are mixed at a time; 0: all photos are
 
     @property
     def captions_alone(self) -> bool:
@@ -228,19 +219,10 @@ class Preset:
     finetuning: TrainingConfig
     finetuning_size: int  # px of the photos in fine-tuning; 0: as in training
     finetuning_window: int  # Swin's window in fine-tuning; 0: as in training
-    precision: float = 0.0  # that thresholds are chosen for; 0: the best F1
+    # That thresholds are chosen for; 0: the best F1.
+    precision: Annotated[float, Meta(ge=0, lt=1)] = 0.0
     most_share: float = 1.0  # the largest fraction of photos on which a label is given
     careful: tuple[str, ...] = ()  # kinds of these labels, two of one set, are easily confused
-
-    def __post_init__(self) -> None:
-        """Raise UsageProblem for a number that no run can have."""
-        for name in ("training", "finetuning"):
-            for key, least in _MINIMA.items():
-                value = getattr(getattr(self, name), key)
-                if not least <= value < math.inf:
-                    raise UsageProblem(f"{name}.{key} is {value}, not {least} or more")
-        if not 0 <= self.precision < 1:
-            raise UsageProblem(f"precision is {self.precision}, not from 0 to below 1")
 
 
 def preset_names() -> list[str]:
@@ -259,8 +241,11 @@ def load_preset(name_or_path: str, overrides: Sequence[str] = ()) -> Preset:
 def preset_from_table(table: Mapping[str, Any]) -> Preset:
     """The preset of a table by `write_table`, or of a merged TOML file.
 
-    Settings missing in the fine-tuning table are those of the training table.
+    Settings missing in the fine-tuning table are those of the training table; a part of the model
+    that is `false` is left out.
     """
+    if isinstance(model := table.get("model"), Mapping):
+        table = {**table, "model": {k: part for k, part in model.items() if part is not False}}
     if isinstance(table.get("training"), Mapping) and isinstance(table.get("finetuning"), Mapping):
         table = {**table, "finetuning": merge_tables(table["training"], table["finetuning"])}
     return read_table(Preset, table, "preset")
@@ -323,7 +308,7 @@ def _read_preset(name_or_path: str) -> JsonObject:
         raise UsageProblem(f"unknown preset {name_or_path!r}; known: {known}, or a .toml file")
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise UsageProblem(f"{name_or_path}: {error}") from error
     base = table.pop("base", None)
     return table if base is None else merge_tables(_read_preset(base), table)
@@ -339,7 +324,7 @@ def parse_overrides(overrides: Sequence[str]) -> JsonObject:
             raise UsageProblem(f"--set {override}: {expected}")
         value: Any = text.strip()
         # A bare word is a string: nobody wants to type --set 'x="word"' into a shell.
-        with contextlib.suppress(ValueError, RecursionError):
+        with contextlib.suppress(ValueError):
             value = tomllib.loads(f"value = {value}")["value"]
         for part in reversed(key.strip().split(".")):
             value = {part: value}
@@ -350,24 +335,25 @@ def parse_overrides(overrides: Sequence[str]) -> JsonObject:
 def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
     """`table` as an instance of the dataclass `cls`, nested dataclasses as nested tables.
 
-    A field typed `X | None` may be missing or `false`; one with a default may be missing. `where`
-    is the dotted name of the table, for UsageProblem of unknown keys, missing keys and values of
-    the wrong kind.
+    `where` is the dotted name of the table, for UsageProblem of unknown keys, missing keys and
+    values of the wrong kind.
     """
-    hints, values = get_type_hints(cls), {}
-    if unknown := sorted(set(table) - set(hints)):
-        shown = (key if key.isprintable() else repr(key) for key in unknown)
-        names = ", ".join(f"{where}.{key}" for key in shown)
-        raise UsageProblem(f"unknown setting {names}; known here: {', '.join(hints)}")
-    for entry in dataclasses.fields(cls):  # type: ignore[arg-type]
-        name, kind = entry.name, hints[entry.name]
-        if name in table:
-            values[name] = _convert(kind, table[name], f"{where}.{name}")
-        elif type(None) in get_args(kind):
-            values[name] = None
-        elif entry.default is dataclasses.MISSING:
-            raise UsageProblem(f"missing setting {where}.{name}")
-    return cls(**values)
+    try:
+        value = msgspec.convert(table, cls)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$")
+        raise UsageProblem(f"{where}{place.rstrip('`')}: {message}") from error
+    if unknown := ", ".join(_unknown(table, write_table(value), where)):
+        raise UsageProblem(f"unknown setting {unknown}")
+    return value
+
+
+def _unknown(table: Mapping[str, Any], known: Mapping[str, Any], where: str) -> Iterator[str]:
+    for key, value in table.items():
+        if key not in known:
+            yield f"{where}.{key}"
+        elif isinstance(value, Mapping):
+            yield from _unknown(value, known[key], f"{where}.{key}")
 
 
 def write_table(value: Any) -> JsonObject:
@@ -386,31 +372,3 @@ def merge_tables(base: Mapping[str, Any], top: Mapping[str, Any]) -> JsonObject:
         if isinstance(base[key], Mapping) and isinstance(top[key], Mapping):
             merged[key] = merge_tables(base[key], top[key])
     return merged
-
-
-def _convert(kind: Any, value: Any, where: str) -> Any:
-    origin = get_origin(kind)
-    if origin in (Union, types.UnionType):
-        inner = next(arg for arg in get_args(kind) if arg is not type(None))
-        return None if value is False else _convert(inner, value, where)
-    if dataclasses.is_dataclass(kind) or origin is dict:
-        if not isinstance(value, Mapping):
-            raise UsageProblem(f"{where} must be a table, not {value!r}")
-        return dict(value) if origin is dict else read_table(kind, value, where)
-    if origin is Literal:
-        if value not in get_args(kind):
-            choices = ", ".join(map(str, get_args(kind)))
-            raise UsageProblem(f"{where} must be one of {choices}, not {value!r}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list | tuple):
-            raise UsageProblem(f"{where} must be a list, not {value!r}")
-        items = get_args(kind)
-        if items[-1] is not Ellipsis and len(items) != len(value):
-            raise UsageProblem(f"{where} must have {len(items)} values, not {len(value)}")
-        return tuple(_convert(items[0], item, where) for item in value)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise UsageProblem(f"{where} must be of type {kind.__name__}, not {value!r}")
-    return value

@@ -16,7 +16,7 @@ from ramctl.decide.shortlist import read_shortlist
 from ramctl.decide.thresholds import LabelSet, choose_labels, plain_labels
 from ramctl.engine.device_pool import run_on_devices, split_devices
 from ramctl.engine.label_rows import read_words
-from ramctl.engine.onnx_engine import LABELS_AT_ONCE, TORCH, choose_runtime, number_format
+from ramctl.engine.onnx_engine import LABELS_AT_ONCE, TORCH, choose_runtime
 from ramctl.engine.peers import PeerRunner, peer_spec
 from ramctl.engine.runner import ModelPhoto, ModelRunner, Runner, mute
 from ramctl.errors import RecordProblem, UsageProblem
@@ -153,8 +153,8 @@ class Tagger:
     def fingerprint(self) -> dict[str, str]:
         """Hashes of all that the records depend on besides the photos, for `--resume`."""
         options, thresholds = self.options, self.label_set.thresholds
-        choice = [options.choice.key, options.dense, options.boxes]
-        choice += [options.caption, options.limits.pixels, self._axes and self._axes.stamp]
+        choice = [options.choice.key, options.dense, options.boxes, options.caption]
+        choice += [options.limits.pixels, self._axes and self._axes.stamp]
         return self.runner.fingerprint | {
             "labels": self.labels.sha256,
             "thresholds": blake2b(thresholds.tobytes(), digest_size=16).hexdigest(),
@@ -295,7 +295,7 @@ def open_runner(bundle: Bundle, options: TaggerOptions) -> tuple[ModelRunner, La
     """The bundle's model as the options ask for it, and its labels with their thresholds."""
     graph = choose_runtime(bundle, options.runtime, options.device, options.dtype)
     label_set = choose_labels(
-        bundle, options.labels, options.threshold, number_format(graph), options.precision,
+        bundle, options.labels, options.threshold, options.precision,
         language=bundle.labels.language_code(options.choice.lang),
     )  # fmt: skip
     scores_all = options.threshold is not None or options.precision is not None

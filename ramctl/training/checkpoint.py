@@ -47,7 +47,7 @@ def load_checkpoint(folder: Path, notify: Callable[[str], None]) -> State | None
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         notify(f"{path}: damaged, not used")
     if paths:
-        raise RunProblem(f"{folder}: every checkpoint is damaged; start again with --restart")
+        raise RunProblem(f"{folder}: every checkpoint is damaged; remove the folder to start again")
     return None
 
 

@@ -5,7 +5,6 @@ own vectors are fitted to the captions. Thresholds and salience stay.
 N photos, C channels, L labels.
 """
 
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -33,19 +32,17 @@ from ramctl.engine.label_rows import Rows, label_rows, rows_of_words
 from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
 from ramctl.engine.onnx_engine import TORCH
 from ramctl.engine.runner import ModelRunner
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.labels import Label, LabelSystem
 from ramctl.records.inputs import RootCheck, read_inputs, require_files
-from ramctl.records.jsonl import dumps, unread_records
-from ramctl.records.outputs import write_to_stdout
+from ramctl.records.jsonl import unread_records
 from ramctl.records.parallel import chunks
 from ramctl.records.record import Item, JsonObject, Record, Reject, object_in, shown_name
 from ramctl.records.report import Rejects, Report
-from ramctl.records.signals import StopRequest, TimeIsUp, deadline
+from ramctl.records.signals import StopRequest
 from ramctl.records.stream import accepted
 from ramctl.tagging.tagger_options import TaggerOptions
 from ramctl.training.data.record_file import Source
-from ramctl.training.data.record_scan import content_sha256
 from ramctl.training.data.targets import (
     Annotation,
     Targets,
@@ -55,20 +52,13 @@ from ramctl.training.data.targets import (
 from ramctl.training.fitted_bundle import write_fitted
 from ramctl.training.label_vectors import (
     DENSE,
-    ROUNDS,
     Collection,
     Fitted,
     Mentions,
     fit,
     lifted,
 )
-from ramctl.training.plan import (
-    TrainOptions,
-    WorkFolder,
-    plan_facts,
-    require_made_so,
-    sources_of,
-)
+from ramctl.training.plan import TrainOptions, sources_of
 from ramctl.training.validation import judged_photos, truth_of
 
 MIN_PHOTOS = 20
@@ -77,10 +67,7 @@ MIN_RATE = 0.15  # of mention: in one's own photos, a silence of all captions me
 MAX_LIFT = 2.0  # of the log-odds of labels, where the fit is too careful
 MAX_REFERENCE = 6.0  # times as far from the mean as the photos, on average
 MIN_NEW = 5  # photos whose captions name a thing that becomes a label
-SAMPLE = 128  # photos that the int8 graph's ranges come from
-OF_STEPS = ("text", "cache", "save_every", "seed", "restart")  # options
-TIMED = 16  # photos of a dry run
-PRODUCTS_A_SECOND, WRITING_S = 5e10, 14  # a core's in the fit; of the bundle with its graphs
+OF_STEPS = ("text", "seed")  # options
 
 
 class Looked(NamedTuple):
@@ -89,8 +76,6 @@ class Looked(NamedTuple):
     notes: Sequence[Annotation]
     pooled: Floats  # (N, C) mean of the tokens
     score_log_odds: Floats  # (N, L)
-    sample: list[NDArray[np.uint8]]  # a few of the photos, as the model takes them
-    seconds: float
 
 
 def fits_labels(options: TrainOptions) -> bool:
@@ -99,7 +84,7 @@ def fits_labels(options: TrainOptions) -> bool:
     The model needs labels with vectors of their own, and a calibration.
     """
     step_options = ("steps", "epochs", "overrides", "distill", "events")
-    is_begun = options.resume and WorkFolder(options.out).path.exists()
+    is_begun = options.resume and options.work.path.exists()
     is_of_steps = is_begun or any(getattr(options, name) for name in step_options)
     if options.command != "finetune" or is_of_steps:
         return False
@@ -109,27 +94,19 @@ def fits_labels(options: TrainOptions) -> bool:
     return bool(is_fitted and bundle.has(CALIBRATION))
 
 
-def fit_labels(options: TrainOptions) -> Report:
+def fit_labels(options: TrainOptions, report: Report) -> Report:
     """Write the bundle of `init` with labels fitted to the records' photos to `out`.
 
-    Nothing is kept before that: a run that was stopped starts again, and gives the same bundle. A
-    dry run prints its cost as JSON.
+    Nothing is kept before that: a run that was stopped starts again, and gives the same bundle.
     """
     if wrong := ", ".join(given_options(options, OF_STEPS)):
         raise UsageProblem(f"{wrong}: only for training in steps; leave out, or add --epochs N")
-    report = Report(options.command, quiet=options.quiet, unit="photos")
-    if options.resume and not options.dry_run and WorkFolder(options.out).is_finished():
-        require_made_so(options, fits_labels=True)
-        report.notify(f"{options.out} is complete: nothing to resume")
-        report.write_stats(options.stats)
-        return report
     bundle = Bundle.open(resolve_model(options.init or "mini"))
     with (
         Rejects(report, options.rejects, strict=options.strict) as rejects,
         TemporaryDirectory() as folder,
     ):
         sources = sources_of(options, Path(folder))
-        facts = plan_facts(options, content_sha256(sources))
         pairs = _read(_items(sources, options.command), rejects)
         judged = []
         if options.val:
@@ -139,26 +116,15 @@ def fit_labels(options: TrainOptions) -> Report:
         labels = _labels(options, bundle, pairs, report)
         ids = [*range(len(bundle.labels)), *(None for _ in labels[len(bundle.labels) :])]
         rows = rows_of_words(bundle, label_rows(bundle), labels, ids)
-        if options.dry_run:
-            timed = _look(options, bundle, rows, pairs[:TIMED], rejects)
-            write_to_stdout(dumps(_cost(pairs, labels, timed, bundle)).decode())
-            report.notify("a dry run: nothing was fitted, and nothing written")
-            return report
-        try:
-            with StopRequest(deadline(options.max_time)) as stop:
-                looked, looked_judged = (
-                    _look(options, bundle, rows, group, rejects, stop) if group else None
-                    for group in (pairs, judged)
-                )
-        except TimeIsUp:
-            report.time_is_up = True
-            report.notify("stopped while looking at photos: nothing is written")
-            report.finish(options.stats)
-            return report
+        with StopRequest() as stop:
+            looked, looked_judged = (
+                _look(options, bundle, rows, group, rejects, stop) if group else None
+                for group in (pairs, judged)
+            )
     if looked is None or len(looked.notes) < MIN_PHOTOS:
         number = len(looked.notes) if looked else 0
         raise RunProblem(f"{number} photos are too few: {MIN_PHOTOS} are needed")
-    figures = _fit_and_write(options, bundle, labels, rows, looked, looked_judged, facts, report)
+    figures = _fit_and_write(options, bundle, labels, rows, looked, looked_judged, report)
     report.n_out = len(looked.notes)
     report.extra |= figures
     report.notify(f"wrote {options.out}")
@@ -168,7 +134,7 @@ def fit_labels(options: TrainOptions) -> Report:
 
 def _fit_and_write(
     options: TrainOptions, bundle: Bundle, labels: LabelSystem, rows: Rows, looked: Looked,
-    judged: Looked | None, facts: JsonObject, report: Report,
+    judged: Looked | None, report: Report,
 ) -> JsonObject:  # fmt: skip
     """Write the bundle with labels fitted to the photos; what this brings."""
     ids = [*range(len(bundle.labels)), *(None for _ in labels[len(bundle.labels) :])]
@@ -205,7 +171,7 @@ def _fit_and_write(
     figures |= _figures(before, after, looked, scores, report)
     write_fitted(
         options.out, options.argv, bundle, labels, rows, learnt, thresholds, shifts, fitted,
-        (spread, mean), looked.sample, figures, facts,
+        (spread, mean), figures,
     )  # fmt: skip
     return figures
 
@@ -224,17 +190,6 @@ def _read(items: Iterable[Item], rejects: Rejects) -> list[tuple[Record, Annotat
     if len(chosen) < len(pairs):
         rejects.report.notify(f"{len(chosen)} of {len(pairs)} records are used, an even sample")
     return chosen
-
-
-def _cost(
-    pairs: Sequence[tuple[Record, Annotation]], labels: LabelSystem, timed: Looked, bundle: Bundle
-) -> JsonObject:
-    """Photos, labels and seconds of a run, by the time that a few photos took."""
-    n_photos, n_timed, width = len(pairs), len(timed.notes), timed.pooled.shape[1]
-    n_fitted = n_photos + (len(bundle.array(REFERENCE, width)) if bundle.has(REFERENCE) else 0)
-    products = 4 * n_fitted * min(n_fitted, width) * len(labels) * ROUNDS * (1 + FOLDS)
-    seconds = timed.seconds * n_photos / n_timed + products / PRODUCTS_A_SECOND + WRITING_S
-    return {"photos": n_photos, "labels": len(labels), "seconds": round(seconds)}
 
 
 def _labels(
@@ -268,17 +223,14 @@ def _parents(tag: str, labels: LabelSystem) -> tuple[str, ...]:
 
 def _look(
     options: TrainOptions, bundle: Bundle, rows: Rows,
-    pairs: Sequence[tuple[Record, Annotation]], rejects: Rejects, stop: StopRequest | None = None,
+    pairs: Sequence[tuple[Record, Annotation]], rejects: Rejects, stop: StopRequest,
 ) -> Looked:  # fmt: skip
     """The photos of the records; records of those that cannot be read are rejected."""
-    tagger = TaggerOptions(
-        device=options.device, dtype=options.dtype, threads=options.threads,
-        workers=options.workers,
-    )  # fmt: skip
+    tagger = TaggerOptions(device=options.device, dtype=options.dtype, workers=options.workers)
     report = rejects.report
     runner = ModelRunner(bundle, tagger, TORCH, rows=rows, scores_all=True, notify=report.notify)
     results: list[tuple[Annotation, Floats, Floats]] = []
-    check, begun = RootCheck(), time.monotonic()
+    check = RootCheck()
 
     def look(photos: list[NDArray[np.uint8]]) -> Iterator[tuple[Floats, Floats]]:
         (batch,) = runner.full_batches(photos)
@@ -293,8 +245,7 @@ def _look(
     with report.progress(options.progress, title="looking", unit="photos", total=len(pairs)) as bar:
         for (record, note), outcome in zip(pairs, chain.from_iterable(outcomes), strict=True):
             bar(1)
-            if stop is not None:
-                stop.raise_if_due()
+            stop.raise_if_signalled()
             check.notice(record, outcome)
             if isinstance(outcome, RecordProblem):
                 rejects.add(Reject.of(record, outcome, report.command))
@@ -303,14 +254,7 @@ def _look(
     if not results:
         raise RunProblem("no photo to learn from could be read")
     notes, pooled, log_odds = zip(*results, strict=True)
-    chosen = pairs[:: -(-len(pairs) // SAMPLE)]
-    sample = [
-        photo
-        for photo in (attempt(prepare, pair) for pair in chosen)
-        if not isinstance(photo, RecordProblem)
-    ]
-    seconds = time.monotonic() - begun
-    return Looked(notes, np.stack(pooled), np.stack(log_odds), sample, seconds)
+    return Looked(notes, np.stack(pooled), np.stack(log_odds))
 
 
 def _collection(

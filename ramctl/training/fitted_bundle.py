@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from ramctl.checkpoints.bundle import (
@@ -19,26 +18,23 @@ from ramctl.checkpoints.bundle import (
     GRAPH,
     HEADROOM,
     INT8_GRAPH,
-    INT8_THRESHOLDS,
+    LABEL_QUERIES,
     WEIGHTS,
     Bundle,
     BundleWriter,
     write_meta,
 )
 from ramctl.checkpoints.load import load_model
-from ramctl.checkpoints.onnx_graph import export_graph, export_int8_graph
+from ramctl.checkpoints.onnx_graph import STORED, export_graph, require_onnx, share_weights
 from ramctl.decide.calibration import Calibration
 from ramctl.engine.label_rows import Rows
 from ramctl.engine.log_odds import Floats
 from ramctl.labels import LABELS, LabelSystem
-from ramctl.model.preprocess import Preprocess
 from ramctl.model.preset import change_preset, preset_to_meta
-from ramctl.records.parallel import chunks
 from ramctl.records.record import JsonObject
 from ramctl.training.label_vectors import Fitted
 
-REWRITTEN = {WEIGHTS, GRAPH, INT8_GRAPH, INT8_THRESHOLDS, CALIBRATION, CARD, LABELS, AXES, HEADROOM}
-AT_ONCE = 4  # photos, to measure the ranges of the int8 graph
+REWRITTEN = {WEIGHTS, GRAPH, INT8_GRAPH, CALIBRATION, CARD, LABELS, AXES, HEADROOM}
 DIGITS = 4  # of thresholds
 MAX_RANK = 128  # of the change of the labels' vectors
 KEPT_ENERGY = 0.995  # of the change
@@ -57,14 +53,13 @@ def _in_fewer(fitted: Fitted, slopes: Floats) -> tuple[Floats, Floats]:
 def write_fitted(
     out: Path, argv: Sequence[str], bundle: Bundle, labels: LabelSystem, rows: Rows,
     calibration: Calibration, thresholds: Floats, shifts: Floats, fitted: Fitted,
-    scaling: tuple[Floats, Floats], sample: Sequence[NDArray[np.uint8]], figures: JsonObject,
-    facts: JsonObject,
+    scaling: tuple[Floats, Floats], figures: JsonObject,
 ) -> None:  # fmt: skip
     """Write a bundle with fitted labels to `out`; other files are those of `bundle`.
 
     `rows` are the labels' rows before the fit, `shifts` (L,) are added to their biases; `scaling`
-    is the deviation and mean (C,) of the pooled features; `sample` are photos for the int8 graph,
-    and `figures` go into provenance and card. `facts` of the run are for `require_made_so`.
+    is the deviation and mean (C,) of the pooled features, and `figures` go into provenance and
+    card.
     """
     spread, mean = scaling
     tensors = load_file(bundle.path / WEIGHTS)
@@ -104,13 +99,9 @@ def write_fitted(
         writer.meta["thresholds"] = writer.meta["thresholds"] | {"threshold": shared}
         history = bundle.meta.get("provenance", {})
         commands = [*history.get("commands", []), shlex.join(["ramctl", *argv])]
-        writer.meta["provenance"] = history | {
-            "commands": commands,
-            "plan": facts,
-            "fitted": figures,
-        }
+        writer.meta["provenance"] = history | {"commands": commands, "fitted": figures}
         write_meta(writer.path, writer.meta)
-        _write_graphs(writer.path, sample)
+        _write_graphs(bundle, writer.path)
         card = bundle.path / CARD
         before = card.read_text("utf-8") if bundle.has(CARD) else ""
         (writer.path / CARD).write_text(_card(out.name, argv, figures, before), "utf-8")
@@ -147,11 +138,27 @@ def _write_extended(bundle: Bundle, folder: Path, n_labels: int) -> None:
         np.save(folder / HEADROOM, np.concatenate([headroom, new]))
 
 
-def _write_graphs(folder: Path, sample: Sequence[NDArray[np.uint8]]) -> None:
-    """Write the bundle's graphs; the ranges of the int8 one come from a sample of the photos."""
-    bundle = Bundle.open(folder)
-    model, size = load_model(bundle, captioning=False), bundle.preprocess.size
-    export_graph(model, size, folder / GRAPH, weights=folder / WEIGHTS)
-    normalise = Preprocess(bundle.preprocess).normalise
-    batches = (normalise(np.stack(part)) for part in chunks(sample, AT_ONCE))
-    export_int8_graph(model, size, folder / INT8_GRAPH, batches, weights=folder / WEIGHTS)
+def _write_graphs(before: Bundle, folder: Path) -> None:
+    """Write the bundle's graphs; the int8 one is that of `before` with what the fit has changed."""
+    bundle, weights = Bundle.open(folder), folder / WEIGHTS
+    model = load_model(bundle, captioning=False)
+    export_graph(model, bundle.preprocess.size, folder / GRAPH, weights=weights)
+    if not before.has(INT8_GRAPH):
+        return
+    onnx = require_onnx()
+    graph = onnx.load(before.path / INT8_GRAPH)
+    changed = bundle.tensors(f"prior.own_projection.{part}" for part in ("weight", "bias"))
+    for initialiser in graph.graph.initializer:
+        name = initialiser.name.removeprefix("model.").removesuffix(STORED)
+        if name in changed:
+            initialiser.CopyFrom(onnx.numpy_helper.from_array(changed[name], initialiser.name))
+    # A label's row is wider.
+    widths = np.array(model.labels.widths)
+    (rows,) = (entry for entry in graph.graph.input if entry.name == LABEL_QUERIES)
+    rows.type.tensor_type.shape.dim[-1].dim_value = int(widths.sum())
+    (split,) = (node for node in graph.graph.node if LABEL_QUERIES in node.input)
+    sizes = next(node for node in graph.graph.node if split.input[1] in node.output)
+    sizes.attribute[0].t.CopyFrom(onnx.numpy_helper.from_array(widths))
+    del graph.graph.value_info[:]  # shapes of intermediate results, which are optional
+    share_weights(graph, weights, folder)
+    onnx.save(graph, folder / INT8_GRAPH)

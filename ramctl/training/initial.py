@@ -92,6 +92,7 @@ def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None
         stored = start.tensors(names)
         _copy_weights(model, {key: torch.from_numpy(stored[key]) for key in names})
         return f"backbone {name} from the embedded model"
+    _set_classes(model, None, encoder, "random weights")
     return f"backbone {name} with random weights"
 
 

@@ -40,7 +40,6 @@ from ramctl.model.preset import (
 from ramctl.pretrained.hub import local_path
 from ramctl.records.files import write_atomic
 from ramctl.records.inputs import require_files
-from ramctl.records.parallel import usable_cores
 from ramctl.records.record import Record, Reject
 from ramctl.tagger_scores import TaggerScores
 from ramctl.text.static_table import TextEncoder
@@ -52,7 +51,6 @@ from ramctl.training.data.record_scan import ScannedRecords, scan_records
 from ramctl.training.data.sampler import Sampler
 from ramctl.training.data.targets import TagCounts, Targets, build_labels, read_annotation
 from ramctl.training.data.teachers import (
-    MentionRates,
     ScoresTeacher,
     SoftTargets,
     TagTargets,
@@ -81,7 +79,6 @@ class RunContext:
     # Of what is prepared for how many records: takes how many more are done; may raise to stop.
     counting: Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
     workers: int | None = None  # processes that read photos; None: the preset's number
-    is_dry: bool = False  # nothing is computed ahead: no features, no caption vectors
 
     def reject(self, record: Record, problem: RecordProblem) -> None:
         """Report a record that is not trained on."""
@@ -120,10 +117,7 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
     preset, config = plan.preset, plan.preset.training
     init = Bundle.open(resolve_model(plan.init)) if plan.init else None
     teachers = scores_teachers(config.distill)
-    scan = partial(
-        scan_records, on_reject=context.on_reject, stage=context.stage, jobs=usable_cores(),
-        with_shards=config.shuffled_shards > 0,
-    )  # fmt: skip
+    scan = partial(scan_records, on_reject=context.on_reject, stage=context.stage)
     records = scan(plan.sources, hold_out=plan.val is None, takes_untagged=bool(teachers))
     scores = _teacher_scores(teachers, records, context)
     _require_same_input(work.path / RECORDS_HASH, records, teachers, context.world)
@@ -148,21 +142,18 @@ def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
 
     validation_records = _validation_records(plan, work, scan)
     features = validation_features = None
-    if can_keep_features(config, task.model.encoder) and not context.is_dry:
-        folder = Path(plan.cache or work.features)
-        photos = partial(_features, folder, task.model.encoder, preset.preprocess, context)
+    if can_keep_features(config, task.model.encoder):
+        photos = partial(_features, work.features, task.model.encoder, preset.preprocess, context)
         features = validation_features = photos(records.records, flip=config.augment.flip > 0)
         if validation_records is not None:
             validation_features = photos(validation_records.records, flip=False)
     sampler = _sampler(config, records, features, context.world)
     # Kept features are read faster than worker processes could hand them over.
     workers = config.workers if features is None else 0
-    vectors = _caption_vectors(Path(plan.cache or work.path), config, records, encoder, context)
-    notes = ((i, read_annotation(records.records[i])) for i in records.training_ids.tolist())
-    rates = MentionRates.learn(notes, targets, soft) if soft else None
+    vectors = _caption_vectors(work.path, config, records, encoder, context)
     training_set = TrainingSet(
         records.records,
-        TagTargets(targets, config, soft, rates),
+        TagTargets(targets, config, soft),
         config,
         TrainingPhoto(preset.preprocess, config.augment),
         tokenizer,
@@ -224,8 +215,7 @@ def _require_same_input(
     hashes = [file_sha256(path) for item in teachers for path in (item.path, item.map) if path]
     content = "\n".join([records.sha256, *hashes])
     if kept.is_file() and kept.read_text("ascii") != content:
-        changed = "the records or the teachers' scores changed since the run began"
-        raise RunProblem(f"{changed}: use --restart")
+        raise RunProblem("the records or the teachers' scores changed since the run began")
     if world.is_main:
         write_atomic(kept, content.encode("ascii"))
 
@@ -368,11 +358,11 @@ def _features(
     """The features of all records whose photo can be read, computed where they are missing."""
     cache = FeatureCache(folder, encoder, preprocess, flip=flip)
     annotations = (read_annotation(records[index]) for index in range(len(records)))
-    context.notify(f"features of {len(records)} photos (kept for the next run)")
+    context.notify(f"features of {len(records)} photos")
     with context.counting("features", len(records)) as on_done:
         return cache.fill(
             annotations, lambda position, problem: context.reject(records[position], problem),
-            on_done, context.notify,
+            on_done,
         )  # fmt: skip
 
 
@@ -389,7 +379,6 @@ def _sampler(
     return Sampler(
         ids, config.batch_size, config.accumulation, config.seed,
         config.drop_last and len(ids) >= a_step, world.rank, world.size,
-        None if records.shards is None else records.shards[ids], config.shuffled_shards,
     )  # fmt: skip
 
 
@@ -399,9 +388,8 @@ def _caption_vectors(
 ) -> NDArray[np.float16] | None:  # fmt: skip
     """The records' caption vectors (N, E) where captions teach; computed where missing."""
     is_taught = "caption" in config.distill and config.distill_weight > 0
-    if encoder is None or not is_taught or context.is_dry:
+    if encoder is None or not is_taught:
         return None
-    context.notify(f"embedding {records.counts.n_captions} captions (kept for the next run)")
-    name = f"captions-{records.sha256[:16]}-{encoder.fingerprint}-{encoder.width}.f16"
+    context.notify(f"embedding {records.counts.n_captions} captions")
     with context.counting("captions", len(records.records)) as on_done:
-        return keep_caption_vectors(folder / name, records.records, encoder, on_done)
+        return keep_caption_vectors(folder / "captions.f16", records.records, encoder, on_done)

@@ -11,16 +11,19 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ramctl.decide.fitting import THINGS
 from ramctl.labels import LabelSystem
 from ramctl.training.data.targets import Annotation, Targets, mentions
-from ramctl.training.data.teachers import fit_mention_rates
 
 SEVERAL, SHORT, DENSE = range(3)  # styles of a photo's captions
 DENSE_WORDS = 14  # a caption with more is a dense one
 MIN_RATE, MAX_RATE = 0.02, 0.98
+RATE_ROUNDS = 50  # of expectation maximisation
+PRIOR_PHOTOS = 5.0  # that the overall rate counts for, beside those of each label
+MIN_DIVISOR = 1e-4
 MIN_PROBABILITY = 0.02  # less likely labels need not be known to estimate the rates
 # Chosen by captions that the fit left out, of one collection of clothes, and by what the judged
 # photos of other kinds lost.
@@ -90,10 +93,47 @@ def mention_rates(
     photos, ids = matters.nonzero(as_tuple=True)
     cells = (styles[photos] * n_labels + ids).numpy()
     prior = None if usual is None else usual.repeat(3).numpy()
-    rates = fit_mention_rates(
+    rates = _fit_mention_rates(
         probabilities[photos, ids].numpy(), cells, present[photos, ids].numpy(), 3 * n_labels, prior
     )
     return torch.from_numpy(np.clip(rates, MIN_RATE, MAX_RATE)).view(3, n_labels)
+
+
+def _fit_mention_rates(
+    scores: NDArray[np.float32],
+    cells: NDArray[np.int64],
+    is_named: NDArray[np.bool_],
+    n_cells: int,
+    usual: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """P(named | shown) of each cell (n_cells), from n scores, taken as P(shown), and their cells.
+
+    Maximum likelihood of P(named) = P(named | shown) P(shown) by expectation maximisation, with
+    cells of few pairs drawn to the `usual` rates (n_cells), or to the overall rate.
+    """
+    n_named = np.bincount(cells, is_named, n_cells)
+    unnamed_cells, unnamed_scores = cells[~is_named], scores[~is_named]
+    rates = np.full(n_cells, 0.5, np.float32)
+    for _ in range(RATE_ROUNDS):
+        unnamed = np.bincount(
+            unnamed_cells, _if_unmentioned(unnamed_scores, rates[unnamed_cells]), n_cells
+        )
+        overall = n_named.sum() / max(n_named.sum() + unnamed.sum(), MIN_DIVISOR)
+        prior = overall if usual is None else usual
+        rates = ((n_named + PRIOR_PHOTOS * prior) / (n_named + unnamed + PRIOR_PHOTOS)).astype(
+            np.float32
+        )
+    return rates
+
+
+def _if_unmentioned(shown: NDArray[np.float32], rates: NDArray[np.float32]) -> NDArray[np.float32]:
+    """P(shown | no caption names it), from P(shown) and P(named | shown), by Bayes' rule.
+
+    Captions nearly always name a dog, so one without it is evidence against a dog; few name the
+    sky, so one without it is little evidence.
+    """
+    unnamed: NDArray[np.float32] = shown * (1 - rates)
+    return unnamed / np.maximum(unnamed + 1 - shown, MIN_DIVISOR)
 
 
 def unlabelled_loss(logits: Tensor, mentions: Mentions, implied_weight: float = 0.0) -> Tensor:

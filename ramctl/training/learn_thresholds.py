@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import (
     CALIBRATION,
-    INT8_THRESHOLDS,
     Bundle,
     BundleWriter,
     resolve_model,
@@ -52,8 +51,7 @@ from ramctl.training.plan import TrainOptions
 
 DIGITS = 4  # of thresholds
 OF_TRAINING = (
-    "labels", "val", "text", "steps", "epochs", "seed", "events", "cache", "max_time", "distill",
-    "resume", "restart", "dry_run", "save_every",
+    "labels", "val", "text", "steps", "epochs", "seed", "events", "distill", "resume",
 )  # fmt: skip
 MIN_DECISIONS = 10  # of which the effect is reported
 
@@ -96,9 +94,8 @@ def learn_thresholds(options: TrainOptions) -> Report:
     bundle = Bundle.open(resolve_model(options.init or "mini"))
     calibration = Calibration.from_bundle(bundle)
     tagger_options = TaggerOptions(
-        dense=True, device=options.device, dtype=options.dtype, threads=options.threads,
-        workers=options.workers,
-    )  # fmt: skip
+        dense=True, device=options.device, dtype=options.dtype, workers=options.workers
+    )
     runner, label_set = open_runner(bundle, tagger_options)
     with Rejects(report, options.rejects, strict=options.strict) as rejects:
         names = inputs_or_stdin(options.inputs, "records (JSONL)")
@@ -131,7 +128,7 @@ def _write(
     All else is copied.
     """
     with BundleWriter(out) as writer:
-        writer.copy_files(bundle, without={LABELS, CALIBRATION, INT8_THRESHOLDS})
+        writer.copy_files(bundle, without={LABELS, CALIBRATION})
         replace(calibration, offsets=calibration.offsets + added).write(writer.path / CALIBRATION)
         thresholds = moved(np.array(thresholds_of(bundle)), added, calibration).tolist()
         rows = zip(bundle.labels, thresholds, added.tolist(), strict=True)
@@ -139,10 +136,6 @@ def _write(
             replace(label, threshold=round(value, DIGITS)) if label.validated and offset else label
             for label, value, offset in rows
         ).write(writer.path / LABELS)
-        if bundle.has(INT8_THRESHOLDS):
-            int8 = moved(np.array(thresholds_of(bundle, "int8")), added, calibration)
-            lines = "".join(f"{round(value, DIGITS)}\n" for value in int8.tolist())
-            (writer.path / INT8_THRESHOLDS).write_text(lines, "utf-8")
         history = writer.meta.get("provenance", {})
         commands = [*history.get("commands", []), shlex.join(["ramctl", *argv])]
         writer.meta["provenance"] = history | {"commands": commands, "decisions": counts}

@@ -1,8 +1,7 @@
 """The training loop: `Trainer.events` is the loop, `Trainer._step` one step.
 
 A step depends only on the weights, the optimiser's state and (seed, step, rank): random numbers are
-seeded anew for each step, so that a resumed run repeats an uninterrupted one bit for bit, and can
-continue with another number of processes.
+seeded anew for each step, so that a resumed run repeats an uninterrupted one bit for bit.
 """
 
 import math
@@ -110,7 +109,6 @@ class Pace:
 
     total_steps: int
     checkpoints: Path
-    save_every: int | None = None  # steps; None: every five minutes
     # After each epoch, in every process; the event is in the first, None without a usable photo.
     validate: Callable[[], ValidationEvent | None] | None = None
     should_stop: Callable[[], bool] = field(default=lambda: False)
@@ -136,7 +134,6 @@ class Trainer:
         # Small gradients vanish in fp16, unless the loss is scaled up.
         self.scaler = torch.amp.GradScaler(runtime.device.type, enabled=runtime.dtype == "fp16")
         self.step = 0
-        self.shift = 0  # steps beyond those that the present number of processes would have done
         self.position = Position()
         self.skipped_in_a_row = 0
         self.was_stopped = False
@@ -148,12 +145,12 @@ class Trainer:
         """Optimiser steps of the whole run."""
         if self.config.steps:
             return self.config.steps
-        return max(1, round(self.config.epochs * self.sampler.steps_an_epoch)) + self.shift
+        return max(1, round(self.config.epochs * self.sampler.steps_an_epoch))
 
     def events(self, loader: Loader, pace: Pace) -> Iterator[Event]:
         """Train to the last step, or until `should_stop`; the state is saved at the end."""
         self.module = self.world.wrap(self.task, self.runtime.device)
-        saved_at, saved_step = time.monotonic(), self.step
+        saved_at = time.monotonic()
         steps = loader(self.sampler.steps(self.position))
         while self.step < pace.total_steps and not self.was_stopped:
             epoch, started = self.position.epoch, time.monotonic()
@@ -165,14 +162,11 @@ class Trainer:
             yield replace(event, rate_img_s=event.photos / seconds, wait_share=waited / seconds)
 
             is_last = self.step == pace.total_steps or self.was_stopped
-            is_due = self.is_time_to_save
-            if pace.save_every:
-                is_due = self.step - saved_step >= pace.save_every
-            if is_last or is_due:
+            if is_last or self.is_time_to_save:
                 if self.world.is_main:
                     path = save_checkpoint(pace.checkpoints, self.step, self.state())
                     yield CheckpointEvent(self.step, str(path))
-                saved_at, saved_step = time.monotonic(), self.step
+                saved_at = time.monotonic()
             if pace.validate and self.position.epoch > epoch and not is_last:
                 validated = pace.validate()
                 if validated is not None:
@@ -183,8 +177,7 @@ class Trainer:
         """One optimiser step: a forward and backward pass for each batch, then an update."""
         task, config, device = self.task, self.config, self.runtime.device
         seed_step(config.seed, self.step, self.world.rank, device)
-        step, total_steps = self.step - self.shift, pace.total_steps - self.shift
-        lr = learning_rate(config, step, total_steps, self.sampler.steps_an_epoch)
+        lr = learning_rate(config, self.step, pace.total_steps, self.sampler.steps_an_epoch)
         for group in self.optimiser.param_groups:
             group["lr"] = lr * group["scale"]
 
@@ -259,6 +252,7 @@ class Trainer:
         return {
             "model": {name: tensor.detach() for name, tensor in weights_of(self.model).items()},
             "optimiser": self.optimiser.state_dict(),
+            "processes": self.world.size,
             "step": self.step,
             "epoch": self.position.epoch,
             "done": self.position.done,
@@ -268,10 +262,15 @@ class Trainer:
         }
 
     def restore(self, folder: Path, notify: Callable[[str], None]) -> bool:
-        """Load the newest intact checkpoint; False where there is none."""
+        """Load the newest intact checkpoint; False where there is none.
+
+        RunProblem where the run had another number of processes.
+        """
         state = load_checkpoint(folder, notify)
         if state is None:
             return False
+        if state["processes"] != self.world.size:
+            raise RunProblem(f"{folder}: of a run in {state['processes']} processes")
         with torch.no_grad():
             for name, tensor in weights_of(self.model).items():
                 tensor.copy_(state["model"][name])
@@ -280,9 +279,6 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
         self.position = Position(state["epoch"], state["done"])
-        if not self.config.steps:
-            # The schedule counts epochs, whose number of steps changes with that of processes.
-            self.shift = self.step - self.sampler.steps_until(self.position)
         self.skipped_in_a_row = state["skipped_in_a_row"]
         for index, (code, message) in state["rejected"].items():
             self.rejected[index] = RecordProblem(message, code=code)

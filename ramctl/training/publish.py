@@ -49,7 +49,6 @@ from ramctl.training.distributed import World
 from ramctl.training.initial import rows_in
 from ramctl.training.job import UNCHANGED, Job
 from ramctl.training.label_vectors import DENSE, Mentions, style_of
-from ramctl.training.plan import plan_facts
 from ramctl.training.validation import Scored, ValidationSet
 
 THRESHOLD_DIGITS = 4
@@ -306,7 +305,6 @@ def _provenance(job: Job, measured: JsonObject) -> JsonObject:
     n_tags, n_mentions = job.outside
     return {
         "commands": job.plan.commands,
-        "plan": plan_facts(job.plan, job.records.sha256),
         "seed": job.plan.preset.training.seed,
         "data": {
             "records": len(job.records.records),

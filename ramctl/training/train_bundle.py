@@ -5,31 +5,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from itertools import takewhile
-from pathlib import Path
-from typing import BinaryIO
 
 import torch
 
 from ramctl.checkpoints.bundle import require_bundle
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.errors import Interrupted, RamctlError, RecordProblem, RunProblem, UsageProblem
-from ramctl.records.files import is_device, is_gzip, naming, open_to_append, output_lock
+from ramctl.records.files import output_lock
 from ramctl.records.jsonl import dumps
-from ramctl.records.outputs import write_to_stdout
-from ramctl.records.ownership import require_plain
 from ramctl.records.record import JsonObject, Reject, shown_name
 from ramctl.records.report import Rejects, Report
-from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
-from ramctl.records.state import parsed
+from ramctl.records.signals import GOES_ON, StopRequest
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.distributed import World, is_torchrun, join_world
-from ramctl.training.dry_run import estimate_cost
 from ramctl.training.fit_labels import fit_labels, fits_labels
 from ramctl.training.job import Job, RunContext, build_job, runtime_of
 from ramctl.training.learn_thresholds import learn_thresholds
 from ramctl.training.loop import Pace, StepEvent, ValidationEvent
-from ramctl.training.plan import TrainOptions, WorkFolder, open_plan, require_made_so
+from ramctl.training.plan import TrainOptions, open_plan
 from ramctl.training.publish import fill_untrained_labels, publish, round_weights
 from ramctl.training.validation import Scored
 
@@ -40,60 +33,45 @@ RESUME_HINT = "continue with --resume"
 def run(options: TrainOptions) -> Report:
     """Train and write the bundle; the report counts the records.
 
-    A dry run prints the cost of a run as JSON and writes nothing. Raises Interrupted when a signal
-    stopped the run: the state is saved, and `resume` continues.
+    Raises Interrupted when a signal stopped the run: the state is saved, and `resume` continues.
     """
     require_bundle(options.out)
     if options.steps is not None and options.epochs is not None:
         raise UsageProblem("--steps or --epochs: give one of them")
     if options.thresholds:
         return learn_thresholds(options)
-    if fits_labels(options):
-        return fit_labels(options)
-    events = options.events
-    if events is not None and is_gzip(events.name):
-        raise UsageProblem(f"--events {events}: a file that grows cannot be compressed")
-    if events is not None and not is_device(events):
-        require_plain(events)
     report = Report(options.command, quiet=options.quiet, unit="photos")
-    if options.dry_run:
-        write_to_stdout(dumps(estimate_cost(options, report)).decode())
-        report.notify("a dry run: nothing was trained, and nothing written")
-        return report
-    _train(options, report)
+    if options.is_finished:
+        report.notify(f"{options.out} is complete: nothing to resume")
+    elif fits_labels(options):
+        return fit_labels(options, report)
+    else:
+        _train(options, report)
     report.write_stats(options.stats)
     return report
 
 
 def _train(options: TrainOptions, report: Report) -> None:
-    set_up_cpu(options.threads)
+    set_up_cpu(None)
     device = options.device
     is_cuda = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     report.forgives_rejects = is_torchrun()
     with join_world("cuda" if is_cuda else "cpu") as world:
         report.quiet = report.quiet or not world.is_main
-        work = WorkFolder(options.out)
-        if options.resume and work.is_finished():
-            require_made_so(options)
-            if world.is_main:
-                with output_lock(options.out):
-                    work.remove()  # the rest of a run that was killed at its very end
-            report.notify(f"{options.out} is complete: nothing to resume")
-            return
         if world.is_main:
             options.out.parent.mkdir(parents=True, exist_ok=True)
-        with output_lock(options.out if world.is_main else None, notify=report.notify):
+        with output_lock(options.out if world.is_main else None):
             if world.is_main:
-                open_plan(options, work, report)
+                open_plan(options, report)
             world.wait()
             try:
-                with StopRequest(deadline(options.max_time), GOES_ON) as stop:
-                    _Run(options, report, work, world, stop).run()
+                with StopRequest(goes_on=GOES_ON) as stop:
+                    _Run(options, report, world, stop).run()
             except RamctlError as error:
                 # A run that failed during set-up must not stand in the way of the next one.
-                is_failed = not isinstance(error, Interrupted) and not work.has_progress()
+                is_failed = not isinstance(error, Interrupted) and not options.work.has_progress()
                 if world.is_main and is_failed:
-                    work.remove()
+                    options.work.remove()
                 raise
 
 
@@ -103,7 +81,7 @@ def _explained(runtime: Runtime) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as error:
-        remedy = "--restart with a smaller training.batch_size"
+        remedy = "start again with a smaller training.batch_size"
         raise RunProblem(f"{runtime.device}: out of memory; {remedy}") from error
     except Exception as error:
         cause: BaseException | None = error
@@ -124,12 +102,12 @@ class _Run:
 
     options: TrainOptions
     report: Report
-    work: WorkFolder
     world: World
     stop: StopRequest
 
     def __post_init__(self) -> None:
-        self.plan = self.work.read_plan(self.options)
+        self.work = self.options.work
+        self.plan = self.work.read_plan()
         name = self.options.rejects if self.world.is_main else None
         self.rejects = Rejects(self.report, name, strict=self.options.strict)
         self.logged = time.monotonic()
@@ -139,17 +117,12 @@ class _Run:
         precision = self.plan.preset.training.precision
         runtime = runtime_of(self.options, precision, self.world.local_rank)
         self.report.device = f"{runtime.device}, {runtime.dtype}"
-        try:
-            # torch may report a dead worker again while the first report is being handled.
-            with _explained(runtime), self.rejects, _explained(runtime):
-                job = self._build(runtime)
-                if self._train(job):
-                    self._publish(job)
-                    self.world.wait()
-        except TimeIsUp:
-            self.report.time_is_up = True
-            self.report.notify(f"stopped while reading photos; {RESUME_HINT}")
-            return
+        # torch may report a dead worker again while the first report is being handled.
+        with _explained(runtime), self.rejects, _explained(runtime):
+            job = self._build(runtime)
+            if self._train(job):
+                self._publish(job)
+                self.world.wait()
         self.report.n_out = self.report.n_in - self.report.n_rejected
         self.report.notify(self.report.summary())
         self.stop.raise_if_signalled()
@@ -182,15 +155,14 @@ class _Run:
                     self.logged = time.monotonic()
                     minutes = (self.logged - started) * (total - n_done) / n_done / 60
                     self.report.notify(f"{title}: {n_done}/{total}, {minutes:.0f} min left")
-                self.stop.raise_if_due()
+                self.stop.raise_if_signalled()
 
             yield on_done
 
     def _train(self, job: Job) -> bool:
-        """Train until the end (True), a signal or `--max-time`."""
+        """Train until the end (True) or a signal."""
         trainer = job.trainer
         if trainer.restore(self.work.checkpoints, self.report.notify):
-            # The total is known only now: another number of processes changes it.
             self.report.notify(f"continuing after step {trainer.step} of {trainer.total_steps}")
             self._reject_photos(job.records.records, trainer.rejected)
         options = self.options
@@ -202,16 +174,16 @@ class _Run:
         pace = Pace(
             total_steps=trainer.total_steps,
             checkpoints=self.work.checkpoints,
-            save_every=options.save_every,
             validate=validate if len(job.validation) else None,
-            should_stop=lambda: self.stop.is_due,
+            should_stop=lambda: self.stop.signum is not None,
         )
         with ExitStack() as stack:
             total, log = pace.total_steps, None
             bar = self.report.progress(options.progress, title="train", unit="steps", total=total)
             advance = stack.enter_context(bar)
             if options.events is not None and self.world.is_main:
-                log = stack.enter_context(_open_log(options.events, trainer.step))
+                mode = "ab" if trainer.step else "wb"
+                log = stack.enter_context(options.events.open(mode))
             advance(trainer.step)
             for event in trainer.events(job.training_set.batches, pace):
                 if log is not None:
@@ -226,7 +198,6 @@ class _Run:
                         self.logged = time.monotonic()
                         self.report.notify(event.describe(total))
         if remaining := pace.total_steps - trainer.step:
-            self.report.time_is_up = self.stop.signum is None
             self.report.extra |= {"steps": trainer.step, "steps_left": remaining}
             self.report.notify(
                 f"stopped after step {trainer.step}, {remaining} left; {RESUME_HINT}"
@@ -274,7 +245,7 @@ class _Run:
         """
         trainer, out = job.trainer, self.options.out
         if len(trainer.rejected) >= len(trainer.sampler.ids):
-            raise RunProblem("no photo could be read: nothing is learnt; --restart with its --root")
+            raise RunProblem("no photo could be read: nothing is learnt (see --root)")
         model = trainer.model.eval()
         if trainer.task.trained is not None:
             fill_untrained_labels(model, job.learnt)
@@ -306,15 +277,3 @@ class _Run:
             self.report.extra |= {"out": str(out), "steps": trainer.step, **measured}
             self.work.remove()
             self.report.notify(f"wrote {out}")
-
-
-def _open_log(path: Path, step: int) -> BinaryIO:
-    """Open the file of `--events`, after the events up to the step that a run continues from."""
-    with naming(path):
-        if is_device(path):
-            return path.open("ab")
-        stream = open_to_append(path)
-        with path.open("rb") as lines:
-            earlier = takewhile(lambda x: (parsed(x) or {}).get("step", step + 1) <= step, lines)
-            stream.truncate(sum(map(len, earlier)))
-        return stream

@@ -113,7 +113,7 @@ def own_loop(
     sampler = Sampler(np.arange(1 << 20), len(batch.targets))
     runtime = Runtime(torch.device("cpu"))
     trainer = Trainer(task, read_preset(options).training, sampler, runtime=runtime)
-    pace = Pace(1 << 30, folder, save_every=1 << 30)
+    pace = Pace(1 << 30, folder)
     return trainer.events(lambda plans: ((plan, [batch]) for plan in plans), pace)
 
 

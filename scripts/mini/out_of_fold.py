@@ -60,7 +60,7 @@ def main() -> None:
         calibration = calibrate(seen, evidence, preset.most_share, salience)
         thresholds = calibration.thresholds(preset.precision, salient=salience is not None)
         labels = LabelSet(bundle.labels, no_rows, thresholds, every, calibration, True)
-        choose = TagSelector(labels, SelectionOptions(sort="salience"))
+        choose = TagSelector(labels, SelectionOptions())
         for index in np.flatnonzero(~others).tolist():
             given[index] = list(choose(scores[index]).scores)
     for record, chosen in zip(records, given, strict=True):

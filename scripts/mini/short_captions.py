@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Give each record with long captions short ones too: the sentence without its details.
+"""Give each record short captions: of long ones the sentence without its details.
 
     scripts/mini/short_captions.py < records.jsonl > with_short.jsonl
 
 "A green-grey vintage coupe with a chrome grille is parked on a brick-paved street in front of brick
-houses." also says "A green-grey vintage coupe is parked on a brick-paved street." Photos of many
-kinds have dense captions only; a captioner that learns its short style from photos of people and
-dogs alone sees people and dogs everywhere. Archives' titles name places and persons, which a model
-learns by heart: of those only short ones without names are left, and records without one go.
+houses." becomes "A green-grey vintage coupe is parked on a brick-paved street." Photos of many
+kinds have dense captions only; a captioner that learns from photos of people and dogs alone sees
+people and dogs everywhere. Archives' titles name places and persons, which a model learns by heart:
+of those only short ones without names are left. Records without a short caption go.
 """
 
 import json
@@ -25,10 +25,9 @@ use_venv()
 import spacy
 from spacy.tokens import Span, Token
 
-from ramctl.model.caption_tokenizer import MAX_SHORT_WORDS
 from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES
 
-MIN_WORDS = 3
+MIN_WORDS, MAX_SHORT_WORDS = 3, 14
 ARTICLE, VOWELS = re.compile(r"\b([Aa])n? (\w)"), "aeiou"
 BEFORE_NOUNS = {"det", "poss", "nummod", "compound", "case", "neg", "quantmod"}
 ARCHIVES = ("fsa-train",)
@@ -151,7 +150,8 @@ def main() -> None:
             and (short := shortened(sentence)) is not None
             and (not is_title or names_nobody(short, sentence))
         ]
-        record["captions"] = added if is_title else record["captions"] + added
+        own = [text for text in record["captions"] if len(text.split()) <= MAX_SHORT_WORDS]
+        record["captions"] = added if is_title else own + added
         record["caption_tags"] = [record["caption_tags"][0]] * len(record["captions"])
         if not record["captions"]:
             continue

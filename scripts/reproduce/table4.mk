@@ -8,7 +8,6 @@
 # stopped goes on. Some 4 core-minutes a model, and 15 models; features are table 5's.
 RAMCTL_SHARED ?= ../shared
 WORK ?= build/table4
-CACHE ?= build/table5/cache
 # Where the other tables are put.
 TABLES ?= build/tables
 SEEDS ?= 0 1 2
@@ -34,7 +33,7 @@ PAPERS := --set model.prior.classes=0 --set model.prior.class_token=false \
   --set model.prior.class_sharpness=0 --set model.prior.similarity=false \
   --set model.labels.own_width=0 --set model.labels.own_bias=false \
   --set training.decouple_own=false
-TRAINED := --preset mini --root $(PHOTOS) --cache $(CACHE) --steps $(STEPS) $(PAPERS) \
+TRAINED := --preset mini --root $(PHOTOS) --steps $(STEPS) $(PAPERS) \
   --set training.frozen_stages=0 --set training.backbone_lr_factor=0 \
   --set training.classes_weight=0 --set training.augment.flip=0 \
   --set training.sampled_labels=64 --set training.warmup_steps=50 $(MORE)

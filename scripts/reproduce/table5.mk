@@ -30,7 +30,6 @@ TABLE := $(PYTHON) scripts/reproduce/table5.py
 SHARED := $(RAMCTL_SHARED)/data
 PHOTOS ?= $(SHARED)/photos
 EVAL ?= $(SHARED)/eval
-CACHE ?= $(WORK)/cache
 MAPS := scripts/reproduce/maps
 SMALL ?= flickr8k-train coco-train diverse-captioned
 MORE ?= web-captioned more-captioned diverse-plain-captions
@@ -128,7 +127,7 @@ $(WORK)/records/%/cleaned.jsonl: $(WORK)/records/%/generated.jsonl
 # $(call begun,COMMAND AND RECORDS,OPTIONS): a model, begun or gone on with.
 define begun
 	if [ -f $(@D).work/run.json ]; then $(RAMCTL) $(firstword $(1)) -q --out $(@D) --resume; \
-	else $(RAMCTL) $(1) -q --root $(PHOTOS) --cache $(CACHE) --out $(@D) $(2); fi
+	else $(RAMCTL) $(1) -q --root $(PHOTOS) --out $(@D) $(2); fi
 endef
 # $(call row,SIZE,ROW,SEED)
 define row

@@ -1,4 +1,4 @@
-"""Captions in tokens and back: styles, and words joined as people write them."""
+"""Captions in tokens and back: prompts, and words joined as people write them."""
 
 import json
 import re
@@ -60,21 +60,15 @@ def test_captions_of_people_come_back_as_they_were(shared):
     assert differ < 0.02 * odd
 
 
-def test_a_caption_of_more_than_14_words_is_dense():
-    tokenizer = CaptionTokenizer(bert_tokenizer(), replace(CAPTIONING, styles=True))
-    batch = tokenizer.encode_captions([" ".join(["dog"] * n) for n in (14, 15)])
-    firsts = [pieces(tokenizer, ids[:3]) for ids in batch.ids]
-    assert firsts == [["[DEC]", "[CLS]", "dog"], ["[DEC]", "[MASK]", "dog"]]
-    for ids, style in zip(batch.ids, ("short", "dense"), strict=True):
-        assert tokenizer.prompts(2, style).tolist() == [ids[:2].tolist()] * 2
-    assert (batch.targets[:, :2] == IGNORED).all() and (batch.targets[:, 2] != IGNORED).all()
-    assert tokenizer.decode(batch.ids[:1]) == [" ".join(["dog"] * 14)]
-
-
-def test_without_styles_all_captions_start_alike():
-    tokenizer = CaptionTokenizer(bert_tokenizer(), CAPTIONING)
-    assert tokenizer.prompts(1, "dense").tolist() == tokenizer.prompts(1).tolist()
-    assert tokenizer.encode_captions(["a dog"]).ids[0, :3].tolist() == [
-        *tokenizer.prompts(1)[0],
-        *(tokenizer.tokenizer.token_to_id(word) for word in ("a", "dog")),
-    ]
+@pytest.mark.parametrize(
+    ("prompt", "begun"),
+    [("", ["[DEC]"]), ("[CLS]", ["[DEC]", "[CLS]"]), ("a picture of ", "[DEC] a picture of")],
+)
+def test_captions_begin_with_the_prompt_that_is_neither_learnt_nor_shown(prompt, begun):
+    begun = begun.split() if isinstance(begun, str) else begun
+    tokenizer = CaptionTokenizer(bert_tokenizer(), replace(CAPTIONING, prompt=prompt))
+    batch, n = tokenizer.encode_captions(["a dog"]), len(begun)
+    assert pieces(tokenizer, batch.ids[0]) == [*begun, "a", "dog", "[SEP]"]
+    assert tokenizer.prompts(2).tolist() == [batch.ids[0, :n].tolist()] * 2
+    assert (batch.targets[0] == IGNORED).tolist() == [True] * n + [False] * 3
+    assert tokenizer.decode(batch.ids) == ["a dog"]

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from ramctl.model import ram as ram_module
-from ramctl.model.attention import AttentionBlock, FeedForwardBlock, dropout, joined
-from ramctl.model.encoder import MAX_WINDOWS, ImageEncoder, WindowAttention
+from ramctl.model.attention import AttentionBlock, FeedForwardBlock, joined
 from ramctl.model.label_queries import LabelQueries
 from ramctl.model.preset import load_preset
 from ramctl.model.regions import Regions, pool_regions, region_logits
@@ -52,41 +51,6 @@ def test_feed_forward_has_gelu_residual_and_norm():
     inner = block.contract(F.gelu(block.expand(x)))
     expected = F.layer_norm(inner + x, (WIDTH,), block.norm.weight, block.norm.bias, 1e-6)
     torch.testing.assert_close(block(x), expected)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
-def test_dropout_drops_its_share_and_keeps_the_mean_and_does_nothing_in_evaluation(share, dtype):
-    torch.manual_seed(0)
-    x = torch.ones(301, 1003, dtype=dtype)
-    y = dropout(x, share, True)
-    assert y.dtype == dtype and dropout(x, share, False) is x
-    assert float((y == 0).float().mean()) == pytest.approx(share, abs=0.003)
-    if share < 1:
-        assert float(y.float().mean()) == pytest.approx(1, abs=0.01)
-        assert len(y.unique()) == 1 + (share > 0)
-
-
-def test_dropout_depends_on_the_seed_alone_and_every_element_is_drawn_by_itself():
-    x = torch.ones(64, 1001)
-    torch.manual_seed(3)
-    first = dropout(x, 0.3, True)
-    second = dropout(x, 0.3, True)
-    torch.manual_seed(3)
-    assert torch.equal(dropout(x, 0.3, True), first)
-    assert not torch.equal(first, second)
-    both = ((first == 0) & (second == 0)).float().mean()
-    assert float(both) == pytest.approx(0.09, abs=0.01)
-    columns = (first == 0).float()
-    neighbours = (columns[:, 1:] * columns[:, :-1]).mean()
-    assert float(neighbours) == pytest.approx(0.09, abs=0.01)
-
-
-def test_dropout_s_gradient_is_its_mask():
-    x = torch.randn(50, 7, requires_grad=True)
-    y = dropout(x, 0.4, True)
-    y.sum().backward()
-    assert torch.allclose(x.grad, y.detach() / x.detach())
 
 
 def test_attention_without_dropped_maps_is_the_fused_attention():
@@ -207,24 +171,3 @@ def test_similarity_is_of_directions_and_class_names_have_unit_length(photos):
     prior = build(PRIOR).prior
     prior.set_classes(torch.randn(10, 256), torch.zeros(10), 3 * torch.randn(10, 32))
     torch.testing.assert_close(prior.class_names.norm(dim=-1), torch.ones(10))
-
-
-@pytest.mark.parametrize("size", [96, 128])  # 9 and 16 windows a photo
-def test_windows_a_few_at_a_time_are_all_of_them(monkeypatch, size):
-    config = replace(load_preset("ram-swin-b").model.encoder, window_size=8)
-    encoder = ImageEncoder(config, size).eval()
-    photos, asked = torch.randn(2, 3, size, size), []
-    whole = encoder(photos)  # as in training, where gradients are kept
-    attend = WindowAttention.forward
-
-    def note(self, x, mask=None):
-        asked.append(len(x))
-        return attend(self, x, mask)
-
-    monkeypatch.setattr(WindowAttention, "forward", note)
-    with torch.inference_mode():
-        torch.testing.assert_close(encoder(photos), whole, rtol=1e-5, atol=1e-5)
-    assert max(asked) <= MAX_WINDOWS and len(asked) > 24
-    asked.clear()
-    encoder(photos)
-    assert len(asked) == 24

@@ -96,24 +96,20 @@ def test_an_own_file_builds_on_a_preset(tmp_path):
     [
         ("training.lrr=1", "unknown setting preset.training.lrr"),
         ("nonsense.x=1", "unknown setting preset.nonsense"),
-        ("training.loss=none", "preset.training.loss must be one of mean, ram-official"),
-        ("training.lr=fast", "preset.training.lr must be of type float"),
-        ("training.epochs=true", "preset.training.epochs must be of type float"),
-        ("training.batch_size=1.5", "preset.training.batch_size must be of type int"),
-        (
-            "training.augment.crop_scale=[1]",
-            "preset.training.augment.crop_scale must have 2 values",
-        ),
-        ("training.batch_size=0", "training.batch_size is 0, not 1 or more"),
-        ("training.accumulation=0", "training.accumulation is 0, not 1 or more"),
-        ("finetuning.steps=-5", "finetuning.steps is -5, not 0 or more"),
-        ("training.epochs=-1", "training.epochs is -1.0, not 0 or more"),
-        ("training.epochs=inf", "training.epochs is inf, not 0 or more"),
-        ("training.lr=nan", "training.lr is nan, not 0 or more"),
-        ("precision=2", "precision is 2.0, not from 0 to below 1"),
-        ("training.distill=clip", "preset.training.distill must be a list"),
-        ("model.encoder=3", "preset.model.encoder must be a table"),
-        ("preprocess.fit=crop", "unknown setting preset.preprocess.fit"),
+        ("training.loss=none", "preset.training.loss: Invalid enum value 'none'"),
+        ("training.lr=fast", "preset.training.lr: Expected `float`, got `str`"),
+        ("training.epochs=true", "preset.training.epochs: Expected `float`"),
+        ("training.batch_size=1.5", "preset.training.batch_size: Expected `int`"),
+        ("training.augment.crop_scale=[1]", "crop_scale: Expected `array` of length 2"),
+        ("training.accumulation=0", "preset.training.accumulation: Expected `int` >= 1"),
+        ("finetuning.steps=-5", "preset.finetuning.steps: Expected `int` >= 0"),
+        ("training.epochs=inf", "preset.training.epochs: Expected `float` <= "),
+        ("training.lr=nan", "preset.training.lr: Expected `float` >= 0"),
+        ("precision=2", "preset.precision: Expected `float` < 1"),
+        ("training.distill=clip", "preset.training.distill: Expected `array`"),
+        ("model.encoder=3", "preset.model.encoder: Expected `object`"),
+        ("model.captioning.beams=0", "preset.model.captioning.beams: Expected `int` >= 1"),
+        ("preprocess.size=0", "preset.preprocess.size: Expected `int` >= 1"),
         ("training.lr", "expected KEY=VALUE"),
     ],
 )
@@ -125,12 +121,12 @@ def test_a_wrong_override_is_named(override, complaint):
 def test_a_missing_setting_is_named():
     table = presets.write_table(presets.load_preset("mini"))
     del table["preprocess"]["size"]
-    with pytest.raises(UsageProblem, match=r"missing setting preset\.preprocess\.size"):
+    with pytest.raises(UsageProblem, match=r"preset\.preprocess: .*missing required field `size`"):
         presets.preset_from_table(table)
 
 
 def test_an_unknown_preset_is_answered_with_the_known_ones(tmp_path):
-    with pytest.raises(UsageProblem, match="known: mini, mini-lite2"):
+    with pytest.raises(UsageProblem, match="known: mini, ram-plus"):
         presets.load_preset("maxi")
     with pytest.raises(UsageProblem, match="does not exist"):
         presets.load_preset(str(tmp_path / "x.toml"))
@@ -149,7 +145,6 @@ def test_an_unknown_preset_is_answered_with_the_known_ones(tmp_path):
         ("model.prior.class_token=true", "class_token and class_sharpness need"),
         ("model.prior=false", "own_width needs"),
         ("model.labels.kind=descriptions", "one description or more"),
-        ("model.captioning.beams=0", "beams is 0: less than 1"),
         ("model.tag_decoder.layers=100000000", "layers is 100000000, not from 0 to 1000"),
         ("model.tag_decoder.width=0", "width is 0, not from 1"),
     ],

@@ -32,7 +32,7 @@ def generate(recorded, images, tags, decoding):
     guides, prompt = tokenizer.encode_tags(tags), tokenizer.prompts(len(images))
     ends = Ends(tokenizer.end, tokenizer.pad)
     written = engine.write(engine.encode(images), guides, prompt, decoding, ends)
-    pieces = np.stack([ids for ((ids, _),) in written])
+    pieces = np.concatenate(written)
     return pieces, tokenizer.decode(pieces)
 
 

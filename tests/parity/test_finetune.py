@@ -26,7 +26,7 @@ def finetune(ramctl, convert, tmp_path):
         done = ramctl(
             "finetune", write_records(tmp_path / "in.jsonl", rows), "--model",
             f"{tmp_path / 'bundle'}/", "--out", "tuned", "--root", DATA, "--distill", "none",
-            "--steps", 2, "--threads", 1, "-j", 0, "--events", "e.jsonl", *options,
+            "--steps", 2, "-j", 0, "--events", "e.jsonl", *options,
         )  # fmt: skip
         assert done.returncode == 0, done.messages
         events = read_rows(tmp_path / "e.jsonl")

@@ -104,7 +104,7 @@ def test_a_caption_below_the_bundle_s_threshold_is_none(tiny_bundle, tmp_path, m
 
     usual = Tagger.from_pretrained(str(tiny_bundle), caption=True).tag(PHOTOS[:4])
     assert [result.caption for result in tagged(-100)] == [result.caption for result in usual]
-    for result in tagged(0):  # no token is certain
+    for result in tagged(0):  # no label is certain
         assert result.caption is None
         assert result.record["generated_captions"] == []
         shown = table_lines(result.record).decode().splitlines()

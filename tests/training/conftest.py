@@ -1,9 +1,11 @@
 """A small training set: the repository's eight photos, with tags and captions."""
 
+import signal
 from pathlib import Path
 
 import pytest
 
+from tests.command import Ramctl
 from tests.support import DATA, command, read_rows, write_records
 
 __all__ = ["DATA", "command", "read_rows", "write_records"]
@@ -45,7 +47,7 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tiny_options(tiny_bundle) -> list[object]:
     """Options with which `train` learns the preset `tiny` from the repository's photos."""
     text = tiny_bundle / "text"
-    return ["--preset", "tiny", "--root", DATA, "--text", text, "--threads", 1]
+    return ["--preset", "tiny", "--root", DATA, "--text", text]
 
 
 @pytest.fixture
@@ -64,3 +66,27 @@ def swin_options(tiny_options, small_swin) -> list[object]:
 def train(command, tiny_options):
     """Runs `ramctl train` with the preset `tiny` on the repository's photos."""
     return lambda *arguments, **options: command("train", *arguments, *tiny_options, **options)
+
+
+STOP = """
+import signal
+from ramctl.training.loop import Trainer
+step = Trainer._step
+def signalled(*arguments):
+    signal.raise_signal(signal.SIGTERM)
+    return step(*arguments)
+Trainer._step = signalled
+"""
+
+
+@pytest.fixture
+def stopped(tiny_options, tmp_path):
+    """Runs `ramctl train`, which a signal stops after the first step; its messages."""
+
+    def run(*arguments: object, stdin: bytes = b"") -> str:
+        words = ["train", *arguments, *tiny_options]
+        done = Ramctl(tmp_path).process(*words, before=STOP, stdin=stdin)
+        assert done.returncode == -signal.SIGTERM, done.messages
+        return done.messages
+
+    return run

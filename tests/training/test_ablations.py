@@ -21,7 +21,7 @@ def trained(command, parsed, swin_options, tmp_path):
 
     def train(*changes: str, options=()):
         command(
-            "train", parsed, "--out", "x", "--steps", 2, "--events", "e.jsonl", "--restart",
+            "train", parsed, "--out", "x", "--steps", 2, "--events", "e.jsonl",
             *swin_options, *settings(*changes), *options,
         )  # fmt: skip
         return Bundle.open(tmp_path / "x", verify=True), set(steps_of("e.jsonl")[0]["losses"])

@@ -54,9 +54,9 @@ def test_a_tagger_s_tags_are_not_learnt_as_certain(train):
     train(generated, "--out", "m", "--steps", 1)
 
 
-def test_a_resumed_run_notices_other_scores(train, parsed, teacher):
+def test_a_resumed_run_notices_other_scores(train, stopped, parsed, teacher):
     options = [parsed, "--distill", f"scores:{teacher}", "--out", "m", "--steps", 3]
-    train(*options, "--max-time", "0s", code=4)
+    stopped(*options)
     teacher.write_text(teacher.read_text().replace("0.6", "0.7"))
     done = train("--resume", "--out", "m", code=1)
     assert "the records or the teachers' scores changed since the run began" in done.messages
@@ -67,7 +67,7 @@ def test_a_model_that_scores_taught_is_trained_on_without_their_file(
 ):
     train(parsed, "--distill", f"scores:{teacher}", "--out", "m", "--steps", 1)
     teacher.unlink()
-    options = ["--out", "n", "--steps", 1, "--root", DATA, "--threads", 1]
+    options = ["--out", "n", "--steps", 1, "--root", DATA]
     command("train", parsed, "--model", "m/", *options)
 
 

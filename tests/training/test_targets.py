@@ -95,37 +95,6 @@ def test_where_a_person_decided_on_a_models_tags_the_others_are_unknown():
     assert found.unknown.tolist() == [0, 3]
 
 
-@pytest.mark.parametrize(
-    ("written", "generated", "doubtful"),
-    [
-        ([["dog", "sky"], ["puppy", "cat"]], [], [1, 2]),
-        ([["dog", "sky"]], [], []),
-        ([["dog", "sky"], ["puppy", "cat"]], [["cat"]], [2]),  # a model's caption confirms ...
-        ([["dog"]], [["cat"]], []),  # ... but raises no doubt
-        (None, [], []),
-    ],
-)
-def test_a_label_in_one_of_several_written_captions_is_doubtful(written, generated, doubtful):
-    texts = {"captions": ["a"] * len(written or "ab"), "generated_captions": ["c"] * len(generated)}
-    tags = {"generated_caption_tags": generated}
-    if written is not None:
-        tags["caption_tags"] = written
-    assert target("dog", "puppy", "cat", "sky", **texts, **tags).doubtful.tolist() == doubtful
-
-
-def test_a_label_that_only_the_data_engine_gave_is_doubtful():
-    sources = {"dog": ["parsed"], "cat": ["generated-tag"], "sky": ["generated-caption", "parsed"]}
-
-    def doubtful(*tags, **more):
-        fields = {"sources": sources, **more}
-        return target(*(tags or ("dog", "cat", "sky", "sea")), **fields).doubtful.tolist()
-
-    assert doubtful() == [1]
-    assert doubtful(captions=["a", "b"], caption_tags=[["dog", "sky"], ["dog"]]) == [1, 2]
-    assert doubtful(sources="of another program") == []
-    assert doubtful("dog", "puppy", sources={"puppy": ["generated-tag"]}) == []
-
-
 def test_captions_are_guided_by_their_own_tags_that_the_record_still_has():
     fields = {
         "tags": ["dog", "sky"], "captions": ["a red puppy", "sky"],

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -15,9 +16,9 @@ import yaml
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.decide.calibration import Calibration
 from ramctl.decide.thresholds import thresholds_of
-from ramctl.records.signals import StopRequest
 from ramctl.training import initial
 from tests.command import Ramctl
+from tests.conftest import REPOSITORY
 from tests.support import DATA, read_rows, write_records
 from tests.training.conftest import settings, steps_of, training_records
 
@@ -45,19 +46,6 @@ def test_train_writes_a_complete_bundle_into_a_folder_that_it_makes(train, parse
     assert "8 in, 8 out, 0 rejected" in done.messages
 
 
-def test_records_from_a_pipe_train_and_resume_without_the_pipe(train, tmp_path):
-    lines = [json.dumps({**row, "image": str(DATA / row["image"])}) for row in training_records()]
-    given = "\n".join(lines).encode()
-    done = train("--out", "x", "--steps", 2, "--max-time", "0s", stdin=given, code=4)
-    assert "continue with --resume" in done.messages
-    assert (tmp_path / "x.work" / "records.jsonl").is_file()
-    again = train("--out", "x", "--steps", 2, code=2)
-    assert "--resume" in again.messages and "--restart" in again.messages
-    train("--out", "x", "--resume")
-    assert (tmp_path / "x" / "bundle.json").is_file()
-    assert "nothing to resume" in train("--out", "x", "--resume").messages
-
-
 @pytest.mark.parametrize(
     ("signum", "backbone"),
     [
@@ -72,7 +60,7 @@ def test_a_run_that_was_ended_resumes_to_the_same_weights_bit_for_bit(
     train, command, parsed, tiny_options, tmp_path, signum, backbone
 ):
     arguments = [
-        parsed, "--steps", 9, "--save-every", 2,
+        parsed, "--steps", 9,
         *settings("training.batch_size=3", "training.sampled_labels=3",
                   "model.tag_decoder.dropout=0.1", *backbone),
     ]  # fmt: skip
@@ -82,14 +70,17 @@ def test_a_run_that_was_ended_resumes_to_the_same_weights_bit_for_bit(
     _, errors = process.communicate()
     assert process.returncode == -signum
     assert (b"continue with --resume" in errors) == (signum == signal.SIGTERM)
-    done = command("train", "--out", "ended", "--resume", "--threads", 1)
+    done = command("train", "--out", "ended", "--resume")
     assert "continuing after step" in done.messages
     assert_same_weights(tmp_path / "whole", tmp_path / "ended")
 
 
+SAVE_EACH_STEP = "from ramctl.training import loop; loop.SAVE_EVERY_S = 0"
+
+
 def start(arguments: list[object], work: Path):
     """Start the real command and wait until it has saved its state."""
-    process = Ramctl(work.parent).start("train", *arguments)
+    process = Ramctl(work.parent).start("train", *arguments, before=SAVE_EACH_STEP)
     while process.poll() is None and not list(work.glob("checkpoints/step-*.pt")):
         time.sleep(0.005)
     return process
@@ -157,7 +148,7 @@ def test_finetune_keeps_labels_and_appends_new_ones(train, parsed, command, tmp_
     (tmp_path / "more.txt").write_text("chicken\nsky\n")
     command(
         "finetune", "--model", "x/", parsed, "--root", DATA, "--labels", "+more.txt",
-        "--steps", 2, "--threads", 1,
+        "--steps", 2,
     )  # fmt: skip
     before, after = Bundle.open(tmp_path / "x"), Bundle.open(tmp_path / "model-finetuned")
     assert after.labels.tags == [*before.labels.tags, "chicken"]
@@ -208,60 +199,74 @@ def test_a_tagger_that_is_to_see_photos_at_another_size_is_calibrated_anew(train
     ("arguments", "message"),
     [
         (["--labels", "nowhere.txt"], "nowhere.txt"),
-        (["--set", "training.encoder=nosuch"], "nosuch: neither a file nor a timm model"),
+        (["--steps", 1, "--epochs", 1], "--steps or --epochs: give one of them"),
+        (settings("training.encoder=nosuch"), "nosuch: neither a file nor a timm model"),
+        (settings("model.encoder.backbone=nosuch"), "Unknown model (nosuch)"),
+        (settings("model.encoder.width=7"), "model.encoder.width is 7, test_efficientnet has 256"),
+        (settings("training.frozen_stages=99"), "training.frozen_stages = 99: "),
+        (settings("model.prior.classes=10"), "for the prior"),
+        (["--distill", "imagenet"], "without model.prior.classes"),
+        (["--distill", "oracle"], "imagenet, scores:FILE, none"),
+        (["--distill", "clip"], "need a folder"),
+        (settings("model.labels.kind=learnt", "model.prior.classes=9"), "have no text"),
+        (settings("training.loss=ram-official", "training.caption_weight=0"),
+         "needs the captioning branch"),
         (CAPTIONS_ALONE, NEEDS_A_TAGGER),
         ([*CAPTIONS_ALONE[:2], "--model", "old/"], NEEDS_A_TAGGER),
         ([*CAPTIONS_ALONE, "--model", "old/", "--labels", "+more.txt"], NEEDS_A_TAGGER),
         ([*CAPTIONS_ALONE, "--model", "old/", "--set=training.caption_weight=0"], NEEDS_A_TAGGER),
     ],
-)
+)  # fmt: skip
 def test_what_cannot_be_learnt_is_one_line_and_does_not_stand_in_the_way(
     train, parsed, tiny_bundle, arguments, message
 ):
     Path("old").symlink_to(tiny_bundle)
     Path("more.txt").write_text("zeppelin\n")
-    assert message in train(parsed, "--out", "x", "--steps", 1, *arguments, code=2).messages
+    done = train(parsed, "--out", "x", "--steps", 1, *arguments, code=2)
+    assert message in done.messages and done.messages.splitlines()[-1].startswith("ramctl train: ")
     assert not Path("x.work").exists()
 
 
-def test_steps_that_time_leaves_are_in_the_exit_code_and_the_statistics(
-    train, parsed, tmp_path, monkeypatch
-):
-    def stats_of(*options, code: int) -> tuple[bool, int | None]:
-        train(*options, "--out", "x", "--stats", "stats.json", code=code)
-        stats = json.loads((tmp_path / "stats.json").read_text())
-        return stats["time_is_up"], stats.get("steps_left")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(StopRequest, "raise_if_due", lambda self: None)  # photos are read in time
-        assert stats_of(parsed, "--steps", 2, "--max-time", "0s", code=4) == (True, 1)
-    assert stats_of("--resume", code=0) == (False, None)
-
-
-def test_an_existing_bundle_is_replaced_when_the_new_one_is_complete(
-    train, command, parsed, tmp_path
+def test_an_unfinished_run_goes_on_by_its_own_settings_alone(
+    train, command, stopped, parsed, tmp_path
 ):
     train(parsed, "--out", "x", "--steps", 1)
     first = Bundle.open(tmp_path / "x").fingerprint
-    frozen = ["--set", "training.backbone_lr_factor=0.0"]  # photos are read before the first step
-    done = train(parsed, "--out", "x", "--steps", 2, "--max-time", "0s", *frozen, code=4)
-    assert "stopped while reading" in done.messages
+    assert "stopped after step 1, 1 left; continue with --resume" in stopped(
+        parsed, "--out", "x", "--steps", 2
+    )
     assert Bundle.open(tmp_path / "x", verify=True).fingerprint == first
-    command("train", "--out", "x", "--resume", "--threads", 1)
+    assert "x.work holds an unfinished run" in train(parsed, "--out", "x", code=2).messages
+    for words, named in (
+        (["--steps", 3], "settings"), ([__file__], "the records"),
+        (["--labels", "other.txt"], "--labels"), (["--root", tmp_path], "--root"),
+    ):  # fmt: skip
+        done = command("train", *words, "--out", "x", "--resume", code=2)
+        assert f"the unfinished run differs in {named}" in done.messages
+    done = train(parsed, "--out", "x", "--steps", 2, "--resume")
+    assert "continuing after step 1 of 2" in done.messages
     assert Bundle.open(tmp_path / "x", verify=True).fingerprint != first
+    assert "x is complete: nothing to resume" in train("--out", "x", "--resume").messages
 
 
-def test_a_dry_run_tells_the_cost_and_writes_nothing(train, parsed, tmp_path):
-    for overrides in ([], ["--set", "training.backbone_lr_factor=0.0"]):
-        before = sorted(tmp_path.iterdir())
-        done = train(parsed, "--out", "x", "--epochs", 40, "--dry-run", *overrides)
-        facts = json.loads(done.stdout)
-        assert (facts["records"], facts["steps"], facts["labels"]) == (8, 40, 3)
-        assert facts["parameters"] >= facts["trained_parameters"] > 0
-        assert facts["seconds_a_step"] > 0 and facts["peak_memory_mb"] > 0
-        assert ("seconds_to_keep_features" in facts) == bool(overrides)
-        assert sorted(tmp_path.iterdir()) == before
-        assert done.messages.splitlines()[-1].endswith("nothing was trained, and nothing written")
+def test_records_from_a_pipe_train_and_resume_without_the_pipe(command, stopped, tmp_path):
+    lines = [json.dumps({**row, "image": str(DATA / row["image"])}) for row in training_records()]
+    stopped("--out", "x", "--steps", 2, stdin="\n".join(lines).encode())
+    assert (tmp_path / "x.work" / "records.jsonl").is_file()
+    command("train", "--out", "x", "--resume")
+    assert (tmp_path / "x" / "bundle.json").is_file()
+
+
+def test_captions_are_learnt_and_given_without_their_prompt(train, command, tmp_path):
+    rows = training_records()
+    text = "one small photo of outdoor things in grey colours from here"
+    for row in rows:
+        row |= {"captions": [text], "caption_tags": [[]]}
+    path = write_records(tmp_path / "in.jsonl", rows)
+    change = ("training.augment.flip=0", "training.label_smoothing=0.0", "training.lr=5e-3")
+    train(path, "--out", "x", "--steps", 100, *settings(*change, "model.captioning.prompt=[CLS]"))
+    done = command("tag", "--model", "x/", "--caption", DATA / "photos" / "kite.jpg")
+    assert json.loads(done.stdout)["generated_captions"] == [text]
 
 
 # Losses of the first steps of `tiny` on the repository's photos; they change only with the model,
@@ -301,40 +306,12 @@ def test_eight_photos_are_learnt_to_a_map_of_one_and_their_captions_by_heart(
     assert last["caption"] < 0.1 and last["tag"] < 0.1
 
 
-def test_resume_refuses_another_run_and_takes_the_same_command_line(
-    train, command, parsed, tmp_path
-):
-    train(parsed, "--out", "x", "--steps", 2, "--max-time", "0s", code=4)
-    for other in (["--steps", 3], [__file__], ["--labels", "other.txt"]):
-        train(*other, "--out", "x", "--resume", code=2)
-    elsewhere = train("--out", "x", "--resume", "--cache", "kept", code=2)
-    assert "the unfinished run differs in --cache;" in elsewhere.messages
-    moved = command("train", "--out", "x", "--resume", "--root", tmp_path, code=2)
-    assert "the unfinished run differs in --root;" in moved.messages
-    train(parsed, "--out", "x", "--steps", 2, "--resume")
-
-
 def test_without_a_readable_photo_nothing_is_written(train, command, parsed, tmp_path):
     train(parsed, "--out", "x", "--steps", 1)
     before = (tmp_path / "x" / "model.safetensors").read_bytes()
     done = command("train", parsed, "--preset", "tiny", "--out", "x", "--steps", 1, code=1)
     assert "no photo could be read" in done.messages
     assert (tmp_path / "x" / "model.safetensors").read_bytes() == before
-
-
-def test_a_resumed_finetune_need_not_name_its_model_and_an_empty_file_is_named(
-    train, command, parsed, tmp_path
-):
-    train(parsed, "--out", "x", "--steps", 1)
-    (tmp_path / "none.jsonl").touch()
-    done = train(parsed, "--out", "y", "--val", "none.jsonl", code=1)
-    assert "no usable records in none.jsonl" in done.messages
-    tune = ["finetune", parsed, "--model", "x/", "--out", "tuned", "--steps", 2, "--root", DATA]
-    command(*tune, "--max-time", "0s", code=4)
-    done = command("finetune", "--model", "mini", "--out", "tuned", "--resume", code=2)
-    assert "the unfinished run differs in --model;" in done.messages
-    for _ in range(2):  # the second has nothing to do
-        command("finetune", "--out", "tuned", "--resume")
 
 
 def test_held_out_photos_that_cannot_be_used_are_reported_in_a_line(train, parsed, tmp_path):
@@ -389,42 +366,20 @@ def test_photos_to_validate_on_may_be_packed(train, parsed, tmp_path):
     assert_same_weights(Path("x"), Path("y"))
 
 
-def test_a_complete_bundle_is_only_accepted_by_what_made_it(train, command, parsed, tmp_path):
-    given = [parsed, "--out", "x", "--steps", 2, "--seed", 3]
-    train(*given)
-    before = (tmp_path / "x" / "bundle.json").read_bytes()
-    short = [parsed, "--out", "x", "--resume"]  # as many settings as a resumed run may leave out
-    for arguments in ([*given, "--resume"], ["--out", "x", "--resume"]):
-        assert "x is complete: nothing to resume" in train(*arguments).messages
-    rows = training_records()
-    other = write_records(tmp_path / "other.jsonl", [*rows[1:], rows[0]])
-    same = write_records(tmp_path / "same.jsonl", rows)
-    (tmp_path / "labels.txt").write_text("sky\nfield\nbuilding\n")
-    for arguments, message in (
-        ([other, *given[1:], "--resume"], "differs in the records; name another --out"),
-        ([*given[:-1], 4, "--resume"], "training.seed (3, not 4)"),
-        ([*given, "--resume", *settings("training.batch_size=3")], "training.batch_size ("),
-        ([*given, "--resume", "--labels", "labels.txt"], "--labels"),
-        (["--out", "x", "--steps", 5, "--resume"], "training.steps (2, not 5)"),
-        (short, "training.seed (3, not "),
-    ):
-        done = train(*arguments, code=2)
-        assert message in done.messages and done.messages.count("\n") == 1, done.messages
-    done = command("train", "--out", "x", "--preset", "mini-lite2", "--resume", code=2)
-    assert "differs in --preset" in done.messages
-    assert (tmp_path / "x" / "bundle.json").read_bytes() == before
-    assert "complete" in train(same, *given[1:], "--resume").messages
+def test_the_manuals_preset_of_another_backbone_trains_and_tags(command, parsed, tmp_path):
+    manual = REPOSITORY / "ramctl" / "training" / "README.md"
+    (text,) = re.findall(r"```toml\n(.*?)```", manual.read_text("utf-8"), re.DOTALL)
+    (tmp_path / "mobilenet.toml").write_text(text)
+    small = settings("training.encoder=", "preprocess.size=64", "training.batch_size=4")
+    options = ["--root", DATA, "--out", "x", "--steps", 1, *small]
+    command("train", parsed, "--preset", "mobilenet.toml", *options)
+    done = command("tag", "--model", "x/", "--threshold", 0, DATA / "photos" / "horses.jpg")
+    assert json.loads(done.stdout)["tags"]
 
 
-def test_a_command_that_took_part_in_a_run_may_be_repeated_at_its_end(train, parsed):
-    resumed = [parsed, "--out", "x", "--resume"]
-    train(parsed, "--out", "x", "--steps", 2, "--max-time", "0s", code=4)
-    train(*resumed)
-    assert "x is complete: nothing to resume" in train(*resumed).messages
-
-
-def test_steps_and_epochs_together_are_refused_and_the_unfinished_run_stays(train, parsed):
-    train(parsed, "--out", "x", "--steps", 2, "--max-time", "0s", code=4)
-    done = train(parsed, "--out", "x", "--restart", "--steps", 2, "--epochs", 1, code=2)
-    assert "--steps or --epochs: give one of them" in done.messages
-    train("--out", "x", "--resume")
+def test_features_and_captions_report_their_progress(train, parsed, monkeypatch):
+    monkeypatch.setattr("ramctl.training.train_bundle.LOG_EVERY_S", 0.0)
+    frozen = settings("training.backbone_lr_factor=0")
+    done = train(parsed, "--out", "x", "--steps", 1, *frozen)
+    assert "features: 8/8, 0 min left" in done.messages
+    assert "captions: 8/8, 0 min left" in done.messages

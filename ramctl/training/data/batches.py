@@ -18,7 +18,6 @@ from ramctl.model.attention import map_tensors
 from ramctl.model.caption_tokenizer import CaptionTokenizer, clean_caption
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.preset import TrainingConfig
-from ramctl.photos.shard_cache import copy_ahead
 from ramctl.training.data.augmentation import TrainingPhoto
 from ramctl.training.data.features import CachedFeatures
 from ramctl.training.data.record_file import RecordFile
@@ -155,16 +154,11 @@ class TrainingSet(Dataset[Sample | Unreadable]):
     def batches(self, plans: Iterator[StepPlan]) -> Iterator[tuple[StepPlan, list[Batch]]]:
         """Each step's plan with its batches, one a forward pass."""
         ahead: list[StepPlan] = []  # plans whose batches the workers are still preparing
-        archives: list[int] = []  # to be copied soon, each by one of its records
 
         def keys() -> Iterator[list[tuple[int, int]]]:
             for plan in plans:
                 ahead.append(plan)
-                archives.extend(plan.ahead.tolist())
                 for records in plan.passes:
-                    if archives:
-                        soon = read_annotation(self.records[archives.pop(0)])
-                        copy_ahead(soon.image, soon.base, self.config.shuffled_shards)
                     yield [(plan.epoch, int(index)) for index in records]
 
         loader = DataLoader(

@@ -1,13 +1,12 @@
 """Features of photos and captions by frozen encoders, computed once and kept on disk.
 
 A store of photos is named after what the features depend on (encoder weights, preprocessing,
-view); its rows are found by the content of the photo, so that runs over the same photos share
-them. T tokens, C channels, N records, E text width.
+view); its rows are found by the content of the photo, so that a resumed run goes on with them.
+T tokens, C channels, N records, E text width.
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.preset import PreprocessConfig
 from ramctl.photos.decoding import decode_photo, read_photo
-from ramctl.records.files import Notify, locked, naming, open_to_append
+from ramctl.records.files import naming
 from ramctl.text.static_table import TextEncoder
 from ramctl.training.data.record_file import RecordFile
 from ramctl.training.data.targets import Annotation, read_annotation
@@ -39,42 +38,26 @@ class FeatureStore:
     def __init__(self, folder: Path, shape: tuple[int, ...]) -> None:
         self.shape = shape
         self._rows_path, self._keys_path = folder / "features.f16", folder / "keys.bin"
-        self._lock_path = folder / "lock"
-        self._row_bytes = 2 * shape[0] * shape[1]
         folder.mkdir(parents=True, exist_ok=True)
-        for path in (self._rows_path, self._keys_path):
-            with naming(path):
-                open_to_append(path).close()
-        self._map: np.memmap | None = None
-        self._read_keys()
-
-    def _read_keys(self) -> None:
+        row_bytes = 2 * shape[0] * shape[1]
+        with self._rows_path.open("ab") as rows, self._keys_path.open("ab") as stream:
+            n_rows = min(rows.tell() // row_bytes, stream.tell() // KEY_BYTES)
+            if (rows.tell(), stream.tell()) != (n_rows * row_bytes, n_rows * KEY_BYTES):
+                rows.truncate(n_rows * row_bytes)
+                stream.truncate(n_rows * KEY_BYTES)
         keys = self._keys_path.read_bytes()
-        whole = min(len(keys) // KEY_BYTES, self._rows_path.stat().st_size // self._row_bytes)
         # The row of each photo's features, by the photo's key.
-        self.places = {keys[i * KEY_BYTES : (i + 1) * KEY_BYTES]: i for i in range(whole)}
+        self.places = {keys[i * KEY_BYTES : (i + 1) * KEY_BYTES]: i for i in range(n_rows)}
+        self._map: np.memmap | None = None
 
     def __len__(self) -> int:
         return len(self.places)
 
-    @contextmanager
-    def filling(self, notify: Notify) -> Iterator[None]:
-        """Lock the store for writing, after reading the rows that other runs have added.
-
-        `notify` gets a message when another run holds the lock, which is waited for.
-        """
-        with locked(self._lock_path, notify):
-            self._read_keys()
-            for path, n_bytes in ((self._rows_path, self._row_bytes), (self._keys_path, KEY_BYTES)):
-                with naming(path), open_to_append(path) as stream:
-                    stream.truncate(len(self) * n_bytes)
-            yield
-
     def append(self, keys: Sequence[bytes], features: Features) -> None:
         """Add rows. Keys are written last, so that a crash leaves no key without its row."""
-        with naming(self._rows_path), open_to_append(self._rows_path) as stream:
+        with naming(self._rows_path), self._rows_path.open("ab") as stream:
             stream.write(np.ascontiguousarray(features, np.float16).tobytes())
-        with naming(self._keys_path), open_to_append(self._keys_path) as stream:
+        with naming(self._keys_path), self._keys_path.open("ab") as stream:
             stream.write(b"".join(keys))
         for key in keys:
             self.places[key] = len(self)
@@ -111,46 +94,34 @@ class FeatureCache:
         annotations: Iterable[Annotation],
         on_problem: Callable[[int, RecordProblem], None],
         on_done: Callable[[int], None],
-        notify: Notify,
     ) -> "CachedFeatures":
         """The features of all photos; those that are missing are computed.
 
         `on_problem` is called with the position and the reason of each unreadable photo, `on_done`
         with the number of photos done after each batch; it may raise to stop, and nothing is lost.
-        The stores are locked only once a photo is missing, so that the processes of a run that
-        lack none read them together; `notify` gets a message when another run is waited for.
         """
         keys: list[bytes | None] = []
         waiting: dict[bytes, NDArray[np.float32]] = {}
         config, is_official = self.preprocess.config, self.preprocess.config.loader == "official"
-        with ExitStack() as held:
-            is_held = False
-            for position, annotation in enumerate(annotations):
-                try:
-                    content = read_photo(annotation.image, annotation.base)
-                    key = hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
-                    if self._is_missing(key) and not is_held:
-                        for store in self.stores:
-                            held.enter_context(store.filling(notify))
-                        is_held = True
-                    if self._is_missing(key) and key not in waiting:
-                        photo = decode_photo(content, target=config.size, official=is_official)
-                        waiting[key] = self.preprocess(photo)
-                    keys.append(key)
-                except RecordProblem as problem:
-                    keys.append(None)
-                    on_problem(position, problem)
-                if len(waiting) == PHOTOS_AT_ONCE:
-                    self._compute(waiting)
-                if position % PHOTOS_AT_ONCE == PHOTOS_AT_ONCE - 1:
-                    on_done(PHOTOS_AT_ONCE)
-            self._compute(waiting)
+        for position, annotation in enumerate(annotations):
+            try:
+                content = read_photo(annotation.image, annotation.base)
+                key = hashlib.blake2b(content, digest_size=KEY_BYTES).digest()
+                if key not in waiting and any(key not in store.places for store in self.stores):
+                    photo = decode_photo(content, target=config.size, official=is_official)
+                    waiting[key] = self.preprocess(photo)
+                keys.append(key)
+            except RecordProblem as problem:
+                keys.append(None)
+                on_problem(position, problem)
+            if len(waiting) == PHOTOS_AT_ONCE:
+                self._compute(waiting)
+            if position % PHOTOS_AT_ONCE == PHOTOS_AT_ONCE - 1:
+                on_done(PHOTOS_AT_ONCE)
+        self._compute(waiting)
         rows = [[-1 if key is None else store.places[key] for store in self.stores] for key in keys]
         places = np.array(rows, np.int64).reshape(len(keys), len(self.stores))
         return CachedFeatures(self.stores, places)
-
-    def _is_missing(self, key: bytes) -> bool:
-        return any(key not in store.places for store in self.stores)
 
     def _compute(self, waiting: dict[bytes, NDArray[np.float32]]) -> None:
         for view, store in enumerate(self.stores):
@@ -190,13 +161,13 @@ def keep_caption_vectors(
     path.parent.mkdir(parents=True, exist_ok=True)
     row_bytes = 2 * encoder.width
     done = path.stat().st_size // row_bytes if path.is_file() else 0
-    with naming(path), open_to_append(path) as stream:
+    with path.open("ab") as stream:
         stream.truncate(done * row_bytes)
     for start in range(done, len(records), CAPTIONED_AT_ONCE):
         block = range(start, min(start + CAPTIONED_AT_ONCE, len(records)))
         captions = [read_annotation(records[index]).captions for index in block]
         vectors = embed_groups([[c.text for c in texts] for texts in captions], encoder)
-        with naming(path), open_to_append(path) as stream:
+        with naming(path), path.open("ab") as stream:
             stream.write(vectors.astype(np.float16).tobytes())
         on_done(len(block))
     return np.memmap(path, np.float16, "r", shape=(len(records), encoder.width))

@@ -18,7 +18,7 @@ from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import parse_line
 from ramctl.records.parquet import SUFFIX
 from ramctl.records.pipes import is_file, is_of_process
-from ramctl.records.record import Item, Record, Reject, shown_name
+from ramctl.records.record import Record, Reject, shown_name
 from ramctl.records.remote import COPY_BYTES, photo_base
 
 MAX_OPEN_SOURCES = 32  # files that are open at a time in each process
@@ -59,25 +59,14 @@ class RecordFile:
         for column, value in zip(self.columns, (source, offset, length, line), strict=True):
             column.append(value)
 
-    def extend(self, others: "RecordFile", source: int, first_line: int) -> None:
-        """Append records of one source whose lines are counted from `first_line`."""
-        _, offsets, lengths, lines = others.columns
-        added = [source] * len(others), offsets, lengths, (first_line + line for line in lines)
-        for column, values in zip(self.columns, added, strict=True):
-            column.extend(values)
-
     def __getitem__(self, index: int) -> Record:
-        record = self.item(index, "train")
-        if isinstance(record, Reject):
-            raise RunProblem(f"{record.source} changed while it was being read")
-        return record
-
-    def item(self, index: int, stage: str) -> Item:
-        """The record of a number, or the reject of a line that is none."""
         number, offset, length, line = (column[index] for column in self.columns)
         source = self.sources[number]
         content = os.pread(self._opened(number).fileno(), length, offset)
-        return parse_line(content, shown_name(source.name), line, source.base, stage)
+        record = parse_line(content, shown_name(source.name), line, source.base, "train")
+        if isinstance(record, Reject):
+            raise RunProblem(f"{record.source} changed while it was being read")
+        return record
 
     def _opened(self, number: int) -> FileIO:
         source = self._open.pop(number, None) or FileIO(self.sources[number].path)
@@ -92,7 +81,7 @@ class RecordFile:
 
 
 def spool(name: str, target: Path) -> Path | None:
-    """A copy of an input that cannot be read twice or by offset: stdin, `.gz`, Parquet, pipe, URL.
+    """A copy of an input that cannot be read twice or by offset: stdin, `.gz`, Parquet, a pipe.
 
     None for a plain file. An existing copy is kept.
     """

@@ -20,7 +20,6 @@ from ramctl.records.record import (
     Record,
     captions_of,
     decided_tags,
-    guessed_tags,
     image_name,
     is_tagged,
     listed,
@@ -52,8 +51,8 @@ class Annotation:
 
     `is_tagged` is False for records without certain tags, which only a teacher can complete.
     `negatives`, where given, are the only tags known to be absent: unlisted ones are unknown.
-    `uncertain` tags count neither way. `guessed` are the tags that only `generate` gave. `main` are
-    the main subjects of the photo, None where unknown. Photos of one `group` are alike.
+    `uncertain` tags count neither way. `main` are the main subjects of the photo, None where
+    unknown. Photos of one `group` are alike.
     """
 
     image: str
@@ -63,13 +62,8 @@ class Annotation:
     negatives: tuple[str, ...] | None
     uncertain: tuple[str, ...]
     is_tagged: bool = True
-    guessed: tuple[str, ...] = ()
     main: tuple[str, ...] | None = None
     group: str | None = None
-
-    @property
-    def n_human_captions(self) -> int:
-        return sum(not caption.generated for caption in self.captions)
 
     def require_tags(self) -> None:
         """RecordProblem for a record without certain tags."""
@@ -99,7 +93,7 @@ def read_annotation(record: Record) -> Annotation:
     group = fields.get("group")
     return Annotation(
         image, record.base, tags, written + generated, negatives, uncertain,
-        has_tags, guessed_tags(fields, tags), main, group if isinstance(group, str) else None,
+        has_tags, main, group if isinstance(group, str) else None,
     )  # fmt: skip
 
 
@@ -142,12 +136,6 @@ class TagCounts:
             if (kind := kinds.get(spelling)) in KINDS:
                 self.kinds[tag, kind] += 1
 
-    def merge(self, others: "TagCounts") -> None:
-        self.n_records += others.n_records
-        self.tags.update(others.tags)
-        self.kinds.update(others.kinds)
-        self.n_captions += others.n_captions
-
 
 def build_labels(counts: TagCounts) -> LabelSystem:
     """The tags that enough records name, most frequent first, at most 5,000.
@@ -170,16 +158,10 @@ def build_labels(counts: TagCounts) -> LabelSystem:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Ids of the labels that are present in a photo by its record, absent, or unknown.
-
-    A present label is doubtful when a photo has several captions by people and only one caption
-    names the label, or when only the data engine's model gave it. A generated caption can confirm
-    a label, but casts no doubt where it leaves it out: models leave out more than people do.
-    """
+    """Ids of the labels that are present in a photo by its record, absent, or unknown."""
 
     present: Ids
     unknown: Ids
-    doubtful: Ids
     implied: Ids  # ancestors of the present labels, unless they are present too
     denied: Ids  # known to be absent
 
@@ -203,13 +185,7 @@ class Targets:
             unknown = np.setdiff1d(self._all_ids(annotation.uncertain), present)
         ancestors = tuple(tag for i in present.tolist() for tag in self.labels[i].parents)
         implied = np.setdiff1d(self._all_ids(ancestors), present)
-        stated = tuple(tag for tag in annotation.tags if tag not in annotation.guessed)
-        doubtful = np.setdiff1d(self._all_ids(annotation.guessed), self._all_ids(stated))
-        if annotation.n_human_captions > 1:
-            by_caption = [self._all_ids(caption.tags) for caption in annotation.captions]
-            ids, times = np.unique(np.concatenate(by_caption), return_counts=True)
-            doubtful = np.union1d(doubtful, ids[times == 1])
-        return Target(present, unknown, doubtful, implied, denied)
+        return Target(present, unknown, implied, denied)
 
     def guiding_tags(self, caption: Caption, *, in_label_order: bool = False) -> list[str]:
         """The caption's tags as the label system spells them, each once."""

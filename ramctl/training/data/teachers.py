@@ -1,10 +1,9 @@
 """Targets of the tag loss: from records, and from taggers as teachers (`--distill scores:FILE`).
 
-N records, L labels, K labels that a teacher knows, n pairs of a captioned photo and a label that a
-teacher scored on it.
+N records, L labels, K labels that a teacher knows.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +20,6 @@ from ramctl.training.data.targets import Annotation, Ids, Targets
 Floats = NDArray[np.float32]
 
 FORM = "scores:FILE[,weight=W][,map=FILE]"
-ROUNDS = 50  # of expectation maximisation
-PRIOR_PHOTOS = 5.0  # that the overall rate counts for, beside those of each label
-MIN_DIVISOR = 1e-4
-NOTICED = 0.1  # a teacher with a score above it has noticed the label
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,71 +99,14 @@ def soft_targets(
     return np.divide(sums, weights, out=sums, where=weights > 0), weights
 
 
-@dataclass(frozen=True, slots=True)
-class MentionRates:
-    """How often labels that are shown are mentioned, so that a missing mention can be weighed."""
-
-    by_captions: Floats  # (2, L): where people wrote one caption, and where several
-    by_teachers: Floats  # (L,) of labels that captions name
-
-    @classmethod
-    def neutral(cls, n_labels: int) -> "MentionRates":
-        """Rates that change nothing: for training without teachers."""
-        return cls(np.zeros((2, n_labels), np.float32), np.ones(n_labels, np.float32))
-
-    @classmethod
-    def learn(
-        cls,
-        annotations: Iterable[tuple[int, Annotation]],
-        targets: Targets,
-        teachers: Sequence[SoftTargets],
-    ) -> "MentionRates":
-        """The rates of numbered records: those with captions whose photo a teacher scored."""
-        n_labels = len(targets)
-        scores, cells, is_named = [], [], []
-        n_named, n_noticed = np.zeros(n_labels), np.zeros(n_labels)
-        for index, annotation in annotations:
-            soft, known = soft_targets(teachers, index, n_labels)
-            if not known.any() or not annotation.n_human_captions:
-                continue
-            target = targets.of(annotation)
-            present = np.zeros(n_labels, bool)
-            present[target.present] = True
-            present &= known > 0
-            soft[target.implied] = 0  # captions may or may not name these
-            ids = np.flatnonzero(soft)
-            n_named += present
-            n_noticed += present & (soft > NOTICED)
-            scores.append(soft[ids])
-            cells.append(ids + n_labels * (annotation.n_human_captions > 1))
-            is_named.append(present[ids])
-        if not scores:
-            return cls.neutral(n_labels)
-        rates = fit_mention_rates(
-            np.concatenate(scores), np.concatenate(cells), np.concatenate(is_named), 2 * n_labels
-        )
-        overall = n_noticed.sum() / max(n_named.sum(), 1)
-        noticed = (n_noticed + PRIOR_PHOTOS * overall) / (n_named + PRIOR_PHOTOS)
-        return cls(rates.reshape(2, n_labels), noticed.astype(np.float32))
-
-
 class TagTargets:
-    """The targets of the tag loss and their weights, from records and teachers.
-
-    `rates` are those learnt from the `teachers`.
-    """
+    """The targets of the tag loss and their weights, from records and teachers."""
 
     def __init__(
-        self,
-        labels: Targets,
-        config: TrainingConfig,
-        teachers: Sequence[SoftTargets] = (),
-        rates: MentionRates | None = None,
+        self, labels: Targets, config: TrainingConfig, teachers: Sequence[SoftTargets] = ()
     ) -> None:
         self.labels, self.teachers = labels, teachers
         self.absent_weight = config.absent_weight
-        self.single_mention_weight = config.single_mention_weight
-        self.rates = rates or MentionRates.neutral(len(labels))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -186,51 +124,8 @@ class TagTargets:
             weights[target.implied] = 0
         weights[target.unknown] = 0
         if self.teachers:
-            shown, taught = soft_targets(self.teachers, index, len(self))
-            # A low score is weak evidence from a teacher that overlooks most hats.
-            overlooked = np.where(shown > NOTICED, 0, 1 - self.rates.by_teachers)
-            trust = taught - overlooked * np.maximum(taught - self.absent_weight, 0)
-            if annotation.n_human_captions:
-                rates = self.rates.by_captions[int(annotation.n_human_captions > 1)].copy()
-                rates[target.implied] = 0  # a caption that names the dog implies the animal
-                shown = if_unmentioned(shown, rates)
-            targets = shown
-            np.copyto(weights, trust, where=taught > 0)
+            targets, taught = soft_targets(self.teachers, index, len(self))
+            np.copyto(weights, taught, where=taught > 0)
         targets[target.denied], weights[target.denied] = 0, 1
         targets[target.present] = weights[target.present] = 1
-        weights[target.doubtful] = self.single_mention_weight
         return targets, weights
-
-
-def fit_mention_rates(
-    scores: Floats, cells: Ids, is_named: NDArray[np.bool_], n_cells: int,
-    usual: Floats | None = None,
-) -> Floats:  # fmt: skip
-    """P(named | shown) of each cell (n_cells), from n scores, taken as P(shown), and their cells.
-
-    Maximum likelihood of P(named) = P(named | shown) P(shown) by expectation maximisation, with
-    cells of few pairs drawn to the `usual` rates (n_cells), or to the overall rate.
-    """
-    n_named = np.bincount(cells, is_named, n_cells)
-    unnamed_cells, unnamed_scores = cells[~is_named], scores[~is_named]
-    rates = np.full(n_cells, 0.5, np.float32)
-    for _ in range(ROUNDS):
-        unnamed = np.bincount(
-            unnamed_cells, if_unmentioned(unnamed_scores, rates[unnamed_cells]), n_cells
-        )
-        overall = n_named.sum() / max(n_named.sum() + unnamed.sum(), MIN_DIVISOR)
-        prior = overall if usual is None else usual
-        rates = ((n_named + PRIOR_PHOTOS * prior) / (n_named + unnamed + PRIOR_PHOTOS)).astype(
-            np.float32
-        )
-    return rates
-
-
-def if_unmentioned(shown: Floats, rates: Floats) -> Floats:
-    """P(shown | no caption names it), from P(shown) and P(named | shown), by Bayes' rule.
-
-    Captions nearly always name a dog, so one without it is evidence against a dog; few name the
-    sky, so one without it is little evidence.
-    """
-    unnamed: Floats = shown * (1 - rates)
-    return unnamed / np.maximum(unnamed + 1 - shown, MIN_DIVISOR)
