@@ -24,7 +24,6 @@ from ramctl.errors import (
     RamctlError,
     escaped,
     one_line,
-    without_secrets,
 )
 from ramctl.parts import __version__, extra_of, needs
 from ramctl.records import pipes
@@ -168,7 +167,7 @@ def _run(arguments: list[str], name: str) -> int:
         _print(name, _message(error))
         if "-vv" in arguments or arguments.count("-v") + arguments.count("--verbose") >= 2:
             lines = traceback.format_exc().splitlines()
-            sys.stderr.write("".join(f"{escaped(without_secrets(line))}\n" for line in lines))
+            sys.stderr.write("".join(f"{escaped(line)}\n" for line in lines))
         return error.exit_code if isinstance(error, RamctlError) else EXIT_FAILED
     return result if isinstance(result, int) else EXIT_OK
 

@@ -19,7 +19,7 @@ from ramctl.checkpoints.bundle import (
     BundleWriter,
     embedded_bundle,
     file_sha256,
-    missing_model,
+    find_bundle,
     model_shelf,
     require_bundle,
     resolve_model,
@@ -35,9 +35,7 @@ from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
 from ramctl.model.preset import CaptioningConfig
 from ramctl.parsing.closed_mode import label_kinds
 from ramctl.parts import __version__
-from ramctl.pretrained.hub import HUB, download, fetch_folder, local_path
-from ramctl.pretrained.known import KNOWN
-from ramctl.records.files import output_lock, remove_folder
+from ramctl.pretrained.hub import HUB, KNOWN, local_path
 from ramctl.records.report import Report
 from ramctl.text.clip import ClipTextEncoder
 
@@ -143,41 +141,26 @@ original; the paper names counting, fine-grained classes and the bias of its dat
 
 
 def install(options: ConvertOptions, report: Report) -> None:
-    """Download the known model `source`, so that `--model` finds it; nothing if it is here.
+    """Make a bundle of the known model `source`, so that `--model` finds it; nothing if it is here.
 
-    A checkpoint becomes a bundle, at `out` or in the folder of models; a peer stays in the hub's
-    cache. A stopped download continues. RunProblem for a checkpoint that is not the published one,
-    which is kept under another name.
+    The bundle is at `out` or in the folder of models; the checkpoint stays in the hub's cache.
+    RunProblem for a checkpoint that is not the published one.
     """
-    known = KNOWN[options.source]
-    if missing_model(known.name) is None and options.out is None:
-        report.notify(f"{known.name} is on this machine: use --model {known.name}")
+    name, known = options.source, KNOWN[options.source]
+    if options.out is None and find_bundle(name):
+        report.notify(f"{name} is on this machine: use --model {name}")
         return
-    report.notify(f"{known.name}: {known.offer}; if stopped, the same command continues")
-    if known.peer:
-        folder = fetch_folder(known.repository, known.file)
-        report.notify(f"{folder}: use --model {known.name} --labels FILE")
-        return
-    out = options.out or model_shelf() / known.name
+    report.notify(f"{name}: {known.offer}")
+    out = options.out or model_shelf() / name
     require_bundle(out)  # before gigabytes are fetched
-    work = out.with_name(f".{out.name}.ramctl-download")
-    work.mkdir(parents=True, exist_ok=True)
-    with output_lock(work, notify=report.notify):
-        checkpoint = known.cached() or work / known.file
-        if not checkpoint.exists():
-            url = f"{HUB}{known.repository}/{known.file}"
-            with report.progress(None, unit="MiB", total=known.size >> 20) as count:
-                download(url, checkpoint, lambda n_bytes: count(n_bytes >> 20))
-        if known.sha256 not in (None, file_sha256(checkpoint)):
-            if checkpoint.parent == work:
-                checkpoint = checkpoint.replace(checkpoint.with_suffix(".wrong"))
-            raise RunProblem(f"{checkpoint}: not the published file (its SHA-256 differs)")
-        bundle = convert_checkpoint(
-            replace(options, source=str(checkpoint), arch=cast(Architecture, known.name), out=out)
-        )
-        remove_folder(work)
-    name = known.name if options.out is None else out.absolute()
-    report.notify(f"{bundle.path}: {len(bundle.labels)} labels; use --model {name}")
+    checkpoint = local_path(f"{HUB}{known.repository}:{known.file}")
+    if known.sha256 not in (None, file_sha256(checkpoint)):
+        raise RunProblem(f"{checkpoint}: not the published file (its SHA-256 differs)")
+    bundle = convert_checkpoint(
+        replace(options, source=str(checkpoint), arch=cast(Architecture, name), out=out)
+    )
+    place = name if options.out is None else out.absolute()
+    report.notify(f"{bundle.path}: {len(bundle.labels)} labels; use --model {place}")
 
 
 def read_official_labels(

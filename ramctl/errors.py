@@ -27,44 +27,14 @@ REJECT_CODES = {
     "unreadable_image": "the photo's file cannot be read or decoded",
     "too_large": "the photo, the text or the line is larger than the limit allows",
     "other_language": "a caption is not in English (parse --strict)",
-    "too_slow": "decoding the photo, or merging its sidecars, takes longer than the limit allows",
     "bad_sidecar": "a file of keywords or captions beside the photo cannot be read",
     "refused": "the captioner refuses to describe the photo",
     "no_caption": "the captioner's answer is empty or cut off, or it cannot take the photo",
     "write_failed": "a file that belongs to the record could not be written",
 }
 
-HIDDEN = "***"
-_SCHEMES = "https?|s3|gs|gcs|hf|abfss?|az|ftp|sftp|smb|hdfs"
-_START = rf"(?:\w://|\b(?i:{_SCHEMES}):/)"  # of a URL, also as a Path has it: `https:/host`
-_USER_INFO = re.compile(rf"({_START})[^/?#\n]*@")
-# Matches URLs without a query too, which keeps it linear. A path may hold blanks before a query.
-_QUERY = re.compile(rf"({_START}[^\s?#]*(?: [^?#\n]{{0,300}}(?=\?[\w.~%-]{{1,60}}=))?)(\S*)")
-_MASKED = re.compile(r"(\?\*{3})?(#\*{3})?(:\d+)?[\"'.,:;)\]}>]*")  # with a line's number
-_AS_PATH = re.compile(rf"\b({_SCHEMES}):/(?=[^/\s])", re.IGNORECASE)
 # Control characters, line ends and marks of text direction.
 _UNSAFE = re.compile(r"[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
-
-
-def without_secrets(text: str) -> str:
-    """The text with `***` in place of user info, queries and fragments of its URLs.
-
-    A URL that was made a path (`https:/host`) is written as a URL again.
-    """
-
-    def hidden(url: re.Match[str]) -> str:
-        path, rest = url.groups()
-        if not rest or _MASKED.fullmatch(rest):
-            return url[0]
-        shown = rest.rstrip("\"'.,:;)]}>")
-        query, mark, fragment = shown.partition("#")
-        if not path.endswith(".tar"):  # else it is the name of a member
-            fragment = mark and HIDDEN
-        return f"{path}{query and f'?{HIDDEN}'}{mark}{fragment}{rest[len(shown) :]}"
-
-    if ":/" not in text:
-        return text
-    return _AS_PATH.sub(r"\1://", _QUERY.sub(hidden, _USER_INFO.sub(rf"\1{HIDDEN}@", text)))
 
 
 def escaped(text: str) -> str:
@@ -73,8 +43,8 @@ def escaped(text: str) -> str:
 
 
 def one_line(message: str) -> str:
-    """A message ready to print: no secrets, no control characters, the middle of a long one cut."""
-    half, message = MAX_MESSAGE // 2, escaped(without_secrets(message.strip()))
+    """A message ready to print: no control characters, the middle of a long one cut."""
+    half, message = MAX_MESSAGE // 2, escaped(message.strip())
     return message if len(message) <= MAX_MESSAGE else f"{message[:half]} ... {message[-half:]}"
 
 
@@ -84,7 +54,7 @@ class RamctlError(Exception):
     exit_code = EXIT_FAILED
 
     def __init__(self, message: str) -> None:
-        self.message = without_secrets(message)
+        self.message = message
         super().__init__(self.message)
 
 

@@ -14,12 +14,12 @@ from ramctl.checkpoints.bundle import (
     Bundle,
     bundle_folders,
     embedded_bundle,
-    missing_model,
+    find_bundle,
 )  # fmt: skip
 from ramctl.engine.onnx_engine import TORCH, choose_runtime, has_gpu, number_format
 from ramctl.errors import RamctlError, escaped
 from ramctl.parts import EXTRAS, __version__, pip_line
-from ramctl.pretrained.known import KNOWN
+from ramctl.pretrained.hub import KNOWN
 from ramctl.records.outputs import write_to_stdout
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import listed_names
@@ -62,10 +62,10 @@ def _facts() -> Iterator[tuple[str, str]]:
     by_name = (p for p in paths if p.parent != Path() or p.name not in (EMBEDDED, *KNOWN))
     for path in (embedded_bundle(), *sorted(by_name)):
         yield "model", f"{path.name}: {_model(path)}, {path.absolute()}"
-    for known in KNOWN.values():
-        state = f"`ramctl convert {known.name}`" if missing_model(known.name) else "here"
+    for name, known in KNOWN.items():
+        state = "here" if find_bundle(name) else f"`ramctl convert {name}`"
         published = f", mAP {known.mAP} (OpenImages-common)" if known.mAP else ""
-        yield "known", f"{known.name}: {state}, {known.offer}{published}"
+        yield "known", f"{name}: {state}, {known.offer}{published}"
 
 
 def _devices() -> Iterator[str]:

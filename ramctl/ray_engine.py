@@ -28,7 +28,7 @@ RETRIES = 3  # of a file whose process has died
 RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".tar", ".parquet")
 # Options that change where or how fast, and nothing in the output.
 HOW = {"inputs", "output", "rejects", "stats", "progress", "quiet", "verbose", "ray", "resume"}
-HOW |= {"jobs", "threads", "device", "batch", "strict", "download"}
+HOW |= {"jobs", "threads", "device", "batch", "strict"}
 # Options that need all records in one run, and those of which each file has its own.
 REFUSED = (
     "shard", "retry_rejects", "max_time", "rejects", "group", "build_labels", "prune",

@@ -6,7 +6,6 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
-from urllib.request import Request, urlopen
 
 import pytest
 
@@ -88,42 +87,6 @@ def captioner():
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OPENAI_BASE_URL", server.url)
         yield server
-    server.stop()
-
-
-@pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """A store at `counted://`, below `tmp_path`, where copies of its archives are kept as well."""
-    from ramctl.photos import shard_cache
-    from ramctl.records import remote
-    from tests.remote_store import Store
-
-    made = Store(tmp_path / "store")
-    for name, value in made.environment.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(remote, "WAITS_S", (0.0, 0.0, 0.0))
-    for name in ("_open", "_copies"):
-        monkeypatch.setattr(shard_cache, name, {})
-    remote.exists_below.cache_clear()
-    return made
-
-
-@pytest.fixture
-def s3_server(monkeypatch: pytest.MonkeyPatch):
-    """`host:port` of a real, empty S3 server, which s3fs finds by the environment."""
-    s3fs = pytest.importorskip("s3fs")
-    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
-    server.start()
-    place = "{}:{}".format(*server.get_host_and_port())
-    # What a server of an earlier test held is still there: moto keeps it in the process.
-    urlopen(Request(f"http://{place}/moto-api/reset", method="POST")).close()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{place}")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "none")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    s3fs.S3FileSystem.clear_instance_cache()
-    yield place
     server.stop()
 
 

@@ -1,12 +1,18 @@
 """What several tests use: the small data, a bundle with random weights of the real architecture."""
 
+import io
 import json
 import re
 import shutil
 import subprocess
+import tarfile
+import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +32,30 @@ KINDS = ["object"] * 8 + ["action", "attribute"]
 def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Item]:
     """The records of photos, each made when it is asked for."""
     return (make() for make in unread_photo_inputs(inputs))
+
+
+def write_tar(path: Path, **members: bytes) -> None:
+    """An archive of some files."""
+    with tarfile.open(path, "w") as shard:
+        for name, content in members.items():
+            header = tarfile.TarInfo(name)
+            header.size = len(content)
+            shard.addfile(header, io.BytesIO(content))
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def web_folder(folder: Path) -> Iterator[str]:
+    """The URL of a folder on a web server of this process."""
+    handler = partial(_Quiet, directory=folder)
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> Path:

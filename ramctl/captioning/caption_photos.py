@@ -12,10 +12,9 @@ from PIL import Image
 
 from ramctl.captioning.answer_text import caption_in
 from ramctl.captioning.endpoint import TIMEOUT_S, Endpoint
-from ramctl.errors import UsageProblem, attempt, without_secrets
+from ramctl.errors import UsageProblem, attempt
 from ramctl.photos.decoding import Photo, photo_record, record_photo
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
-from ramctl.photos.limits import LIMITS
 from ramctl.records.inputs import inputs_or_stdin
 from ramctl.records.jsonl import content_stamp
 from ramctl.records.parallel import ordered_map
@@ -65,7 +64,7 @@ class Captioner:
     ) -> None:
         self.endpoint = endpoint
         self.model = model
-        self.name = without_secrets(model)  # for records and messages
+        self.name = model
         self.prompt = prompt
         self.size = size
         # What any endpoint that sees photos takes.
@@ -76,7 +75,7 @@ class Captioner:
 
         RecordProblem for a photo without a caption, RunProblem if the endpoint cannot be used.
         """
-        record = photo_record(photo, "the photo", LIMITS, official=False)
+        record = photo_record(photo, "the photo", official=False)
         return self._caption(record_photo(record, self.size))
 
     def stage(self, batches: Iterator[Batch], workers: int) -> Iterator[list[Outcome]]:

@@ -10,7 +10,7 @@ from threading import Lock
 from typing import Any, NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
-from ramctl.errors import HIDDEN, RecordProblem, RunProblem, UsageProblem, without_secrets
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.parts import require
 from ramctl.records.files import Notify
 from ramctl.records.record import JsonObject
@@ -57,7 +57,7 @@ class Endpoint:
         self._openai: Any = openai
         self._failures = (openai.OpenAIError, ValueError, LookupError, TypeError, AttributeError)
         url = (url or os.environ.get("OPENAI_BASE_URL") or OLLAMA).rstrip("/")
-        self.url = without_secrets(url)  # for messages
+        self.url = url
         self.host = _host_of(url)
         if not self.host:
             raise UsageProblem(f"{self.url}: not a URL such as {OLLAMA}")
@@ -215,7 +215,7 @@ class Endpoint:
             text = f"{status} {body.get('message', body) if isinstance(body, dict) else body}"
             text += "; does the URL end in /v1?" if status == 404 else ""
         text = " ".join(text.split())[:300]
-        return text.replace(self._key, HIDDEN) if self._key else text
+        return text.replace(self._key, "***") if self._key else text
 
     def models(self) -> list[str]:
         """The endpoint's models."""

@@ -17,8 +17,7 @@ import orjson
 from ramctl.config import did_you_mean
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, normalise
-from ramctl.pretrained.hub import HUB, hub_hint, local_path
-from ramctl.pretrained.known import KNOWN, KnownModel
+from ramctl.pretrained.hub import HUB, KNOWN, hub_hint, local_path
 from ramctl.records.files import output_lock, remove_all, sync_folder, sync_tree, user_folder
 from ramctl.records.record import JsonObject
 
@@ -244,14 +243,12 @@ def resolve_model(name: str) -> Path:
         remedy = f"`ramctl convert {name} --arch ... --out DIR` makes one of a checkpoint"
         raise UsageProblem(f"model {name}: a file, not a bundle; {remedy}")
     if "/" in name and not Path(name).is_dir():
-        kinds = {known.peer for known in KNOWN.values() if known.peer and known.peer in name}
-        kind = "".join(f"{kind}:" for kind in kinds)
-        raise UsageProblem(f"model {name}: no such folder{hub_hint(name, kind)}")
+        raise UsageProblem(f"model {name}: no such folder{hub_hint(name)}")
     if bundle := Path(name) if "/" in name else find_bundle(name):
         return bundle
     if known := KNOWN.get(name):
-        is_other = f"model {name!r}: a tagger of {known.repository}, and this needs a bundle"
-        raise UsageProblem(is_other if known.peer else known.absence)
+        way = f"`ramctl convert {name}` downloads it ({known.offer})"
+        raise UsageProblem(f"model {name!r} is not on this machine; {way}")
     where = f"no bundle here under that name, none in {model_shelf()}"
     hint = did_you_mean(name.lower().replace("++", "-plus").replace("_", "-"), (EMBEDDED, *KNOWN))
     more = f"(`ramctl doctor` lists some to download){hint}"
@@ -307,13 +304,6 @@ def bundle_folders() -> list[Path]:
     with suppress(RunProblem):
         folders.append(model_shelf())
     return folders
-
-
-def missing_model(name: str) -> KnownModel | None:
-    """The known model that a name means and that is not on this machine."""
-    known = KNOWN.get(name)
-    is_here = known is None or find_bundle(name) or (known.peer and known.cached())
-    return None if is_here else known
 
 
 def model_shelf() -> Path:

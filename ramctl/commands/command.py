@@ -18,7 +18,7 @@ import click
 from ramctl.commands import COMMANDS, module_of
 from ramctl.commands.options import option
 from ramctl.config import HERE, environment_names, load_defaults
-from ramctl.errors import UsageProblem, without_secrets
+from ramctl.errors import UsageProblem
 from ramctl.parts import require
 from ramctl.records.files import beside, is_device, require_known_packing
 from ramctl.records.outputs import rejects_file
@@ -40,7 +40,7 @@ def filled(kind: type[T], values: Mapping[str, Any], **context: Any) -> T:
     field keeps its default. TypeError for a value that has no field; `context` may have values
     without one.
     """
-    used = {"verbose", "download", "ray"}  # read before
+    used = {"verbose", "ray"}  # read before
 
     def field_values(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
         names = {field.name for field in fields(kind)} & values.keys()
@@ -174,9 +174,6 @@ class RamctlCommand(TwoHelps):
                 raise UsageProblem(f"--{name} needs --{other}".replace("_", "-"))
         if extra := getattr(self.module, "EXTRA", None):
             require(extra, "this command")
-        takes_bundle = any(item.metavar == "BUNDLE" for item in self.all_options)
-        if takes_bundle and (name := ctx.params.get("model")):
-            obtain(name, ctx.params)
         if ctx.params.get("ray") is None:
             names = {
                 item.field or item.name or ""
@@ -196,7 +193,7 @@ class RamctlCommand(TwoHelps):
         module_name, _, options_name = self.module.TARGET.partition(":")
         module = import_module(module_name)
         fields = self.field_values(parameters)
-        context = {"command": self.name, "argv": tuple(map(without_secrets, sys.argv[1:]))}
+        context = {"command": self.name, "argv": tuple(sys.argv[1:])}
         kind = getattr(module, options_name)
         options = filled(kind, fields, inherited=inherited, **context)
         stream = getattr(options, "stream", None)
@@ -266,28 +263,6 @@ class RamctlCommand(TwoHelps):
 def run_command(name: str, parameters: Mapping[str, Any]) -> Report:
     """Run a command in another process than the one that has read its options."""
     return RamctlCommand(name).run(parameters)
-
-
-def obtain(name: str, parameters: Mapping[str, Any]) -> None:
-    """Download a known model that is missing, with `--download` or after a yes on a terminal.
-
-    UsageProblem for another program's model without labels, before anything is downloaded.
-    """
-    from ramctl.checkpoints.bundle import missing_model  # not for a help
-
-    known = missing_model(name)
-    if known is None or (known.peer and "labels" not in parameters):  # then it needs a bundle
-        return
-    if known.peer and not parameters["labels"]:
-        raise UsageProblem(f"model {name}: has no labels of its own: give words with --labels")
-    asks = sys.stdin.isatty() and sys.stderr.isatty()
-    question = f"{known.name}: {known.offer}. Download{'' if known.peer else ' and convert'}?"
-    if parameters.get("download") or (asks and click.confirm(question, err=True)):
-        require("train", f"model {name}")
-        from ramctl.conversion import ConvertOptions, install
-
-        quiet = bool(parameters.get("quiet"))
-        install(ConvertOptions(name, argv=("convert", name)), Report("convert", quiet=quiet))
 
 
 def _files(value: Any) -> set[tuple[int, int]]:

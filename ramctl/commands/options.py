@@ -67,7 +67,7 @@ _TYPES: "dict[str, click.ParamType[Any] | Callable[[str], Any]]" = {  # click 8.
 # Only the user may set these, and those that write a file: they name outputs, hosts or what is
 # sent there, delete, or undo decisions.
 _ONLY_BY_USER = {
-    "cache", "detector", "distill", "download", "endpoint", "forget_refused",
+    "cache", "detector", "distill", "endpoint", "forget_refused",
     "host", "out", "port", "prompt", "prune", "ray", "restart", "to", "txt",
     "txt_existing", "xmp", "xmp_remove",
 }  # fmt: skip
@@ -164,7 +164,7 @@ EXIT_CODES = (
 
 shard = shared("--shard I/N", "Process part I of N of the input; join outputs by cat.")
 root = option(
-    "--root DIR|URL",
+    "--root DIR",
     "Folder of relative photo names [default: the input's].",
     type=click.Path(file_okay=False),
 )

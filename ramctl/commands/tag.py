@@ -29,7 +29,6 @@ OPTIONS = {
     ],
     "model": [
         options.model,
-        option("--download", "Download a known --model that is missing."),
         options.labels,
         option("--thorough", "Score parts of each photo too: 3 to 5 times slower."),
         option(

@@ -23,7 +23,6 @@ from ramctl.errors import RecordProblem, attempt
 from ramctl.model.preprocess import Preprocess
 from ramctl.parts import require
 from ramctl.photos.decoding import record_photo
-from ramctl.photos.limits import LIMITS, PhotoLimits
 from ramctl.records.parallel import chunks, map_good, ordered_map, usable_cores
 from ramctl.records.record import Record
 
@@ -80,7 +79,6 @@ class Runner:
     fingerprint: dict[str, str]  # what the scores depend on besides the photos, as hashes
     target: int | None = None  # pixels a side: larger photos may be decoded at a reduced scale
     official = False  # photos are read as the authors' code reads them
-    limits: PhotoLimits = LIMITS
 
     def run(
         self,
@@ -108,7 +106,7 @@ class Runner:
 
     def decode(self, record: Record) -> Image.Image:
         """The photo of a record, as `to_model` takes it."""
-        return record_photo(record, self.target, self.limits, self.official)
+        return record_photo(record, self.target, self.official)
 
     def to_model(self, photo: Image.Image) -> ModelPhoto:
         """The photo in all the ways that the model takes it."""

@@ -17,7 +17,8 @@ from ramctl.export.xmp_document import XmpDocument
 from ramctl.labels import normalise
 from ramctl.photos.archives import facts_of_file, member_of
 from ramctl.photos.embedded import read_embedded
-from ramctl.photos.finding import Neighbours, is_raw_name, xmp_names
+from ramctl.photos.finding import Neighbours, xmp_names
+from ramctl.photos.raw import is_raw_name
 from ramctl.records.files import full_disk, write_atomic
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.pipes import mode_of
@@ -32,7 +33,6 @@ from ramctl.records.record import (
     set_tags,
     tag_language,
 )
-from ramctl.records.remote import base_url
 
 if TYPE_CHECKING:
     from ramctl.tagging.tagger import TagResult
@@ -149,9 +149,9 @@ class SidecarWriter:
 
 
 def photo_path(name: str, base: Path) -> Path:
-    """The photo's path on disk; RecordProblem for a photo in an archive or at a URL."""
-    if base_url(base) or member_of(name, base):
-        message = "a photo in an archive, or at a URL, has no place for a sidecar"
+    """The photo's path on disk; RecordProblem for a photo in an archive."""
+    if member_of(name, base):
+        message = "a photo in an archive has no place for a sidecar"
         raise RecordProblem(message, code="write_failed")
     if not (base / name).name:
         raise RecordProblem(f"{base / name}: is a directory", code="unreadable_image")

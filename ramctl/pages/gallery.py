@@ -19,7 +19,6 @@ from ramctl.records.files import naming, write_atomic
 from ramctl.records.jsonl import dumps
 from ramctl.records.parallel import ordered_map, usable_cores
 from ramctl.records.record import JsonObject, Record, captions_of, image_name, listed, object_in
-from ramctl.records.remote import base_url
 
 THUMBNAIL_PX, QUALITY = 240, 72  # the longer side, and of a JPEG
 MAX_PHOTOS = 2000
@@ -67,9 +66,7 @@ class Gallery:
 
 
 def _modified(record: Record) -> int:
-    """When the file of a photo, or of its archive, was last changed; 0 for one at a URL."""
-    if base_url(record.base):
-        return 0
+    """When the file of a photo, or of its archive, was last changed."""
     name = image_name(record.fields)
     inside = member_of(name, record.base)
     return facts_of_file(record.base / (inside[0] if inside else name)).st_mtime_ns
@@ -92,8 +89,8 @@ def _line(record: Record, fields: JsonObject, page: Path) -> bytes:
 
 
 def link_to(record: Record, page: Path) -> str | None:
-    """The relative URL from the page to the photo; None for one in an archive or at a URL."""
+    """The relative URL from the page to the photo; None for one in an archive."""
     name = image_name(record.fields)
-    if base_url(record.base) or member_of(name, record.base):
+    if member_of(name, record.base):
         return None
     return quote(os.fsencode(os.path.relpath(record.base / name, page.parent)))

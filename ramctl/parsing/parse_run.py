@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ramctl.checkpoints.bundle import read_labels
 from ramctl.config import given_options
-from ramctl.errors import UsageProblem, without_secrets
+from ramctl.errors import UsageProblem
 from ramctl.parsing.stage import (
     BATCH,
     COUNTED,
@@ -97,7 +97,7 @@ def run(options: ParseOptions) -> Report:
         "keep_tags": options.keep_tags, "explain": options.explain,
         "image_column": options.columns.image, "caption_column": options.columns.caption,
     }  # fmt: skip
-    fingerprint |= {name: without_secrets(str(v)) for name, v in settings.items() if v}
+    fingerprint |= {name: str(v) for name, v in settings.items() if v}
     return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, form=form)
 
 

@@ -1,68 +1,53 @@
 """Decode photos, JPEG and other formats, to upright RGB pixels; RecordProblem if that fails."""
 
 import ctypes
-import math
+import io
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
-from ramctl.errors import RecordProblem
+from ramctl.errors import RecordProblem, attempt
 from ramctl.parts import needs
-from ramctl.photos.archives import check_bytes, facts_of_file, member_of, open_archive
-from ramctl.photos.limits import (
-    LIMITS,
-    PhotoLimits,
-    Timed,
-    TimeLeft,
-    check_size,
-    estimated_bytes,
-    in_time,
-    pixel_visits,
-    room_for_file,
-)
-from ramctl.photos.raw import decode_raw, is_raw, raw_size
-from ramctl.photos.shard_cache import read_remote_photo
-from ramctl.records.record import Record, encode_name, image_name, shown_name
-from ramctl.records.remote import base_url
+from ramctl.photos.archives import facts_of_file, member_of, open_archive
+from ramctl.photos.raw import decode_raw, is_raw_name, raw_size
+from ramctl.records.record import Record, decode_name, encode_name, image_name, shown_name
 
+MAX_PIXELS = 200_000_000  # the largest phone photos have just under 200 megapixels
+_LARGE = 30_000_000  # pixels; larger photos are decoded one at a time, for the sake of memory
+_MAX_SCANS = 500  # of a progressive JPEG; programs write about ten, and thousands take hours
 # Not all formats of Pillow: some start other programs (EPS), some are not photos (WMF).
 # Pillow knows the first five from the start; only the others make it load all its plugins.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", "AVIF")
 _HEIF_BRANDS = frozenset((b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"heim", b"heis"))
 _AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _ORIENTATION = 0x0112
-# Without waiting, if a pipe replaces the file at the last moment.
-_OPEN = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-_BLOCK = 1 << 14  # bytes after which Pillow checks the time
-_USUAL_HALVINGS = 5  # of the size in a JPEG 2000
-_USUAL_SCANS = 100  # of a progressive JPEG; programs write about ten
-# Pixels times scans that libjpeg-turbo decodes in a second on any machine.
-_VISITS_A_SECOND = 20_000_000
-_LARGE = 20_000_000  # pixels; larger pictures are shrunk, where a target is given
-_BAND = 1 << 20  # pixels that are turned into RGB at a time
-_SAMPLES = {"Gray": 1, "420": 1.5, "411": 1.5, "422": 2, "440": 2}  # a pixel of a JPEG; else 3
-_pillow_limit = Lock()
+_pillow_limit, _large_photo = Lock(), Lock()
 
 
-def record_photo(
-    record: Record, target: int | None = None, limits: PhotoLimits = LIMITS, official: bool = False
-) -> Image.Image:
+def record_photo(record: Record, target: int | None = None, official: bool = False) -> Image.Image:
     """`load_photo` of a record; the problem of a photo from a list names it."""
-    if isinstance(record, PhotoRecord):
-        return record.decode(target, limits, official)
-    name = image_name(record.fields)
+    name = record.source
     try:
-        return load_photo(name, record.base, target=target, limits=limits, official=official)
+        if not isinstance(record, PhotoRecord):
+            name = image_name(record.fields)
+            return load_photo(name, record.base, target=target, official=official)
+        if "image" in record.fields:
+            name = decode_name(record.fields["image"])
+        if isinstance(record.photo, RecordProblem):
+            raise record.photo
+        if isinstance(record.photo, Image.Image):
+            return record.photo
+        return decode_photo(record.photo, name, target=target, official=official)
     except RecordProblem as problem:
         if record.line is None:
             raise
@@ -71,35 +56,23 @@ def record_photo(
 
 
 def load_photo(
-    name: str,
-    base: Path = Path(),
-    *,
-    target: int | None = None,
-    limits: PhotoLimits = LIMITS,
-    official: bool = False,
+    name: str, base: Path = Path(), *, target: int | None = None, official: bool = False
 ) -> Image.Image:
     """The upright RGB pixels of a photo: a path or `shard.tar#member`, relative to `base`.
 
     A JPEG at least twice as large as `target` (px, both sides) is decoded at a reduced scale of at
-    least `target`; other photos of more than 20 megapixels are reduced to at least twice that. With
-    `official` the pixels are those of the authors' code, `Image.open(...).convert("RGB")`: not
-    reduced, not turned upright, not put on white. Photos wait for room in `limits.memory`.
-    RecordProblem: missing_image, unreadable_image, too_large or too_slow.
+    least `target`. With `official` the pixels are those of the authors' code,
+    `Image.open(...).convert("RGB")`: not reduced, not turned upright, not put on white.
+    RecordProblem: missing_image, unreadable_image or too_large.
     """
-    try:
-        n_bytes = os.stat(os.path.join(base, name)).st_size  # noqa: PTH116, PTH118 (fast)
-    except (OSError, ValueError):
-        n_bytes = 0  # in an archive, at a URL, or a problem of `read_photo`
-    with room_for_file(n_bytes):
-        data = read_photo(name, base, max_bytes=limits.bytes)
-        return decode_photo(data, target=target, limits=limits, official=official)
+    return decode_photo(read_photo(name, base), name, target=target, official=official)
 
 
 def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
     """Width and height of the upright photo, from its header; RecordProblem as of `load_photo`."""
     data = read_photo(name, base)
     try:
-        if is_raw(data):
+        if is_raw_name(name):
             return raw_size(data)
         photo = open_photo(data)
         is_turned = photo.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
@@ -110,81 +83,76 @@ def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
     return (photo.height, photo.width) if is_turned else photo.size
 
 
-def read_photo(name: str, base: Path = Path(), *, max_bytes: int = LIMITS.bytes) -> bytes:
-    """The content of a photo's file; RecordProblem if it is missing, too large or unreadable."""
-    if base_url(base) is not None:
-        return read_remote_photo(name, base, max_bytes)
+def read_photo(name: str, base: Path = Path()) -> bytes:
+    """The content of a photo's file; RecordProblem if it is missing or unreadable."""
     if inside := member_of(name, base):
-        return open_archive(base / inside[0]).read(inside[1], max_bytes)
+        return open_archive(base / inside[0]).read(inside[1])
     path = base / name
-    facts = facts_of_file(path)
-    check_bytes(facts.st_size, max_bytes)
+    facts_of_file(path)
     try:
-        with os.fdopen(os.open(path, _OPEN), "rb") as stream:
-            return stream.read(facts.st_size)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise RecordProblem("no such file", code="missing_image") from error
-    except (OSError, ValueError) as error:
+        return path.read_bytes()
+    except (OSError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise RecordProblem(reason.lower(), code="unreadable_image") from error
 
 
 def decode_photo(
-    data: bytes, *, target: int | None = None, limits: PhotoLimits = LIMITS, official: bool = False
+    data: bytes, name: str = "", *, target: int | None = None, official: bool = False
 ) -> Image.Image:
-    """The upright RGB picture of a file's content, as `load_photo`.
+    """The upright RGB picture of a file's content, as `load_photo`; a raw file by its `name`.
 
     Of animations and several pages the first; alpha over white; 16 bits scaled to 8.
     """
     if not data:
         raise RecordProblem("the file is empty", code="unreadable_image")
-    is_jpeg = data.startswith(b"\xff\xd8") and not official  # Pillow is what the authors use
-    time_left = TimeLeft(limits)
-    n_visits = pixel_visits(data) if is_jpeg else 0
-    decode_jpeg = partial(_decode_jpeg, data, target or 0, time_left, n_visits > 0)
-
-    def decode() -> Image.Image:
-        # Pillow checks the time between blocks; libjpeg-turbo would decode all scans.
-        is_usual = is_jpeg and data.count(b"\xff\xda") <= _USUAL_SCANS
-        if is_usual and (photo := decode_jpeg()) is not None:
+    try:
+        if is_raw_name(name):
+            decode = partial(decode_photo, target=target)
+            return decode_raw(data, target, decode, one_at_a_time)
+        is_jpeg = data.startswith(b"\xff\xd8")
+        if is_jpeg and (n_scans := data.count(b"\xff\xda")) > _MAX_SCANS:
+            raise RecordProblem(f"a JPEG of {n_scans} scans", code="too_large")
+        # Pillow is what the authors use.
+        if is_jpeg and not official and (photo := _decode_jpeg(data, target or 0)) is not None:
             return photo
-        return _decode_others(data, target, time_left, official)
+        opened = open_photo(data)
+        with one_at_a_time(opened.width, opened.height):
+            if opened.format == "TIFF":
+                _silence_libtiff()
+            opened.load()
+            return rgb(opened, official)
+    except RecordProblem:
+        raise
+    except UnidentifiedImageError as error:
+        raise RecordProblem(unknown_format(data), code="unreadable_image") from error
+    except MemoryError as error:
+        raise RecordProblem("not enough memory to decode it", code="too_large") from error
+    except Exception as error:
+        raise _damage(error) from error
 
-    try:
-        # A thread may take longer than a small photo: none where decoding surely ends in time.
-        if is_jpeg and n_visits <= _VISITS_A_SECOND * limits.seconds:
-            if (photo := decode_jpeg()) is not None:
-                return photo
-            is_jpeg = False
-        return in_time(decode, time_left)
-    except TimeoutError as error:
-        message = f"not decoded after {limits.seconds:g} seconds"
-        raise RecordProblem(message, code="too_slow") from error
+
+@contextmanager
+def one_at_a_time(width: int, height: int) -> Iterator[None]:
+    """A block that decodes a photo; RecordProblem for more than MAX_PIXELS."""
+    if width * height > MAX_PIXELS:
+        message = f"{width}x{height} pixels, more than the limit of {MAX_PIXELS}"
+        raise RecordProblem(message, code="too_large")
+    with _large_photo if width * height > _LARGE else nullcontext():
+        yield
 
 
-def _decode_jpeg(
-    data: bytes, target: int, time_left: TimeLeft, buffered: bool
-) -> Image.Image | None:
+def _decode_jpeg(data: bytes, target: int) -> Image.Image | None:
     """Decode a JPEG by libjpeg-turbo; None if Pillow does better (CMYK, slight damage)."""
-    limits = time_left.limits
     try:
-        height, width, colours, sampling = simplejpeg.decode_jpeg_header(data)
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours not in ("YCbCr", "Gray", "RGB"):
             return None
-        check_size(width, height, limits.pixels)
-        fits = min(width, height) // target if target else 1
-        divisor = next((part for part in (8, 4, 2) if part <= fits), 1)
-        samples = _SAMPLES.get(colours, _SAMPLES.get(sampling, 3))
-        # For libjpeg-turbo, which holds all scans where rows need them, and Pillow.
-        needed = int(width * height * (2 * samples * buffered + 7 / divisor**2))
-        if needed > limits.memory:
-            return None  # Pillow needs less
-        with time_left.room(needed):
+        with one_at_a_time(width, height):
             pixels = simplejpeg.decode_jpeg(
                 data, "RGB", min_height=target, min_width=target, min_factor=2 if target else 1
             )
             photo = Image.fromarray(pixels)
-    except (RecordProblem, TimeoutError):
+    except RecordProblem:
         raise
     except Exception:
         return None
@@ -195,43 +163,6 @@ def _decode_jpeg(
             photo.getexif().load(data[start : start + (1 << 16)])
             ImageOps.exif_transpose(photo, in_place=True)
     return photo
-
-
-def _decode_others(
-    data: bytes, target: int | None, time_left: TimeLeft, official: bool
-) -> Image.Image:
-    limits = time_left.limits
-    try:
-        if is_raw(data):
-            inner = PhotoLimits(limits.pixels, seconds=time_left(), patient=limits.patient)
-            decode = partial(decode_photo, target=target, limits=inner)
-            return decode_raw(data, target, decode, time_left)
-        photo: Any = open_photo(data, time_left)
-        size, needed = photo.size, estimated_bytes(photo, buffered=pixel_visits(data) > 0)
-        check_size(photo.width, photo.height, limits.pixels)
-        divisor = 1
-        if target and not official and size[0] * size[1] > _LARGE:
-            divisor = max(min(size) // (2 * target), 1)
-        elif photo.mode != "RGB" or "exif" in photo.info:
-            needed += 4 * size[0] * size[1]  # for another picture
-        if needed > limits.memory and divisor > 1 and photo.format == "JPEG2000":
-            photo.reduce = halvings = min(divisor.bit_length() - 1, _USUAL_HALVINGS)
-            needed, divisor = needed >> 2 * halvings, divisor >> halvings
-        # An icon does not state the size of its picture; Pillow limits it similarly.
-        with time_left.room(limits.memory if photo.format == "ICO" else needed + len(data)):
-            photo.decodermaxblock = _BLOCK
-            if photo.format == "TIFF":
-                _silence_libtiff()
-            photo.load()
-            return rgb(photo, official, divisor)
-    except (RecordProblem, TimeoutError):
-        raise
-    except UnidentifiedImageError as error:
-        raise RecordProblem(unknown_format(data), code="unreadable_image") from error
-    except MemoryError as error:
-        raise RecordProblem("not enough memory to decode it", code="too_large") from error
-    except Exception as error:
-        raise _damage(error) from error
 
 
 @cache
@@ -250,16 +181,14 @@ def _damage(error: Exception) -> RecordProblem:
     return RecordProblem(f"damaged: {reason}", code="unreadable_image")
 
 
-def open_photo(
-    data: bytes, time_left: Callable[[], float] = lambda: math.inf
-) -> ImageFile.ImageFile:
+def open_photo(data: bytes) -> ImageFile.ImageFile:
     """Open a photo and read its header, without Pillow's limit on pixels."""
     formats = ("HEIF",) if _is_heif(data) and _has_heif() else _FORMATS
     with _pillow_limit:
         before = Image.MAX_IMAGE_PIXELS
         Image.MAX_IMAGE_PIXELS = None
         try:
-            return Image.open(cast(BinaryIO, Timed(data, time_left)), formats=formats)
+            return Image.open(io.BytesIO(data), formats=formats)
         finally:
             Image.MAX_IMAGE_PIXELS = before
 
@@ -289,53 +218,41 @@ def unknown_format(data: bytes) -> str:
     return "damaged, or not a photo in a known format"
 
 
-def rgb(photo: Image.Image, official: bool = False, divisor: int = 1) -> Image.Image:
+def rgb(photo: Image.Image, official: bool = False) -> Image.Image:
     """Convert a photo to RGB: upright, on white, 16 bits scaled to 8; `official`: as Pillow does.
 
-    The sides are divided by `divisor`. A photo that needs no change is returned itself; others are
-    converted in bands, so that memory holds no third picture.
+    A photo that needs no change is returned itself.
     """
-    made = photo
-    if divisor > 1 or photo.mode != "RGB" or photo.has_transparency_data:
-        scale = None if official else _scale(photo)
-        width, height = photo.size
-        made = Image.new("RGB", (-(-width // divisor), -(-height // divisor)))
-        rows = max(_BAND // (width * divisor), 1) * divisor
-        for top in range(0, height, rows):
-            band = photo.crop((0, top, width, min(top + rows, height)))
-            if band.has_transparency_data and not official:
-                band = band.convert("RGBA").reduce(divisor)  # which weighs colours by their alpha
-                shown = Image.alpha_composite(Image.new("RGBA", band.size, "white"), band)
-            else:
-                if scale is not None:
-                    values = np.asarray(band, np.float64) * scale
-                    band = Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
-                shown = band.convert("RGB").reduce(divisor)
-            made.paste(shown.convert("RGB"), (0, top // divisor))
-    if not official and (turn := photo.getexif().get(_ORIENTATION)) in range(2, 9):
-        made.getexif()[_ORIENTATION] = turn
-        ImageOps.exif_transpose(made, in_place=True)
-    return made
+    if official:
+        return photo.convert("RGB")
+    turn = photo.getexif().get(_ORIENTATION)
+    if photo.has_transparency_data:
+        clear = photo if photo.mode == "RGBA" else photo.convert("RGBA")
+        photo = Image.new("RGB", clear.size, "white")
+        photo.paste(clear, mask=clear.getchannel("A"))
+    elif photo.mode.startswith(("I", "F")):
+        photo = _eight_bits(photo)
+    if photo.mode != "RGB":
+        photo = photo.convert("RGB")
+    if turn in range(2, 9):
+        photo.getexif()[_ORIENTATION] = turn
+        ImageOps.exif_transpose(photo, in_place=True)
+    return photo
 
 
-def _scale(photo: Image.Image) -> float | None:
-    """The factor from values to eight bits; None where they have eight bits.
-
-    16-bit integers keep their high byte; floating point is 0..1, or 0..255.
-    """
-    if photo.mode.startswith("I;16"):
-        return 1 / 256
-    if photo.mode not in ("I", "F"):
-        return None
-    highest: Any = photo.getextrema()[1]
+def _eight_bits(photo: Image.Image) -> Image.Image:
+    """16-bit integers keep their high byte; floating point is 0..1, or 0..255."""
+    values = np.asarray(photo)
     if photo.mode == "F":
-        return 255.0 if highest <= 1 else 1.0
-    return 1 / 256 if highest > 255 else 1.0
+        values = values * (255 if values.max() <= 1 else 1)
+    elif photo.mode != "I" or values.max() > 255:
+        values = values >> 8
+    return Image.fromarray(np.clip(values, 0, 255).astype(np.uint8))
 
 
 #: A path or `shard.tar#member`; a photo file's content; or a picture: Pillow's, or an array of
 #: bytes (height, width, 3) in the order RGB.
-Photo = str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8]
+Photo = str | os.PathLike[str] | bytes | Image.Image | NDArray[Any]
 PHOTO_KINDS = (str, os.PathLike, bytes, Image.Image, np.ndarray)
 
 
@@ -345,51 +262,34 @@ class PhotoRecord(Record):
 
     photo: bytes | Image.Image | RecordProblem = b""
 
-    def decode(self, target: int | None, limits: PhotoLimits, official: bool) -> Image.Image:
-        """Decode the photo as `load_photo` does; a RecordProblem names its `source`."""
-        try:
-            if isinstance(self.photo, RecordProblem):
-                raise self.photo
-            if isinstance(self.photo, Image.Image):
-                return self.photo
-            check_bytes(len(self.photo), limits.bytes)
-            return decode_photo(self.photo, target=target, limits=limits, official=official)
-        except RecordProblem as problem:
-            raise RecordProblem(f"{self.source}: {problem.message}", code=problem.code) from problem
 
-
-def photo_record(photo: Photo, place: str, limits: PhotoLimits, official: bool) -> Record:
+def photo_record(photo: Photo, place: str, official: bool) -> Record:
     """The record of a photo; `place` is the name of one without a name.
 
     Pictures are converted here, as threads cannot share them. TypeError for other objects.
     """
     if isinstance(photo, str | os.PathLike):
         return Record({"image": encode_name(os.fspath(photo))}, "python", 1)
-    name: Any = getattr(photo, "filename", None)  # of a picture that Pillow opened by it
-    has_name = isinstance(name, str) and bool(name)
-    fields = {"image": encode_name(name)} if has_name else {}
-    made = PhotoRecord(fields, name if has_name else place)
-    try:
-        made.photo = _content(photo, limits, official)
-    except RecordProblem as problem:
-        made.photo = problem
+    made = PhotoRecord({}, place, 1)
+    if isinstance(photo, bytes):
+        made.photo = photo
+    elif isinstance(photo, Image.Image | np.ndarray):
+        made.photo = attempt(_picture, photo, official)
+    else:
+        raise TypeError(f"not a photo: {type(photo).__name__}")
     return made
 
 
-def _content(photo: Photo, limits: PhotoLimits, official: bool) -> bytes | Image.Image:
-    if isinstance(photo, bytes):
-        return photo
+def _picture(photo: Image.Image | NDArray[Any], official: bool) -> Image.Image:
     if isinstance(photo, np.ndarray):
-        if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
-            message = f"an array of {photo.dtype} {photo.shape} is no picture (height, width, 3)"
+        if photo.dtype != np.uint8 or photo.shape[2:] != (3,) or not photo.size:
+            message = f"an array of {photo.dtype} {photo.shape}, not of uint8 (height, width, 3)"
             raise RecordProblem(message, code="unreadable_image")
         photo = Image.fromarray(photo)
-    if not isinstance(photo, Image.Image):
-        raise TypeError(f"not a photo: {type(photo).__name__}")
     if not photo.width * photo.height:
         raise RecordProblem("a picture without pixels", code="unreadable_image")
-    check_size(photo.width, photo.height, limits.pixels)
-    try:
-        return rgb(photo.copy(), official)
-    except Exception as error:  # the file of a picture is read only now
-        raise _damage(error) from error
+    with one_at_a_time(*photo.size):
+        try:
+            return rgb(photo.copy(), official)
+        except Exception as error:  # the file of a picture is read only now
+            raise _damage(error) from error

@@ -8,10 +8,8 @@ from typing import Any
 from PIL import IptcImagePlugin
 
 from ramctl.errors import RecordProblem
-from ramctl.photos.decoding import open_photo, read_photo, unknown_format
-from ramctl.photos.finding import is_raw_name
-from ramctl.photos.limits import LIMITS
-from ramctl.photos.raw import is_raw
+from ramctl.photos.decoding import MAX_PIXELS, open_photo, read_photo, unknown_format
+from ramctl.photos.raw import is_raw_name
 
 _CHARSET, _UTF8 = (1, 90), b"\x1b%G"  # of IPTC-IIM
 _IPTC = {(2, 25): "keywords", (2, 120): "description"}  # record and data set
@@ -29,14 +27,14 @@ def read_embedded(name: str, base: Path = Path()) -> tuple[bytes | None, dict[st
     try:
         photo = open_photo(data)
     except (OSError, ValueError, SyntaxError) as error:
-        if is_raw_name(name) or is_raw(data):
+        if is_raw_name(name):
             return None, {}
         raise RecordProblem(unknown_format(data), code="unreadable_image") from error
     xmp: bytes | None = None
     texts: defaultdict[str, list[str]] = defaultdict(list)
     # Decoders raise all kinds of errors for damaged metadata.
     with suppress(Exception):
-        if photo.format == "PNG" and photo.width * photo.height <= LIMITS.pixels:
+        if photo.format == "PNG" and photo.width * photo.height <= MAX_PIXELS:
             photo.load()  # exiftool writes text behind the pixels
         packet = photo.info.get("xmp") or photo.info.get("XML:com.adobe.xmp")
         packet = packet or getattr(photo, "tag_v2", {}).get(_XMP)

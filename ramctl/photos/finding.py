@@ -2,6 +2,7 @@
 
 import os
 import re
+import tarfile
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -12,13 +13,14 @@ from typing import BinaryIO
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.archives import member_of, open_archive, split_member
+from ramctl.photos.raw import RAW_SUFFIXES
 from ramctl.records.fields import FOR_PHOTOS
 from ramctl.records.files import is_url, plain_name, require_known_packing
-from ramctl.records.inputs import open_input, require_files, unread_inputs
+from ramctl.records.inputs import TarHeader, open_input, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, parse_line
 from ramctl.records.pipes import STDIN, is_file, is_folder, is_pipe, mode_of
 from ramctl.records.record import Record, Reject, Unread, decode_name, encode_name, shown_name
-from ramctl.records.remote import photo_base
+from ramctl.records.remote import open_url, photo_base
 
 _BLOCK = 1 << 16
 # How common binary formats begin; no file name does.
@@ -28,10 +30,6 @@ _BINARY = re.compile(
 )  # fmt: skip
 _BYTES = "bytes:"  # in a key, before a name that is not UTF-8
 _RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")
-RAW_SUFFIXES = frozenset({
-    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".mrw", ".nef", ".nrw", ".orf",
-    ".pef", ".raf", ".raw", ".rw2", ".srw", ".x3f",
-})  # fmt: skip
 SUFFIXES = RAW_SUFFIXES | {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff",
     ".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".hif", ".avif", ".jp2",
@@ -49,11 +47,6 @@ def is_photo_name(name: str) -> bool:
     """Whether a file name has a photo's extension, in either case."""
     stem, dot, suffix = name.rpartition(".")  # a path takes ten times as long
     return bool(stem) and stem[-1] != "/" and (dot + suffix).lower() in SUFFIXES
-
-
-def is_raw_name(name: str) -> bool:
-    """Whether a file name has the extension of a camera's raw files."""
-    return Path(name).suffix.lower() in RAW_SUFFIXES
 
 
 def xmp_names(photo: Path) -> tuple[Path, Path]:
@@ -105,8 +98,8 @@ def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
             continue
         require_known_packing(name)
         kind = plain_name(name).lower()
-        if is_url(name) and not kind.endswith(_RECORDS):
-            raise UsageProblem(f"{name}: an input at a URL must be JSONL records of photos")
+        if is_url(name) and not kind.endswith((*_RECORDS, ".tar")):
+            raise UsageProblem(f"{name}: an input at a URL must be records, or a tar of photos")
         may_be_folder = inputs.recursive and not is_photo_name(name)
         if is_folder(name):
             if not inputs.recursive:
@@ -121,6 +114,8 @@ def _unread(inputs: PhotoInputs) -> Iterator[Unread]:
         if plain_name(name).lower().endswith(_RECORDS):
             for make in unread_inputs([name], inputs.root, inputs.stage):
                 yield partial(make, forms=FOR_PHOTOS)
+        elif is_url(name):
+            yield from _from_url(name)
         elif is_pipe(name) and not (is_photo_name(name) or name.lower().endswith(".tar")):
             yield from _from_list(name, inputs)
         else:
@@ -208,6 +203,25 @@ def _archive(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
                 yield partial(_photo, f"{name}#{member}", base)
     except RecordProblem as problem:
         yield _unreadable(name, problem.code, problem.message, inputs)
+
+
+def _from_url(url: str) -> Iterator[Unread]:
+    """The photos of a tar archive at a URL, which is read as it arrives."""
+    from ramctl.photos.decoding import PhotoRecord  # loads Pillow
+
+    with (
+        open_url(url) as stream,
+        tarfile.open(fileobj=stream, mode="r|", tarinfo=TarHeader) as archive,
+    ):
+        for header in archive:
+            if is_photo_name(header.name) and (member := archive.extractfile(header)) is not None:
+                name = f"{url}#{header.name}"
+                image, stamp = encode_name(name), f"{header.size}-{float(header.mtime)}"
+                photo = member.read()
+                yield partial(
+                    PhotoRecord, {"image": image}, shown_name(name), None, key=str(image),
+                    stamp=stamp, photo=photo,
+                )  # fmt: skip
 
 
 def _unreadable(name: str, code: str, message: str, inputs: PhotoInputs) -> Unread:

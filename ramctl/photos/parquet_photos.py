@@ -5,6 +5,7 @@ They are named by their rows, `FILE.parquet#17` (from 0), as those in archives a
 
 from bisect import bisect_right
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import accumulate
 from pathlib import Path
 from threading import Lock
@@ -13,11 +14,9 @@ from typing import Any, cast
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.records.parquet import DAMAGE, opened, photo_column
 
-_MAX_RECENT = 8  # photos in memory
-
 
 class ParquetPhotos:
-    """The photos in a Parquet file by row number, read one after the other where possible."""
+    """The photos in a Parquet file by row number; two row groups are in memory."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -27,11 +26,9 @@ class ParquetPhotos:
         self._column = photo_column(self._file)
         groups = range(self._file.num_row_groups)
         n_rows = (self._file.metadata.row_group(index).num_rows for index in groups)
-        self._starts = [0, *accumulate(n_rows)]
+        self._starts = [0, *accumulate(n_rows)]  # of each group, and the end
         self._lock = Lock()
-        self._next = self._starts[-1]  # row
-        self._rows: Iterator[Any] = iter(())  # the rest of its group
-        self._recent: dict[int, Any] = {}  # the last photos: threads need them out of order
+        self._group = lru_cache(2)(self._read_group)  # threads read around the end of one
 
     def members(self) -> Iterator[str]:
         """The names of all photos."""
@@ -43,33 +40,19 @@ class ParquetPhotos:
             raise RecordProblem("no such photo in the file", code="missing_image")
         return member
 
-    def read(self, member: str, max_bytes: int) -> bytes:
-        """The bytes of a row's photo; RecordProblem if it is missing or too large."""
+    def read(self, member: str) -> bytes:
+        """The bytes of a row's photo; RecordProblem if it is missing."""
         row = int(self.stamp(member))
-        with self._lock:
-            try:
-                while row not in self._recent:
-                    self._read_on(row, max_bytes)
-            except DAMAGE as error:
-                raise RecordProblem(str(error).splitlines()[0], code="unreadable_image") from error
-            photo = self._recent[row]
+        group = bisect_right(self._starts, row) - 1
+        try:
+            with self._lock:
+                photo = self._group(group)[row - self._starts[group]].as_py()
+        except DAMAGE as error:
+            raise RecordProblem(str(error).splitlines()[0], code="unreadable_image") from error
         content = photo.get("bytes") if isinstance(photo, dict) else photo
         if content is None:
             raise RecordProblem("the row has no photo", code="missing_image")
         return cast(bytes, content)
 
-    def _read_on(self, row: int, max_bytes: int) -> None:
-        group = bisect_right(self._starts, row) - 1
-        start = self._starts[group]
-        if not start < self._next <= row:
-            if (size := self._file.metadata.row_group(group).total_byte_size) > max_bytes:
-                message = f"its row group has {size} bytes, more than the limit of {max_bytes}"
-                raise RecordProblem(message, code="too_large")
-            self._rows = self._file.iter_batches(1, row_groups=[group], columns=[self._column])
-            self._next = start
-        if (batch := next(self._rows, None)) is None:
-            raise ValueError("fewer rows than the file states")
-        self._recent[self._next] = batch.column(0)[0].as_py()
-        self._next += 1
-        for oldest in list(self._recent)[:-_MAX_RECENT]:
-            del self._recent[oldest]
+    def _read_group(self, group: int) -> Any:
+        return self._file.read_row_group(group, columns=[self._column]).column(0)

@@ -4,27 +4,21 @@ LibRaw reads them, through rawpy (extra `[raw]`).
 """
 
 import io
-import re
-import struct
+import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 from PIL import Image
 
 from ramctl.errors import RecordProblem
 from ramctl.parts import needs
-from ramctl.photos.limits import TimeLeft, check_size
 
-_MAGIC = re.compile(
-    rb"FUJIFILMCCD-RAW|FOVb|\0MRM|IIRO|IIRS|MMOR|IIU\0|II\x1a\0\0\0HEAP|....ftypcrx "
-    rb"|II\*\0....(?:CR\x02|IIII)|MM\0\*....MMMM",
-    re.DOTALL,
-)
-_SUBFILE, _COMPRESSION, _SUB_IFDS, _DNG_VERSION = 254, 259, 330, 50706  # TIFF tags
-_REDUCED = 1  # a subfile that is a smaller copy of another
-_CAMERA_COMPRESSIONS = (32767, 34713, 65535)  # Sony, Nikon, Pentax
+RAW_SUFFIXES = frozenset({
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".mrw", ".nef", ".nrw", ".orf",
+    ".pef", ".raf", ".raw", ".rw2", ".srw", ".x3f",
+})  # fmt: skip
 _ORIENTATION = 0x0112
-_BYTES_A_PIXEL, _HALF_BYTES_A_PIXEL = 24, 10  # of the sensor, at full and half size
 # How the camera was held, in LibRaw.
 _UPSIDE_DOWN, _ANTICLOCKWISE, _CLOCKWISE = 3, 5, 6
 _TURNS = {
@@ -34,30 +28,9 @@ _TURNS = {
 }
 
 
-def is_raw(data: bytes) -> bool:
-    """Whether a file is a camera's raw file; many are TIFFs whose first page is a thumbnail."""
-    if _MAGIC.match(data):
-        return True
-    tags = _first_tags(data)
-    is_thumbnail = tags.get(_SUBFILE) == _REDUCED and _SUB_IFDS in tags
-    return is_thumbnail or _DNG_VERSION in tags or tags.get(_COMPRESSION) in _CAMERA_COMPRESSIONS
-
-
-def _first_tags(data: bytes) -> dict[int, int]:
-    """The tags of a TIFF's first page, with the first value of each, or its offset."""
-    if data[:4] not in (b"II*\0", b"MM\0*"):
-        return {}
-    order = "<" if data[:2] == b"II" else ">"
-    tags = {}
-    try:
-        (start,) = struct.unpack_from(f"{order}I", data, 4)
-        (number,) = struct.unpack_from(f"{order}H", data, start)
-        for place in range(start + 2, start + 2 + 12 * number, 12):
-            tag, kind = struct.unpack_from(f"{order}HH", data, place)
-            (tags[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, place + 8)
-    except struct.error:  # cut off, perhaps before the tag that leads to the photo
-        tags[_SUB_IFDS] = 0
-    return tags
+def is_raw_name(name: str) -> bool:
+    """Whether a file name has the extension of a camera's raw files."""
+    return os.path.splitext(name)[1].lower() in RAW_SUFFIXES  # noqa: PTH122 (fast)
 
 
 def raw_size(data: bytes) -> tuple[int, int]:
@@ -69,26 +42,27 @@ def raw_size(data: bytes) -> tuple[int, int]:
 
 
 def decode_raw(
-    data: bytes, target: int | None, decode: Callable[[bytes], Image.Image], time_left: TimeLeft
+    data: bytes,
+    target: int | None,
+    decode: Callable[[bytes], Image.Image],
+    one_at_a_time: Callable[[int, int], AbstractContextManager[None]],
 ) -> Image.Image:
     """The upright photo, from its preview where that is large enough.
 
     Large enough is `target` (px, both sides), else half of the photo. `decode` decodes a JPEG
-    preview. ValueError for damage; RecordProblem without rawpy, and for too many pixels.
+    preview; the sensor data are decoded in a block of `one_at_a_time`. ValueError for damage;
+    RecordProblem without rawpy, and for too many pixels.
     """
     with _opened(data) as raw:
         import rawpy
 
-        size = raw.sizes.width, raw.sizes.height
-        check_size(*size, time_left.limits.pixels)
-        min_side = target or min(size) // 2
+        width, height = raw.sizes.width, raw.sizes.height
         try:
-            if (preview := _preview(raw, min_side, decode)) is not None:
+            preview = _preview(raw, target or min(width, height) // 2, decode)
+            if preview is not None:
                 return preview
-            half = target is not None and min(size) >= 2 * target
-            n_sensors = raw.sizes.raw_width * raw.sizes.raw_height
-            needed = n_sensors * (_HALF_BYTES_A_PIXEL if half else _BYTES_A_PIXEL) + 2 * len(data)
-            with time_left.room(needed):
+            half = target is not None and min(width, height) >= 2 * target
+            with one_at_a_time(width, height):
                 return Image.fromarray(raw.postprocess(use_camera_wb=True, half_size=half))
         except rawpy.LibRawError as error:
             raise ValueError(_reason(error)) from error

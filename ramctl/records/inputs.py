@@ -31,7 +31,7 @@ from ramctl.records.pipes import (
     stream_of,
 )
 from ramctl.records.record import Item, Record, image_name, shown_name
-from ramctl.records.remote import exists, open_url, photo_base
+from ramctl.records.remote import open_url, photo_base
 
 Result = TypeVar("Result")
 ROOT_CHECK_RECORDS = 100
@@ -57,17 +57,15 @@ def open_input(name: str) -> Iterator[BinaryIO]:
     if name == STDIN:
         yield sys.stdin.buffer
         return
-    if name.endswith(parquet.SUFFIX) and not is_url(name):
-        if is_pipe(name):
-            raise UsageProblem(f"{name}: Parquet is read from a file, not from a pipe")
+    if name.endswith(parquet.SUFFIX):
+        if is_pipe(name) or is_url(name):
+            raise UsageProblem(f"{name}: Parquet is read from a file")
         with stream_of(parquet.json_lines(name)) as lines:
             yield lines
         return
     try:
-        with open_url(name, _BUFFER) if is_url(name) else Path(name).open("rb", _BUFFER) as plain:
+        with open_url(name) if is_url(name) else Path(name).open("rb", _BUFFER) as plain:
             if is_gzip(name):
-                if not cast(io.BufferedReader, plain).peek(1):
-                    raise EOFError("empty, which no compressed file is")
                 with gzip.open(plain) as unpacked:
                     yield cast(BinaryIO, unpacked)
             else:
@@ -155,7 +153,7 @@ def require_files(inputs: Sequence[str]) -> None:
     """Raise UsageProblem for an input that is missing or a folder, or a pipe named twice."""
     for name in inputs:
         require_known_packing(name)
-        if name != STDIN and not (exists(name) if is_url(name) else mode_of(name)):
+        if name != STDIN and not (is_url(name) or mode_of(name)):
             raise UsageProblem(f"{name}: no such file")
         if is_folder(name):
             raise UsageProblem(f"{name} is a folder, not a file")

@@ -15,7 +15,7 @@ import orjson
 from ramctl.errors import RecordProblem
 from ramctl.records.fields import FORMS, Form, require_forms
 from ramctl.records.record import Item, JsonObject, Record, Reject
-from ramctl.records.remote import base_url, photo_base
+from ramctl.records.remote import photo_base
 
 # Numbers that a double or a 64-bit integer may not keep digit by digit.
 _RISKY_NUMBER = re.compile(rb"[0-9][eE]|[0-9.]{16}|-0")
@@ -141,16 +141,12 @@ def stamp_of(item: Item) -> str:
 
 
 def _unwrap(fields: JsonObject, base: Path) -> tuple[JsonObject, Path]:
-    """The record inside a reject, and the base of its photo; other records as they are.
-
-    A reject never changes the base from or to a URL: anyone can write a `source` into a record.
-    """
+    """The record inside a reject, and the base of its photo; other records as they are."""
     if "stage" not in fields or not fields.keys() >= _REJECT_FIELDS:
         return fields, base
     source, line = fields["source"], fields["line"]
     if isinstance(source, str):
-        folder = Path() if source == "-" or line is None else photo_base(source)
-        base = folder if base_url(folder) is None and base_url(base) is None else base
+        base = Path() if source == "-" or line is None else photo_base(source)
     if isinstance(fields.get("record"), dict):
         return fields["record"], base
     if isinstance(fields.get("raw"), str):

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from ramctl.errors import RecordProblem, RunProblem, escaped, without_secrets
+from ramctl.errors import RecordProblem, RunProblem, escaped
 
 #: One JSON object as it was read, including fields that are not ours.
 JsonObject = dict[str, Any]
@@ -57,10 +57,6 @@ class Reject:
     raw: str | None = None
     stamp: str = ""  # the record's, for `--resume`
 
-    def __post_init__(self) -> None:
-        for name in ("source", "message"):
-            object.__setattr__(self, name, without_secrets(getattr(self, name)))
-
     @classmethod
     def of(cls, record: Record, problem: RecordProblem, stage: str) -> Self:
         """The reject of a record that has a problem in a stage."""
@@ -101,12 +97,12 @@ def encode_name(name: str) -> str | dict[str, str]:
 
 
 def shown_name(name: str) -> str:
-    """A file name for messages: other bytes than UTF-8 as `\\xNN`, a URL without secrets."""
+    """A file name for messages: other bytes than UTF-8 as `\\xNN`."""
     try:
         content = name.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:  # from JSON; no file can have this name
         content = name.encode("utf-8", "backslashreplace")
-    return without_secrets(content.decode("utf-8", "backslashreplace"))
+    return content.decode("utf-8", "backslashreplace")
 
 
 def spreadsheet_cell(text: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from ramctl.errors import EXIT_OK, EXIT_REJECTS, EXIT_TIME_IS_UP, one_line, without_secrets
+from ramctl.errors import EXIT_OK, EXIT_REJECTS, EXIT_TIME_IS_UP, one_line
 from ramctl.parts import __version__
 from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.jsonl import dumps
@@ -128,7 +128,7 @@ class Report:
             "rate": round(self.n_out / seconds, 3) if seconds > 0 else 0.0,
             "unit": self.unit,
             "device": self.device,
-            "model": without_secrets(self.model),
+            "model": self.model,
             "fingerprint": dict(self.fingerprint),
             "versions": {"ramctl": __version__, "python": platform.python_version()}
             | {n: str(sys.modules[n].__version__) for n in ENGINES if n in sys.modules},

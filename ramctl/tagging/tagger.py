@@ -17,7 +17,7 @@ from ramctl.decide.thresholds import LabelSet, choose_labels, plain_labels
 from ramctl.engine.device_pool import run_on_devices, split_devices
 from ramctl.engine.label_rows import read_words
 from ramctl.engine.onnx_engine import LABELS_AT_ONCE, TORCH, choose_runtime
-from ramctl.engine.peers import PeerRunner, peer_spec
+from ramctl.engine.peers import PeerRunner, is_peer
 from ramctl.engine.runner import ModelPhoto, ModelRunner, Runner, mute
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.photos.decoding import PHOTO_KINDS, Photo, photo_record
@@ -101,9 +101,8 @@ class Tagger:
 
         The options are those of `ramctl tag`: `threshold=0.4`, `top=5`, `lang="de"`. `labels`,
         `include` and `exclude` take lists of words, `kinds` a list, `threshold` also a number for
-        each of some tags. Three more: `limits` of what decoding a photo may cost, `preprocess`
-        (official, fast) for how it is read, and `notify`, called with what the user should know
-        [a warning of the logger `ramctl`].
+        each of some tags. Two more: `preprocess` (official, fast) for how photos are read, and
+        `notify`, called with what the user should know [a warning of the logger `ramctl`].
 
         Raises UsageProblem for options that are wrong, RunProblem for a model or a part that is
         missing; both are RamctlErrors.
@@ -125,11 +124,10 @@ class Tagger:
             load = partial(_open_on, model, replace(options, notify=mute))
             tagger.pool = partial(run_on_devices, load, devices, options.notify)
             return tagger
-        peer = peer_spec(model)
-        if options.embedding and (peer or options.labels is not None):
+        if options.embedding and (is_peer(model) or options.labels is not None):
             raise UsageProblem("--embedding needs a bundle and its labels (no --labels)")
-        if peer:
-            tagger = cls(*_open_peer(peer, options), options)
+        if is_peer(model):
+            tagger = cls(*_open_peer(model, options), options)
         else:
             bundle = Bundle.open(resolve_model(model))
             axes = PhotoAxes.from_bundle(bundle) if options.embedding else None
@@ -154,7 +152,7 @@ class Tagger:
         """Hashes of all that the records depend on besides the photos, for `--resume`."""
         options, thresholds = self.options, self.label_set.thresholds
         choice = [options.choice.key, options.dense, options.boxes, options.caption]
-        choice += [options.limits.pixels, self._axes and self._axes.stamp]
+        choice.append(self._axes and self._axes.stamp)
         return self.runner.fingerprint | {
             "labels": self.labels.sha256,
             "thresholds": blake2b(thresholds.tobytes(), digest_size=16).hexdigest(),
@@ -196,8 +194,8 @@ class Tagger:
 
     def _outcomes(self, photos: Iterable[tuple[Photo, str]]) -> Iterator[TagResult | RecordProblem]:
         """The outcomes of photos, each with a name for messages in case it has none."""
-        limits, official = self.options.limits, self.runner.official
-        records = (photo_record(photo, place, limits, official) for photo, place in photos)
+        official = self.runner.official
+        records = (photo_record(photo, place, official) for photo, place in photos)
         for batch in self.stage(chunks(records, self.batch)):
             for item in batch:
                 yield item if isinstance(item, RecordProblem) else TagResult.from_record(item)
@@ -309,7 +307,6 @@ def open_runner(bundle: Bundle, options: TaggerOptions) -> tuple[ModelRunner, La
         boxes=options.boxes, captions=options.caption,
         thorough=options.thorough, loader=options.preprocess, notify=options.notify,
     )  # fmt: skip
-    runner.limits = options.limits
     return runner, label_set
 
 
@@ -322,7 +319,6 @@ def _open_peer(spec: str, options: TaggerOptions) -> tuple[Runner, LabelSet]:
             raise UsageProblem(f"--{name} needs a bundle, not {spec}")
     words = [] if options.labels is None else read_words(options.labels).tags
     runner = PeerRunner(spec, words, options)
-    runner.limits = options.limits
     label_set = plain_labels(runner.peer.labels, runner.peer.threshold)
     return runner, label_set.with_threshold(options.threshold)
 

@@ -8,7 +8,6 @@ from ramctl.decide.thresholds import Threshold
 from ramctl.engine.label_rows import Words
 from ramctl.engine.runner import WARN, RunnerOptions
 from ramctl.errors import UsageProblem
-from ramctl.photos.limits import LIMITS, PhotoLimits
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "runtime": ("auto", "onnx", "torch"),
@@ -32,7 +31,6 @@ class TaggerOptions(RunnerOptions):
     caption: bool = False  # give a caption
     preprocess: str | None = None  # official, fast: how photos are read; None: the model's way
     runtime: str = "auto"  # or onnx, torch
-    limits: PhotoLimits = LIMITS  # what a photo may cost
     notify: Callable[[str], None] = WARN  # called with what the user should know
 
     def check(self) -> None:

@@ -7,12 +7,11 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import orjson
@@ -26,9 +25,6 @@ from ramctl.pretrained.hub import local_path
 from ramctl.pretrained.transformers_folder import fingerprint, load_pretrained, load_tokenizer
 from ramctl.records.files import user_cache, write_atomic
 from ramctl.records.parallel import chunks
-
-if TYPE_CHECKING:
-    from ramctl.device import Runtime
 
 Rows = NDArray[np.float32]
 NAMED_ENCODER = "encoder.json"
@@ -48,7 +44,6 @@ class ClipTextEncoder:
 
     place: str
     prompts: str = "ram"
-    runtime: "Runtime | None" = None  # fp32 on the CPU if not given
 
     @classmethod
     def read(cls, folder: Path) -> "ClipTextEncoder":
@@ -94,8 +89,7 @@ class ClipTextEncoder:
         """
         if self.prompts == "ram-plus":
             return self.embed_sentences([f"a photo of a {name}." for name in names])
-        dtype = "fp32" if self.runtime is None else self.runtime.dtype
-        facts = [self._content_hash, dtype, templates()]
+        facts = [self._content_hash, templates()]
         source = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
         return cached_rows(source, names, self._embed_by_templates)
 
@@ -131,9 +125,8 @@ class ClipTextEncoder:
         if int(lengths.max()) > longest:
             text = texts[int(lengths.argmax())]
             raise UsageProblem(f"{text!r}: more than the {longest} tokens that CLIP reads")
-        precision = nullcontext() if self.runtime is None else self.runtime.precision()
-        with torch.inference_mode(), precision:
-            vectors = model(**tokens.to(model.device)).text_embeds.float()
+        with torch.inference_mode():
+            vectors = model(**tokens).text_embeds
         unit: Rows = torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy()
         if not np.isfinite(unit).all():
             raise RunProblem(f"{self.place}: the text encoder gives numbers that are not finite")
@@ -155,13 +148,11 @@ class ClipTextEncoder:
     def _loaded(self) -> tuple[Any, Any]:
         """Tokenizer and model; RunProblem when the folder lacks one of them."""
         require("train", f"embedding words by {self.place}")
-        import torch
         from transformers import CLIPTextModelWithProjection
 
         folder = self._folder
-        device = torch.device("cpu") if self.runtime is None else self.runtime.device
         kinds = ("clip", "clip_text_model")
-        model = load_pretrained(CLIPTextModelWithProjection, folder, device, kinds=kinds)
+        model = load_pretrained(CLIPTextModelWithProjection, folder, "cpu", kinds=kinds)
         return load_tokenizer(folder), model
 
 

@@ -23,8 +23,7 @@ from tests.conftest import REPOSITORY
 from tests.docs.examples import examples, run_example
 from tests.photos.raw_files import dng
 from tests.serving.conftest import answering
-from tests.support import DATA, captured
-from tests.web_server import WebServer
+from tests.support import DATA, captured, web_folder, write_tar
 
 README = (REPOSITORY / "README.md").read_text("utf-8")
 PICTURE = DATA / "pictures" / "cat.jpg"
@@ -235,6 +234,10 @@ def write_heic(folder: Path) -> None:
     pillow_heif.from_pillow(Image.open(PICTURE)).save(folder / "cat.heic")
 
 
+def write_photos(folder: Path) -> None:
+    write_tar(folder / "photos.tar", **{"kite.jpg": PICTURE.read_bytes()})
+
+
 # With a vocabulary of SentencePiece's, which is made of the captions.
 SIGLIP = """
 import sentencepiece
@@ -258,7 +261,7 @@ LIGHT = {
     "heif": Trial("tag cat.heic", write_heic),
     "raw": Trial("tag photo.dng", lambda folder: (folder / "photo.dng").write_bytes(dng())),
     "parquet": Trial("export truth.jsonl -f parquet -o truth.parquet"),
-    "remote": Trial("tag {web}/photos.jsonl"),
+    "remote": Trial("tag {web}/photos.tar", write_photos),
     "ray": Trial("tag truth.jsonl --ray local -o tagged"),
 }
 WITH_TORCH = {
@@ -280,10 +283,8 @@ def try_extra(extra: str, trial: Trial, environment: Environment) -> None:
     shutil.copytree(DATA, folder, dirs_exist_ok=True)
     (folder / "words.txt").write_text("kite\nhorse\n")
     trial.prepare(folder)
-    with WebServer() as web:
-        web.files["/photos.jsonl"] = b'{"image":"kite.jpg"}\n'
-        web.files["/kite.jpg"] = (folder / "photos" / "kite.jpg").read_bytes()
-        environment.run("ramctl", *trial.command.format(web=web.url).split(), "-q")
+    with web_folder(folder) as web:
+        environment.run("ramctl", *trial.command.format(web=web).split(), "-q")
 
 
 @pytest.mark.slow

@@ -10,9 +10,8 @@ import pytest
 
 from tests.command import Done, Ramctl
 from tests.conftest import REPOSITORY
-from tests.training.conftest import DATA, SMALL_SWIN, write_records
+from tests.training.conftest import DATA, SMALL_SWIN
 from tests.training.test_distributed import in_two_processes
-from tests.training.test_remote import photos_in_shards
 
 TEXT = (REPOSITORY / "ramctl" / "training" / "README.md").read_text("utf-8")
 
@@ -25,7 +24,6 @@ def commands_below(heading: str) -> list[str]:
 
 
 COMMANDS = commands_below("### 14 million pairs on 8 GPUs")
-(STORE_COMMAND,) = commands_below("### Shards in a store")
 # What is smaller here: the same options, with other values.
 SMALLER = {"-j": "2", "--preset": "small-swin.toml"}
 TRAINING = ["--steps", "2", "--device", "cpu", "--set", "training.batch_size=2"]
@@ -81,18 +79,3 @@ def test_each_command_of_the_recipe_works(tiny_bundle, tmp_path):
         done = run(at_toy_size(line, tmp_path, str(tiny_bundle / "text")), tmp_path)
         assert done.returncode == 0, f"{line}: {done.messages}"
     assert len((tmp_path / "tags.jsonl").read_text().splitlines()) == len(rows)
-
-
-@pytest.mark.slow
-def test_the_command_with_a_store_works(tiny_bundle, tmp_path):
-    shutil.copy(SMALL_SWIN, tmp_path / "small-swin.toml")
-    bucket = tmp_path / "bucket"
-    (bucket / "shards").mkdir(parents=True)
-    rows = photos_in_shards(bucket / "shards")
-    for name in ("parsed.jsonl", "dev.jsonl"):
-        write_records(bucket / name, rows)
-    line = STORE_COMMAND.replace("s3://bucket", f"file://{bucket}")
-    words = at_toy_size(line, tmp_path, str(tiny_bundle / "text"))
-    done = run(words, tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
-    assert done.returncode == 0, f"{line}: {done.messages}"
-    assert len(list((tmp_path / "cache" / "ramctl" / "shards").glob("*.tar"))) == 4

@@ -34,14 +34,6 @@ def photos() -> list[np.ndarray]:
 
 
 @pytest.fixture(scope="session")
-def odd_photos() -> list[np.ndarray]:
-    """Photos of which resizing the shorter side would make monsters."""
-    draw = np.random.default_rng(1)
-    sizes = [(1, 1), (3, 2000), (500, 1)]
-    return [draw.integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]
-
-
-@pytest.fixture(scope="session")
 def clip_tokenizer():
     """CLIP's tokenizer with a byte-pair vocabulary learnt from a few of its prompts."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers

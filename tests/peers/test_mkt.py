@@ -143,8 +143,3 @@ def test_a_pickle_that_holds_more_than_weights_is_not_run(folder):
     (folder / "model.pth").write_bytes(pickle.dumps({"token_embedding.weight": Image.new}))
     with pytest.raises(RunProblem, match="not a checkpoint"):
         open_peer(f"mkt:{folder}", LABELS, device="cpu")
-
-
-def test_photos_of_extreme_shapes_are_scored(folder, odd_photos):
-    scores = open_peer(f"mkt:{folder}", LABELS, device="cpu").scores(odd_photos)
-    assert np.isfinite(scores).all() and scores.shape == (len(odd_photos), len(LABELS))

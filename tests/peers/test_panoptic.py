@@ -6,7 +6,6 @@ import torch
 from PIL import Image
 
 from ramctl.engine.peers import open_peer
-from ramctl.engine.peers.peer import widen_strip
 from ramctl.errors import RunProblem
 from ramctl_taggers.closed_set import ClassColumns
 from tests.peers.support import small_swin
@@ -103,22 +102,10 @@ def test_a_label_that_names_several_classes_scores_the_best_of_them():
     np.testing.assert_array_equal(columns.pick(scores), expected)
 
 
-def test_photos_of_extreme_shapes_are_scored_and_bf16_moves_scores_a_little(
-    mask2former, odd_photos, photos
-):
-    peer = open_peer(f"mask2former:{mask2former}", [], device="cpu")
-    scores = peer.scores(odd_photos)
-    assert np.isfinite(scores).all() and scores.shape == (len(odd_photos), len(CLASSES))
-    exact = peer.scores(photos[:1])
+def test_bf16_moves_scores_a_little(mask2former, photos):
+    exact = open_peer(f"mask2former:{mask2former}", [], device="cpu").scores(photos[:1])
     half = open_peer(f"mask2former:{mask2former}", [], device="cpu", dtype="bf16").scores(
         photos[:1]
     )
     np.testing.assert_allclose(half, exact, atol=0.2)
     assert (half != exact).any()
-
-
-def test_a_thin_photo_has_its_lines_repeated():
-    photo = np.arange(2 * 200 * 3).reshape(2, 200, 3).astype(np.uint8)
-    np.testing.assert_array_equal(widen_strip(photo), photo.repeat(4, 0))
-    np.testing.assert_array_equal(widen_strip(photo.transpose(1, 0, 2)).shape, (200, 8, 3))
-    np.testing.assert_array_equal(widen_strip(photo[:, :64]), photo[:, :64])

@@ -2,6 +2,8 @@
 
 import io
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +11,11 @@ import pytest
 from PIL import Image
 
 from ramctl.errors import RecordProblem
+from ramctl.photos import decoding
 from ramctl.photos.archives import open_archive
-from ramctl.photos.decoding import PhotoLimits, decode_photo, load_photo, photo_size, record_photo
+from ramctl.photos.decoding import decode_photo, load_photo, photo_size, record_photo
 from ramctl.records.record import Record
-from tests.remote_store import write_tar
-from tests.support import problem_of, read_rows
+from tests.support import problem_of, read_rows, write_tar
 
 
 def picture(size=(64, 48), mode="RGB", seed=0) -> Image.Image:
@@ -122,12 +124,40 @@ def test_photos_are_turned_upright(tmp_path, orientation, corner, form):
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_the_limit_is_the_most_pixels_that_are_decoded(form):
+def test_the_limit_is_the_most_pixels_that_are_decoded(form, monkeypatch):
     data = encoded(picture((20, 10)), form)
-    assert decode_photo(data, limits=PhotoLimits(pixels=200)).size == (20, 10)
-    problem = problem_of(decode_photo, data, limits=PhotoLimits(pixels=199))
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 200)
+    assert decode_photo(data).size == (20, 10)
+    monkeypatch.setattr(decoding, "MAX_PIXELS", 199)
+    problem = problem_of(decode_photo, data)
     assert problem.code == "too_large"
     assert "20x10 pixels, more than the limit of 199" in problem.message
+
+
+def test_large_photos_are_decoded_one_at_a_time(monkeypatch):
+    monkeypatch.setattr(decoding, "_LARGE", 199)
+    busy, found = 0, []
+
+    def convert(photo, official=False):
+        nonlocal busy
+        busy += 1
+        found.append(busy)
+        time.sleep(0.02)
+        busy -= 1
+        return photo
+
+    monkeypatch.setattr(decoding, "rgb", convert)
+    data = encoded(picture((20, 10)), "PNG")
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(decode_photo, [data] * 4))
+    assert found == [1] * 4
+
+
+def test_a_jpeg_of_thousands_of_scans_is_refused():
+    data = encoded(picture(), "JPEG", progressive=True)
+    start = data.index(b"\xff\xda")
+    problem = problem_of(decode_photo, data[:start] + data[start:-2] * 200 + data[-2:])
+    assert problem.code == "too_large" and "scans" in problem.message
 
 
 @pytest.mark.parametrize(

@@ -1,46 +1,34 @@
 """A hub of this process, with one repository."""
 
-import json
-from zlib import crc32
+from pathlib import Path
+from shutil import copytree
 
 import pytest
 
-from ramctl.records import remote
-from tests.web_server import WebServer
 
-INFO = "/api/models/owner/name"
-COMMIT = "0" * 40
-CONTENT = b"weights" * 1000
+class Hub:
+    """What stands for the hub's client: the files of `owner/name` are in `folder`."""
 
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.asked = folder, []
 
-def put(web: WebServer, files: dict[str, bytes]) -> None:
-    """Have these files in the repository, and no others."""
-    about = {"id": "owner/name", "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
-    listed = [
-        {"type": "file", "path": name, "size": len(content), "oid": "1" * 40}
-        for name, content in files.items()
-    ]
-    web.files.clear()
-    for path in (INFO, f"{INFO}/revision/main"):
-        web.files[path] = json.dumps(about).encode()
-    for revision in ("main", COMMIT):
-        web.files[f"{INFO}/tree/{revision}"] = json.dumps(listed).encode()
-        for name, content in files.items():
-            web.files[f"/owner/name/resolve/{revision}/{name}"] = content
+    def hf_hub_download(self, repository: str, file: str) -> str:
+        self.asked.append(file)
+        if repository != "owner/name" or not (self.folder / file).is_file():
+            raise FileNotFoundError(f"404: no {file}\nin {repository}")
+        return str(self.folder / file)
+
+    def snapshot_download(self, repository: str, ignore_patterns: list[str]) -> str:
+        self.asked.append(repository)
+        return copytree(self.folder, self.folder.with_name("snapshot"))
 
 
 @pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A server with one file in its repository."""
-    from huggingface_hub import HfFileSystem
-
-    HfFileSystem.clear_instance_cache()
-    monkeypatch.setattr(remote, "WAITS_S", (0.0, 0.0, 0.0))
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    with WebServer() as web:
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", web.url)
-        template = web.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-        put(web, {"w.bin": CONTENT})
-        web.headers = {"ETag": lambda content: f'"{crc32(content)}"', "X-Repo-Commit": COMMIT}
-        yield web
+def hub(monkeypatch, tmp_path) -> Hub:
+    """A hub with one file in its repository."""
+    made = Hub(tmp_path / "hub")
+    made.folder.mkdir()
+    (made.folder / "w.bin").write_bytes(b"weights")
+    for name in ("hf_hub_download", "snapshot_download"):
+        monkeypatch.setattr(f"huggingface_hub.{name}", getattr(made, name))
+    return made

@@ -1,58 +1,48 @@
-"""Names of folders, files and hub repositories."""
+"""Names of folders, files and hub repositories; published models that have a short name."""
 
-from itertools import repeat
+import hashlib
+import io
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
+import torch
 
-from ramctl.checkpoints.bundle import resolve_model
+from ramctl.checkpoints.bundle import Bundle, embedded_bundle, resolve_model
+from ramctl.checkpoints.official import official_targets
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.pretrained.hub import local_path
-from ramctl.records.remote import exists, facts_of, read_url
-from tests.pretrained.conftest import CONTENT, INFO
-from tests.web_server import SHORT
+from ramctl.model.build_ram import build_ram
+from ramctl.model.preset import load_preset
+from ramctl.pretrained.hub import KNOWN, local_path
+from tests.support import DATA
+
+PHOTO = DATA / "photos" / "kite.jpg"
+SMALL = [
+    "model.encoder.width=64", "model.encoder.window_size=3", "model.encoder.projection=16",
+    "model.encoder.options={embed_dim=8,depths=[1,1,1,1],num_heads=[1,2,4,8]}",
+    "model.labels.width=16", "model.tag_decoder.width=48", "model.tag_decoder.ffn_width=48",
+    "model.captioning.width=48", "model.captioning.ffn_width=48", "model.captioning.layers=1",
+    "model.captioning.tag_layers=2", "model.captioning.max_positions=64",
+]  # fmt: skip
 
 
-def test_a_hub_that_fails_twice_is_asked_again(hub):
-    hub.faults[f"{INFO}/revision/main"] = iter([500, 403])
-    assert (local_path("hf://owner/name") / "w.bin").read_bytes() == CONTENT
-
-
-def test_a_file_that_the_hub_cuts_off_is_whole(hub):
-    hub.faults["/owner/name/resolve/main/w.bin"] = iter([None, SHORT])
-    assert local_path("hf://owner/name:w.bin").read_bytes() == CONTENT
-
-
-def test_a_hub_that_stays_away_is_told_from_one_that_has_no_such_file(hub):
-    hub.faults[f"{INFO}/revision/main"] = repeat(403)
-    with pytest.raises(RunProblem, match=r"^hf://owner/name: failed 4 times"):
-        local_path("hf://owner/name")
-    with pytest.raises(RunProblem, match=r"^hf://owner/name:no\.bin: no such file"):
-        local_path("hf://owner/name:no.bin")
-
-
-def test_what_is_no_bundle_at_the_hub_is_not_downloaded(hub):
-    with pytest.raises(RunProblem, match=r"hf://owner/name:bundle\.json: no such file"):
-        resolve_model("hf://owner/name")
-    assert not any("w.bin" in asked for asked in hub.asked)
-
-
-def test_photos_at_a_hub_are_missing_where_it_says_so(hub):
-    assert read_url("hf://owner/name/w.bin", 1 << 20) == CONTENT
-    assert facts_of("hf://owner/name/w.bin") == (len(CONTENT), repr((len(CONTENT), "1" * 40)))
-    assert not exists("hf://owner/name/no.jpg")
-
-
-def test_photos_at_a_hub_that_is_away_are_not_missing(hub):
-    for fault in (500, 401, 403):
-        hub.faults[INFO] = repeat(fault)
-        with pytest.raises(RunProblem, match=r"hf://owner/name/w\.bin: failed 4 times"):
-            exists("hf://owner/name/w.bin")
+def test_a_file_and_a_folder_of_the_hub(hub):
+    assert local_path("hf://owner/name:w.bin").read_bytes() == b"weights"
+    assert (local_path("hf://owner/name") / "w.bin").read_bytes() == b"weights"
 
 
 @pytest.mark.parametrize("name", ["hf://clip", "hf://a/b/c", "hf:///b"])
 def test_a_hub_name_needs_an_owner_and_a_name(name):
     with pytest.raises(UsageProblem, match="hf://owner/name"):
         local_path(name)
+
+
+def test_what_is_no_bundle_at_the_hub_is_not_downloaded(hub):
+    with pytest.raises(RunProblem, match=r"name:bundle\.json: cannot be downloaded: 404"):
+        resolve_model("hf://owner/name")
+    assert hub.asked == ["bundle.json"]
 
 
 @pytest.mark.parametrize(
@@ -71,10 +61,109 @@ def test_a_hub_that_does_not_answer_is_one_line(resolve, name, monkeypatch, tmp_
     assert "\n" not in str(problem.value)
 
 
-def test_a_hub_without_a_connection_is_one_line(hub, monkeypatch, capfd):
-    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-    template = "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
-    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
-    with pytest.raises(RunProblem, match=r"^hf://owner/name:w\.bin: the hub cannot be reached"):
-        local_path("hf://owner/name:w.bin")
-    assert capfd.readouterr().err == ""
+def test_a_title_of_the_hub_needs_its_prefix():
+    for resolve in (local_path, resolve_model):
+        with pytest.raises(UsageProblem, match=r"; on the hub it would be hf://openai/clip-vit"):
+            resolve("openai/clip-vit-base-patch32")
+    for path in ("/openai/clip", "openai/clip/model", "clip", "../clip"):
+        with pytest.raises(UsageProblem, match=r"no such file or folder$"):
+            local_path(path)
+
+
+@pytest.fixture
+def no_models(monkeypatch, tmp_path):
+    """No shelf of models."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RAMCTL_MODELS", str(tmp_path / "shelf"))
+
+
+@pytest.mark.parametrize("name", ["ram", "ram-plus", "tag2text"])
+def test_a_known_model_that_is_not_here_says_what_brings_it(name, no_models):
+    with pytest.raises(UsageProblem, match=rf"`ramctl convert {name}` downloads it \(.* GB from"):
+        resolve_model(name)
+    with pytest.raises(UsageProblem, match=r"none in .* \(`ramctl doctor` lists"):
+        resolve_model("other")
+
+
+def test_the_known_model_wins_over_a_folder_or_file_here(no_models, tiny_bundle, ramctl):
+    shutil.copytree(tiny_bundle, "ram-plus")
+    shutil.copytree(tiny_bundle, "mini")
+    Path("ram").touch()
+    for name in ("ram", "ram-plus"):
+        with pytest.raises(UsageProblem, match=f"`ramctl convert {name}` downloads it"):
+            resolve_model(name)
+    assert b"ram-plus: " not in ramctl("doctor").stdout.partition(b"known")[0]
+    shutil.copytree(tiny_bundle, "shelf/ram-plus")
+    assert resolve_model("ram-plus") == Path("shelf/ram-plus").absolute()
+    assert resolve_model("./ram-plus") == Path("./ram-plus")
+    assert resolve_model("mini") == embedded_bundle()
+
+
+def test_a_checkpoint_is_no_bundle(no_models):
+    Path("ram.pth").touch()
+    for name in ("ram.pth", "./ram.pth"):
+        with pytest.raises(UsageProblem, match=rf"a file, not a bundle; `ramctl convert {name} "):
+            resolve_model(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("RAM++", "ram-plus"), ("ram_plus", "ram-plus"), ("Mini", "mini"), ("tag2txt", "tag2text")],
+)
+def test_a_name_that_is_spelt_otherwise_is_suggested(name, known, no_models):
+    with pytest.raises(
+        UsageProblem, match=rf"model '{re.escape(name)}': .*; did you mean '{known}'\?"
+    ):
+        resolve_model(name)
+
+
+@pytest.fixture
+def checkpoint(hub, no_models, monkeypatch) -> Path:
+    """A small RAM with all labels, as the authors store theirs, at the hub under its name."""
+    preset = load_preset("ram-swin-b", SMALL)
+    torch.manual_seed(0)
+    model = build_ram(preset.model, image_size=96, n_labels=4585, vocabulary=30)
+    stream = io.BytesIO()
+    torch.save({"model": {n: t.detach() for n, t in official_targets(model).items()}}, stream)
+    (hub.folder / "ram.pth").write_bytes(stream.getvalue())
+    digest = hashlib.sha256(stream.getvalue()).hexdigest()
+    ours = {"repository": "owner/name", "file": "ram.pth", "sha256": digest}
+    monkeypatch.setitem(KNOWN, "ram", replace(KNOWN["ram"], **ours))
+    return hub.folder / "ram.pth"
+
+
+def test_a_known_model_is_downloaded_and_converted_once(hub, checkpoint, ramctl):
+    words = ["tag", "--model", "ram", "--top", "3", "--threshold", "0", PHOTO]
+    done = ramctl(*words)
+    assert (done.returncode, done.messages.count("\n"), hub.asked) == (2, 1, [])
+    done = ramctl("convert", "ram")
+    assert done.returncode == 0 and "5.6 GB" in done.messages, done.messages
+    bundle = Bundle.open(Path("shelf/ram"), verify=True)
+    facts = bundle.meta["provenance"]["checkpoint"]
+    assert facts["sha256"] == hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert ramctl(*words).returncode == 0
+    assert "ram is on this machine" in ramctl("convert", "ram").messages
+    assert ramctl("convert", "ram", "--out", "mine").returncode == 0
+    assert hub.asked == ["ram.pth"] * 2
+
+
+def test_another_file_than_the_published_one_is_refused(hub, checkpoint, ramctl):
+    checkpoint.write_bytes(b"?" + checkpoint.read_bytes()[1:])
+    done = ramctl("convert", "ram")
+    assert done.returncode == 1
+    assert "ram.pth: not the published file (its SHA-256 differs)" in done.messages
+    assert not Path("shelf/ram").exists()
+
+
+def test_a_folder_of_somebodys_is_refused_before_anything_is_downloaded(hub, checkpoint, ramctl):
+    Path("mine").mkdir()
+    Path("mine/letter.txt").write_text("dear")
+    done = ramctl("convert", "ram", "--out", "mine")
+    assert done.returncode == 2 and "mine" in done.messages, done.messages
+    assert hub.asked == []
+
+
+def test_the_known_models_are_listed(ramctl, no_models):
+    lines = ramctl("doctor").stdout.decode().splitlines()
+    for name, known in KNOWN.items():
+        assert any(f"{name}: `ramctl convert {name}`, {known.offer}" in line for line in lines)

@@ -15,7 +15,6 @@ from PIL import Image
 import ramctl
 from ramctl import RamctlError, RecordProblem, RunProblem, Tagger, TagResult, UsageProblem
 from ramctl.labels import LabelSystem
-from ramctl.photos.limits import PhotoLimits
 from ramctl.tagging.tagger_options import TaggerOptions
 from tests.tagging.conftest import save_photo
 
@@ -41,14 +40,14 @@ def test_every_form_of_a_photo_has_the_same_tags(tagger, red, tmp_path):
     picture = Image.open(red)
     array = np.asarray(picture.convert("RGB"))
     forms = [
-        str(red), red, f"{tmp_path}/photos.tar#red.png", picture, content, picture.convert("P"),
+        str(red), red, f"{tmp_path}/photos.tar#red.png", content, picture, picture.convert("P"),
         array, array[:, ::-1],
     ]  # fmt: skip
     results = tagger.tag(forms)
     assert [result.tags for result in results] == [RED] * len(forms)
     assert {tuple(result.scores.values()) for result in results} == {(0.9975, 0.9526)}
     named = [result.image for result in results]
-    assert named == [*map(str, forms[:3]), str(red), *[None] * 4]
+    assert named == [str(red), str(red), f"{tmp_path}/photos.tar#red.png", *[None] * 5]
 
 
 def test_one_photo_gives_one_result_and_is_not_taken_for_several(tagger, red):
@@ -112,19 +111,16 @@ def records_of(tagger, photos):
         ("none.png", "missing_image", "none.png: no such file"),
         (".", "unreadable_image", r"\.: is a directory"),
         (PURPLE.astype(np.float32), "unreadable_image", r"photos\[1\]: .*float32 \(30, 40, 3\)"),
-        (PURPLE.transpose(2, 0, 1), "unreadable_image", r"uint8 \(3, 30, 40\) is no picture"),
-        (PURPLE[None], "unreadable_image", r"uint8 \(1, 30, 40, 3\) is no picture"),
-        (PURPLE[:0], "unreadable_image", r"photos\[1\]"),
+        (PURPLE.transpose(2, 0, 1), "unreadable_image", r"uint8 \(3, 30, 40\), not of"),
+        (PURPLE[None], "unreadable_image", r"uint8 \(1, 30, 40, 3\), not of"),
+        (PURPLE[:0], "unreadable_image", r"uint8 \(0, 40, 3\)"),
         (Image.new("RGB", (0, 5)), "unreadable_image", "without pixels"),
-        (PURPLE[..., 0], "unreadable_image", r"uint8 \(30, 40\) is no picture"),
-        (np.zeros((200, 200, 3), np.uint8), "too_large", r"photos\[1\]: 200x200 pixels"),
-        (b"\xff" * 30_001, "too_large", r"photos\[1\]: 30001 bytes"),
+        (np.zeros((200, 200), np.uint8), "unreadable_image", r"photos\[1\]: .*uint8 \(200, 200\)"),
     ],
 )
 def test_what_cannot_be_tagged_is_a_record_problem_and_the_rest_is_done(
-    photo, code, message, colours, red
+    photo, code, message, tagger, red
 ):
-    tagger = Tagger.from_pretrained(colours, limits=PhotoLimits(30_000, 30_000))
     before, problem, after = tagger.outcomes([red, photo, red])
     assert before.tags == after.tags == RED
     assert isinstance(problem, RecordProblem)
@@ -136,7 +132,7 @@ def test_what_cannot_be_tagged_is_a_record_problem_and_the_rest_is_done(
 def test_a_picture_that_is_damaged_is_a_record_problem(tagger, tmp_path):
     path = save_photo(tmp_path / "cut.png", "red", size=(500, 500))
     path.write_bytes(path.read_bytes()[:-900])
-    with pytest.raises(RecordProblem, match=r"cut\.png: damaged"):
+    with pytest.raises(RecordProblem, match="the photo: damaged"):
         tagger.tag(Image.open(path))
 
 
@@ -206,7 +202,7 @@ def test_options_choose_tags(tags):
         ({"device": "cpu,gpu0"}, UsageProblem, "device gpu0: not a device"),
         ({"lang": "xx"}, UsageProblem, "^language 'xx': the labels have names in zh$"),
         ({"model": "clip:x"}, UsageProblem, "name some with --labels$"),
-        ({"model": "ram"}, UsageProblem, "and so does `ramctl tag --download`"),
+        ({"model": "ram"}, UsageProblem, "`ramctl convert ram` downloads it"),
     ],
 )
 def test_wrong_options_are_problems_of_ramctl(options, problem, message, colours):

@@ -4,18 +4,15 @@ A package brings one by an entry point of the group `ramctl.taggers`; README.md 
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from ramctl.checkpoints.bundle import find_bundle
+from PIL import Image
+
+from ramctl.engine.peers.peer import Peer, is_strip
 from ramctl.engine.runner import ModelPhoto, Runner, RunnerOptions, Scores
-from ramctl.errors import UsageProblem
+from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.parts import load_plugin, plugins
 from ramctl.pretrained.hub import local_path
-from ramctl.pretrained.known import KNOWN
 from ramctl.records.parallel import usable_cores
-
-if TYPE_CHECKING:
-    from ramctl.engine.peers.peer import Peer
 
 GROUP = "ramctl.taggers"
 BUILT_IN = {
@@ -26,25 +23,15 @@ BUILT_IN = {
 }
 
 
-def peer_spec(model: str) -> str | None:
-    """The `KIND:PATH` of the peer that a model's name means; None for a bundle's.
-
-    UsageProblem for the short name of one that is not on this machine.
-    """
+def is_peer(model: str) -> bool:
+    """Whether a model's name is the `KIND:PATH` of a peer."""
     kind, colon, _ = model.partition(":")
-    if colon and "/" not in kind and kind != "hf":
-        return model
-    known = KNOWN.get(model)
-    if known is None or known.peer is None or find_bundle(model):
-        return None
-    if weights := known.cached():
-        return f"{known.peer}:{weights.parent}"
-    raise UsageProblem(known.absence)
+    return bool(colon) and "/" not in kind and kind != "hf"
 
 
 def open_peer(
     spec: str, labels: Sequence[str], *, device: str = "auto", dtype: str = "auto"
-) -> "Peer":
+) -> Peer:
     """The peer that `KIND:PATH` names; empty `labels` are those that a closed one was trained on.
 
     PATH is a folder (or a file, where the authors gave one) or an `hf://owner/name`. Raises
@@ -75,11 +62,18 @@ class PeerRunner(Runner):
     def __init__(self, spec: str, labels: Sequence[str], options: RunnerOptions) -> None:
         self.peer = open_peer(spec, labels, device=options.device, dtype=options.dtype)
         self.unknown = self.peer.unknown
-        self.batch = options.batch or max(self.peer.batch, 1)
+        self.batch = options.batch or self.peer.batch
         self.workers = options.workers or usable_cores()
         library = "torch" if self.peer.needs_torch else "cpu"
         self.description = f"{spec}, {library} {options.device}, batch {self.batch}"
         self.fingerprint = {"model": self.peer.fingerprint, "runtime": f"{library} {options.dtype}"}
+
+    def to_model(self, photo: Image.Image) -> ModelPhoto:
+        made = super().to_model(photo)
+        if is_strip(made.pixels):
+            message = f"{photo.width}x{photo.height} pixels: too thin for this model"
+            raise RecordProblem(message, code="too_large")
+        return made
 
     def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Scores]:
         scores = self.peer.scores([photo.pixels for photo in photos])

@@ -13,7 +13,7 @@ import torch
 from transformers import GroundingDinoForObjectDetection
 
 from ramctl.device import Runtime
-from ramctl.engine.peers.peer import Peer, Pixels, Scores, pixel_values, widen_strip
+from ramctl.engine.peers.peer import Peer, Pixels, Scores, is_strip, pixel_values
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pretrained import transformers_folder
 
@@ -100,7 +100,7 @@ class GroundingDino(Peer):
         return self._tokenizer(text, add_special_tokens=False)["input_ids"]
 
     def detect(self, photo: Pixels, labels: Sequence[str]) -> list[Detection]:
-        """The best box of each of the labels; the whole photo and 0 without a token."""
+        """The best box of each label; the whole photo and 0 without a token, and in a strip."""
         return self._detect(photo, pack_prompts(labels, self._tokenize), len(labels))
 
     def score_batch(self, photos: Sequence[Pixels]) -> Scores:
@@ -110,10 +110,10 @@ class GroundingDino(Peer):
     @torch.inference_mode()
     def _detect(self, photo: Pixels, prompts: Sequence[Prompt], n_labels: int) -> list[Detection]:
         found = [Detection(NOWHERE, 0.0)] * n_labels
-        if not prompts:
+        if not prompts or is_strip(photo):
             return found
         # Shorter side 800, longer at most 1,333.
-        pixels = pixel_values(self._processor, [widen_strip(photo)], self._runtime)
+        pixels = pixel_values(self._processor, [photo], self._runtime)
         for prompt in prompts:
             tokens = self._tokenizer([prompt.text], return_tensors="pt").to(self._runtime.device)
             with self._runtime.precision():

@@ -3,14 +3,14 @@
 B photos, L labels, E width of the space that photos and texts share.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
-from transformers import CLIPVisionModelWithProjection, SiglipModel
+from transformers import CLIPModel, SiglipModel
 
 from ramctl.device import Runtime
 from ramctl.engine.peers import peer
@@ -19,7 +19,6 @@ from ramctl.pretrained.transformers_folder import (
     load_pretrained,
     load_tokenizer,
 )
-from ramctl.text.clip import ClipTextEncoder
 
 
 class ContrastivePeer(peer.Peer):
@@ -58,45 +57,37 @@ class ContrastivePeer(peer.Peer):
 
 
 class ClipPeer(ContrastivePeer):
-    """CLIP: the cosine of a photo with the mean of each label's 63 prompts."""
+    """CLIP: the cosine of a photo with the text of each label."""
 
     kind = model_type = "clip"
-    model_class = CLIPVisionModelWithProjection
+    model_class: ClassVar[Any] = CLIPModel
     threshold = 0.625  # in OpenAI's models a photo and what it shows have a cosine of about 0.25
+    template: ClassVar[str] = "a photo of a {}"
+    text_options: ClassVar[Mapping[str, Any]] = {"padding": True, "truncation": True}
 
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        # Before the image encoder is loaded, so that the two are never in memory together.
-        texts = ClipTextEncoder(str(folder), runtime=runtime).embed_names(labels)
-        self._texts = torch.from_numpy(texts).to(runtime.device)
         super().__init__(folder, labels, runtime)
-
-    def score_batch(self, photos: Sequence[peer.Pixels]) -> peer.Scores:
-        if self._processor.do_center_crop:
-            photos = [peer.crop_strip(photo) for photo in photos]
-        return super().score_batch(photos)
+        tokens = peer.token_batches(
+            load_tokenizer(folder), self.template, labels, runtime, **self.text_options
+        )
+        embed = self._model.get_text_features
+        self._texts = self._embed_labels(tokens, lambda **inputs: embed(**inputs).pooler_output)
 
     def _embed_photos(self, pixels: Tensor) -> Tensor:
-        return self._model(pixel_values=pixels).image_embeds
+        return self._model.get_image_features(pixel_values=pixels).pooler_output
 
 
-class SiglipPeer(ContrastivePeer):
+class SiglipPeer(ClipPeer):
     """Score: sigmoid(scale * cosine + bias), which SigLIP was trained to make a probability."""
 
     kind = model_type = "siglip"
     model_class = SiglipModel
-
-    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        super().__init__(folder, labels, runtime)
-        # The template and the fixed text length of transformers' own pipeline for this model.
-        positions = self._model.config.text_config.max_position_embeddings
-        length = {"padding": "max_length", "max_length": min(64, positions), "truncation": True}
-        template, tokenizer = "This is a photo of {}.", load_tokenizer(folder)
-        tokens = peer.token_batches(tokenizer, template, labels, runtime, **length)
-        texts = self._model.text_model
-        self._texts = self._embed_labels(tokens, lambda **inputs: texts(**inputs).pooler_output)
-
-    def _embed_photos(self, pixels: Tensor) -> Tensor:
-        return self._model.vision_model(pixel_values=pixels).pooler_output
+    threshold = 0.5
+    # As transformers' own pipeline has them for this model.
+    template = "This is a photo of {}."
+    text_options: ClassVar[Mapping[str, Any]] = {
+        "padding": "max_length", "max_length": 64, "truncation": True,
+    }  # fmt: skip
 
     def _from_cosine(self, cosines: Tensor) -> peer.Scores:
         logits = cosines * self._model.logit_scale.exp() + self._model.logit_bias

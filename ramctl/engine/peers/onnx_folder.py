@@ -29,7 +29,7 @@ class _Settings(PreprocessConfig):
 
 
 class OnnxFolder(Peer):
-    """Score: the graph's first output, (B, L), as a probability."""
+    """Score: the graph's first output, (1, L), as a probability; it takes one photo at a time."""
 
     kind = "onnx"
     is_closed = True
@@ -47,12 +47,11 @@ class OnnxFolder(Peer):
             files = [*FILES, *sorted(Graph.read(graph).files)]
             self._session = onnxruntime.InferenceSession(str(graph))
             (self._input,) = self._session.get_inputs()
-            batch = self._input.shape[0]
-            super().__init__(path, labels, runtime, batch=batch if isinstance(batch, int) else 1)
-            scores = self.score_batch([np.zeros((8, 8, 3), np.uint8)] * self.batch)
+            super().__init__(path, labels, runtime, batch=1)
+            scores = self.score_batch([np.zeros((8, 8, 3), np.uint8)])
         except Exception as error:  # onnxruntime's own exceptions share no base class
             raise RunProblem(f"{graph}: {str(error).partition(chr(10))[0]}") from error
-        fits = scores.shape == (self.batch, len(labels))
+        fits = scores.shape == (1, len(labels))
         if not fits or not ((scores >= 0) & (scores <= 1)).all():
             expected = f"{settings.output} of {len(labels)} labels"
             raise RunProblem(f"{graph}: its output, {scores.shape}, is not {expected}")

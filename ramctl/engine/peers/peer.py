@@ -1,4 +1,4 @@
-"""The base class of peers: batches of a fixed shape, photos as models take them.
+"""The base class of peers: batches, photos and labels as models take them.
 
 B photos, L labels.
 """
@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.model.preprocess import padded
 from ramctl.pretrained.transformers_folder import fingerprint
 from ramctl.records.parallel import chunks
 
@@ -23,9 +22,7 @@ Scores = NDArray[np.float32]  # (B, L)
 
 GPU_BATCH = 16
 TEXTS_AT_ONCE = 64
-# The longest photo that is taken as it is, in multiples of its shorter side.
-_MAX_ASPECT_CROPPED, _MAX_ASPECT_WHOLE = 16, 32
-_BLANK: Pixels = np.zeros((32, 32, 3), np.uint8)
+_MAX_ASPECT = 32  # of a photo: its longer side by its shorter
 
 
 class Peer(ABC):
@@ -52,13 +49,11 @@ class Peer(ABC):
     def scores(self, photos: Sequence[Pixels]) -> Scores:
         """A number in [0, 1] for each photo and label (B, L); the peer defines what it means."""
         rows = [np.empty((0, len(self.labels)), np.float32)]
-        for batch in chunks(photos, self.batch):
-            rows.append(self.score_batch(padded(batch, self.batch, _BLANK))[: len(batch)])
-        return np.concatenate(rows)
+        return np.concatenate([*rows, *map(self.score_batch, chunks(photos, self.batch))])
 
     @abstractmethod
     def score_batch(self, photos: Sequence[Pixels]) -> Scores:
-        """Scores of exactly `batch` photos."""
+        """Scores of at most `batch` photos."""
 
 
 def pixel_values(
@@ -78,28 +73,10 @@ def token_batches(
         yield tokenizer(texts, return_tensors="pt", **options).to(runtime.device)
 
 
-def crop_strip(photo: Pixels) -> Pixels:
-    """The middle of a photo more than 16 times as long as wide; any other photo as it is.
-
-    For models that see the middle only: resized whole, 2000 x 3 pixels would be 150,000 wide.
-    """
+def is_strip(photo: Pixels) -> bool:
+    """Whether a photo is so thin that resizing one side of it makes a monster of the other."""
     height, width = photo.shape[:2]
-    longest = _MAX_ASPECT_CROPPED * min(height, width)
-    top, left = max(height - longest, 0) // 2, max(width - longest, 0) // 2
-    return photo[top : top + longest, left : left + longest]
-
-
-def widen_strip(photo: Pixels) -> Pixels:
-    """A photo more than 32 times as long as wide with its lines repeated; others as they are.
-
-    For models that limit the longer side, which would leave nothing of the shorter. Boxes as
-    fractions of the sides stay the same.
-    """
-    for axis in (0, 1):
-        times = -(-photo.shape[1 - axis] // (_MAX_ASPECT_WHOLE * photo.shape[axis]))
-        if times > 1:
-            photo = np.repeat(photo, times, axis=axis)
-    return photo
+    return max(height, width) > _MAX_ASPECT * min(height, width)
 
 
 def from_cosine(cosines: Any) -> Scores:

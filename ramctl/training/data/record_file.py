@@ -19,7 +19,7 @@ from ramctl.records.jsonl import parse_line
 from ramctl.records.parquet import SUFFIX
 from ramctl.records.pipes import is_file, is_of_process
 from ramctl.records.record import Record, Reject, shown_name
-from ramctl.records.remote import COPY_BYTES, photo_base
+from ramctl.records.remote import photo_base
 
 MAX_OPEN_SOURCES = 32  # files that are open at a time in each process
 
@@ -91,5 +91,5 @@ def spool(name: str, target: Path) -> Path | None:
     if not target.exists():
         target.parent.mkdir(exist_ok=True)
         with open_input(name) as stream, replacing(target) as copy:
-            shutil.copyfileobj(stream, copy, COPY_BYTES)
+            shutil.copyfileobj(stream, copy)
     return target

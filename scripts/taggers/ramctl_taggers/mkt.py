@@ -27,7 +27,7 @@ from ramctl.checkpoints.weights import (
     tensors_of,
 )
 from ramctl.device import Runtime
-from ramctl.engine.peers.peer import Peer, Pixels, Scores, crop_strip, from_cosine, token_batches
+from ramctl.engine.peers.peer import Peer, Pixels, Scores, from_cosine, token_batches
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.pretrained.transformers_folder import load_tokenizer
 from ramctl_taggers import transformed
@@ -73,7 +73,7 @@ class MKTPeer(Peer):
 
     @torch.inference_mode()
     def score_batch(self, photos: Sequence[Pixels]) -> Scores:
-        pixels = transformed(self._transform, [crop_strip(p) for p in photos], self._runtime)
+        pixels = transformed(self._transform, photos, self._runtime)
         with self._runtime.precision():
             vision = self._image.vision_model
             tokens = vision(pixel_values=pixels).last_hidden_state

@@ -23,7 +23,7 @@ from ramctl.checkpoints.weights import (
     tensors_of,
 )
 from ramctl.device import Runtime
-from ramctl.engine.peers.peer import Pixels, Scores, crop_strip
+from ramctl.engine.peers.peer import Pixels, Scores
 from ramctl.errors import RunProblem
 from ramctl.pretrained.transformers_folder import read_config
 from ramctl_taggers import transformed
@@ -74,12 +74,9 @@ class MLDecoderPeer(ClosedSetPeer):
         )
         config = resolve_data_config(pretrained_cfg=parts.preprocessing)
         self._transform = create_transform(**config)
-        self._crops = config["crop_mode"] == "center"
 
     @torch.inference_mode()
     def _class_scores(self, photos: Sequence[Pixels]) -> Scores:
-        if self._crops:
-            photos = [crop_strip(photo) for photo in photos]
         pixels = transformed(self._transform, photos, self._runtime)
         with self._runtime.precision():
             features = self._backbone.forward_features(pixels)

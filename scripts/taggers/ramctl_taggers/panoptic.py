@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForUniversalSegmentation
 
 from ramctl.device import Runtime
-from ramctl.engine.peers.peer import Pixels, Scores, pixel_values, widen_strip
+from ramctl.engine.peers.peer import Pixels, Scores, pixel_values
 from ramctl.pretrained.transformers_folder import (
     load_image_processor,
     load_pretrained,
@@ -40,7 +40,7 @@ class Mask2FormerPeer(ClosedSetPeer):
 
     @torch.inference_mode()
     def _class_scores(self, photos: Sequence[Pixels]) -> Scores:
-        rows = [self._segment(widen_strip(photo)).float().softmax(-1) for photo in photos]
+        rows = [self._segment(photo).float().softmax(-1) for photo in photos]
         shares = torch.stack([row[0, :, :-1].amax(0) for row in rows])  # last class: no object
         return shares.cpu().numpy().astype(np.float32)
 
