@@ -77,10 +77,25 @@ Keywords = Mapping[Field, Collection[str]]
 
 
 class Embedded(NamedTuple):
-    """The XMP packet and the keywords of a photo's own file."""
+    """What a new sidecar of a photo begins with, and the keywords of the photo's own file."""
 
-    packet: bytes | None = None
+    start: bytes | None = None
     keywords: Keywords = MappingProxyType({})
+
+    @classmethod
+    def of(cls, packet: bytes | None, words: Sequence[str]) -> "Embedded":
+        """Of a photo's XMP packet, and its keywords outside of it, which fields of it may lack."""
+        try:
+            document = XmpDocument(packet)
+        except ValueError:  # no program reads what is not XMP
+            document = XmpDocument()
+        words = list(filter(None, map(writable_text, words)))
+        keywords = {**xmp_keywords(document), KEYWORDS: words}
+        for field in (field for field in FIELDS if field in keywords):
+            known = {field.words(item)[-1] for item in keywords[field]}
+            missing = (field.path(word) for word in words if normalise(word) not in known)
+            document.set_items(field.property, [*keywords[field], *missing])
+        return cls(document.to_bytes() or None, keywords)
 
 
 def xmp_keywords(document: XmpDocument) -> Keywords:
@@ -103,7 +118,7 @@ def merge_tags(
     """
     if content is None and not tags:
         return None
-    document = XmpDocument(embedded().packet if content is None else content)
+    document = XmpDocument(embedded().start if content is None else content)
     language = language if tags else next(iter(document.items(_LANGUAGE)), "")
     earlier = set(map(normalise, document.items(_REFUSED)))
     refused = {} if forget else _refused(document)
@@ -114,7 +129,7 @@ def merge_tags(
         document.set_items(name, ())
     given = [word for word in map(_word, tags) if normalise(word) not in refused]
     items = machine_items(given, prefix)
-    is_bare = not given and document.to_bytes() in (b"", embedded().packet)
+    is_bare = not given and document.to_bytes() in (b"", embedded().start)
     if is_bare and not refused:
         return b"" if document.is_changed else None
     # A sidecar with refusals alone hides the photo's keywords, too.

@@ -191,13 +191,10 @@ def planned(sidecar: Sidecar) -> str:
 
 
 def embedded_in(name: str, base: Path = Path()) -> Embedded:
-    """The XMP packet and the keywords of a photo's own file, as far as it can be read."""
+    """What a photo's own file holds, as far as it can be read."""
     with suppress(RecordProblem):
         packet, texts = read_embedded(name, base)
-        keywords: sidecar_merge.Keywords = {sidecar_merge.KEYWORDS: texts.get("keywords", ())}
-        with suppress(ValueError):  # no program reads what is not XMP
-            return Embedded(packet, {**sidecar_merge.xmp_keywords(XmpDocument(packet)), **keywords})
-        return Embedded(None, keywords)
+        return Embedded.of(packet, texts.get("keywords", []))
     return Embedded()
 
 

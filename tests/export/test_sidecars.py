@@ -343,12 +343,11 @@ def test_a_new_sidecar_holds_the_keywords_in_the_photo(suffix, tmp_path):
     )
     (written,) = writer().with_tags(photo, ["sofa"])
     found = tags_of(written.content)
-    words = ["Anna"]
-    words += ["Zoë"] if suffix in ("jpg", "tif") else []
+    words = ["Zoë"] if suffix in ("jpg", "tif") else []
     words += ["Omar", "Päivi"] if suffix == "jpg" else []
-    assert found["dc:subject"] == [*words, "Bob", "sofa"]
+    assert found["dc:subject"] == ["Anna", *words, "sofa"]
     assert found["lr:hierarchicalSubject"] == ["people|Bob", *words, "auto|sofa"]
-    assert found["digiKam:TagsList"] == ["people/Bob", *words, "auto/sofa"]
+    assert sorted(found["digiKam:TagsList"]) == sorted(["people/Bob", "Anna", *words, "auto/sofa"])
     written.write()
     assert [removed.content for removed in without_tags(photo)] == [b"", None]
 

@@ -201,7 +201,8 @@ def test_a_click_asks_for_a_tag_then_for_photos_without_it_then_for_neither(brow
 
 def test_a_photo_links_to_its_original_and_shows_what_is_known(browser, folder):
     boxes = {"a<b": [[0.1, 0.25, 0.6, 1.0], 0.5]}
-    plain = Record({"image": "plain.png"}, base=folder), {"image": BYTES, "tags": ["sky"]}
+    (folder / os.fsdecode(b"\xff")).write_bytes((folder / "plain.png").read_bytes())
+    plain = tagged(folder, BYTES, tags=["sky"], scores={})
     odd = tagged(folder, ODD, boxes=boxes, generated_captions=["a & b"])
     browser.open(page_of(folder / "page.html", odd, plain))
     texts = "[...document.querySelectorAll('figcaption')].map((one) => one.textContent)"
