@@ -1,7 +1,6 @@
 """Kept features, validation, thresholds, schedules, checkpoints."""
 
 import resource
-import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from ramctl.records.record import Record
 from ramctl.training.checkpoint import list_checkpoints, load_checkpoint, save_checkpoint
 from ramctl.training.data.augmentation import TrainingPhoto, random_crop
 from ramctl.training.data.features import FeatureCache, FeatureStore
-from ramctl.training.data.record_file import MAX_OPEN_SOURCES, RecordFile, Source
+from ramctl.training.data.record_file import MAX_OPEN_SOURCES, Source
 from ramctl.training.data.record_scan import scan_records
 from ramctl.training.data.targets import read_annotation
 from ramctl.training.validation import Scored
@@ -120,38 +119,6 @@ def test_of_many_input_files_few_are_open_at_a_time(tmp_path):
         assert n_open_files() == before
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-
-
-@pytest.mark.slow
-def test_a_record_costs_eighteen_bytes_however_long_it_is(tmp_path):
-    records = RecordFile([Source(tmp_path / "x.jsonl", "x.jsonl", tmp_path)])
-    tracemalloc.start()
-    for number in range(1_000_000):
-        records.add(0, 10**12 + number, 10**6, number)
-    used, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(records) == 1_000_000
-    assert used < 20 * 1_000_000  # arrays grow ahead by a sixteenth
-
-
-@pytest.mark.slow
-def test_the_scan_keeps_offsets_and_not_records(tmp_path):
-    line = {"tags": ["dog", "red"], "captions": ["a red dog " * 20]}
-    (tmp_path / "photos").mkdir()
-    (tmp_path / "photos" / "0.jpg").touch()
-
-    def kept(n: int) -> int:
-        path = tmp_path / f"{n}.jsonl"
-        write_records(path, [{"image": f"photos/{i}.jpg", **line} for i in range(n)])
-        tracemalloc.start()
-        found = scan(path, hold_out=True)
-        used, _ = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert len(found.records) == n
-        return used
-
-    kept(100)  # what is imported or cached once is no record's
-    assert (kept(30_000) - kept(10_000)) / 20_000 < 32
 
 
 def test_validation_map_leaves_out_labels_that_do_not_occur_and_unknown_ones():

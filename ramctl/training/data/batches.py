@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RecordProblem
 from ramctl.model.attention import map_tensors
 from ramctl.model.caption_tokenizer import CaptionTokenizer, clean_caption
 from ramctl.model.captioning import CaptionInputs
@@ -109,17 +109,8 @@ class TrainingSet(Dataset[Sample | Unreadable]):
         targets, weights = self.targets.row(index, annotation)
         return Sample(photo, targets, weights, caption, tags, text)
 
-    def __getitems__(self, keys: list[tuple[int, int]]) -> list[Sample | Unreadable | RunProblem]:
-        """The samples of a batch; a RunProblem as a value: torch would add a stack to its text."""
-        try:
-            return [self[key] for key in keys]
-        except RunProblem as problem:
-            return [problem]
-
-    def collate(self, items: Sequence[Sample | Unreadable | RunProblem]) -> Batch | RunProblem:
+    def collate(self, items: Sequence[Sample | Unreadable]) -> Batch:
         """The batch of the readable samples."""
-        if items and isinstance(items[0], RunProblem):
-            return items[0]
         samples = [item for item in items if isinstance(item, Sample)]
         rejected = tuple(item for item in items if isinstance(item, tuple))
         if not samples:
@@ -171,13 +162,10 @@ class TrainingSet(Dataset[Sample | Unreadable]):
             plan = ahead.pop(0)
             yield plan, [first, *(next(made) for _ in plan.passes[1:])]
 
-    def _received(self, loader: Iterable[Batch | RunProblem]) -> Iterator[Batch]:
+    def _received(self, loader: Iterable[Batch]) -> Iterator[Batch]:
         """The loader's batches; torch's RuntimeError however the death of a worker is noticed."""
         try:
-            for batch in loader:
-                if isinstance(batch, RunProblem):
-                    raise batch
-                yield batch
+            yield from loader
         except (ConnectionError, EOFError) as error:
             is_sent = str(error).startswith("Caught ")  # raised in the worker, and sent here
             if is_sent or not self.workers:
