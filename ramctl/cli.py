@@ -6,8 +6,8 @@ import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, TextIO, cast
+from collections.abc import Iterator, Sequence
+from typing import Any, NoReturn
 
 import click
 
@@ -38,7 +38,7 @@ NOTES = """\
 Defaults come from RAMCTL_<COMMAND>_<OPTION>, RAMCTL_<OPTION>, ./ramctl.toml and
 ~/.config/ramctl/ramctl.toml, in this order. ./ramctl.toml cannot name outputs or hosts.
 Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
-4 stopped by --max-time; 130 interrupted; 141 the reader closed the pipe; 143 terminated."""
+130 interrupted; 141 the reader closed the pipe; 143 terminated."""
 
 
 @contextlib.contextmanager
@@ -117,32 +117,19 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((f" {word}" for word in arguments if word in COMMANDS), "")
     pipes.forget()
-    # Replace closed streams: an opened file would get their numbers. Only stderr works then.
-    for number, stream in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, stream) is None:
-            flags = os.O_RDONLY if stream == "stdout" else os.O_WRONLY
-            os.dup2(os.open(os.devnull, flags), number)  # most often it is that number already
-            setattr(sys, stream, os.fdopen(number, "w" if number else "r"))
     try:
-        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # of `__main__`
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        with contextlib.redirect_stderr(cast(TextIO, _Messages(sys.stderr))):
-            code = _run(arguments, f"ramctl{command}")
-    except Interrupted as stopped:
-        _print(f"ramctl{command}", stopped.message)
-        _die_of(stopped.signum)
-    except KeyboardInterrupt:
-        _print(f"ramctl{command}", "interrupted")
-        _die_of(signal.SIGINT)
+        code = _run(arguments, f"ramctl{command}")
+        sys.stdout.flush()
+    except (Interrupted, KeyboardInterrupt) as stopped:
+        _print(f"ramctl{command}", getattr(stopped, "message", "interrupted"))
+        _die_of(getattr(stopped, "signum", signal.SIGINT))
     except BrokenPipeError:
         code = EXIT_BROKEN_PIPE
-    lost = _close(sys.stdout)
-    _close(sys.stderr)
-    if isinstance(lost, BrokenPipeError):
-        code = code or EXIT_BROKEN_PIPE
-    elif lost is not None:
-        code = code or EXIT_FAILED
-        _print(f"ramctl{command}", f"standard output: {lost.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python reports it
+    except OSError as error:
+        code = EXIT_FAILED
+        _print(f"ramctl{command}", f"standard output: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(code)
 
 
@@ -192,44 +179,8 @@ def _print(name: str, message: str) -> None:
     sys.stderr.write(f"{name}: {one_line(message)}\n")
 
 
-class _Messages:
-    """Standard error whose disk may be full: a message that cannot be written ends no run."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        self._try(self._stream.write, text)
-        return len(text)
-
-    def flush(self) -> None:
-        self._try(self._stream.flush)
-
-    def _try(self, act: Callable[..., object], *words: str) -> None:
-        try:
-            act(*words)
-        except OSError as error:
-            if isinstance(error, BrokenPipeError):
-                raise
-
-
-def _close(stream: TextIO) -> OSError | None:
-    """Flush a stream, so that a failure is not reported at exit; the failure."""
-    try:
-        stream.flush()
-    except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        return error
-    return None
-
-
 def _die_of(signum: int) -> NoReturn:
     """End by the signal itself, so that the parent process sees the true cause."""
-    with contextlib.suppress(OSError):
-        sys.stderr.flush()
     signal.signal(signum, signal.SIG_DFL)
     os.kill(os.getpid(), signum)
     sys.exit(128 + signum)

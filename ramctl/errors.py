@@ -13,14 +13,13 @@ EXIT_OK = 0
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_REJECTS = 3
-EXIT_TIME_IS_UP = 4
 EXIT_BROKEN_PIPE = 141
 
 MAX_MESSAGE = 1000  # characters
 
 REJECT_CODES = {
     "bad_json": "the line is not a JSON object",
-    "bad_utf8": "the line is not valid UTF-8",
+    "bad_utf8": "the line, or the photo's name, is not valid UTF-8",
     "bad_field": "a field has a value of the wrong type",
     "missing_field": "a field that the command needs is not there",
     "missing_image": "the photo's file or archive member does not exist",
@@ -55,7 +54,7 @@ class RamctlError(Exception):
 
     def __init__(self, message: str) -> None:
         self.message = message
-        super().__init__(self.message)
+        super().__init__(message)
 
 
 class UsageProblem(RamctlError):

@@ -14,10 +14,9 @@ from typing import Any
 
 from ramctl.errors import RamctlError, RunProblem, UsageProblem
 from ramctl.parts import needs
-from ramctl.records.files import move_into_place, old_state_path, output_lock, part_path, state_path
+from ramctl.records.files import move_into_place, output_lock, part_path, state_path
 from ramctl.records.inputs import require_files
 from ramctl.records.jsonl import content_stamp, dumps
-from ramctl.records.ownership import require_our_outputs
 from ramctl.records.parquet import opened
 from ramctl.records.pipes import STDIN
 from ramctl.records.record import shown_name
@@ -31,7 +30,7 @@ HOW = {"inputs", "output", "rejects", "stats", "progress", "quiet", "verbose", "
 HOW |= {"jobs", "threads", "device", "batch", "strict"}
 # Options that need all records in one run, and those of which each file has its own.
 REFUSED = (
-    "shard", "retry_rejects", "max_time", "rejects", "group", "build_labels", "prune",
+    "shard", "rejects", "group", "build_labels",
 )  # fmt: skip
 Parameters = Mapping[str, Any]  # the values of a command's options, by their names
 Run = Callable[[str, Parameters], Report]  # runs the command of a name
@@ -92,9 +91,8 @@ def run_task(run: Run, command: str, folder: Path, parameters: Parameters) -> Re
             if is_parquet and output.exists() and resume:
                 if changed:
                     raise OtherRun(state, changed[0])
-                n_rejected = Path(parameters["rejects"]).read_bytes().count(b"\n")
-                n_done = opened(str(output)).metadata.num_rows + n_rejected
-                return Report(command, n_skipped=n_done, n_rejected_before=n_rejected)
+                if not Path(parameters["rejects"]).stat().st_size:
+                    return Report(command, n_skipped=opened(str(output)).metadata.num_rows)
             resume = resume and not is_parquet
             try:
                 return run(command, {**parameters, "made_from": made_from, "resume": resume})
@@ -125,7 +123,7 @@ def _is_counted(ray: Any, task: Any, report: Report) -> bool:
 
 def _kept_state(output: Path) -> Path:
     """The state of a complete output: not beside it, as `*.jsonl` would match it."""
-    return output.parent / "states" / old_state_path(output).name
+    return output.parent / "states" / state_path(output).name[1:]
 
 
 def resources(parameters: Parameters, machines: Sequence[Mapping[str, float]]) -> tuple[int, int]:
@@ -174,8 +172,6 @@ def _tasks(command: str, parameters: Parameters) -> Iterator[dict[str, Any]]:
         for path in (output, rejects):
             if path.resolve() in inputs:
                 raise UsageProblem(f"{path} is an input: name another folder with -o")
-        if not _kept_state(output).exists():
-            require_our_outputs(output, rejects)
         yield {
             **parameters, "inputs": (name,), "output": output, "rejects": str(rejects),
             "stats": None, "progress": False, "quiet": True,

@@ -64,7 +64,6 @@ class Captioner:
     ) -> None:
         self.endpoint = endpoint
         self.model = model
-        self.name = model
         self.prompt = prompt
         self.size = size
         # What any endpoint that sees photos takes.
@@ -87,7 +86,7 @@ class Captioner:
     def _captioned(self, record: Record) -> JsonObject:
         caption = self._caption(record_photo(record, self.size))
         fields = {name: v for name, v in record.fields.items() if name != "caption_tags"}
-        return fields | {"captions": [caption], "captioner": self.name}
+        return fields | {"captions": [caption], "captioner": self.model}
 
     def _caption(self, photo: Image.Image) -> str:
         answer, *_ = self.endpoint.answers(
@@ -136,13 +135,13 @@ def run(options: CaptionOptions) -> Report:
     if not endpoint.is_local:
         report.notify(f"sends the photos, shrunk and without metadata, to {endpoint.host}")
     captioner = Captioner(endpoint, options.model, prompt, options.size)
-    report.device = f"{captioner.name} at {endpoint.url}"
+    report.device = f"{options.model} at {endpoint.url}"
     report.extra = endpoint.tokens  # for --stats
     return run_stream(
         report, source, partial(captioner.stage, workers=options.workers),
         replace(stream, batch=1),  # each caption is written as soon as it is there
         fingerprint=shard | {
-            "captioner": captioner.name, "prompt": content_stamp(prompt.encode()),
+            "captioner": options.model, "prompt": content_stamp(prompt.encode()),
             "size": str(options.size),
         },
     )  # fmt: skip

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from ipaddress import ip_address
 from threading import Lock
@@ -12,7 +13,6 @@ from urllib.parse import urlsplit
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.parts import require
-from ramctl.records.files import Notify
 from ramctl.records.record import JsonObject
 from ramctl.records.signals import raise_if_stopped
 
@@ -49,7 +49,7 @@ class Endpoint:
 
     def __init__(
         self, url: str | None = None, timeout: float = TIMEOUT_S,
-        notify: Notify = lambda message: None,
+        notify: Callable[[str], None] = lambda message: None,
     ) -> None:  # fmt: skip
         require("caption", "asking a vision-language model")
         import openai
@@ -57,7 +57,8 @@ class Endpoint:
         self._openai: Any = openai
         self._failures = (openai.OpenAIError, ValueError, LookupError, TypeError, AttributeError)
         url = (url or os.environ.get("OPENAI_BASE_URL") or OLLAMA).rstrip("/")
-        self.url = url
+        # For messages: without a name and password, and what may hold a key.
+        self.url = re.sub("//[^/]*@", "//", re.split("[?#]", url)[0])
         self.host = _host_of(url)
         if not self.host:
             raise UsageProblem(f"{self.url}: not a URL such as {OLLAMA}")

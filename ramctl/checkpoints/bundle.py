@@ -18,7 +18,14 @@ from ramctl.config import did_you_mean
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, normalise
 from ramctl.pretrained.hub import HUB, KNOWN, hub_hint, local_path
-from ramctl.records.files import output_lock, remove_all, sync_folder, sync_tree, user_folder
+from ramctl.records.files import (
+    naming,
+    output_lock,
+    remove_all,
+    sync_folder,
+    sync_tree,
+    user_folder,
+)
 from ramctl.records.record import JsonObject
 
 if TYPE_CHECKING:
@@ -358,13 +365,12 @@ class BundleWriter:
         self.path.mkdir()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: object
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         with self._lock:
             try:
-                if error is None:
-                    self._complete()
+                if kind is None:
+                    with naming(self.target):
+                        self._complete()
             finally:
                 remove_all(self.path)
 

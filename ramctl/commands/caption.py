@@ -27,7 +27,7 @@ OPTIONS = {
         common("--style [dense|short]", "One or two sentences, or 14 words.", default="dense"),
         common("--prompt FILE", "Replace the built-in prompt.", type=options.EXISTING_FILE),
         common("--size N", "Pixels of the longer side, at most.", default=1024),
-        option("--timeout TIME", "Wait this long for an answer [default: 5m]."),
+        option("--timeout SECONDS", "Wait this long for an answer [default: 300].", type=float),
     ],
     "output": options.stream,
     "run": [

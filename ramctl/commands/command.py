@@ -20,9 +20,7 @@ from ramctl.commands.options import option
 from ramctl.config import HERE, environment_names, load_defaults
 from ramctl.errors import UsageProblem
 from ramctl.parts import require
-from ramctl.records.files import beside, is_device, require_known_packing
-from ramctl.records.outputs import rejects_file
-from ramctl.records.ownership import require_our_outputs
+from ramctl.records.files import is_device, is_gzip
 from ramctl.records.parquet import SUFFIX
 from ramctl.records.report import Report
 
@@ -169,7 +167,7 @@ class RamctlCommand(TwoHelps):
         self._report_folder_settings(ctx)
         self._require_distinct(ctx.params)
         # A file or variable may set the one for the runs that have the other.
-        for name, other in {"retry_rejects": "resume", **getattr(self.module, "NEEDS", {})}.items():
+        for name, other in getattr(self.module, "NEEDS", {}).items():
             if ctx.get_parameter_source(name) == by_user and not ctx.params[other]:
                 raise UsageProblem(f"--{name} needs --{other}".replace("_", "-"))
         if extra := getattr(self.module, "EXTRA", None):
@@ -199,41 +197,30 @@ class RamctlCommand(TwoHelps):
         stream = getattr(options, "stream", None)
         if stream is not None and stream.output is not None and stream.output.is_dir():
             raise click.UsageError(f"-o {stream.output} is a folder")
-        if stream is not None:  # here, as `generate` and `clean` work before they open them
-            require_our_outputs(stream.output, rejects_file(stream.rejects))
         report: Report = module.run(options)
         return report
 
     def _require_distinct(self, parameters: Mapping[str, Any]) -> None:
-        """UsageProblem if an output is also an input, another output, or badly packed."""
+        """UsageProblem if an output is also an input, another output, or compressed."""
         written = [output for output in self.all_options if output.writes]
         others = parameters.keys() - {output.name for output in written}
         read = set().union(*(_files(parameters[name]) for name in others))
-        outputs: dict[Path, str] = {}
-        made: dict[Path, str] = {}
+        outputs: dict[str, str] = {}
         for output in written:
-            path = parameters[output.name or ""]
+            path, flag = parameters[output.name or ""], output.opts[0]
             if _files(path) & read:
-                raise click.UsageError(f"{output.opts[-1]} {path}: this run reads that file")
+                raise UsageProblem(f"{flag} {path}: this run reads that file")
             if path in (None, "-") or is_device(Path(path)):
                 continue
             if path == Path("-"):
-                raise UsageProblem(f"{output.opts[-1]} -: name a file")
-            places = beside(Path(path))
-            if _files((*places,)) & read:
-                raise click.UsageError(
-                    f"{output.opts[-1]} {path}: would overwrite a file that this run reads"
-                )
-            made |= {Path(os.path.realpath(p)): f"{output.opts[0]} {path}" for p in places}
-            require_known_packing(str(path))
+                raise UsageProblem(f"{flag} -: name a file")
+            if is_gzip(str(path)):
+                raise UsageProblem(f"{flag} {path}: not compressed here; write by | gzip > {path}")
             if str(path).endswith(SUFFIX) and parameters.get("format") != "parquet":
                 raise UsageProblem(f"{path}: Parquet is written by ramctl tag or export -f parquet")
-            other = outputs.setdefault(Path(os.path.realpath(path)), output.opts[0])
-            if other != output.opts[0]:
-                raise UsageProblem(f"{other} and {output.opts[0]} are the same file, {path}")
-        for path, flag in outputs.items():
-            if whose := next((made[p] for p in (path, *path.parents) if p in made), None):
-                raise UsageProblem(f"{flag}: {whose} uses that name for a temporary file")
+            other = outputs.setdefault(os.path.realpath(path), flag)
+            if other != flag:
+                raise UsageProblem(f"{other} and {flag} are the same file, {path}")
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write everything; texts stand as they are, so that examples keep their form."""

@@ -12,16 +12,6 @@ from click.shell_completion import CompletionItem, FishComplete, add_completion_
 from ramctl.records.record import KINDS
 from ramctl.records.shards import Shard
 
-_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-
-
-def read_duration(text: str) -> float:
-    """Seconds from a number with s, m, h or d; seconds without a unit."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip())
-    if not match:
-        raise click.BadParameter(f"{text!r} is not a duration such as 90, 15m or 2h")
-    return float(match[1]) * _SECONDS[match[2]]
-
 
 def read_shard(text: str) -> Shard:
     """The shard that `I/N` names."""
@@ -59,7 +49,6 @@ _TYPES: "dict[str, click.ParamType[Any] | Callable[[str], Any]]" = {  # click 8.
     "N": click.IntRange(1),
     "P": Fraction(0, 1, min_open=True, max_open=True),
     "FRACTION": Fraction(0, 1),
-    "TIME": read_duration,
     "I/N": read_shard,
     "KIND,...": read_kinds,
 }
@@ -158,9 +147,7 @@ shared = partial(option, shared=True)
 
 FILE_OR_FOLDER = click.Path(path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
-EXIT_CODES = (
-    "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 some inputs rejected; 4 --max-time reached."
-)
+EXIT_CODES = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 some inputs rejected."
 
 shard = shared("--shard I/N", "Process part I of N of the input; join outputs by cat.")
 root = option(
@@ -192,13 +179,11 @@ def source_format(known: Sequence[str]) -> Option:
     )  # fmt: skip
 
 
-retry_rejects = shared("--retry-rejects", "With --resume: try rejected inputs again, last.")
 rejects = common(
     "--rejects FILE", "Write rejected inputs as JSONL (-: stderr).", type=str, writes=True
 )
 strict = shared("--strict", "Fail at the first rejected input.")
 stats = shared("--stats FILE", "Write counts, seconds and versions as JSON.", writes=True)
-max_time = shared("--max-time TIME", "Stop after 90 (seconds), 15m or 2h; --resume continues.")
 output = partial(
     common, "-o, --output FILE", "Write to FILE [default: stdout].", writes=True,
     callback=lambda ctx, parameter, path: None if path == Path("-") else path,
@@ -206,10 +191,8 @@ output = partial(
 stream = [
     output(type=FILE_OR_FOLDER),  # a folder with --ray
     common("--resume", "Continue an earlier -o FILE."),
-    retry_rejects,
     rejects,
     strict,
-    max_time,
     stats,
 ]
 
@@ -231,4 +214,4 @@ progress = shared(
     "--progress/--no-progress", "Show progress [default: on a terminal].", default=None
 )
 messages = [progress, quiet, verbose]
-SHARED = [shard, retry_rejects, strict, max_time, stats, batch, threads, ray, progress, verbose]
+SHARED = [shard, strict, stats, batch, threads, ray, progress, verbose]

@@ -25,7 +25,6 @@ RIVALS = ("threshold", "precision")
 OPTIONS = {
     "input": [
         *options.photos,
-        option("--prune", "With --resume: drop the records of photos that are gone."),
     ],
     "model": [
         options.model,

@@ -23,7 +23,6 @@ from ramctl.pages.gallery import Adder, Gallery
 from ramctl.photos.finding import Neighbours, PhotoInputs, is_photo_name, unread_photo_inputs
 from ramctl.records.fields import FOR_COLUMNS, FOR_EXPORT
 from ramctl.records.inputs import inputs_or_stdin, require_files, unread_inputs
-from ramctl.records.ownership import PAGE, require_ours
 from ramctl.records.pipes import is_file
 from ramctl.records.record import (
     JsonObject,
@@ -94,7 +93,6 @@ def run(options: ExportOptions) -> Report:
     if sidecars.dry_run:
         stream = replace(stream, output=None)
         options = replace(options, format=None, gallery=None)
-    require_ours(options.gallery, PAGE)
     report = Report("export", quiet=options.quiet)
     report.extra["sidecars"] = 0
     if sidecars.are_changed:

@@ -10,7 +10,7 @@ from ramctl.photos.decoding import photo_size
 from ramctl.records.fields import scored_boxes
 from ramctl.records.files import scratch_file
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import JsonObject, decode_name, object_in, shown_name, tag_language
+from ramctl.records.record import JsonObject, object_in, tag_language
 from ramctl.records.stream import Format, separated
 from ramctl.tagging import output_formats as formats
 from ramctl.tagging.output_formats import Column, name_of, table
@@ -72,7 +72,7 @@ def coco() -> Format:
                 annotation["bbox"] = [round(side, 1) for side in box]
                 annotation |= {"area": round(box[2] * box[3], 1), "iscrowd": 0}
             annotations.write(annotation_line(annotation))
-        name = shown_name(decode_name(record["image"]))
+        name = record["image"]
         row = {"id": n_images, "file_name": name, "width": width, "height": height}
         return dumps(row).rstrip(b"\n")
 

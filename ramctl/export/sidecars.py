@@ -1,5 +1,6 @@
 """Sidecars, files beside a photo with its tags: XMP for photo managers, text for trainers."""
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,14 +20,13 @@ from ramctl.photos.archives import facts_of_file, member_of
 from ramctl.photos.embedded import read_embedded
 from ramctl.photos.finding import Neighbours, xmp_names
 from ramctl.photos.raw import is_raw_name
-from ramctl.records.files import full_disk, write_atomic
+from ramctl.records.files import write_atomic
 from ramctl.records.jsonl import MAX_LINE
 from ramctl.records.pipes import mode_of
 from ramctl.records.record import (
     HUMAN,
     JsonObject,
     Record,
-    encode_name,
     image_name,
     listed,
     object_in,
@@ -41,6 +41,7 @@ NameStyle = Literal["full", "stem"]
 _PARENTS = {  # where auto is a car
     "de": "automatisch", "es": "automático", "fr": "automatique", "it": "automatico",
 }  # fmt: skip
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +231,7 @@ def write_sidecar(photo: str | os.PathLike[str], result: "TagResult") -> list[Pa
     """
     if os.fspath(photo).lower().endswith(".xmp"):
         raise UsageProblem(f"{photo}: a sidecar; give the photo's path")
-    record = Record({**result.record, "image": encode_name(os.fspath(photo))})
+    record = Record({**result.record, "image": os.fspath(photo)})
     writer = SidecarWriter(SidecarOptions(xmp=True))
     return [sidecar.path for sidecar in writer.write(record, record.fields)]
 
@@ -244,8 +245,9 @@ def problems_of(path: Path, code: str = "write_failed") -> Iterator[None]:
     try:
         yield
     except (RunProblem, OSError, ValueError) as error:
-        if reason := full_disk(error):
-            raise RunProblem(f"{path}: {reason}") from error
+        cause: BaseException = error.__cause__ or error
+        if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
+            raise RunProblem(f"{path}: {cause.strerror}") from error
         message = f"{path}: {getattr(error, 'strerror', None) or error}"
         if isinstance(error, RunProblem):
             message = error.message

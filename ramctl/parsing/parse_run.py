@@ -21,7 +21,6 @@ from ramctl.readers.grouping import group_by_image
 from ramctl.readers.source import Columns
 from ramctl.records.files import output_lock
 from ramctl.records.inputs import inputs_or_stdin, require_files
-from ramctl.records.ownership import LABEL_FILE, require_ours
 from ramctl.records.pipes import is_folder
 from ramctl.records.report import Rejects, Report
 from ramctl.records.shards import row_counter, shard_of
@@ -71,7 +70,7 @@ def run(options: ParseOptions) -> Report:
     if options.build_labels:
         stream = options.stream
         with (
-            output_lock(options.build_labels, options.review, notify=report.notify),
+            output_lock(options.build_labels, options.review),
             Rejects(report, stream.rejects, strict=stream.strict) as rejects,
         ):
             build_label_file(
@@ -107,7 +106,7 @@ def _check(options: ParseOptions) -> None:
             raise UsageProblem(f"--{name} needs --build-labels")
     if options.build_labels:
         idle = given_options(options, ("keep_tags", "explain"))
-        stream = {"-o": "output", "--resume": "resume", "--max-time": "max_time"}
+        stream = {"-o": "output", "--resume": "resume"}
         idle += [flag for flag, name in stream.items() if getattr(options.stream, name)]
         if idle:
             raise UsageProblem(f"--build-labels writes no records: leave out {', '.join(idle)}")
@@ -119,7 +118,6 @@ def _check(options: ParseOptions) -> None:
     for name, is_given in whole.items():
         if is_given and not options.stream.shard.is_all:
             raise UsageProblem(f"{name} needs all records in one run, so not with --shard")
-    require_ours(options.build_labels, LABEL_FILE)
     if options.explain and options.target_format != "jsonl":
         raise UsageProblem(f"-f {options.target_format} has no place for what --explain adds")
     if to_ram:

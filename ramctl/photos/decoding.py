@@ -20,7 +20,7 @@ from ramctl.errors import RecordProblem, attempt
 from ramctl.parts import needs
 from ramctl.photos.archives import facts_of_file, member_of, open_archive
 from ramctl.photos.raw import decode_raw, is_raw_name, raw_size
-from ramctl.records.record import Record, decode_name, encode_name, image_name, shown_name
+from ramctl.records.record import Record, image_name, shown_name
 
 MAX_PIXELS = 200_000_000  # the largest phone photos have just under 200 megapixels
 _LARGE = 30_000_000  # pixels; larger photos are decoded one at a time, for the sake of memory
@@ -42,7 +42,7 @@ def record_photo(record: Record, target: int | None = None, official: bool = Fal
             name = image_name(record.fields)
             return load_photo(name, record.base, target=target, official=official)
         if "image" in record.fields:
-            name = decode_name(record.fields["image"])
+            name = record.fields["image"]
         if isinstance(record.photo, RecordProblem):
             raise record.photo
         if isinstance(record.photo, Image.Image):
@@ -269,7 +269,7 @@ def photo_record(photo: Photo, place: str, official: bool) -> Record:
     Pictures are converted here, as threads cannot share them. TypeError for other objects.
     """
     if isinstance(photo, str | os.PathLike):
-        return Record({"image": encode_name(os.fspath(photo))}, "python", 1)
+        return Record({"image": os.fspath(photo)}, "python", 1)
     made = PhotoRecord({}, place, 1)
     if isinstance(photo, bytes):
         made.photo = photo

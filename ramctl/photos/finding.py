@@ -11,15 +11,15 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO
 
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.photos.archives import member_of, open_archive, split_member
+from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.photos.archives import member_of, open_archive
 from ramctl.photos.raw import RAW_SUFFIXES
 from ramctl.records.fields import FOR_PHOTOS
 from ramctl.records.files import is_url, plain_name, require_known_packing
 from ramctl.records.inputs import TarHeader, open_input, require_files, unread_inputs
 from ramctl.records.jsonl import MAX_LINE, bounded_lines, parse_line
-from ramctl.records.pipes import STDIN, is_file, is_folder, is_pipe, mode_of
-from ramctl.records.record import Record, Reject, Unread, decode_name, encode_name, shown_name
+from ramctl.records.pipes import STDIN, is_file, is_folder, is_pipe
+from ramctl.records.record import Item, Record, Reject, Unread, require_utf8, shown_name
 from ramctl.records.remote import open_url, photo_base
 
 _BLOCK = 1 << 16
@@ -28,7 +28,6 @@ _BINARY = re.compile(
     rb"\xff\xd8\xff|\x89PNG\r|GIF8[79]a[^.]|RIFF.{4}WEBP|II\*\0|MM\0\*|\0.{3}ftyp"
     rb"|\x1f\x8b|PAR1\x15", re.DOTALL,
 )  # fmt: skip
-_BYTES = "bytes:"  # in a key, before a name that is not UTF-8
 _RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")
 SUFFIXES = RAW_SUFFIXES | {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff",
@@ -122,44 +121,6 @@ def _unread(inputs: PhotoInputs) -> Iterator[Unread]:
             yield from _expand(name, Path(), inputs)
 
 
-def require_some(names: Sequence[str]) -> None:
-    """Raise RunProblem for an empty or missing input, as on a disk that is not mounted."""
-    for name in names:
-        if name == STDIN or is_photo_name(name):
-            continue
-        if not (any(Path(name).iterdir()) if is_folder(name) else mode_of(name)):
-            raise RunProblem(f"{name}: nothing is there (--prune; is the disk mounted?)")
-
-
-def is_gone(key: str, *folders: str | Path) -> bool:
-    """Whether the photo of a record's key no longer exists, also below `folders`.
-
-    False for the position of a record in a list, and where that cannot be determined.
-    """
-    if key.isdecimal():
-        return False
-    if key.startswith(_BYTES):
-        key = decode_name({"bytes": key.removeprefix(_BYTES)})
-    return all(_is_missing(key, Path(base)) for base in ("", *folders))
-
-
-def _is_missing(name: str, base: Path) -> bool:
-    try:
-        (base / name).lstat()
-        return False
-    except (FileNotFoundError, NotADirectoryError):
-        inside = split_member(name)
-    except (OSError, ValueError):
-        return False
-    if inside is None:
-        return True
-    try:
-        open_archive(base / inside[0]).stamp(inside[1])
-    except RecordProblem as problem:
-        return problem.code == "missing_image"
-    return False
-
-
 def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     place = base / name
     if inputs.recursive and is_folder(place):
@@ -171,7 +132,7 @@ def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     elif name.lower().endswith(".tar") and is_file(place):
         yield from _archive(name, base, inputs)
     else:
-        yield partial(_photo, name, base)
+        yield partial(_photo, name, base, inputs)
 
 
 def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
@@ -191,7 +152,7 @@ def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
         if is_below:
             yield from _walk(path, base, inputs)
         elif is_photo_name(name):
-            yield partial(_photo, path, base)
+            yield partial(_photo, path, base, inputs)
         elif name.lower().endswith(".tar"):
             yield from _archive(path, base, inputs)
 
@@ -200,7 +161,7 @@ def _archive(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
     try:
         for member in open_archive(base / name).members():
             if is_photo_name(member):
-                yield partial(_photo, f"{name}#{member}", base)
+                yield partial(_photo, f"{name}#{member}", base, inputs)
     except RecordProblem as problem:
         yield _unreadable(name, problem.code, problem.message, inputs)
 
@@ -216,11 +177,9 @@ def _from_url(url: str) -> Iterator[Unread]:
         for header in archive:
             if is_photo_name(header.name) and (member := archive.extractfile(header)) is not None:
                 name = f"{url}#{header.name}"
-                image, stamp = encode_name(name), f"{header.size}-{float(header.mtime)}"
-                photo = member.read()
                 yield partial(
-                    PhotoRecord, {"image": image}, shown_name(name), None, key=str(image),
-                    stamp=stamp, photo=photo,
+                    PhotoRecord, {"image": name}, shown_name(name), None, key=name,
+                    stamp=f"{header.size}-{float(header.mtime)}", photo=member.read(),
                 )  # fmt: skip
 
 
@@ -228,10 +187,13 @@ def _unreadable(name: str, code: str, message: str, inputs: PhotoInputs) -> Unre
     return partial(Reject, shown_name(name), None, inputs.stage, code, message, raw="")
 
 
-def _photo(name: str, base: Path) -> Record:
-    image = encode_name(name)
-    key = image if isinstance(image, str) else _BYTES + image["bytes"]
-    return Record({"image": image}, shown_name(name), None, base, key, photo_stamp(name, base))
+def _photo(name: str, base: Path, inputs: PhotoInputs) -> Item:
+    shown = shown_name(name)
+    try:
+        require_utf8(name)
+    except RecordProblem as problem:
+        return Reject(shown, None, inputs.stage, problem.code, problem.message, raw=shown)
+    return Record({"image": name}, shown, None, base, name, photo_stamp(name, base))
 
 
 def photo_stamp(name: str, base: Path) -> str:

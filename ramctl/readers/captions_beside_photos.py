@@ -7,11 +7,12 @@ from pathlib import Path, PurePosixPath
 
 import orjson
 
+from ramctl.errors import RecordProblem
 from ramctl.readers.caption_tables import not_utf8
 from ramctl.readers.source import Source, split_tags, with_usual_names
 from ramctl.records.files import plain_name
 from ramctl.records.inputs import TarHeader, open_input
-from ramctl.records.record import Item, JsonObject, encode_name
+from ramctl.records.record import Item, JsonObject, Reject, require_utf8, shown_name
 
 PHOTO_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
 MAX_TEXT, MAX_MEMBER = 1 << 22, 1 << 36  # bytes
@@ -91,15 +92,23 @@ def read_captions(source: Source) -> Iterator[Item]:
     """One record per photo in a folder that has a `.txt` beside it: each line is a caption."""
     for number, (image, text) in enumerate(_sidecars(source), 1):
         captions = [line.strip() for line in text.splitlines() if line.strip()]
-        record = source.record({"image": encode_name(image), "captions": captions}, number)
-        yield not_utf8(source, number, text, image) or record
+        record = source.record({"image": image, "captions": captions}, number)
+        yield _bad_name(source, number, image) or not_utf8(source, number, text, image) or record
 
 
 def read_tags(source: Source) -> Iterator[Item]:
     """One record per photo in a folder that has a `.txt` with tags, joined by commas, beside it."""
     for number, (image, text) in enumerate(_sidecars(source), 1):
-        record = source.record({"image": encode_name(image), "tags": split_tags(text)}, number)
-        yield not_utf8(source, number, text, image) or record
+        record = source.record({"image": image, "tags": split_tags(text)}, number)
+        yield _bad_name(source, number, image) or not_utf8(source, number, text, image) or record
+
+
+def _bad_name(source: Source, number: int, image: str) -> Reject | None:
+    try:
+        require_utf8(image)
+    except RecordProblem as problem:
+        return source.reject(number, problem.code, problem.message, shown_name(image))
+    return None
 
 
 def _sidecars(source: Source) -> Iterator[tuple[str, str]]:

@@ -18,9 +18,8 @@ from typing import BinaryIO, TypeVar, cast
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.records import parquet
-from ramctl.records.files import STATE, is_gzip, is_url, require_known_packing
+from ramctl.records.files import is_gzip, is_url, require_known_packing
 from ramctl.records.jsonl import unread_records
-from ramctl.records.ownership import is_state
 from ramctl.records.pipes import (
     STDIN,
     is_folder,
@@ -52,7 +51,6 @@ def open_input(name: str) -> Iterator[BinaryIO]:
         with stack:
             yield whole
         return
-    _require_no_state(name)
     mark_read(name)
     if name == STDIN:
         yield sys.stdin.buffer
@@ -143,12 +141,6 @@ def unread_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterat
             yield from unread_records(stream, shown_name(name), photo_base(name, root), stage)
 
 
-def _require_no_state(name: str) -> None:
-    if name.endswith(STATE) and is_state(Path(name)):
-        what = "lists the finished inputs of a run for --resume"
-        raise UsageProblem(f"{name}: {what}, not records; leave it out")
-
-
 def require_files(inputs: Sequence[str]) -> None:
     """Raise UsageProblem for an input that is missing or a folder, or a pipe named twice."""
     for name in inputs:
@@ -157,7 +149,6 @@ def require_files(inputs: Sequence[str]) -> None:
             raise UsageProblem(f"{name}: no such file")
         if is_folder(name):
             raise UsageProblem(f"{name} is a folder, not a file")
-        _require_no_state(name)
     require_each_once(inputs)
 
 

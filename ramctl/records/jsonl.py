@@ -133,13 +133,6 @@ def content_stamp(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
-def stamp_of(item: Item) -> str:
-    """The stamp of a record, else a hash of the text of a reject."""
-    if item.stamp or isinstance(item, Record):
-        return item.stamp
-    return content_stamp((item.raw or "").encode("utf-8", "surrogatepass"))
-
-
 def _unwrap(fields: JsonObject, base: Path) -> tuple[JsonObject, Path]:
     """The record inside a reject, and the base of its photo; other records as they are."""
     if "stage" not in fields or not fields.keys() >= _REJECT_FIELDS:

@@ -1,9 +1,6 @@
 """Records: the JSON objects that commands exchange, their rejects, and the fields they share."""
 
-import base64
-import os
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -87,13 +84,13 @@ Item = Record | Reject
 Unread = Callable[[], Item]
 
 
-def encode_name(name: str) -> str | dict[str, str]:
-    """A file name as a JSON value: text, or `{"bytes": base64}` when it is not UTF-8."""
+def require_utf8(name: str) -> None:
+    """Raise RecordProblem for the name of a photo that JSON cannot hold."""
     try:
         name.encode("utf-8")
-    except UnicodeEncodeError:
-        return {"bytes": base64.b64encode(os.fsencode(name)).decode("ascii")}
-    return name
+    except UnicodeEncodeError as error:
+        message = "the name is not UTF-8: rename it (convmv -f latin1 -t utf8 --notest FILE)"
+        raise RecordProblem(message, code="bad_utf8") from error
 
 
 def shown_name(name: str) -> str:
@@ -125,22 +122,15 @@ def listed_names(names: Iterable[str]) -> str:
     return ", ".join([*shown[:_MAX_NAMES], *["..."][: len(shown) > _MAX_NAMES]])
 
 
-def decode_name(value: Any) -> str:
-    """The file name in an `image` value, surrogate-escaped where it is not UTF-8."""
-    if isinstance(value, str) and value:
-        return value
-    if isinstance(value, dict) and isinstance(value.get("bytes"), str):
-        with suppress(ValueError):
-            return os.fsdecode(base64.b64decode(value["bytes"], validate=True))
-    message = 'image is neither a path nor {"bytes": base64}' if value else "image is empty"
-    raise RecordProblem(message, code="bad_field")
-
-
 def image_name(fields: JsonObject) -> str:
     """The record's photo as a path or `shard.tar#member`; RecordProblem when there is none."""
     if "image" not in fields:
         raise RecordProblem("no image field", code="missing_field")
-    return decode_name(fields["image"])
+    name = fields["image"]
+    if not isinstance(name, str) or not name:
+        message = "image is empty" if name == "" else "image is not a path"
+        raise RecordProblem(message, code="bad_field")
+    return name
 
 
 def listed(fields: JsonObject, name: str) -> list[Any]:

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
-from ramctl.errors import EXIT_OK, EXIT_REJECTS, EXIT_TIME_IS_UP, one_line
+from ramctl.errors import EXIT_OK, EXIT_REJECTS, one_line
 from ramctl.parts import __version__
 from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import Sink, open_rejects, rejects_file
-from ramctl.records.ownership import REJECTS, require_ours
 from ramctl.records.record import JsonObject, Reject
 
 NAMED_REJECTS = 20
@@ -37,11 +36,7 @@ class Report:
     fingerprint: Mapping[str, str] = field(default_factory=dict)  # of what the output depends on
     n_in: int = 0
     n_out: int = 0
-    n_skipped: int = 0  # done before, or rejected
-    n_rejected_before: int = 0  # of these
-    n_pruned: int = 0  # earlier records that were dropped
-    n_left: int = 0
-    time_is_up: bool = False  # `--max-time` ended the run before its end
+    n_skipped: int = 0  # done before
     forgives_rejects: bool = False  # exit 0 instead of 3: the parent process counts rejects
     rejects: Counter[str] = field(default_factory=Counter)
     extra: JsonObject = field(default_factory=dict)  # a command's own counts, for `--stats`
@@ -55,17 +50,9 @@ class Report:
         return sum(self.rejects.values())
 
     @property
-    def has_found(self) -> bool:
-        """Whether there was any input."""
-        return self.n_in + self.n_skipped > 0
-
-    @property
     def exit_code(self) -> int:
-        """4 if time was up before the end, 3 if inputs were rejected, now or earlier."""
-        if self.time_is_up:
-            return EXIT_TIME_IS_UP
-        has_rejects = self.rejects or self.n_rejected_before
-        return EXIT_REJECTS if has_rejects and not self.forgives_rejects else EXIT_OK
+        """3 if inputs were rejected."""
+        return EXIT_REJECTS if self.rejects and not self.forgives_rejects else EXIT_OK
 
     def notify(self, message: str) -> None:
         """Write one line to stderr, with the command's name; nothing with `-q`."""
@@ -90,7 +77,6 @@ class Report:
         self.n_in += part.n_in
         self.n_out += part.n_out
         self.n_skipped += part.n_skipped
-        self.n_rejected_before += part.n_rejected_before
         self.rejects.update(part.rejects)
         self.unit = part.unit
 
@@ -99,11 +85,7 @@ class Report:
         seconds = time.monotonic() - self.started
         parts = [f"{self.n_in} in", f"{self.n_out} out", f"{self.n_rejected} rejected"]
         if self.n_skipped:
-            before = self.n_rejected_before
-            rejected = f" ({before} of them rejected)" if before else ""
-            parts.append(f"{self.n_skipped} done before{rejected}")
-        later = {"pruned": self.n_pruned, "left": self.n_left}
-        parts += [f"{number} {what}" for what, number in later.items() if number]
+            parts.append(f"{self.n_skipped} done before")
         known = [name for name in self.counted if name in self.extra]
         parts += [f"{self.extra[name]} {self.counted[name]}" for name in known]
         rate = self.n_out / seconds if seconds > 0 else 0.0
@@ -119,10 +101,6 @@ class Report:
             "out": self.n_out,
             "rejected": self.n_rejected,
             "skipped": self.n_skipped,
-            "rejected_before": self.n_rejected_before,
-            "pruned": self.n_pruned,
-            "left": self.n_left,
-            "time_is_up": self.time_is_up,
             "rejects": dict(sorted(self.rejects.items())),
             "seconds": round(seconds, 3),
             "rate": round(self.n_out / seconds, 3) if seconds > 0 else 0.0,
@@ -191,7 +169,6 @@ class Rejects:
         self.report = report
         self.strict = strict
         self._lock = ExitStack()
-        require_ours(rejects_file(name), REJECTS)
 
     def add(self, reject: Reject) -> None:
         """Count and write a reject; RunProblem with `strict`."""
@@ -201,8 +178,8 @@ class Rejects:
             reject.fail()
 
     def __enter__(self) -> Self:
-        self._lock.enter_context(output_lock(rejects_file(self._name), notify=self.report.notify))
-        self.sink = open_rejects(self._name, resume=False)
+        self._lock.enter_context(output_lock(rejects_file(self._name)))
+        self.sink = open_rejects(self._name)
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -18,12 +18,12 @@ from typing import NamedTuple, TypeVar
 from ramctl.errors import Interrupted, RecordProblem, RunProblem, attempt
 from ramctl.records.files import is_device
 from ramctl.records.inputs import RootCheck
-from ramctl.records.jsonl import dumps, stamp_of
-from ramctl.records.outputs import PartFile, RunOutputs, open_outputs
+from ramctl.records.jsonl import dumps
+from ramctl.records.outputs import RunOutputs, open_outputs
 from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.report import Rejects, Report
 from ramctl.records.shards import ALL, Shard
-from ramctl.records.signals import GOES_ON, StopRequest, TimeIsUp, deadline
+from ramctl.records.signals import GOES_ON, StopRequest
 from ramctl.records.state import Entry
 
 Result = TypeVar("Result")
@@ -45,7 +45,6 @@ JSONL = Format()
 NO_RECORDS = Format(encode=lambda fields: b"")  # for commands that write other files alone
 _Todo = tuple[Record, Entry | None]  # a record, and the earlier entry that it replaces
 _Work = _Todo | Callable[[], None]  # or a function that writes a reject in its turn
-IsGone = Callable[[str], bool]
 BATCH = 256
 
 
@@ -55,11 +54,9 @@ class StreamOptions:
 
     output: Path | None = None
     resume: bool = False
-    retry_rejects: bool = False
     rejects: str | None = None
     strict: bool = False
     stats: Path | None = None
-    max_time: float | None = None
     progress: bool | None = None
     batch: int | None = None  # None: the default of the stage, else BATCH
     made_from: Mapping[str, str] = field(default_factory=dict)  # the output depends on it too
@@ -124,13 +121,11 @@ def run_stream(
     *,
     fingerprint: Mapping[str, str] | None = None,
     form: Format = JSONL,
-    is_gone: IsGone | None = None,
 ) -> Report:
     """Run `stage` over `source` and write the outcomes; return the filled report.
 
     `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`. Only
-    the first shard has the header of `form`, and only a finished run the footer. Records of an
-    earlier run are dropped if their input is not in `source` and `is_gone(key)`. RunProblem also
+    the first shard has the header of `form`, and only a finished run the footer. RunProblem also
     where none of the first photos exists.
     """
     report.fingerprint = fingerprint or {}
@@ -139,7 +134,7 @@ def run_stream(
         is_document = form.footer is not tuple  # which --resume cannot continue
         is_file = options.output is not None and not is_device(options.output)
         goes_on = GOES_ON if is_file and not is_document else ""
-        stop = stack.enter_context(StopRequest(deadline(options.max_time), goes_on))
+        stop = stack.enter_context(StopRequest(goes_on))
         outputs = stack.enter_context(
             open_outputs(
                 options.output, options.rejects, resume=options.resume,
@@ -147,19 +142,18 @@ def run_stream(
                 n_header=len(header), notify=report.notify, has_records=form is not NO_RECORDS,
             )
         )  # fmt: skip
-        if header and outputs.sinks["done"].end == 0:
-            outputs.sinks["done"].write(header)
-        run = _Run(iter(source), report, options, outputs, form.encode, stop, is_gone)
+        if header and outputs.done.end == 0:
+            outputs.done.write(header)
+        run = _Run(iter(source), report, options, outputs, form.encode, stop)
         shown = options.progress
         is_on_screen = options.output is None and form is not NO_RECORDS
-        if shown is None and is_on_screen and sys.stdout and sys.stdout.isatty():
+        if shown is None and is_on_screen and sys.stdout.isatty():
             shown = False  # not between records that are written to the same screen
         advance = stack.enter_context(report.progress(shown))
         try:
             for outcomes in watched(stage, RootCheck().notice)(run.batches()):
                 run.write(outcomes)
                 advance(len(outcomes))
-            run.count_left()
         except Interrupted:
             outputs.save()
         except BaseException:
@@ -187,10 +181,8 @@ class _Run:
     outputs: RunOutputs
     encode: Encoder
     stop: StopRequest
-    is_gone: IsGone | None
     positions: Iterator[int] = field(default_factory=count)
     in_flight: deque[list[_Work]] = field(default_factory=deque)
-    retried: deque[_Todo] = field(default_factory=deque)
 
     def batches(self) -> Iterator[Batch]:
         """The records to process, in batches; rejects wait in between, to keep the order."""
@@ -212,57 +204,33 @@ class _Run:
             yield _records(batch)
 
     def _todo(self) -> Iterator[_Work]:
-        """The records to process and the rejects to write; records that are retried come last."""
-        while not self.stop.is_due:
+        """The records to process and the rejects to write."""
+        while self.stop.signum is None:
             try:
                 with self.stop.waiting():
                     item = next(self.items, None)
             except Interrupted:
                 return
-            except TimeIsUp:
-                self.report.time_is_up = True
-                return
             if item is None:
-                break
-            key = self._key(item)
+                return
+            key = str(next(self.positions))
             if isinstance(item, Record):
-                item.key = key
+                key = item.key = item.key or key
             entry = self.outputs.earlier(key, item.stamp)
-            if entry is not None and self._is_done(item, entry):
-                continue
-            self.report.n_in += 1
-            if isinstance(item, Record):
-                yield item, entry
+            if isinstance(item, Reject):
+                self.report.n_in += 1
+                yield partial(self._write_reject, item, entry)
+            elif entry is not None and entry.stamp == item.stamp:
+                self.report.n_skipped += 1
             else:
-                yield partial(self._write_reject, item, key, stamp_of(item), entry)
-        while self.retried and not self.stop.is_due:
-            self.report.n_in += 1
-            yield self.retried.popleft()
+                self.report.n_in += 1
+                yield item, entry
 
-    def _key(self, item: Item) -> str:
-        """The name of an input in the state: the key of a photo, else its position."""
-        position = str(next(self.positions))
-        return (item.key if isinstance(item, Record) else "") or position
-
-    def _write_reject(self, reject: Reject, key: str, stamp: str, drops: Entry | None) -> None:
+    def _write_reject(self, reject: Reject, drops: Entry | None) -> None:
         self.report.reject(reject)
-        self.outputs.write("rejected", key, stamp, dumps(reject.to_json()), drops=drops)
+        self.outputs.reject(dumps(reject.to_json()), drops)
         if self.options.strict:
             reject.fail()
-
-    def _is_done(self, item: Item, entry: Entry) -> bool:
-        """Whether an input is done, or is retried at the end."""
-        if entry.stamp != stamp_of(item):
-            return False
-        if entry.status == "rejected":
-            if self.options.retry_rejects and isinstance(item, Record):
-                self.retried.append((item, entry))
-                return True
-            if not entry.is_written and isinstance(self.outputs.sinks["rejected"], PartFile):
-                return False  # the earlier run had no file for it
-            self.report.n_rejected_before += 1
-        self.report.n_skipped += 1
-        return True
 
     def write(self, outcomes: list[Outcome]) -> None:
         """Write the outcomes of the oldest batch."""
@@ -273,43 +241,17 @@ class _Run:
                 continue
             (record, earlier), outcome = work, next(remaining)
             if isinstance(outcome, RecordProblem):
-                reject = Reject.of(record, outcome, self.report.command)
-                self._write_reject(reject, record.key, record.stamp, earlier)
+                self._write_reject(Reject.of(record, outcome, self.report.command), earlier)
                 continue
-            self.outputs.write(
-                "done", record.key, record.stamp, self.encode(outcome), drops=earlier
-            )
+            self.outputs.write(record.key, record.stamp, self.encode(outcome), earlier)
             self.report.n_out += 1
         self.outputs.flush()
 
-    def count_left(self) -> None:
-        """Count the inputs that the time limit left; a pipe may have no end."""
-        if self.stop.signum is not None or not self.stop.is_due or self.report.time_is_up:
-            return
-        try:
-            with self.stop.waiting():
-                for item in self.items:
-                    entry = self.outputs.earlier(self._key(item), item.stamp)
-                    if entry is None or entry.stamp != stamp_of(item):
-                        self.report.n_left += 1
-                    elif entry.status == "rejected":
-                        self.report.n_rejected_before += 1
-            self.report.time_is_up = self.report.n_left > 0
-        except TimeIsUp:
-            self.report.n_left, self.report.time_is_up = 0, True
-
     def finish(self, footer: Iterable[bytes]) -> None:
         """Complete the outputs."""
-        is_cut = self.report.time_is_up and not self.report.n_left  # what comes later is unknown
-        if (state := self.outputs.state) is not None and not is_cut:
-            if n_gone := state.drop_doubled():
-                self.report.notify(
-                    f"{n_gone} inputs of an earlier run are gone; their records stay"
-                )
-            if self.is_gone is not None and not self.report.time_is_up:
-                self.report.n_pruned = state.prune(self.is_gone)
-        # Records for whose retry there was no time are still rejects.
-        self.report.n_rejected_before += len(self.retried)
+        state = self.outputs.state
+        if state is not None and (n_gone := state.drop_doubled()):
+            self.report.notify(f"{n_gone} inputs of an earlier run are gone; their records stay")
         for part in footer:
-            self.outputs.sinks["done"].write(part)
+            self.outputs.done.write(part)
         self.outputs.finish()

@@ -49,7 +49,7 @@ def index_folder(folder: Path, model: str, report: Report) -> tuple[Path, Path]:
     report.notify(f"{folder}: new or changed photos; the index is {index}")
     index.mkdir(parents=True, exist_ok=True)
     tag_options = tag_photos.TagOptions(
-        (root,), photos, prune=True, model=model, format="jsonl", quiet=report.quiet,
+        (root,), photos, model=model, format="jsonl", quiet=report.quiet,
         tagger=TaggerOptions(embedding=True), stream=StreamOptions(output=tags, resume=True),
     )  # fmt: skip
     import_options = import_photos.ImportOptions(

@@ -15,7 +15,7 @@ import numpy as np
 
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.photos.finding import Neighbours
+from ramctl.photos.finding import Neighbours, photo_stamp
 from ramctl.records.fields import FORMS, STRINGS
 from ramctl.records.inputs import unread_inputs
 from ramctl.records.record import (
@@ -75,6 +75,7 @@ class PhotoSearch:
         packed, self._images = bytearray(), list[str]()
         self._by_word = defaultdict[str, list[int]](list)  # of keywords: the places of photos
         self._refused = defaultdict[int, set[int]](set)  # labels, by the place of their photo
+        self._gone = set[int]()  # places of photos that were deleted since they were indexed
         self._base = Path()
         for _, record in _records(source):
             try:
@@ -91,6 +92,8 @@ class PhotoSearch:
             rows = {image_name(row.fields): row.fields for _, row in _records(keywords)}
             for place, name in enumerate(self._images):
                 self._add_decisions(place, rows.get(name, {}))
+                if not photo_stamp(name, self._base):
+                    self._gone.add(place)
         vectors = np.frombuffer(packed, "<f2").reshape(len(self), self._axes.axes.shape[1])
         self._points = vectors.astype(np.float32)
         self._mean = self._points.mean(0)
@@ -222,7 +225,7 @@ class PhotoSearch:
             cosines = points[start : start + BLOCK] @ points[start:].T
             for first, other in np.argwhere(np.triu(cosines, 1) >= threshold).tolist():
                 near[start + first].append(start + other)
-        groups, taken = list[list[str]](), set[int]()
+        groups, taken = list[list[str]](), {*self._gone}
         for first, others in near.items():
             group = [place for place in (first, *others) if place not in taken]
             names = {self._images[place] for place in group}
@@ -260,6 +263,7 @@ class PhotoSearch:
 
     def _best(self, scores: Floats, n: int) -> list[Found]:
         """The photos of the n highest finite scores."""
+        scores[[*self._gone]] = -np.inf
         best = np.argsort(-scores, kind="stable")[:n].tolist()
         return [
             Found(self._images[place], float(scores[place]), place)

@@ -8,7 +8,7 @@ from ramctl.errors import RecordProblem, UsageProblem, escaped
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import records_to_stdout
 from ramctl.records.pipes import is_pipe
-from ramctl.records.record import JsonObject, decode_name, encode_name
+from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
 from ramctl.searching.folder_index import open_search
 from ramctl.searching.photo_search import DECIMALS, DUPLICATE, PhotoSearch
@@ -42,7 +42,7 @@ def run(options: SearchOptions) -> Report:
     search = open_search(options.file, options.model, report)
     if options.duplicates:
         groups = search.duplicates(options.threshold)
-        rows: list[JsonObject] = [{"images": [*map(encode_name, names)]} for names in groups]
+        rows: list[JsonObject] = [{"images": [*names]} for names in groups]
     else:
         rows = _found(search, text, options, report)
     is_terminal = sys.stdout is not None and sys.stdout.isatty()
@@ -70,6 +70,6 @@ def _found(
 
 
 def _text_line(row: JsonObject) -> bytes:
-    names = [escaped(decode_name(name)) for name in row.get("images") or [row["image"]]]
+    names = [escaped(name) for name in row.get("images") or [row["image"]]]
     score = [f"{row['score']:.{DECIMALS}f}"] if "score" in row else []
     return table_row([*score, *names], "\t")

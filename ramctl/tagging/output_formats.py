@@ -9,7 +9,7 @@ from typing import Any
 from ramctl.errors import escaped
 from ramctl.records.jsonl import dumps
 from ramctl.records.parquet import ParquetWriter
-from ramctl.records.record import JsonObject, decode_name, listed, object_in
+from ramctl.records.record import JsonObject, listed, object_in
 from ramctl.records.stream import Format
 
 FORMATS = ("jsonl", "table", "text", "csv", "parquet")
@@ -74,8 +74,7 @@ def table_lines(record: JsonObject) -> bytes:
 def text_line(record: JsonObject) -> bytes:
     """Path, tab, tags joined by `, `; control characters as `\\n`, a comma in a tag as `\\,`."""
     name = _exactly(name_of(record))
-    # A name that is not UTF-8 comes out as the bytes it is on disk.
-    return os.fsencode(f"{name}\t{escaped(join_tags(record['tags']))}\n")
+    return (f"{name}\t{escaped(join_tags(record['tags']))}\n").encode()
 
 
 def join_tags(tags: Sequence[str]) -> str:
@@ -90,4 +89,4 @@ def _exactly(text: str) -> str:
 
 def name_of(record: JsonObject) -> str:
     """The photo's name as it was given."""
-    return decode_name(record["image"])
+    return record["image"]

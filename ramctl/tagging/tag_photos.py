@@ -8,7 +8,7 @@ from typing import Any
 
 from ramctl.decide.selection import read_tag_list
 from ramctl.errors import UsageProblem
-from ramctl.photos.finding import PhotoInputs, is_gone, require_some, unread_photo_inputs
+from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.inputs import inputs_or_stdin
 from ramctl.records.parquet import column_types
 from ramctl.records.report import Report
@@ -24,7 +24,6 @@ class TagOptions:
 
     inputs: tuple[str, ...] = ()  # photos, folders, archives, records; none or `-`: stdin
     photos: PhotoInputs = field(default_factory=PhotoInputs)
-    prune: bool = False  # drop the records of photos that are gone
     model: str = "mini"
     tagger: TaggerOptions = field(default_factory=TaggerOptions)
     include: Path | None = None  # files of the tags in `tagger.choice`
@@ -46,12 +45,8 @@ def run(options: TagOptions) -> Report:
         raise UsageProblem("--caption needs -f jsonl, parquet, csv or table, not text")
     if form == "parquet" and (stream.resume or on_terminal):
         raise UsageProblem("-f parquet needs -o FILE, whose end cannot be continued by --resume")
-    if options.prune and not (stream.resume and form == "jsonl"):
-        raise UsageProblem("--prune needs --resume and -f jsonl")
     report = Report("tag", quiet=options.quiet, unit="images", model=options.model)
     names = inputs_or_stdin(options.inputs, "photos")
-    if options.prune:
-        require_some(names)
     photos = replace(options.photos, names=names, notify=cache(report.notify))
     source, shard = shard_of(stream.shard, names, partial(unread_photo_inputs, photos))
     report.count_inputs = row_counter(stream.shard, names)
@@ -71,15 +66,8 @@ def run(options: TagOptions) -> Report:
     # Of dense scores only the first line names the labels: they are as long as the scores.
     lists_labels = options.tagger.dense and form in ("jsonl", "parquet")
     header = iter([{"label_names": list(tagger.labels.tags)}] if lists_labels else [])
-    # An earlier run may have started in any folder that holds the output.
-    folders = [Path(photos.root or ""), *Path(stream.output or "").absolute().parents]
-    run_stream(
+    return run_stream(
         report, source, tagger.stage, replace(stream, batch=tagger.batch),
         fingerprint=tagger.fingerprint | shard | {"form": form},
         form=written._replace(encode=lambda fields: written.encode(fields | next(header, {}))),
-        is_gone=(lambda name: report.has_found and is_gone(name, *folders))
-        if options.prune else None,
     )  # fmt: skip
-    if options.prune and not report.has_found:
-        report.warn("no photo was found, so --prune drops nothing (is the disk mounted?)")
-    return report

@@ -22,7 +22,7 @@ from ramctl.engine.runner import ModelPhoto, ModelRunner, Runner, mute
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.photos.decoding import PHOTO_KINDS, Photo, photo_record
 from ramctl.records.parallel import chunks
-from ramctl.records.record import JsonObject, Record, decode_name, set_tags
+from ramctl.records.record import JsonObject, Record, set_tags
 from ramctl.tagging.embedding import PhotoAxes
 from ramctl.tagging.tagger_options import TaggerOptions
 
@@ -59,7 +59,7 @@ class TagResult:
         boxes: JsonObject = record.get("boxes", {})
         dense = record.get("dense")
         return cls(
-            image=decode_name(record["image"]) if "image" in record else None,
+            image=record.get("image"),
             tags=record["tags"],
             scores=record["scores"],
             salience=record.get("salience", {}),

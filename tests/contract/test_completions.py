@@ -81,8 +81,8 @@ def shell(installed, tmp_path):
 
 
 def test_fish_finds_them_and_shows_whole_descriptions_and_files(shell):
-    options = shell("fish", "-c", "complete -C 'ramctl tag --retry'")
-    assert options == "--retry-rejects\tWith --resume: try rejected inputs again, last.\n"
+    options = shell("fish", "-c", "complete -C 'ramctl tag --stri'")
+    assert options == "--strict\tFail at the first rejected input.\n"
     assert shell("fish", "-c", "complete -C 'ramctl tag --labels ph'") == "photos.jsonl\n"
 
 

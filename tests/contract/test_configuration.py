@@ -15,16 +15,16 @@ KITE = DATA / "photos" / "kite.jpg"
 # what a person decided, is the user's alone; what says how, or which data to read, is not.
 USER_S = """
     build_labels cache calibrate detector distill download endpoint events
-    forget_refused gallery host out output port prompt prune ray rejects report
+    forget_refused gallery host out output port prompt ray rejects report
     restart review stats to txt txt_existing txt_remove xmp xmp_remove
 """
 ANYBODY_S = """
     arch batch bom boxes calibrate caption caption_column caption_style captions ci
     classes decisions dense device dry_run dtype duplicates embedding epochs exclude
     explain format from group groups image_column include jobs keep_tags kinds labels
-    lang leaf like long map max_bytes max_time merge min_probability
+    lang leaf like long map max_bytes merge min_probability
     model null number outliers precision preset progress quiet
-    recursive rename resume retry_rejects root runtime save_every seed self_contained set shard
+    recursive rename resume root runtime save_every seed self_contained set shard
     size sort steps strict style tags text text_encoder thorough threads threshold
     thresholds timeout title top truth txt_caption txt_caption_last txt_counts txt_trigger val
     verbose vocab xmp_name xmp_prefix

@@ -10,7 +10,6 @@ from tests.conftest import REPOSITORY
 FOLDERS = ("ramctl", "scripts", "tests", "completions")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 WORD = re.compile(r"[\w./*-]+")
-PROMISED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 README = REPOSITORY / "README.md"
@@ -56,19 +55,6 @@ def test_paths_of_the_project_exist(path):
         top, slash, rest = name.partition("/")
         if slash and rest and top in FOLDERS:
             assert list(REPOSITORY.glob(name)), f"{by_name(path)}: {name} is not there"
-
-
-def test_each_promise_names_tests_that_there_are():
-    text = (REPOSITORY / "ramctl" / "records" / "README.md").read_text("utf-8")
-    _, _, promises = text.partition("## Tests that keep the promises")
-    rows = [line for line in promises.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) > 10
-    for row in rows:
-        named = PROMISED.findall(row)
-        assert named, row
-        for path, function in named:
-            source = (REPOSITORY / path).read_text("utf-8")
-            assert f"\ndef {function}(" in source, f"{path}: no {function}"
 
 
 def rows(text: str, heading: str) -> list[str]:

@@ -1,6 +1,6 @@
-"""Runs a command in a fork of this process, to which something happens before any of its steps.
+"""Runs a command in a fork of this process, which dies before any of its steps.
 
-Usually it dies there. A step is whatever changes a name or the size of a file, opens one to
+A step is whatever changes a name or the size of a file, opens one to
 write, or waits for the disk: what lies between two steps is only in the memory of the process, and
 lost with it.
 """
@@ -13,7 +13,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -30,25 +29,16 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _NAMES = {"os.rename", "os.remove", "os.truncate", "os.mkdir", "os.rmdir", "os.link"}
 
 
-def die() -> None:
-    """End this process as SIGKILL would."""
-    os._exit(KILLED)
-
-
 class Steps:
-    """An audit hook that writes down the steps of a process and lets it die before one of them.
-
-    Or `accident` happens there.
-    """
+    """An audit hook that writes down the steps of a process and lets it die before one of them."""
 
     def __init__(
         self,
         folder: Path,
         log: Path,
-        crash_before: int | str | None,
-        accident: Callable[[], object],
+        crash_before: int | None,
     ) -> None:
-        self.folder, self.crash_before, self.accident = str(folder), crash_before, accident
+        self.folder, self.crash_before = str(folder), crash_before
         self.log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         self.number = 0
 
@@ -59,8 +49,6 @@ class Steps:
                 self.take(event, path)
         elif event in _NAMES:
             self.take(event, arguments[0])
-        elif event == "ctypes.dlsym" and arguments[1] == "renameat2":
-            self.take("exchange", ".")
 
     def take(self, event: str, path: object) -> None:
         name = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else "."
@@ -68,9 +56,8 @@ class Steps:
             return
         step = f"{event} {Path(name).name}"
         self.number += 1
-        if self.crash_before in (self.number - 1, step):
-            self.crash_before = None
-            self.accident()
+        if self.crash_before == self.number - 1:
+            os._exit(KILLED)  # as SIGKILL would end it
         with suppress(OSError):  # the log may not grow either
             os.write(self.log, f"{step}\n".encode("utf-8", "replace"))
 
@@ -79,25 +66,19 @@ def run(
     folder: Path,
     work: Work,
     *,
-    crash_before: int | str | None = None,
-    accident: Callable[[], object] = die,
+    crash_before: int | None = None,
     most_bytes: int | None = None,
-    kill_after_s: float | None = None,
-    signum: int = signal.SIGKILL,
     is_powerless: bool = False,
 ) -> tuple[int, list[str], str]:
     """Exit status, steps and stderr of some work in a folder; files may grow to `most_bytes`.
 
-    `crash_before` is a step's number or name, before which `accident` happens; `signum` is sent
-    after some seconds. A powerless process is refused what is read-only, even if it is root's.
+    `crash_before` is a step's number, before which the process dies. A powerless process is
+    refused what is read-only, even if it is root's.
     """
     log = folder.parent / "steps"
-    arguments = (folder, work, log, crash_before, accident, most_bytes, is_powerless)
+    arguments = (folder, work, log, crash_before, most_bytes, is_powerless)
     with_what = str(work[0]) if not callable(work) else ""
     child = _forked(arguments, with_what)
-    if kill_after_s is not None:
-        time.sleep(kill_after_s)
-        child.send_signal(signum)
     with child.stderr as stream:
         said = stream.read().decode(errors="replace")
     status = child.wait()
@@ -116,8 +97,8 @@ def _forked(arguments: tuple[Any, ...], like: str) -> Forked:
 
 
 def be(
-    folder: Path, work: Work, log: Path, crash_before: int | str | None,
-    accident: Callable[[], object], most_bytes: int | None, is_powerless: bool,
+    folder: Path, work: Work, log: Path, crash_before: int | None,
+    most_bytes: int | None, is_powerless: bool,
 ) -> NoReturn:  # fmt: skip
     """Do the work in this process, and end it."""
     try:
@@ -130,7 +111,7 @@ def be(
         sys.stdin, sys.stdout = os.fdopen(0, "r", closefd=False), os.fdopen(1, "w", closefd=False)
         sys.stderr = os.fdopen(2, "w", closefd=False)
         os.chdir(folder)
-        steps = Steps(folder, log, crash_before, accident)
+        steps = Steps(folder, log, crash_before)
         sync = os.fsync
 
         def fsync(descriptor: int) -> None:
@@ -175,12 +156,12 @@ def resumed_by(work: Work) -> Callable[[Path], tuple[int, str]]:
     return again
 
 
-def contents(folder: Path, *, ignored: Sequence[str] = ()) -> dict[str, bytes]:
+def contents(folder: Path) -> dict[str, bytes]:
     """What is in a folder, without the content of states, which hold places and times."""
     found = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
-        if path.is_file() and not any(path.match(pattern) for pattern in ignored):
+        if path.is_file():
             found[name] = b"" if name.endswith(".state.jsonl") else path.read_bytes()
     return found
 
@@ -199,7 +180,6 @@ def crash_matrix(
     work: Work,
     again: Callable[[Path], tuple[int, str]],
     *,
-    ignored: Sequence[str] = (),
     every: int = 1,
 ) -> int:
     """Crash `work` before each of its steps, run `again`, and compare with a run that was not.
@@ -213,7 +193,7 @@ def crash_matrix(
     shutil.copytree(folder, template, symlinks=True)
     code, steps, err = run(folder, work)
     assert code in (0, 3), err
-    whole = contents(folder, ignored=ignored)
+    whole = contents(folder)
     for number, step in some_of(steps, every):
         shutil.rmtree(folder)
         shutil.copytree(template, folder, symlinks=True)
@@ -222,7 +202,7 @@ def crash_matrix(
         assert killed == KILLED, f"{where}: {killed} {err}"
         ended, err = again(folder)
         assert ended == code, f"{where}: {ended} {err}"
-        left = contents(folder, ignored=ignored)
+        left = contents(folder)
         assert left.keys() == whole.keys(), f"{where}: {left.keys() ^ whole.keys()}"
         different = [name for name in whole if left[name] != whole[name]]
         assert not different, f"{where}: {different}"

@@ -36,15 +36,13 @@ def words_of(record: Record) -> JsonObject:
 def stream(
     *,
     header: bytes = b"[head]\n",
-    inside: str = ".",
-    end: str = "",
     rejects: bool = True,
     **options,
 ) -> Callable[[], int]:
     """A run of the loop that all record commands share, over in.jsonl."""
     if rejects:
-        options["rejects"] = str(Path(inside, f"rejects{end}"))
-    return partial(_stream, Path(inside, f"out{end}"), options, header)
+        options["rejects"] = "rejects"
+    return partial(_stream, Path("out"), options, header)
 
 
 def _stream(output: Path, options: dict, header: bytes) -> int:
@@ -58,17 +56,3 @@ def _stream(output: Path, options: dict, header: bytes) -> int:
     except RunProblem as problem:
         report.warn(problem.message)
         return 1
-
-
-def collection() -> int:
-    """A run over the photos of the folder, which drops the records of those that are gone."""
-    files = sorted(Path().glob("*.jpg"))
-    items = [
-        Record(
-            {"image": str(f), "captions": ["a " + f.read_text()]}, key=str(f), stamp=f.read_text()
-        )
-        for f in files
-    ]
-    settings = StreamOptions(Path("out"), resume=True, batch=1, progress=False)
-    report, is_gone = Report("test", quiet=True), lambda key: not Path(key).exists()
-    return run_stream(report, items, each(words_of), settings, is_gone=is_gone).exit_code

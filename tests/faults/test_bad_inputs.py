@@ -205,16 +205,6 @@ def test_a_name_on_stdin_is_limited_too(monkeypatch):
     assert [getattr(item, "code", None) for item in items] == [None, "too_large", None]
 
 
-def test_a_pipe_in_the_place_of_a_sidecar_is_a_reject(tmp_path, ramctl):
-    (tmp_path / "a.jpg").write_bytes(PHOTO.read_bytes())
-    os.mkfifo(tmp_path / "a.jpg.xmp")
-    done = ramctl("export", "--xmp", stdin=b'{"image": "a.jpg", "tags": ["sky"]}\n')
-    assert (done.returncode, b"a.jpg.xmp: not a regular file" in done.stderr) == (
-        3,
-        True,
-    )
-
-
 def test_a_list_whose_name_is_not_utf8_has_rejects_too(tmp_path, ramctl):
     name = os.fsdecode(b"\xff.jsonl")
     (tmp_path / name).write_text('{oops\n{"captions":["a horse"]}\n')

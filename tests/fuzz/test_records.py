@@ -28,7 +28,7 @@ LABELS = LabelSystem([Label("dog"), Label("cat", synonyms=("kitten",)), Label("r
 RECORDS = [
     {"image": "a.jpg", "captions": ["A dog .", "a cat"], "tags": ["dog"], "own": [1e300, -0.0]},
     {"image": "b.tar#c.jpg", "caption": "two dogs run", "scores": {"dog": 0.9, "cat": 0.1}},
-    {"image": {"bytes": "YQ=="}, "dense": [0.1, 0.2, 0.3], "label_names": ["dog", "cat", "run"]},
+    {"image": "a.jpg", "dense": [0.1, 0.2, 0.3], "label_names": ["dog", "cat", "run"]},
     {"image": "d.jpg", "tags": ["dog"], "removed": [{"tag": "cat", "reason": "outlier"}],
      "boxes": {"dog": [[0, 0, 1, 1], 0.5]}, "negatives": ["cat"], "uncertain": ["run"]},
 ]  # fmt: skip

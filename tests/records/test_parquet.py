@@ -21,7 +21,7 @@ from pyarrow import parquet  # noqa: E402
 PHOTOS = sorted((DATA / "photos").glob("*.jpg"))
 RECORDS = [
     {"image": "a.jpg", "tags": ["dog", "red"], "scores": {"dog": 0.9, "red": 1}, "caption": "é\n"},
-    {"image": {"bytes": "/w=="}, "tags": [], "scores": {}, "captions": []},
+    {"image": "b.jpg", "tags": [], "scores": {}, "captions": []},
     {"image": "b.jpg", "tags": ["cat", "sky"], "scores": {"sky": 0.25}, "key": [1, {"a": None}]},
     {"image": "c.jpg", "tags": ["cat", "sky"], "scores": {"sky": 0.1, "cat": 0.2}, "dense": [0.5]},
     {"image": "d.jpg", "tags": ["a,b"], "captions": ["one", "two"], "pi": 3.14159265358979312},

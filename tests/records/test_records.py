@@ -9,8 +9,8 @@ import pytest
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.records.fields import string_list
 from ramctl.records.inputs import RootCheck, read_inputs
-from ramctl.records.jsonl import dumps, loads, parse_line, stamp_of, unread_records
-from ramctl.records.record import captions_of, decode_name, image_name, set_tags
+from ramctl.records.jsonl import dumps, loads, parse_line, unread_records
+from ramctl.records.record import captions_of, image_name, set_tags
 from ramctl.records.stream import each, watched
 from tests.records.test_stream import run
 
@@ -53,10 +53,8 @@ def test_a_reject_is_unwrapped_and_its_photo_is_where_it_was():
 
 
 def test_a_stamp_changes_with_the_content_of_a_line():
-    one, same, other, bad, worse = records_of(b'{"a":1}\n{"a":1} \n{"a":2}\n{x\n{y\n')
+    one, same, other = records_of(b'{"a":1}\n{"a":1} \n{"a":2}\n')
     assert one.stamp == same.stamp != other.stamp
-    assert stamp_of(one) == one.stamp
-    assert stamp_of(bad) != stamp_of(worse)
 
 
 def test_the_root_replaces_the_folder_of_the_input(tmp_path):
@@ -80,11 +78,10 @@ def test_lists_hold_strings():
             string_list({"tags": value}, "tags")
 
 
-def test_names_that_are_not_utf8_are_base64():
-    assert image_name({"image": {"bytes": "/2E="}}) == "\udcffa"
-    for value in ({"bytes": "/2E=!"}, {"bytes": 3}, "", None, 3):
+def test_a_name_is_a_text():
+    for value in ({"bytes": "/2E="}, "", None, 3):
         with pytest.raises(RecordProblem):
-            decode_name(value)
+            image_name({"image": value})
 
 
 def test_what_belongs_to_tags_stays_with_them():

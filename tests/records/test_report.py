@@ -2,22 +2,17 @@
 
 import json
 import os
-import signal
 import threading
 import time
-from contextlib import suppress
-from functools import partial
 from pathlib import Path
 
 import pytest
 
-from ramctl.errors import Interrupted, RecordProblem, RunProblem
+from ramctl.errors import RecordProblem, RunProblem
 from ramctl.records.files import write_atomic
 from ramctl.records.inputs import RootCheck
 from ramctl.records.record import Record, Reject
 from ramctl.records.report import Rejects, Report
-from ramctl.records.signals import StopRequest, deadline
-from tests.faults.crashes import run
 
 
 @pytest.fixture
@@ -41,11 +36,11 @@ def test_strict_ends_the_run_after_the_reject_was_written(reject, tmp_path):
 
 
 def test_the_end_of_a_run_writes_the_statistics_and_says_the_counts(tmp_path, capsys):
-    report = Report("test", n_in=3, n_out=2, n_left=1, unit="photos")
+    report = Report("test", n_in=3, n_out=2, unit="photos")
     report.finish(tmp_path / "stats.json")
     stats = json.loads((tmp_path / "stats.json").read_bytes())
-    assert (stats["in"], stats["out"], stats["left"], stats["unit"]) == (3, 2, 1, "photos")
-    assert "3 in, 2 out, 0 rejected, 1 left" in capsys.readouterr().err
+    assert (stats["in"], stats["out"], stats["unit"]) == (3, 2, "photos")
+    assert "3 in, 2 out, 0 rejected" in capsys.readouterr().err
 
 
 def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
@@ -70,30 +65,6 @@ def test_standard_output_is_written_to_where_it_is_a_file(tmp_path):
 def test_the_summary_tells_a_low_rate_with_a_decimal(n_out, rate):
     report = Report("test", n_out=n_out, started=time.monotonic() - 10_000)
     assert report.summary().endswith(f" s, {rate} records/s (cpu)")
-
-
-def test_a_signal_counts_before_the_time():
-    with StopRequest(deadline(0)) as stop:
-        signal.raise_signal(signal.SIGTERM)
-        with pytest.raises(Interrupted) as ended:
-            stop.raise_if_due()
-    assert ended.value.exit_code == 143
-
-
-@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("second", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, -15)])
-def test_a_second_signal_acts_at_once(first, second, status, tmp_path):
-    (tmp_path / "run").mkdir()
-    assert run(tmp_path / "run", partial(two_signals, first, second))[0] == status
-
-
-def two_signals(first: int, second: int) -> int:
-    with StopRequest():
-        signal.raise_signal(first)
-        with suppress(KeyboardInterrupt):
-            signal.raise_signal(second)
-            return 0
-    return 130
 
 
 def test_a_hundred_missing_photos_end_the_run_unless_one_was_found():

@@ -1,4 +1,4 @@
-"""What `--resume` says and writes of the inputs that earlier runs rejected."""
+"""What `--resume` does with inputs that are done, were rejected, have changed or are gone."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from ramctl.errors import RunProblem
 from ramctl.records.files import kept_path, part_path
 from ramctl.records.report import Report
 from ramctl.records.stream import Format, StreamOptions, each, run_stream
-from tests.records.test_stream import LINES, crash_at, run, source_of
+from tests.records.test_stream import LINES, crash_at, mark, run, source_of
 from tests.support import read_rows
 
 
@@ -18,29 +18,26 @@ def lines_of(path):
     return [row["line"] for row in read_rows(path)]
 
 
-def test_rejects_of_an_earlier_run_count(tmp_path):
-    assert run(tmp_path).exit_code == 3
-    before = (tmp_path / "out").stat()
-    report = run(tmp_path, resume=True, do=never)
+def test_what_is_done_is_left_alone_and_rejects_are_tried_again(tmp_path):
+    assert run(tmp_path, rejects="rejects").exit_code == 3
+    before, rejects = (tmp_path / "out").stat(), (tmp_path / "rejects").read_bytes()
+    report = run(tmp_path, resume=True, rejects="rejects")
     after = (tmp_path / "out").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    assert (report.n_in, report.n_skipped) == (0, 5)
-    assert (report.n_rejected, report.n_rejected_before, report.exit_code) == (0, 2, 3)
-    assert "0 rejected, 5 done before (2 of them rejected)" in report.summary()
-    assert report.stats()["rejected_before"] == 2
+    assert (report.n_in, report.n_skipped, report.n_rejected, report.exit_code) == (2, 3, 2, 3)
+    assert "2 rejected, 3 done before" in report.summary()
+    assert (tmp_path / "rejects").read_bytes() == rejects
+    report = run(tmp_path, resume=True, rejects="rejects", do=lambda record: record.fields)
+    assert (report.n_out, lines_of(tmp_path / "rejects")) == (1, [2])
+    assert read_rows(tmp_path / "out")[-1] == {"bad": 1}
 
 
-def test_rejects_of_an_earlier_stretch_count(tmp_path):
-    with pytest.raises(OSError, match="power cut"):
-        run(tmp_path, do=crash_at(3))
-    report = run(tmp_path, resume=True)
-    assert (report.n_out, report.n_rejected, report.exit_code) == (1, 0, 3)
-
-
-def test_an_input_that_is_gone_or_mended_is_no_reject(tmp_path):
-    run(tmp_path)
-    report = run(tmp_path, [LINES[0], b'{"a":9}', LINES[2]], resume=True)
-    assert (report.n_rejected_before, report.exit_code) == (0, 0)
+def test_a_record_that_is_a_reject_now_is_in_the_output_no_more(tmp_path):
+    run(tmp_path, [b'{"a":1}', b'{"a":2}', b'{"a":3}'])
+    run(tmp_path, [b'{"a":1}', b"{oops", b'{"a":3,"bad":1}'], resume=True, rejects="rejects")
+    assert [row["a"] for row in read_rows(tmp_path / "out")] == [1]
+    assert lines_of(tmp_path / "rejects") == [2, 3]
+    assert run(tmp_path, [b'{"a":1}'], resume=True, do=never).n_skipped == 1
 
 
 def test_what_follows_an_input_that_was_taken_out_is_there_once(tmp_path):
@@ -53,7 +50,7 @@ def test_what_follows_an_input_that_was_taken_out_is_there_once(tmp_path):
     run(tmp_path, again, **options)
     assert [row["a"] for row in read_rows(tmp_path / "out")] == [0, 2, 3]
     assert lines_of(tmp_path / "rejects") == [4]
-    assert run(tmp_path, again, do=never, **options).n_skipped == 4
+    assert run(tmp_path, again, do=mark, **options).n_skipped == 3
 
 
 def test_the_record_of_an_input_that_is_gone_stays_and_that_is_said(tmp_path, capsys):
@@ -74,44 +71,6 @@ def test_an_output_that_was_edited_is_left_as_it_is(taken, tmp_path):
     with pytest.raises(RunProblem, match="changed by another program"):
         run(tmp_path, [b'{"a":1}', b'{"a":22}', b'{"a":333}', b'{"a":4}'], resume=True)
     assert (tmp_path / "out").read_bytes() == edited
-
-
-def test_rejects_beyond_the_time_limit_count_too(tmp_path):
-    run(tmp_path)
-    report = run(tmp_path, resume=True, max_time=0.0)
-    assert (report.n_left, report.n_rejected_before, report.exit_code) == (0, 2, 3)
-    report = run(tmp_path, [*LINES, b'{"a":4}'], resume=True, retry_rejects=True, max_time=0.0)
-    assert (report.n_left, report.exit_code) == (1, 4)
-
-
-@pytest.mark.parametrize("loss", ["deleted", "cut", "another", "unrelated"])
-def test_rejects_are_written_again_where_their_file_is_another(loss, tmp_path):
-    run(tmp_path, rejects="rejects")
-    path = tmp_path / "rejects"
-    expected, name = path.read_bytes(), "rejects"
-    if loss == "deleted":
-        path.unlink()
-    elif loss == "cut":
-        path.write_bytes(expected[:-5])
-    else:
-        name = "other"
-        if loss == "unrelated":
-            (tmp_path / name).write_bytes(expected.replace(b"2", b"7") * 100)
-    assert run(tmp_path, resume=True, rejects=name).n_out == 0
-    assert (tmp_path / name).read_bytes() == expected
-    run(tmp_path, resume=True, retry_rejects=True, rejects=name, do=lambda r: r.fields)
-    assert lines_of(tmp_path / name) == [2]
-
-
-def test_a_rejects_file_that_is_left_out_once_is_made_whole_later(tmp_path):
-    run(tmp_path, LINES[:2], rejects="rejects")
-    run(tmp_path, resume=True)
-    assert lines_of(tmp_path / "rejects") == [2]
-    run(tmp_path, resume=True, rejects="rejects")
-    assert lines_of(tmp_path / "rejects") == [2, 4]
-    before = (tmp_path / "rejects").stat().st_ino
-    run(tmp_path, resume=True, rejects="rejects", do=never)
-    assert (tmp_path / "rejects").stat().st_ino == before
 
 
 def test_a_changed_first_record_does_not_take_the_header_with_it(tmp_path):
@@ -145,6 +104,6 @@ def test_a_changed_input_is_done_again_once_however_often_the_run_is_stopped(tmp
 
 def test_what_an_earlier_run_left_over_is_no_part_of_a_new_one(tmp_path):
     for path in (part_path(tmp_path / "out"), tmp_path / ".out.state.jsonl"):
-        kept_path(path).write_bytes(b'{"format":1,"command":"t","fingerprint":{}}\n')
+        kept_path(path).write_bytes(b'{"format":2,"command":"t","fingerprint":{}}\n')
     run(tmp_path, LINES[:1])
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.state.jsonl", "out"]

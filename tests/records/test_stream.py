@@ -2,8 +2,6 @@
 
 import io
 import json
-import threading
-from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,7 +13,7 @@ from ramctl.records.stream import StreamOptions, each, run_stream
 from tests.support import read_rows
 
 LINES = [b'{"a":1}', b"{oops", b'{"a":2}', b'{"bad":1}', b'{"a":3}']
-OF_LOOP = ("fingerprint", "form", "is_gone")
+OF_LOOP = ("fingerprint", "form")
 
 
 def source_of(*lines: bytes, command="test"):
@@ -140,44 +138,6 @@ def test_rejects_are_in_the_order_of_the_input_however_far_a_stage_works_ahead(t
         assert [line for batch in held for line in batch] == [1, 3, 11, 12, 13, 15]
         assert max(map(len, held)) <= 2
         assert held[:2] == [[1], [3]]
-
-
-def test_retry_rejects_tries_them_last_and_takes_them_out_of_the_rejects(tmp_path):
-    lines = [b'{"a":1,"bad":1}', b'{"a":2}', b'{"a":3}']
-    run(tmp_path, lines[:2], rejects="rejects")
-
-    options = {"resume": True, "retry_rejects": True, "rejects": "rejects"}
-    run(tmp_path, lines, do=lambda record: record.fields, **options)
-    assert [row["a"] for row in read_rows(tmp_path / "out")] == [2, 3, 1]
-    assert (tmp_path / "rejects").read_bytes() == b""
-    assert run(tmp_path, lines, **options).n_in == 0
-
-
-def test_max_time_stops_after_a_batch_and_says_how_many_are_left(tmp_path):
-    report = run(tmp_path, [b'{"a":1}', b'{"a":2}', b'{"a":3}'], max_time=0.0)
-    assert (report.n_out, report.n_left, report.exit_code) == (0, 3, 4)
-    assert (report.stats()["left"], report.stats()["time_is_up"]) == (3, True)
-    report = run(tmp_path, [b'{"a":1}', b'{"a":2}', b'{"a":3}'], resume=True)
-    assert [row["a"] for row in read_rows(tmp_path / "out")] == [1, 2, 3]
-    assert (report.exit_code, report.stats()["time_is_up"]) == (0, False)
-
-
-@pytest.mark.parametrize("n_lines", [1, None])
-def test_max_time_ends_a_run_whose_input_does_not_end(n_lines, tmp_path, monkeypatch):
-    """A pipe that stays open (`tail -f`), or never stops to send (`yes`)."""
-    monkeypatch.setattr("ramctl.records.signals.LATE_S", 0.1)
-
-    def items():
-        for _ in count() if n_lines is None else range(n_lines):
-            yield from source_of(b'{"a":1}')
-        threading.Event().wait()
-
-    settings = StreamOptions(tmp_path / "out", batch=1, max_time=0.3)
-    report = run_stream(Report("test", quiet=True), items(), each(mark), settings)
-    assert (report.exit_code, report.n_left) == (4, 0)
-    assert report.n_out >= 1 and read_rows(tmp_path / "out")[0] == {"a": 1, "seen": True}
-    options = {"resume": True, "max_time": 0.0}
-    assert run(tmp_path, [b'{"a":1}'] * 2, **options).n_left == (n_lines or 0)
 
 
 def test_an_existing_output_is_replaced_only_when_the_new_one_is_complete(tmp_path):

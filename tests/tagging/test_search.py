@@ -136,16 +136,6 @@ def test_answers_are_text_too_and_make_a_gallery(search, photos):
     assert (page.returncode, "red.png" in (photos / "page.html").read_text()) == (0, True)
 
 
-def test_names_that_are_not_utf_8_are_found_as_they_are(model, photos):
-    odd = photos / b"\xff red.png".decode(errors="surrogateescape")
-    save_photo(photos / "red.png", "red").rename(odd)
-    run = Ramctl(photos)
-    run("tag", "--model", model, odd.name, "--embedding", "-o", FILE)
-    search = partial(run, "search", "--model", model, FILE, "red", "-n", "1")
-    assert search("-f", "text").stdout.endswith(b"\t\xff red.png\n")
-    assert search().rows[0]["image"]["bytes"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -92,19 +92,6 @@ def test_members_of_archives_are_tagged(tag, photos):
     assert tags(tag("-", stdin=record)) == ["blue", "colour"]
 
 
-def test_names_that_are_not_utf8_survive(tag, photos):
-    name = b"caf\xe9.png"
-    Path(os.fsdecode(os.fsencode(photos) + b"/" + name)).write_bytes(
-        (photos / "red.png").read_bytes()
-    )
-    (row,) = tag("-", stdin=name + b"\n").rows
-    assert row["image"] == {"bytes": "Y2Fm6S5wbmc="}
-    again = tag("-", stdin=json.dumps(row).encode() + b"\n")
-    assert again.rows == [row]
-    text = tag("-f", "text", "-", stdin=name + b"\n")
-    assert text.stdout == name + b"\tred, colour\n"
-
-
 def test_text_and_tables_have_one_line_a_photo(tag):
     assert tag("-f", "text", "red.png", "blue.png").stdout.decode().splitlines() == [
         "red.png\tred, colour",

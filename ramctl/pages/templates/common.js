@@ -1,7 +1,6 @@
 "use strict";
 const byId = (id) => document.getElementById(id);
 const copyOf = (id) => byId(id).content.cloneNode(true).firstElementChild;
-const nameOf = (image) => (typeof image === "string" ? image : "(a name that is not UTF-8)");
 
 function make(kind, text = "", className = "") {
   return Object.assign(document.createElement(kind), { textContent: text, className });

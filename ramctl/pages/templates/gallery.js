@@ -80,8 +80,8 @@ function figureOf(photo) {
   if (photo.link !== null) frame.href = photo.link;
   [img.width, img.height] = photo.size;
   img.src = photo.thumbnail;
-  img.alt = photo.captions[0] || Object.keys(photo.tags).join(", ") || nameOf(photo.image);
-  caption.firstElementChild.textContent = nameOf(photo.image);
+  img.alt = photo.captions[0] || Object.keys(photo.tags).join(", ") || photo.image;
+  caption.firstElementChild.textContent = photo.image;
   caption.append(...photo.captions.map((text) => make("i", text)));
   for (const [tag, score] of Object.entries(photo.tags)) {
     const button = chip(tag);

@@ -1,0 +1,83 @@
+"""Where a command writes: as the shell's `>`, but whole, and never over what the run reads."""
+
+import json
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.support import DATA
+
+RECORD = {"image": "photos/steps.jpg", "captions": ["a boy on steps"], "tags": ["boy"]}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A folder with records, a photo and somebody's notes, as the working directory."""
+    monkeypatch.chdir(tmp_path)
+    Path("photos").mkdir()
+    shutil.copy(DATA / "photos" / "steps.jpg", "photos")
+    Path("in.jsonl").write_text(json.dumps(RECORD) + "\n")
+    Path("link.jsonl").symlink_to("in.jsonl")
+    Path("notes").mkdir()
+    Path("notes/today.txt").write_text("buy milk\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["notes/today.txt", "link-to-nothing.jsonl"])
+def test_a_file_is_replaced_and_a_link_is_followed(name, here, ramctl):
+    Path("link-to-nothing.jsonl").symlink_to("new.jsonl")
+    Path("link.txt").symlink_to("notes/today.txt")
+    name = "link.txt" if name == "notes/today.txt" else name
+    assert ramctl("parse", "-q", "in.jsonl", "-o", name).returncode == 0
+    assert Path(name).is_symlink()
+    row = json.loads(Path(name).read_bytes())
+    assert row["tags"] == ["boy", "step"]
+    assert ramctl("parse", "-q", "in.jsonl", "-o", name, "--resume").returncode == 0
+    assert json.loads(Path(name).read_bytes()) == row
+
+
+def test_a_pipe_is_written_as_it_comes(here, ramctl):
+    os.mkfifo("pipe")
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.append(Path("pipe").read_bytes()))
+    reader.start()
+    assert ramctl("parse", "-q", "in.jsonl", "-o", "pipe").returncode == 0
+    reader.join()
+    assert json.loads(read[0])["tags"] == ["boy", "step"] and Path("pipe").is_fifo()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("parse in.jsonl -o notes", "-o notes is a folder"),
+        ("parse in.jsonl -o out.jsonl.gz", "-o out.jsonl.gz: not compressed here"),
+        ("parse in.jsonl --rejects no.gz", "--rejects no.gz: not compressed here"),
+        ("eval in.jsonl --truth in.jsonl -o out.json.gz", "| gzip > out.json.gz"),
+        ("parse in.jsonl -o in.jsonl", "this run reads that file"),
+        ("parse in.jsonl -o link.jsonl", "this run reads that file"),
+        ("parse in.jsonl --build-labels in.jsonl", "this run reads that file"),
+        ("tag photos/steps.jpg --stats photos/steps.jpg", "this run reads that file"),
+        ("parse in.jsonl -o x --rejects ./x", "are the same file"),
+        ("export in.jsonl -f csv -o x --gallery x", "are the same file"),
+        ("train in.jsonl --preset tiny --steps 1 --out notes", "is not a bundle"),
+        ("finetune in.jsonl --model {model} --steps 1 --out notes/today.txt", "is a file"),
+        ("convert {model} --to onnx --out notes", "is not a bundle"),
+        ("convert {model} --to onnx --out mine", "notes.txt: is not part of the bundle"),
+    ],
+)
+def test_what_is_refused_before_any_work(line, said, here, tiny_bundle, ramctl):
+    shutil.copytree(tiny_bundle, "mine")
+    Path("mine/notes.txt").write_text("seed 3 was better")
+    before = {path: path.is_file() and path.read_bytes() for path in here.rglob("*")}
+    done = ramctl(*line.format(model=tiny_bundle).split())
+    assert (done.returncode, done.messages.count("\n")) == (2, 1), done.messages
+    assert said in done.messages
+    assert {path: path.is_file() and path.read_bytes() for path in here.rglob("*")} == before
+
+
+def test_two_outputs_may_go_to_one_device(ramctl):
+    words = ["parse", "-o", "/dev/null", "--rejects", "/dev/null"]
+    assert ramctl(*words, stdin=b'{"captions":["a horse"]}\n').returncode == 0
