@@ -2,7 +2,6 @@
 
 import io
 import json
-import re
 import shutil
 import subprocess
 import tarfile
@@ -151,11 +150,6 @@ def fits(function: Callable, most: int, size: Callable[..., int]) -> Callable:
         return function(*arguments)
 
     return call
-
-
-def page_data(page: Path) -> dict:
-    """What the page of a report holds for its script."""
-    return json.loads(re.search(r'id="data">(.*)</script>', page.read_text("utf-8"))[1])
 
 
 def gallery_photos(page: Path) -> list[dict]:

@@ -3,6 +3,8 @@
 The page holds a line of JSON for each photo, from which its script builds what is shown.
 """
 
+import base64
+import io
 import os
 from collections.abc import Callable
 from heapq import heappush, heappushpop
@@ -12,8 +14,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ramctl.errors import RecordProblem, attempt
-from ramctl.pages import render, thumbnail
+from ramctl.pages import render
 from ramctl.photos.archives import facts_of_file, member_of
+from ramctl.photos.decoding import record_photo
 from ramctl.records.fields import scored_boxes
 from ramctl.records.files import naming, write_atomic
 from ramctl.records.jsonl import dumps
@@ -73,22 +76,25 @@ def _modified(record: Record) -> int:
 
 
 def _line(record: Record, fields: JsonObject, page: Path) -> bytes:
-    small = thumbnail(record, THUMBNAIL_PX, QUALITY)
+    small, content = record_photo(record, target=THUMBNAIL_PX), io.BytesIO()
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    small.save(content, "JPEG", quality=QUALITY)
+    encoded = base64.b64encode(content.getvalue()).decode("ascii")
     scores = object_in(fields, "scores")
     photo = {
         "image": fields["image"],
         "tags": {tag: scores.get(tag) for tag in fields["tags"]},
         "boxes": scored_boxes(fields),
         "captions": [*listed(fields, "generated_captions"), *captions_of(fields)[:1]],
-        "thumbnail": small.source,
-        "link": link_to(record, page),
-        "size": [small.width, small.height],
+        "thumbnail": f"data:image/jpeg;base64,{encoded}",
+        "link": _link_to(record, page),
+        "size": small.size,
     }
     # Without `<`, the JSON cannot end the element of the page that it is in.
     return dumps(photo).replace(b"<", b"\\u003c")
 
 
-def link_to(record: Record, page: Path) -> str | None:
+def _link_to(record: Record, page: Path) -> str | None:
     """The relative URL from the page to the photo; None for one in an archive."""
     name = image_name(record.fields)
     if member_of(name, record.base):

@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn, Self
 
-from ramctl.errors import RecordProblem, RunProblem, escaped
+from ramctl.errors import RecordProblem, RunProblem
 
 #: One JSON object as it was read, including fields that are not ours.
 JsonObject = dict[str, Any]
@@ -100,20 +100,6 @@ def shown_name(name: str) -> str:
     except UnicodeEncodeError:  # from JSON; no file can have this name
         content = name.encode("utf-8", "backslashreplace")
     return content.decode("utf-8", "backslashreplace")
-
-
-def spreadsheet_cell(text: str) -> str:
-    """Text of one line for a spreadsheet: `'` before `=`, `+`, `-`, `@` unless it is a number.
-
-    Else the spreadsheet could run it as a formula (OWASP, CSV injection).
-    """
-    text = escaped(text)
-    if text[:1] in ("=", "+", "-", "@"):
-        try:
-            float(text)
-        except ValueError:
-            return f"'{text}"
-    return text
 
 
 def listed_names(names: Iterable[str]) -> str:
