@@ -46,7 +46,7 @@ def test_generated_parts_are_current(monkeypatch, capsys):
 
 @pytest.mark.parametrize("code", REJECT_CODES)
 def test_every_reject_code_is_explained(code):
-    assert f"`{code}`" in DOCUMENTS["ramctl/records/REFERENCE.md"]
+    assert f"`{code}`" in DOCUMENTS["ramctl/records/README.md"]
 
 
 @pytest.mark.parametrize("document", CHOICES)
@@ -66,7 +66,7 @@ def test_documents_use_the_words_of_the_field(name):
 def test_json_examples_parse(name):
     blocks = re.findall(r"```json\n(.*?)```", DOCUMENTS[name], re.DOTALL)
     lines = [line for block in blocks for line in block.strip().splitlines()]
-    assert lines or name != "ramctl/records/REFERENCE.md"
+    assert lines or name != "ramctl/records/README.md"
     assert all(isinstance(json.loads(line), dict) for line in lines)
 
 
