@@ -13,7 +13,6 @@ OUTPUTS = [  # the last option names what is written
     ["parse", CAPTIONS, "-o"],
     ["parse", CAPTIONS, "--rejects"],
     ["parse", CAPTIONS, "--build-labels"],
-    ["export", PARSED, "--root", str(DATA), "--gallery"],
     ["eval", CAPTIONS, "--truth", str(DATA / "truth.jsonl"), "-o"],
     ["train", PARSED, "--steps", "1", "--out"],
     ["convert", "mini", "--to", "onnx", "--out"],

@@ -33,7 +33,6 @@ COMMANDS = {
     "generate": ["generate", "--captions", "0"],
     "clean": ["clean"],
     "import": ["import"],
-    "gallery": ["export", "-f", "text", "--gallery", "page.html"],
     "xmp": ["export", "-f", "text", "--xmp"],
 }
 
