@@ -12,8 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from ramctl.commands import COMMANDS
-from ramctl.commands.command import HELP_ROW, RamctlCommand, TwoHelps, help_rows, write_lines
-from ramctl.commands.options import SHARED
+from ramctl.commands.command import RamctlCommand, help_rows, write_lines
 from ramctl.config import did_you_mean
 from ramctl.errors import (
     EXIT_BROKEN_PIPE,
@@ -26,17 +25,16 @@ from ramctl.errors import (
     one_line,
 )
 from ramctl.parts import __version__, extra_of, needs
-from ramctl.records import pipes
 
 SENTENCE = """\
 ramctl tags photos with a 31 MB model that runs on any CPU. Give it your own words, or train
 your own model."""
 PIPELINE = "captions | parse | train; then generate | clean | train; finetune; tag | export, eval"
 TEXT = """\
-Most commands add fields to JSONL records. COMMAND -h shows the usual options, --help all."""
+Most commands add fields to JSONL records. ramctl COMMAND --help lists its options."""
 NOTES = """\
-Defaults come from RAMCTL_<COMMAND>_<OPTION>, RAMCTL_<OPTION>, ./ramctl.toml and
-~/.config/ramctl/ramctl.toml, in this order. ./ramctl.toml cannot name outputs or hosts.
+Defaults come from RAMCTL_<COMMAND>_<OPTION>, RAMCTL_<OPTION> and ~/.config/ramctl/ramctl.toml
+(a table for each command, and [common]), in this order.
 Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
 130 interrupted; 141 the reader closed the pipe; 143 terminated."""
 
@@ -52,7 +50,7 @@ def _reader() -> Iterator[None]:
         raise Interrupted(signal.SIGINT) from error
 
 
-class LazyGroup(TwoHelps, click.Group):
+class LazyGroup(click.Group):
     """Finds commands by name and imports a command's module only when it is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -77,21 +75,15 @@ class LazyGroup(TwoHelps, click.Group):
         with _reader():
             return super().invoke(ctx)
 
-    def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the summary, the pipeline and the commands."""
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the summary, the pipeline, the commands, the group's own options and the notes."""
+        self.format_usage(ctx, formatter)
         write_lines(formatter, ["", *SENTENCE.splitlines(), "", PIPELINE])
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
         write_lines(formatter, ["", *TEXT.splitlines()])
-
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the brief help, the group's own options and the notes."""
-        self.format_usage(ctx, formatter)
-        self.format_brief(ctx, formatter)
         with formatter.section("Options"):
-            formatter.write_dl([*help_rows(ctx, self.params), HELP_ROW])
-        with formatter.section("Options of most commands"):
-            formatter.write_dl(help_rows(ctx, SHARED))
+            formatter.write_dl(help_rows(ctx, self.get_params(ctx)))
         write_lines(formatter, ["", *NOTES.splitlines()])
 
 
@@ -100,6 +92,7 @@ class LazyGroup(TwoHelps, click.Group):
     name="ramctl",
     invoke_without_command=True,
     short_help=SENTENCE,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.option("--version", is_flag=True, help="Print the version; `ramctl doctor` lists versions.")
 @click.pass_context
@@ -108,7 +101,7 @@ def cli(ctx: click.Context, version: bool) -> None:
         click.echo(f"ramctl {__version__}")
         ctx.exit(EXIT_OK)
     if ctx.invoked_subcommand is None:
-        click.echo(cli.brief_help(ctx), err=True)
+        click.echo(ctx.get_help(), err=True)
         ctx.exit(EXIT_USAGE)
 
 
@@ -116,7 +109,12 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with the documented exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((f" {word}" for word in arguments if word in COMMANDS), "")
-    pipes.forget()
+    # Replace closed streams: an opened file would get their numbers. Only stderr works then.
+    for number, stream in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, stream) is None:
+            flags = os.O_RDONLY if stream == "stdout" else os.O_WRONLY
+            os.dup2(os.open(os.devnull, flags), number)  # most often it is that number already
+            setattr(sys, stream, os.fdopen(number, "w" if number else "r"))
     try:
         code = _run(arguments, f"ramctl{command}")
         sys.stdout.flush()
@@ -152,7 +150,7 @@ def _run(arguments: list[str], name: str) -> int:
         raise
     except Exception as error:
         _print(name, _message(error))
-        if "-vv" in arguments or arguments.count("-v") + arguments.count("--verbose") >= 2:
+        if os.environ.get("RAMCTL_TRACEBACK"):
             lines = traceback.format_exc().splitlines()
             sys.stderr.write("".join(f"{escaped(line)}\n" for line in lines))
         return error.exit_code if isinstance(error, RamctlError) else EXIT_FAILED
@@ -172,7 +170,7 @@ def _message(error: Exception) -> str:
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         first = next(iter(str(error).splitlines()), "no memory is left")
         return f"out of memory: {first} (smaller batches or fewer workers use less)"
-    return f"internal error: {type(error).__name__}: {error} (-vv shows where)"
+    return f"internal error: {type(error).__name__}: {error} (RAMCTL_TRACEBACK=1 shows where)"
 
 
 def _print(name: str, message: str) -> None:

@@ -1,4 +1,4 @@
-"""Defaults of options from `ramctl.toml` and the environment; the command line wins."""
+"""Defaults of options from the user's file and the environment; the command line wins."""
 
 import os
 import tomllib
@@ -13,7 +13,6 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.files import user_folder
 
 FILE_NAME = "ramctl.toml"
-HERE = f"./{FILE_NAME}"
 COMMON = "common"
 
 
@@ -39,55 +38,38 @@ def load_defaults(
     inherited: Collection[str],
     commands: Collection[str],
     all_options: Callable[[], Collection[str]],
-    may_be_set_by_folder: Callable[[str, Any], bool],
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The defaults of a command's options, from the user's file and from the folder's.
+) -> dict[str, Any]:
+    """The defaults of a command's options from the user's file.
 
-    The folder's file may come from anybody: it may set only what `may_be_set_by_folder` allows, and
-    is not read if it is the user's file itself. `[common]` sets the options that are `inherited`.
-    Raises UsageProblem for a file that cannot be read, a table that is no command's, an option that
-    the command (for `[common]`: every command) lacks, and a variable `RAMCTL_<COMMAND>_...` that
-    names no option.
+    `[common]` sets the options that are `inherited`. Raises UsageProblem for a file that cannot be
+    read, a table that is no command's, an option that the command (for `[common]`: every command)
+    lacks, and a variable `RAMCTL_<COMMAND>_...` that names no option.
     """
-    user, folder = Path(), Path(FILE_NAME)
+    tables, name = {}, ""
     with suppress(RunProblem):  # without a home there is none
-        user = user_folder("XDG_CONFIG_HOME", ".config") / FILE_NAME
-    is_same = user.is_file() and folder.is_file() and user.samefile(folder)
-    defaults: list[dict[str, Any]] = []
-    for path, name in ((user, str(user)), (folder, HERE)):
-        tables = {} if name == HERE and is_same else _read_tables(path, name)
-        for unknown in sorted(tables.keys() - {COMMON, *commands}):
-            hint = did_you_mean(unknown, {COMMON, *commands})
-            raise UsageProblem(f"{name}: {unknown!r} is neither [{COMMON}] nor a command{hint}")
-        common, particular = (_settings(tables, table, name) for table in (COMMON, command))
-        _require_known(common, all_options() if common else (), f"{name}: [{COMMON}]")
-        _require_known(particular, options, f"{name}: [{command}]")
-        defaults.append(
-            {key: value for key, value in common.items() if key in inherited} | particular
-        )
-    for option, value in defaults[-1].items():
-        if not may_be_set_by_folder(option, value):
-            table = command if option in particular else COMMON
-            raise UsageProblem(
-                f"{HERE}: [{table}] {option}: only the user may set this (it writes or deletes "
-                "files, undoes decisions or contacts a host): give "
-                f"--{option.replace('_', '-')}, or move the line to {user}"
-            )
+        path = user_folder("XDG_CONFIG_HOME", ".config") / FILE_NAME
+        tables, name = _read_tables(path), str(path)
+    for unknown in sorted(tables.keys() - {COMMON, *commands}):
+        hint = did_you_mean(unknown, {COMMON, *commands})
+        raise UsageProblem(f"{name}: {unknown!r} is neither [{COMMON}] nor a command{hint}")
+    common, particular = (_settings(tables, table, name) for table in (COMMON, command))
+    _require_known(common, all_options() if common else (), f"{name}: [{COMMON}]")
+    _require_known(particular, options, f"{name}: [{command}]")
     variables = {name for option in options for name in environment_names(command, option)}
-    for name in sorted(os.environ.keys() - variables):
-        if name.startswith(f"RAMCTL_{command.upper()}_"):
-            hint = did_you_mean(name, variables)
-            raise UsageProblem(f"{name}: {command} has no such option{hint}")
-    return defaults[0], defaults[1]
+    for variable in sorted(os.environ.keys() - variables):
+        if variable.startswith(f"RAMCTL_{command.upper()}_"):
+            hint = did_you_mean(variable, variables)
+            raise UsageProblem(f"{variable}: {command} has no such option{hint}")
+    return {key: value for key, value in common.items() if key in inherited} | particular
 
 
-def _read_tables(path: Path, name: str) -> dict[str, Any]:
+def _read_tables(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise UsageProblem(f"{name}: {error}") from error
+        raise UsageProblem(f"{path}: {error}") from error
 
 
 def _settings(tables: dict[str, Any], table: str, name: str) -> dict[str, Any]:

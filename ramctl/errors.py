@@ -24,7 +24,7 @@ REJECT_CODES = {
     "missing_field": "a field that the command needs is not there",
     "missing_image": "the photo's file or archive member does not exist",
     "unreadable_image": "the photo's file cannot be read or decoded",
-    "too_large": "the photo, the text or the line is larger than the limit allows",
+    "too_large": "the photo or the text is larger than the limit allows",
     "other_language": "a caption is not in English (parse --strict)",
     "bad_sidecar": "a file of keywords or captions beside the photo cannot be read",
     "refused": "the captioner refuses to describe the photo",

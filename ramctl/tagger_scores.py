@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.readers.caption_formats import read_predictions
-from ramctl.records.record import Item, JsonObject, Record, image_name
+from ramctl.records.record import Item, JsonObject, Record, image_name, listed, numbers_in
 from ramctl.records.report import Rejects, Report
 from ramctl.records.stream import accepted
 
@@ -106,10 +106,11 @@ def tag_scores(fields: JsonObject) -> dict[str, float]:
 
     Raises RecordProblem when there is neither.
     """
-    scores: dict[str, float] | None = fields.get("scores")
-    if scores is None and fields.get("tags") is None:
+    if fields.get("scores") is not None:
+        return numbers_in(fields, "scores")
+    if fields.get("tags") is None:
         raise RecordProblem("no dense, scores or tags field", code="missing_field")
-    return dict.fromkeys(fields["tags"], 1.0) if scores is None else scores
+    return dict.fromkeys(listed(fields, "tags"), 1.0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,17 +11,15 @@ import simplejpeg
 from PIL import Image
 
 from ramctl.captioning.answer_text import caption_in
-from ramctl.captioning.endpoint import TIMEOUT_S, Endpoint
+from ramctl.captioning.endpoint import Endpoint
 from ramctl.errors import UsageProblem, attempt
 from ramctl.photos.decoding import Photo, photo_record, record_photo
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.inputs import inputs_or_stdin
 from ramctl.records.jsonl import content_stamp
 from ramctl.records.parallel import ordered_map
-from ramctl.records.pipes import STDIN, is_pipe
-from ramctl.records.record import JsonObject, Record
+from ramctl.records.record import STDIN, JsonObject, Record
 from ramctl.records.report import Report
-from ramctl.records.shards import shard_of
 from ramctl.records.stream import Batch, Outcome, StreamOptions, run_stream
 
 _END = "State only what can be seen. Write plain text: no introduction, list or Markdown."
@@ -47,7 +45,6 @@ class CaptionOptions:
     prompt: Path | None = None
     style: str = "dense"
     size: int = 1024  # pixels of the longer side
-    timeout: float = TIMEOUT_S  # seconds of a request
     workers: int = 4
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
@@ -121,17 +118,15 @@ def run(options: CaptionOptions) -> Report:
         prompt = options.prompt.read_text("utf-8", errors="replace").strip()
     if not prompt:
         raise UsageProblem(f"--prompt {options.prompt}: no text in it")
-    if not options.timeout > 0:
-        raise UsageProblem("--timeout: an answer takes longer than 0 seconds")
     stream = options.stream
     report = Report("caption", quiet=options.quiet, unit="images", model=options.model)
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names, stage="caption", notify=cache(report.notify))
     read = partial(unread_photo_inputs, photos)
-    source, shard = shard_of(stream.shard, names, read)
-    if not any(name == STDIN or is_pipe(name) for name in names):
-        report.count_inputs = lambda: len(stream.shard.positions(sum(1 for _ in read())))
-    endpoint = Endpoint(options.endpoint, options.timeout, report.notify)
+    source = (make() for make in read())
+    if not any(name == STDIN for name in names):
+        report.count_inputs = lambda: sum(1 for _ in read())
+    endpoint = Endpoint(options.endpoint, notify=report.notify)
     if not endpoint.is_local:
         report.notify(f"sends the photos, shrunk and without metadata, to {endpoint.host}")
     captioner = Captioner(endpoint, options.model, prompt, options.size)
@@ -140,7 +135,7 @@ def run(options: CaptionOptions) -> Report:
     return run_stream(
         report, source, partial(captioner.stage, workers=options.workers),
         replace(stream, batch=1),  # each caption is written as soon as it is there
-        fingerprint=shard | {
+        fingerprint={
             "captioner": options.model, "prompt": content_stamp(prompt.encode()),
             "size": str(options.size),
         },

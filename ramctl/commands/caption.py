@@ -1,7 +1,7 @@
 """`ramctl caption`: photos to captions, by a vision-language model."""
 
 from ramctl.commands import options
-from ramctl.commands.options import common, option
+from ramctl.commands.options import option
 
 TARGET = "ramctl.captioning.caption_photos:CaptionOptions"
 HELP = """
@@ -22,16 +22,15 @@ then the run ends with 1, and --resume continues.
 OPTIONS = {
     "input": options.photos,
     "model": [
-        common("--model NAME", "The model, as the endpoint names it.", inherits=False),
-        common("--endpoint URL", "Its address [default: $OPENAI_BASE_URL, else Ollama's]."),
-        common("--style [dense|short]", "One or two sentences, or 14 words.", default="dense"),
-        common("--prompt FILE", "Replace the built-in prompt.", type=options.EXISTING_FILE),
-        common("--size N", "Pixels of the longer side, at most.", default=1024),
-        option("--timeout SECONDS", "Wait this long for an answer [default: 300].", type=float),
+        option("--model NAME", "The model, as the endpoint names it.", inherits=False),
+        option("--endpoint URL", "Its address [default: $OPENAI_BASE_URL, else Ollama's]."),
+        option("--style [dense|short]", "One or two sentences, or 14 words.", default="dense"),
+        option("--prompt FILE", "Replace the built-in prompt.", type=options.EXISTING_FILE),
+        option("--size N", "Pixels of the longer side, at most.", default=1024),
     ],
     "output": options.stream,
     "run": [
-        common("-j, --jobs N", "Requests at once.", default=4, field="workers"),
-        *options.messages,
+        option("-j, --jobs N", "Requests at once.", default=4, field="workers"),
+        options.quiet,
     ],
 }

@@ -1,7 +1,7 @@
 """`ramctl clean`: removes wrong tags from records."""
 
 from ramctl.commands import options
-from ramctl.commands.options import common, option
+from ramctl.commands.options import option
 
 TARGET = "ramctl.data_engine.cleaning:CleanOptions"
 EXTRA = "train"
@@ -34,10 +34,10 @@ OPTIONS = {
     ],
     "cleaning": [
         option("--kinds KIND,...", "Kinds of tags to clean [default: all]."),
-        common("--min-probability FRACTION", "Remove less probable tags [default: 0.2]."),
+        option("--min-probability FRACTION", "Remove less probable tags [default: 0.2]."),
         option("--outliers FRACTION", "Remove this fraction of a tag's regions."),
         option("--threshold NUMBER|FILE", "Remove tags with region scores up to this."),
     ],
     "output": [options.output(), options.rejects, options.strict, options.stats],
-    "run": [options.device, *options.engine_run, options.seed, *options.messages],
+    "run": [options.device, *options.engine_run, options.seed, options.quiet],
 }

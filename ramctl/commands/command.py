@@ -1,13 +1,11 @@
-"""The click class of every command: help in two sizes, configuration, the call of its `run`."""
+"""The click class of every command: its help, configuration, the call of its `run`."""
 
-import json
 import os
 import sys
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import MISSING, fields, is_dataclass, replace
-from functools import partial
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
@@ -16,8 +14,7 @@ from typing import Any, TypeVar
 import click
 
 from ramctl.commands import COMMANDS, module_of
-from ramctl.commands.options import option
-from ramctl.config import HERE, environment_names, load_defaults
+from ramctl.config import environment_names, load_defaults
 from ramctl.errors import UsageProblem
 from ramctl.parts import require
 from ramctl.records.files import is_device, is_gzip
@@ -25,10 +22,6 @@ from ramctl.records.parquet import SUFFIX
 from ramctl.records.report import Report
 
 T = TypeVar("T")
-
-BRIEF_COLUMN = 26  # of names; a longer one stands on a line of its own
-RENAMED = {"--init": "--model", "--report": "--review"}  # options of 0.1.0
-HELP_ROW = ("-h, --help", "Show this summary (-h) or every option (--help).")
 
 
 def filled(kind: type[T], values: Mapping[str, Any], **context: Any) -> T:
@@ -38,7 +31,7 @@ def filled(kind: type[T], values: Mapping[str, Any], **context: Any) -> T:
     field keeps its default. TypeError for a value that has no field; `context` may have values
     without one.
     """
-    used = {"verbose", "ray"}  # read before
+    used = {"ray"}  # read before
 
     def field_values(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
         names = {field.name for field in fields(kind)} & values.keys()
@@ -57,47 +50,15 @@ def filled(kind: type[T], values: Mapping[str, Any], **context: Any) -> T:
     return kind(**changed)
 
 
-class TwoHelps(click.Command):
-    """A command whose `-h` fits a screen and whose `--help` is complete."""
-
-    def __init__(self, *args: Any, **attributes: Any) -> None:
-        super().__init__(*args, **attributes | {"add_help_option": False})
-
-        def show(ctx: click.Context, parameter: click.Parameter, requested: bool) -> None:
-            if requested and not ctx.resilient_parsing:
-                click.echo(self.brief_help(ctx) if parameter.name == "h" else self.get_help(ctx))
-                ctx.exit()
-
-        shared: dict[str, Any] = {"callback": show, "is_eager": True, "expose_value": False}
-        self._helps = [option(name, "", **shared) for name in ("-h", "--help")]
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """The parameters and both help options, which no file or variable can set."""
-        return [*super().get_params(ctx), *self._helps]
-
-    def brief_help(self, ctx: click.Context) -> str:
-        """The help that fits a screen."""
-        formatter = ctx.make_formatter()
-        self.format_usage(ctx, formatter)
-        self.format_brief(ctx, formatter)
-        return formatter.getvalue().rstrip("\n")
-
-    def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write what follows the usage line in the brief help."""
-        raise NotImplementedError
-
-
 INPUTS = click.Argument(["inputs"], nargs=-1, metavar="[FILE]...", type=click.Path())
 
 
-class RamctlCommand(TwoHelps):
-    """A command whose options also come from `ramctl.toml` and `RAMCTL_*`.
+class RamctlCommand(click.Command):
+    """A command whose options also come from the user's file and `RAMCTL_*`.
 
     Its module in this package holds TARGET, `package.module:Options`: the command calls that
-    module's `run` with that dataclass; OPTIONS, under the headings of `--help`; HELP, EXAMPLES and
-    NOTES; ARGUMENTS unless these are INPUTS; NEEDS, options without effect alone; RIVALS,
-    of which those on the command line replace the others; and EXTRA, if it needs an extra of the
-    package.
+    module's `run` with that dataclass; OPTIONS, under the headings of the help; HELP, EXAMPLES and
+    NOTES; ARGUMENTS unless these are INPUTS; and EXTRA, if it needs an extra of the package.
     """
 
     def __init__(self, name: str) -> None:
@@ -116,42 +77,15 @@ class RamctlCommand(TwoHelps):
             params=[*getattr(module, "ARGUMENTS", [INPUTS]), *self.all_options],
             help=module.HELP,
             short_help=self.summary,
-            context_settings={"max_content_width": 100},
+            context_settings={"max_content_width": 100, "help_option_names": ["-h", "--help"]},
         )
 
     def make_context(self, *args: Any, **attributes: Any) -> click.Context:
-        """The context with the configuration files' defaults in place."""
-        options = {item.name or "": item for item in self.all_options}
+        """The context with the defaults of the user's file in place."""
+        options = {item.name or "" for item in self.all_options}
         inherited = {item.name for item in self.all_options if item.inherits}
-        user_defaults, folder_defaults = load_defaults(
-            self.name or "", options, inherited, COMMANDS, _all_option_names,
-            lambda name, value: options[name].may_be_set_by_folder(value),
-        )  # fmt: skip
-        defaults = user_defaults | folder_defaults
-        context = super().make_context(*args, default_map=defaults, **attributes)
-        context.meta[HERE] = folder_defaults
-        return context
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Click's, with the new name of an option that had another one."""
-        try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            if new := RENAMED.get(error.option_name):
-                raise click.UsageError(f"{error.option_name} is {new} now", ctx) from error
-            raise
-
-    def _report_folder_settings(self, ctx: click.Context) -> None:
-        """Print the settings that come from `./ramctl.toml`; its own `quiet` does not hide them."""
-        by_file = click.core.ParameterSource.DEFAULT_MAP
-        used = {
-            name: value for name, value in ctx.meta[HERE].items()
-            if ctx.get_parameter_source(name) == by_file and ctx.params[name] is not None
-        }  # fmt: skip
-        shown = partial(json.dumps, default=str, ensure_ascii=False)
-        if used and ("quiet" in used or not ctx.params.get("quiet")):
-            settings = ", ".join(f"{name} = {shown(value)}" for name, value in used.items())
-            Report(self.name or "").notify(f"{HERE} sets {settings}")
+        defaults = load_defaults(self.name or "", options, inherited, COMMANDS, _all_option_names)
+        return super().make_context(*args, default_map=defaults, **attributes)
 
     def field_values(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
         """The parameters under the names of the fields that they fill."""
@@ -161,15 +95,7 @@ class RamctlCommand(TwoHelps):
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, here or on a cluster; the exit code."""
         by_user = click.core.ParameterSource.COMMANDLINE
-        rivals = set(getattr(self.module, "RIVALS", ()))
-        if given := {name for name in rivals if ctx.get_parameter_source(name) == by_user}:
-            ctx.params.update(dict.fromkeys(rivals - given))
-        self._report_folder_settings(ctx)
         self._require_distinct(ctx.params)
-        # A file or variable may set the one for the runs that have the other.
-        for name, other in getattr(self.module, "NEEDS", {}).items():
-            if ctx.get_parameter_source(name) == by_user and not ctx.params[other]:
-                raise UsageProblem(f"--{name} needs --{other}".replace("_", "-"))
         if extra := getattr(self.module, "EXTRA", None):
             require(extra, "this command")
         if ctx.params.get("ray") is None:
@@ -228,23 +154,9 @@ class RamctlCommand(TwoHelps):
         write_lines(formatter, ["", self.summary, "", *(self.help or "").strip().splitlines()])
         write_lines(formatter, ["", "Examples:", *self.examples])
         for heading, group in self.options.items():
-            rows = help_rows(ctx, [item for item in group if not item.shared])
             with formatter.section(heading.capitalize()):
-                formatter.write_dl(rows + [HELP_ROW] * (heading == "run"))
-        if shared := [item.opts[0] for item in self.all_options if item.shared]:
-            formatter.write("\n")
-            formatter.write_text(f"Also (see ramctl --help): {', '.join(shared)}.")
+                formatter.write_dl(help_rows(ctx, group))
         formatter.write(f"\n{self.module.NOTES.strip()}\n")
-
-    def format_brief(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the summary, the examples and the common options."""
-        write_lines(formatter, ["", self.summary, "", *self.examples])
-        shown = [item for item in self.all_options if item.common]
-        with formatter.section("Options"):
-            formatter.write_dl([*help_rows(ctx, shown), HELP_ROW], col_max=BRIEF_COLUMN)
-        n_more = len(self.all_options) - len(shown)
-        more = f"{n_more} more option{'s' * (n_more > 1)} and exit codes: {ctx.command_path} --help"
-        formatter.write(f"\n{more}\n")
 
 
 def run_command(name: str, parameters: Mapping[str, Any]) -> Report:

@@ -3,7 +3,7 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.options import common, option, path_completer
+from ramctl.commands.options import option, path_completer
 
 MAY_BE_URL = click.Path(dir_okay=False)  # a string: it may be hf://owner/name:file
 
@@ -30,9 +30,9 @@ ARGUMENTS = [
 ]
 OPTIONS = {
     "checkpoint": [
-        common("--arch [ram|ram-plus|tag2text]", "Architecture of the checkpoint."),
-        common("--tags FILE", "Word list or labels [default: the authors'].", type=MAY_BE_URL),
-        common(
+        option("--arch [ram|ram-plus|tag2text]", "Architecture of the checkpoint."),
+        option("--tags FILE", "Word list or labels [default: the authors'].", type=MAY_BE_URL),
+        option(
             "--thresholds FILE",
             "Thresholds: numbers, or JSONL [default: 0.68].",
             type=MAY_BE_URL,
@@ -49,10 +49,10 @@ OPTIONS = {
         ),
     ],
     "graph": [
-        common("--to [onnx]", "Add a graph, model.onnx, to a bundle.", field="target"),
+        option("--to [onnx]", "Add a graph, model.onnx, to a bundle.", field="target"),
     ],
     "output": [
-        common("--out DIR", "Bundle to write [--to onnx: BUNDLE]."),
+        option("--out DIR", "Bundle to write [--to onnx: BUNDLE]."),
     ],
-    "run": [options.quiet, options.verbose],
+    "run": [options.quiet],
 }

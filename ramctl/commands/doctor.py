@@ -2,7 +2,7 @@
 
 import click
 
-from ramctl.commands import options
+from ramctl.commands.options import Option
 
 ARGUMENTS: list[click.Argument] = []
 TARGET = "ramctl.installation:DoctorOptions"
@@ -18,4 +18,4 @@ NOTES = """
 Reads no records; writes lines to stdout.
 Exit codes: 0 done; 2 wrong usage.
 """
-OPTIONS = {"run": [options.verbose]}
+OPTIONS: dict[str, list[Option]] = {}

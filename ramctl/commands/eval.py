@@ -3,7 +3,7 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.options import common, option
+from ramctl.commands.options import option
 from ramctl.readers.caption_formats import PREDICTION_FORMS
 
 TARGET = "ramctl.evaluation.evaluate:EvalOptions"
@@ -29,13 +29,13 @@ ARGUMENTS = [
 ]
 OPTIONS = {
     "input": [
-        common("--truth FILE", "Records with the true tags.", type=str),
-        common(
+        option("--truth FILE", "Records with the true tags.", type=str),
+        option(
             "--classes FILE",
             "Word list or bundle [default: the truth's tags].",
             type=options.FILE_OR_FOLDER,
         ),
-        common(
+        option(
             "--map FILE", "Lines of class<TAB>tag|tag; the best score counts.", field="map_file"
         ),
         option(
@@ -46,21 +46,21 @@ OPTIONS = {
         options.source_format(PREDICTION_FORMS),
     ],
     "metrics": [
-        common(
+        option(
             "--threshold NUMBER|FILE",
             "Count tags above this score [default: 0.5].",
         ),
-        common("--ci", "Add the 95 % bootstrap interval of mAP."),
+        option("--ci", "Add the 95 % bootstrap interval of mAP."),
         options.seed,
     ],
     "output": [
-        common("-f, --format [json|table]", "Format of the figures.", default="json"),
+        option("-f, --format [json|table]", "Format of the figures.", default="json"),
         options.output(),
-        common(
+        option(
             "--report FILE", "Write a CSV row for each class.", field="report_file", writes=True
         ),
-        common("--plot FILE", "Draw curves and classes (.png, .svg, .pdf).", writes=True),
-        common("--calibrate FILE", "Write the thresholds with the best F1, as JSONL.", writes=True),
+        option("--plot FILE", "Draw curves and classes (.png, .svg, .pdf).", writes=True),
+        option("--calibrate FILE", "Write the thresholds with the best F1, as JSONL.", writes=True),
         option(
             "--precision P",
             "Choose --calibrate's thresholds for this precision.",
@@ -69,5 +69,5 @@ OPTIONS = {
         options.strict,
         options.stats,
     ],
-    "run": [options.quiet, options.verbose],
+    "run": [options.quiet],
 }

@@ -3,7 +3,7 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.options import common, option
+from ramctl.commands.options import option
 from ramctl.export import FORMATS
 
 TARGET = "ramctl.export.export_records:ExportOptions"
@@ -14,8 +14,6 @@ EXAMPLES = """
 ramctl tag -R photos | ramctl export --xmp --gallery page.html
 ramctl export tags.jsonl -f coco -o coco.json
 """
-_TXT = ("txt_existing", "txt_trigger", "txt_caption")
-NEEDS = {"xmp_name": "xmp", **dict.fromkeys(_TXT, "txt")}
 NOTES = f"""
 Reads image, tags, scores, boxes, generated_captions, captions. Without -f no records are written.
 {options.EXIT_CODES}
@@ -24,16 +22,15 @@ OPTIONS = {
     "input": [
         option("-R, --recursive", "With --xmp-remove: search folders for photos."),
         options.root,
-        options.shard,
     ],
     "selection": [
         option("--threshold NUMBER|FILE", "Only tags above this score."),
-        common("--top N", "At most N tags a photo."),
+        option("--top N", "At most N tags a photo."),
         option("--include TAG,...|FILE", "Only these tags."),
         option("--exclude TAG,...|FILE", "None of these tags."),
     ],
     "sidecars": [
-        common("--xmp", "Merge the tags into XMP sidecars."),
+        option("--xmp", "Merge the tags into XMP sidecars."),
         option(
             "--xmp-prefix WORD",
             "Parent of the tags [default: auto].",
@@ -45,9 +42,9 @@ OPTIONS = {
             default="full",
             field="style",
         ),
-        common("--xmp-remove", "Remove --xmp's tags; inputs may be photos."),
+        option("--xmp-remove", "Remove --xmp's tags; inputs may be photos."),
         option("--forget-refused", "Also write the tags that a person deleted."),
-        common("--txt", "Write the tags to IMG.txt, for trainers.", field="text"),
+        option("--txt", "Write the tags to IMG.txt, for trainers.", field="text"),
         option(
             "--txt-existing [append|replace|keep]",
             "What is in it already.",
@@ -56,12 +53,12 @@ OPTIONS = {
         ),
         option("--txt-trigger WORD", "Begin every text with this word.", field="trigger"),
         option("--txt-caption", "Put the caption before the tags.", field="with_caption"),
-        common("--dry-run", "List what would change; write nothing."),
+        option("--dry-run", "List what would change; write nothing."),
     ],
     "output": [
-        common("-f, --format FORMAT", f"{', '.join(FORMATS)}.", type=click.Choice(FORMATS)),
-        common("--gallery FILE", "Write an HTML page of the newest photos.", writes=True),
+        option("-f, --format FORMAT", f"{', '.join(FORMATS)}.", type=click.Choice(FORMATS)),
+        option("--gallery FILE", "Write an HTML page of the newest photos.", writes=True),
         *options.stream,
     ],
-    "run": [*options.messages],
+    "run": [options.quiet],
 }

@@ -3,10 +3,10 @@
 from copy import copy
 
 from ramctl.commands import options
-from ramctl.commands.options import common
-from ramctl.commands.train import EXTRA, NOTES, RIVALS, TARGET, training_options
+from ramctl.commands.options import option
+from ramctl.commands.train import EXTRA, NOTES, TARGET, training_options
 
-__all__ = ["EXTRA", "NOTES", "RIVALS", "TARGET"]
+__all__ = ["EXTRA", "NOTES", "TARGET"]
 
 HELP = """
 Fits the labels to up to 5,000 captioned photos, in minutes. Things that five captions name become
@@ -22,5 +22,5 @@ model = copy(options.model)
 model.field = "init"
 OPTIONS = training_options([model], "model-finetuned")
 OPTIONS["training"].append(
-    common("--thresholds", "Learn only thresholds, from confirmed and refused tags.")
+    option("--thresholds", "Learn only thresholds, from confirmed and refused tags.")
 )

@@ -3,7 +3,7 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.options import common
+from ramctl.commands.options import option
 
 TARGET = "ramctl.data_engine.additions:GenerateOptions"
 EXTRA = "train"
@@ -17,20 +17,19 @@ Reads image, tags, kinds, sources, removed; writes tags, kinds, scores, sources,
 generated_captions, generated_caption_tags. Memory stays constant.
 {options.EXIT_CODES}
 """
-RIVALS = ("threshold", "precision")
 OPTIONS = {
     "input": [options.root, options.shard],
     "model": [
         options.model,
-        common(
+        option(
             "--captions N",
             "Add at most N captions a photo.",
             type=click.IntRange(0),
             default=1,
         ),
-        common("--threshold NUMBER|FILE", "Add tags above this score."),
-        common("--precision P", "Target precision of added tags [default: 0.8]."),
+        option("--threshold NUMBER|FILE", "Add tags above this score."),
+        option("--precision P", "Target precision of added tags [default: 0.8]."),
     ],
     "output": options.stream,
-    "run": [options.devices, *options.engine_run, options.ray, *options.messages],
+    "run": [options.devices, *options.engine_run, options.ray, options.quiet],
 }

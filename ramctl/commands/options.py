@@ -19,7 +19,9 @@ def read_shard(text: str) -> Shard:
         raise click.BadParameter(f"{text!r} is not a shard such as 1/4")
     index, number = match.groups()
     if not 1 <= int(index) <= int(number):
-        raise click.BadParameter(f"{text!r}: shards count from 1/{number} to {number}/{number}")
+        raise click.BadParameter(
+            f"{text!r} is not a shard: they are 1/{number} to {number}/{number}"
+        )
     return Shard(int(index), int(number))
 
 
@@ -53,14 +55,6 @@ _TYPES: "dict[str, click.ParamType[Any] | Callable[[str], Any]]" = {  # click 8.
     "KIND,...": read_kinds,
 }
 
-# Only the user may set these, and those that write a file: they name outputs, hosts or what is
-# sent there, delete, or undo decisions.
-_ONLY_BY_USER = {
-    "cache", "detector", "distill", "endpoint", "forget_refused",
-    "host", "out", "port", "prompt", "prune", "ray", "restart", "to", "txt",
-    "txt_existing", "xmp", "xmp_remove",
-}  # fmt: skip
-
 # The kind of completion that shells offer, by a word in the name of the value.
 _COMPLETIONS = {"FILE": "file", "PHOTOS": "file", "DIR": "dir", "BUNDLE": "dir"}
 Completer = Callable[[click.Context, click.Parameter, str], "list[CompletionItem[Any]]"]
@@ -84,34 +78,20 @@ class Fish(FishComplete):
 
 
 class Option(click.Option):
-    """A click option that knows where help shows it, what it fills in and whether it writes."""
+    """A click option that knows what it fills in and whether it writes."""
 
     def __init__(
         self,
         *args: Any,
-        common: bool = False,
-        shared: bool = False,
         writes: bool = False,
         inherits: bool = True,
         field: str | None = None,
         **attributes: Any,
     ) -> None:
         super().__init__(*args, **attributes)
-        self.common = common  # `-h` shows it too
-        self.shared = shared  # most commands have it: `ramctl --help` explains it once
         self.writes = writes  # its value is a file that the command replaces
         self.inherits = inherits  # [common] and RAMCTL_<OPTION> set it too
         self.field = field  # the field of the command's dataclass; None: the option's name
-
-    def may_be_set_by_folder(self, value: object) -> bool:
-        """Whether `./ramctl.toml`, which may come with anybody's folder, may set this value.
-
-        Not a URL, nor a model as KIND:PATH, which another program reads, nor a preset file,
-        which may name a URL.
-        """
-        leaves_folder = "://" in str(value) or (self.metavar == "BUNDLE" and ":" in str(value))
-        leaves_folder |= self.name == "preset" and Path(str(value)).suffix == ".toml"
-        return not (self.writes or self.name in _ONLY_BY_USER or leaves_folder)
 
     def get_help_extra(self, ctx: click.Context) -> Any:
         """Click's additions to a help text without ranges, which the error message names."""
@@ -125,7 +105,7 @@ def option(spec: str, help: str, **attributes: Any) -> Option:
 
     `-o, --output FILE` takes a value, `--to [a|b]` one of these, `--dry-run` none. FILE, DIR, N
     (from 1) and the other names in `_TYPES` set the type too, unless `type` is given. The long name
-    is also the key in ramctl.toml and the variable. Other arguments are those of `Option`.
+    is also the key in the user's file and the variable. Other arguments are those of `Option`.
     """
     names, _, metavar = spec.replace(", ", ",").partition(" ")
     if completer := path_completer(metavar):
@@ -134,41 +114,37 @@ def option(spec: str, help: str, **attributes: Any) -> Option:
         attributes["type"] = click.Choice(metavar[1:-1].split("|"))
     elif metavar:
         attributes = {"metavar": metavar, "type": _TYPES.get(metavar)} | attributes
-    elif "count" not in attributes:
+    else:
         attributes["is_flag"] = True
     attributes.setdefault("show_default", "default" in attributes)
     *_, last = declarations = names.split(",")
-    parameter = last.partition("/")[0].lstrip("-").replace("-", "_")
+    parameter = last.lstrip("-").replace("-", "_")
     return Option([*declarations, parameter], help=help, **attributes)
 
-
-common = partial(option, common=True)
-shared = partial(option, shared=True)
 
 FILE_OR_FOLDER = click.Path(path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 EXIT_CODES = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 some inputs rejected."
 
-shard = shared("--shard I/N", "Process part I of N of the input; join outputs by cat.")
+shard = option("--shard I/N", "Process every N-th input, from the I-th.")
 root = option(
     "--root DIR",
     "Folder of relative photo names [default: the input's].",
     type=click.Path(file_okay=False),
 )
 photos = [
-    common("-R, --recursive", "Search folders for photos."),
+    option("-R, --recursive", "Search folders for photos."),
     option("-0, --null", "Names on stdin end with NUL."),
-    shard,
     root,
 ]
-model = common("--model BUNDLE", "A folder, hf://owner/name or known name.", default="mini")
-labels = common("--labels [+]FILE", "Labels to look for; +FILE adds to the model's.")
+model = option("--model BUNDLE", "A folder, hf://owner/name or known name.", default="mini")
+labels = option("--labels [+]FILE", "Labels to look for; +FILE adds to the model's.")
 
 
 def jobs(default: str, **attributes: Any) -> Option:
     """`-j`, with the command's default number of workers."""
     text = f"Parallel workers [default: {default}]."
-    return option("-j, --jobs N", text, **{"common": True, "field": "workers"} | attributes)
+    return option("-j, --jobs N", text, field="workers", **attributes)
 
 
 def source_format(known: Sequence[str]) -> Option:
@@ -179,39 +155,32 @@ def source_format(known: Sequence[str]) -> Option:
     )  # fmt: skip
 
 
-rejects = common(
+rejects = option(
     "--rejects FILE", "Write rejected inputs as JSONL (-: stderr).", type=str, writes=True
 )
-strict = shared("--strict", "Fail at the first rejected input.")
-stats = shared("--stats FILE", "Write counts, seconds and versions as JSON.", writes=True)
+strict = option("--strict", "Fail at the first rejected input.")
+stats = option("--stats FILE", "Write counts, seconds and versions as JSON.", writes=True)
 output = partial(
-    common, "-o, --output FILE", "Write to FILE [default: stdout].", writes=True,
+    option, "-o, --output FILE", "Write to FILE [default: stdout].", writes=True,
     callback=lambda ctx, parameter, path: None if path == Path("-") else path,
 )  # fmt: skip
 stream = [
     output(type=FILE_OR_FOLDER),  # a folder with --ray
-    common("--resume", "Continue an earlier -o FILE."),
+    option("--resume", "Continue an earlier -o FILE."),
     rejects,
     strict,
     stats,
 ]
 
-ray = shared("--ray ADDRESS", "Process input files on a Ray cluster, into the folder -o.")
-batch = shared("-b, --batch N", "Records a batch [default: set by the command].")
-threads = shared("--threads N", "CPU threads of the model [default: all cores].")
-device = common("--device DEVICE", "auto, cpu, mps or cuda[:N].", default="auto")
-devices = common("--device DEVICE", "auto, cpu, mps, cuda:0 or cuda:0,1 [default: auto].")
+ray = option("--ray ADDRESS", "Process input files on a Ray cluster, into the folder -o.")
+batch = option("-b, --batch N", "Records a batch [default: set by the command].")
+device = option("--device DEVICE", "auto, cpu, mps or cuda[:N].", default="auto")
+devices = option("--device DEVICE", "auto, cpu, mps, cuda:0 or cuda:0,1 [default: auto].")
 dtype = option(
     "--dtype TYPE", "auto, fp32, bf16, fp16 or int8.",
     type=click.Choice(("auto", "fp32", "bf16", "fp16", "int8")), default="auto",
 )  # fmt: skip
 seed = option("--seed N", "Random seed.", type=int, default=0)
-engine_run = [jobs("1"), batch, threads, dtype]
+engine_run = [jobs("1"), batch, dtype]
 
-quiet = common("-q, --quiet", "Print only errors on stderr.")
-verbose = shared("-v, --verbose", "Twice (-vv): show the traceback of an error.", count=True)
-progress = shared(
-    "--progress/--no-progress", "Show progress [default: on a terminal].", default=None
-)
-messages = [progress, quiet, verbose]
-SHARED = [shard, strict, stats, batch, threads, ray, progress, verbose]
+quiet = option("-q, --quiet", "Print only errors on stderr.")

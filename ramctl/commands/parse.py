@@ -1,9 +1,8 @@
 """`ramctl parse`: captions to tags, and captions to a label system."""
 
 from ramctl.commands import options
-from ramctl.commands.options import common, option
-from ramctl.parts import plugins
-from ramctl.readers.caption_formats import FORMATS, GROUP
+from ramctl.commands.options import option
+from ramctl.readers.caption_formats import FORMATS
 
 TARGET = "ramctl.parsing.parse_run:ParseOptions"
 EXTRA = "parse"
@@ -26,19 +25,19 @@ OPTIONS = {
     "input": [
         options.root,
         options.shard,
-        options.source_format([*FORMATS, *sorted(plugins(GROUP))]),
+        options.source_format(FORMATS),
         option("--caption-column NAME", "Name of the field with the captions.", field="caption"),
         option("--image-column NAME", "Name of the field with the photo.", field="image"),
-        common("--group", "Join all captions of a photo into one record."),
+        option("--group", "Join all captions of a photo into one record."),
     ],
     "labels": [
-        common("--labels FILE", "Give only the labels of a file or bundle (mini).", type=str),
-        common("--build-labels FILE", "Build a label system; write no records.", writes=True),
+        option("--labels FILE", "Give only the labels of a file or bundle (mini).", type=str),
+        option("--build-labels FILE", "Build a label system; write no records.", writes=True),
         option(
             "--merge FILE", "With --build-labels: a class list to add; repeatable.", multiple=True
         ),
         option("--size N", "With --build-labels: the most frequent N labels [default: 4585]."),
-        common("--review FILE", "With --build-labels: a table to edit, then rerun.", writes=True),
+        option("--review FILE", "With --build-labels: a table to edit, then rerun.", writes=True),
     ],
     "output": [
         option(
@@ -48,8 +47,8 @@ OPTIONS = {
             default="jsonl",
         ),
         option("--keep-tags", "Keep the input's own tags, as a person's tags."),
-        common("--explain", "Add the words and the rule behind each tag."),
+        option("--explain", "Add the words and the rule behind each tag."),
         *options.stream,
     ],
-    "run": [options.jobs("all cores"), options.batch, options.ray, *options.messages],
+    "run": [options.jobs("all cores"), options.batch, options.ray, options.quiet],
 }

@@ -3,7 +3,7 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.options import common, option, path_completer
+from ramctl.commands.options import path_completer
 
 TARGET = "ramctl.searching.search_photos:SearchOptions"
 HELP = """
@@ -32,15 +32,14 @@ ARGUMENTS = [
 ]  # fmt: skip
 OPTIONS = {
     "question": [
-        common("--like PHOTO", "Find photos like this one, which may be any photo."),
-        common("--duplicates", "List all groups of near-duplicates."),
-        option("--threshold FRACTION", "Least cosine of near-duplicates.", default=0.997),
-        common("--lang CODE", "Language of the words [default: found out].", field="language"),
-        common("-n, --number N", "At most N photos.", default=20),
+        option("--like PHOTO", "Find photos like this one, which may be any photo."),
+        option("--duplicates", "List all groups of near-duplicates."),
+        option("--lang CODE", "Language of the words [default: found out].", field="language"),
+        option("-n, --number N", "At most N photos.", default=20),
         options.model,
     ],
     "output": [
-        common("-f, --format [jsonl|text]", "Output format [default: jsonl; terminal: text]."),
+        option("-f, --format [jsonl|text]", "Output format [default: jsonl; terminal: text]."),
     ],
-    "run": [options.quiet, options.verbose],
+    "run": [options.quiet],
 }

@@ -3,7 +3,7 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.options import common
+from ramctl.commands.options import option
 
 ARGUMENTS: list[click.Argument] = []
 TARGET = "ramctl.serving.server:ServeOptions"
@@ -22,10 +22,9 @@ Exit codes: 1 failed; 2 wrong usage; 130 interrupted, 143 terminated.
 """
 OPTIONS = {
     "address": [
-        common("--host NAME", "Address to listen on.", default="127.0.0.1"),
-        common("--port N", "Port; 0: any free one.", type=click.IntRange(0, 65535), default=8000),
+        option("--host NAME", "Address to listen on.", default="127.0.0.1"),
+        option("--port N", "Port; 0: any free one.", type=click.IntRange(0, 65535), default=8000),
     ],
     "model": [options.model, options.labels],
-    "limits": [common("--max-bytes N", "Refuse larger photos.", default=30_000_000)],
-    "run": [options.device, options.dtype, options.quiet, options.verbose],
+    "run": [options.device, options.quiet],
 }

@@ -3,7 +3,7 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.options import common, option
+from ramctl.commands.options import option
 from ramctl.records.record import KINDS
 from ramctl.tagging.output_formats import FORMATS
 
@@ -21,10 +21,10 @@ NOTES = f"""
 Writes tags (main subject first), scores, salience; dense, embedding, boxes, generated_captions.
 {options.EXIT_CODES}
 """
-RIVALS = ("threshold", "precision")
 OPTIONS = {
     "input": [
         *options.photos,
+        options.shard,
     ],
     "model": [
         options.model,
@@ -38,9 +38,9 @@ OPTIONS = {
         ),
     ],
     "selection": [
-        common("--threshold NUMBER|FILE", "Give tags above this score [default: the model's]."),
-        common("--precision P", "Target precision of the tags, 0 to 1."),
-        common("--top N", "At most N tags a photo."),
+        option("--threshold NUMBER|FILE", "Give tags above this score [default: the model's]."),
+        option("--precision P", "Target precision of the tags, 0 to 1."),
+        option("--top N", "At most N tags a photo."),
         option("--kinds KIND,...", f"Only these: {', '.join(KINDS)}."),
         option("--include FILE", "Give only the tags in FILE.", type=options.EXISTING_FILE),
         option("--exclude FILE", "Never give the tags in FILE.", type=options.EXISTING_FILE),
@@ -48,7 +48,7 @@ OPTIONS = {
         option("--lang CODE", "Language of the tags and of lists, such as de."),
     ],
     "output": [
-        common(
+        option(
             "-f, --format FORMAT",
             f"{', '.join(FORMATS)} [terminal: table].",
             type=click.Choice(FORMATS),
@@ -56,7 +56,7 @@ OPTIONS = {
         option("--dense", "Add the scores of all labels."),
         option("--embedding", "Add a vector for ramctl search."),
         option("--boxes", "Add the region of each thing."),
-        common("--caption", "Add a caption if the model is confident of one."),
+        option("--caption", "Add a caption if the model is confident of one."),
         *options.stream,
     ],
     "run": [
@@ -64,8 +64,7 @@ OPTIONS = {
         options.devices,
         options.dtype,
         options.batch,
-        options.threads,
         options.ray,
-        *options.messages,
+        options.quiet,
     ],
 }

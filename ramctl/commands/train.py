@@ -3,7 +3,7 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.options import Option, common, option
+from ramctl.commands.options import Option, option
 
 TARGET = "ramctl.training.train_bundle:TrainOptions"
 EXTRA = "train"
@@ -22,8 +22,8 @@ ramctl train ...; the exit code is then 0 with rejects, as torchrun takes 3 for 
 {options.EXIT_CODES}
 """
 STARTS = [
-    common("--preset NAME|FILE", "Architecture and settings [default: --model's, or mini]."),
-    common(
+    option("--preset NAME|FILE", "Architecture and settings [default: --model's, or mini]."),
+    option(
         "--model BUNDLE", "Start from a bundle's weights and labels.", field="init", inherits=False
     ),
 ]
@@ -34,7 +34,7 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
     return {
         "input": [
             options.root,
-            common("--val FILE", "Validation records [default: hold some out].", type=str),
+            option("--val FILE", "Validation records [default: hold some out].", type=str),
         ],
         "model": [
             *starts,
@@ -43,10 +43,10 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
         ],
         "training": [
             option("--steps N", "Optimiser steps, instead of epochs."),
-            common(
+            option(
                 "--epochs N", "Passes over the records.", type=click.FloatRange(0, min_open=True)
             ),
-            common(
+            option(
                 "--set KEY=VALUE",
                 "Change a setting, as training.lr=1e-4; repeatable.",
                 field="overrides",
@@ -60,21 +60,20 @@ def training_options(starts: list[Option], out: str) -> dict[str, list[Option]]:
             option("--seed N", "Random seed [default: the preset's].", type=int),
         ],
         "output": [
-            common("--out DIR", "Bundle to write.", default=out),
-            common("--resume", "Continue the unfinished run in OUT.work."),
+            option("--out DIR", "Bundle to write.", default=out),
+            option("--resume", "Continue the unfinished run in OUT.work."),
             options.rejects,
             options.strict,
             options.stats,
             option("--events FILE", "Write a line for each step and validation.", writes=True),
         ],
         "run": [
-            options.jobs("the preset's", common=False, type=click.IntRange(0)),
+            options.jobs("the preset's", type=click.IntRange(0)),
             options.device,
             option("--dtype [auto|fp32|bf16|fp16]", "Number format.", default="auto"),
-            *options.messages,
+            options.quiet,
         ],
     }
 
 
-RIVALS = ("steps", "epochs")
 OPTIONS = training_options(STARTS, "model")

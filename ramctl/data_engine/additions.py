@@ -32,11 +32,11 @@ from ramctl.records.record import (
     JsonObject,
     Record,
     barred_tags,
+    kinds_of,
     listed,
-    object_in,
+    lists_by_tag,
 )
 from ramctl.records.report import Report
-from ramctl.records.shards import shard_of
 from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, run_stream, watched
 
 PRECISION = 0.8  # of the tags that are added
@@ -176,7 +176,7 @@ def merge_generated(
     predicted = [index for index, other in pairs if probabilities[index] > rivals.get(other, 0)]
     sources = _sources(fields, labels, predicted, captions or (), confirmed)
     tags = [*old, *(tag for tag in sources if tag not in set(old))]
-    kinds = object_in(fields, "kinds")
+    kinds = kinds_of(fields)
     known = {tag: str(labels[ids[0]].kind) for tag in tags if (ids := labels.ids(tag))}
     # A string with several ids scores their maximum; tags outside the system have no score.
     scores = {tag: [float(probabilities[index]) for index in labels.ids(tag)] for tag in tags}
@@ -200,7 +200,7 @@ def _sources(
     confirmed: NDArray[np.bool_],
 ) -> dict[str, list[str]]:
     """The sources of the record's tags and of those that are added, in order."""
-    tags, before = listed(fields, "tags"), object_in(fields, "sources")
+    tags, before = listed(fields, "tags"), lists_by_tag(fields, "sources")
     # A tag that came in without a source is a person's.
     sources = {tag: list(before.get(tag, [HUMAN])) for tag in tags}
     known = {index: tag for tag in reversed(tags) for index in labels.ids(tag)}
@@ -254,7 +254,7 @@ def run(options: GenerateOptions) -> Report:
     require_files(inputs)
     report = Report("generate", quiet=options.quiet, model=options.model)
     read = partial(unread_inputs, inputs, options.root, report.command)
-    source, shard = shard_of(stream.shard, inputs, read)
+    source = stream.shard.of(read())
     devices = split_devices(options.baseline.device)
     generator = Generator(options, device=devices[0], notify=report.notify)
     baseline = generator.baseline
@@ -269,6 +269,6 @@ def run(options: GenerateOptions) -> Report:
         "model": baseline.bundle.fingerprint,
         "thresholds": content_stamp(generator.thresholds.tobytes()),
         "captions": str(options.captions),
-    } | shard
+    }
     stream = replace(stream, batch=baseline.batch)
     return run_stream(report, source, counted(stage, report), stream, fingerprint=fingerprint)

@@ -60,7 +60,7 @@ def run(options: CleanOptions) -> Report:
     def decided() -> Iterator[Item]:
         """The inputs, after all of them have been read and their tags decided on."""
         store = remover.store
-        with report.progress(options.stream.progress) as tick:
+        with report.progress() as tick:
             for item, found in finder.find(read_inputs(inputs, options.root, "clean")):
                 if isinstance(item, Reject) and options.stream.strict:
                     item.fail()

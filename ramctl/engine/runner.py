@@ -167,7 +167,7 @@ class ModelRunner(Runner):
         in_torch = graph == TORCH or boxes or captions
         is_large = in_torch and not (usual > 1 and self.runtime.device.type == "cpu")
         self.side_by_side = 1 if is_large else self.workers
-        self.model_threads = options.threads if is_large else 1  # of torch
+        self.model_threads = (options.threads or options.workers) if is_large else 1  # of torch
         self.fingerprint = {"model": bundle.fingerprint, "runtime": f"{graph} {options.dtype}"}
         self.official = (loader or bundle.preprocess.loader) == "official"
         if loader not in (None, bundle.preprocess.loader):

@@ -22,8 +22,7 @@ from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import records_to_stdout
-from ramctl.records.pipes import STDIN
-from ramctl.records.record import JsonObject
+from ramctl.records.record import STDIN, JsonObject
 from ramctl.records.report import Rejects, Report
 
 PLOT_SUFFIXES = (".png", ".svg", ".pdf")

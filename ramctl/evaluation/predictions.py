@@ -19,9 +19,8 @@ from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.evaluation.metrics import Decisions, Floats, Scores
 from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
 from ramctl.readers.caption_formats import read_predictions
-from ramctl.records.fields import FOR_PREDICTIONS, require_forms, string_list
 from ramctl.records.files import read_lines
-from ramctl.records.record import JsonObject
+from ramctl.records.record import JsonObject, checked, listed
 from ramctl.records.report import Rejects
 from ramctl.tagger_scores import PhotoList, tag_scores
 
@@ -105,6 +104,10 @@ class Prediction(NamedTuple):
     tagged: list[int] | None
 
 
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, list) and {int, float}.issuperset(map(type, value))
+
+
 class ScoreReader:
     """Turns records into predictions.
 
@@ -125,7 +128,7 @@ class ScoreReader:
         if fields.get("dense") is not None:
             # Comes first: the names in a rejected record still hold for the records after it.
             columns = self._columns_for(fields)
-        require_forms(fields, FOR_PREDICTIONS)
+            checked(fields, "dense", "a list of numbers", _are_numbers)
         if columns is None:
             by_tag = tag_scores(fields)
         elif len(dense := np.asarray(fields["dense"], np.float64)) != columns.n_labels:
@@ -135,7 +138,7 @@ class ScoreReader:
             raise RecordProblem("dense has a number that is not finite", code="bad_field")
         tagged = None
         if fields.get("tags") is not None:
-            tagged = [c for tag in fields["tags"] for c in self.classes.matching_tag(tag)]
+            tagged = [c for tag in listed(fields, "tags") for c in self.classes.matching_tag(tag)]
         return Prediction(columns, dense, by_tag, tagged)
 
     def _columns_for(self, fields: JsonObject) -> _Columns:
@@ -147,7 +150,7 @@ class ScoreReader:
         key = key if isinstance(key, str) else ""
         if fields.get("label_names") is not None:
             self._columns.pop("", None)
-            names = string_list(fields, "label_names")
+            names = listed(fields, "label_names")
             embedded = read_labels(EMBEDDED)
             if self.classes.tag_system is None and key == f"sha256:{embedded.sha256}":
                 self.classes = replace(self.classes, tag_system=embedded)  # for its synonyms
@@ -270,7 +273,7 @@ def read_table(
     `form` is one of `ramctl.readers.caption_formats.PREDICTION_FORMS`; None: it is recognised.
     """
     table = PredictionTable(ScoreReader(classes), thresholds)
-    items = read_predictions(name, rejects.report.command, form, forms={})
+    items = read_predictions(name, rejects.report.command, form)
     table.photos.fill(items, rejects, table.reader.read, table.add)
     table.flush()
     return table

@@ -11,7 +11,6 @@ from ramctl.classes import Classes
 from ramctl.errors import RecordProblem
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Truth
 from ramctl.readers.caption_formats import read_predictions
-from ramctl.records.fields import FOR_TRUTH
 from ramctl.records.record import Item, JsonObject, decided_tags, is_tagged, listed
 from ramctl.records.report import Rejects
 from ramctl.tagger_scores import PhotoList
@@ -55,7 +54,7 @@ class TruthTable(NamedTuple):
     @classmethod
     def read(cls, name: str, rejects: Rejects) -> "TruthTable":
         """Read a file or, for `-`, standard input."""
-        records = read_predictions(name, rejects.report.command, forms=FOR_TRUTH)
+        records = read_predictions(name, rejects.report.command)
         return cls.from_records(records, rejects)
 
     @classmethod

@@ -21,21 +21,19 @@ from ramctl.export.sidecars import (
 from ramctl.export.text_sidecars import split_tags
 from ramctl.pages.gallery import Adder, Gallery
 from ramctl.photos.finding import Neighbours, PhotoInputs, is_photo_name, unread_photo_inputs
-from ramctl.records.fields import FOR_COLUMNS, FOR_EXPORT
+from ramctl.records.files import is_file
 from ramctl.records.inputs import inputs_or_stdin, require_files, unread_inputs
-from ramctl.records.pipes import is_file
 from ramctl.records.record import (
     JsonObject,
     Record,
     Unread,
     image_name,
     listed,
-    object_in,
+    numbers_in,
     set_tags,
     tag_language,
 )
 from ramctl.records.report import Report
-from ramctl.records.shards import shard_of
 from ramctl.records.stream import NO_RECORDS, StreamOptions, each, run_stream
 
 
@@ -82,8 +80,6 @@ class ExportOptions:
         document = f"-f {self.format} is one document and cannot be"
         if self.format in DOCUMENTS and self.stream.resume:
             raise UsageProblem(f"{document} continued; use jsonl")
-        if self.format == "coco" and not self.stream.shard.is_all:
-            raise UsageProblem(f"{document} made in shards; use jsonl")
 
 
 def run(options: ExportOptions) -> Report:
@@ -99,17 +95,15 @@ def run(options: ExportOptions) -> Report:
         verb = "would change" if sidecars.dry_run else "changed"
         report.counted = {"sidecars": f"sidecars {verb}"}
     names = inputs_or_stdin(options.inputs, "records")
-    forms = FOR_COLUMNS if options.format == "parquet" else FOR_EXPORT
 
     def read() -> Iterator[Unread]:
         if sidecars.xmp_remove:
             photos = replace(options.photos, names=names, notify=cache(report.notify))
             return unread_photo_inputs(photos)
         require_files(names)
-        unread = unread_inputs(names, options.photos.root, report.command)
-        return (partial(make, forms=forms) for make in unread)
+        return unread_inputs(names, options.photos.root, report.command)
 
-    source, shard = shard_of(stream.shard, names, read)
+    source = (make() for make in read())
     # Tags are removed from a photo's sidecars whatever is in its record.
     choose = attrgetter("fields") if sidecars.xmp_remove else chosen_tags(options.choice)
     gallery, neighbours = Gallery(), Neighbours()
@@ -123,7 +117,7 @@ def run(options: ExportOptions) -> Report:
 
     run_stream(
         report, source, each(exported), stream,
-        fingerprint={"choice of tags": f"{options.choice}", "form": f"{options.format}"} | shard,
+        fingerprint={"choice of tags": f"{options.choice}", "form": f"{options.format}"},
         form=output_format(options.format, sidecars.parent) if options.format else NO_RECORDS,
     )  # fmt: skip
     if options.gallery:
@@ -172,7 +166,7 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
         image_name(fields)  # raises RecordProblem for a record without one
         if "tags" not in fields:
             raise RecordProblem("no tags field", code="missing_field")
-        scores = object_in(fields, "scores")
+        scores = numbers_in(fields, "scores")
         language = tag_language(fields)
         kept = [tag for tag in listed(fields, "tags") if not excludes(tag, language)]
         if threshold is not None:

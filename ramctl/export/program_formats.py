@@ -7,10 +7,9 @@ from pathlib import Path
 from ramctl.export.sidecar_merge import HIERARCHICAL, SUBJECT, Field, machine_items
 from ramctl.export.sidecars import missing_keywords
 from ramctl.photos.decoding import photo_size
-from ramctl.records.fields import scored_boxes
 from ramctl.records.files import scratch_file
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import JsonObject, object_in, tag_language
+from ramctl.records.record import JsonObject, object_in, scored_boxes, tag_language
 from ramctl.records.stream import Format, separated
 from ramctl.tagging import output_formats as formats
 from ramctl.tagging.output_formats import Column, name_of, table

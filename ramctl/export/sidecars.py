@@ -20,16 +20,14 @@ from ramctl.photos.archives import facts_of_file, member_of
 from ramctl.photos.embedded import read_embedded
 from ramctl.photos.finding import Neighbours, xmp_names
 from ramctl.photos.raw import is_raw_name
-from ramctl.records.files import write_atomic
-from ramctl.records.jsonl import MAX_LINE
-from ramctl.records.pipes import mode_of
+from ramctl.records.files import exists, write_atomic
 from ramctl.records.record import (
     HUMAN,
     JsonObject,
     Record,
     image_name,
     listed,
-    object_in,
+    lists_by_tag,
     set_tags,
     tag_language,
 )
@@ -166,7 +164,7 @@ def xmp_paths(photo: Path, style: NameStyle, neighbours: Neighbours | None = Non
     # `IMG.xmp` of several photos belongs to the raw file (Adobe).
     if others and (not is_raw_name(photo.name) or any(map(is_raw_name, others))):
         return [full]
-    existing = [path for path in (full, stem) if mode_of(path)]
+    existing = [path for path in (full, stem) if exists(path)]
     return existing or [full if style == "full" else stem]
 
 
@@ -208,10 +206,10 @@ def missing_keywords(name: str, base: Path) -> dict[str, list[str]]:
 
 def read_sidecar(path: Path) -> bytes | None:
     """The content of a sidecar, None for a missing one; ValueError for what can be none."""
-    if not mode_of(path):
+    if not exists(path):
         return None
-    if not path.is_file() or path.stat().st_size > MAX_LINE:
-        raise ValueError(f"not a regular file, or larger than {MAX_LINE // 10**6} MB")
+    if not path.is_file():
+        raise ValueError("not a regular file")
     return path.read_bytes()
 
 
@@ -262,7 +260,7 @@ def without_refused(neighbours: Neighbours) -> Callable[[Record, JsonObject], No
     def leave_out(record: Record, fields: JsonObject) -> None:
         photo = attempt(photo_path, image_name(fields), record.base)
         words = refused_words(photo, neighbours) if isinstance(photo, Path) else ()
-        tags, sources = listed(fields, "tags"), object_in(fields, "sources")
+        tags, sources = listed(fields, "tags"), lists_by_tag(fields, "sources")
         refused = [t for t in tags if normalise(t) in words and HUMAN not in sources.get(t, ())]
         if refused:
             fields["refused"] = list(dict.fromkeys([*listed(fields, "refused"), *refused]))

@@ -12,7 +12,6 @@ from ramctl.photos.finding import PhotoInputs, unread_photo_inputs, xmp_names
 from ramctl.records.inputs import inputs_or_stdin
 from ramctl.records.record import Item, Record, Unread, image_name
 from ramctl.records.report import Report
-from ramctl.records.shards import shard_of
 from ramctl.records.stream import StreamOptions, each, run_stream
 
 
@@ -35,8 +34,7 @@ def run(options: ImportOptions) -> Report:
     def unread() -> Iterator[Unread]:
         return (partial(_stamped, make) for make in unread_photo_inputs(photos))
 
-    source, shard = shard_of(options.stream.shard, names, unread)
-    run_stream(report, source, each(PhotoReader()), options.stream, fingerprint=shard)
+    run_stream(report, (make() for make in unread()), each(PhotoReader()), options.stream)
     return report
 
 

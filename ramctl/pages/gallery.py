@@ -17,11 +17,18 @@ from ramctl.errors import RecordProblem, attempt
 from ramctl.pages import render
 from ramctl.photos.archives import facts_of_file, member_of
 from ramctl.photos.decoding import record_photo
-from ramctl.records.fields import scored_boxes
 from ramctl.records.files import naming, write_atomic
 from ramctl.records.jsonl import dumps
 from ramctl.records.parallel import ordered_map, usable_cores
-from ramctl.records.record import JsonObject, Record, captions_of, image_name, listed, object_in
+from ramctl.records.record import (
+    JsonObject,
+    Record,
+    captions_of,
+    image_name,
+    listed,
+    numbers_in,
+    scored_boxes,
+)
 
 THUMBNAIL_PX, QUALITY = 240, 72  # the longer side, and of a JPEG
 MAX_PHOTOS = 2000
@@ -80,7 +87,7 @@ def _line(record: Record, fields: JsonObject, page: Path) -> bytes:
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     small.save(content, "JPEG", quality=QUALITY)
     encoded = base64.b64encode(content.getvalue()).decode("ascii")
-    scores = object_in(fields, "scores")
+    scores = numbers_in(fields, "scores")
     photo = {
         "image": fields["image"],
         "tags": {tag: scores.get(tag) for tag in fields["tags"]},

@@ -19,11 +19,9 @@ from ramctl.parsing.stage import (
 from ramctl.readers.caption_formats import require_readable, unread_any
 from ramctl.readers.grouping import group_by_image
 from ramctl.readers.source import Columns
-from ramctl.records.files import output_lock
+from ramctl.records.files import is_folder, output_lock
 from ramctl.records.inputs import inputs_or_stdin, require_files
-from ramctl.records.pipes import is_folder
 from ramctl.records.report import Rejects, Report
-from ramctl.records.shards import row_counter, shard_of
 from ramctl.records.stream import JSONL, Format, StreamOptions, run_stream
 
 
@@ -63,10 +61,9 @@ def run(options: ParseOptions) -> Report:
         form=options.source_format, labels=tags, columns=options.columns,
     )  # fmt: skip
     require_readable(inputs, read)
-    items, shard = shard_of(options.stream.shard, inputs, partial(read, inputs))
-    report.count_inputs = row_counter(options.stream.shard, inputs)
+    items = options.stream.shard.of(read(inputs))
     if options.group:
-        items = group_by_image(items)
+        items = group_by_image(items, "parse")
     if options.build_labels:
         stream = options.stream
         with (
@@ -76,7 +73,7 @@ def run(options: ParseOptions) -> Report:
             build_label_file(
                 items, rejects, options.build_labels,
                 review=options.review, merge=options.merge, size=options.size,
-                jobs=options.workers, progress=stream.progress,
+                jobs=options.workers,
             )  # fmt: skip
         report.finish(options.stream.stats)
         return report
@@ -89,7 +86,7 @@ def run(options: ParseOptions) -> Report:
     form = Format(encode=encode_tags) if options.target_format == "tags" else JSONL
     if to_ram and labels is not None:
         form = Format(b"[\n", ram_encoder(labels), lambda: (b"\n]\n",))
-    fingerprint = ({"labels": labels.sha256} if labels else {}) | shard
+    fingerprint = {"labels": labels.sha256} if labels else {}
     if options.target_format == "tags":
         fingerprint["form"] = "tags"
     settings = {

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
 
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RecordProblem, RunProblem, attempt
 from ramctl.labels import LabelSystem
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.english.language import is_english
@@ -24,9 +24,9 @@ from ramctl.records.record import (
     Record,
     captions_of,
     image_name,
+    kinds_of,
     listed,
     listed_names,
-    object_in,
     set_tags,
 )
 from ramctl.records.report import Rejects
@@ -87,8 +87,8 @@ class ParseStage:
             captions += texts
         return work, captions
 
-    def _outcomes(self, parsed: Iterator[ParsedCaption], work: list[Work]) -> list[JsonObject]:
-        return [self._with_tags(record, list(islice(parsed, n))) for record, n in work]
+    def _outcomes(self, parsed: Iterator[ParsedCaption], work: list[Work]) -> list[Outcome]:
+        return [attempt(self._with_tags, record, list(islice(parsed, n))) for record, n in work]
 
     def _with_tags(self, record: Record, parsed: Sequence[ParsedCaption]) -> JsonObject:
         """The record's fields with its captions' tags; without captions, tags that came in stay."""
@@ -99,7 +99,7 @@ class ParseStage:
                 kinds.setdefault(tag, kind)
         sources: dict[str, list[str]] = {tag: [PARSED] for tag in kinds}
         if self.keep_tags or not parsed:
-            known = object_in(fields, "kinds")
+            known = kinds_of(fields)
             for tag in listed(fields, "tags"):
                 kinds.setdefault(tag, known.get(tag) or self._kind_of(tag))
                 sources.setdefault(tag, []).append(HUMAN)
@@ -199,7 +199,6 @@ def build_label_file(
     merge: Iterable[Path] = (),
     size: int | None = None,
     jobs: int | None = 1,
-    progress: bool | None = None,
 ) -> None:
     """Write the label system of all captions to `path`, and the `review` table if there is one.
 
@@ -225,7 +224,7 @@ def build_label_file(
             counts.add(caption)
         return []
 
-    with report.progress(progress) as advance, parsed_batches(None, jobs) as parse:
+    with report.progress() as advance, parsed_batches(None, jobs) as parse:
         read = chunks(accepted(items, unparsed, rejects), BATCH)
         batches = ((len(batch), [text for _, texts in batch for text in texts]) for batch in read)
         for n_records, parsed in parse(batches):

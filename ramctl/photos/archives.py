@@ -11,9 +11,9 @@ from threading import Lock
 
 from ramctl.errors import RecordProblem
 from ramctl.photos.parquet_photos import ParquetPhotos
+from ramctl.records.files import is_file
 from ramctl.records.inputs import TarHeader
 from ramctl.records.parquet import SUFFIX
-from ramctl.records.pipes import is_file
 
 _MEMBER = re.compile(r"(.*?\.(?:tar|parquet))#(.*)", re.DOTALL)
 _MAX_OPEN = 32  # archives

@@ -14,12 +14,10 @@ from typing import BinaryIO
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.photos.archives import member_of, open_archive
 from ramctl.photos.raw import RAW_SUFFIXES
-from ramctl.records.fields import FOR_PHOTOS
-from ramctl.records.files import is_url, plain_name, require_known_packing
+from ramctl.records.files import is_file, is_folder, is_url, plain_name, require_known_packing
 from ramctl.records.inputs import TarHeader, open_input, require_files, unread_inputs
-from ramctl.records.jsonl import MAX_LINE, bounded_lines, parse_line
-from ramctl.records.pipes import STDIN, is_file, is_folder, is_pipe
-from ramctl.records.record import Item, Record, Reject, Unread, require_utf8, shown_name
+from ramctl.records.jsonl import parse_line
+from ramctl.records.record import STDIN, Item, Record, Reject, Unread, require_utf8, shown_name
 from ramctl.records.remote import open_url, photo_base
 
 _BLOCK = 1 << 16
@@ -111,12 +109,11 @@ def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
 def _unread(inputs: PhotoInputs) -> Iterator[Unread]:
     for name in inputs.names:
         if plain_name(name).lower().endswith(_RECORDS):
-            for make in unread_inputs([name], inputs.root, inputs.stage):
-                yield partial(make, forms=FOR_PHOTOS)
+            yield from unread_inputs([name], inputs.root, inputs.stage)
         elif is_url(name):
             yield from _from_url(name)
-        elif is_pipe(name) and not (is_photo_name(name) or name.lower().endswith(".tar")):
-            yield from _from_list(name, inputs)
+        elif name == STDIN:
+            yield from _from_list(inputs)
         else:
             yield from _expand(name, Path(), inputs)
 
@@ -209,20 +206,16 @@ def photo_stamp(name: str, base: Path) -> str:
     return f"{facts.st_size}-{facts.st_mtime_ns}"
 
 
-def _from_list(source: str, inputs: PhotoInputs) -> Iterator[Unread]:
-    """The photos of the names and records on standard input or in another pipe."""
-    base = photo_base(source, inputs.root)
-    with open_input(source) as stream:
+def _from_list(inputs: PhotoInputs) -> Iterator[Unread]:
+    """The photos of the names and records on standard input."""
+    base = photo_base(STDIN, inputs.root)
+    with open_input(STDIN) as stream:
         for number, entry in enumerate(_entries(stream, null=inputs.null), 1):
             line = entry.removeprefix(BOM_UTF8) if number == 1 and not inputs.null else entry
             if number == 1 and _BINARY.match(line):
-                place = "standard input" if source == STDIN else source
-                raise UsageProblem(f"{place} is not text: pass names of photos, or records")
-            is_record = not inputs.null and line.lstrip().startswith(b"{")
-            if is_record or len(line) > MAX_LINE:
-                yield partial(
-                    parse_line, line, source, number, base, inputs.stage, forms=FOR_PHOTOS
-                )
+                raise UsageProblem("standard input is not text: pass names of photos, or records")
+            if not inputs.null and line.lstrip().startswith(b"{"):
+                yield partial(parse_line, line, STDIN, number, base, inputs.stage)
             elif name := os.fsdecode(line if inputs.null else line.rstrip(b"\r")):
                 yield from _expand(name, base, inputs)
 
@@ -230,14 +223,13 @@ def _from_list(source: str, inputs: PhotoInputs) -> Iterator[Unread]:
 def _entries(stream: BinaryIO, *, null: bool) -> Iterator[bytes]:
     """The entries of a list as soon as they arrive, without terminators."""
     if not null:
-        for line in bounded_lines(stream):
-            yield line if len(line) > MAX_LINE else line.removesuffix(b"\n")
+        for line in stream:
+            yield line.removesuffix(b"\n")
         return
     read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
     rest = b""
     while block := read(_BLOCK):
         *complete, rest = (rest + block).split(b"\0")
-        rest = rest[: MAX_LINE + 1]
         yield from (entry for entry in complete if entry)
     if rest:
         yield rest

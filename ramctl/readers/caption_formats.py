@@ -2,22 +2,18 @@
 
 import re
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from ramctl.errors import UsageProblem
-from ramctl.parts import load_plugin, plugins
 from ramctl.readers import caption_tables, captions_beside_photos, json_lists, tag_tables
 from ramctl.readers.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
-from ramctl.records.fields import FOR_CAPTIONS, FOR_PREDICTIONS, Form
-from ramctl.records.files import is_url, unpacked_name
-from ramctl.records.inputs import copy_of_pipe, first_bytes, unread_inputs
-from ramctl.records.jsonl import loads
+from ramctl.records.files import is_file, is_folder, is_url, unpacked_name
+from ramctl.records.inputs import first_bytes, unread_inputs
 from ramctl.records.parquet import opened
-from ramctl.records.pipes import STDIN, is_folder, is_pipe
-from ramctl.records.record import Item, JsonObject, Unread
+from ramctl.records.record import STDIN, Item, JsonObject, Record, Unread
 from ramctl.records.remote import photo_base
 
 #: The reader of each format but JSONL and Parquet.
@@ -35,10 +31,8 @@ READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
     "tags": captions_beside_photos.read_tags,
     "ram": json_lists.read_ram,
 }
-_NEED_FILE = frozenset({"parquet", "txt", "tags"})
-_READ_TWICE = frozenset({"coco", "sbu"})
+_NEED_FILE = frozenset({"parquet", "txt", "tags", "coco", "sbu"})
 FORMATS = ("jsonl", "parquet", *READERS)
-GROUP = "ramctl.readers"  # of plug-ins
 PREDICTION_FORMS = ("jsonl", "list", "csv")
 _TABLE_SUFFIXES = (".txt", ".csv", ".tsv")
 _OUR_FIELDS = {"captions", "caption", "tags"}
@@ -61,37 +55,38 @@ def unread_any(
     """
     for name in inputs:
         kind = form or recognise(name)
-        if kind in _NEED_FILE and is_pipe(name):
+        if kind in _NEED_FILE and not (is_file(name) or is_folder(name) or is_url(name)):
             raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
         if kind == "parquet":
             columns.check(name, opened(name).schema_arrow.names)
         if kind in ("jsonl", "parquet"):  # which is read as that
             rename = partial(_renamed, columns=columns, is_table=kind == "parquet")
             for unread in unread_inputs([name], root, stage):
-                unread = partial(unread, rename=rename, forms=FOR_CAPTIONS)
-                yield unread if form or name != STDIN else partial(unread, read=_loads_or_advise)
+                yield partial(_make_renamed, unread, rename, is_sure=bool(form) or name != STDIN)
             continue
         # Photos in a folder of sidecars have names with the folder.
         base = Path() if not root and is_folder(name) else photo_base(name, root)
-        with copy_of_pipe(name) if kind in _READ_TWICE else nullcontext("") as copy:
-            read = READERS.get(kind) or load_plugin(plugins(GROUP)[kind], f"--from {kind}")
-            for item in read(Source(name, base, stage, labels, columns, copy)):
-                yield partial(lambda made: made, item)
+        for item in READERS[kind](Source(name, base, stage, labels, columns)):
+            yield partial(lambda made: made, item)
 
 
 def require_readable(
     inputs: Sequence[str], read: Callable[[Sequence[str]], Iterator[Unread]]
 ) -> None:
     """Raise what reading the first row of a file raises, for before outputs are opened."""
-    for name in inputs:
-        if not (is_pipe(name) or is_folder(name) or is_url(name)):
-            next(read([name]), None)
+    for name in filter(is_file, inputs):
+        next(read([name]), None)
 
 
-def _loads_or_advise(line: bytes) -> JsonObject:
-    if not line.lstrip().startswith(b"{"):
-        raise ValueError("no object; another format on stdin needs --from")
-    return loads(line)
+def _make_renamed(
+    make: partial[Item], rename: Callable[[JsonObject], JsonObject], *, is_sure: bool
+) -> Item:
+    item = make()
+    if isinstance(item, Record):
+        item.fields = rename(item.fields)
+    elif not (is_sure or (item.raw or "").lstrip().startswith("{")):
+        item = replace(item, message=f"{item.message}; another format on stdin needs --from")
+    return item
 
 
 def _renamed(fields: JsonObject, columns: Columns, *, is_table: bool) -> JsonObject:
@@ -105,11 +100,8 @@ def _renamed(fields: JsonObject, columns: Columns, *, is_table: bool) -> JsonObj
     return with_usual_names(fields, columns) if columns.names or not has_ours else fields
 
 
-def read_predictions(
-    name: str, stage: str, form: str | None = None, read: Callable[[bytes], JsonObject] = loads,
-    *, forms: Mapping[str, Form] = FOR_PREDICTIONS,
-) -> Iterator[Item]:  # fmt: skip
-    """A tagger's records in a file or, for `-`, on standard input; `read` parses a line.
+def read_predictions(name: str, stage: str, form: str | None = None) -> Iterator[Item]:
+    """A tagger's records in a file or, for `-`, on standard input.
 
     `form` None: a table for .txt, .csv and .tsv, else JSONL.
     """
@@ -120,15 +112,15 @@ def read_predictions(
         yield from read_tags(Source(name, photo_base(name, None), stage))
         return
     for make in unread_inputs([name], None, stage):
-        yield make(stamped=False, read=read, forms=forms)
+        yield make(stamped=False)
 
 
 def recognise(name: str) -> str:
-    """Recognise the format of an input by its name, then its first bytes; stdin is `jsonl`."""
-    if name == STDIN:
-        return "jsonl"
+    """Recognise the format of a file by its name, then its first bytes; a pipe is `jsonl`."""
     if is_folder(name):
         return "txt"
+    if not (is_file(name) or is_url(name)):
+        return "jsonl"
     suffix = Path(unpacked_name(name)).suffix
     if suffix in _SUFFIX_FORMATS:
         return _SUFFIX_FORMATS[suffix]

@@ -4,13 +4,12 @@ import csv
 import io
 import re
 from collections.abc import Iterator
-from functools import partial
+from itertools import chain
 from typing import Any
 
 from ramctl.errors import RunProblem
 from ramctl.readers.source import TAG_FIELDS, Source, split_tags, with_usual_names
-from ramctl.records.inputs import first_bytes, open_input
-from ramctl.records.jsonl import MAX_LINE, bounded_lines
+from ramctl.records.inputs import open_input
 from ramctl.records.record import Item, JsonObject, Reject
 
 #: Flickr8k.token.txt: name.jpg#0 TAB caption.
@@ -35,7 +34,7 @@ def read_cc(source: Source) -> Iterator[Item]:
 def read_lines(source: Source) -> Iterator[Item]:
     """One record per line of text: a caption without a photo."""
     with open_input(source.name) as stream:
-        for number, line in enumerate(bounded_lines(stream), 1):
+        for number, line in enumerate(stream, 1):
             text = line.decode("utf-8-sig", "surrogateescape").strip()
             if bad := not_utf8(source, number, text):
                 yield bad
@@ -46,7 +45,7 @@ def read_lines(source: Source) -> Iterator[Item]:
 def read_token(source: Source) -> Iterator[Item]:
     """One record per line of a Flickr token file; --group joins the five of a photo."""
     with open_input(source.name) as stream:
-        for number, line in enumerate(bounded_lines(stream), 1):
+        for number, line in enumerate(stream, 1):
             text = line.decode("utf-8", "surrogateescape").rstrip("\r\n")
             match = TOKEN_LINE.fullmatch(text)
             if bad := not_utf8(source, number, text):
@@ -63,11 +62,10 @@ def read_csv(source: Source) -> Iterator[Item]:
     The delimiter is whichever of tab, `|`, `;` and comma the header holds most often.
     Columns named `tags`, `labels` or `keywords` are tags, split at `,`, `;` or `|`.
     """
-    delimiter = delimiter_of(source.name)
     names: list[str] = []
-    for number, row in read_rows(source, delimiter):
+    for number, row in read_rows(source):
         cells = [cell.strip() for cell in row]
-        bad = not_utf8(source, number, delimiter.join(row))
+        bad = not_utf8(source, number, ",".join(row))
         if not names:
             if bad:
                 raise RunProblem(f"{source.name}:{number}: {bad.message}")
@@ -82,14 +80,13 @@ def read_csv(source: Source) -> Iterator[Item]:
             yield bad
         elif len(cells) != len(names):
             message = f"{len(cells)} columns, not {len(names)}"
-            yield source.reject(number, "bad_field", message, delimiter.join(row))
+            yield source.reject(number, "bad_field", message, ",".join(row))
         else:
             yield source.record(_fields(names, cells, source), number)
 
 
-def delimiter_of(name: str) -> str:
-    """Whichever of comma, tab, `|` and `;` the first line of a file holds most often."""
-    header = first_bytes(name).partition(b"\n")[0].decode("utf-8-sig", "replace")
+def delimiter_of(header: str) -> str:
+    """Whichever of comma, tab, `|` and `;` a line holds most often."""
     return max("\t|;,", key=header.count)
 
 
@@ -107,32 +104,31 @@ def not_utf8(source: Source, number: int, text: str, file: str = "") -> Reject |
     return None
 
 
-def read_rows(source: Source, delimiter: str, **options: Any) -> Iterator[tuple[int, list[str]]]:
+def read_rows(
+    source: Source, delimiter: str | None = None, **options: Any
+) -> Iterator[tuple[int, list[str]]]:
     """The number of the last line and the cells of each row; `not_utf8` is left to the caller.
 
-    RunProblem for a quote that is not closed, as the rows after it would belong to its cell, and
-    for a row that is too long.
+    Without `delimiter` the first line shows it. RunProblem for a quote that is not closed, as the
+    rows after it would belong to its cell.
     """
-    options["delimiter"] = delimiter
-    line, size = "", 0
+    line = ""
 
-    def lines() -> Iterator[str]:
-        nonlocal line, size
-        for line in iter(partial(text.readline, MAX_LINE + 1), ""):
-            size += len(line)
-            if size > MAX_LINE:
-                where = f"{source.name}:{before + 1}"
-                raise RunProblem(f"{where}: a row of more than {MAX_LINE} characters")
+    def lines(header: str) -> Iterator[str]:
+        nonlocal line
+        for line in chain([header], text):
             line = line.replace("\0", "")  # no part of a table; csv before Python 3.13 fails on it
             yield line
 
     with open_input(source.name) as stream:
         text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
-        reader = csv.reader(lines(), strict=True, **options)
-        row: list[str] | None = []
         try:
+            header = text.readline()
+            options["delimiter"] = delimiter or delimiter_of(header)
+            reader = csv.reader(lines(header), strict=True, **options)
+            row: list[str] | None = []
             while row is not None:
-                before, size = reader.line_num, 0
+                before = reader.line_num
                 try:
                     row = next(reader, None)
                 except csv.Error:

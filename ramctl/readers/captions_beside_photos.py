@@ -7,16 +7,13 @@ from pathlib import Path, PurePosixPath
 
 import orjson
 
-from ramctl.errors import RecordProblem
 from ramctl.readers.caption_tables import not_utf8
 from ramctl.readers.source import Source, split_tags, with_usual_names
 from ramctl.records.files import plain_name
-from ramctl.records.inputs import TarHeader, open_input
-from ramctl.records.record import Item, JsonObject, Reject, require_utf8, shown_name
+from ramctl.records.inputs import open_input
+from ramctl.records.record import Item, JsonObject
 
 PHOTO_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
-MAX_TEXT, MAX_MEMBER = 1 << 22, 1 << 36  # bytes
-_DAMAGE = (tarfile.TarError, OSError, ValueError, ArithmeticError, RecursionError)
 
 
 def read_tar(source: Source) -> Iterator[Item]:
@@ -29,38 +26,23 @@ def read_tar(source: Source) -> Iterator[Item]:
     number = 1
     with open_input(source.name) as stream:
         try:
-            with tarfile.open(fileobj=stream, mode="r|", tarinfo=TarHeader) as archive:
-                damage: list[Exception] = []  # comes after the sample that it is in
-                files = _files(archive, damage)
+            with tarfile.open(fileobj=stream, mode="r|") as archive:
+                files = filter(tarfile.TarInfo.isfile, archive)
                 for _, members in groupby(files, lambda member: _split(member.name)[0]):
                     sample: JsonObject = {}
                     for member in members:
                         suffix = _split(member.name)[1]
                         if suffix in PHOTO_SUFFIXES:
                             sample["image"] = f"{shard}#{member.name}"
-                        elif suffix in ("txt", "json") and member.size <= MAX_TEXT:
+                        elif suffix in ("txt", "json"):
                             opened = archive.extractfile(member)
                             sample[suffix] = opened.read() if opened else b""
                     if sample:
                         yield _sample(source, sample, number)
                         number += 1
-                if damage:
-                    raise damage[0]
-        except _DAMAGE as error:
+        except (tarfile.TarError, OSError, ValueError) as error:
             message = f"not a readable tar archive: {error}"
             yield source.reject(number, "unreadable_image", message, "")
-
-
-def _files(archive: tarfile.TarFile, damage: list[Exception]) -> Iterator[tarfile.TarInfo]:
-    """The files in an archive, up to where it is damaged."""
-    try:
-        for member in archive:
-            if member.size > MAX_MEMBER:  # tarfile would read on and on to skip it
-                raise tarfile.ReadError(f"a member of {member.size} bytes")
-            if member.isfile():
-                yield member
-    except _DAMAGE as error:
-        damage.append(error)
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -92,23 +74,15 @@ def read_captions(source: Source) -> Iterator[Item]:
     """One record per photo in a folder that has a `.txt` beside it: each line is a caption."""
     for number, (image, text) in enumerate(_sidecars(source), 1):
         captions = [line.strip() for line in text.splitlines() if line.strip()]
-        record = source.record({"image": image, "captions": captions}, number)
-        yield _bad_name(source, number, image) or not_utf8(source, number, text, image) or record
+        fields = {"image": image, "captions": captions}
+        yield not_utf8(source, number, text, image) or source.record(fields, number)
 
 
 def read_tags(source: Source) -> Iterator[Item]:
     """One record per photo in a folder that has a `.txt` with tags, joined by commas, beside it."""
     for number, (image, text) in enumerate(_sidecars(source), 1):
-        record = source.record({"image": image, "tags": split_tags(text)}, number)
-        yield _bad_name(source, number, image) or not_utf8(source, number, text, image) or record
-
-
-def _bad_name(source: Source, number: int, image: str) -> Reject | None:
-    try:
-        require_utf8(image)
-    except RecordProblem as problem:
-        return source.reject(number, problem.code, problem.message, shown_name(image))
-    return None
+        fields = {"image": image, "tags": split_tags(text)}
+        yield not_utf8(source, number, text, image) or source.record(fields, number)
 
 
 def _sidecars(source: Source) -> Iterator[tuple[str, str]]:

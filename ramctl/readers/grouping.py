@@ -1,16 +1,16 @@
 """Join the records of each photo, in any order, in bounded memory."""
 
+import pickle
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import groupby
-from typing import cast
 
 import orjson
 
-from ramctl.errors import RunProblem
-from ramctl.records.jsonl import content_stamp, dumps, spool_line, unspool
-from ramctl.records.record import Item, JsonObject, Record, Reject, captions_of, listed
+from ramctl.errors import RunProblem, attempt
+from ramctl.records.jsonl import content_stamp, dumps
+from ramctl.records.record import Item, JsonObject, Reject, captions_of, listed
 
 _TABLE = "CREATE TABLE records (number INTEGER PRIMARY KEY, photo BLOB, row BLOB)"
 _BY_PHOTO = """
@@ -18,7 +18,7 @@ _BY_PHOTO = """
 """
 
 
-def group_by_image(items: Iterator[Item]) -> Iterator[Item]:
+def group_by_image(items: Iterator[Item], stage: str) -> Iterator[Item]:
     """One record per photo, in the place of its first, with the captions of all in order.
 
     Other fields are those of the first record. Rejects pass at once; records without an image stay
@@ -27,10 +27,9 @@ def group_by_image(items: Iterator[Item]) -> Iterator[Item]:
     try:
         with closing(sqlite3.connect("")) as database:
             database.execute(_TABLE)
-            yield from _spool(items, database)
+            yield from _spool(items, database, stage)
             for _, group in groupby(database.execute(_BY_PHOTO), lambda row: row[0]):
-                spooled = (line for _, row in group for line in row.splitlines(keepends=True))
-                first, *others = cast(list[Record], [*unspool(spooled)])
+                first, *others = (pickle.loads(row) for _, row in group)
                 for other in others:
                     _join(first.fields, other.fields)
                 first.stamp = content_stamp(dumps(first.fields))
@@ -39,14 +38,18 @@ def group_by_image(items: Iterator[Item]) -> Iterator[Item]:
         raise RunProblem(f"temporary file of --group: {error}") from error
 
 
-def _spool(items: Iterator[Item], database: sqlite3.Connection) -> Iterator[Item]:
+def _spool(items: Iterator[Item], database: sqlite3.Connection, stage: str) -> Iterator[Item]:
     for number, item in enumerate(items):
         if isinstance(item, Reject):
             yield item
             continue
+        problem = attempt(_join, {**item.fields}, {})  # looks at the fields that are joined
+        if problem is not None:
+            yield Reject.of(item, problem, stage)
+            continue
         image = item.fields.get("image")
         photo = orjson.dumps(image if image is not None else ["no image", number])
-        row = (number, photo, spool_line(item))
+        row = (number, photo, pickle.dumps(item))
         database.execute("INSERT INTO records VALUES (?, ?, ?)", row)
 
 

@@ -3,7 +3,6 @@
 Item by item, so that memory does not grow with the file.
 """
 
-import re
 from codecs import BOM_UTF8
 from collections.abc import Iterator, Sequence
 from io import BufferedReader
@@ -14,11 +13,6 @@ from ramctl.errors import RunProblem
 from ramctl.readers.source import Source, with_usual_names
 from ramctl.records.inputs import open_input
 from ramctl.records.record import Item, JsonObject
-
-MAX_LEVELS = 1024  # as orjson reads them
-_ESCAPE = re.compile(rb"\\.", re.DOTALL)
-_STRING = re.compile(rb'"[^"]*"')
-_NEITHER_QUOTE_NOR_BRACKET = bytes(set(range(256)) - set(b'"[]{}'))
 
 
 def read_coco(source: Source) -> Iterator[Item]:
@@ -115,43 +109,16 @@ def _items(source: Source, prefix: str = "item") -> Iterator[Any]:
     import ijson
 
     opening, kind = (b"[", "list") if prefix == "item" else (b"{", "object")
-    with open_input(source.copy or source.name) as stream:
+    with open_input(source.name) as stream:
         text = BufferedReader(stream)  # type: ignore[type-var]
         try:
             # ijson yields nothing where the text is of another shape; a byte order mark ends it.
             text.read(len(BOM_UTF8) if text.peek(1).startswith(BOM_UTF8) else 0)
             if text.peek(1).lstrip()[:1] != opening:
                 raise RunProblem(f"{source.name}: not the expected JSON: not a JSON {kind}")
-            yield from ijson.items(_Shallow(text), prefix, use_float=True)
-        except (ijson.JSONError, RecursionError, UnicodeDecodeError) as error:
+            yield from ijson.items(text, prefix, use_float=True)
+        except (ijson.JSONError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise RunProblem(f"{source.name}: not the expected JSON: {reason}") from error
         finally:
             text.detach()
-
-
-class _Shallow:
-    """A JSON text that raises RecursionError where it is nested too deeply.
-
-    ijson keeps the path of every level, so that its memory grows with the square of the depth.
-    """
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self._depth = 0
-        self._before = b""  # what the next block goes on with: a string, or an escape in one
-
-    def read(self, size: int) -> bytes:
-        block: bytes = self._stream.read(size)
-        text = _ESCAPE.sub(b"", self._before + block)
-        ends_in_escape = text.endswith(b"\\")
-        text = _STRING.sub(b"", text.translate(None, _NEITHER_QUOTE_NOR_BRACKET))
-        brackets, quote, _ = text.partition(b'"')
-        self._before = quote + b"\\" * ends_in_escape
-        for _ in range(3):  # most objects go like this; six levels are of no account
-            brackets = brackets.replace(b"{}", b"").replace(b"[]", b"")
-        for bracket in brackets:
-            self._depth += 1 if bracket in b"[{" else -1
-            if self._depth > MAX_LEVELS:
-                raise RecursionError(f"nested more than {MAX_LEVELS} levels deep")
-        return block

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramctl.errors import RunProblem
-from ramctl.records.fields import FOR_CAPTIONS
-from ramctl.records.jsonl import checked, content_stamp, dumps, require_writable
+from ramctl.records.jsonl import content_stamp, dumps
 from ramctl.records.record import Item, JsonObject, Record, Reject, listed_names, shown_name
 
 #: Names, in any case, of photo, caption and tags in other projects (BLIP, img2dataset, LAION,
@@ -55,26 +54,18 @@ class Source:
     stage: str  # the command
     labels: Sequence[str] = ()  # of the ids in it
     columns: Columns = USUAL
-    copy: str = ""  # the file that is read in its place
 
     def record(self, fields: JsonObject, line: int) -> Item:
-        """The record of a row, or its reject if it cannot be written; `line` counts from 1."""
+        """The record of a row, or its reject if it cannot be JSON; `line` counts from 1."""
         try:
-            content = dumps(fields)
-            require_writable(fields, content)
-        except (TypeError, ValueError) as error:
-            return self.reject(line, "bad_json", f"cannot be written again: {error}", fields)
-        name, stamp = shown_name(self.name), content_stamp(content)
-        record = Record(fields, name, line, self.base, stamp=stamp)
-        return checked(record, self.stage, FOR_CAPTIONS)
+            stamp = content_stamp(dumps(fields))
+        except TypeError as error:  # a name that is not UTF-8
+            return self.reject(line, "bad_utf8", str(error), fields)
+        return Record(fields, shown_name(self.name), line, self.base, stamp=stamp)
 
     def reject(self, line: int, code: str, message: str, raw: object) -> Reject:
         """The reject of a row without a record."""
-        try:
-            shown = str(raw)[:2000]
-        except RecursionError:
-            shown = ""
-        return Reject(shown_name(self.name), line, self.stage, code, message, raw=shown)
+        return Reject(shown_name(self.name), line, self.stage, code, message, raw=str(raw)[:2000])
 
 
 def with_usual_names(row: JsonObject, columns: Columns) -> JsonObject:

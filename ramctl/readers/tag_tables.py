@@ -10,7 +10,6 @@ from ramctl.errors import RecordProblem, RunProblem
 from ramctl.readers.caption_tables import delimiter_of, not_utf8, read_rows
 from ramctl.readers.source import IMAGE_FIELDS, TAG_FIELDS, Source
 from ramctl.records.inputs import PEEK, first_bytes, open_input
-from ramctl.records.jsonl import bounded_lines
 from ramctl.records.record import Item, JsonObject
 
 # Headings in lower case, the surest first. pandas writes its index under none.
@@ -27,7 +26,7 @@ def is_headed(name: str) -> bool:
     """Whether the first line of a table names its columns; a list of tags has none."""
     start = first_bytes(name).decode("utf-8-sig", "replace")
     lines = (start.splitlines() or [""])[:2]
-    rows = [*csv.reader(lines, delimiter=delimiter_of(name)), [], []]
+    rows = [*csv.reader(lines, delimiter=delimiter_of(lines[0])), [], []]
     first, *others = [cell.strip().casefold() for cell in rows[0]] or [""]
     sure = first in _INDEX or not {first, *others}.isdisjoint((*TAG_FIELDS, *_LABELS))
     if sure and not {*others}.isdisjoint(IMAGE_FIELDS):
@@ -46,7 +45,7 @@ def is_headed(name: str) -> bool:
 def read_list(source: Source) -> Iterator[Item]:
     """One record per line `id,tag,tag`: the RAM authors' annotations, and their `pred.txt`."""
     with open_input(source.name) as stream:
-        for number, line in enumerate(bounded_lines(stream), 1):
+        for number, line in enumerate(stream, 1):
             try:
                 text = line.decode("utf-8-sig").rstrip("\r\n")
             except UnicodeDecodeError as error:
@@ -70,7 +69,7 @@ def read_table(source: Source) -> Iterator[Item]:
     columns: _Columns | None = None
     names: list[str] = []
     photos: dict[str, tuple[int, dict[str, float]]] = {}  # of a table with a row for each label
-    for number, row in read_rows(source, delimiter_of(source.name)):
+    for number, row in read_rows(source):
         cells = [cell.strip() for cell in row]
         bad = not_utf8(source, number, ",".join(row))
         if not names:

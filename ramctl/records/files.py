@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.records.pipes import mark_read, mode_of
 
+exists, is_file, is_folder = os.path.exists, os.path.isfile, os.path.isdir  # which never raise
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 _OTHER_PACKING = (".bz2", ".xz", ".zst")
 _DESCRIPTORS = (Path("/dev"), Path("/dev/fd"))  # of /dev/stdout and /dev/fd/3
@@ -76,7 +76,7 @@ def work_path(output: Path) -> Path:
 
 def is_device(path: Path) -> bool:
     """Whether a path is a pipe or a device, which is written to directly, never renamed over."""
-    mode = mode_of(path)
+    mode = path.stat().st_mode if exists(path) else 0
     # /dev/stdout counts as a file where the shell sends it into one.
     is_plain = stat.S_ISREG(mode) and path.absolute().parent not in _DESCRIPTORS
     return bool(mode) and not is_plain and not stat.S_ISDIR(mode)
@@ -143,7 +143,6 @@ def scratch_file() -> BinaryIO:
 def read_text(path: Path) -> str:
     """The content of a text file; UsageProblem where it is missing, else RunProblem."""
     require_known_packing(str(path))
-    mark_read(path)
     try:
         content = path.read_bytes()
         return (gzip.decompress(content) if is_gzip(path.name) else content).decode("utf-8-sig")

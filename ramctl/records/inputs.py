@@ -1,65 +1,34 @@
-"""Open the inputs of a command: files, URLs, pipes and standard input."""
+"""Open the inputs of a command: files, URLs and standard input."""
 
 import errno
 import gzip
-import io
-import shutil
 import sys
 import tarfile
 import zlib
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import BinaryIO, TypeVar, cast
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.records import parquet
-from ramctl.records.files import is_gzip, is_url, require_known_packing
+from ramctl.records.files import exists, is_folder, is_gzip, is_url, require_known_packing
 from ramctl.records.jsonl import unread_records
-from ramctl.records.pipes import (
-    STDIN,
-    is_folder,
-    is_pipe,
-    mark_read,
-    mode_of,
-    require_each_once,
-    stream_of,
-)
-from ramctl.records.record import Item, Record, image_name, shown_name
+from ramctl.records.record import STDIN, Item, Record, image_name, shown_name
 from ramctl.records.remote import open_url, photo_base
 
 Result = TypeVar("Result")
 ROOT_CHECK_RECORDS = 100
 PEEK = 1 << 16  # bytes that are read to recognise a format
 _BUFFER = 1 << 17  # bytes: several lines of `tag --dense`
-# By name, the pipes whose first bytes were read: a stream of all bytes, and its stack.
-_peeked: dict[str, tuple[ExitStack, BinaryIO]] = {}
 
 
 @contextmanager
 def open_input(name: str) -> Iterator[BinaryIO]:
-    """Open a file, a URL or, for `-`, standard input for reading bytes.
-
-    `.gz` is unpacked, and Parquet read as JSON lines. UsageProblem for a pipe that was read before.
-    """
-    if name in _peeked:
-        stack, whole = _peeked.pop(name)
-        with stack:
-            yield whole
-        return
-    mark_read(name)
+    """Open a file, a URL or, for `-`, standard input for reading bytes; `.gz` is unpacked."""
     if name == STDIN:
         yield sys.stdin.buffer
-        return
-    if name.endswith(parquet.SUFFIX):
-        if is_pipe(name) or is_url(name):
-            raise UsageProblem(f"{name}: Parquet is read from a file")
-        with stream_of(parquet.json_lines(name)) as lines:
-            yield lines
         return
     try:
         with open_url(name) if is_url(name) else Path(name).open("rb", _BUFFER) as plain:
@@ -78,33 +47,20 @@ def open_input(name: str) -> Iterator[BinaryIO]:
         raise RunProblem(f"{name}: {error.strerror}") from error
 
 
-def first_bytes(name: str) -> bytes:
-    """The first PEEK bytes of an input; `open_input` still gives all of it, also of a pipe.
-
-    RunProblem for UTF-16, which every reader would take for something else.
-    """
-    with ExitStack() as stack:
-        stream = stack.enter_context(open_input(name))
-        start = stream.read(PEEK)
-        if is_pipe(name):
-            rest = iter(partial(cast(io.BufferedReader, stream).read1, _BUFFER), b"")
-            _peeked[name] = stack.pop_all(), stream_of(chain([start], rest))
-    if start.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
-        raise RunProblem(f"{name}: UTF-16 text; save it as UTF-8")
-    return start
-
-
 @contextmanager
-def copy_of_pipe(name: str) -> Iterator[str]:
-    """The name of an input that can be read twice: for a pipe, a temporary copy."""
-    if not is_pipe(name):
-        yield name
+def open_lines(name: str) -> Iterator[Iterator[bytes]]:
+    """The lines of an input; the rows of a Parquet file as JSON lines."""
+    if name.endswith(parquet.SUFFIX) and not is_url(name):
+        yield parquet.json_lines(name)
         return
-    with NamedTemporaryFile() as copy:
-        with open_input(name) as stream:
-            shutil.copyfileobj(stream, copy, _BUFFER)
-        copy.flush()
-        yield copy.name
+    with open_input(name) as stream:
+        yield stream
+
+
+def first_bytes(name: str) -> bytes:
+    """The first PEEK bytes of a file."""
+    with open_input(name) as stream:
+        return stream.read(PEEK)
 
 
 class TarHeader(tarfile.TarInfo):
@@ -137,19 +93,18 @@ def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator
 def unread_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[partial[Item]]:
     """The same as functions that parse a line when they are called."""
     for name in inputs:
-        with open_input(name) as stream:
-            yield from unread_records(stream, shown_name(name), photo_base(name, root), stage)
+        with open_lines(name) as lines:
+            yield from unread_records(lines, shown_name(name), photo_base(name, root), stage)
 
 
 def require_files(inputs: Sequence[str]) -> None:
-    """Raise UsageProblem for an input that is missing or a folder, or a pipe named twice."""
+    """Raise UsageProblem for an input that is missing or a folder."""
     for name in inputs:
         require_known_packing(name)
-        if name != STDIN and not (is_url(name) or mode_of(name)):
+        if name != STDIN and not (is_url(name) or exists(name)):
             raise UsageProblem(f"{name}: no such file")
         if is_folder(name):
             raise UsageProblem(f"{name} is a folder, not a file")
-    require_each_once(inputs)
 
 
 class RootCheck:

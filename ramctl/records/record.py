@@ -11,6 +11,7 @@ from ramctl.errors import RecordProblem, RunProblem
 #: One JSON object as it was read, including fields that are not ours.
 JsonObject = dict[str, Any]
 
+STDIN = "-"  # the name of standard input
 KINDS = ("object", "scene", "attribute", "action")
 
 # Where a tag comes from: values of the field `sources`.
@@ -68,7 +69,7 @@ class Reject:
         return self.source if self.line is None else f"{self.source}:{self.line}"
 
     def to_json(self) -> JsonObject:
-        """The object in the file of `--rejects`; as an input it stands for the record in it."""
+        """The object in the file of `--rejects`."""
         names = ("source", "line", "stage", "code", "message")
         inner = {"raw": self.raw or ""} if self.record is None else {"record": self.record}
         return {name: getattr(self, name) for name in names} | inner
@@ -119,9 +120,77 @@ def image_name(fields: JsonObject) -> str:
     return name
 
 
-def listed(fields: JsonObject, name: str) -> list[Any]:
-    """The list in a checked field; empty where the field is absent."""
-    return fields.get(name) or []
+def checked(fields: JsonObject, name: str, form: str, fits: Callable[[Any], bool]) -> Any:
+    """The value of a field, None where absent; RecordProblem for one that does not fit."""
+    value = fields.get(name)
+    if value is None or fits(value):
+        return value
+    raise RecordProblem(f"{name} is not {form}", code="bad_field")
+
+
+def _holds(value: Any, *types: type) -> bool:
+    return isinstance(value, list) and set(types).issuperset(map(type, value))
+
+
+def _maps_to(value: Any, *types: type) -> bool:
+    return isinstance(value, dict) and set(types).issuperset(map(type, value.values()))
+
+
+def listed(fields: JsonObject, name: str) -> list[str]:
+    """The list of strings in a field; empty where absent."""
+    return checked(fields, name, "a list of strings", lambda x: _holds(x, str)) or []
+
+
+def lists_in(fields: JsonObject, name: str) -> list[list[str]]:
+    """The lists of strings in a field, parallel to captions; empty where absent."""
+
+    def fits(value: Any) -> bool:
+        return _holds(value, list) and all(_holds(names, str) for names in value)
+
+    return checked(fields, name, "a list of lists of strings", fits) or []
+
+
+def numbers_in(fields: JsonObject, name: str) -> dict[str, float]:
+    """The number of each tag in a field; empty where absent."""
+    fits = lambda x: _maps_to(x, int, float)  # noqa: E731
+    return checked(fields, name, "an object of numbers", fits) or {}
+
+
+def kinds_of(fields: JsonObject) -> dict[str, str]:
+    """The kind of each tag; empty where absent."""
+    return checked(fields, "kinds", "an object of strings", lambda x: _maps_to(x, str)) or {}
+
+
+def lists_by_tag(fields: JsonObject, name: str) -> dict[str, list[str]]:
+    """The list of strings of each tag in a field, such as `sources`; empty where absent."""
+
+    def fits(value: Any) -> bool:
+        return _maps_to(value, list) and all(_holds(names, str) for names in value.values())
+
+    return checked(fields, name, "an object of lists of strings", fits) or {}
+
+
+def removed_from(fields: JsonObject) -> list[JsonObject]:
+    """The entries of `removed`; empty where absent."""
+
+    def fits(value: Any) -> bool:
+        return _holds(value, dict) and all(isinstance(entry.get("tag"), str) for entry in value)
+
+    return checked(fields, "removed", "a list of objects with a tag", fits) or []
+
+
+def scored_boxes(fields: JsonObject) -> dict[str, list[Any]]:
+    """The `[box, score]` of each tag that has one; boxes of other programs have no score."""
+
+    def is_scored(value: Any) -> bool:
+        if not (isinstance(value, list) and len(value) == 2 and _holds(value[:1], list)):
+            return False
+        box, score = value
+        return _holds(box, int, float) and len(box) == 4 and isinstance(score, int | float)
+
+    boxes = fields.get("boxes")
+    pairs = boxes.items() if isinstance(boxes, dict) else ()
+    return {tag: value for tag, value in pairs if is_scored(value)}
 
 
 def is_tagged(fields: JsonObject) -> bool:
@@ -134,7 +203,7 @@ def is_tagged(fields: JsonObject) -> bool:
 
 def guessed_tags(fields: JsonObject, tags: Sequence[str]) -> tuple[str, ...]:
     """The tags that come from a model of the data engine alone."""
-    sources = object_in(fields, "sources")
+    sources = lists_by_tag(fields, "sources")
     return tuple(tag for tag in tags if (by := sources.get(tag)) and MODELS.issuperset(by))
 
 
@@ -161,17 +230,17 @@ def captions_of(fields: JsonObject) -> list[str]:
     """The human captions: `captions`, else `caption` as one."""
     if fields.get("captions") is not None or fields.get("caption") is None:
         return listed(fields, "captions")
-    return [fields["caption"]]
+    return [checked(fields, "caption", "a string", lambda x: isinstance(x, str))]
 
 
 def tags_by_caption(fields: JsonObject) -> list[set[str]]:
     """The tags of each caption; empty without `caption_tags`."""
-    return [*map(set, listed(fields, "caption_tags"))]
+    return [*map(set, lists_in(fields, "caption_tags"))]
 
 
 def barred_tags(fields: JsonObject) -> list[str]:
     """The tags that must not be added again: removed, absent or refused ones."""
-    removed = (entry["tag"] for entry in listed(fields, "removed"))
+    removed = [entry["tag"] for entry in removed_from(fields)]
     return [*removed, *listed(fields, "negatives"), *listed(fields, "refused")]
 
 

@@ -9,14 +9,14 @@ from typing import BinaryIO
 from ramctl.errors import RamctlError, RunProblem
 from ramctl.parts import require
 from ramctl.records.files import is_url
-from ramctl.records.pipes import folder_of
 
 _BUFFER = 1 << 20  # bytes
 
 
 def photo_base(name: str, root: str | None = None) -> Path:
     """The base of relative photo names: `root`, else the folder of an input."""
-    return Path(root) if root else Path() if is_url(name) else folder_of(name)
+    # `<(...)` is /dev/fd/63, which is in no folder.
+    return Path(root or ("." if is_url(name) or name.startswith("/dev/") else Path(name).parent))
 
 
 @contextmanager

@@ -19,9 +19,6 @@ from ramctl.records.record import JsonObject, Reject
 
 NAMED_REJECTS = 20
 ENGINES = ("onnxruntime", "torch", "spacy")  # whose versions change what a model gives
-# Progress in a log: its form and how often it is written, in seconds.
-IN_LOG = "{desc}: {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}, {rate_fmt}]"
-LOG_S = 30
 
 
 @dataclass(slots=True)
@@ -115,22 +112,19 @@ class Report:
 
     @contextmanager
     def progress(
-        self, shown: bool | None, *,
+        self, *, shown: bool = True,
         title: str | None = None, unit: str | None = None, total: int | None = None,
     ) -> Iterator[Callable[[int], object]]:  # fmt: skip
-        """A function that advances a progress bar; `shown` None: if stderr is a terminal."""
-        if self.quiet or not (sys.stderr.isatty() if shown is None else shown):
+        """A function that advances a progress bar, which is shown on a terminal alone."""
+        if self.quiet or not (shown and sys.stderr.isatty()):
             yield lambda n: None
             return
         from tqdm import tqdm
 
         n_inputs = self.count_inputs() if self.count_inputs else None
-        form: JsonObject = {"file": sys.stderr, "dynamic_ncols": True, "leave": False}
-        if not sys.stderr.isatty():
-            form = {"file": _Lines(), "bar_format": IN_LOG, "mininterval": LOG_S}
         with tqdm(
             desc=title or self.command, unit=f" {unit or self.unit}", total=total or n_inputs,
-            **form,
+            file=sys.stderr, dynamic_ncols=True, leave=False,
         ) as bar:  # fmt: skip
 
             def advance(n: int) -> None:
@@ -149,15 +143,6 @@ class Report:
         """Write the file of `--stats`, if there is one, and the closing line."""
         self.write_stats(stats)
         self.notify(self.summary())
-
-
-class _Lines:
-    """A log, in which each state of a progress bar is a line."""
-
-    def write(self, text: str) -> None:
-        """Write the state, if there is one in the text."""
-        if state := text.strip():
-            sys.stderr.write(f"ramctl {state}\n")
 
 
 class Rejects:

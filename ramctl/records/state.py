@@ -65,23 +65,9 @@ class Entry(NamedTuple):
     stamp: str
 
 
-def recorded_fingerprint(output: Path) -> dict[str, str]:
-    """The fingerprint in the state of an output; empty without a state."""
-    path = state_path(output)
-    if not path.exists():
-        return {}
-    with path.open("rb") as lines:
-        head: JsonObject = parsed(next(lines, b"")) or {}
-    return dict(head.get("fingerprint", {}))
-
-
-class OtherRun(RunProblem):
-    """The output was made by another command, or with another model, labels or settings."""
-
-    def __init__(self, state: Path, what: str) -> None:
-        remedy = f"write to another file, or {START_OVER}"
-        super().__init__(f"{state}: the earlier part was made with another {what}; {remedy}")
-        self.what = what
+def _other_run(state: Path, what: str) -> RunProblem:
+    remedy = f"write to another file, or {START_OVER}"
+    return RunProblem(f"{state}: the earlier part was made with another {what}; {remedy}")
 
 
 class ResumeState:
@@ -164,11 +150,11 @@ class ResumeState:
 
     def _check_head(self, head: JsonObject) -> None:
         if head.get("format") != FORMAT or head.get("command") != self._head["command"]:
-            raise OtherRun(self._path, "command or version")
+            raise _other_run(self._path, "command or version")
         old, new = head.get("fingerprint", {}), self._head["fingerprint"]
         changed = [name for name in sorted(old | new) if old.get(name) != new.get(name)]
         if changed:
-            raise OtherRun(self._path, ", ".join(changed))
+            raise _other_run(self._path, ", ".join(changed))
 
     def take(self, key: str, stamp: str = "") -> Entry | None:
         """Take the first earlier entry of a key that is neither dropped nor taken.

@@ -57,10 +57,9 @@ class StreamOptions:
     rejects: str | None = None
     strict: bool = False
     stats: Path | None = None
-    progress: bool | None = None
+    progress: bool = True
     batch: int | None = None  # None: the default of the stage, else BATCH
-    made_from: Mapping[str, str] = field(default_factory=dict)  # the output depends on it too
-    shard: Shard = ALL  # the part of the inputs that is read; see `shard_of`
+    shard: Shard = ALL  # the part of the inputs that is read
 
 
 def separated(encode: Encoder) -> Encoder:
@@ -125,11 +124,12 @@ def run_stream(
     """Run `stage` over `source` and write the outcomes; return the filled report.
 
     `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`. Only
-    the first shard has the header of `form`, and only a finished run the footer. RunProblem also
+    a finished run has the footer of `form`. RunProblem also
     where none of the first photos exists.
     """
-    report.fingerprint = fingerprint or {}
-    header = form.header if options.shard.index == 1 else b""
+    shard = {} if options.shard.is_all else {"shard": str(options.shard)}
+    report.fingerprint = fingerprint = {**(fingerprint or {}), **shard}
+    header = form.header
     with ExitStack() as stack:
         is_document = form.footer is not tuple  # which --resume cannot continue
         is_file = options.output is not None and not is_device(options.output)
@@ -138,18 +138,17 @@ def run_stream(
         outputs = stack.enter_context(
             open_outputs(
                 options.output, options.rejects, resume=options.resume,
-                command=report.command, fingerprint={**(fingerprint or {}), **options.made_from},
+                command=report.command, fingerprint=fingerprint,
                 n_header=len(header), notify=report.notify, has_records=form is not NO_RECORDS,
             )
         )  # fmt: skip
         if header and outputs.done.end == 0:
             outputs.done.write(header)
         run = _Run(iter(source), report, options, outputs, form.encode, stop)
-        shown = options.progress
-        is_on_screen = options.output is None and form is not NO_RECORDS
-        if shown is None and is_on_screen and sys.stdout.isatty():
-            shown = False  # not between records that are written to the same screen
-        advance = stack.enter_context(report.progress(shown))
+        # Not between records that are written to the same screen.
+        is_on_screen = options.output is None and form is not NO_RECORDS and sys.stdout.isatty()
+        shown = options.progress and not is_on_screen
+        advance = stack.enter_context(report.progress(shown=shown))
         try:
             for outcomes in watched(stage, RootCheck().notice)(run.batches()):
                 run.write(outcomes)
@@ -240,10 +239,14 @@ class _Run:
                 work()
                 continue
             (record, earlier), outcome = work, next(remaining)
-            if isinstance(outcome, RecordProblem):
-                self._write_reject(Reject.of(record, outcome, self.report.command), earlier)
+            if not isinstance(outcome, RecordProblem):
+                content = attempt(self.encode, outcome)  # which looks at fields that pass through
+            else:
+                content = outcome
+            if isinstance(content, RecordProblem):
+                self._write_reject(Reject.of(record, content, self.report.command), earlier)
                 continue
-            self.outputs.write(record.key, record.stamp, self.encode(outcome), earlier)
+            self.outputs.write(record.key, record.stamp, content, earlier)
             self.report.n_out += 1
         self.outputs.flush()
 

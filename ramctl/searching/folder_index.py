@@ -9,8 +9,7 @@ from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import Interrupted, RunProblem, UsageProblem
 from ramctl.parts import __version__
 from ramctl.photos.finding import PhotoInputs, is_photo_name, unread_photo_inputs
-from ramctl.records.files import user_cache, write_atomic
-from ramctl.records.pipes import is_folder
+from ramctl.records.files import is_folder, user_cache, write_atomic
 from ramctl.records.report import Report
 from ramctl.searching.photo_search import PhotoSearch
 

@@ -16,7 +16,6 @@ import numpy as np
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.photos.finding import Neighbours, photo_stamp
-from ramctl.records.fields import FORMS, STRINGS
 from ramctl.records.inputs import unread_inputs
 from ramctl.records.record import (
     HUMAN,
@@ -25,7 +24,7 @@ from ramctl.records.record import (
     Reject,
     image_name,
     listed,
-    object_in,
+    lists_by_tag,
     tag_language,
 )
 from ramctl.searching.question import ENGLISH, Question, inflections, read_question, words_in
@@ -45,7 +44,6 @@ MIN_TEXT_SCORE = 3.0  # the score where it names none
 # ones; of the 319,600 pairs of 800 other photos it takes one for duplicates.
 DUPLICATE = 0.997
 BLOCK = 256  # photos that are compared with all others at a time
-_CHECKED = {"sources": FORMS["sources"], "refused": STRINGS}
 
 
 class Found(NamedTuple):
@@ -101,7 +99,7 @@ class PhotoSearch:
 
     def _add_decisions(self, place: int, fields: JsonObject) -> None:
         """Add the keywords that the owner gave a photo, and the labels that were refused."""
-        sources = object_in(fields, "sources")
+        sources = lists_by_tag(fields, "sources")
         for word in words_in(" ".join(tag for tag in sources if HUMAN in sources[tag])):
             self._by_word[word].append(place)
         for tag in listed(fields, "refused"):
@@ -212,18 +210,17 @@ class PhotoSearch:
             cosines[index] = -np.inf
         return self._best(cosines, n)
 
-    def duplicates(self, threshold: float = DUPLICATE) -> list[list[str]]:
+    def duplicates(self) -> list[list[str]]:
         """Groups of near-duplicates, the largest file first: all are copies of one of them.
 
-        `threshold` is the least cosine of the vectors of two copies. The time grows with the square
-        of N.
+        The time grows with the square of N.
         """
         # Along later axes photos differ less, but there copies hardly differ at all.
         points = unit((self._points + self._mean) * np.arange(1, self._points.shape[1] + 1))
         near = defaultdict[int, list[int]](list)
         for start in range(0, len(points), BLOCK):
             cosines = points[start : start + BLOCK] @ points[start:].T
-            for first, other in np.argwhere(np.triu(cosines, 1) >= threshold).tolist():
+            for first, other in np.argwhere(np.triu(cosines, 1) >= DUPLICATE).tolist():
                 near[start + first].append(start + other)
         groups, taken = list[list[str]](), {*self._gone}
         for first, others in near.items():
@@ -283,7 +280,6 @@ def _records(
         return
     for place, make in enumerate(unread_inputs([str(source)], None, "search")):
         if places is None or place in places:
-            # Checks of all other fields would take as long as all the rest.
-            if isinstance(item := make(stamped=False, forms=_CHECKED), Reject):
+            if isinstance(item := make(stamped=False), Reject):
                 raise RunProblem(f"{item.place}: {item.message}")
             yield place, item

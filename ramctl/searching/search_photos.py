@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ramctl.errors import RecordProblem, UsageProblem, escaped
+from ramctl.records.files import is_file, is_folder
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import records_to_stdout
-from ramctl.records.pipes import is_pipe
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
 from ramctl.searching.folder_index import open_search
-from ramctl.searching.photo_search import DECIMALS, DUPLICATE, PhotoSearch
+from ramctl.searching.photo_search import DECIMALS, PhotoSearch
 from ramctl.tagging.output_formats import table_row
 
 
@@ -23,7 +23,6 @@ class SearchOptions:
     words: tuple[str, ...] = ()
     like: str | None = None
     duplicates: bool = False
-    threshold: float = DUPLICATE
     number: int = 20
     language: str | None = None  # of the words; None: of most of them
     format: str = ""  # jsonl, text; empty: text on a terminal, else jsonl
@@ -36,12 +35,12 @@ def run(options: SearchOptions) -> Report:
     text = " ".join(options.words).strip()
     if (bool(text), options.like is not None, options.duplicates).count(True) != 1:
         raise UsageProblem("name what to search for: words, --like PHOTO or --duplicates")
-    if is_pipe(options.file):
+    if not (is_file(options.file) or is_folder(options.file)):
         raise UsageProblem(f"{options.file}: search reads its input twice; name a file, not a pipe")
     report = Report("search", quiet=options.quiet, unit="photos")
     search = open_search(options.file, options.model, report)
     if options.duplicates:
-        groups = search.duplicates(options.threshold)
+        groups = search.duplicates()
         rows: list[JsonObject] = [{"images": [*names]} for names in groups]
     else:
         rows = _found(search, text, options, report)

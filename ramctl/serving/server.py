@@ -28,6 +28,7 @@ from ramctl.tagging.tagger_options import TaggerOptions
 
 MAX_TAGGERS = 4  # in memory; the page has one for tags, a threshold, boxes with a caption, words
 BLOCK = 1 << 20  # bytes
+MAX_BYTES = 30_000_000  # of a photo
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -39,9 +40,7 @@ class ServeOptions:
     port: int = 8000  # 0: any that is free
     model: str = "mini"
     labels: str | None = None  # a file of words, instead of the model's
-    max_bytes: int = 30_000_000
     device: str = "auto"
-    dtype: str = "auto"
     quiet: bool = False
 
 
@@ -67,8 +66,8 @@ class PhotoServer(ThreadingTCPServer):
     request_queue_size = 64
 
     def __init__(self, options: ServeOptions, report: Report) -> None:
-        self.max_bytes, self.report = options.max_bytes, report
-        self.page = render("serve.html", model=options.model, max_bytes=options.max_bytes).encode()
+        self.report = report
+        self.page = render("serve.html", model=options.model, max_bytes=MAX_BYTES).encode()
         self._open = lru_cache(MAX_TAGGERS)(partial(_open, options))
         self._opening = threading.Lock()
         tagger = self._open()
@@ -113,7 +112,7 @@ def _open(
     tagger_options = TaggerOptions(
         labels=list(labels) or options.labels, threshold=0.0 if scores_all else None,
         precision=precision, boxes=boxes, caption=caption,
-        device=options.device, dtype=options.dtype,
+        device=options.device,
     )  # fmt: skip
     return Tagger.open(options.model, tagger_options)
 
@@ -191,12 +190,12 @@ class _Request(BaseHTTPRequestHandler):
         if not length.isdecimal():
             self.send_error(HTTPStatus.LENGTH_REQUIRED)
             return False
-        if int(length) <= self.server.max_bytes:
+        if int(length) <= MAX_BYTES:
             return True
         remaining = 0 if "expect" in self.headers else int(length)
         while remaining > 0 and (block := self.rfile.read(min(remaining, BLOCK))):
             remaining -= len(block)  # or the sender would see no answer
-        message = f"the photo has more than {self.server.max_bytes} bytes"
+        message = f"the photo has more than {MAX_BYTES} bytes"
         self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message)
         return False
 

@@ -4,39 +4,35 @@ import csv
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 from ramctl.errors import escaped
 from ramctl.records.jsonl import dumps
 from ramctl.records.parquet import ParquetWriter
-from ramctl.records.record import JsonObject, listed, object_in
+from ramctl.records.record import JsonObject, listed, numbers_in
 from ramctl.records.stream import Format
 
 FORMATS = ("jsonl", "table", "text", "csv", "parquet")
 Column = Callable[[JsonObject], str]
 
 
-def line_format(
-    name: str, *, caption: bool, found: bool = False, typed: Mapping[str, Any] | None = None
-) -> Format:
+def line_format(name: str, *, caption: bool, found: bool = False) -> Format:
     """The format of that name, one of FORMATS.
 
-    csv may have a column of captions, and one of the scores of `ramctl search`. `typed` are the
-    columns of parquet that `ParquetWriter` gets.
+    csv may have a column of captions, and one of the scores of `ramctl search`.
     """
     if name == "parquet":
-        writer = ParquetWriter(typed)
+        writer = ParquetWriter()
         return Format(b"", writer.encode, writer.footer)
     if name == "csv":
         columns = {
-            "image": lambda row: escaped(name_of(row)),
-            "tags": lambda row: escaped(join_tags(row["tags"])),
+            "image": lambda row: name_of(row),
+            "tags": lambda row: join_tags(row["tags"]),
             "scores": lambda record: ", ".join(
-                f"{s:.4f}" for s in object_in(record, "scores").values()
+                f"{s:.4f}" for s in numbers_in(record, "scores").values()
             ),
         }
         if caption:
-            columns["caption"] = lambda row: escaped(" ".join(listed(row, "generated_captions")))
+            columns["caption"] = lambda row: " ".join(listed(row, "generated_captions"))
         return table(columns | ({"search_score": _search_score} if found else {}))
     return Format(b"", {"jsonl": dumps, "table": table_lines, "text": text_line}[name])
 
@@ -61,7 +57,7 @@ def table_row(cells: Iterable[str], delimiter: str = ",") -> bytes:
 
 def table_lines(record: JsonObject) -> bytes:
     """For people: the path, a caption, and under it the tags, each after its score."""
-    scores = object_in(record, "scores")
+    scores = numbers_in(record, "scores")
     rows = [name_of(record)]
     rows += [f"  {caption}" for caption in listed(record, "generated_captions")]
     for tag in record["tags"]:

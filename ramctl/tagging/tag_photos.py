@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,7 @@ from ramctl.decide.selection import read_tag_list
 from ramctl.errors import UsageProblem
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.inputs import inputs_or_stdin
-from ramctl.records.parquet import column_types
 from ramctl.records.report import Report
-from ramctl.records.shards import row_counter, shard_of
 from ramctl.records.stream import StreamOptions, run_stream
 from ramctl.tagging.output_formats import line_format
 from ramctl.tagging.tagger_options import TaggerOptions
@@ -48,8 +46,7 @@ def run(options: TagOptions) -> Report:
     report = Report("tag", quiet=options.quiet, unit="images", model=options.model)
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names, notify=cache(report.notify))
-    source, shard = shard_of(stream.shard, names, partial(unread_photo_inputs, photos))
-    report.count_inputs = row_counter(stream.shard, names)
+    source = stream.shard.of(unread_photo_inputs(photos))
     paths = {"include": options.include, "exclude": options.exclude}
     lists: Any = {name: read_tag_list(path) for name, path in paths.items() if path}
     if lists.get("include") == []:
@@ -61,13 +58,12 @@ def run(options: TagOptions) -> Report:
         options.model, replace(options.tagger, choice=choice, notify=report.notify)
     )
     report.device = tagger.description
-    typed = column_types(names) if form == "parquet" else {}
-    written = line_format(form, caption=options.tagger.caption, typed=typed)
+    written = line_format(form, caption=options.tagger.caption)
     # Of dense scores only the first line names the labels: they are as long as the scores.
     lists_labels = options.tagger.dense and form in ("jsonl", "parquet")
     header = iter([{"label_names": list(tagger.labels.tags)}] if lists_labels else [])
     return run_stream(
         report, source, tagger.stage, replace(stream, batch=tagger.batch),
-        fingerprint=tagger.fingerprint | shard | {"form": form},
+        fingerprint=tagger.fingerprint | {"form": form},
         form=written._replace(encode=lambda fields: written.encode(fields | next(header, {}))),
     )  # fmt: skip

@@ -3,10 +3,7 @@
 N texts, L labels, E width of the shared space (512 for the authors' ViT-B/16).
 """
 
-import contextlib
-import hashlib
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
@@ -16,14 +13,11 @@ from typing import Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from ramctl.errors import RamctlError, RunProblem, UsageProblem
 from ramctl.parts import require
 from ramctl.pretrained.hub import local_path
 from ramctl.pretrained.transformers_folder import fingerprint, load_pretrained, load_tokenizer
-from ramctl.records.files import user_cache, write_atomic
 from ramctl.records.parallel import chunks
 
 Rows = NDArray[np.float32]
@@ -76,35 +70,30 @@ class ClipTextEncoder:
         """The width E of the vectors."""
         return int(self._loaded[1].config.projection_dim)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """A hash of the folder's weights and vocabulary."""
-        return self._content_hash[:16]
+        return fingerprint([self._folder])[:16]
 
     def embed_names(self, names: Sequence[str]) -> Rows:
         """Unit vectors (L, E) of labels: for RAM the mean over 63 prompts, for RAM++ one sentence.
 
-        Those for RAM are kept in the user's cache folder. Raises UsageProblem for a label of more
-        than 77 tokens. Source: the authors' build_openset_label_embedding.
+        Raises UsageProblem for a label of more than 77 tokens. Source: the authors'
+        build_openset_label_embedding.
         """
         if self.prompts == "ram-plus":
             return self.embed_sentences([f"a photo of a {name}." for name in names])
-        facts = [self._content_hash, templates()]
-        source = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-        return cached_rows(source, names, self._embed_by_templates)
-
-    def embed_sentences(self, texts: Sequence[str]) -> Rows:
-        """Unit vectors (N, E); texts are truncated to 77 tokens, as the authors do."""
-        return self._embed(texts, truncate=True)
-
-    def _embed_by_templates(self, labels: Sequence[str]) -> Rows:
         rows = []
-        for part in chunks(labels, _LABELS_AT_ONCE):
+        for part in chunks(names, _LABELS_AT_ONCE):
             texts = [text for label in part for text in label_prompts(label)]
             vectors = self._embed(texts, truncate=False)
             means = vectors.reshape(len(part), len(templates()), self.width).mean(1)
             rows.append(means / np.linalg.norm(means, axis=1, keepdims=True))
         return np.concatenate(rows)
+
+    def embed_sentences(self, texts: Sequence[str]) -> Rows:
+        """Unit vectors (N, E); texts are truncated to 77 tokens, as the authors do."""
+        return self._embed(texts, truncate=True)
 
     def _embed(self, texts: Sequence[str], *, truncate: bool) -> Rows:
         # Texts of similar length share a batch, so that little of it is padding.
@@ -141,10 +130,6 @@ class ClipTextEncoder:
             raise type(error)(f"{error.message}; {hint}") from error
 
     @cached_property
-    def _content_hash(self) -> str:
-        return fingerprint([self._folder])
-
-    @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         """Tokenizer and model; RunProblem when the folder lacks one of them."""
         require("train", f"embedding words by {self.place}")
@@ -173,32 +158,3 @@ def label_prompts(label: str) -> list[str]:
     article = "an" if label[:1] in tuple("aeiou") else "a"
     texts = [template.format(a=article, name=name) for template in templates()]
     return [f"This is {text}" if text.startswith(("a", "the")) else text for text in texts]
-
-
-def cached_rows(
-    source: str, texts: Sequence[str], compute: Callable[[Sequence[str]], Rows]
-) -> Rows:
-    """One row (E) per text (N, E); only texts that are not in the cache yet are computed.
-
-    The 63 prompts of a label take a second on a CPU core, and lists of thousands of labels are
-    used repeatedly. `source` is a hash of everything that a row depends on besides its text. A
-    cache that cannot be read or written is no failure.
-    """
-    path = None
-    try:
-        path = user_cache("text") / f"{source}.safetensors"
-        with safe_open(path, framework="numpy") as file:
-            rows, known_texts = file.get_tensor("rows"), orjson.loads(file.metadata()["texts"])
-        known: dict[str, Rows] = dict(zip(known_texts, rows, strict=True))
-    except (OSError, RunProblem, SafetensorError, ValueError, KeyError, TypeError):
-        known = {}
-    new = [text for text in dict.fromkeys(texts) if text not in known]
-    if new:
-        known |= dict(zip(new, compute(new), strict=True))
-        facts = {"texts": orjson.dumps(list(known)).decode()}
-        content = save({"rows": np.stack(list(known.values()))}, metadata=facts)
-        with contextlib.suppress(OSError, RunProblem):
-            path = path or user_cache("text") / f"{source}.safetensors"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, content)
-    return np.stack([known[text] for text in texts]).astype(np.float32)

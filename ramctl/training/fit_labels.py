@@ -242,7 +242,7 @@ def _look(
         return runner.preprocess.resize(runner.decode(pair[0]))
 
     outcomes = runner.run(chunks(pairs, runner.at_once), prepare, look)
-    with report.progress(options.progress, title="looking", unit="photos", total=len(pairs)) as bar:
+    with report.progress(title="looking", unit="photos", total=len(pairs)) as bar:
         for (record, note), outcome in zip(pairs, chain.from_iterable(outcomes), strict=True):
             bar(1)
             stop.raise_if_signalled()

@@ -22,7 +22,7 @@ from ramctl.model.preset import (
 )
 from ramctl.records.files import remove_folder, work_path, write_atomic
 from ramctl.records.inputs import inputs_or_stdin, require_files
-from ramctl.records.pipes import STDIN
+from ramctl.records.record import STDIN
 from ramctl.records.report import Report
 from ramctl.tagger_scores import PREFIX as SCORES
 from ramctl.training.data.record_file import Source, spool
@@ -72,7 +72,6 @@ class TrainOptions(RunPaths):
     events: Path | None = None
     thresholds: bool = False  # learn these alone, by `ramctl.training.learn_thresholds`
     stats: Path | None = None
-    progress: bool | None = None
     quiet: bool = False
     inherited: Collection[str] = ()  # fields that the command line leaves out
 

@@ -145,7 +145,7 @@ class _Run:
     def _counting(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
         """Report how much is prepared: a bar on a terminal, and a message a minute."""
         n_done, started = 0, time.monotonic()
-        with self.report.progress(self.options.progress, title=title, total=total) as advance:
+        with self.report.progress(title=title, total=total) as advance:
 
             def on_done(number: int) -> None:
                 nonlocal n_done
@@ -179,7 +179,7 @@ class _Run:
         )
         with ExitStack() as stack:
             total, log = pace.total_steps, None
-            bar = self.report.progress(options.progress, title="train", unit="steps", total=total)
+            bar = self.report.progress(title="train", unit="steps", total=total)
             advance = stack.enter_context(bar)
             if options.events is not None and self.world.is_main:
                 mode = "ab" if trainer.step else "wb"

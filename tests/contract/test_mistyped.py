@@ -7,12 +7,15 @@ import pytest
 from ramctl.commands.command import RamctlCommand
 from tests.support import DATA
 
+SETTINGS = Path("user", "ramctl", "ramctl.toml")
+
 
 @pytest.fixture
 def problem(ramctl, tmp_path, monkeypatch):
     """What wrong usage says, in an empty folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
+    SETTINGS.parent.mkdir(parents=True)
 
     def run(*arguments: str) -> str:
         done = ramctl(*arguments)
@@ -40,13 +43,13 @@ def test_a_mistyped_command_or_option_gets_a_suggestion(problem):
     ],
 )
 def test_a_mistyped_key_is_told(content, message, problem):
-    Path("ramctl.toml").write_text(content)
+    SETTINGS.write_text(content)
     assert message in problem("tag", "a.jpg")
 
 
 def test_keys_are_named_as_the_options_are_and_may_be_other_commands(problem):
     tables = "[common]\nsteps = 3\n[tag]\nformat = 'text'\n[export]\ntxt-trigger = 'a'\n"
-    Path("ramctl.toml").write_text(tables)
+    SETTINGS.write_text(tables)
     assert RamctlCommand("tag").make_context("tag", []).params["format"] == "text"
 
 
@@ -99,11 +102,3 @@ def test_a_mistyped_input_prints_no_header(ramctl, tmp_path):
 def test_a_fraction_is_a_number(words, ramctl):
     done = ramctl(*words.split(), stdin=b"")
     assert done.returncode == 2 and "is not a number" in done.messages
-
-
-@pytest.mark.parametrize(("words", "new"), [("train --init m", "--model")])
-def test_a_renamed_option_names_the_new_one(words, new, ramctl):
-    done = ramctl(*words.split(), stdin=b"")
-    command, old, _ = words.split()
-    line = f"ramctl {command}: {old} is {new} now (see ramctl {command} --help)\n"
-    assert (done.returncode, done.messages) == (2, line)

@@ -1,4 +1,4 @@
-"""The embedded model gives the same bytes whatever `-b`, `--threads` and `-j`, digit by digit."""
+"""The embedded model gives the same bytes whatever `-b` and `-j`, digit by digit."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tests.data_engine.conftest import DATA
 from tests.support import lines
 
 DIGITS = 9  # more than single precision has, so that no rounding hides a difference
-WAYS = [(1, 1, 2), (7, 2, 1), (4, 2, 2)]  # photos a batch, threads, jobs
+WAYS = [(1, 2), (7, 1), (4, 2)]  # photos a batch, jobs
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +32,8 @@ def records(tmp_path) -> Path:
     return path
 
 
-def options(batch: int, threads: int, jobs: int) -> list[object]:
-    return ["--device", "cpu", "-b", batch, "--threads", threads, "-j", jobs]
+def options(batch: int, jobs: int) -> list[object]:
+    return ["--device", "cpu", "-b", batch, "-j", jobs]
 
 
 @pytest.mark.slow
@@ -51,7 +51,7 @@ def test_records(command, records, words):
     def output(*way: int) -> bytes:
         return command(*words, records, *options(*way), code=3).stdout
 
-    whole = output(4, 1, 1)
+    whole = output(4, 1)
     assert whole.count(b"\n") == 8
     for way in WAYS:
         assert output(*way) == whole, way

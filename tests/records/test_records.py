@@ -1,16 +1,26 @@
 """Lines to records and back, fields that several commands share, and the folder of photos."""
 
 import io
-import json
+import os
 from pathlib import Path
 
 import pytest
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.records.fields import string_list
 from ramctl.records.inputs import RootCheck, read_inputs
-from ramctl.records.jsonl import dumps, loads, parse_line, unread_records
-from ramctl.records.record import captions_of, image_name, set_tags
+from ramctl.records.jsonl import unread_records
+from ramctl.records.record import (
+    captions_of,
+    image_name,
+    kinds_of,
+    listed,
+    lists_by_tag,
+    lists_in,
+    numbers_in,
+    removed_from,
+    scored_boxes,
+    set_tags,
+)
 from ramctl.records.stream import each, watched
 from tests.records.test_stream import run
 
@@ -34,24 +44,6 @@ def test_what_is_no_object_is_a_reject_with_its_reason():
     assert [code for code, _ in codes[2:]] == ["bad_json", "bad_json"]
 
 
-@pytest.mark.parametrize("number", ["0.1234567890123456789", "1234567890.123456789", "1E5", "-0.0"])
-def test_numbers_of_others_pass_through_and_ours_are_read(number):
-    line = f'{{"mine":{number},"scores":{{"a":{number}}}}}'.encode()
-    fields = loads(line)
-    assert dumps(fields).startswith(f'{{"mine":{number},'.encode())
-    assert isinstance(fields["scores"]["a"], float)
-
-
-def test_a_reject_is_unwrapped_and_its_photo_is_where_it_was():
-    wrapped = {"source": "far/in.jsonl", "line": 3, "stage": "tag", "code": "x", "message": "y"}
-    line = json.dumps({**wrapped, "record": {"image": "a.jpg"}}).encode()
-    item = parse_line(line, "rejects.jsonl", 1, Path("here"), "tag")
-    assert (item.fields, item.base) == ({"image": "a.jpg"}, Path("far"))
-    line = json.dumps({**wrapped, "source": "-", "raw": '{"image":"b.jpg"}'}).encode()
-    item = parse_line(line, "rejects.jsonl", 1, Path("here"), "tag")
-    assert (item.fields, item.base) == ({"image": "b.jpg"}, Path())
-
-
 def test_a_stamp_changes_with_the_content_of_a_line():
     one, same, other = records_of(b'{"a":1}\n{"a":1} \n{"a":2}\n')
     assert one.stamp == same.stamp != other.stamp
@@ -71,11 +63,41 @@ def test_captions_win_over_a_caption():
     assert captions_of({}) == []
 
 
-def test_lists_hold_strings():
-    assert string_list({"tags": ["a"]}, "tags") == ["a"]
-    for value in (["a", 3], [None], "a", {"a": 1}):
-        with pytest.raises(RecordProblem, match="tags"):
-            string_list({"tags": value}, "tags")
+FORMS = {
+    listed: ([["a"], []], ["a", ["a", 3], [None], {"a": 1}]),
+    lists_in: ([[["a"], []]], [["a"], [[3]], {"a": ["b"]}]),
+    numbers_in: ([{"a": 0.5, "b": -3}, {}], [5, [0.5], {"a": "high"}, {"a": True}, {"a": None}]),
+    lists_by_tag: ([{"a": ["b"]}], ["a", {"a": "b"}, {"a": [5]}]),
+}
+
+
+@pytest.mark.parametrize("read", FORMS)
+def test_a_field_is_of_its_form_or_absent(read):
+    good, bad = FORMS[read]
+    assert not read({}, "x") and not read({"x": None}, "x")
+    assert all(read({"x": value}, "x") == value for value in good)
+    for value in bad:
+        with pytest.raises(RecordProblem, match=r"^x is not "):
+            read({"x": value}, "x")
+
+
+def test_kinds_removed_tags_and_boxes_are_of_their_forms():
+    for read, name, value in ((kinds_of, "kinds", {"a": 5}), (removed_from, "removed", [{}])):
+        with pytest.raises(RecordProblem, match=rf"^{name} is not "):
+            read({name: value})
+    box = [0.1, 0.2, 0.3, 0.4]
+    found = {"a": [box, 0.5], "b": [box, box], "c": [box], "d": [], "e": [[1], 0.5], "f": 5}
+    assert scored_boxes({"boxes": found}) == {"a": [box, 0.5]}
+    assert scored_boxes({"boxes": [["cat", 0.5, *box]]}) == scored_boxes({"boxes": None}) == {}
+
+
+def test_a_fifo_is_read_as_it_comes(tmp_path, ramctl):
+    os.mkfifo(tmp_path / "fifo")
+    run = ramctl.start("parse", "fifo", "-q")
+    with (tmp_path / "fifo").open("w") as stream:
+        stream.write('{"captions":["a dog"]}\n' * 3)
+    out, _ = run.communicate(timeout=60)
+    assert (run.returncode, len(out.splitlines())) == (0, 3)
 
 
 def test_a_name_is_a_text():

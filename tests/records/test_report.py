@@ -77,19 +77,3 @@ def test_a_hundred_missing_photos_end_the_run_unless_one_was_found():
     check = RootCheck()
     for number in range(300):
         check.count(f"{number}.jpg", exists=number == 0)
-
-
-def test_progress_in_a_log_is_lines_now_and_then(capsys, monkeypatch):
-    with Report("test").progress(True, total=7) as advance:
-        for _ in range(6):
-            advance(1)
-    lines = capsys.readouterr().err.splitlines(keepends=True)
-    assert [line.partition(" [")[0] for line in lines] == [
-        "ramctl test: 0/7 records", "ramctl test: 6/7 records",
-    ]  # fmt: skip
-    monkeypatch.setattr("ramctl.records.report.LOG_S", 0.01)
-    with Report("test").progress(True) as advance:
-        time.sleep(0.05)
-        advance(5)
-    written = capsys.readouterr().err
-    assert "\r" not in written and "ramctl test: 5/? records [" in written

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ramctl.errors import RecordProblem
-from ramctl.records.jsonl import dumps, loads, unread_records
+from ramctl.records.jsonl import unread_records
 from ramctl.records.report import Report
 from ramctl.records.stream import StreamOptions, each, run_stream
 from tests.support import read_rows
@@ -56,35 +56,6 @@ def test_records_come_out_in_order_with_unknown_fields_in_place(tmp_path):
     assert (report.n_in, report.n_out, report.n_rejected) == (3, 3, 0)
     first = (tmp_path / "out").read_bytes().splitlines()[0]
     assert first == b'{"z":1,"image":"a.jpg","y":{"deep":[1,2]},"seen":true}'
-
-
-FOREIGN = [
-    "1e5", "0.10000000000000000001", "123456789012345678901", "-0", "0", "[[1.50e-05]]",
-    '{"dense":[-0.0,1e2]}',
-]  # fmt: skip
-
-
-@pytest.mark.parametrize("dense", ["[0.5,1.5e-05]", "[ 1e-05, 2 ]", "[]", "null", '"]"'])
-@pytest.mark.parametrize("value", FOREIGN)
-def test_numbers_beside_dense_pass_through_digit_by_digit(value, dense):
-    own = json.dumps(json.loads(dense), separators=(",", ":")).replace("1.5e-05", "0.000015")
-    own = own.replace("1e-05", "0.00001")
-    for line in (f'{{"x":{value},"dense":%s}}', f'{{"dense":%s,"x":{value}}}'):
-        for space in ("", " "):
-            spaced = (line % dense).replace(":", f":{space}")
-            assert dumps(loads(spaced.encode())) == (line % own).encode() + b"\n"
-
-
-@pytest.mark.parametrize(
-    "others", ['"image":"a-0.jpg","labels":"sha256:1e5"', '"id":139,"image":"1e5.jpg"']
-)
-def test_long_lists_of_our_own_numbers_are_read_once(monkeypatch, others):
-    """Python's json reads a tenth as fast; it is for other people's numbers alone."""
-    read = []
-    monkeypatch.setattr("ramctl.records.jsonl.json.loads", lambda line, **_: read.append(line))
-    line = f'{{{others},"dense": [{",".join(["1.23456e-05"] * 1000)}]}}'.encode()
-    loads(line)
-    assert not read
 
 
 def test_bad_lines_and_bad_records_are_rejected_and_the_rest_is_done(tmp_path):

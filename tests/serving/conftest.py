@@ -58,9 +58,9 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def served(*words: object, folder: Path):
-    """`ramctl serve` with these options, at a free port."""
-    with answering(Ramctl(folder).start("serve", "--port", "0", *words)) as server:
+def served(*words: object, folder: Path, before: str = ""):
+    """`ramctl serve` with these options, at a free port; `before` is Python that runs first."""
+    with answering(Ramctl(folder).start("serve", "--port", "0", *words, before=before)) as server:
         yield server
 
 
@@ -83,5 +83,6 @@ def server(colours, tmp_path_factory):
     """One that sees colours, writes no captions and takes small photos."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "red.png").write_bytes(photo("red"))
-    with served("--model", colours, "--max-bytes", MAX_BYTES, folder=folder) as running:
+    before = f"from ramctl.serving import server; server.MAX_BYTES = {MAX_BYTES}"
+    with served("--model", colours, folder=folder, before=before) as running:
         yield running

@@ -4,7 +4,6 @@ A record costs 18 bytes of memory, its place in its file, so that 14 million of 
 """
 
 import os
-import shutil
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,11 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from ramctl.errors import RunProblem
-from ramctl.records.files import is_gzip, replacing
-from ramctl.records.inputs import open_input
+from ramctl.records.files import is_file, is_gzip, replacing
+from ramctl.records.inputs import open_lines
 from ramctl.records.jsonl import parse_line
 from ramctl.records.parquet import SUFFIX
-from ramctl.records.pipes import is_file, is_of_process
 from ramctl.records.record import Record, Reject, shown_name
 from ramctl.records.remote import photo_base
 
@@ -86,10 +84,10 @@ def spool(name: str, target: Path) -> Path | None:
     None for a plain file. An existing copy is kept.
     """
     is_plain = not is_gzip(name) and not name.endswith(SUFFIX)
-    if is_plain and is_file(name) and not is_of_process(name):
+    if is_plain and is_file(name):
         return None
     if not target.exists():
         target.parent.mkdir(exist_ok=True)
-        with open_input(name) as stream, replacing(target) as copy:
-            shutil.copyfileobj(stream, copy)
+        with open_lines(name) as lines, replacing(target) as copy:
+            copy.writelines(lines)
     return target

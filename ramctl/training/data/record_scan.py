@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.archives import split_member
+from ramctl.records.files import exists
 from ramctl.records.inputs import ROOT_CHECK_RECORDS, RootCheck
-from ramctl.records.jsonl import bounded_lines, parse_line
-from ramctl.records.pipes import mode_of
+from ramctl.records.jsonl import parse_line
 from ramctl.records.record import Reject, shown_name
 from ramctl.training.data.record_file import RecordFile, Source
 from ramctl.training.data.targets import TagCounts, read_annotation
@@ -90,14 +90,14 @@ def scan_records(
 def _lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
     """(line number, offset, line) of all lines of a file."""
     with path.open("rb") as stream:
-        for number, line in enumerate(bounded_lines(stream), 1):
+        for number, line in enumerate(stream, 1):
             content = line.removeprefix(BOM_UTF8) if number == 1 else line
             yield number, stream.tell() - len(content), content
 
 
 def _exists(image: str, base: Path) -> bool:
     archive = (split_member(image) or [image])[0]
-    return any(mode_of(base / name) for name in {image, archive})
+    return any(exists(base / name) for name in {image, archive})
 
 
 def _held_out(slots: NDArray[np.uint16]) -> NDArray[np.bool_]:

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ramctl.decide.fitting import THINGS
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.labels import Label, LabelSystem, normalise
-from ramctl.records.fields import string_list
 from ramctl.records.record import (
     KINDS,
     JsonObject,
@@ -23,6 +22,7 @@ from ramctl.records.record import (
     image_name,
     is_tagged,
     listed,
+    lists_in,
     object_in,
 )
 
@@ -89,7 +89,7 @@ def read_annotation(record: Record) -> Annotation:
         tags, has_tags = tuple(dict.fromkeys([*tags, *kept])), True
         negatives = (*(negatives or ()), *refused)
     uncertain = tuple(listed(fields, "uncertain"))
-    main = tuple(string_list(fields, "main")) if "main" in fields else None
+    main = tuple(listed(fields, "main")) if "main" in fields else None
     group = fields.get("group")
     return Annotation(
         image, record.base, tags, written + generated, negatives, uncertain,
@@ -104,7 +104,7 @@ def _captions(
     """Each caption with the tags it names; with all tags where the record does not list them."""
     if fields.get(name) is None:
         return tuple(Caption(text, tags, generated) for text in texts if text.strip())
-    by_caption = fields[name]
+    by_caption = lists_in(fields, name)
     if len(by_caption) != len(texts):
         raise RecordProblem(f"{name} is not a list parallel to the captions", code="bad_field")
     kept, captions = set(tags), []
