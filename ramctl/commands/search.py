@@ -3,7 +3,7 @@
 import click
 
 from ramctl.commands import options
-from ramctl.commands.options import path_completer
+from ramctl.commands.options import option, path_completer
 
 TARGET = "ramctl.searching.search_photos:SearchOptions"
 HELP = """

@@ -77,7 +77,7 @@ Keywords = Mapping[Field, Collection[str]]
 
 
 class Embedded(NamedTuple):
-    """The content that a new sidecar of a photo begins with, and the keywords of the photo's file."""
+    """The content that a new sidecar begins with, and the keywords of the photo's file."""
 
     start: bytes | None = None
     keywords: Keywords = MappingProxyType({})

@@ -120,6 +120,7 @@ def test_top_include_exclude_and_leaf(tag, photos):
     assert tags(only) == ["red"]
     assert b"no such tag" in only.stderr
     assert tags(tag("--exclude", "only.txt", "red.png")) == ["colour"]
+    assert tags(tag("--leaf", "red.png")) == ["red"]
 
 
 def test_thresholds_come_from_a_file(tag, photos):

@@ -10,7 +10,7 @@ from ramctl.checkpoints.bundle import Bundle
 from ramctl.decide.selection import SelectionOptions, TagSelector
 from ramctl.decide.thresholds import LabelSet
 from ramctl.engine.caption_writer import CaptionWriter
-from ramctl.labels import LabelSystem
+from ramctl.labels import Label, LabelSystem
 from ramctl.model.regions import cell_logits
 from ramctl.photos.decoding import load_photo
 from ramctl.tagging.output_formats import line_format, table_lines
@@ -72,6 +72,14 @@ def test_labels_that_share_a_name_give_it_their_highest_score():
     labels = LabelSystem.from_tags(["bow", "cat", "bow"])
     choose = selector(labels, 0.1)
     assert choose(np.array([0.2, 0.5, 0.9], np.float32)).scores == {"bow": 0.9, "cat": 0.5}
+
+
+def test_leaf_keeps_the_special_tag_only():
+    dog, pug = Label("dog", parents=("animal",)), Label("pug", parents=("dog", "animal"))
+    labels = LabelSystem([Label("animal"), dog, pug])
+    choose = selector(labels, 0.1, leaf=True)
+    assert list(choose(np.array([0.9, 0.8, 0.7], np.float32)).scores) == ["pug"]
+    assert list(choose(np.array([0.9, 0.8, 0.05], np.float32)).scores) == ["dog"]
 
 
 def test_boxes_and_captions_come_beside_the_same_tags(tiny_bundle):
