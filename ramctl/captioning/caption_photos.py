@@ -18,7 +18,7 @@ from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.inputs import inputs_or_stdin
 from ramctl.records.jsonl import content_stamp
 from ramctl.records.parallel import ordered_map
-from ramctl.records.record import STDIN, JsonObject, Record
+from ramctl.records.record import JsonObject, Record
 from ramctl.records.report import Report
 from ramctl.records.stream import Batch, Outcome, StreamOptions, run_stream
 
@@ -122,10 +122,7 @@ def run(options: CaptionOptions) -> Report:
     report = Report("caption", quiet=options.quiet, unit="images", model=options.model)
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names, stage="caption", notify=cache(report.notify))
-    read = partial(unread_photo_inputs, photos)
-    source = (make() for make in read())
-    if not any(name == STDIN for name in names):
-        report.count_inputs = lambda: sum(1 for _ in read())
+    source = stream.shard.of(unread_photo_inputs(photos))
     endpoint = Endpoint(options.endpoint, notify=report.notify)
     if not endpoint.is_local:
         report.notify(f"sends the photos, shrunk and without metadata, to {endpoint.host}")

@@ -20,7 +20,7 @@ then the run ends with 1, and --resume continues.
 {options.EXIT_CODES}
 """
 OPTIONS = {
-    "input": options.photos,
+    "input": [*options.photos, options.shard],
     "model": [
         option("--model NAME", "The model, as the endpoint names it.", inherits=False),
         option("--endpoint URL", "Its address [default: $OPENAI_BASE_URL, else Ollama's]."),

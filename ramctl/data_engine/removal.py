@@ -18,7 +18,7 @@ from ramctl.data_engine.outliers import cluster_distances, farthest
 from ramctl.data_engine.region_store import RegionStore
 from ramctl.data_engine.tags import implied_ids, is_human, is_of_caption
 from ramctl.labels import LabelSystem
-from ramctl.records.record import JsonObject, Record, listed, object_in, set_tags
+from ramctl.records.record import JsonObject, Record, listed, lists_by_tag, removed_from, set_tags
 
 Floats = NDArray[np.float32]
 DIGITS = 4  # of numbers in records
@@ -86,7 +86,7 @@ class Remover:
         if entries := self._removed(int(record.key), tags):
             gone = {entry["tag"] for entry in entries}
             set_tags(fields, [tag for tag in tags if tag not in gone])
-            fields["removed"] = [*listed(fields, "removed"), *entries]
+            fields["removed"] = [*removed_from(fields), *entries]
             self.reasons.update(entry["reason"] for entry in entries)
         _count(self.after, fields, listed(fields, "tags"))
         return fields
@@ -116,6 +116,6 @@ class Remover:
 def _count(counter: Counter[str], fields: JsonObject, tags: list[str]) -> None:
     """Count the tags and, where the record has them, their sources."""
     counter["tags"] += len(tags)
-    sources = object_in(fields, "sources")
+    sources = lists_by_tag(fields, "sources")
     for tag in tags:
         counter.update(sources.get(tag, ()))

@@ -17,8 +17,9 @@ from ramctl.records.record import (
     MODELS,
     PARSED,
     JsonObject,
+    kinds_of,
     listed,
-    object_in,
+    lists_by_tag,
     tags_by_caption,
 )
 
@@ -75,7 +76,7 @@ def requested_tags(
 ) -> list[RequestedTag]:
     """The tags of a record that get a region; the others are counted by reason."""
     tags = listed(fields, "tags")
-    kind_of, sources = (object_in(fields, name) for name in ("kinds", "sources"))
+    kind_of, sources = kinds_of(fields), lists_by_tag(fields, "sources")
     n_mentions = Counter(chain.from_iterable(tags_by_caption(fields)))
     requested = []
     for place, tag in enumerate(tags):

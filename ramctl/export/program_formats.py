@@ -9,7 +9,7 @@ from ramctl.export.sidecars import missing_keywords
 from ramctl.photos.decoding import photo_size
 from ramctl.records.files import scratch_file
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import JsonObject, object_in, scored_boxes, tag_language
+from ramctl.records.record import JsonObject, numbers_in, scored_boxes, tag_language
 from ramctl.records.stream import Format, separated
 from ramctl.tagging import output_formats as formats
 from ramctl.tagging.output_formats import Column, name_of, table
@@ -63,7 +63,7 @@ def coco() -> Format:
                 "image_id": n_images,
                 "category_id": categories.setdefault(tag, len(categories) + 1),
             }
-            if tag in object_in(record, "scores"):
+            if tag in numbers_in(record, "scores"):
                 annotation["score"] = record["scores"][tag]
             if tag in boxes:
                 x0, y0, x1, y1 = boxes[tag][0]

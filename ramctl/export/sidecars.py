@@ -190,7 +190,7 @@ def planned(sidecar: Sidecar) -> str:
 
 
 def embedded_in(name: str, base: Path = Path()) -> Embedded:
-    """What a photo's own file holds, as far as it can be read."""
+    """The metadata in a photo's own file, as far as it can be read."""
     with suppress(RecordProblem):
         packet, texts = read_embedded(name, base)
         return Embedded.of(packet, texts.get("keywords", []))

@@ -10,7 +10,7 @@ import orjson
 from ramctl.readers.caption_tables import not_utf8
 from ramctl.readers.source import Source, split_tags, with_usual_names
 from ramctl.records.files import plain_name
-from ramctl.records.inputs import open_input
+from ramctl.records.inputs import TarHeader, open_input
 from ramctl.records.record import Item, JsonObject
 
 PHOTO_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
@@ -26,7 +26,7 @@ def read_tar(source: Source) -> Iterator[Item]:
     number = 1
     with open_input(source.name) as stream:
         try:
-            with tarfile.open(fileobj=stream, mode="r|") as archive:
+            with tarfile.open(fileobj=stream, mode="r|", tarinfo=TarHeader) as archive:
                 files = filter(tarfile.TarInfo.isfile, archive)
                 for _, members in groupby(files, lambda member: _split(member.name)[0]):
                     sample: JsonObject = {}

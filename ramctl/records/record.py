@@ -207,12 +207,6 @@ def guessed_tags(fields: JsonObject, tags: Sequence[str]) -> tuple[str, ...]:
     return tuple(tag for tag in tags if (by := sources.get(tag)) and MODELS.issuperset(by))
 
 
-def object_in(fields: JsonObject, name: str) -> JsonObject:
-    """The object in a field; empty where the field is absent or of another type."""
-    value = fields.get(name)
-    return value if isinstance(value, dict) else {}
-
-
 def decided_tags(fields: JsonObject) -> tuple[list[str], list[str]] | None:
     """The predicted tags that a person confirmed and refused; None without such decisions."""
     if not ("confirmed" in fields or "refused" in fields):

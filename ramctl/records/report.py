@@ -38,7 +38,6 @@ class Report:
     rejects: Counter[str] = field(default_factory=Counter)
     extra: JsonObject = field(default_factory=dict)  # a command's own counts, for `--stats`
     counted: dict[str, str] = field(default_factory=dict)  # words for those in the closing line
-    count_inputs: Callable[[], int] | None = None  # for the time left, if progress is shown
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -121,18 +120,11 @@ class Report:
             return
         from tqdm import tqdm
 
-        n_inputs = self.count_inputs() if self.count_inputs else None
         with tqdm(
-            desc=title or self.command, unit=f" {unit or self.unit}", total=total or n_inputs,
+            desc=title or self.command, unit=f" {unit or self.unit}", total=total,
             file=sys.stderr, dynamic_ncols=True, leave=False,
         ) as bar:  # fmt: skip
-
-            def advance(n: int) -> None:
-                if n_inputs:
-                    bar.total = n_inputs - self.n_skipped
-                bar.update(n)
-
-            yield advance
+            yield bar.update
 
     def write_stats(self, path: Path | None) -> None:
         """Write the file of `--stats`, if there is one."""

@@ -25,14 +25,14 @@ def line_format(name: str, *, caption: bool, found: bool = False) -> Format:
         return Format(b"", writer.encode, writer.footer)
     if name == "csv":
         columns = {
-            "image": lambda row: name_of(row),
-            "tags": lambda row: join_tags(row["tags"]),
+            "image": lambda row: escaped(name_of(row)),
+            "tags": lambda row: escaped(join_tags(row["tags"])),
             "scores": lambda record: ", ".join(
                 f"{s:.4f}" for s in numbers_in(record, "scores").values()
             ),
         }
         if caption:
-            columns["caption"] = lambda row: " ".join(listed(row, "generated_captions"))
+            columns["caption"] = lambda row: escaped(" ".join(listed(row, "generated_captions")))
         return table(columns | ({"search_score": _search_score} if found else {}))
     return Format(b"", {"jsonl": dumps, "table": table_lines, "text": text_line}[name])
 

@@ -37,7 +37,7 @@ from ramctl.labels import Label, LabelSystem
 from ramctl.records.inputs import RootCheck, read_inputs, require_files
 from ramctl.records.jsonl import unread_records
 from ramctl.records.parallel import chunks
-from ramctl.records.record import Item, JsonObject, Record, Reject, object_in, shown_name
+from ramctl.records.record import Item, JsonObject, Record, Reject, kinds_of, shown_name
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import StopRequest
 from ramctl.records.stream import accepted
@@ -202,7 +202,7 @@ def _labels(
         return bundle.labels.extended(LabelSystem.read(Path(path)))
     counts, kinds = Counter[str](), dict[str, str]()
     for record, note in pairs:
-        kinds |= object_in(record.fields, "kinds")
+        kinds |= kinds_of(record.fields)
         counts.update({tag for tag in note.tags if not bundle.labels.ids(tag)})
     new = [
         Label(tag, kinds[tag], parents=_parents(tag, bundle.labels), count=number)

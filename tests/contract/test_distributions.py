@@ -260,6 +260,7 @@ LIGHT = {
     "parse": Trial(f"parse{5 * ' captions.jsonl'} --build-labels labels.jsonl"),
     "heif": Trial("tag cat.heic", write_heic),
     "raw": Trial("tag photo.dng", lambda folder: (folder / "photo.dng").write_bytes(dng())),
+    "plot": Trial("eval truth.jsonl --truth truth.jsonl --plot plot.png"),
     "parquet": Trial("export truth.jsonl -f parquet -o truth.parquet"),
     "remote": Trial("tag {web}/photos.tar", write_photos),
     "ray": Trial("tag truth.jsonl --ray local -o tagged"),

@@ -62,9 +62,9 @@ def test_a_pipe_is_written_as_it_comes(here, ramctl):
         ("tag photos/steps.jpg --stats photos/steps.jpg", "this run reads that file"),
         ("parse in.jsonl -o x --rejects ./x", "are the same file"),
         ("export in.jsonl -f csv -o x --gallery x", "are the same file"),
-        ("train in.jsonl --preset tiny --steps 1 --out notes", "is not a bundle"),
+        ("train in.jsonl --preset tiny --steps 1 --out notes", "is no bundle"),
         ("finetune in.jsonl --model {model} --steps 1 --out notes/today.txt", "is a file"),
-        ("convert {model} --to onnx --out notes", "is not a bundle"),
+        ("convert {model} --to onnx --out notes", "is no bundle"),
         ("convert {model} --to onnx --out mine", "notes.txt: is not part of the bundle"),
     ],
 )

@@ -191,8 +191,8 @@ def test_a_second_run_with_resume_tries_rejects_again(resumed, tiny_bundle, ordi
 def test_settings_come_from_flag_environment_and_file(resumed, tmp_path, monkeypatch):
     command = resumed
     (tmp_path / "ramctl").mkdir()
-    (tmp_path / "ramctl" / "ramctl.toml").write_text("[common]\nrejects = 'c'\n")
-    (tmp_path / "ramctl.toml").write_text(f"[{command}]\nresume = true\n")
+    settings = f"[common]\nrejects = 'c'\n[{command}]\nresume = true\n"
+    (tmp_path / "ramctl" / "ramctl.toml").write_text(settings)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.setenv("RAMCTL_STATS", "s.json")

@@ -123,11 +123,6 @@ def test_tags_that_the_detector_does_not_find_are_left_alone(clean, records, mon
     assert f"{n_objects} without a region" in done.stderr.decode()
 
 
-def test_numbers_of_other_peoples_fields_survive_digit_by_digit(clean, records):
-    line = lines(records[:1]).removesuffix(b"}\n") + b',"x":1.10e5,"y":0.10000000000000000001}\n'
-    assert b'"x":1.10e5,"y":0.10000000000000000001' in clean(stdin=line).stdout
-
-
 def test_few_records_of_a_long_stream_are_in_memory(engine_bundle):
     baseline = Baseline.load(str(engine_bundle), BaselineOptions(batch=4, threads=1))
     finder, store = RegionFinder(baseline, by_attention, ("object",)), RegionStore()

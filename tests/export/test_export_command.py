@@ -73,7 +73,6 @@ def test_tags_can_be_chosen_from(export):
         (["--xmp", "-R", "."], "inputs are records"),
         (["-f", "csv", "--photos-at", "x"], "--photos-at"),
         (["-f", "coco", "-o", "out", "--resume"], "cannot be continued"),
-        (["-f", "coco", "--shard", "1/2"], "shards"),
     ],
 )
 def test_what_does_not_go_together_is_said_before_any_work(export, words, said):

@@ -59,15 +59,3 @@ def test_tags_are_excluded_by_a_list_or_a_file(export, command):
     assert export(*replaced, "--include", "woman") == "woman"
     done = command("export", "in.jsonl", "-f", "jsonl", "--exclude", "gone.txt", code=2)
     assert "gone.txt: no such file" in done.messages
-
-
-@pytest.mark.parametrize(
-    ("words", "needs"),
-    [
-        (["--xmp", "--txt-trigger", "sks"], "--txt-trigger needs --txt"),
-        (["-f", "text", "--txt-caption"], "--txt-caption needs --txt"),
-        (["--txt", "--xmp-name", "stem"], "--xmp-name needs --xmp"),
-    ],
-)
-def test_what_has_no_effect_without_another_option_is_refused(words, needs, ramctl):
-    assert ramctl("export", *words, stdin=b"").messages == f"ramctl export: {needs}\n"

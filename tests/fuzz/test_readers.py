@@ -14,7 +14,7 @@ from ramctl.checkpoints.bundle import META, Bundle, embedded_bundle
 from ramctl.checkpoints.weights import read_checkpoint
 from ramctl.decide.thresholds import read_thresholds
 from ramctl.errors import RunProblem
-from ramctl.export.sidecar_merge import merge_tags, remove_tags
+from ramctl.export.sidecar_merge import merge_tags
 from ramctl.labels import Label, LabelSystem
 from ramctl.parsing.parser import CaptionParser
 from ramctl.photos.decoding import decode_photo
@@ -82,7 +82,10 @@ def read_sidecar(path: Path) -> None:
 
     data = path.read_bytes()
     try:
-        written = [merge_tags(data, ["dog", "hot dog & <co>"], "auto"), remove_tags(data)]
+        written = [
+            merge_tags(data, ["dog", "hot dog & <co>"], "auto"),
+            merge_tags(data, [], "auto"),
+        ]
     except ValueError:
         return  # the sidecar stays as it is
     for content in filter(None, written):

@@ -139,14 +139,6 @@ def test_a_sidecar_with_paths_has_the_last_word_and_one_of_words_adds_to_the_pho
     assert imported()["tags"] == ["new"]
 
 
-def test_a_sidecar_of_gigabytes_is_not_read(ramctl, tmp_path):
-    photo(tmp_path / "a.jpg")
-    with (tmp_path / "a.jpg.xmp").open("wb") as stream:
-        stream.truncate(5 << 30)
-    done = ramctl("import", "a.jpg")
-    assert (done.returncode, "larger than 64 MB" in done.messages) == (3, True)
-
-
 @exiftool_there
 def test_what_exiftool_takes_out_of_a_sidecar_is_refused_and_what_it_adds_is_hers(
     imported, ramctl, tmp_path

@@ -65,7 +65,7 @@ def test_parsed_parts_of_a_corpus_give_the_system_of_the_whole(built, tmp_path):
     report = Report("parse", quiet=True)
     with patch.object(CaptionParser, "parse", return_value=iter(())) as parse:
         items = (Record(row, "in.jsonl", n + 1) for n, row in enumerate(rows))
-        build_label_file(items, Rejects(report, None), tmp_path / "l.jsonl", progress=False)
+        build_label_file(items, Rejects(report, None), tmp_path / "l.jsonl")
     assert all(call.args == ([],) for call in parse.call_args_list)
     assert (tmp_path / "l.jsonl").read_bytes() == built.labels.to_bytes()
 
@@ -83,7 +83,7 @@ def test_a_damaged_explanation_is_a_reject(explain, tmp_path):
         with pytest.raises(RecordProblem):
             read_explained(fields)
         return
-    build_label_file(iter(items * 5), Rejects(report, None), tmp_path / "l.jsonl", progress=False)
+    build_label_file(iter(items * 5), Rejects(report, None), tmp_path / "l.jsonl")
     assert report.rejects == {"bad_field": 5}
     assert LabelSystem.read(tmp_path / "l.jsonl").tags == ["cat"]
 

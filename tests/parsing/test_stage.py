@@ -96,9 +96,7 @@ def test_the_authors_form_has_sorted_ids():
 def test_a_label_file_counts_its_records_once(tmp_path):
     rows = [{"caption": f"a dog and {i} cats"} for i in range(BATCH + 10)]
     report = Report("parse", quiet=True)
-    build_label_file(
-        records([*rows, {}]), Rejects(report, None), tmp_path / "l.jsonl", progress=False
-    )
+    build_label_file(records([*rows, {}]), Rejects(report, None), tmp_path / "l.jsonl")
     labels = LabelSystem.read(tmp_path / "l.jsonl")
     assert (report.n_in, report.n_out) == (BATCH + 11, BATCH + 10)
     assert report.rejects == {"missing_field": 1}

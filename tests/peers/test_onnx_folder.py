@@ -91,7 +91,7 @@ def test_a_folder_that_is_not_right_is_one_line(case, folder, ramctl):
 def test_what_a_graph_cannot_do_is_refused(folder):
     refused = partial(Tagger.from_pretrained, f"onnx:{folder}")
     for options, message in (
-        ({"labels": ["dog"]}, "has labels of its own; include picks some"),
+        ({"labels": ["dog"]}, "has labels of its own; --include picks some"),
         ({"device": "cuda"}, "runs on the CPU in fp32"),
         ({"boxes": True}, "boxes needs a bundle, not onnx:"),
     ):

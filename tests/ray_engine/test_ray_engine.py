@@ -110,7 +110,7 @@ def test_shards_give_the_records_and_rejects_of_one_process(shards, stand_in, ca
 
 def test_generate_gives_what_it_gives_in_one_process(shards, stand_in, tiny_bundle):
     model = ["--model", tiny_bundle]
-    options = [*model, "--root", DATA, "--decode", "nucleus:0.9", "--threshold", "0"]
+    options = [*model, "--root", DATA, "--threshold", "0"]
     expected = one_process("generate", *options, shards=shards)
     run("generate", *options, *shards, "--ray", "local", "-o", "out", code=3)
     assert by_ray(shards) == expected

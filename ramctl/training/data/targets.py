@@ -21,9 +21,9 @@ from ramctl.records.record import (
     decided_tags,
     image_name,
     is_tagged,
+    kinds_of,
     listed,
     lists_in,
-    object_in,
 )
 
 MAX_LABELS = 5000
@@ -127,7 +127,7 @@ class TagCounts:
     def add(self, record: Record, annotation: Annotation) -> None:
         self.n_records += 1
         self.n_captions += len(annotation.captions)
-        kinds = object_in(record.fields, "kinds")
+        kinds = kinds_of(record.fields)
         known = self.tags
         # Several spellings of one tag count once a record; the last one looks up the kind.
         spellings = {t if t in known else normalise(t): t for t in annotation.tags if t.strip()}
