@@ -14,6 +14,7 @@ from ramctl.records.inputs import TarHeader, open_input
 from ramctl.records.record import Item, JsonObject
 
 PHOTO_SUFFIXES = frozenset({"jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"})
+_DAMAGE = (tarfile.TarError, OSError, ValueError)
 
 
 def read_tar(source: Source) -> Iterator[Item]:
@@ -27,7 +28,8 @@ def read_tar(source: Source) -> Iterator[Item]:
     with open_input(source.name) as stream:
         try:
             with tarfile.open(fileobj=stream, mode="r|", tarinfo=TarHeader) as archive:
-                files = filter(tarfile.TarInfo.isfile, archive)
+                damage: list[Exception] = []  # comes after the sample that it is in
+                files = _files(archive, damage)
                 for _, members in groupby(files, lambda member: _split(member.name)[0]):
                     sample: JsonObject = {}
                     for member in members:
@@ -40,9 +42,19 @@ def read_tar(source: Source) -> Iterator[Item]:
                     if sample:
                         yield _sample(source, sample, number)
                         number += 1
-        except (tarfile.TarError, OSError, ValueError) as error:
+                if damage:
+                    raise damage[0]
+        except _DAMAGE as error:
             message = f"not a readable tar archive: {error}"
             yield source.reject(number, "unreadable_image", message, "")
+
+
+def _files(archive: tarfile.TarFile, damage: list[Exception]) -> Iterator[tarfile.TarInfo]:
+    """The files in an archive, up to where it is damaged."""
+    try:
+        yield from filter(tarfile.TarInfo.isfile, archive)
+    except _DAMAGE as error:
+        damage.append(error)
 
 
 def _split(name: str) -> tuple[str, str]:

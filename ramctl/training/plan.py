@@ -200,7 +200,7 @@ def _new_plan(options: TrainOptions, command: str) -> Plan:
 
 
 def contradictions(preset: Preset, *, keeps_labels: bool) -> Iterator[str]:
-    """What is wrong with the losses of a run; it may start from a tagger whose labels it keeps."""
+    """The problems of the losses of a run, which may start from a tagger whose labels it keeps."""
     config, captioning = preset.training, preset.model.captioning
     has_classes = preset.model.prior is not None and preset.model.prior.classes > 0
     has_captions = captioning is not None and config.caption_weight > 0

@@ -159,7 +159,7 @@ def test_the_tagger_runs_a_peer_as_it_runs_a_bundle(clip_folder, photos, tmp_pat
     np.testing.assert_allclose(found, expected, atol=1e-5)
     with pytest.raises(UsageProblem, match=r"name some with --labels$"):
         Tagger.from_pretrained(f"clip:{clip_folder}")
-    with pytest.raises(UsageProblem, match=r"^boxes needs a bundle"):
+    with pytest.raises(UsageProblem, match=r"^--boxes needs a bundle"):
         Tagger.from_pretrained(f"clip:{clip_folder}", labels=words, boxes=True)
 
 

@@ -67,7 +67,7 @@ WRONG = {
     "labels": (LABELS, b"red\ngreen\n", r"net/model\.onnx: its output, \(1, 3\), .* of 2 labels"),
     "no labels": (LABELS, b"", r"net/labels\.txt: no labels in it"),
     "size": (PREPROCESS, SETTINGS | {"size": 5}, r"net/model\.onnx: "),
-    "no output": (PREPROCESS, {"size": 4}, r"missing setting .*net/preprocess\.json\."),
+    "no output": (PREPROCESS, {"size": 4}, r"net/preprocess\.json: .*missing required field"),
     "other output": (PREPROCESS, SETTINGS | {"output": "p"}, r"net/preprocess\.json\.output"),
     "unknown": (PREPROCESS, SETTINGS | {"crop": 1}, r"unknown setting .*preprocess\.json\.crop"),
     "not probabilities": (
