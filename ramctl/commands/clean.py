@@ -39,5 +39,5 @@ OPTIONS = {
         option("--threshold NUMBER|FILE", "Remove tags with region scores up to this."),
     ],
     "output": [options.output(), options.rejects, options.strict, options.stats],
-    "run": [options.device, *options.engine_run, options.seed, options.quiet],
+    "run": [options.device, *options.engine_run, options.quiet],
 }

@@ -51,7 +51,6 @@ OPTIONS = {
             "Count tags above this score [default: 0.5].",
         ),
         option("--ci", "Add the 95 % bootstrap interval of mAP."),
-        options.seed,
     ],
     "output": [
         option("-f, --format [json|table]", "Format of the figures.", default="json"),
@@ -60,11 +59,6 @@ OPTIONS = {
             "--report FILE", "Write a CSV row for each class.", field="report_file", writes=True
         ),
         option("--plot FILE", "Draw curves and classes (.png, .svg, .pdf).", writes=True),
-        option("--calibrate FILE", "Write the thresholds with the best F1, as JSONL.", writes=True),
-        option(
-            "--precision P",
-            "Choose --calibrate's thresholds for this precision.",
-        ),
         options.rejects,
         options.strict,
         options.stats,

@@ -19,5 +19,5 @@ confirmed (the other tags of export on that photo).
 OPTIONS = {
     "input": options.photos,
     "output": options.stream,
-    "run": [options.batch, options.quiet],
+    "run": [options.quiet],
 }

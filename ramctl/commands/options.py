@@ -180,7 +180,6 @@ dtype = option(
     "--dtype TYPE", "auto, fp32, bf16, fp16 or int8.",
     type=click.Choice(("auto", "fp32", "bf16", "fp16", "int8")), default="auto",
 )  # fmt: skip
-seed = option("--seed N", "Random seed.", type=int, default=0)
 engine_run = [jobs("1"), batch, dtype]
 
 quiet = option("-q, --quiet", "Print only errors on stderr.")

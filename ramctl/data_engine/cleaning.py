@@ -34,7 +34,6 @@ class CleanOptions:
     min_probability: float = MIN_PROBABILITY  # of being right; 0: never
     outliers: float = 0.0  # the fraction of a tag's regions that is removed
     threshold: str | None = None  # the score that a region must exceed: a number or a file
-    seed: int = 0
     baseline: BaselineOptions = field(default_factory=BaselineOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
@@ -49,7 +48,7 @@ def run(options: CleanOptions) -> Report:
     thresholds: Sequence[float] = ()
     if options.threshold is not None:
         thresholds = label_thresholds(options.threshold, bundle.labels, -1.0)
-    rules = Rules(options.min_probability, options.outliers, thresholds, options.seed)
+    rules = Rules(options.min_probability, options.outliers, thresholds)
     baseline = Baseline(bundle, options.baseline, captioning=False)
     baseline.notify = report.notify
     report.device = str(baseline.runtime.device)

@@ -34,7 +34,6 @@ class Rules:
     min_probability: float  # a less probable tag is removed, but for the best of each added tag
     outliers: float = 0.0  # the fraction of a tag's regions that is removed
     thresholds: Sequence[float] = ()  # (L,) the score that a region must exceed; empty: any
-    seed: int = 0
 
 
 class Decisions(NamedTuple):
@@ -58,7 +57,7 @@ def decide(store: RegionStore, rules: Rules, probability: Floats) -> Decisions:
         if not is_of_caption(sources[best]):
             reasons[best] = 0
         if rules.outliers:
-            distance[rows] = cluster_distances(store.features, rows, rules.seed)
+            distance[rows] = cluster_distances(store.features, rows)
             reasons[rows[farthest(distance[rows], rules.outliers)]] |= OUTLIER
     if rules.thresholds:
         is_low = regions["score"] <= np.array(rules.thresholds, np.float32)[labels]

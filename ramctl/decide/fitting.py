@@ -123,40 +123,6 @@ def with_curves(
     return replace(calibration, curve=curve, salience=salience, salient_curve=salient_curve)
 
 
-def thresholds_for(
-    scores: Floats, right: Flags, known: Flags, precision: float | None
-) -> tuple[Floats, float | None]:
-    """Thresholds (L,) with which this fraction of all given tags is right.
-
-    Without a precision: for the best F1, and the macro F1 of such thresholds on photos that did not
-    choose them. Scores (N, L) that are not probabilities are read as log-odds of any unit.
-    RunProblem where no threshold reaches the precision for MIN_TAGS tags, and when the photos
-    are too few.
-    """
-    is_log_odds = scores.min() < 0 or scores.max() > 1
-    centre, unit = float(scores.mean()), float(scores.std()) or 1.0
-    if is_log_odds:
-        scores = sigmoid((scores - centre) / unit)
-    calibration = calibrate(Judged(scores, right, known), np.ones(scores.shape[1], bool))
-    if precision is not None:
-        # The most likely few tags may all be right by accident.
-        curve = tuple(
-            point for point in calibration.curve if round(point.tags * len(scores)) >= MIN_TAGS
-        )
-        if not curve:
-            raise RunProblem(f"--precision needs {MIN_TAGS} tags or more: judge more photos")
-        thresholds = replace(calibration, curve=curve).thresholds(precision)
-        expected = None
-    else:
-        thresholds = calibration.f1_thresholds(scores)[0]
-        given = np.zeros(scores.shape, bool)
-        for part, others in _folds(log_odds_of(scores), right, known):
-            given[part] = scores[part] > others.f1_thresholds(scores[~part])[0]
-        hits, n_given, n_right = (given & right).sum(0), (given & known).sum(0), right.sum(0)
-        expected = float((2 * hits / np.maximum(n_given + n_right, 1))[n_right > 0].mean())
-    return (centre + unit * log_odds_of(thresholds) if is_log_odds else thresholds), expected
-
-
 @dataclass(frozen=True, slots=True)
 class ThresholdChoice:
     """The thresholds of labels, and what they rest on."""

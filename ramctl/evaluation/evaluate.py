@@ -3,15 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from ramctl.checkpoints.bundle import read_labels
 from ramctl.classes import Classes, read_map
-from ramctl.decide.fitting import sample, thresholds_for
 from ramctl.errors import UsageProblem
 from ramctl.evaluation.comparison import Comparison, on_shared_photos
 from ramctl.evaluation.figures import compare_systems, map_interval, plain_figures
-from ramctl.evaluation.metrics import LEVEL, POSITIVE, RESAMPLES, UNKNOWN
+from ramctl.evaluation.metrics import LEVEL, RESAMPLES
 from ramctl.evaluation.plot import plot
 from ramctl.evaluation.predictions import PredictionTable, Thresholds, read_table
 from ramctl.evaluation.tables import class_table, figure_table
@@ -42,13 +39,10 @@ class EvalOptions:
     output: Path | None = None
     report_file: Path | None = None  # the table of classes
     plot: Path | None = None
-    calibrate: Path | None = None
-    precision: float | None = None  # of the calibrated thresholds; None: the best F1
     rejects: str | None = None
     strict: bool = False
     threshold: str | None = None
     ci: bool = False
-    seed: int = 0
     stats: Path | None = None
     quiet: bool = False
 
@@ -70,15 +64,13 @@ def run(options: EvalOptions) -> Report:
     sources = [*options.systems, options.truth]
     if sources.count(STDIN) > 1:
         raise UsageProblem("only one of PREDICTIONS and --truth can be stdin (-)")
-    if options.precision is not None and options.calibrate is None:
-        raise UsageProblem("--precision P needs --calibrate FILE")
     if options.plot is not None:
         if options.plot.suffix not in PLOT_SUFFIXES:
             known = ", ".join(PLOT_SUFFIXES)
             raise UsageProblem(f"--plot {options.plot}: expected a name in {known}")
         require("plot", "--plot")
     require_files(sources)
-    with output_lock(options.output, options.report_file, options.plot, options.calibrate):
+    with output_lock(options.output, options.report_file, options.plot):
         return _run(options, options.truth)
 
 
@@ -127,11 +119,11 @@ def _result(
     by_name = dict(zip(options.systems, on_shared_photos(compared), strict=True))
     result: JsonObject = {**plain_figures(first)}
     if options.ci:
-        result["mAP_ci"] = map_interval(first, options.seed)
+        result["mAP_ci"] = map_interval(first)
     if len(compared) > 1:
-        result["comparison"] = compare_systems(by_name, options.seed)
+        result["comparison"] = compare_systems(by_name)
     if options.ci or len(compared) > 1:
-        result["bootstrap"] = {"level": LEVEL, "resamples": RESAMPLES, "seed": options.seed}
+        result["bootstrap"] = {"level": LEVEL, "resamples": RESAMPLES}
     result["looks_thresholded"] = predictions.looks_thresholded(first.scores)
     span = predictions.lowest, predictions.highest
     result["score_range"] = None if span[0] > span[1] else span
@@ -140,21 +132,7 @@ def _result(
         write_atomic(options.report_file, class_table(first))
     if options.plot:
         write_atomic(options.plot, plot(by_name, options.plot.suffix[1:]))
-    if options.calibrate:
-        result["calibration"] = _calibrate(first, options.calibrate, options.precision)
     return result
-
-
-def _calibrate(comparison: Comparison, path: Path, precision: float | None) -> JsonObject:
-    """Write a threshold for each class as JSONL `{"tag", "threshold"}`; return what to expect."""
-    rows = sample(comparison.scores)
-    scores, truth = comparison.scores[rows].astype(np.float64), comparison.truth[rows]
-    thresholds, macro_f1 = thresholds_for(scores, truth == POSITIVE, truth != UNKNOWN, precision)
-    pairs = zip(comparison.classes.names, thresholds.tolist(), strict=True)
-    write_atomic(path, b"".join(dumps({"tag": name, "threshold": value}) for name, value in pairs))
-    if precision is not None:
-        return {"for": f"precision={precision:g}"}
-    return {"for": "F1", "macro_f1": macro_f1}
 
 
 def _explain(
@@ -180,7 +158,5 @@ def _explain(
     if (span := result["score_range"]) and not predictions.are_probabilities:
         ends = f"{span[0]:g} to {span[1]:g}"
         report.notify(f"scores are not probabilities ({ends}); thresholds are in the same unit")
-    if (expected := result.get("calibration", {}).get("macro_f1")) is not None:
-        report.notify(f"calibrated: macro F1 on other photos is estimated at {expected:.3f}")
     if result["looks_thresholded"]:
         report.notify("many scores are missing, so mAP is a lower bound: predict with tag --dense")

@@ -22,27 +22,27 @@ def plain_figures(comparison: Comparison) -> dict[str, float]:
     return {"mAP": float(mean_over_classes(comparison.precisions)), **comparison.counts.figures}
 
 
-def resampled_precisions(comparison: Comparison, seed: int) -> Floats:
+def resampled_precisions(comparison: Comparison, seed: int = 0) -> Floats:
     """The average precision of each class on resamples of the photos [B, C]."""
     rankings = rank_classes(comparison.scores, comparison.truth)
     blocks = [ranked_precisions(rankings, w) for w in resamples(len(comparison.photos), seed)]
     return comparison.fill_unknown(np.concatenate(blocks))
 
 
-def map_interval(comparison: Comparison, seed: int) -> tuple[float, float] | None:
+def map_interval(comparison: Comparison) -> tuple[float, float] | None:
     """The 95 % interval of mAP."""
-    resampled = mean_over_classes(resampled_precisions(comparison, seed))
+    resampled = mean_over_classes(resampled_precisions(comparison))
     return interval(plain_figures(comparison)["mAP"], resampled)
 
 
-def compare_systems(by_name: dict[str, Comparison], seed: int) -> JsonObject:
+def compare_systems(by_name: dict[str, Comparison]) -> JsonObject:
     """The figures of systems on the same photos, and by how much the first has a higher mAP.
 
     Differences are paired: all systems see the same resamples.
     """
     plain = {name: plain_figures(comparison) for name, comparison in by_name.items()}
     resampled = {
-        name: mean_over_classes(resampled_precisions(comparison, seed))
+        name: mean_over_classes(resampled_precisions(comparison))
         for name, comparison in by_name.items()
     }
     first, *others = by_name

@@ -180,7 +180,7 @@ def _divide(part: Floats, whole: Floats, otherwise: float = 0.0) -> Floats:
     return np.divide(part, whole, out=np.full_like(part, otherwise), where=whole > 0)
 
 
-def resamples(n_photos: int, seed: int) -> Iterator[Weights]:
+def resamples(n_photos: int, seed: int = 0) -> Iterator[Weights]:
     """Draw `RESAMPLES` resamples, in blocks of photo weights [N, B] that only follow the seed.
 
     A column holds how often each photo was drawn, so that a ranking is sorted once and reweighted

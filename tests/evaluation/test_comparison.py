@@ -59,13 +59,6 @@ def test_the_table_of_classes_says_what_each_figure_is(evaluate, classes):
     assert list(rows["d"].values()) == ["d", "0", "4", "0", "", "0.0000", "0.0000", "0.0000", "d"]
 
 
-def test_the_seed_reaches_the_bootstrap(evaluate):
-    first, again, other = (
-        evaluate(GIVEN, TRUTH, ci=True, seed=seed)["mAP_ci"] for seed in (0, 0, 1)
-    )
-    assert first == again != other
-
-
 def test_photos_on_one_side_only_are_counted_and_named(evaluate, capsys):
     extra = [{"image": f"only-{i:02}", "tags": ["a"]} for i in range(25)]
     alone = {"image": "q/9.jpg", "tags": ["a"]}

@@ -4,7 +4,6 @@ import hashlib
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from tests.support import lines, write_records
@@ -77,70 +76,6 @@ def test_what_the_figures_stand_on_is_always_printed(evaluated, tmp_path):
     assert classes["without_positives"] == classes["without_tag"] == ["unicorn"]
     assert result["averaged_classes"] == 2
     assert b"classes without a predicted tag (see --map, --labels): unicorn" in done.stderr
-
-
-def test_thresholds_are_not_chosen_by_a_handful_of_photos(ramctl, truth):
-    arguments = ("eval", "-", "--truth", truth, "--calibrate", "thresholds.jsonl")
-    done = ramctl(*arguments, stdin=lines(dense_rows()))
-    assert done.returncode == 1
-    assert b"4 judged photos are too few to choose thresholds by" in done.stderr
-    assert not truth.with_name("thresholds.jsonl").exists()
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_a_precision_that_few_tags_have_by_accident_is_out_of_reach(ramctl, tmp_path, seed):
-    """Scores that say nothing of tags of which 72 % are right: no cut has 95 %."""
-    random, rows, truth = np.random.default_rng(seed), [], []
-    for number in range(200):
-        scores, chances = random.random((2, 5))
-        rows.append({"image": f"{number}.jpg", "scores": dict(zip("abcde", scores, strict=True))})
-        right = [name for name, chance in zip("abcde", chances, strict=True) if chance < 0.72]
-        truth.append({"image": f"{number}.jpg", "tags": right})
-    write_records(tmp_path / "truth.jsonl", truth)
-    options = ("--truth", "truth.jsonl", "--calibrate", "t.jsonl", "--precision", 0.95)
-    done = ramctl("eval", "-", *options, stdin=lines(rows))
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert "no threshold reaches precision 0.95: at most 0." in done.messages
-    assert not (tmp_path / "t.jsonl").exists()
-
-
-def test_calibration_says_what_it_expects_and_a_precision_is_kept(evaluated, tmp_path):
-    """Scores from which the chance of being right is known: fewer tags are righter."""
-    random, rows, truth = np.random.default_rng(0), [], []
-    for number in range(400):
-        scores = random.random(2)
-        chances = zip(("cat", "dog"), scores, random.random(2), strict=True)
-        right = [tag for tag, score, chance in chances if chance < score]
-        given = {"cat": scores[0] / 10, "dog": scores[1]}
-        rows.append({"image": f"{number}.jpg", "scores": given})
-        truth.append({"image": f"{number}.jpg", "tags": right})
-    write_records(tmp_path / "many.jsonl", truth)
-    calibrate = ("--truth", "many.jsonl", "--calibrate", "t.jsonl")
-    by_file = ("--truth", "many.jsonl", "--threshold", "t.jsonl")
-    result, done = evaluated(rows, *calibrate)
-    found = result["calibration"]
-    assert found["for"] == "F1" and 0.7 < found["macro_f1"] < 0.8
-    assert b"calibrated: macro F1 on other photos is estimated at 0." in done.stderr
-    again, _ = evaluated(rows, *by_file)
-    assert again["decided_by"] == "t.jsonl"
-    assert again["CF1"] == pytest.approx(found["macro_f1"], abs=0.05)
-    assert [json.loads(line)["tag"] for line in (tmp_path / "t.jsonl").open()] == ["cat", "dog"]
-    for asked in (0.6, 0.9):
-        result, _ = evaluated(rows, *calibrate, "--precision", asked)
-        assert result["calibration"] == {"for": f"precision={asked}"}
-        assert evaluated(rows, *by_file)[0]["OP"] == pytest.approx(asked, abs=0.05)
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--calibrate", "t", "--precision", 1], b"not in the range 0<x<1"),
-        (["--precision", 0.9], b"needs --calibrate FILE"),
-    ],
-)  # fmt: skip
-def test_what_is_calibrated_for_is_a_precision_and_goes_with_a_file(ramctl, truth, options, said):
-    done = ramctl("eval", "-", "--truth", truth, *options)
-    assert (done.returncode, said in done.stderr) == (2, True)
 
 
 @pytest.mark.shared

@@ -66,19 +66,6 @@ def test_a_logit_that_is_not_there_is_below_all_others(evaluate):
     assert (result["mAP"], result["looks_thresholded"]) == (1.0, True)
 
 
-def test_thresholds_for_a_precision_are_in_the_scores_own_unit(evaluate):
-    numbers = [(n * 37 % 100, n) for n in range(100)]
-    truth = [{"image": str(n), "tags": ["a"] if score >= 40 else []} for score, n in numbers]
-    for unit, zero in ((1.0, -50), (0.01, -0.5), (100.0, -5000)):
-        rows = [{"image": str(n), "scores": {"a": unit * score + zero}} for score, n in numbers]
-        evaluate(rows, truth, calibrate=Path("t.jsonl"), precision=0.9)
-        result = evaluate(rows, truth, threshold="t.jsonl")
-        assert result["OP"] >= 0.85
-        assert result["OR"] > 0.9
-        evaluate(rows, truth, calibrate=Path("t.jsonl"))
-        assert evaluate(rows, truth, threshold="t.jsonl")["OF1"] > 0.95
-
-
 def test_a_threshold_beyond_probabilities_is_wrong_usage_for_these_alone(evaluate):
     rows = dense([[0.9, 0], [0, 0.9], [0, 0]], "ab")
     for threshold in ("7", "-0.5"):
