@@ -34,7 +34,8 @@ def run(options: ImportOptions) -> Report:
     def unread() -> Iterator[Unread]:
         return (partial(_stamped, make) for make in unread_photo_inputs(photos))
 
-    run_stream(report, (make() for make in unread()), each(PhotoReader()), options.stream)
+    stream = replace(options.stream, batch=1)  # each record is written as soon as it is there
+    run_stream(report, (make() for make in unread()), each(PhotoReader()), stream)
     return report
 
 

@@ -135,8 +135,6 @@ def test_a_reader_who_left_is_no_error_message(command, tiny_bundle, ramctl):
 def test_an_interrupted_run_can_be_resumed(resumed, tiny_bundle, ordinary, tmp_path, ramctl):
     """SIGINT while the command waits for more input: complete lines, the signal's own status."""
     command = resumed
-    if command == "import":
-        pytest.skip("needs -b")
     arguments = [*arguments_of(command, tiny_bundle), "-", "-o", "out.jsonl"]
     arguments += one_by_one(command)
     process = ramctl.start(*arguments)
