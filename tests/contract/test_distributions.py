@@ -176,8 +176,10 @@ def test_the_wheel_holds_the_package_and_the_completions(distributions):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("python", ["this Python", "another Python"])
-@pytest.mark.parametrize("suffix", [".whl", ".gz"])
+@pytest.mark.parametrize(
+    ("suffix", "python"),
+    [(".whl", "this Python"), (".whl", "another Python"), (".gz", "this Python")],
+)
 def test_what_pip_installs_does_what_the_readme_shows_first(
     suffix, python, distributions, environment
 ):
