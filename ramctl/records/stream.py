@@ -124,8 +124,7 @@ def run_stream(
     """Run `stage` over `source` and write the outcomes; return the filled report.
 
     `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`. Only
-    a finished run has the footer of `form`. RunProblem also
-    where none of the first photos exists.
+    a finished run has the footer of `form`. RunProblem also where none of the first photos exists.
     """
     shard = {} if options.shard.is_all else {"shard": str(options.shard)}
     report.fingerprint = fingerprint = {**(fingerprint or {}), **shard}
