@@ -1,6 +1,6 @@
 """Records: the JSON objects that commands exchange, their rejects, and the fields they share."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -199,12 +199,6 @@ def is_tagged(fields: JsonObject) -> bool:
     Those come with `scores` and without `sources`.
     """
     return "tags" in fields and ("scores" not in fields or "sources" in fields)
-
-
-def guessed_tags(fields: JsonObject, tags: Sequence[str]) -> tuple[str, ...]:
-    """The tags that come from a model of the data engine alone."""
-    sources = lists_by_tag(fields, "sources")
-    return tuple(tag for tag in tags if (by := sources.get(tag)) and MODELS.issuperset(by))
 
 
 def decided_tags(fields: JsonObject) -> tuple[list[str], list[str]] | None:
