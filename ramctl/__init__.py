@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from ramctl.checkpoints.bundle import Bundle
     from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
     from ramctl.export.sidecars import write_sidecar
-    from ramctl.labels import Label, LabelSystem
+    from ramctl.labels import Label, Labels
     from ramctl.parsing.parsed_caption import ParsedCaption
     from ramctl.parsing.parser import CaptionParser
     from ramctl.parts import __version__
@@ -19,7 +19,7 @@ _LAZY = {
     "ramctl.checkpoints.bundle": ["Bundle"],
     "ramctl.errors": ["RamctlError", "RecordProblem", "RunProblem", "UsageProblem"],
     "ramctl.export.sidecars": ["write_sidecar"],
-    "ramctl.labels": ["Label", "LabelSystem"],
+    "ramctl.labels": ["Label", "Labels"],
     "ramctl.parsing.parsed_caption": ["ParsedCaption"],
     "ramctl.parsing.parser": ["CaptionParser"],
     "ramctl.parts": ["__version__"],
@@ -29,7 +29,7 @@ _LAZY = {
 }
 
 __all__ = [
-    "Box", "Bundle", "CaptionParser", "Label", "LabelSystem", "ParsedCaption", "Photo",
+    "Box", "Bundle", "CaptionParser", "Label", "Labels", "ParsedCaption", "Photo",
     "PhotoSearch", "RamctlError", "RecordProblem", "RunProblem", "TagResult", "Tagger",
     "UsageProblem", "__version__", "write_sidecar",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from ramctl.errors import RunProblem
-from ramctl.labels import LabelSystem, normalise
+from ramctl.labels import Labels, normalise
 from ramctl.records.files import read_pairs
 
 
@@ -20,10 +20,10 @@ class Classes:
     synonyms are known.
     """
 
-    system: LabelSystem
+    system: Labels
     origin: str | None
     mapping: dict[str, list[str]]
-    tag_system: LabelSystem | None = None
+    tag_system: Labels | None = None
     _by_tag: dict[str, tuple[int, ...]] = field(default_factory=dict, init=False, compare=False)
 
     def __len__(self) -> int:
@@ -65,7 +65,7 @@ class Classes:
 
     def _names_of(self, tag: str) -> Iterator[str]:
         yield tag
-        system = self.tag_system or LabelSystem(())
+        system = self.tag_system or Labels(())
         for number in system.ids(tag):
             names = (system[number].tag, *system[number].synonyms)
             # A synonym that is a tag too stands for that tag alone.

@@ -28,9 +28,9 @@ from ramctl.checkpoints.load import load_model, write_model
 from ramctl.checkpoints.official import Architecture, convert_official, read_official
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.config import given_options
-from ramctl.decide.thresholds import read_thresholds
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import LABELS, LabelSystem
+from ramctl.inference.thresholds import read_thresholds
+from ramctl.labels import LABELS, Labels
 from ramctl.model.caption_tokenizer import CaptionTokenizer, bert_tokenizer
 from ramctl.model.preset import CaptioningConfig
 from ramctl.parsing.closed_mode import label_kinds
@@ -165,24 +165,24 @@ def install(options: ConvertOptions, report: Report) -> None:
 
 def read_official_labels(
     tags: str | None, arch: Architecture, thresholds: str | None = None
-) -> LabelSystem:
+) -> Labels:
     """Read the authors' tag list, or another one, with kinds and known thresholds.
 
     Their plain list, named as a file, has the kinds, names and thresholds of the one shipped.
     """
-    shipped = LabelSystem.read(LISTS / f"{arch.removesuffix('-plus')}.jsonl")
-    tag_list = LabelSystem.read(local_path(tags)) if tags else shipped
-    is_theirs = list(tag_list) == list(LabelSystem.from_tags(shipped.tags))
+    shipped = Labels.read(LISTS / f"{arch.removesuffix('-plus')}.jsonl")
+    tag_list = Labels.read(local_path(tags)) if tags else shipped
+    is_theirs = list(tag_list) == list(Labels.from_tags(shipped.tags))
     labels = list(shipped if is_theirs else tag_list)
     if all(label.kind == "object" for label in labels):  # a plain list
         pairs = zip(labels, label_kinds(tag_list), strict=True)
         labels = [replace(label, kind=kind) for label, kind in pairs]
     if thresholds is not None:
-        values = read_thresholds(local_path(thresholds), LabelSystem(labels), THRESHOLD)
+        values = read_thresholds(local_path(thresholds), Labels(labels), THRESHOLD)
         labels = [
             replace(label, threshold=value) for label, value in zip(labels, values, strict=True)
         ]
-    return LabelSystem(labels)
+    return Labels(labels)
 
 
 def _tokenizer(vocab: str | None, captioning: CaptioningConfig | None) -> CaptionTokenizer | None:

@@ -16,8 +16,8 @@ from ramctl.checkpoints.bundle import (
     embedded_bundle,
     find_bundle,
 )  # fmt: skip
-from ramctl.engine.onnx_engine import TORCH, choose_runtime, has_gpu, number_format
 from ramctl.errors import RamctlError, escaped
+from ramctl.inference.onnx_engine import TORCH, choose_runtime, has_gpu, number_format
 from ramctl.parts import EXTRAS, __version__, pip_line
 from ramctl.pretrained.hub import KNOWN
 from ramctl.records.outputs import write_to_stdout

@@ -92,7 +92,7 @@ def normalise(text: str) -> str:
     return " ".join(folded.replace("-", " ").replace("_", " ").split())
 
 
-class LabelSystem(tuple[Label, ...]):
+class Labels(tuple[Label, ...]):
     """Labels in id order, with lookup by string: exact first, then `normalise`d."""
 
     @property
@@ -157,9 +157,9 @@ class LabelSystem(tuple[Label, ...]):
         ids = self.ids(text)
         return self[ids[0]].tag if ids else None
 
-    def extended(self, others: Iterable[Label]) -> "LabelSystem":
+    def extended(self, others: Iterable[Label]) -> "Labels":
         """The system with the new ones of these labels at its end; existing ids stay."""
-        return LabelSystem([*self, *(label for label in others if not self.ids(label.tag))])
+        return Labels([*self, *(label for label in others if not self.ids(label.tag))])
 
     @cached_property
     def sha256(self) -> str:
@@ -178,12 +178,12 @@ class LabelSystem(tuple[Label, ...]):
         write_atomic(path, self.to_bytes())
 
     @classmethod
-    def from_tags(cls, tags: Iterable[str]) -> "LabelSystem":
+    def from_tags(cls, tags: Iterable[str]) -> "Labels":
         """A system of bare tags."""
         return cls(map(Label, tags))
 
     @classmethod
-    def read(cls, path: Path) -> "LabelSystem":
+    def read(cls, path: Path) -> "Labels":
         """The system in a `labels.jsonl`, a bundle's folder or a plain word list (one a line).
 
         Raises UsageProblem where there is none, RunProblem naming file and line for anything else.

@@ -52,7 +52,7 @@ _TORCH = ["torch", "transformers.modeling_utils", "sklearn.cluster", "onnx", "ml
           "torch.onnx", "ramctl.training.train_bundle", "ramctl.training.loop",
           "ramctl.training.job", "ramctl.data_engine.cleaning", "ramctl.data_engine.additions",
           "ramctl.conversion", "ramctl.pretrained.packages",
-          "ramctl.engine.torch_engine"]  # fmt: skip
+          "ramctl.inference.torch_engine"]  # fmt: skip
 # What a command is forked from has imported this and no more: the less it is, the faster a fork.
 _PRELOADED = {
     "parse": (*_FEW, *_PARSE),

@@ -66,7 +66,7 @@ def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> P
     from ramctl.checkpoints.bundle import BundleWriter
     from ramctl.checkpoints.load import write_model
     from ramctl.checkpoints.onnx_graph import export_graph
-    from ramctl.labels import Label, LabelSystem
+    from ramctl.labels import Label, Labels
     from ramctl.model.build_ram import build_ram
     from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
     from ramctl.model.preset import load_preset
@@ -87,7 +87,7 @@ def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> P
     model.labels.set_text(torch.from_numpy(table.embed_names(TAGS)))
     labels = [Label(tag, kind) for tag, kind in zip(TAGS, KINDS, strict=True)]
     with BundleWriter(path) as writer:
-        LabelSystem(labels).write(writer.path / "labels.jsonl")
+        Labels(labels).write(writer.path / "labels.jsonl")
         writer.meta = write_model(writer.path, preset, model.eval(), tokenizer)
         writer.meta["thresholds"] = {"threshold": threshold, "open_set_threshold": threshold}
         table.save(writer.path / "text")

@@ -4,27 +4,27 @@ import gzip
 
 import pytest
 
-from ramctl.decide.thresholds import read_thresholds
 from ramctl.errors import RunProblem
-from ramctl.labels import Label, LabelSystem
+from ramctl.inference.thresholds import read_thresholds
+from ramctl.labels import Label, Labels
 
 
 def test_lookup_is_exact_first_then_loose_and_tags_win_over_synonyms():
-    system = LabelSystem([Label("t shirt"), Label("T-Shirt"), Label("sofa", synonyms=("couch",))])
+    system = Labels([Label("t shirt"), Label("T-Shirt"), Label("sofa", synonyms=("couch",))])
     assert system.ids("T-Shirt") == (1,)
     assert system.ids("t shirt") == (0,)
     assert system.ids("T_SHIRT") == (0, 1)
     assert system.canonical("Couch") == "sofa"
     assert system.ids("zebra") == ()
-    tag_and_synonym = LabelSystem([Label("orange"), Label("fruit", synonyms=("orange",))])
+    tag_and_synonym = Labels([Label("orange"), Label("fruit", synonyms=("orange",))])
     assert tag_and_synonym.ids("orange") == (0,)
-    doubled = LabelSystem([Label("train"), Label("dog"), Label("train", kind="action")])
+    doubled = Labels([Label("train"), Label("dog"), Label("train", kind="action")])
     assert doubled.ids("train") == (0, 2)
 
 
 def test_a_name_is_of_the_language_that_is_asked_for_else_english():
     boot, boat = Label("boot", names={"de": "Stiefel"}), Label("boat", names={"de": "Boot"})
-    system = LabelSystem([boot, boat, Label("dog", names={"de": "Hund", "it": "cane"})])
+    system = Labels([boot, boat, Label("dog", names={"de": "Hund", "it": "cane"})])
     assert system.by_name("boot", "de") == system.by_name("boat", "de") == (1,)
     assert system.by_name("Stiefel", "de") == system.by_name("Boot") == (0,)
     assert system.by_name("hund", "de") == system.by_name("dog", "it") == (2,)
@@ -32,32 +32,32 @@ def test_a_name_is_of_the_language_that_is_asked_for_else_english():
 
 
 def test_written_systems_are_read_back(tmp_path):
-    system = LabelSystem(
+    system = Labels(
         [
             Label("sofa", synonyms=("couch",), parents=("furniture",), count=3, threshold=0.4),
             Label("red", "attribute", one_of=("color",)), Label("paw", part_of=("animal",)),
         ]
     )  # fmt: skip
     system.write(tmp_path / "labels.jsonl")
-    again = LabelSystem.read(tmp_path / "labels.jsonl")
+    again = Labels.read(tmp_path / "labels.jsonl")
     assert again == system
     assert again.sha256 == system.sha256
 
 
 def test_a_word_list_is_a_label_system(tmp_path):
     (tmp_path / "words.txt").write_text("zebra\n\n red car \n", "utf-8")
-    assert LabelSystem.read(tmp_path / "words.txt").tags == ["zebra", "red car"]
+    assert Labels.read(tmp_path / "words.txt").tags == ["zebra", "red car"]
 
 
 def test_a_bad_label_names_file_and_line(tmp_path):
     path = tmp_path / "labels.jsonl"
     path.write_text('{"tag":"dog"}\n{"tag":"cat","kind":"pet"}\n', "utf-8")
     with pytest.raises(RunProblem, match=r"labels\.jsonl:2: not a label: kind is not one of"):
-        LabelSystem.read(path)
+        Labels.read(path)
 
 
 def test_thresholds_come_by_tag_or_by_position(tmp_path):
-    system = LabelSystem.from_tags(["dog", "cat"])
+    system = Labels.from_tags(["dog", "cat"])
     by_tag, by_position = tmp_path / "by_tag", tmp_path / "by_position"
     by_tag.write_text('{"tag":"cat","threshold":0.7}\n')
     by_position.write_text("0.1\n0.2\n")
@@ -73,4 +73,4 @@ def test_a_damaged_gz_file_is_said_in_a_line(tmp_path, cut):
     path = tmp_path / "labels.jsonl.gz"
     path.write_bytes(gzip.compress(b'{"tag":"dog"}\n{"tag":"cat"}\n')[:-cut])
     with pytest.raises(RunProblem, match=str(path)):
-        LabelSystem.read(path)
+        Labels.read(path)

@@ -16,7 +16,7 @@ import orjson
 
 from ramctl.config import did_you_mean
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import DEFAULT_THRESHOLD, LABELS, LabelSystem, normalise
+from ramctl.labels import DEFAULT_THRESHOLD, LABELS, Labels, normalise
 from ramctl.pretrained.hub import HUB, KNOWN, hub_hint, local_path
 from ramctl.records.files import (
     naming,
@@ -41,7 +41,7 @@ TOKENIZER = "tokenizer.json"  # the captioning branch's vocabulary
 TEXT_FOLDER = "text"  # embeds words that the model was not trained on, see `ramctl.text`
 GRAPH = "model.onnx"
 INT8_GRAPH = "model.int8.onnx"
-CALIBRATION = "calibration.json"  # see `ramctl.decide.calibration`
+CALIBRATION = "calibration.json"  # see `ramctl.inference.calibration`
 AXES = "axes.safetensors"  # of the photos' embeddings
 HEADROOM = "headroom.npy"  # (L,) what the tag decoder adds to the global branch's logits at most
 REFERENCE = "reference.npy"  # (R, C) pooled features of photos of all kinds, in half precision
@@ -123,9 +123,9 @@ class Bundle:
         return None if size is None else int(size)
 
     @cached_property
-    def labels(self) -> LabelSystem:
+    def labels(self) -> Labels:
         """The label system in id order."""
-        return LabelSystem.read(self.path / LABELS)
+        return Labels.read(self.path / LABELS)
 
     @property
     def threshold(self) -> float:
@@ -275,9 +275,9 @@ def find_bundle(name: str) -> Path | None:
 
 
 @cache
-def known_labels() -> LabelSystem:
+def known_labels() -> Labels:
     """The labels of the embedded bundle, which know tags of other models by their names, too."""
-    return LabelSystem.read(embedded_bundle())
+    return Labels.read(embedded_bundle())
 
 
 def label_matcher(words: Collection[str]) -> Callable[[str, str], bool]:
@@ -296,13 +296,13 @@ def label_matcher(words: Collection[str]) -> Callable[[str, str], bool]:
     return matches
 
 
-def read_labels(name: str) -> LabelSystem:
+def read_labels(name: str) -> Labels:
     """The label system in a file, in a folder, or of a bundle with a known name."""
     path = Path(name)
     if not path.is_file() and (name in (EMBEDDED, *KNOWN) or not path.exists()):
         with suppress(UsageProblem):  # a missing file is reported as such
             path = resolve_model(name)
-    return LabelSystem.read(path)
+    return Labels.read(path)
 
 
 def bundle_folders() -> list[Path]:

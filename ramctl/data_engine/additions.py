@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.tags import implied_ids
-from ramctl.decide.calibration import Calibration
-from ramctl.decide.thresholds import label_thresholds, thresholds_of
-from ramctl.engine.device_pool import run_on_devices, split_devices
-from ramctl.engine.runner import Pixels
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
-from ramctl.labels import LabelSystem
+from ramctl.inference.calibration import Calibration
+from ramctl.inference.device_pool import run_on_devices, split_devices
+from ramctl.inference.runner import Pixels
+from ramctl.inference.thresholds import label_thresholds, thresholds_of
+from ramctl.labels import Labels
 from ramctl.model.ram import Encoded
 from ramctl.records.inputs import inputs_or_stdin, require_files, unread_inputs
 from ramctl.records.jsonl import content_stamp
@@ -155,7 +155,7 @@ def thresholds_to_add(
 
 def merge_generated(
     fields: JsonObject,
-    labels: LabelSystem,
+    labels: Labels,
     probabilities: NDArray[np.float32],
     predicted: Sequence[int],
     captions: Sequence[Caption] | None,
@@ -194,7 +194,7 @@ def merge_generated(
 
 def _sources(
     fields: JsonObject,
-    labels: LabelSystem,
+    labels: Labels,
     predicted: Sequence[int],
     captions: Sequence[Caption],
     confirmed: NDArray[np.bool_],

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.device import set_up_cpu, usual_threads
-from ramctl.engine.runner import ModelRunner, RunnerOptions
+from ramctl.inference.runner import ModelRunner, RunnerOptions
 from ramctl.model.ram import PreparedLabels
 from ramctl.photos.decoding import record_photo
 from ramctl.records.record import Record

@@ -13,7 +13,7 @@ from ramctl.data_engine.probabilities import MIN_PROBABILITY, probabilities
 from ramctl.data_engine.region_detectors import RegionFinder, open_detector
 from ramctl.data_engine.region_store import RegionStore
 from ramctl.data_engine.removal import Remover, Rules, decide
-from ramctl.decide.thresholds import label_thresholds
+from ramctl.inference.thresholds import label_thresholds
 from ramctl.records.inputs import inputs_or_stdin, read_inputs, require_files
 from ramctl.records.record import KINDS, Item, Reject
 from ramctl.records.report import Report

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ramctl.data_engine.region_store import RegionStore, Rows
 from ramctl.data_engine.tags import is_mentioned
-from ramctl.engine.log_odds import Floats
+from ramctl.inference.log_odds import Floats
 from ramctl.records.record import Item, Record, image_name
 
 FOLDS = 5

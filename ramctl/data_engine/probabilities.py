@@ -15,8 +15,8 @@ from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.data_engine.heads import out_of_fold_log_odds
 from ramctl.data_engine.region_store import RegionStore
 from ramctl.data_engine.tags import Bits, is_mentioned, is_of_caption
-from ramctl.decide.calibration import Calibration
-from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
+from ramctl.inference.calibration import Calibration
+from ramctl.inference.log_odds import Floats, log_odds_of, sigmoid
 
 MIN_PROBABILITY = 0.2  # a less probable tag is removed
 MIN_PHOTOS = 10_000  # for heads: fewer make right tags improbable

@@ -18,9 +18,9 @@ from ramctl.data_engine.baseline import Baseline, PhotoView
 from ramctl.data_engine.region_store import REGION, Array, Features
 from ramctl.data_engine.tags import RequestedTag, requested_tags
 from ramctl.device import Runtime
-from ramctl.engine.boxes import WHOLE, Floats, crop_pixels, tokens_under
-from ramctl.engine.torch_engine import ScoredRegions
 from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.inference.boxes import WHOLE, Floats, crop_pixels, tokens_under
+from ramctl.inference.torch_engine import ScoredRegions
 from ramctl.model.regions import Regions
 from ramctl.pretrained.hub import local_path
 from ramctl.records.inputs import RootCheck
@@ -92,7 +92,7 @@ def open_detector(name: str, baseline: Baseline) -> Detector:
     weights = name.removeprefix(GROUNDING_DINO)
     if weights in (name, ""):
         raise UsageProblem(f"--detector {name}: expected attention or {GROUNDING_DINO}WEIGHTS")
-    from ramctl.engine.peers.grounding_dino import GroundingDino
+    from ramctl.inference.peers.grounding_dino import GroundingDino
 
     device, dtype = baseline.options.device, baseline.options.dtype
     runtime = Runtime.choose(device, "fp32" if dtype == "auto" else dtype)

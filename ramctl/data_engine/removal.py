@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ramctl.data_engine.outliers import cluster_distances, farthest
 from ramctl.data_engine.region_store import RegionStore
 from ramctl.data_engine.tags import implied_ids, is_human, is_of_caption
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.records.record import JsonObject, Record, listed, lists_by_tag, removed_from, set_tags
 
 Floats = NDArray[np.float32]
@@ -71,7 +71,7 @@ class Remover:
     """Removes tags from the records of a store, by the decisions on their regions."""
 
     store: RegionStore
-    labels: LabelSystem  # whose parents stay beside them
+    labels: Labels  # whose parents stay beside them
     decisions: Decisions = field(default_factory=Decisions)
     reasons: Counter[str] = field(default_factory=Counter)
     before: Counter[str] = field(default_factory=Counter)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import known_labels
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.records.record import (
     BY_CAPTION,
     BY_TAG,
@@ -52,7 +52,7 @@ def is_of_caption(sources: Bits) -> NDArray[np.bool_]:
     return (sources & np.uint8(others)) == source_bits([PARSED])
 
 
-def implied_ids(tags: Iterable[str], labels: LabelSystem) -> set[int]:
+def implied_ids(tags: Iterable[str], labels: Labels) -> set[int]:
     """The ids of what tags imply: a photo of a boy shows a child and a person."""
     found: set[int] = set()
     for tag in tags:
@@ -72,7 +72,7 @@ class RequestedTag(NamedTuple):
 
 
 def requested_tags(
-    fields: JsonObject, labels: LabelSystem, kinds: Collection[str], counts: Counter[str]
+    fields: JsonObject, labels: Labels, kinds: Collection[str], counts: Counter[str]
 ) -> list[RequestedTag]:
     """The tags of a record that get a region; the others are counted by reason."""
     tags = listed(fields, "tags")

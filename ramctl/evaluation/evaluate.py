@@ -13,7 +13,7 @@ from ramctl.evaluation.plot import plot
 from ramctl.evaluation.predictions import PredictionTable, Thresholds, read_table
 from ramctl.evaluation.tables import class_table, figure_table
 from ramctl.evaluation.truth import TruthTable
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.parts import require
 from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.inputs import inputs_or_stdin, require_files
@@ -80,7 +80,7 @@ def _run(options: EvalOptions, truth_file: str) -> Report:
         truth = TruthTable.read(truth_file, rejects)
         class_file, labels = options.classes, options.labels
         classes = Classes(
-            read_labels(str(class_file)) if class_file else LabelSystem.from_tags(truth.all_tags()),
+            read_labels(str(class_file)) if class_file else Labels.from_tags(truth.all_tags()),
             str(class_file) if class_file else None,
             read_map(options.map_file),
             read_labels(str(labels)) if labels else None,

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import EMBEDDED, read_labels
 from ramctl.classes import Classes
-from ramctl.decide.thresholds import read_thresholds
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.evaluation.metrics import Decisions, Floats, Scores
-from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
+from ramctl.inference.thresholds import read_thresholds
+from ramctl.labels import DEFAULT_THRESHOLD, Labels
 from ramctl.readers.caption_formats import read_predictions
 from ramctl.records.files import read_lines
 from ramctl.records.record import JsonObject, checked, listed
@@ -80,7 +80,7 @@ class _Columns:
     n_labels: int
 
     @classmethod
-    def build(cls, system: LabelSystem, classes: Classes) -> "_Columns":
+    def build(cls, system: Labels, classes: Classes) -> "_Columns":
         pairs = [
             (c, label) for label, tag in enumerate(system.tags) for c in classes.matching_tag(tag)
         ]
@@ -154,7 +154,7 @@ class ScoreReader:
             embedded = read_labels(EMBEDDED)
             if self.classes.tag_system is None and key == f"sha256:{embedded.sha256}":
                 self.classes = replace(self.classes, tag_system=embedded)  # for its synonyms
-            self._columns[""] = self._add(key, LabelSystem.from_tags(names))
+            self._columns[""] = self._add(key, Labels.from_tags(names))
         if key not in self._columns:
             if not self.classes.tag_system:
                 message = "dense without label_names: no line names its labels (see --labels)"
@@ -162,7 +162,7 @@ class ScoreReader:
             self._add(key, self.classes.tag_system)
         return self._columns[key]
 
-    def _add(self, key: str, system: LabelSystem) -> _Columns:
+    def _add(self, key: str, system: Labels) -> _Columns:
         columns = self._columns[key] = _Columns.build(system, self.classes)
         self.known_classes[columns.classes] = self.labels_are_stated = True
         return columns

@@ -7,8 +7,6 @@ from operator import attrgetter
 from pathlib import Path
 
 from ramctl.checkpoints.bundle import label_matcher
-from ramctl.decide.selection import read_tag_list
-from ramctl.decide.thresholds import tag_thresholds
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.export.program_formats import ADDED, DOCUMENTS, output_format
 from ramctl.export.sidecars import (
@@ -19,6 +17,8 @@ from ramctl.export.sidecars import (
     without_refused,
 )
 from ramctl.export.text_sidecars import split_tags
+from ramctl.inference.selection import read_tag_list
+from ramctl.inference.thresholds import tag_thresholds
 from ramctl.pages.gallery import Adder, Gallery
 from ramctl.photos.finding import Neighbours, PhotoInputs, is_photo_name, unread_photo_inputs
 from ramctl.records.files import is_file

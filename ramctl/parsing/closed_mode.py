@@ -3,12 +3,12 @@
 from dataclasses import replace
 from functools import lru_cache
 
-from ramctl.labels import Label, LabelSystem, normalise
+from ramctl.labels import Label, Labels, normalise
 from ramctl.parsing.english.lexicon import POS_OF_KIND, Lexicon
 from ramctl.parsing.parsed_caption import Mention, ParsedCaption, without_accents
 
 
-def lexicon_for(labels: LabelSystem) -> Lexicon:
+def lexicon_for(labels: Labels) -> Lexicon:
     """The lexicon in which the vague nouns that a word list asks for ("photo") are things.
 
     Systems built of captions have them as actions only.
@@ -22,7 +22,7 @@ def lexicon_for(labels: LabelSystem) -> Lexicon:
     return Lexicon.shared(vague) if vague else lexicon
 
 
-def label_kinds(labels: LabelSystem) -> list[str]:
+def label_kinds(labels: Labels) -> list[str]:
     """The kinds that closed mode gives the labels of a plain word list."""
     lexicon = lexicon_for(labels)
     return [lexicon.kind(normalise(label.tag)) for label in labels]
@@ -36,11 +36,11 @@ class LabelMapper:
     an inflection or a synonym serves for a word that the list does not have.
     """
 
-    def __init__(self, labels: LabelSystem, lexicon: Lexicon) -> None:
+    def __init__(self, labels: Labels, lexicon: Lexicon) -> None:
         self._lexicon = lexicon
         self._is_plain = all(label.kind == "object" for label in labels)
         if self._is_plain:
-            labels = LabelSystem(replace(x, kind=lexicon.kind(normalise(x.tag))) for x in labels)
+            labels = Labels(replace(x, kind=lexicon.kind(normalise(x.tag))) for x in labels)
         self._by_string: dict[str, Label] = {}
         for label in labels:
             for synonym in label.synonyms:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.parsing.closed_mode import LabelMapper, lexicon_for
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.pos_tagger import BATCH, PosTagger
@@ -37,7 +37,7 @@ class CaptionParser:
         return cls(Lexicon.shared())
 
     @classmethod
-    def closed(cls, labels: LabelSystem) -> "CaptionParser":
+    def closed(cls, labels: Labels) -> "CaptionParser":
         """A parser whose tags are the labels of a system: closed mode.
 
         A plain word list may ask for nouns that are too vague for open mode ("photo").
@@ -77,7 +77,7 @@ def _without_torch() -> Iterator[None]:
             del modules["torch"]
 
 
-def _open_parser(labels: LabelSystem | None) -> CaptionParser:
+def _open_parser(labels: Labels | None) -> CaptionParser:
     """The parser of the closed mode for `labels`, of the open mode without.
 
     The garbage collector then ignores the lexicon and the model: scanning them takes a fifth of a
@@ -95,7 +95,7 @@ _worker_parser: CaptionParser  # of a worker process
 
 @contextmanager
 def parsed_batches(
-    labels: LabelSystem | None, jobs: int | None
+    labels: Labels | None, jobs: int | None
 ) -> Iterator[Callable[[Captions[T]], Parsed[T]]]:
     """A function from (anything, captions) pairs to (anything, parsed captions), in order.
 
@@ -118,7 +118,7 @@ def parsed_batches(
         yield lambda pairs: run(_parse_in_worker, pairs)
 
 
-def _start_worker(labels: LabelSystem | None) -> None:
+def _start_worker(labels: Labels | None) -> None:
     global _worker_parser
     _worker_parser = _open_parser(labels)
 

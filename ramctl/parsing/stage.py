@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from ramctl.errors import RecordProblem, RunProblem, attempt
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.english.language import is_english
 from ramctl.parsing.english.lexicon import Lexicon
@@ -46,7 +46,7 @@ COUNTED = {"empty_captions": "empty captions", "foreign_captions": "captions not
 class ParseStage:
     """A stage of `run_stream` that adds tags; `stats` is filled when the last record is done."""
 
-    labels: LabelSystem | None = None
+    labels: Labels | None = None
     jobs: int | None = 1  # None: all cores
     keep_tags: bool = False
     explain: bool = False
@@ -121,7 +121,7 @@ class ParseStage:
 
     @cached_property
     def _mapper(self) -> LabelMapper:
-        return LabelMapper(self.labels or LabelSystem(()), Lexicon.shared())
+        return LabelMapper(self.labels or Labels(()), Lexicon.shared())
 
     def _kind_of(self, tag: str) -> str:
         label = self._mapper.find(tag)
@@ -169,7 +169,7 @@ def read_explained(fields: JsonObject) -> list[ParsedCaption]:
     return [ParsedCaption(tuple(mentions), tuple(phrases)) for mentions, phrases in found]
 
 
-def ram_encoder(labels: LabelSystem) -> Encoder:
+def ram_encoder(labels: Labels) -> Encoder:
     """An encoder of records as items of the RAM authors' JSON list, without its brackets.
 
     Tags outside the label system have no id and are omitted.

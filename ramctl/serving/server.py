@@ -16,9 +16,9 @@ from urllib.parse import parse_qsl
 
 from PIL import Image
 
-from ramctl.decide.selection import SelectionOptions
-from ramctl.engine.device_pool import split_devices
 from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
+from ramctl.inference.device_pool import split_devices
+from ramctl.inference.selection import SelectionOptions
 from ramctl.pages import render
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import AXES, Bundle
-from ramctl.engine.log_odds import log_odds_of
 from ramctl.errors import RecordProblem, RunProblem
+from ramctl.inference.log_odds import log_odds_of
 
 N_AXES = 256
 SAMPLE = 1500  # photos that axes are made of

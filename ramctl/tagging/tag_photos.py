@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ramctl.decide.selection import read_tag_list
 from ramctl.errors import UsageProblem
+from ramctl.inference.selection import read_tag_list
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.inputs import inputs_or_stdin
 from ramctl.records.report import Report

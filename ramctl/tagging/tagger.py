@@ -11,15 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.decide.selection import DECIMALS, Choice, SelectionOptions, TagSelector, unknown_tags
-from ramctl.decide.shortlist import read_shortlist
-from ramctl.decide.thresholds import LabelSet, choose_labels, plain_labels
-from ramctl.engine.device_pool import run_on_devices, split_devices
-from ramctl.engine.label_rows import read_words
-from ramctl.engine.onnx_engine import LABELS_AT_ONCE, TORCH, choose_runtime
-from ramctl.engine.peers import PeerRunner, is_peer
-from ramctl.engine.runner import ModelPhoto, ModelRunner, Runner, mute
 from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.inference.device_pool import run_on_devices, split_devices
+from ramctl.inference.label_rows import read_words
+from ramctl.inference.onnx_engine import LABELS_AT_ONCE, TORCH, choose_runtime
+from ramctl.inference.peers import PeerRunner, is_peer
+from ramctl.inference.runner import ModelPhoto, ModelRunner, Runner, mute
+from ramctl.inference.selection import DECIMALS, Choice, SelectionOptions, TagSelector, unknown_tags
+from ramctl.inference.shortlist import read_shortlist
+from ramctl.inference.thresholds import LabelSet, choose_labels, plain_labels
 from ramctl.photos.decoding import PHOTO_KINDS, Photo, photo_record
 from ramctl.records.parallel import chunks
 from ramctl.records.record import JsonObject, Record, set_tags

@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ramctl.decide.selection import SelectionOptions
-from ramctl.decide.thresholds import Threshold
-from ramctl.engine.label_rows import Words
-from ramctl.engine.runner import WARN, RunnerOptions
 from ramctl.errors import UsageProblem
+from ramctl.inference.label_rows import Words
+from ramctl.inference.runner import WARN, RunnerOptions
+from ramctl.inference.selection import SelectionOptions
+from ramctl.inference.thresholds import Threshold
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "runtime": ("auto", "onnx", "torch"),

@@ -24,16 +24,16 @@ from ramctl.checkpoints.bundle import (
     resolve_model,
 )
 from ramctl.config import given_options
-from ramctl.decide.calibration import Calibration
-from ramctl.decide.fitting import FOLDS, THINGS, calibrate, folds_of
-from ramctl.decide.selection import SelectionOptions, TagSelector
-from ramctl.decide.thresholds import LabelSet, bundle_labels
-from ramctl.engine.label_rows import Rows, label_rows, rows_of_words
-from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
-from ramctl.engine.onnx_engine import TORCH
-from ramctl.engine.runner import ModelRunner
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.labels import Label, LabelSystem
+from ramctl.inference.calibration import Calibration
+from ramctl.inference.fitting import FOLDS, THINGS, calibrate, folds_of
+from ramctl.inference.label_rows import Rows, label_rows, rows_of_words
+from ramctl.inference.log_odds import Floats, log_odds_of, sigmoid
+from ramctl.inference.onnx_engine import TORCH
+from ramctl.inference.runner import ModelRunner
+from ramctl.inference.selection import SelectionOptions, TagSelector
+from ramctl.inference.thresholds import LabelSet, bundle_labels
+from ramctl.labels import Label, Labels
 from ramctl.records.inputs import RootCheck, read_inputs, require_files
 from ramctl.records.jsonl import unread_records
 from ramctl.records.parallel import chunks
@@ -133,7 +133,7 @@ def fit_labels(options: TrainOptions, report: Report) -> Report:
 
 
 def _fit_and_write(
-    options: TrainOptions, bundle: Bundle, labels: LabelSystem, rows: Rows, looked: Looked,
+    options: TrainOptions, bundle: Bundle, labels: Labels, rows: Rows, looked: Looked,
     judged: Looked | None, report: Report,
 ) -> JsonObject:  # fmt: skip
     """Write the bundle with labels fitted to the photos; what this brings."""
@@ -195,11 +195,11 @@ def _read(items: Iterable[Item], rejects: Rejects) -> list[tuple[Record, Annotat
 def _labels(
     options: TrainOptions, bundle: Bundle, pairs: Sequence[tuple[Record, Annotation]],
     report: Report,
-) -> LabelSystem:  # fmt: skip
+) -> Labels:  # fmt: skip
     """The bundle's labels with those of `--labels`, or with things that captions often name."""
     if options.labels is not None:
         path = options.labels.removeprefix("+")
-        return bundle.labels.extended(LabelSystem.read(Path(path)))
+        return bundle.labels.extended(Labels.read(Path(path)))
     counts, kinds = Counter[str](), dict[str, str]()
     for record, note in pairs:
         kinds |= kinds_of(record.fields)
@@ -215,7 +215,7 @@ def _labels(
     return bundle.labels.extended(new)
 
 
-def _parents(tag: str, labels: LabelSystem) -> tuple[str, ...]:
+def _parents(tag: str, labels: Labels) -> tuple[str, ...]:
     """A bomber jacket is a jacket, and all that a jacket is."""
     ids = labels.ids(tag.rpartition(" ")[2]) if " " in tag else ()
     return (labels[ids[0]].tag, *labels[ids[0]].parents) if ids else ()
@@ -258,7 +258,7 @@ def _look(
 
 
 def _collection(
-    looked: Looked, labels: LabelSystem, calibration: Calibration, bundle: Bundle
+    looked: Looked, labels: Labels, calibration: Calibration, bundle: Bundle
 ) -> tuple[Collection, Floats, Floats]:
     """The photos for the fit, and the deviation and mean (C,) of their features."""
     usual = calibration.for_all()
@@ -331,7 +331,7 @@ def _lift(before: LabelSet, after: LabelSet, log_odds: Floats, new_log_odds: Flo
 
 
 def _judged_calibration(
-    learnt: Calibration, looked: Looked, labels: LabelSystem, fitted: Fitted,
+    learnt: Calibration, looked: Looked, labels: Labels, fitted: Fitted,
     scaling: tuple[Floats, Floats], bundle: Bundle,
 ) -> Calibration:  # fmt: skip
     """The calibration of the new scores by photos with all their tags (`--val`)."""

@@ -26,10 +26,10 @@ from ramctl.checkpoints.bundle import (
 )
 from ramctl.checkpoints.load import load_model
 from ramctl.checkpoints.onnx_graph import STORED, export_graph, require_onnx, share_weights
-from ramctl.decide.calibration import Calibration
-from ramctl.engine.label_rows import Rows
-from ramctl.engine.log_odds import Floats
-from ramctl.labels import LABELS, LabelSystem
+from ramctl.inference.calibration import Calibration
+from ramctl.inference.label_rows import Rows
+from ramctl.inference.log_odds import Floats
+from ramctl.labels import LABELS, Labels
 from ramctl.model.preset import change_preset, preset_to_meta
 from ramctl.records.record import JsonObject
 from ramctl.training.label_vectors import Fitted
@@ -51,7 +51,7 @@ def _in_fewer(fitted: Fitted, slopes: Floats) -> tuple[Floats, Floats]:
 
 
 def write_fitted(
-    out: Path, argv: Sequence[str], bundle: Bundle, labels: LabelSystem, rows: Rows,
+    out: Path, argv: Sequence[str], bundle: Bundle, labels: Labels, rows: Rows,
     calibration: Calibration, thresholds: Floats, shifts: Floats, fitted: Fitted,
     scaling: tuple[Floats, Floats], figures: JsonObject,
 ) -> None:  # fmt: skip
@@ -90,7 +90,7 @@ def write_fitted(
         shared = round(calibration.shared_threshold(figures["precision"]), DIGITS)
         evidence = ~np.isnan(calibration.offsets)
         each = zip(labels, evidence.tolist(), thresholds.tolist(), strict=True)
-        LabelSystem(
+        Labels(
             replace(label, validated=known, threshold=round(value, DIGITS) if known else None)
             for label, known, value in each
         ).write(writer.path / LABELS)

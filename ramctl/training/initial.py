@@ -21,7 +21,7 @@ from ramctl.checkpoints import weights
 from ramctl.checkpoints.bundle import META, TEXT_FOLDER, Bundle, embedded_bundle
 from ramctl.checkpoints.load import load_model
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.model.build_ram import build_ram
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preset import LabelConfig, Preset
@@ -38,7 +38,7 @@ Classifier = tuple[Tensor, Tensor]  # weight (K, C) and bias (K)
 
 def initial_model(
     preset: Preset,
-    labels: LabelSystem,
+    labels: Labels,
     vocabulary: int,
     encoder: TextEncoder | None,
     init: Bundle | None,
@@ -172,7 +172,7 @@ def _set_classes(
     model.prior.set_classes(*head, torch.from_numpy(embed_groups(names, encoder)))
 
 
-def _copy_bundle_weights(model: RAM, preset: Preset, labels: LabelSystem, init: Bundle) -> None:
+def _copy_bundle_weights(model: RAM, preset: Preset, labels: Labels, init: Bundle) -> None:
     """Copy all weights, rows of labels by their tags; new labels keep their embedding."""
     captioning = preset.model.captioning is not None
     source = weights.weights_of(load_model(init, preset=preset, captioning=captioning))
@@ -245,7 +245,7 @@ def clip_place(teachers: Sequence[str]) -> str | None:
 
 
 def label_vectors(
-    labels: LabelSystem,
+    labels: Labels,
     config: LabelConfig,
     encoder: TextEncoder,
     init: Bundle | None,
@@ -262,7 +262,7 @@ def label_vectors(
         tensors = init.tensors(["labels.text", "labels.counts"])
         text, counts = tensors["labels.text"].astype(np.float32), tensors["labels.counts"].tolist()
         stored, rows = _split(text, counts), rows_in(init.labels, labels)
-    new = LabelSystem(label for label, row in zip(labels, rows, strict=True) if row < 0)
+    new = Labels(label for label, row in zip(labels, rows, strict=True) if row < 0)
     embedded: Iterator[Rows] = iter(())
     if len(new):
         embedded = iter(_embed_labels(new, config, encoder))
@@ -270,7 +270,7 @@ def label_vectors(
     return [next(embedded) if row < 0 else stored[row] for row in rows]
 
 
-def rows_in(known: LabelSystem, labels: LabelSystem) -> list[int]:
+def rows_in(known: Labels, labels: Labels) -> list[int]:
     """The row that each label has in the system `known`, -1 where it has none."""
     tags, rows = known.tags, []
     for index, label in enumerate(labels):
@@ -281,7 +281,7 @@ def rows_in(known: LabelSystem, labels: LabelSystem) -> list[int]:
     return rows
 
 
-def _embed_labels(labels: LabelSystem, config: LabelConfig, encoder: TextEncoder) -> list[Rows]:
+def _embed_labels(labels: Labels, config: LabelConfig, encoder: TextEncoder) -> list[Rows]:
     if config.kind != "descriptions":
         return _split(encoder.embed_names(labels.tags), [1] * len(labels))
     # "a photo of a TAG." is the first description. Source: the authors' generate_tag_des_llm.py.

@@ -18,10 +18,10 @@ from ramctl.checkpoints.bundle import (
     read_labels,
     resolve_model,
 )
-from ramctl.decide.fitting import Flags
 from ramctl.device import Runtime, choose_device, number_format
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.labels import LABELS, LabelSystem
+from ramctl.inference.fitting import Flags
+from ramctl.labels import LABELS, Labels
 from ramctl.model.caption_tokenizer import (
     CaptionTokenizer,
     bert_tokenizer,
@@ -250,10 +250,10 @@ def _teacher_scores(
 def _labels(
     name: str | None, kept: Path, init: Bundle | None, counts: TagCounts, context: RunContext, *,
     is_taught: bool,
-) -> LabelSystem:  # fmt: skip
+) -> Labels:  # fmt: skip
     """The label system of `--labels`, of `--init`, or of the tags that `counts` counts."""
     if kept.is_file():
-        return LabelSystem.read(kept)
+        return Labels.read(kept)
     if name is not None and name.startswith("+"):
         if init is None:
             raise RunProblem("--labels +FILE appends to the labels of a bundle: name one")
@@ -327,7 +327,7 @@ def _tokenizer(
 
 
 def _task(
-    preset: Preset, labels: LabelSystem, tokenizer: CaptionTokenizer | None,
+    preset: Preset, labels: Labels, tokenizer: CaptionTokenizer | None,
     encoder: TextEncoder | None, init: Bundle | None, trained: Flags, context: RunContext,
 ) -> TrainingTask:  # fmt: skip
     """The model with its objectives, on its device; `trained` (L,) are the labels to train."""

@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ramctl.decide.fitting import THINGS
-from ramctl.labels import LabelSystem
+from ramctl.inference.fitting import THINGS
+from ramctl.labels import Labels
 from ramctl.training.data.targets import Annotation, Targets, mentions
 
 SEVERAL, SHORT, DENSE = range(3)  # styles of a photo's captions
@@ -50,7 +50,7 @@ class Mentions:
 
     @classmethod
     def learn(
-        cls, notes: Sequence[Annotation], labels: LabelSystem, probabilities: Tensor,
+        cls, notes: Sequence[Annotation], labels: Labels, probabilities: Tensor,
         usual: Tensor | None = None,
     ) -> "Mentions":  # fmt: skip
         """The mentions of annotated photos; `probabilities` (N, L) that a label is there.

@@ -24,14 +24,14 @@ from ramctl.checkpoints.bundle import (
     resolve_model,
 )
 from ramctl.config import given_options
-from ramctl.decide.calibration import NEVER, Calibration
-from ramctl.decide.fitting import FOLDS, Flags, correct_offsets
-from ramctl.decide.selection import SelectionOptions, TagSelector
-from ramctl.decide.thresholds import LabelSet, thresholds_of
-from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
-from ramctl.engine.runner import ModelRunner
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.labels import LABELS, LabelSystem
+from ramctl.inference.calibration import NEVER, Calibration
+from ramctl.inference.fitting import FOLDS, Flags, correct_offsets
+from ramctl.inference.log_odds import Floats, log_odds_of, sigmoid
+from ramctl.inference.runner import ModelRunner
+from ramctl.inference.selection import SelectionOptions, TagSelector
+from ramctl.inference.thresholds import LabelSet, thresholds_of
+from ramctl.labels import LABELS, Labels
 from ramctl.records.inputs import RootCheck, inputs_or_stdin, read_inputs, require_files
 from ramctl.records.parallel import chunks
 from ramctl.records.record import (
@@ -132,7 +132,7 @@ def _write(
         replace(calibration, offsets=calibration.offsets + added).write(writer.path / CALIBRATION)
         thresholds = moved(np.array(thresholds_of(bundle)), added, calibration).tolist()
         rows = zip(bundle.labels, thresholds, added.tolist(), strict=True)
-        LabelSystem(
+        Labels(
             replace(label, threshold=round(value, DIGITS)) if label.validated and offset else label
             for label, value, offset in rows
         ).write(writer.path / LABELS)
@@ -150,7 +150,7 @@ def moved(thresholds: Floats, added: Floats, calibration: Calibration) -> Floats
 
 
 def _decided_photos(
-    items: Iterable[Item], labels: LabelSystem, calibration: Calibration, rejects: Rejects
+    items: Iterable[Item], labels: Labels, calibration: Calibration, rejects: Rejects
 ) -> Sequence[DecidedPhoto]:
     """The photos of the records that hold decisions."""
     has_evidence = ~np.isnan(calibration.offsets)

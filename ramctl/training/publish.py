@@ -28,16 +28,16 @@ from ramctl.checkpoints.bundle import (
 from ramctl.checkpoints.load import load_model, write_model
 from ramctl.checkpoints.onnx_graph import export_graph
 from ramctl.checkpoints.weights import weights_of
-from ramctl.decide.calibration import Calibration
-from ramctl.decide.fitting import ThresholdChoice, choose_thresholds, fit_salience
-from ramctl.decide.salience import Salience
-from ramctl.decide.shortlist import write_headroom
-from ramctl.decide.thresholds import thresholds_of
 from ramctl.device import Runtime
-from ramctl.engine.label_rows import borrowed
-from ramctl.engine.log_odds import log_odds_of
-from ramctl.engine.torch_engine import TorchEngine
-from ramctl.labels import LABELS, LabelSystem
+from ramctl.inference.calibration import Calibration
+from ramctl.inference.fitting import ThresholdChoice, choose_thresholds, fit_salience
+from ramctl.inference.label_rows import borrowed
+from ramctl.inference.log_odds import log_odds_of
+from ramctl.inference.salience import Salience
+from ramctl.inference.shortlist import write_headroom
+from ramctl.inference.thresholds import thresholds_of
+from ramctl.inference.torch_engine import TorchEngine
+from ramctl.labels import LABELS, Labels
 from ramctl.model.preset import Preset
 from ramctl.model.ram import RAM
 from ramctl.parts import __version__
@@ -146,7 +146,7 @@ def publish(out: Path, model: RAM, job: Job, scored: Scored | None, measured: Js
 class Decision(NamedTuple):
     """The part of a bundle that decides which tags are given."""
 
-    labels: LabelSystem  # some of them with thresholds
+    labels: Labels  # some of them with thresholds
     threshold: float  # of the others
     calibration: Calibration | None
 
@@ -189,7 +189,7 @@ def _new_decision(job: Job, choice: ThresholdChoice) -> Decision:
     """The job's labels with the chosen thresholds."""
     shared = round(choice.shared, THRESHOLD_DIGITS)
     rounded = (round(float(threshold), THRESHOLD_DIGITS) for threshold in choice.thresholds)
-    labels = LabelSystem(
+    labels = Labels(
         replace(
             label, validated=bool(known), threshold=None if not known or value == shared else value
         )
@@ -198,7 +198,7 @@ def _new_decision(job: Job, choice: ThresholdChoice) -> Decision:
     return Decision(labels, shared, choice.calibration)
 
 
-def _kept_decision(labels: LabelSystem, init: Bundle, choice: ThresholdChoice) -> Decision:
+def _kept_decision(labels: Labels, init: Bundle, choice: ThresholdChoice) -> Decision:
     """The labels with the thresholds of `init`; new ones have those that were chosen."""
     rows = rows_in(init.labels, labels)
     kept = [
@@ -209,7 +209,7 @@ def _kept_decision(labels: LabelSystem, init: Bundle, choice: ThresholdChoice) -
     ]
     calibration = Calibration.if_known(init)
     ids = [None if row < 0 else row for row in rows]
-    return Decision(LabelSystem(kept), init.threshold, calibration and calibration.for_labels(ids))
+    return Decision(Labels(kept), init.threshold, calibration and calibration.for_labels(ids))
 
 
 def _restore_scale(model: RAM, job: Job, init: Bundle) -> None:
@@ -320,7 +320,7 @@ def _provenance(job: Job, measured: JsonObject) -> JsonObject:
     }
 
 
-def _model_card(name: str, preset: Preset, labels: LabelSystem, provenance: JsonObject) -> str:
+def _model_card(name: str, preset: Preset, labels: Labels, provenance: JsonObject) -> str:
     text = (files("ramctl.training") / "model_card.txt").read_text("utf-8")
     card = Template(text, trim_blocks=True, keep_trailing_newline=True, undefined=StrictUndefined)
     kinds = Counter(label.kind for label in labels).most_common()

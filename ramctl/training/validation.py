@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.decide.fitting import Flags, Judged, sample
 from ramctl.device import Runtime
-from ramctl.engine.runner import Runner
-from ramctl.engine.torch_engine import TorchEngine
 from ramctl.errors import RecordProblem
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
+from ramctl.inference.fitting import Flags, Judged, sample
+from ramctl.inference.runner import Runner
+from ramctl.inference.torch_engine import TorchEngine
 from ramctl.model.ram import RAM
 from ramctl.records.parallel import chunks
 from ramctl.training.data.augmentation import TrainingPhoto

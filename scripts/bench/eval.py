@@ -30,7 +30,7 @@ from sklearn.metrics import average_precision_score
 from ramctl.classes import Classes
 from ramctl.evaluation.metrics import plain_average_precisions
 from ramctl.evaluation.predictions import PredictionTable, read_table
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.records.report import Rejects, Report
 
 SIZES = ["57224x214", "10000x4585"]
@@ -94,7 +94,7 @@ def measure(folder: Path, n_photos: int, n_classes: int, rounds: int) -> dict[st
         (folder / f"two-{name}.jsonl").write_bytes(lines.readline() + lines.readline())
     idle = peak_mb(folder, "two-truth.jsonl", "two-dense.jsonl")
     peak = peak_mb(folder, "truth.jsonl", "dense.jsonl")
-    classes = Classes(LabelSystem.from_tags(f"tag {c}" for c in range(n_classes)), "bench", {})
+    classes = Classes(Labels.from_tags(f"tag {c}" for c in range(n_classes)), "bench", {})
     bare, ours = best_of(
         rounds,
         lambda: read_bare(folder, (n_photos, n_classes)),

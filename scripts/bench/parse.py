@@ -26,7 +26,7 @@ use_venv("spacy")
 import spacy
 from measuring import core_seconds
 
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES, PosTagger
 from ramctl.parsing.english.rules.sentence import clean
 from ramctl.parsing.parser import CaptionParser
@@ -57,7 +57,7 @@ def main() -> None:
     args = arguments.parse_args()
 
     captions = sampled_captions(args.files, args.n)
-    labels = LabelSystem.read(args.labels)
+    labels = Labels.read(args.labels)
     model = next(name for name in MODEL_PACKAGES if spacy.util.is_package(name))
     nlp = spacy.load(model)
     ways: dict[str, Way] = {

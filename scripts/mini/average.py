@@ -29,7 +29,7 @@ from ramctl.checkpoints.bundle import (
     Bundle,
     BundleWriter,
 )
-from ramctl.decide.calibration import Calibration
+from ramctl.inference.calibration import Calibration
 
 LABELS = "labels."
 BIAS = "labels.bias"

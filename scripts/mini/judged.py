@@ -26,7 +26,7 @@ use_venv()
 
 from judging import open_judge
 
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 
 MIN_PHOTOS = 4  # on which a word is right, so that its ranking says something
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("judged", type=Path, nargs="+")
     args = parser.parse_args()
     judge = open_judge(args.judge)
-    labels = LabelSystem.read(args.labels)
+    labels = Labels.read(args.labels)
     if args.words:
         records = (record for path in args.judged for record in photos_of(path))
         counts = Counter(word for record in records for word in sorted(set(record["right"])))

@@ -28,7 +28,7 @@ from judged import photos_of
 from judging import open_judge
 from sklearn.metrics import roc_auc_score
 
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 
 MIN_PHOTOS = 4
 MIN_PER_KIND = 10
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("judged", type=Path, nargs="+")
     args = parser.parse_args()
     judge = open_judge(args.judge)
-    kinds = {label.tag: label.kind for label in LabelSystem.read(args.labels)}
+    kinds = {label.tag: label.kind for label in Labels.read(args.labels)}
     given = {judge.name(record["image"]): record["tags"] for record in records_of(args.tags)}
 
     random = np.random.default_rng(0)

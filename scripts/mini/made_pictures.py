@@ -22,7 +22,7 @@ use_venv()
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 
 SIZE = 224
 WORDS = (
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, required=True)
     parser.add_argument("--root", type=Path, default=Path(), help="what names begin at")
     args = parser.parse_args()
-    labels, rng = LabelSystem.read(args.labels), random.Random(args.seed)
+    labels, rng = Labels.read(args.labels), random.Random(args.seed)
     args.out.mkdir(parents=True, exist_ok=True)
     makers = list(MAKERS)
     for number in range(args.number):

@@ -22,11 +22,11 @@ use_venv()
 import numpy as np
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.decide.calibration import Calibration
-from ramctl.decide.fitting import Judged, calibrate, folds_of
-from ramctl.decide.selection import SelectionOptions, TagSelector
-from ramctl.decide.thresholds import LabelSet
-from ramctl.engine.log_odds import log_odds_of, sigmoid
+from ramctl.inference.calibration import Calibration
+from ramctl.inference.fitting import Judged, calibrate, folds_of
+from ramctl.inference.log_odds import log_odds_of, sigmoid
+from ramctl.inference.selection import SelectionOptions, TagSelector
+from ramctl.inference.thresholds import LabelSet
 
 
 def main() -> None:

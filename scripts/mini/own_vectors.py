@@ -33,10 +33,10 @@ from torch import Tensor
 
 from ramctl.checkpoints.bundle import WEIGHTS, Bundle
 from ramctl.checkpoints.load import load_model
-from ramctl.decide.calibration import Calibration
-from ramctl.decide.fitting import Judged, calibrate
 from ramctl.device import set_up_cpu
-from ramctl.labels import LabelSystem
+from ramctl.inference.calibration import Calibration
+from ramctl.inference.fitting import Judged, calibrate
+from ramctl.labels import Labels
 from ramctl.model.preset import AugmentConfig, PreprocessConfig
 from ramctl.records.parallel import chunks
 from ramctl.training.data.augmentation import TrainingPhoto
@@ -103,7 +103,7 @@ def calibrated(bundle: Bundle) -> Tensor | float:
     return 0.0 if calibration is None else torch.from_numpy(calibration.shifts).float()
 
 
-def calibration_by(judged: Seen, notes: Sequence[Annotation], labels: LabelSystem) -> Calibration:
+def calibration_by(judged: Seen, notes: Sequence[Annotation], labels: Labels) -> Calibration:
     """The calibration of the tagger's scores on judged photos."""
     right = np.zeros(judged.total.shape, bool)
     for row, note in zip(right, notes, strict=True):

@@ -21,9 +21,9 @@ import numpy as np
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.data_engine.probabilities import RATES
-from ramctl.decide.calibration import Calibration
-from ramctl.decide.fitting import THINGS
-from ramctl.engine.log_odds import log_odds_of, sigmoid
+from ramctl.inference.calibration import Calibration
+from ramctl.inference.fitting import THINGS
+from ramctl.inference.log_odds import log_odds_of, sigmoid
 
 
 def main() -> None:

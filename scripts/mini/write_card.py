@@ -21,7 +21,7 @@ use_venv()
 import numpy as np
 
 from ramctl.checkpoints.bundle import CALIBRATION, CARD, META, write_meta
-from ramctl.decide.calibration import Calibration
+from ramctl.inference.calibration import Calibration
 
 START, END = "<!-- measured -->\n", "<!-- /measured -->\n"
 ROWS = {

@@ -29,7 +29,7 @@ import orjson
 from PIL import Image
 
 from ramctl.errors import RunProblem
-from ramctl.labels import Label, LabelSystem, normalise
+from ramctl.labels import Label, Labels, normalise
 
 Row = dict[str, Any]
 
@@ -41,7 +41,7 @@ class Benchmark:
     `mapping` has the tags that stand for a class whose name is not its own.
     """
 
-    classes: LabelSystem
+    classes: Labels
     rows: Iterator[Row]
     mapping: dict[str, list[str]]
 
@@ -89,7 +89,7 @@ def with_classes(labels: Sequence[Label], rows: Callable[[list[str]], Iterator[R
             name = f"{label.tag} ({seen[label.tag]})"
             mapping[name] = [label.tag]
         names.append(name)
-    system = LabelSystem(
+    system = Labels(
         Label(name, synonyms=label.synonyms) for name, label in zip(names, labels, strict=True)
     )
     return Benchmark(system, rows(names), mapping)
@@ -103,7 +103,7 @@ def named(data: Data, name: str) -> Benchmark:
         {"image": image, "tags": [tag for tag in tags if tag]}
         for image, *tags in (line.split(",") for line in lines_of(path))
     )
-    return Benchmark(LabelSystem.from_tags(tag.strip() for tag in listed), rows, {})
+    return Benchmark(Labels.from_tags(tag.strip() for tag in listed), rows, {})
 
 
 def numbered(data: Data, name: str) -> Benchmark:
@@ -132,7 +132,7 @@ def coco(data: Data, kind: str) -> Benchmark:
         for row in document["images"]:
             yield {"image": row["file_name"], "tags": list(tags.get(row["id"], ()))}
 
-    return Benchmark(LabelSystem.from_tags(names.values()), rows(), {})
+    return Benchmark(Labels.from_tags(names.values()), rows(), {})
 
 
 ADE = "ADEChallengeData2016"
@@ -167,7 +167,7 @@ def ade(data: Data, *, clean: bool) -> Benchmark:
         rows = object_lists(lists, {", ".join(names[id]): tag for id, tag in tag_of.items()})
     else:
         raise RunProblem(f"{data.folder}: no {ADE}/annotations/validation/ADE_val_*.png in it")
-    return Benchmark(LabelSystem(labels), rows, {})
+    return Benchmark(Labels(labels), rows, {})
 
 
 def masked(paths: Sequence[Path], tag_of: dict[str, str], least: float) -> Iterator[Row]:

@@ -21,7 +21,7 @@ from ramctl.evaluation.metrics import (
 )
 from ramctl.evaluation.predictions import read_table
 from ramctl.evaluation.truth import TruthTable
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
 
@@ -36,7 +36,7 @@ class Truth:
 
     name: str
     table: TruthTable
-    system: LabelSystem
+    system: Labels
     origin: Path
     mapping: Mapping[str, list[str]]
 
@@ -48,7 +48,7 @@ class Truth:
     @classmethod
     def of_files(cls, truth: Path, classes: Path, mapping: Path | None) -> "Truth":
         """The truth of a set by its files."""
-        table, system = TruthTable.read(str(truth), intake()), LabelSystem.read(classes)
+        table, system = TruthTable.read(str(truth), intake()), Labels.read(classes)
         return cls(truth.stem, table, system, classes, read_map(mapping) if mapping else {})
 
     @classmethod
@@ -64,7 +64,7 @@ class Truth:
         named = (tag for name in self.system.tags for tag in [name, *self.mapping.get(name, [])])
         return list(dict.fromkeys(named))
 
-    def compared(self, predictions: Path, tags: LabelSystem | None = None) -> Comparison:
+    def compared(self, predictions: Path, tags: Labels | None = None) -> Comparison:
         """Predictions against the truth; `tags` is their label system where its synonyms count."""
         classes = Classes(self.system, str(self.origin), dict(self.mapping), tags)
         table = read_table(str(predictions), classes, None, intake())

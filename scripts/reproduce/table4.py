@@ -29,7 +29,7 @@ from tables import PAPER
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.evaluation.figures import resampled_precisions
 from ramctl.evaluation.metrics import interval, mean_over_classes
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.records.jsonl import dumps
 
 COLUMNS = ("seen categories", "captioning", "textual queries", "distillation")
@@ -42,7 +42,7 @@ def truth_of(name: str, folder: Path) -> Truth:
     return Truth.of_set(name, folder, HERE / "maps" / f"{SETS[name]['map']}.tsv")
 
 
-def seen(truth: Truth, small: LabelSystem) -> np.ndarray:
+def seen(truth: Truth, small: Labels) -> np.ndarray:
     """Which classes (C,) the smaller label system holds, by any word that they are asked for."""
     names = truth.system.tags
     asked = ([name, *truth.mapping.get(name, [])] for name in names)
@@ -62,7 +62,7 @@ class Figures:
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.work, self.seeds = options.work, options.seeds
-        self.small = LabelSystem.read(options.work / "small.jsonl")
+        self.small = Labels.read(options.work / "small.jsonl")
         self.truths = {name: truth_of(name, options.eval) for name in options.sets}
 
     def of(self, row: str, seed: str, name: str) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def table(options: argparse.Namespace) -> None:
     """Table 4 as Markdown, CSV and JSON."""
     figures, paper = Figures(options), {own["row"]: own["paper"] for own in PAPER["table4"]}
     sizes = dict.fromkeys(options.rows, str(len(figures.small)))
-    sizes["larger"] = str(len(LabelSystem.read(options.work / "all.jsonl")))
+    sizes["larger"] = str(len(Labels.read(options.work / "all.jsonl")))
     columns = [
         f"{SETS[name]['title']}, {kind}" for name in options.sets for kind in ("seen", "unseen")
     ]
@@ -171,7 +171,7 @@ def main() -> None:
         whole.add_argument(f"--{name}", type=Path, required=True)
     options = parser.parse_args()
     if options.command == "labels":
-        system = LabelSystem.read(options.labels)
+        system = Labels.read(options.labels)
         most = sorted(system, key=lambda label: -(label.count or 0))[: options.most]
         sys.stdout.buffer.write(b"".join(dumps(label.to_json()) for label in most))
     elif options.command == "words":

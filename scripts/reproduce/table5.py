@@ -41,7 +41,7 @@ from ramctl.evaluation.metrics import (
     ranked_precisions,
     resamples,
 )
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 
 # A detector's boxes: precise above the one score, and below the other nothing is there.
 PRESENT, ABSENT = 0.5, 0.1
@@ -117,7 +117,7 @@ def words(options: argparse.Namespace) -> Iterator[str]:
         if path.suffix == ".tsv":
             found |= dict.fromkeys(tag for tags in read_map(path).values() for tag in tags)
         else:
-            found |= dict.fromkeys(LabelSystem.read(path).tags)
+            found |= dict.fromkeys(Labels.read(path).tags)
     return iter(found)
 
 
@@ -149,7 +149,7 @@ class Figures:
     def __init__(self, work: Path, truth: str, classes: str, title: str, *maps: str) -> None:
         self.truth = Truth.of_files(Path(truth), Path(classes), Path(maps[0]) if maps else None)
         self.title, self.work = title, work
-        self.labels = LabelSystem.read(work / "labels.jsonl")
+        self.labels = Labels.read(work / "labels.jsonl")
         rows = read(Path(truth))
         origins = {row["image"]: row.get("group") or row.get("origin") for row in rows}
         self.origins = {image: str(name).partition(":")[0] for image, name in origins.items()}

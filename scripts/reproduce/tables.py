@@ -40,7 +40,7 @@ from sets import HERE, Truth, average_precisions, decide, from_score, kept, prec
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.errors import EXIT_REJECTS, RunProblem
 from ramctl.evaluation.comparison import Comparison
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.records.jsonl import dumps
 
 Opened = TypeVar("Opened")
@@ -268,8 +268,8 @@ class Tables:
         lists = self.shared / "labels" / "ram"
         systems = {
             MINI: Bundle.open(embedded_bundle()).labels,
-            "RAM": LabelSystem.read(lists / "ram_tag_list.txt"),
-            "Tag2Text": LabelSystem.read(lists / "tag2text_ori_tag_list.txt"),
+            "RAM": Labels.read(lists / "ram_tag_list.txt"),
+            "Tag2Text": Labels.read(lists / "tag2text_ori_tag_list.txt"),
         }
         rows = []
         for name, title in self._class_lists():
@@ -300,11 +300,11 @@ class Tables:
         if name == "oppo-common":
             raise Missing("its owners, who publish nothing")
         if name == "ade20k-clean":
-            listed = LabelSystem.read(lists / "ade20k_clean_labels_issue84.txt").tags
+            listed = Labels.read(lists / "ade20k_clean_labels_issue84.txt").tags
         elif (path := self.shared / "data" / "eval" / f"{name}_classes.txt").exists():
-            listed = LabelSystem.read(path).tags
+            listed = Labels.read(path).tags
         elif name == "coco-80":
-            listed = LabelSystem.read(path.with_name("coco80_val_classes.txt")).tags
+            listed = Labels.read(path.with_name("coco80_val_classes.txt")).tags
         else:
             listed = self._published(lambda data: open_benchmark(name, data).classes.tags)
         return list(dict.fromkeys(listed))

@@ -8,14 +8,14 @@ import pytest
 from safetensors.numpy import save_file
 
 from ramctl.checkpoints.bundle import Bundle, BundleWriter, resolve_model
-from ramctl.decide.thresholds import thresholds_of
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import LabelSystem
+from ramctl.inference.thresholds import thresholds_of
+from ramctl.labels import Labels
 
 
 def write(target, value=1.0):
     with BundleWriter(target) as writer:
-        LabelSystem.from_tags(["dog", "cat"]).write(writer.path / "labels.jsonl")
+        Labels.from_tags(["dog", "cat"]).write(writer.path / "labels.jsonl")
         save_file({"x": np.full(3, value, np.float32)}, writer.path / "model.safetensors")
         writer.meta = {"thresholds": {"threshold": 0.3}, "preprocess": {}}
 
@@ -69,7 +69,7 @@ def test_a_batch_that_no_machine_has_memory_for_is_refused(size, tmp_path):
 def test_a_label_whose_facts_are_of_another_kind_is_named(facts, tmp_path):
     (tmp_path / "l.jsonl").write_text('{"tag": "a"}\n{"tag": "b", ' + facts + "}\n")
     with pytest.raises(RunProblem, match=r"l\.jsonl:2: not a label"):
-        LabelSystem.read(tmp_path / "l.jsonl")
+        Labels.read(tmp_path / "l.jsonl")
 
 
 def test_a_newer_format_is_refused(tmp_path):

@@ -15,7 +15,7 @@ from ramctl.checkpoints.bundle import Bundle, BundleWriter
 from ramctl.checkpoints.load import fold_batchnorms, load_caption_tokenizer, load_model, write_model
 from ramctl.checkpoints.weights import load_weights, save_weights
 from ramctl.errors import RunProblem
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.model.build_ram import build_ram
 from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
 from ramctl.model.preset import finetuning_preset, load_preset
@@ -42,7 +42,7 @@ def tiny():
 def write(path, preset, model, tokenizer=None, half=False):
     with BundleWriter(path) as writer:
         writer.meta = write_model(writer.path, preset, model, tokenizer, half=half)
-        LabelSystem.from_tags(TAGS).write(writer.path / "labels.jsonl")
+        Labels.from_tags(TAGS).write(writer.path / "labels.jsonl")
     return Bundle.open(path, verify=True)
 
 

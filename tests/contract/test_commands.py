@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from ramctl.cli import COMMANDS, cli
 from ramctl.commands.command import filled
-from ramctl.decide.selection import SelectionOptions
+from ramctl.inference.selection import SelectionOptions
 from ramctl.parsing import parse_run as parsing
 from ramctl.photos.finding import PhotoInputs
 from ramctl.records.stream import StreamOptions

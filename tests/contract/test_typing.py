@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ramctl import (
-    Box, CaptionParser, Label, LabelSystem, Photo, RamctlError, RecordProblem, Tagger, TagResult,
+    Box, CaptionParser, Label, Labels, Photo, RamctlError, RecordProblem, Tagger, TagResult,
     write_sidecar,
 )
 
@@ -55,9 +55,9 @@ for outcome in tagger.outcomes(paths):
         assert_type(outcome.code, str)
     else:
         assert_type(outcome, TagResult)
-assert_type(tagger.labels, LabelSystem)
+assert_type(tagger.labels, Labels)
 assert_type(tagger.labels[0], Label)
-assert_type([label.tag for label in LabelSystem.from_tags(["dog"])], list[str])
+assert_type([label.tag for label in Labels.from_tags(["dog"])], list[str])
 assert_type(CaptionParser.open().tags("A dog on a beach"), list[str])
 """
 MISTAKES = """\

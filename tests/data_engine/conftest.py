@@ -9,7 +9,7 @@ import torch
 
 from ramctl.checkpoints.bundle import BundleWriter
 from ramctl.checkpoints.load import write_model
-from ramctl.labels import Label, LabelSystem
+from ramctl.labels import Label, Labels
 from ramctl.model.build_ram import build_ram
 from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
 from ramctl.model.preset import load_preset
@@ -43,7 +43,7 @@ def engine_bundle(tmp_path_factory) -> Path:
     with BundleWriter(path) as writer:
         writer.meta = write_model(writer.path, preset, model, tokenizer)
         writer.meta["thresholds"] = {"threshold": 0.5, "open_set_threshold": 0.5}
-        LabelSystem(LABELS).write(writer.path / "labels.jsonl")
+        Labels(LABELS).write(writer.path / "labels.jsonl")
     return path
 
 

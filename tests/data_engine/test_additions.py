@@ -9,12 +9,12 @@ import pytest
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle, BundleWriter
 from ramctl.data_engine import additions
 from ramctl.data_engine.additions import BY_CAPTION, CONFIRM, Caption, merge_generated
-from ramctl.decide.calibration import Calibration, CurvePoint
-from ramctl.labels import Label, LabelSystem
+from ramctl.inference.calibration import Calibration, CurvePoint
+from ramctl.labels import Label, Labels
 from tests.data_engine.conftest import LABELS
 from tests.support import lines, with_caption_threshold
 
-SYSTEM = LabelSystem(LABELS)
+SYSTEM = Labels(LABELS)
 EVERY = np.ones(len(LABELS), bool)
 PROBABILITIES = np.array([0.9, 0.61234, 0.2, 0.1, 0.5, 0.3, 0.05, 0.01], np.float32)
 
@@ -59,7 +59,7 @@ def test_what_was_removed_or_denied_is_not_added_again(name):
 
 
 def test_of_opposites_the_more_probable_is_added_and_none_beside_a_named_one():
-    system = LabelSystem.from_tags(["indoor", "outdoor", "dog"])
+    system = Labels.from_tags(["indoor", "outdoor", "dog"])
     probabilities = np.array([0.8, 0.9, 0.7], np.float32)
     every = np.ones(3, bool)
     for named, expected in (([], ["outdoor", "dog"]), (["indoor"], ["indoor", "dog"])):
@@ -68,7 +68,7 @@ def test_of_opposites_the_more_probable_is_added_and_none_beside_a_named_one():
 
 
 def test_what_other_tags_imply_is_not_added():
-    system = LabelSystem(
+    system = Labels(
         [Label("boy", parents=("person",)), Label("person"), Label("dog", parents=("animal",)),
          Label("animal")]
     )  # fmt: skip

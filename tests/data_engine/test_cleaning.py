@@ -12,7 +12,7 @@ from ramctl.data_engine import cleaning
 from ramctl.data_engine.baseline import Baseline, BaselineOptions
 from ramctl.data_engine.region_detectors import RegionFinder, by_attention
 from ramctl.data_engine.region_store import RegionStore
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.records.record import Record
 from tests.conftest import REPOSITORY
 from tests.data_engine.conftest import DATA
@@ -165,7 +165,7 @@ def doubled_bundle(engine_bundle, tmp_path_factory):
         for file in engine_bundle.iterdir():
             if file.name not in ("bundle.json", "labels.jsonl"):
                 (writer.path / file.name).write_bytes(file.read_bytes())
-        LabelSystem(labels).write(writer.path / "labels.jsonl")
+        Labels(labels).write(writer.path / "labels.jsonl")
         writer.meta = {name: value for name, value in bundle.meta.items() if name != "files"}
     return path
 

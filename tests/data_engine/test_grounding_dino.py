@@ -7,8 +7,8 @@ from PIL import Image
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoView
 from ramctl.data_engine.region_detectors import open_detector
 from ramctl.device import Runtime
-from ramctl.engine.peers.grounding_dino import GroundingDino
 from ramctl.errors import UsageProblem
+from ramctl.inference.peers.grounding_dino import GroundingDino
 from tests.peers.small_dino import bert_base_tokenizer, save_port
 from tests.support import lines
 

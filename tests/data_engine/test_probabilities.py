@@ -18,7 +18,7 @@ from ramctl.data_engine.probabilities import (
 )
 from ramctl.data_engine.region_store import REGION, RegionStore
 from ramctl.data_engine.tags import TWICE, is_mentioned, is_of_caption, source_bits
-from ramctl.decide.calibration import Calibration
+from ramctl.inference.calibration import Calibration
 from ramctl.records.record import Record
 
 CAT, DOG, NOISE = 3, 5, 8

@@ -12,9 +12,9 @@ from PIL import Image
 from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoView
 from ramctl.data_engine.region_detectors import cropped, pooled
 from ramctl.data_engine.tags import TWICE, requested_tags, source_bits
-from ramctl.engine import boxes, torch_engine
-from ramctl.engine.caption_writer import CaptionWriter
-from ramctl.labels import LabelSystem
+from ramctl.inference import boxes, torch_engine
+from ramctl.inference.caption_writer import CaptionWriter
+from ramctl.labels import Labels
 from ramctl.model.preset import load_preset
 from ramctl.parsing.parser import CaptionParser
 from tests.data_engine.conftest import DATA, LABELS
@@ -159,7 +159,7 @@ def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(baseline,
 
 def test_a_tag_counts_as_named_twice_where_two_captions_name_it():
     tags = {"tags": ["horse", "sky", "man"], "caption_tags": [["horse", "sky", "sky"], ["horse"]]}
-    wanted = requested_tags(tags, LabelSystem(LABELS), ("object",), Counter())
+    wanted = requested_tags(tags, Labels(LABELS), ("object",), Counter())
     assert [tag.sources for tag in wanted] == [source_bits([TWICE]), 0, 0]
 
 

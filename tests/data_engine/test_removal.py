@@ -17,7 +17,7 @@ from ramctl.data_engine.removal import (
     decide,
 )
 from ramctl.data_engine.tags import implied_ids, source_bits
-from ramctl.labels import Label, LabelSystem
+from ramctl.labels import Label, Labels
 from ramctl.records.record import Record
 
 
@@ -72,7 +72,7 @@ def test_an_added_tag_keeps_its_likeliest_photo_that_it_can_be_learnt():
     assert np.flatnonzero(reasons(store, right, thresholds=(0.5,))).tolist() == [0, 1, 2, 3]
 
 
-PEOPLE = LabelSystem([
+PEOPLE = Labels([
     Label("boy", parents=("child", "person")), Label("child", parents=("person",)),
     Label("person"), Label("sky"),
 ])  # fmt: skip
@@ -98,7 +98,7 @@ def test_what_other_tags_imply_stays_beside_them(lost, stays):
 
 
 def test_labels_without_parents_have_those_of_the_embedded_model(monkeypatch):
-    built = LabelSystem.from_tags(["boy", "person"])  # as `train` builds them of tags
+    built = Labels.from_tags(["boy", "person"])  # as `train` builds them of tags
     monkeypatch.setattr(tags_module, "known_labels", lambda: PEOPLE)
     assert implied_ids(["boy"], built) == {1}
     assert implied_ids(["person", "unheard of"], built) == set()
@@ -112,7 +112,7 @@ def test_a_record_loses_its_tags_with_reasons_and_keeps_earlier_ones():
     )
     numbers = np.full(6, 0.5, np.float32), np.full(6, 0.33335, np.float32)
     against = np.array([0, OUTLIER, 0, OUTLIER | NOT_PREDICTED, OUTLIER, 0], np.uint8)
-    remover = Remover(store, LabelSystem(), Decisions(against, *numbers))
+    remover = Remover(store, Labels(), Decisions(against, *numbers))
     fields = {
         "tags": ["horse", "sky", "tree"],
         "sources": {"horse": ["parsed"], "sky": ["parsed"], "tree": ["parsed", "generated-tag"]},

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ramctl.data_engine import additions, removal
-from ramctl.decide import selection
+from ramctl.inference import selection
 from tests.data_engine.conftest import DATA
 from tests.support import lines
 

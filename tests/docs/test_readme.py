@@ -11,9 +11,9 @@ import build_docs
 import pytest
 from PIL import Image
 
-from ramctl.engine.peers import BUILT_IN
 from ramctl.errors import REJECT_CODES
 from ramctl.export import FORMATS as EXPORT_FORMATS
+from ramctl.inference.peers import BUILT_IN
 from ramctl.model.preset import preset_names
 from ramctl.readers import caption_formats
 from tests.conftest import REPOSITORY
@@ -34,7 +34,7 @@ CHOICES = {  # what can be named on the command line, by the document that expla
     "ramctl/parsing/README.md": caption_formats.FORMATS,
     "ramctl/evaluation/README.md": caption_formats.PREDICTION_FORMS,
     "ramctl/export/README.md": EXPORT_FORMATS,
-    "ramctl/engine/peers/README.md": [f"{kind}:PATH" for kind in BUILT_IN],
+    "ramctl/inference/peers/README.md": [f"{kind}:PATH" for kind in BUILT_IN],
     "ramctl/model/presets/README.md": preset_names(),
 }
 

@@ -7,12 +7,12 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.metrics import f1_score, precision_recall_curve
 
-from ramctl.decide import fitting
-from ramctl.decide.calibration import Calibration
-from ramctl.decide.fitting import PIVOT, RIDGE
-from ramctl.engine.log_odds import log_odds_of, sigmoid
 from ramctl.errors import RunProblem
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN
+from ramctl.inference import fitting
+from ramctl.inference.calibration import Calibration
+from ramctl.inference.fitting import PIVOT, RIDGE
+from ramctl.inference.log_odds import log_odds_of, sigmoid
 
 
 def judged(n_photos=200, n_labels=12, seed=0):

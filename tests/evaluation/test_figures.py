@@ -11,7 +11,7 @@ from ramctl.classes import Classes
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.figures import plain_figures, resampled_precisions
 from ramctl.evaluation.metrics import resamples
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 
 CASES = int(os.environ.get("RAMCTL_CASES", "2000"))  # RAMCTL_CASES=200000 is the long form
 
@@ -20,7 +20,7 @@ def comparison(scores, truth, decided, known=None):
     n_photos, n_classes = truth.shape
     known = np.ones(n_classes, bool) if known is None else known
     return Comparison(
-        classes=Classes(LabelSystem.from_tags(f"c{c}" for c in range(n_classes)), None, {}),
+        classes=Classes(Labels.from_tags(f"c{c}" for c in range(n_classes)), None, {}),
         photos=list(map(str, range(n_photos))),
         truth=truth, scores=scores, decided=decided, decided_by="a test",
         known=known, missing_score=0.0, labels_are_stated=True, matched_by=Counter(),

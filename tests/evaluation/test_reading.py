@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score
 
 from ramctl.checkpoints.bundle import read_labels
 from ramctl.errors import RunProblem
-from ramctl.labels import Label, LabelSystem
+from ramctl.labels import Label, Labels
 from tests.evaluation.conftest import TRUTH, dense, sparse, write
 
 
@@ -57,7 +57,7 @@ def test_dense_scores_refer_to_the_labels_that_they_name(evaluate):
 
 
 def test_labels_of_the_embedded_model_are_known_with_their_synonyms(evaluate, monkeypatch):
-    system = LabelSystem([Label("a", synonyms=("first",)), Label("b")])
+    system = Labels([Label("a", synonyms=("first",)), Label("b")])
     monkeypatch.setattr("ramctl.evaluation.predictions.read_labels", lambda name: system)
     truth = [{"image": "1", "tags": ["first"]}, {"image": "2", "tags": ["b"]}]
     for key, expected in ((f"sha256:{system.sha256}", 1.0), ("sha256:other", 0.5)):

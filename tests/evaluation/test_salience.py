@@ -8,8 +8,8 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from ramctl.decide.calibration import Calibration, CurvePoint
-from ramctl.decide.fitting import (
+from ramctl.inference.calibration import Calibration, CurvePoint
+from ramctl.inference.fitting import (
     MAX_TAKEN_FOR_OTHER,
     SALIENCE_RIDGE,
     Judged,
@@ -17,14 +17,14 @@ from ramctl.decide.fitting import (
     fit_main,
     fit_salience,
 )
-from ramctl.decide.salience import Rival, Salience
-from ramctl.decide.selection import SelectionOptions, TagSelector
-from ramctl.decide.thresholds import LabelSet
-from ramctl.engine.log_odds import log_odds_of, sigmoid
-from ramctl.labels import Label, LabelSystem
+from ramctl.inference.log_odds import log_odds_of, sigmoid
+from ramctl.inference.salience import Rival, Salience
+from ramctl.inference.selection import SelectionOptions, TagSelector
+from ramctl.inference.thresholds import LabelSet
+from ramctl.labels import Label, Labels
 from ramctl.training.data.targets import Annotation, Caption, Targets, main_things, mentions
 
-LABELS = LabelSystem(
+LABELS = Labels(
     [
         Label("cat"), Label("sofa", synonyms=("couch",)), Label("room", "scene"),
         Label("red", "attribute"), Label("sit", "action"), Label("person"),
@@ -149,7 +149,7 @@ def test_what_captions_name_first_comes_first_and_the_others_as_before():
     assert list(chosen.scores) == ["cat", "room", "sofa", "red"]
     assert list(selector(salience, top=2)(scores).scores) == ["cat", "room"]
     # A part is not what a photo is of.
-    part = LabelSystem([replace(LABELS[CAT], part_of=("room",)), *list(LABELS)[1:]])
+    part = Labels([replace(LABELS[CAT], part_of=("room",)), *list(LABELS)[1:]])
     assert next(iter(selector(salience, labels=part)(scores).scores)) == "room"
 
 
@@ -171,7 +171,7 @@ def test_a_label_that_does_not_exceed_its_rival_is_replaced_by_a_general_one():
 
 def test_rivals_are_as_seldom_given_in_place_of_each_other():
     kind, one_of = {"parents": ("person",)}, {"one_of": ("man or woman",)}
-    labels = LabelSystem([
+    labels = Labels([
         Label("person"), Label("man", **kind, **one_of), Label("woman", **kind, **one_of),
         Label("player", **kind),
     ])  # fmt: skip
@@ -194,8 +194,8 @@ def test_rivals_are_as_seldom_given_in_place_of_each_other():
     )
     assert few.careful.keys() == {2}
     # A set of three has no rivals, nor has a set whose general label is none.
-    three = LabelSystem([*labels[:3], replace(labels[3], **one_of)])
-    without = LabelSystem([Label("sky"), *labels[1:]])
+    three = Labels([*labels[:3], replace(labels[3], **one_of)])
+    without = Labels([Label("sky"), *labels[1:]])
     for system in (three, without):
         found = fit_salience(sigmoid(log_odds).astype(np.float32), mentioned, system, ["person"])
         assert found.careful == {}
@@ -203,7 +203,7 @@ def test_rivals_are_as_seldom_given_in_place_of_each_other():
 
 def test_a_photo_gets_one_label_of_a_set_and_one_part_beside_its_whole():
     cat, sofa, room, red, _, person, _ = LABELS
-    labels = LabelSystem([
+    labels = Labels([
         cat, replace(sofa, part_of=("person",)), replace(room, part_of=("cat", "person")),
         replace(red, one_of=("color",)), Label("white", "attribute", one_of=("color",)),
         person, Label("dog"),

@@ -12,10 +12,10 @@ import torch
 
 from ramctl.checkpoints.bundle import META, Bundle, embedded_bundle
 from ramctl.checkpoints.weights import read_checkpoint
-from ramctl.decide.thresholds import read_thresholds
 from ramctl.errors import RunProblem
 from ramctl.export.sidecar_merge import merge_tags
-from ramctl.labels import Label, LabelSystem
+from ramctl.inference.thresholds import read_thresholds
+from ramctl.labels import Label, Labels
 from ramctl.parsing.parser import CaptionParser
 from ramctl.photos.decoding import decode_photo
 from ramctl.readers.captions_beside_photos import read_tar
@@ -26,7 +26,7 @@ from tests.fuzz.damage import damaged, survive
 from tests.photos.test_decoding import encoded, picture
 from tests.readers.test_readers import FILES, read_any
 
-LABELS = LabelSystem([Label("dog"), Label("cat", synonyms=("kitten",)), Label("run", "action")])
+LABELS = Labels([Label("dog"), Label("cat", synonyms=("kitten",)), Label("run", "action")])
 JSONL = [
     b'{"image":"a.jpg","captions":["A dog .","a cat"],"tags":["dog"],"own":[1e300,-0.0]}\n',
     b'{"image":"b.tar#c.jpg","caption":"two dogs run","scores":{"dog":0.9,"cat":0.1}}\n',
@@ -95,8 +95,8 @@ def read_sidecar(path: Path) -> None:
 # What each kind of file is made of, and what reads it.
 KINDS = {
     "records.jsonl": (JSONL, lambda path: list(read_inputs([str(path)], None, "parse"))),
-    "labels.jsonl": ([LABELS.to_bytes()], lambda path: LabelSystem.read(path).sha256),
-    "labels.txt": ([b"dog\ncat\nrun\n"], lambda path: LabelSystem.read(path).sha256),
+    "labels.jsonl": ([LABELS.to_bytes()], lambda path: Labels.read(path).sha256),
+    "labels.txt": ([b"dog\ncat\nrun\n"], lambda path: Labels.read(path).sha256),
     "thresholds": (
         [THRESHOLDS, b"0.1\n0.2\n0.3\n"], lambda path: read_thresholds(path, LABELS, 0.5),
     ),

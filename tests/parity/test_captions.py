@@ -8,9 +8,9 @@ import torch
 
 from ramctl.conversion import ConvertOptions, convert_checkpoint
 from ramctl.device import Runtime
-from ramctl.engine.caption_writer import CaptionWriter
-from ramctl.engine.runner import ModelPhoto
-from ramctl.engine.torch_engine import TorchEngine
+from ramctl.inference.caption_writer import CaptionWriter
+from ramctl.inference.runner import ModelPhoto
+from ramctl.inference.torch_engine import TorchEngine
 from ramctl.model.generation import Decoding, Ends
 from ramctl.records.record import Record
 from ramctl.tagging.tagger import Tagger, open_runner

@@ -10,8 +10,8 @@ from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import load_caption_tokenizer, load_model
 from ramctl.checkpoints.weights import weights_of
 from ramctl.conversion import ConvertOptions, convert_checkpoint, read_official_labels
-from ramctl.decide.thresholds import thresholds_of
 from ramctl.errors import RunProblem
+from ramctl.inference.thresholds import thresholds_of
 from tests.parity.conftest import FILES
 
 pytestmark = pytest.mark.shared

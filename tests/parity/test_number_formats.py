@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from ramctl.decide.thresholds import bundle_labels
 from ramctl.device import Runtime
-from ramctl.engine.torch_engine import TorchEngine
+from ramctl.inference.thresholds import bundle_labels
+from ramctl.inference.torch_engine import TorchEngine
 from tests.parity.conftest import FILES
 
 pytestmark = pytest.mark.shared

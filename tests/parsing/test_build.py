@@ -6,7 +6,7 @@ from unittest.mock import patch
 import pytest
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.label_building.label_builder import (
@@ -38,7 +38,7 @@ CAPTIONS = [
 
 
 class Built(NamedTuple):
-    labels: LabelSystem
+    labels: Labels
     candidates: list
 
 
@@ -85,7 +85,7 @@ def test_a_damaged_explanation_is_a_reject(explain, tmp_path):
         return
     build_label_file(iter(items * 5), Rejects(report, None), tmp_path / "l.jsonl")
     assert report.rejects == {"bad_field": 5}
-    assert LabelSystem.read(tmp_path / "l.jsonl").tags == ["cat"]
+    assert Labels.read(tmp_path / "l.jsonl").tags == ["cat"]
 
 
 def test_class_lists_join_the_labels_and_the_table_says_what_each_name_met(tmp_path):

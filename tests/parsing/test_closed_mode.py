@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from ramctl.labels import Label, LabelSystem, normalise
+from ramctl.labels import Label, Labels, normalise
 from ramctl.parsing.closed_mode import LabelMapper, label_kinds
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.parsed_caption import Mention, ParsedCaption
 from ramctl.parsing.parser import CaptionParser
 from tests.support import DATA
 
-LABELS = LabelSystem([
+LABELS = Labels([
     Label("train", "object"), Label("train", "object", synonyms=("Steam Train",), count=3),
     Label("ride", "action"), Label("soccer field", "scene"),
     Label("field", "scene", synonyms=("Meadow",)), Label("retriever", "object"),
@@ -57,30 +57,30 @@ def test_synonyms_count_whatever_their_case(mapper):
 
 
 def test_a_plain_word_list_takes_its_kinds_from_the_lexicon():
-    mapper = LabelMapper(LabelSystem.from_tags(["Dusk", "ride"]), Lexicon.shared())
+    mapper = LabelMapper(Labels.from_tags(["Dusk", "ride"]), Lexicon.shared())
     assert mapper.find("dusk").kind == "scene"
     assert mapper.find("ride").kind == "action"
 
 
 def test_vague_nouns_are_found_if_a_plain_word_list_has_them():
-    plain = CaptionParser.closed(LabelSystem.from_tags(["photo", "dog"]))
+    plain = CaptionParser.closed(Labels.from_tags(["photo", "dog"]))
     assert plain.tags("two photos of a dog in a house") == ["photo", "dog"]
-    built = LabelSystem([Label("photo", "object", count=9), Label("dog", "object", count=9)])
+    built = Labels([Label("photo", "object", count=9), Label("dog", "object", count=9)])
     assert CaptionParser.closed(built).tags("two photos of a dog in a house") == ["dog"]
 
 
 def test_a_plain_list_parses_the_same_once_its_labels_have_their_kinds():
-    plain = LabelSystem.from_tags(["photo", "dog", "run", "snow-field", "red", "lake"])
+    plain = Labels.from_tags(["photo", "dog", "run", "snow-field", "red", "lake"])
     kinds = label_kinds(plain)
     assert kinds == ["object", "object", "action", "scene", "attribute", "scene"]
-    named = LabelSystem(Label(tag, kind) for tag, kind in zip(plain.tags, kinds, strict=True))
+    named = Labels(Label(tag, kind) for tag, kind in zip(plain.tags, kinds, strict=True))
     caption = "two photos of a dog that runs in a red snow field by the lake"
     found = [CaptionParser.closed(labels).tags(caption) for labels in (plain, named)]
     assert found[0] == found[1] and "photo" in found[0]
 
 
 def test_nouns_that_are_meant_as_actions_stay_actions():
-    closed = CaptionParser.closed(LabelSystem.from_tags(["point", "dog", "photograph"]))
+    closed = CaptionParser.closed(Labels.from_tags(["point", "dog", "photograph"]))
     assert closed.tags("a man points at a dog") == ["point", "dog"]
     assert closed.tags("the point of a dog") == ["dog"]
 
@@ -100,11 +100,11 @@ def test_nouns_that_are_meant_as_actions_stay_actions():
     ],
 )
 def test_a_plain_list_matches_any_kind_inflections_and_synonyms(words, caption, expected):
-    assert CaptionParser.closed(LabelSystem.from_tags(words)).tags(caption) == expected
+    assert CaptionParser.closed(Labels.from_tags(words)).tags(caption) == expected
 
 
 def test_labels_of_a_plain_list_have_the_kind_that_the_caption_gives_them():
-    closed = CaptionParser.closed(LabelSystem.from_tags(["stand"]))
+    closed = CaptionParser.closed(Labels.from_tags(["stand"]))
     assert next(closed.parse(["a man stands"])).kinds == {"stand": "action"}
     assert next(closed.parse(["the stand is by the road"])).kinds == {"stand": "object"}
 
@@ -112,7 +112,7 @@ def test_labels_of_a_plain_list_have_the_kind_that_the_caption_gives_them():
 @pytest.mark.shared
 def test_the_list_of_the_authors_loses_no_mention(shared):
     """At most 0.5 % of the open tags whose word is a label give neither it nor a compound of it."""
-    listed = LabelSystem.read(shared / "labels" / "ram" / "ram_tag_list.txt")
+    listed = Labels.read(shared / "labels" / "ram" / "ram_tag_list.txt")
     gold = (shared / "data" / "gold" / "parse_gold_public.jsonl", DATA / "parse_gold.jsonl")
     captions = [json.loads(line)["caption"] for path in gold for line in path.open()]
     opened, closed = CaptionParser.open(), CaptionParser.closed(listed)
@@ -128,5 +128,5 @@ def test_the_list_of_the_authors_loses_no_mention(shared):
 
 
 def test_a_free_compound_is_no_synonym_of_another_label():
-    labels = LabelSystem.from_tags(["woman", "miss"])
+    labels = Labels.from_tags(["woman", "miss"])
     assert CaptionParser.closed(labels).tags("a young woman guiding a horse") == ["woman"]

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ramctl.checkpoints.bundle import embedded_bundle
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 
 RECORDS = [
     {"image": "a.jpg", "captions": ["Two dogs run on a beach.", "a fire hydrant"], "x": 1},
@@ -82,7 +82,7 @@ def test_the_authors_json_goes_out_and_comes_in(ramctl, tmp_path):
 
 
 def test_labels_are_those_of_a_bundle_known_by_its_name_too(ramctl, tmp_path):
-    bundle = LabelSystem.read(embedded_bundle())
+    bundle = Labels.read(embedded_bundle())
     done = ramctl("parse", "--labels", "mini", stdin=STDIN)
     assert done.stdout == ramctl("parse", "--labels", embedded_bundle(), stdin=STDIN).stdout
     tags = [tag for row in done.rows for tag in row["tags"]]
@@ -165,7 +165,7 @@ def test_a_label_system_without_labels_does_not_replace_another(ramctl, tmp_path
     assert ramctl(*build, stdin=b'{"captions":["a dog"]}\n' * 5).returncode == 0
     done = ramctl(*build, stdin=b'{"captions":["a cat"]}\n' * 4)
     assert done.returncode == 1 and "no tag is named in 5 captions" in done.messages
-    assert LabelSystem.read(tmp_path / "l.jsonl").tags == ["dog"]
+    assert Labels.read(tmp_path / "l.jsonl").tags == ["dog"]
 
 
 def test_tags_alone_are_written(ramctl, tmp_path):
@@ -194,9 +194,9 @@ def test_the_size_is_the_number_of_labels_and_lists_come_first(ramctl, tmp_path)
     (tmp_path / "classes.txt").write_text("Zebra\nball\nzebra\n")
     build = "parse", "in.jsonl", "--build-labels", "l.jsonl", "--size", "3"
     assert ramctl(*build).returncode == 0
-    assert LabelSystem.read(tmp_path / "l.jsonl").tags == ["dog", "ball", "beach"]
+    assert Labels.read(tmp_path / "l.jsonl").tags == ["dog", "ball", "beach"]
     assert ramctl(*build, "--merge", "classes.txt", "--review", "r.tsv").returncode == 0
-    assert LabelSystem.read(tmp_path / "l.jsonl").tags == ["dog", "ball", "zebra"]
+    assert Labels.read(tmp_path / "l.jsonl").tags == ["dog", "ball", "zebra"]
     assert "zebra\tlabel\t\tobject\t0\tclasses.txt: new\n" in (tmp_path / "r.tsv").read_text()
     again = (tmp_path / "r.tsv").read_bytes()
     assert ramctl(*build, "--merge", "classes.txt", "--review", "r.tsv").returncode == 0

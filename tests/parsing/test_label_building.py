@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import pytest
 
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.wordnet import ADJECTIVE, NOUN, VERB
 from ramctl.parsing.label_building.hierarchy import reviewed_parents
@@ -26,7 +26,7 @@ def caption(tags: str, *phrases: str, kind: str = "object") -> ParsedCaption:
 
 
 class Built(NamedTuple):
-    labels: LabelSystem
+    labels: Labels
     candidates: list[Candidate]
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ramctl.labels import Label, LabelSystem
+from ramctl.labels import Label, Labels
 from ramctl.parsing.parser import CaptionParser
 
 QUICK = settings(
@@ -39,7 +39,7 @@ def closed() -> CaptionParser:
         Label("ride", "action", synonyms=("riding",)),
         Label("black and white", "attribute"),
     ]
-    return CaptionParser.closed(LabelSystem(labels))
+    return CaptionParser.closed(Labels(labels))
 
 
 @QUICK

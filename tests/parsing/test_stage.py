@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.labels import Label, LabelSystem
+from ramctl.labels import Label, Labels
 from ramctl.parsing.stage import BATCH, MAX_CAPTION, ParseStage, build_label_file, ram_encoder
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
 
-LABELS = LabelSystem([
+LABELS = Labels([
     Label("ride", "action"), Label("dog", "object", synonyms=("puppy",)),
     Label("Dusk", "attribute"), Label("dog", "scene"),
 ])  # fmt: skip
@@ -97,7 +97,7 @@ def test_a_label_file_counts_its_records_once(tmp_path):
     rows = [{"caption": f"a dog and {i} cats"} for i in range(BATCH + 10)]
     report = Report("parse", quiet=True)
     build_label_file(records([*rows, {}]), Rejects(report, None), tmp_path / "l.jsonl")
-    labels = LabelSystem.read(tmp_path / "l.jsonl")
+    labels = Labels.read(tmp_path / "l.jsonl")
     assert (report.n_in, report.n_out) == (BATCH + 11, BATCH + 10)
     assert report.rejects == {"missing_field": 1}
     assert report.extra["labels"] == len(labels) == 2

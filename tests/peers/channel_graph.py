@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ramctl.engine.peers.onnx_folder import GRAPH, LABELS, PREPROCESS
+from ramctl.inference.peers.onnx_folder import GRAPH, LABELS, PREPROCESS
 
 SETTINGS = {
     "size": 4, "interpolation": "bilinear", "mean": [0.5, 0.4, 0.3], "std": [0.5, 0.5, 0.25],

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from ramctl import Tagger
-from ramctl.engine.peers import open_peer
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.inference.peers import open_peer
 from tests.peers.support import LABELS, TEXT, VISION, randomise, save_clip
 
 

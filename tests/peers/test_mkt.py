@@ -9,8 +9,8 @@ from PIL import Image
 from torch.nn import functional
 from torchvision.transforms import functional as pictures
 
-from ramctl.engine.peers import open_peer
 from ramctl.errors import RunProblem
+from ramctl.inference.peers import open_peer
 from tests.peers.support import LABELS
 
 WIDTH, SHARED, PATCH, SIDE, LAYERS, TEXT_TOKENS = 128, 24, 16, 5, 2, 77

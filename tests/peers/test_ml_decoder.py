@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from timm.layers.ml_decoder import MLDecoder
 from torch.nn import functional
 
-from ramctl.engine.peers import open_peer
 from ramctl.errors import RunProblem
+from ramctl.inference.peers import open_peer
 from tests.peers.support import randomise
 
 NAMES = [f"class {index}" for index in range(23)]

@@ -8,8 +8,8 @@ import onnx
 import pytest
 
 from ramctl import RamctlError, Tagger
-from ramctl.engine.peers import open_peer
-from ramctl.engine.peers.onnx_folder import GRAPH, LABELS, PREPROCESS
+from ramctl.inference.peers import open_peer
+from ramctl.inference.peers.onnx_folder import GRAPH, LABELS, PREPROCESS
 from tests.peers.channel_graph import SETTINGS, graph, write_folder
 
 RED = np.full((9, 7, 3), (255, 0, 51), np.uint8)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ramctl.engine.peers import open_peer
 from ramctl.errors import RunProblem
+from ramctl.inference.peers import open_peer
 from ramctl_taggers.closed_set import ClassColumns
 from tests.peers.support import small_swin
 

@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from ramctl.engine.peers import BUILT_IN, GROUP, open_peer
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.inference.peers import BUILT_IN, GROUP, open_peer
 from tests.conftest import REPOSITORY
 
 KINDS = [*BUILT_IN, "blip", "blip-itc", "ml-decoder", "mkt", "mask2former"]

@@ -13,7 +13,7 @@ from text_distillation import quantise_table
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ramctl.checkpoints.bundle import BundleWriter
-from ramctl.labels import Label, LabelSystem
+from ramctl.labels import Label, Labels
 from ramctl.model.preset import load_preset, preset_to_meta
 from tests.command import Done, Ramctl
 
@@ -24,7 +24,7 @@ COLOURS = {
     "white": (1, 1, 1),
     "purple": (1, -1, 1),
 }
-LABELS = LabelSystem(
+LABELS = Labels(
     [
         Label("red", "attribute", synonyms=("scarlet",), parents=("colour",)),
         Label("green", "attribute", parents=("colour",), threshold=0.9),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.decide.selection import SelectionOptions
+from ramctl.inference.selection import SelectionOptions
 from tests.tagging.conftest import tags
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 import ramctl
 from ramctl import RamctlError, RecordProblem, RunProblem, Tagger, TagResult, UsageProblem
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.tagging.tagger_options import TaggerOptions
 from tests.tagging.conftest import save_photo
 
@@ -153,7 +153,7 @@ def test_several_processes_take_photos_in_memory(colours, red):
 
 def test_labels_are_words_files_or_systems(colours, tmp_path):
     (tmp_path / "words.txt").write_text("purple\n")
-    for labels in (["purple"], tmp_path / "words.txt", LabelSystem.from_tags(["purple"])):
+    for labels in (["purple"], tmp_path / "words.txt", Labels.from_tags(["purple"])):
         assert Tagger.from_pretrained(colours, labels=labels).tag(PURPLE).tags == ["purple"]
     besides = Tagger.from_pretrained(colours, labels=f"+{tmp_path / 'words.txt'}")
     assert besides.tag(PURPLE).tags == ["purple", *ALL]

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 from ramctl import PhotoSearch, Tagger
 from ramctl.checkpoints.bundle import AXES, Bundle, write_meta
 from ramctl.errors import UsageProblem
-from ramctl.labels import Label, LabelSystem
+from ramctl.labels import Label, Labels
 from ramctl.searching.question import read_question
 from ramctl.tagging.embedding import N_AXES, PhotoAxes, write_axes
 from tests.command import Ramctl
@@ -215,7 +215,7 @@ def test_changed_copies_of_photos_are_told_from_other_photos(tmp_path, ramctl):
     assert sorted(groups) == sorted([x.name, f"copy-{x.name}"] for x in PICTURES)
 
 
-LABELS_OF_HERS = LabelSystem([
+LABELS_OF_HERS = Labels([
     Label("dog", names={"de": "Hund", "fr": "chien", "es": "perro", "it": "cane", "zh": "狗"}),
     Label("house", names={"de": "Haus", "fr": "maison", "es": "casa", "it": "casa", "ja": "家"}),
     Label("red", names={"de": "rot", "fr": "rouge", "es": "rojo", "it": "rosso", "zh": "红色"}),
@@ -255,7 +255,7 @@ def test_texts_name_labels_in_any_language_and_inflection(text, language, tags):
 
 
 def test_words_are_of_one_language(search):
-    labels = LabelSystem(
+    labels = Labels(
         [Label("gift", names={"de": "Geschenk"}), Label("poison", names={"de": "Gift"})]
     )
     for language, index in (("", 0), ("en", 0), ("de", 1)):

@@ -7,10 +7,10 @@ import pytest
 
 from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.decide.selection import SelectionOptions, TagSelector
-from ramctl.decide.thresholds import LabelSet
-from ramctl.engine.caption_writer import CaptionWriter
-from ramctl.labels import Label, LabelSystem
+from ramctl.inference.caption_writer import CaptionWriter
+from ramctl.inference.selection import SelectionOptions, TagSelector
+from ramctl.inference.thresholds import LabelSet
+from ramctl.labels import Label, Labels
 from ramctl.model.regions import cell_logits
 from ramctl.photos.decoding import load_photo
 from ramctl.tagging.output_formats import line_format, table_lines
@@ -64,19 +64,19 @@ def selector(labels, threshold, **options):
 
 
 def test_a_tag_is_given_above_its_threshold_before_rounding():
-    choose = selector(LabelSystem.from_tags(["a", "b", "c"]), 0.5)
+    choose = selector(Labels.from_tags(["a", "b", "c"]), 0.5)
     assert choose(np.array([0.50001, 0.5, 0.49999], np.float32)).scores == {"a": 0.5}
 
 
 def test_labels_that_share_a_name_give_it_their_highest_score():
-    labels = LabelSystem.from_tags(["bow", "cat", "bow"])
+    labels = Labels.from_tags(["bow", "cat", "bow"])
     choose = selector(labels, 0.1)
     assert choose(np.array([0.2, 0.5, 0.9], np.float32)).scores == {"bow": 0.9, "cat": 0.5}
 
 
 def test_leaf_keeps_the_special_tag_only():
     dog, pug = Label("dog", parents=("animal",)), Label("pug", parents=("dog", "animal"))
-    labels = LabelSystem([Label("animal"), dog, pug])
+    labels = Labels([Label("animal"), dog, pug])
     choose = selector(labels, 0.1, leaf=True)
     assert list(choose(np.array([0.9, 0.8, 0.7], np.float32)).scores) == ["pug"]
     assert list(choose(np.array([0.9, 0.8, 0.05], np.float32)).scores) == ["dog"]
@@ -120,7 +120,7 @@ def test_boxes_are_found_in_larger_photos_and_are_of_the_photo(tiny_bundle):
     import torch
 
     from ramctl.checkpoints.load import load_model
-    from ramctl.engine.boxes import cell_heat, heat_map_box
+    from ramctl.inference.boxes import cell_heat, heat_map_box
     from ramctl.model.preprocess import Preprocess
 
     tagger = Tagger.from_pretrained(str(tiny_bundle), threshold=0.3, boxes=True)

@@ -10,10 +10,10 @@ from scipy.optimize import minimize
 from scipy.stats import binomtest
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
-from ramctl.decide.calibration import Calibration
-from ramctl.decide.fitting import CORRECTION_RIDGE, correct_offsets
-from ramctl.decide.thresholds import thresholds_of as bundle_thresholds
-from ramctl.engine.log_odds import log_odds_of, sigmoid
+from ramctl.inference.calibration import Calibration
+from ramctl.inference.fitting import CORRECTION_RIDGE, correct_offsets
+from ramctl.inference.log_odds import log_odds_of, sigmoid
+from ramctl.inference.thresholds import thresholds_of as bundle_thresholds
 from ramctl.training.learn_thresholds import moved, wilson
 from tests.training.conftest import DATA, read_rows, write_records
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.decide.calibration import Calibration
-from ramctl.decide.thresholds import thresholds_of
+from ramctl.inference.calibration import Calibration
+from ramctl.inference.thresholds import thresholds_of
 from tests.training.conftest import DATA, read_rows, settings, training_records, write_records
 
 TEACHER = {"horse": 0.9, "grass": 0.6, "boat": 0.1, "zeppelin": 0.02}

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from ramctl.checkpoints.bundle import REFERENCE, Bundle, BundleWriter, embedded_bundle
-from ramctl.decide.calibration import Calibration
-from ramctl.decide.thresholds import bundle_labels
-from ramctl.engine.label_rows import label_rows
+from ramctl.inference.calibration import Calibration
+from ramctl.inference.label_rows import label_rows
+from ramctl.inference.thresholds import bundle_labels
 from ramctl.records.record import Record
 from ramctl.records.report import Report
 from ramctl.tagging.tagger import Tagger

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ramctl.labels import Label, LabelSystem
+from ramctl.labels import Label, Labels
 from ramctl.training.data.targets import Annotation, Caption
 from ramctl.training.label_vectors import (
     Collection,
@@ -19,9 +19,7 @@ from ramctl.training.label_vectors import (
     unlabelled_loss,
 )
 
-LABELS = LabelSystem(
-    [Label("dog", parents=("animal",)), Label("sky"), Label("animal"), Label("red")]
-)
+LABELS = Labels([Label("dog", parents=("animal",)), Label("sky"), Label("animal"), Label("red")])
 DOG, SKY, ANIMAL, RED = range(4)
 DENSE = "A dog of many words that stands before a wall and looks at all of us here"
 

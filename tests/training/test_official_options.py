@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.model.caption_tokenizer import CaptionTokenizer, load_tokenizer, train_tokenizer
 from ramctl.model.preset import load_preset
 from ramctl.records.record import Record
@@ -92,7 +92,7 @@ def test_a_captions_tags_are_fed_as_they_are_named_or_as_the_authors_labels_stan
         "image": str(DATA / "photos" / "kite.jpg"), "tags": named,
         "captions": ["a ball, a dog on grass"], "caption_tags": [[*named, "ball"]],
     }  # fmt: skip
-    targets = Targets(LabelSystem.from_tags(["grass", "dog", "ball"]))
+    targets = Targets(Labels.from_tags(["grass", "dog", "ball"]))
     photos = TrainingSet(
         [Record(record, "list", 1, tmp_path)], TagTargets(targets, preset.training),
         preset.training, TrainingPhoto(preset.preprocess, UNCHANGED), tokenizer, None, None, 0,

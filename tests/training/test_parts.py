@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
-from ramctl.decide.fitting import Judged, choose_thresholds
 from ramctl.errors import RunProblem
+from ramctl.inference.fitting import Judged, choose_thresholds
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.preset import AugmentConfig, load_preset

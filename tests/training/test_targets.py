@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from ramctl.errors import RunProblem
-from ramctl.labels import Label, LabelSystem
+from ramctl.labels import Label, Labels
 from ramctl.records.record import Record
 from ramctl.training.data.targets import TagCounts, Targets, build_labels, read_annotation
 from tests.support import problem_of
 
-LABELS = LabelSystem([Label("dog", synonyms=("puppy",)), Label("cat"), Label("sky"), Label("sea")])
+LABELS = Labels([Label("dog", synonyms=("puppy",)), Label("cat"), Label("sky"), Label("sea")])
 
 
 def read(**fields):
@@ -59,7 +59,7 @@ def test_labels_are_built_of_all_spellings_by_frequency_then_name_with_their_com
 
 def test_only_new_labels_are_appended(tmp_path):
     (tmp_path / "more.txt").write_text("puppy\nsky\nyak\n")
-    more = LabelSystem.read(tmp_path / "more.txt")
+    more = Labels.read(tmp_path / "more.txt")
     assert LABELS.extended(more).tags == ["dog", "cat", "sky", "sea", "yak"]
 
 

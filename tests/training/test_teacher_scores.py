@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import Label, LabelSystem
+from ramctl.labels import Label, Labels
 from ramctl.model.preset import load_preset
 from ramctl.tagger_scores import TaggerScores
 from ramctl.training.data.targets import Annotation, Targets
@@ -19,7 +19,7 @@ from ramctl.training.data.teachers import (
 )
 from tests.training.conftest import write_records
 
-LABELS = LabelSystem([
+LABELS = Labels([
     Label("dog", synonyms=("hound",), parents=("animal",)), Label("animal"),
     Label("sit", kind="action"), Label("red", kind="attribute"),
 ])  # fmt: skip
@@ -109,7 +109,7 @@ def test_a_teacher_that_names_no_label_is_one_line(tmp_path):
 
 
 def test_records_outrank_teachers_and_teachers_outrank_absence(tmp_path):
-    labels = LabelSystem([*LABELS, Label("tree"), Label("puppy", parents=("dog", "animal"))])
+    labels = Labels([*LABELS, Label("tree"), Label("puppy", parents=("dog", "animal"))])
     scores = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2, "red": 0.6}}, weight=2.0)
     soft = soft_of(scores, photos("a", "b"), labels)
     config = load_preset("mini", ["training.absent_weight=0.25"]).training

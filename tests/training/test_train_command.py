@@ -14,8 +14,8 @@ import torch
 import yaml
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.decide.calibration import Calibration
-from ramctl.decide.thresholds import thresholds_of
+from ramctl.inference.calibration import Calibration
+from ramctl.inference.thresholds import thresholds_of
 from ramctl.training import initial
 from tests.command import Ramctl
 from tests.conftest import REPOSITORY

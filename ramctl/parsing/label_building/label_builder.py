@@ -14,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 
 from ramctl.errors import RunProblem
-from ramctl.labels import Label, LabelSystem, normalise
+from ramctl.labels import Label, Labels, normalise
 from ramctl.parsing.english.lexicon import POS_OF_KIND, Lexicon, word_set
 from ramctl.parsing.english.wordnet import NOUN, spelled
 from ramctl.parsing.label_building.hierarchy import Hierarchy
@@ -65,7 +65,7 @@ class LabelBuilder:
     max_strings: int = MAX_STRINGS
     min_count: int = 5  # of a tag's mentions
 
-    def build(self, decisions: Mapping[str, Candidate]) -> tuple[LabelSystem, list[Candidate]]:
+    def build(self, decisions: Mapping[str, Candidate]) -> tuple[Labels, list[Candidate]]:
         """The system, and every candidate by rank; `decisions` of a person override ours."""
         ranked = self._rank()
         contexts = Contexts(self.counts, self.lexicon, [tag for tag, _ in ranked])
@@ -233,7 +233,7 @@ class LabelBuilder:
             for word, of, rule in islice(merges, max(self.max_strings - len(strings), 0))
         ]
 
-    def _system(self, candidates: list[Candidate], contexts: Contexts) -> LabelSystem:
+    def _system(self, candidates: list[Candidate], contexts: Contexts) -> Labels:
         labels = [c for c in candidates if c.decision == "label"]
         synonyms: dict[str, list[Candidate]] = {label.tag: [] for label in labels}
         for c in candidates:
@@ -253,7 +253,7 @@ class LabelBuilder:
                 -count * self._weight(label.tag, label.kind), label.tag,
                 Label(label.tag, label.kind, names, hierarchy.parents(label.tag, canonical), count),
             ))  # fmt: skip
-        return LabelSystem(label for _, _, label in sorted(built, key=lambda row: row[:2]))
+        return Labels(label for _, _, label in sorted(built, key=lambda row: row[:2]))
 
     def _other_forms(
         self, labels: list[Candidate], canonical: Mapping[str, str]
@@ -284,7 +284,7 @@ def read_class_list(path: Path) -> list[str]:
 
     Ids before a name are left out (`/m/011k07,Tortoise`, `n01440764 tench, Tinca tinca`).
     """
-    cells = (re.split(r"[\t,]", LISTED_ID.sub("", tag))[0] for tag in LabelSystem.read(path).tags)
+    cells = (re.split(r"[\t,]", LISTED_ID.sub("", tag))[0] for tag in Labels.read(path).tags)
     return [name for cell in cells if (name := normalise(cell))]
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.decide.fitting import THINGS
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.labels import Label, LabelSystem, normalise
+from ramctl.inference.fitting import THINGS
+from ramctl.labels import Label, Labels, normalise
 from ramctl.records.record import (
     KINDS,
     JsonObject,
@@ -137,7 +137,7 @@ class TagCounts:
                 self.kinds[tag, kind] += 1
 
 
-def build_labels(counts: TagCounts) -> LabelSystem:
+def build_labels(counts: TagCounts) -> Labels:
     """The tags that enough records name, most frequent first, at most 5,000.
 
     Raises RunProblem when there is none.
@@ -150,7 +150,7 @@ def build_labels(counts: TagCounts) -> LabelSystem:
             "(has `ramctl parse` run over the captions?)"
         )
     frequent.sort(key=lambda item: (-item[1], item[0]))
-    return LabelSystem(
+    return Labels(
         Label(tag, max(KINDS, key=lambda kind: counts.kinds[tag, kind]), count=n)
         for tag, n in frequent[:MAX_LABELS]
     )
@@ -169,7 +169,7 @@ class Target:
 class Targets:
     """Translates tags to label ids; tags outside the label system are dropped."""
 
-    def __init__(self, labels: LabelSystem) -> None:
+    def __init__(self, labels: Labels) -> None:
         self.labels = labels
 
     def __len__(self) -> int:

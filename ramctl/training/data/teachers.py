@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ramctl.classes import Classes, read_map
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import LabelSystem
+from ramctl.labels import Labels
 from ramctl.model.preset import TrainingConfig
 from ramctl.tagger_scores import PREFIX, TaggerScores, scores_file
 from ramctl.training.data.targets import Annotation, Ids, Targets
@@ -61,7 +61,7 @@ class SoftTargets:
     """
 
     def __init__(
-        self, teacher: ScoresTeacher, scores: TaggerScores, labels: LabelSystem, rows: Ids
+        self, teacher: ScoresTeacher, scores: TaggerScores, labels: Labels, rows: Ids
     ) -> None:
         self.weight, self._scores, self._rows = teacher.weight, scores.scores, rows
         classes = Classes(labels, None, read_map(teacher.map))

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from ramctl.device import Runtime
-from ramctl.engine.peers.peer import Pixels
+from ramctl.inference.peers.peer import Pixels
 
 
 def transformed(transform: Any, photos: Sequence[Pixels], runtime: Runtime) -> torch.Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor
 from transformers import BlipForImageTextRetrieval
 
 from ramctl.device import Runtime
-from ramctl.engine.peers.image_text import ContrastivePeer
-from ramctl.engine.peers.peer import Pixels, Scores, pixel_values, token_batches
+from ramctl.inference.peers.image_text import ContrastivePeer
+from ramctl.inference.peers.peer import Pixels, Scores, pixel_values, token_batches
 from ramctl.pretrained.transformers_folder import load_tokenizer
 
 

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.device import Runtime
-from ramctl.engine.peers.peer import Peer, Pixels, Scores
 from ramctl.errors import RunProblem
+from ramctl.inference.peers.peer import Peer, Pixels, Scores
 from ramctl.labels import normalise
 from ramctl.records.record import JsonObject
 

@@ -27,8 +27,8 @@ from ramctl.checkpoints.weights import (
     tensors_of,
 )
 from ramctl.device import Runtime
-from ramctl.engine.peers.peer import Peer, Pixels, Scores, from_cosine, token_batches
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.inference.peers.peer import Peer, Pixels, Scores, from_cosine, token_batches
 from ramctl.pretrained.transformers_folder import load_tokenizer
 from ramctl_taggers import transformed
 

@@ -23,8 +23,8 @@ from ramctl.checkpoints.weights import (
     tensors_of,
 )
 from ramctl.device import Runtime
-from ramctl.engine.peers.peer import Pixels, Scores
 from ramctl.errors import RunProblem
+from ramctl.inference.peers.peer import Pixels, Scores
 from ramctl.pretrained.transformers_folder import read_config
 from ramctl_taggers import transformed
 from ramctl_taggers.closed_set import ClosedSetPeer, class_names

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForUniversalSegmentation
 
 from ramctl.device import Runtime
-from ramctl.engine.peers.peer import Pixels, Scores, pixel_values
+from ramctl.inference.peers.peer import Pixels, Scores, pixel_values
 from ramctl.pretrained.transformers_folder import (
     load_image_processor,
     load_pretrained,

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.decide.salience import FIRST, allowances
-from ramctl.decide.thresholds import LabelSet
-from ramctl.engine.log_odds import log_odds_of
 from ramctl.errors import UsageProblem
-from ramctl.labels import LabelSystem
+from ramctl.inference.log_odds import log_odds_of
+from ramctl.inference.salience import FIRST, allowances
+from ramctl.inference.thresholds import LabelSet
+from ramctl.labels import Labels
 from ramctl.records.files import read_lines
 from ramctl.records.record import KINDS
 
@@ -168,11 +168,11 @@ class TagSelector:
         return kept
 
 
-def _ids(labels: LabelSystem, texts: Collection[str], language: str) -> set[int]:
+def _ids(labels: Labels, texts: Collection[str], language: str) -> set[int]:
     return {index for text in texts for index in labels.by_name(text, language)}
 
 
-def unknown_tags(labels: LabelSystem, options: SelectionOptions) -> list[str]:
+def unknown_tags(labels: Labels, options: SelectionOptions) -> list[str]:
     """The tags of `include` and `exclude` that the label system lacks, in order."""
     tags = [*(options.include or ()), *options.exclude]
     code = labels.language_code(options.lang)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import load_caption_tokenizer
-from ramctl.engine.torch_engine import Floats, TorchEngine
+from ramctl.inference.torch_engine import Floats, TorchEngine
 from ramctl.model.generation import Decoding, Ends
 from ramctl.model.ram import Encoded
 from ramctl.parsing.parsed_caption import ParsedCaption

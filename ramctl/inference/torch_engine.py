@@ -15,16 +15,16 @@ from torch import Tensor
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import fold_batchnorms, load_model
 from ramctl.device import Runtime
-from ramctl.engine.boxes import (
+from ramctl.errors import RunProblem
+from ramctl.inference.boxes import (
     CELL_PEAK_FRACTION,
     PEAK_FRACTION,
     attention_heat,
     cell_heat,
     heat_map_box,
 )
-from ramctl.engine.log_odds import score_logits
-from ramctl.engine.onnx_engine import LABELS_AT_ONCE
-from ramctl.errors import RunProblem
+from ramctl.inference.log_odds import score_logits
+from ramctl.inference.onnx_engine import LABELS_AT_ONCE
 from ramctl.model.attention import joined, map_tensors
 from ramctl.model.generation import Decoding, Ends, generate
 from ramctl.model.ram import RAM, Encoded, PreparedLabels, Shortlist

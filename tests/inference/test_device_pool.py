@@ -5,8 +5,8 @@ import multiprocessing
 import pytest
 
 from ramctl import Tagger
-from ramctl.engine.device_pool import run_on_devices, split_devices
 from ramctl.errors import Interrupted, RunProblem
+from ramctl.inference.device_pool import run_on_devices, split_devices
 from ramctl.records.parallel import ordered_map
 from tests.tagging.conftest import save_photo
 

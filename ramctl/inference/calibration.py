@@ -16,9 +16,9 @@ import orjson
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import CALIBRATION, Bundle
-from ramctl.decide.salience import Salience
-from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
 from ramctl.errors import RunProblem
+from ramctl.inference.log_odds import Floats, log_odds_of, sigmoid
+from ramctl.inference.salience import Salience
 from ramctl.records.files import write_atomic
 from ramctl.records.record import JsonObject
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 
 from ramctl.checkpoints.bundle import GRAPH, HEADROOM, Bundle, BundleWriter, resolve_model
-from ramctl.decide import shortlist
-from ramctl.decide.shortlist import read_shortlist, write_headroom
-from ramctl.decide.thresholds import bundle_labels
 from ramctl.device import Runtime
-from ramctl.engine.onnx_engine import OnnxEngine
-from ramctl.engine.runner import ModelPhoto
-from ramctl.engine.torch_engine import TorchEngine
 from ramctl.errors import RunProblem
-from ramctl.labels import LabelSystem
+from ramctl.inference import shortlist
+from ramctl.inference.onnx_engine import OnnxEngine
+from ramctl.inference.runner import ModelPhoto
+from ramctl.inference.shortlist import read_shortlist, write_headroom
+from ramctl.inference.thresholds import bundle_labels
+from ramctl.inference.torch_engine import TorchEngine
+from ramctl.labels import Labels
 from ramctl.tagging.tagger import Tagger
 from tests.conftest import REPOSITORY
 from tests.support import TAGS
@@ -123,7 +123,7 @@ def test_tags_scores_and_salience_do_not_depend_on_what_else_is_asked_for(ramctl
 
 def test_of_a_long_list_the_same_words_are_given_as_when_all_are_asked_about():
     words = REPOSITORY / "ramctl" / "checkpoints" / "labels" / "ram.jsonl"
-    words = [label.tag for label in LabelSystem.read(words)]
+    words = [label.tag for label in Labels.read(words)]
     everything, few = (Tagger.from_pretrained(labels=words, dense=dense) for dense in (True, False))
     assert few.runner._shortlist[1] < len(words) / 8
     for all_scored, asked in zip(everything.tag(PHOTOS), few.tag(PHOTOS), strict=True):

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.decide.calibration import Calibration, CurvePoint
-from ramctl.decide.salience import MAIN, Rival, Salience, allowances
-from ramctl.engine.log_odds import Floats, log_odds_of, sigmoid
 from ramctl.errors import RunProblem
-from ramctl.labels import DEFAULT_THRESHOLD, LabelSystem
+from ramctl.inference.calibration import Calibration, CurvePoint
+from ramctl.inference.log_odds import Floats, log_odds_of, sigmoid
+from ramctl.inference.salience import MAIN, Rival, Salience, allowances
+from ramctl.labels import DEFAULT_THRESHOLD, Labels
 from ramctl.model.preset import Preset
 
 Flags = NDArray[np.bool_]
@@ -225,7 +225,7 @@ def fit_main(
 def fit_salience(
     scores: NDArray[np.float32],
     mentions: NDArray[np.float32],
-    labels: LabelSystem,
+    labels: Labels,
     general: Sequence[str] = (),
     is_dense: Flags | None = None,
 ) -> Salience | None:
@@ -269,7 +269,7 @@ def fit_salience(
 
 
 def _rivals(
-    score_log_odds: Floats, is_mentioned: Flags, labels: LabelSystem, general: Sequence[str]
+    score_log_odds: Floats, is_mentioned: Flags, labels: Labels, general: Sequence[str]
 ) -> Iterator[tuple[int, Rival]]:
     """The rival of each careful label; each of two is as seldom given in place of the other."""
     for tag in filter(labels.ids, general):

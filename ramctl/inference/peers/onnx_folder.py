@@ -11,11 +11,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from ramctl.engine.graph_parts import Graph
-from ramctl.engine.log_odds import score_logits
-from ramctl.engine.peers.peer import Peer, Pixels, Scores
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import LabelSystem
+from ramctl.inference.graph_parts import Graph
+from ramctl.inference.log_odds import score_logits
+from ramctl.inference.peers.peer import Peer, Pixels, Scores
+from ramctl.labels import Labels
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.preset import PreprocessConfig, read_table
 from ramctl.pretrained.transformers_folder import fingerprint, read_config
@@ -42,7 +42,7 @@ class OnnxFolder(Peer):
         if labels:
             raise UsageProblem(f"model onnx:{path}: has labels of its own; --include picks some")
         self._preprocess, self._is_logits = Preprocess(settings), settings.output == "logits"
-        graph, labels = path / GRAPH, LabelSystem.read(path / LABELS).tags
+        graph, labels = path / GRAPH, Labels.read(path / LABELS).tags
         try:
             files = [*FILES, *sorted(Graph.read(graph).files)]
             self._session = onnxruntime.InferenceSession(str(graph))

@@ -23,9 +23,9 @@ from ramctl.checkpoints.bundle import (
     WEIGHTS,
     Bundle,
 )
-from ramctl.engine.graph_parts import Graph, constant, graph_input
-from ramctl.engine.log_odds import score_logits
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.inference.graph_parts import Graph, constant, graph_input
+from ramctl.inference.log_odds import score_logits
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

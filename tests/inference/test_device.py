@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from ramctl.checkpoints.bundle import GRAPH, INT8_GRAPH, WEIGHTS, Bundle
-from ramctl.decide.thresholds import bundle_labels
 from ramctl.device import Runtime, choose_device, number_format
-from ramctl.engine.onnx_engine import TORCH, choose_runtime
-from ramctl.engine.torch_engine import TorchEngine, photos_that_fit
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.inference.onnx_engine import TORCH, choose_runtime
+from ramctl.inference.thresholds import bundle_labels
+from ramctl.inference.torch_engine import TorchEngine, photos_that_fit
 from ramctl.model.preset import finetuning_preset, load_preset, preset_to_meta
 from tests.support import fits
 
@@ -84,7 +84,7 @@ def test_a_gpu_computes_in_what_it_does_well(monkeypatch, has_bf16, tagging, tra
     ],
 )
 def test_one_rule_chooses_what_runs_a_model(monkeypatch, asked, n_bytes, gpu, expected):
-    monkeypatch.setattr("ramctl.engine.onnx_engine.has_gpu", lambda: gpu)
+    monkeypatch.setattr("ramctl.inference.onnx_engine.has_gpu", lambda: gpu)
     options = {"runtime": "auto", "device": "auto", "dtype": "auto"} | asked
     files = {name: {"bytes": 1000} for name in (GRAPH, INT8_GRAPH)} | {WEIGHTS: {"bytes": n_bytes}}
     meta = {"files": files, "thresholds": {"threshold": 0.5}}

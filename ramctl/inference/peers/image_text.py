@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from transformers import CLIPModel, SiglipModel
 
 from ramctl.device import Runtime
-from ramctl.engine.peers import peer
+from ramctl.inference.peers import peer
 from ramctl.pretrained.transformers_folder import (
     load_image_processor,
     load_pretrained,

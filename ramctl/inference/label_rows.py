@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, read_labels
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import Label, LabelSystem
+from ramctl.labels import Label, Labels
 from ramctl.records.files import read_text, unpacked_name
 from ramctl.records.parallel import chunks
 from ramctl.text.static_table import read_text_encoder, unit
 
 Rows = NDArray[np.float32]
 #: Labels to look for: their words, or a file or bundle that holds them.
-Words = str | os.PathLike[str] | Iterable[str] | LabelSystem
+Words = str | os.PathLike[str] | Iterable[str] | Labels
 SHARPNESS = 20.0  # of the mixture of neighbours; chosen on labels left out
 EMBEDDED_AT_ONCE = 8192  # new words, which bounds the memory that a long list needs
 BLOCK = 128  # new words whose neighbours are mixed at a time
@@ -49,21 +49,21 @@ def _padded(vectors: Sequence[Rows], number: int, width: int) -> Rows:
     return rows
 
 
-def read_words(words: Words) -> LabelSystem:
+def read_words(words: Words) -> Labels:
     """The label system of words, or of a file; a JSON file describes tags by sentences."""
-    if isinstance(words, LabelSystem):
+    if isinstance(words, Labels):
         return words
     if not isinstance(words, str | os.PathLike):
         listed: list[Any] = list(words)
         if not listed or not all(isinstance(word, str) and word.strip() for word in listed):
             raise UsageProblem("labels: not a list of words")
-        return LabelSystem.from_tags(word.strip() for word in listed)
+        return Labels.from_tags(word.strip() for word in listed)
     if unpacked_name(Path(words).name).endswith(".json"):
         return _read_descriptions(Path(words))
     return read_labels(os.fspath(words))
 
 
-def _read_descriptions(path: Path) -> LabelSystem:
+def _read_descriptions(path: Path) -> Labels:
     """The labels of a JSON object, or of a list of objects, as `*_llm_tag_descriptions.json`."""
     try:
         table: Any = orjson.loads(read_text(path))
@@ -78,7 +78,7 @@ def _read_descriptions(path: Path) -> LabelSystem:
         if not isinstance(sentences, list) or not all(isinstance(s, str) for s in sentences):
             raise RunProblem(f"{path}: {tag!r}: expected a list of sentences")
         labels.append(Label(tag, descriptions=tuple(sentences)))
-    return LabelSystem(labels)
+    return Labels(labels)
 
 
 def rows_of_words(

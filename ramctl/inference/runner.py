@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.engine.boxes import enlarged
-from ramctl.engine.log_odds import log_odds_of, sigmoid
-from ramctl.engine.onnx_engine import LABELS_AT_ONCE, TORCH, OnnxEngine, number_format
 from ramctl.errors import RecordProblem, attempt
+from ramctl.inference.boxes import enlarged
+from ramctl.inference.log_odds import log_odds_of, sigmoid
+from ramctl.inference.onnx_engine import LABELS_AT_ONCE, TORCH, OnnxEngine, number_format
 from ramctl.model.preprocess import Preprocess
 from ramctl.parts import require
 from ramctl.photos.decoding import record_photo
@@ -30,8 +30,8 @@ if TYPE_CHECKING:  # an installation that only tags has no torch
     from torch import Tensor
 
     from ramctl.device import Runtime
-    from ramctl.engine.caption_writer import CaptionWriter
-    from ramctl.engine.torch_engine import TorchEngine
+    from ramctl.inference.caption_writer import CaptionWriter
+    from ramctl.inference.torch_engine import TorchEngine
 
 DEFAULT_BATCH = 8
 WARN = logging.getLogger("ramctl").warning  # to stderr, if a program does not configure it
@@ -154,7 +154,7 @@ class ModelRunner(Runner):
         self.workers = options.workers or usable_cores()
         on_cpu, backend = True, f"cpu, onnxruntime {number_format(graph)}"
         if graph == TORCH:
-            from ramctl.engine.torch_engine import photos_that_fit
+            from ramctl.inference.torch_engine import photos_that_fit
 
             device, size = self.runtime.device, bundle.preprocess.size
             on_cpu, backend = device.type == "cpu", f"{device}, torch {self.runtime.dtype}"
@@ -181,7 +181,7 @@ class ModelRunner(Runner):
         self._enlarges = self._enlarged.config != self.preprocess.config
         self._boxes = boxes
         if captions:
-            from ramctl.engine.caption_writer import CaptionWriter
+            from ramctl.inference.caption_writer import CaptionWriter
 
             self.writer = CaptionWriter(bundle)
         self._loading = threading.Lock()
@@ -202,7 +202,7 @@ class ModelRunner(Runner):
     @cached_property
     def _torch_engine(self) -> "TorchEngine":
         from ramctl.device import set_up_cpu
-        from ramctl.engine.torch_engine import TorchEngine
+        from ramctl.inference.torch_engine import TorchEngine
 
         set_up_cpu(self.model_threads)
         return TorchEngine.open(

@@ -13,8 +13,8 @@ import torch
 from transformers import GroundingDinoForObjectDetection
 
 from ramctl.device import Runtime
-from ramctl.engine.peers.peer import Peer, Pixels, Scores, is_strip, pixel_values
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.inference.peers.peer import Peer, Pixels, Scores, is_strip, pixel_values
 from ramctl.pretrained import transformers_folder
 
 Box = tuple[float, float, float, float]

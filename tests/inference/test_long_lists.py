@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.decide.thresholds import choose_labels
 from ramctl.device import Runtime
-from ramctl.engine import label_rows, onnx_engine, torch_engine
-from ramctl.engine.onnx_engine import OnnxEngine
-from ramctl.engine.torch_engine import TorchEngine
+from ramctl.inference import label_rows, onnx_engine, torch_engine
+from ramctl.inference.onnx_engine import OnnxEngine
+from ramctl.inference.thresholds import choose_labels
+from ramctl.inference.torch_engine import TorchEngine
 from ramctl.model import ram
 from ramctl.tagging.tagger import Tagger
 from tests.support import TAGS

@@ -16,12 +16,12 @@ from ramctl.checkpoints.bundle import (
     Bundle,
     resolve_model,
 )
-from ramctl.decide.thresholds import bundle_labels
-from ramctl.engine import onnx_engine
-from ramctl.engine.graph_parts import Graph
-from ramctl.engine.log_odds import score_logits
-from ramctl.engine.onnx_engine import OnnxEngine
 from ramctl.errors import RunProblem
+from ramctl.inference import onnx_engine
+from ramctl.inference.graph_parts import Graph
+from ramctl.inference.log_odds import score_logits
+from ramctl.inference.onnx_engine import OnnxEngine
+from ramctl.inference.thresholds import bundle_labels
 
 
 @pytest.fixture(scope="module")

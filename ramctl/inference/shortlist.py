@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import HEADROOM, Bundle
-from ramctl.decide.thresholds import LabelSet
-from ramctl.engine.label_rows import TEXTS, nearest_means
-from ramctl.engine.log_odds import log_odds_of
+from ramctl.inference.label_rows import TEXTS, nearest_means
+from ramctl.inference.log_odds import log_odds_of
+from ramctl.inference.thresholds import LabelSet
 
 SIZE = 128  # of a bundle's labels
 MIN_WORDS = 1000  # of a list that has a shortlist

@@ -7,19 +7,19 @@ from collections.abc import Sequence
 
 from PIL import Image
 
-from ramctl.engine.peers.peer import Peer, is_strip
-from ramctl.engine.runner import ModelPhoto, Runner, RunnerOptions, Scores
 from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.inference.peers.peer import Peer, is_strip
+from ramctl.inference.runner import ModelPhoto, Runner, RunnerOptions, Scores
 from ramctl.parts import load_plugin, plugins
 from ramctl.pretrained.hub import local_path
 from ramctl.records.parallel import usable_cores
 
 GROUP = "ramctl.taggers"
 BUILT_IN = {
-    "clip": "ramctl.engine.peers.image_text:ClipPeer",
-    "siglip": "ramctl.engine.peers.image_text:SiglipPeer",
-    "grounding-dino": "ramctl.engine.peers.grounding_dino:GroundingDino",
-    "onnx": "ramctl.engine.peers.onnx_folder:OnnxFolder",
+    "clip": "ramctl.inference.peers.image_text:ClipPeer",
+    "siglip": "ramctl.inference.peers.image_text:SiglipPeer",
+    "grounding-dino": "ramctl.inference.peers.grounding_dino:GroundingDino",
+    "onnx": "ramctl.inference.peers.onnx_folder:OnnxFolder",
 }
 
 
@@ -41,7 +41,7 @@ def open_peer(
     known = plugins(GROUP, BUILT_IN.items())
     if kind not in known or not name:
         kinds = f"KIND:PATH with {', '.join(sorted(known))}"
-        manual = "the manual of plug-ins is ramctl/engine/peers/README.md"
+        manual = "the manual of plug-ins is ramctl/inference/peers/README.md"
         raise UsageProblem(f"model {spec!r}: expected {kinds}; {manual}")
     peer: type[Peer] = load_plugin(known[kind], f"model {spec}")
     if not labels and not peer.is_closed:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.engine.log_odds import Floats
+from ramctl.inference.log_odds import Floats
 
 # Weights of the log-odds of being right, of the log fraction, and a constant, before judged photos
 # give others.

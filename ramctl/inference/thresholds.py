@@ -15,10 +15,10 @@ import orjson
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.decide.calibration import NEVER, Calibration
-from ramctl.engine.label_rows import Rows, Words, label_rows, read_words, rows_of_words
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import Label, LabelSystem
+from ramctl.inference.calibration import NEVER, Calibration
+from ramctl.inference.label_rows import Rows, Words, label_rows, read_words, rows_of_words
+from ramctl.labels import Label, Labels
 from ramctl.records.files import read_lines
 from ramctl.records.record import JsonObject
 
@@ -44,7 +44,7 @@ def thresholds_of(
 class LabelSet:
     """Labels with the rows that a model takes of them, and their thresholds."""
 
-    labels: LabelSystem
+    labels: Labels
     rows: Rows  # (L, W), or (L, M, E) where the photo weighs a label's descriptions
     thresholds: NDArray[np.float64]  # (L,)
     uses_salience: NDArray[np.bool_]  # (L,) whether the threshold is lower for a main thing
@@ -71,7 +71,7 @@ def bundle_labels(bundle: Bundle, precision: float | None = None) -> LabelSet:
 
 def plain_labels(tags: Sequence[str], threshold: float) -> LabelSet:
     """The labels of a tagger that takes no rows, with one threshold."""
-    labels = LabelSystem.from_tags(tags)
+    labels = Labels.from_tags(tags)
     rows, uses_salience = np.zeros((len(labels), 0), np.float32), np.zeros(len(labels), bool)
     return LabelSet(labels, rows, np.full(len(labels), threshold), uses_salience)
 
@@ -100,7 +100,7 @@ def choose_labels(
 
 
 def _with_words(
-    bundle: Bundle, bundled: LabelSet, words: LabelSystem,
+    bundle: Bundle, bundled: LabelSet, words: Labels,
     find: Callable[[str], tuple[int, ...]], keep_labels: bool, is_precise: bool,
 ) -> LabelSet:  # fmt: skip
     """The words, behind the bundle's labels or alone; `find` gives the ids that a word names."""
@@ -130,7 +130,7 @@ def _with_words(
         chosen = np.where(has_threshold, chosen, calibration.listed_thresholds())
         uses_salience[:] = False
     fills_up = bundled.fills_up and keep_labels
-    return LabelSet(LabelSystem(labels), rows, chosen, uses_salience, calibration, fills_up)
+    return LabelSet(Labels(labels), rows, chosen, uses_salience, calibration, fills_up)
 
 
 def _user_thresholds(threshold: Threshold, chosen: LabelSet) -> NDArray[np.float64]:
@@ -162,7 +162,7 @@ def read_threshold(text: str) -> float | None:
     return value
 
 
-def read_thresholds(path: Path, labels: LabelSystem, default: float) -> list[float]:
+def read_thresholds(path: Path, labels: Labels, default: float) -> list[float]:
     """A threshold for each label in id order, from JSONL `{"tag", "threshold"}` or bare numbers.
 
     Labels that a JSONL file does not name take `default`. Raises RunProblem naming file and line.
@@ -177,7 +177,7 @@ def read_thresholds(path: Path, labels: LabelSystem, default: float) -> list[flo
     return thresholds
 
 
-def label_thresholds(text: str, labels: LabelSystem, default: float) -> list[float]:
+def label_thresholds(text: str, labels: Labels, default: float) -> list[float]:
     """A threshold for each label in id order, by `--threshold NUMBER|FILE`."""
     number = read_threshold(text)
     if number is None:

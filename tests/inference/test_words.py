@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
-from ramctl.decide.calibration import LISTED_LOG_ODDS, Calibration
-from ramctl.decide.thresholds import bundle_labels, choose_labels
-from ramctl.engine.label_rows import borrowed, label_rows, read_words
-from ramctl.engine.log_odds import log_odds_of
 from ramctl.errors import RunProblem
+from ramctl.inference.calibration import LISTED_LOG_ODDS, Calibration
+from ramctl.inference.label_rows import borrowed, label_rows, read_words
+from ramctl.inference.log_odds import log_odds_of
+from ramctl.inference.thresholds import bundle_labels, choose_labels
 from ramctl.model.preset import load_preset
 from tests.support import TAGS
 
@@ -118,7 +118,7 @@ def test_without_neighbours_and_without_labels_nothing_is_borrowed():
 def test_many_words_take_little_more_than_their_rows_and_none_depends_on_the_others(
     tiny_bundle, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("ramctl.engine.label_rows.EMBEDDED_AT_ONCE", 500)
+    monkeypatch.setattr("ramctl.inference.label_rows.EMBEDDED_AT_ONCE", 500)
     bundle, path = Bundle.open(tiny_bundle), tmp_path / "words.txt"
     words = [f"{TAGS[n % len(TAGS)]} {TAGS[n * 7 % 9]} {'o' * (n % 4)}" for n in range(5000)]
     words = list(dict.fromkeys(words)) + [f"a {word}" for word in words]
