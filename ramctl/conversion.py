@@ -11,10 +11,10 @@ from typing import cast
 
 from ramctl.checkpoints.bundle import (
     CARD,
-    GRAPH,
+    LABEL_GRAPH,
+    PHOTO_GRAPH,
     TEXT_FOLDER,
     TOKENIZER,
-    WEIGHTS,
     Bundle,
     BundleWriter,
     embedded_bundle,
@@ -26,7 +26,7 @@ from ramctl.checkpoints.bundle import (
 )
 from ramctl.checkpoints.load import load_model, write_model
 from ramctl.checkpoints.official import Architecture, convert_official, read_official
-from ramctl.checkpoints.onnx_graph import export_graph
+from ramctl.checkpoints.onnx_graph import export_graphs
 from ramctl.config import given_options
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.thresholds import read_thresholds
@@ -77,8 +77,7 @@ def run(options: ConvertOptions) -> Report:
         if options.out is None and bundle.path == embedded_bundle():
             raise UsageProblem("the embedded model is part of this program: give --out DIR")
         bundle = add_graph(bundle, options.out)
-        size = bundle.file_sizes[GRAPH] / 1e6
-        report.notify(f"{bundle.path}: wrote {GRAPH} ({size:.1f} MB without the shared weights)")
+        report.notify(f"{bundle.path}: wrote {PHOTO_GRAPH} and {LABEL_GRAPH}")
     elif options.arch is None and options.source in KNOWN:
         install(options, report)
     else:
@@ -112,7 +111,7 @@ def convert_checkpoint(options: ConvertOptions) -> Bundle:
         if arch != "tag2text":  # whose queries are learnt, not embedded
             ClipTextEncoder(options.text_encoder, arch).save(writer.path / TEXT_FOLDER)
         writer.meta = write_model(writer.path, preset, model, tokenizer) | {
-            "thresholds": {"threshold": THRESHOLD, "open_set_threshold": preset.open_set_threshold},
+            "thresholds": {"threshold": THRESHOLD},
             "provenance": {
                 "command": ["ramctl", *options.argv],
                 "checkpoint": {
@@ -201,12 +200,12 @@ def _tokenizer(vocab: str | None, captioning: CaptioningConfig | None) -> Captio
 
 
 def add_graph(bundle: Bundle, out: Path | None = None) -> Bundle:
-    """Add `model.onnx` to the bundle, in place or at `out`."""
+    """Add the two graphs to the bundle, in place or at `out`."""
     target = bundle.path if out is None else out
     require_bundle(target)
     model = load_model(bundle, captioning=False)
     size = bundle.preprocess.size
     with BundleWriter(target) as writer:
-        writer.copy_files(bundle, without={GRAPH})
-        export_graph(model, size, writer.path / GRAPH, weights=writer.path / WEIGHTS)
+        writer.copy_files(bundle, without={PHOTO_GRAPH, LABEL_GRAPH})
+        export_graphs(model, size, writer.path)
     return Bundle.open(target)

@@ -17,7 +17,7 @@ from ramctl.checkpoints.bundle import (
     find_bundle,
 )  # fmt: skip
 from ramctl.errors import RamctlError, escaped
-from ramctl.inference.onnx_engine import TORCH, choose_runtime, has_gpu, number_format
+from ramctl.inference.onnx_engine import TORCH, choose_runtime, has_gpu
 from ramctl.parts import EXTRAS, __version__, pip_line
 from ramctl.pretrained.hub import KNOWN
 from ramctl.records.outputs import write_to_stdout
@@ -95,7 +95,7 @@ def _model(path: Path) -> str:
         chosen = choose_runtime(bundle, "auto", "auto", "auto")
     except RamctlError as problem:
         return problem.message
-    how = f"onnxruntime {number_format(chosen)}, on the CPU"
+    how = f"onnxruntime {bundle.dtype}, on the CPU"
     if chosen == TORCH:
         how = f"torch, on the {'GPU' if has_gpu() else 'CPU'}"
     size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())

@@ -1,16 +1,18 @@
-"""The label system: tags with their kinds, synonyms, relations and thresholds, by id.
+"""The labels: tags with their kinds, synonyms, relations, curves and thresholds, by id.
 
 A label's id is its line number in `labels.jsonl`, from 0. In systems that we build, no string
 occurs twice among tags and synonyms; in a converted one it may (Tag2Text's list does), so ids
-identify labels and a string stands for all ids that have it.
+identify labels and a string stands for all ids that have it. L labels.
 """
 
 import hashlib
 import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -18,10 +20,16 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.files import read_text, write_atomic
 from ramctl.records.record import KINDS, JsonObject
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
 LABELS = "labels.jsonl"  # its name in a bundle
 # Of a tag where neither the model nor the user has another.
 DEFAULT_THRESHOLD = 0.5
-LISTS = ("synonyms", "parents", "one_of", "part_of", "descriptions")  # fields of several strings
+LISTS = ("synonyms", "parents", "part_of", "descriptions")  # fields of several strings
+NUMBERS = ("count", "threshold", "salience", "headroom", "mention_rate", "rate")
+NEVER = 1.0  # the threshold of a label that is not given
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,27 +37,30 @@ class Label:
     """One label; `parents` are tags, nearest first.
 
     A label that is not `validated` has no evidence (never trained, no teacher): it is given only
-    when a user names it. Of the labels of one set in `one_of` (the colours) a photo gets one by
-    default; parts of something, one at most, and only beside one of the labels that they are
-    `part_of` or a kind of it.
+    when a user names it. Tags that are `part_of` something come behind all whole things.
     """
 
     tag: str
     kind: str = "object"
     synonyms: tuple[str, ...] = ()
     parents: tuple[str, ...] = ()
+    part_of: tuple[str, ...] = ()
     count: int | None = None
-    threshold: float | None = None
     names: dict[str, str] = field(default_factory=dict)
     descriptions: tuple[str, ...] = ()
     validated: bool = True
-    one_of: tuple[str, ...] = ()
-    part_of: tuple[str, ...] = ()
+    threshold: float | None = None
+    # Its probability is sigmoid(slope x logit + offset); None: the plain sigmoid.
+    calibration: tuple[float, float] | None = None
+    salience: float | None = None  # of a thing: its weight in what captions name first
+    headroom: float | None = None  # how much the tag decoder adds to its logit at most
+    mention_rate: float | None = None  # P(a dense caption names it | it is there)
+    rate: float | None = None  # the log-odds of its mean probability on photos of all kinds
 
     def to_json(self) -> JsonObject:
         """The label as a line of `labels.jsonl`, without empty fields."""
         row: JsonObject = {"tag": self.tag, "kind": self.kind}
-        for name in (*LISTS, "count", "threshold", "names"):
+        for name in (*LISTS, *NUMBERS, "calibration", "names"):
             value = getattr(self, name)
             if value not in ((), {}, None):
                 row[name] = list(value) if isinstance(value, tuple) else value
@@ -63,24 +74,23 @@ class Label:
             raise ValueError("no tag")
         if kind not in KINDS:
             raise ValueError(f"kind is not one of {', '.join(KINDS)}")
-        lists = {}
+        fields: dict[str, Any] = {}
         for name in LISTS:
             value = row.get(name) or []
             if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
                 raise ValueError(f"{name} is not a list of strings")
-            lists[name] = tuple(value)
-        count = row.get("count")
-        if count is not None and (not isinstance(count, int) or count < 0):
-            raise ValueError("count is not a whole number")
-        if not isinstance(row.get("names") or {}, dict):
+            fields[name] = tuple(value)
+        for name in NUMBERS:
+            value = row.get(name)
+            if value is not None and (not isinstance(value, int | float) or not isfinite(value)):
+                raise ValueError(f"{name} is not a number")
+            fields[name] = value
+        if not isinstance(names := row.get("names") or {}, dict):
             raise ValueError("names are not a table")
-        threshold = row.get("threshold")
-        if threshold is not None and not isinstance(threshold, int | float):
-            raise ValueError("threshold is not a number")
-        return cls(
-            tag, kind, count=count, threshold=threshold,
-            names=row.get("names") or {}, validated=row.get("validated") is not False, **lists,
-        )  # fmt: skip
+        if (curve := row.get("calibration")) is not None:
+            slope, offset = map(float, curve)
+            fields["calibration"] = slope, offset
+        return cls(tag, kind, names=names, validated=row.get("validated") is not False, **fields)
 
 
 def normalise(text: str) -> str:
@@ -93,12 +103,53 @@ def normalise(text: str) -> str:
 
 
 class Labels(tuple[Label, ...]):
-    """Labels in id order, with lookup by string: exact first, then `normalise`d."""
+    """Labels in id order, with lookup by string: exact first, then `normalise`d.
+
+    `rows` are a model's input of each label, where a model is opened: (L, W), or (L, M, E) where
+    the photo weighs a label's descriptions.
+    """
+
+    rows: "NDArray[np.float32] | None" = None
+
+    @classmethod
+    def with_rows(cls, labels: Iterable[Label], rows: "NDArray[np.float32]") -> "Labels":
+        """Labels with a model's input of each."""
+        made = cls(labels)
+        made.rows = rows
+        return made
 
     @property
     def tags(self) -> list[str]:
         """The labels' tags in id order."""
         return [label.tag for label in self]
+
+    @cached_property
+    def curves(self) -> "NDArray[np.float64]":
+        """The slope and offset (L, 2) of each label; 1 and 0 for a plain sigmoid."""
+        import numpy as np
+
+        return np.array([label.calibration or (1.0, 0.0) for label in self], np.float64)
+
+    def numbers(self, name: str, otherwise: float) -> "NDArray[np.float64]":
+        """A field of all labels (L,), with a value for those that lack it."""
+        import numpy as np
+
+        found = (getattr(label, name) for label in self)
+        return np.array([otherwise if x is None else x for x in found], np.float64)
+
+    def with_numbers(self, name: str, values: "NDArray[np.float64]", digits: int) -> "Labels":
+        """The labels with a field of each (L,); without it where the value is not finite."""
+        fields: list[dict[str, Any]] = [
+            {name: round(value, digits) if isfinite(value) else None} for value in values.tolist()
+        ]
+        return Labels(replace(label, **given) for label, given in zip(self, fields, strict=True))
+
+    def thresholds(self, usual: float) -> "NDArray[np.float64]":
+        """The thresholds (L,): a label's own, else the usual one; never without evidence."""
+        import numpy as np
+
+        own = self.numbers("threshold", usual)
+        return np.where([label.validated for label in self], own, NEVER)
 
     @cached_property
     def _exact(self) -> dict[str, tuple[int, ...]]:
@@ -158,7 +209,7 @@ class Labels(tuple[Label, ...]):
         return self[ids[0]].tag if ids else None
 
     def extended(self, others: Iterable[Label]) -> "Labels":
-        """The system with the new ones of these labels at its end; existing ids stay."""
+        """The labels with the new ones of these at their end; existing ids stay."""
         return Labels([*self, *(label for label in others if not self.ids(label.tag))])
 
     @cached_property
@@ -184,9 +235,10 @@ class Labels(tuple[Label, ...]):
 
     @classmethod
     def read(cls, path: Path) -> "Labels":
-        """The system in a `labels.jsonl`, a bundle's folder or a plain word list (one a line).
+        """The labels of a `labels.jsonl`, a bundle's folder or a plain word list (one a line).
 
-        Raises UsageProblem where there is none, RunProblem naming file and line for anything else.
+        In a word list `#` begins a comment. Raises UsageProblem where there is none, RunProblem
+        naming file and line for anything else.
         """
         path = path / LABELS if path.is_dir() else path
         labels = []
@@ -194,9 +246,9 @@ class Labels(tuple[Label, ...]):
             try:
                 if line.lstrip().startswith("{"):
                     labels.append(Label.from_json(orjson.loads(line)))
-                elif line.strip():
-                    labels.append(Label(line.strip()))
-            except ValueError as error:
+                elif word := line.strip() if not line.startswith("#") else "":
+                    labels.append(Label(word))
+            except (ValueError, TypeError) as error:
                 raise RunProblem(f"{path}:{number}: not a label: {error}") from error
         if not labels:
             raise RunProblem(f"{path}: no labels in it")

@@ -33,22 +33,18 @@ if TYPE_CHECKING:
 
     from ramctl.model.preset import PreprocessConfig, Preset
 
-FORMAT = 1
+FORMAT = 2
 MAX_BATCH = 4096  # photos, that a bundle may ask for
 META = "bundle.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"  # the captioning branch's vocabulary
 TEXT_FOLDER = "text"  # embeds words that the model was not trained on, see `ramctl.text`
-GRAPH = "model.onnx"
-INT8_GRAPH = "model.int8.onnx"
-CALIBRATION = "calibration.json"  # see `ramctl.inference.calibration`
+PHOTO_GRAPH = "photo.onnx"  # photos to tokens and global features
+LABEL_GRAPH = "labels.onnx"  # these and rows of labels to logits
 AXES = "axes.safetensors"  # of the photos' embeddings
-HEADROOM = "headroom.npy"  # (L,) what the tag decoder adds to the global branch's logits at most
 REFERENCE = "reference.npy"  # (R, C) pooled features of photos of all kinds, in half precision
+FIT = "fit.safetensors"  # of `ramctl fit`
 CARD = "README.md"
-# A graph's inputs, of which the last two are those of a model with a global branch, and its output.
-PHOTOS, LABEL_QUERIES, OFFSETS, SHORTLIST = "photos", "label_queries", "offsets", "shortlist"
-LOGITS = "logits"
 EMBEDDED = "mini"
 
 
@@ -57,9 +53,10 @@ class Bundle:
     """An opened bundle; `meta` is the content of its bundle.json.
 
     Keys of `meta`: `format`, `architecture` (the preset's model table), `preprocess`, `preset`
-    (the preset's other tables), `thresholds` (`threshold`, `open_set_threshold`, `caption`),
-    `dtype` (what `--dtype auto` runs, fp32 if absent), `provenance`, `files` (name -> sha256,
-    bytes). Code outside this module reads them through the properties.
+    (the preset's other tables), `thresholds` (`threshold`, `caption`), `precisions` (rows of
+    threshold, precision, tags a photo), `salience` (`slope`, `main`), `open_set` (`calibration` of
+    words that are no labels), `dtype` (of photo.onnx, fp32 if absent), `provenance`, `files`
+    (name -> sha256, bytes).
     """
 
     path: Path
@@ -78,8 +75,11 @@ class Bundle:
         except (OSError, ValueError) as error:
             raise RunProblem(f"{meta_path}: {error}") from error
         version = meta.get("format") if isinstance(meta, dict) else None
-        if not isinstance(version, int) or version > FORMAT:
-            raise RunProblem(f"{meta_path}: format {version!r}; this ramctl reads up to {FORMAT}")
+        if version != FORMAT:
+            remedy = "convert or train it again"
+            raise RunProblem(
+                f"{meta_path}: format {version!r}, this ramctl reads {FORMAT}: {remedy}"
+            )
         _check_meta(meta_path, meta)
         for name, facts in meta.get("files", {}).items():
             file, expected = path / name, facts.get("bytes")
@@ -132,14 +132,29 @@ class Bundle:
         """The threshold of labels that have none."""
         return float(self.meta.get("thresholds", {}).get("threshold", DEFAULT_THRESHOLD))
 
-    @property
-    def open_set_threshold(self) -> float:
-        """The threshold for words that the model was not trained on."""
-        return float(self.meta.get("thresholds", {}).get("open_set_threshold", DEFAULT_THRESHOLD))
+    def threshold_for(self, precision: float) -> float:
+        """The lowest threshold at which this fraction of the tags is right on photos held out.
+
+        RunProblem where the bundle has no table, or none reaches it.
+        """
+        table = self.meta.get("precisions", [])
+        if not table:
+            raise RunProblem(f"{self.path}: is not calibrated: use --threshold, not --precision")
+        if reached := [row[0] for row in table if row[1] >= precision]:
+            return float(min(reached))
+        best = max(row[1] for row in table)
+        raise RunProblem(f"no threshold reaches precision {precision:g}: at most {best:.3f}")
+
+    @cached_property
+    def fit(self) -> "dict[str, np.ndarray]":
+        """The tensors that `ramctl fit` added; empty without."""
+        from safetensors.numpy import load_file
+
+        return load_file(self.path / FIT) if self.has(FIT) else {}
 
     @property
     def dtype(self) -> str:
-        """The number format that `--dtype auto` stands for."""
+        """The number format of the photo graph."""
         return str(self.meta.get("dtype", "fp32"))
 
     @property
@@ -147,7 +162,7 @@ class Bundle:
         """A hash of everything that outputs depend on, which is all but the model card."""
         listed = sorted(self.meta.get("files", {}).items())
         hashes = [[name, facts["sha256"]] for name, facts in listed if name != CARD]
-        names = ("architecture", "preprocess", "thresholds")
+        names = ("architecture", "preprocess", "thresholds", "salience", "open_set")
         parts = [hashes, *(self.meta.get(name) for name in names)]
         return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
@@ -166,17 +181,17 @@ class Bundle:
             chosen = list(weights.keys()) if names is None else list(names)
             return {name: weights.get_tensor(name) for name in chosen}
 
-    def array(self, name: str, width: int | None = None) -> "np.ndarray[Any, Any]":
-        """The numbers of a file, HEADROOM (L,) or REFERENCE (R, `width`); RunProblem otherwise."""
+    def reference(self, width: int) -> "np.ndarray[Any, Any]":
+        """The features (R, `width`) of REFERENCE; RunProblem where they do not fit."""
         import numpy as np
 
-        path = self.path / name
+        path = self.path / REFERENCE
         try:
             # Mapped, so that a damaged header cannot ask for terabytes.
             values = np.load(path, mmap_mode="r")
         except (OSError, EOFError, ValueError) as error:
             raise RunProblem(f"{path}: {error}") from error
-        shape = (len(self.labels),) if width is None else (len(values), width)
+        shape = (len(values), width)
         if values.dtype.kind != "f" or values.shape != shape or not np.isfinite(values).all():
             raise RunProblem(f"{path}: does not fit the bundle")
         return values

@@ -1,7 +1,8 @@
-"""Export the tagging path of a model to ONNX: photos and label rows to logits.
+"""Export the tagging path of a model to two ONNX graphs: photos to tokens, and these to logits.
 
 The weights of a graph are references into the bundle's model.safetensors, where they are stored
-once. B photos, H and W pixels, L labels, R width of a label's row, M descriptions, E text width.
+once. B photos, H and W pixels, T tokens, D width, L labels, R width of a label's row,
+M descriptions, E text width.
 """
 
 import json
@@ -19,8 +20,9 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import get_same_padding
 from torch import Tensor, nn
 
-from ramctl.checkpoints.bundle import LABEL_QUERIES, LOGITS, OFFSETS, PHOTOS, SHORTLIST
-from ramctl.model.ram import RAM, Shortlist
+from ramctl.checkpoints.bundle import LABEL_GRAPH, PHOTO_GRAPH, WEIGHTS
+from ramctl.model.global_branch import GlobalFeatures
+from ramctl.model.ram import RAM, Encoded
 from ramctl.parts import require
 
 OPSET = 17
@@ -29,36 +31,62 @@ OPSET = 17
 _TYPES: dict[str, Any] = {"F32": (np.float32, 1), "I64": (np.int64, 7), "F16": (np.float16, 10)}
 Pads = list[int]  # top, left, bottom, right
 STORED = "_stored"  # the end of the name of a weight that is cast when the graph is loaded
-TRACED = 2  # labels on the shortlist during the export; its size becomes an input
 
 
-class TaggingGraph(nn.Module):
-    """The exported module: the model without captioning, with the labels' rows as an input."""
+class PhotoGraph(nn.Module):
+    """Photos (B, 3, H, W) to the tokens (B, T, D) that the tag decoder attends to.
+
+    A model with a global branch also gives the mean of its features, and what the branch makes of
+    it.
+    """
 
     def __init__(self, model: RAM) -> None:
         super().__init__()
         self.model = model
+        self.names = ["tokens"]
+        if model.prior is not None:
+            self.names += ["pooled", "feature"]
+            self.names += ["own"] if model.prior.own_projection is not None else []
+            self.names += ["classes"] if model.prior.classifier is not None else []
 
-    def forward(self, photos: Tensor, rows: Tensor, offsets: Tensor | None = None) -> Tensor:
-        """Compute logits (B, L) of photos (B, 3, H, W) and rows (L, R) or descriptions (L, M, E).
+    def forward(self, photos: Tensor) -> list[Tensor]:
+        """The outputs in the order of `names`."""
+        encoded = self.model.encode(self.model.encoder(photos))
+        return [encoded.tokens, *(getattr(encoded.photo, name) for name in self.names[1:])]
 
-        With `offsets` (L), of a shortlist of TRACED labels.
-        """
-        shortlist = None if offsets is None else Shortlist(offsets, TRACED)
+
+class LabelGraph(nn.Module):
+    """What a photo graph gives, and rows of labels, to logits (B, L)."""
+
+    def __init__(self, model: RAM) -> None:
+        super().__init__()
+        self.model = model
+        self.names = [name for name in PhotoGraph(model).names if name != "pooled"]
+
+    def forward(self, rows: Tensor, *seen: Tensor) -> Tensor:
+        """Logits of rows (L, R) or descriptions (L, M, E)."""
+        parts = dict(zip(self.names, seen, strict=True))
+        photo = None
+        if self.model.prior is not None:
+            photo = GlobalFeatures(
+                parts["feature"], own=parts.get("own"), classes=parts.get("classes")
+            )
+        elif self.model.encoder.mean_token:
+            photo = GlobalFeatures(parts["tokens"][:, 0])
         # Not a call of the module: the tracer would put its name into every node's.
-        return self.model.forward(photos, rows, shortlist=shortlist).logits.total
+        return self.model.tag_logits(Encoded(parts["tokens"], photo), rows).total
 
 
-def export_graph(model: RAM, image_size: int, path: Path, *, weights: Path | None = None) -> None:
-    """Write the graph to `path`, for any number of photos and of labels.
+def export_graphs(model: RAM, image_size: int, folder: Path) -> None:
+    """Write both graphs, for any number of photos and of labels, into a bundle's folder.
 
-    `weights` is the bundle's model.safetensors in the same folder: tensors in it are referred to,
-    not copied. RunProblem when the extra `[onnx]` is not installed.
+    Tensors in its model.safetensors are referred to, not copied. RunProblem when the extra
+    `[onnx]` is not installed.
     """
-    graph = trace(model, image_size)
-    if weights is not None:
-        share_weights(graph, weights, path.parent)
-    require_onnx().save(graph, path)
+    photo, labels = trace(model, image_size)
+    for graph, name in ((photo, PHOTO_GRAPH), (labels, LABEL_GRAPH)):
+        share_weights(graph, folder / WEIGHTS, folder)
+        require_onnx().save(graph, folder / name)
 
 
 def require_onnx() -> Any:
@@ -69,45 +97,53 @@ def require_onnx() -> Any:
     return onnx
 
 
-def trace(model: RAM, image_size: int) -> Any:
-    """Trace the model's tagging path to an onnx.ModelProto with its weights."""
-    onnx = require_onnx()
+def trace(model: RAM, image_size: int) -> tuple[Any, Any]:
+    """Trace the photo graph and the label graph to onnx.ModelProtos with their weights."""
     model.eval()
-    n_labels = len(model.labels)  # a single one would be too few for a shortlist: it is repeated
-    rows = model.labels().detach()[torch.arange(max(TRACED, min(4, n_labels))) % n_labels]
+    rows = model.labels().detach()[torch.arange(min(4, len(model.labels)))]
     photos = torch.zeros(2, 3, image_size, image_size, device=rows.device)
-    free = {PHOTOS: {0: "batch"}, LABEL_QUERIES: {0: "labels"}, LOGITS: {0: "batch", 1: "labels"}}
+    photo, labels = PhotoGraph(model), LabelGraph(model)
+    batch = {0: "batch"}
+    free = {"photos": batch} | dict.fromkeys(photo.names, batch)
+    first = _traced(photo, (photos,), ["photos"], photo.names, free)
+    _join_padding(first.graph, _same_padding(model.encoder, photos[:1]))
+    with torch.no_grad():
+        seen = dict(zip(photo.names, photo(photos), strict=True))
+    inputs = ["rows", *labels.names]
+    free |= {"rows": {0: "labels"}, "logits": {0: "batch", 1: "labels"}}
     if rows.dim() == 3:
-        free[LABEL_QUERIES][1] = "descriptions"
-    inputs = {PHOTOS: photos, LABEL_QUERIES: rows}
-    if model.scores_cells:
-        inputs[OFFSETS], free[OFFSETS] = torch.zeros(len(rows)), {0: "labels"}
+        free["rows"][1] = "descriptions"
+    given = (rows, *(seen[name] for name in labels.names))
+    second = _traced(labels, given, inputs, ["logits"], free)
+    for graph in (first, second):
+        drop_unused(graph.graph)
+    return first, second
+
+
+def _traced(
+    module: nn.Module, inputs: tuple[Tensor, ...], names: list[str], outputs: list[str],
+    free: dict[str, dict[int, str]],
+) -> Any:  # fmt: skip
+    """The module as an onnx.ModelProto; `free` are the dimensions of any size."""
+    onnx = require_onnx()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.onnx"
         # The tracer warns of shape checks in timm, which are constant for one photo size.
         with warnings.catch_warnings(action="ignore"), torch.no_grad():
             torch.onnx.export(
-                TaggingGraph(model),
-                tuple(inputs.values()),
+                module,
+                inputs,
                 path,
-                input_names=list(inputs),
-                output_names=[LOGITS],
-                dynamic_axes=free,
+                input_names=names,
+                output_names=outputs,
+                dynamic_axes={name: free[name] for name in [*names, *outputs] if name in free},
                 opset_version=OPSET,
                 dynamo=False,
                 # Folded weights could not be shared; the runtime folds them itself.
                 do_constant_folding=False,
                 training=torch.onnx.TrainingMode.PRESERVE,
             )
-        graph = onnx.load(path)
-    _join_padding(graph.graph, _same_padding(model.encoder, photos[:1]))
-    if model.scores_cells:
-        (choice,) = (node for node in graph.graph.node if node.op_type == "TopK")
-        choice.input[1] = SHORTLIST
-        size = onnx.helper.make_tensor_value_info(SHORTLIST, onnx.TensorProto.INT64, [1])
-        graph.graph.input.append(size)
-    drop_unused(graph.graph)
-    return graph
+        return onnx.load(path)
 
 
 def _same_padding(encoder: nn.Module, photos: Tensor) -> list[Pads]:

@@ -49,7 +49,7 @@ OPTIONS = {
         ),
     ],
     "graph": [
-        option("--to [onnx]", "Add a graph, model.onnx, to a bundle.", field="target"),
+        option("--to [onnx]", "Add photo.onnx and labels.onnx to a bundle.", field="target"),
     ],
     "output": [
         option("--out DIR", "Bundle to write [--to onnx: BUNDLE]."),

@@ -138,7 +138,7 @@ photos = [
     root,
 ]
 model = option("--model BUNDLE", "A folder, hf://owner/name or known name.", default="mini")
-labels = option("--labels [+]FILE", "Labels to look for; +FILE adds to the model's.")
+labels = option("--labels [+]FILE", "Give only these words; +FILE adds them to the labels.")
 
 
 def jobs(default: str, **attributes: Any) -> Option:

@@ -42,7 +42,6 @@ OPTIONS = {
         option("--precision P", "Target precision of the tags, 0 to 1."),
         option("--top N", "At most N tags a photo."),
         option("--kinds KIND,...", f"Only these: {', '.join(KINDS)}."),
-        option("--include FILE", "Give only the tags in FILE.", type=options.EXISTING_FILE),
         option("--exclude FILE", "Never give the tags in FILE.", type=options.EXISTING_FILE),
         option("--leaf", "Drop a parent (animal) if its child (dog) is given."),
         option("--lang CODE", "Language of the tags and of lists, such as de."),

@@ -4,16 +4,20 @@ import threading
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from math import inf
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import load_caption_tokenizer
-from ramctl.inference.torch_engine import Floats, TorchEngine
+from ramctl.inference.torch_engine import Floats
 from ramctl.model.generation import Decoding, Ends
 from ramctl.model.ram import Encoded
 from ramctl.parsing.parsed_caption import ParsedCaption
 from ramctl.parsing.parser import CaptionParser
+
+if TYPE_CHECKING:
+    from ramctl.inference.runner import ModelRunner
 
 MAX_TOKENS = 30  # of a caption; authors' tag2text.py
 MIN_SCORE = 0.001  # of a label: lower ones count as this
@@ -52,14 +56,14 @@ class CaptionWriter:
             return list(self._parser.parse(texts))
 
     def write(
-        self, engine: TorchEngine, encoded: Encoded, tags: Sequence[Sequence[str]]
+        self, runner: "ModelRunner", encoded: Encoded, tags: Sequence[Sequence[str]]
     ) -> list[str | None]:
         """The captions of `drafts`; None for those below the limit of confidence."""
-        drafts = self.drafts(engine, encoded, tags)
+        drafts = self.drafts(runner, encoded, tags)
         return [text if text and worth >= self._limit else None for text, worth in drafts]
 
     def drafts(
-        self, engine: TorchEngine, encoded: Encoded, tags: Sequence[Sequence[str]]
+        self, runner: "ModelRunner", encoded: Encoded, tags: Sequence[Sequence[str]]
     ) -> list[tuple[str, float]]:
         """Captions of a batch's first photos, guided by the tags of each, with their confidence.
 
@@ -70,11 +74,11 @@ class CaptionWriter:
         texts = [*tags, *[()] * (len(encoded) - len(tags))]
         guides, prompts = tokenizer.encode_tags(texts), tokenizer.prompts(len(texts))
         ends = Ends(tokenizer.end, tokenizer.pad)
-        written = engine.write(encoded, guides, prompts, self.decoding, ends)[: len(tags)]
+        written = runner.engine.write(encoded, guides, prompts, self.decoding, ends)[: len(tags)]
         drafts = [[text.strip() for text in tokenizer.decode(ids)] for ids in written]
         if not self._is_chosen:
             return [(text, 0.0) for (text,) in drafts]
-        scores = engine.score_encoded(encoded, engine.model_labels)
+        scores = runner.probabilities(runner.engine.logits(encoded))
         return [
             max(zip(found, self._confidences(found, row), strict=True), key=lambda draft: draft[1])
             for found, row in zip(drafts, scores, strict=False)

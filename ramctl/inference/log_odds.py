@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ramctl.labels import Labels
+
 Floats = NDArray[np.float64]
 MIN_P = 1e-6  # probabilities are kept this far from 0 and 1
 
@@ -24,3 +26,20 @@ def sigmoid(log_odds: Floats) -> Floats:
 def score_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities of a model's logits, without overflow; tiny ones keep their digits."""
     return np.asarray(1 / (1 + np.exp(-np.maximum(logits, np.float32(-80)))), np.float32)
+
+
+class Probabilities:
+    """Logits to probabilities: each label's curve, and what `ramctl fit` learnt of a collection.
+
+    B photos, L labels, C channels of the pooled features.
+    """
+
+    def __init__(self, labels: Labels) -> None:
+        self._has_curves = any(label.calibration is not None for label in labels)
+        self._slopes, self._offsets = labels.curves.T.astype(np.float32)
+
+    def __call__(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities (B, L) of logits (B, L); a plain sigmoid where no label has a curve."""
+        if not self._has_curves:
+            return score_logits(logits)
+        return score_logits(self._slopes * logits + self._offsets)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +18,10 @@ from PIL import Image
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.boxes import enlarged
-from ramctl.inference.log_odds import log_odds_of, sigmoid
-from ramctl.inference.onnx_engine import LABELS_AT_ONCE, TORCH, OnnxEngine, number_format
+from ramctl.inference.log_odds import Probabilities, log_odds_of, sigmoid
+from ramctl.inference.onnx_engine import TORCH, OnnxEngine
+from ramctl.inference.vocabulary import label_rows
+from ramctl.labels import Labels
 from ramctl.model.preprocess import Preprocess
 from ramctl.parts import require
 from ramctl.photos.decoding import record_photo
@@ -35,7 +37,6 @@ if TYPE_CHECKING:  # an installation that only tags has no torch
 
 DEFAULT_BATCH = 8
 WARN = logging.getLogger("ramctl").warning  # to stderr, if a program does not configure it
-LONG_LIST_BATCH = 64  # photos, for which the work on a long list's words is done once
 PART = 0.6  # of each side of a photo, for a thorough look
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Scores = NDArray[np.float32]  # (n, L)
@@ -57,7 +58,6 @@ class RunnerOptions:
     dtype: str = "auto"  # or fp32, bf16, fp16, int8
     batch: int | None = None  # photos a batch; None: what fits the model
     workers: int | None = None  # threads that decode (and run the graph); None: one a core
-    threads: int | None = None  # threads of one run of the model
 
 
 class ModelPhoto(NamedTuple):
@@ -113,19 +113,13 @@ class Runner:
         # A copy, because torch warns of read-only arrays.
         return ModelPhoto(np.array(photo))
 
-    def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Scores]:
-        """Probabilities (n, L) of n photos, and those by which tags are chosen.
-
-        The latter do not depend on options, and may be 0 for labels that cannot be given.
-        """
+    def scores_of(self, photos: Sequence[ModelPhoto]) -> Scores:
+        """Probabilities (n, L) of n photos."""
         raise NotImplementedError
 
 
 class ModelRunner(Runner):
     """A bundle's model with its labels, or others, in torch or onnxruntime.
-
-    `graph` is the graph's file name, or TORCH. The model scores `rows` (L, W), by default the
-    bundle's labels; labels that are not on the `shortlist` score 0 unless it `scores_all`.
 
     On a CPU, sums of more threads, or of batches of another shape, are rounded in another way.
     The model therefore takes batches of one shape, which blank photos fill.
@@ -134,26 +128,25 @@ class ModelRunner(Runner):
     writer: "CaptionWriter | None" = None  # where opened for captions
 
     def __init__(
-        self, bundle: Bundle, options: RunnerOptions, graph: str = TORCH, *,
-        rows: NDArray[np.float32] | None = None,
-        shortlist: tuple[NDArray[np.float32], int] | None = None, scores_all: bool = False,
+        self, bundle: Bundle, options: RunnerOptions, engine: str = TORCH, *,
+        labels: Labels | None = None, scores_all: bool = False,
         boxes: bool = False, captions: bool = False,
         thorough: bool = False, loader: str | None = None, fold: bool = True,
         notify: Callable[[str], None] = mute,
     ) -> None:  # fmt: skip
         requested = "--boxes" if boxes else "--caption" if captions else ""
-        if requested or graph == TORCH:
+        if requested or engine == TORCH:
             require("train", requested or "running this model in torch")
         self.bundle, self.options, self.notify = bundle, options, notify
-        self._graph, self._rows = graph, rows
-        self._shortlist, self._scores_all = shortlist, scores_all
+        self._engine, self.labels = engine, label_rows(bundle) if labels is None else labels
+        self.probabilities = Probabilities(self.labels)
+        self._scores_all = scores_all
         self._captions, self._thorough, self._fold = captions, thorough, fold
         usual = bundle.batch_size or DEFAULT_BATCH
-        is_long = rows is not None and len(rows) > LABELS_AT_ONCE
-        self.batch = options.batch or (LONG_LIST_BATCH if is_long else usual)
+        self.batch = options.batch or usual
         self.workers = options.workers or usable_cores()
-        on_cpu, backend = True, f"cpu, onnxruntime {number_format(graph)}"
-        if graph == TORCH:
+        on_cpu, backend = True, f"cpu, onnxruntime {bundle.dtype}"
+        if engine == TORCH:
             from ramctl.inference.torch_engine import photos_that_fit
 
             device, size = self.runtime.device, bundle.preprocess.size
@@ -164,11 +157,11 @@ class ModelRunner(Runner):
         # Boxes and captions need a torch model, also beside a graph. A large one uses all cores
         # itself. For small operations several batches with one thread each are faster
         # than one batch whose threads wait for each other.
-        in_torch = graph == TORCH or boxes or captions
+        in_torch = engine == TORCH or boxes or captions
         is_large = in_torch and not (usual > 1 and self.runtime.device.type == "cpu")
         self.side_by_side = 1 if is_large else self.workers
-        self.model_threads = (options.threads or options.workers) if is_large else 1  # of torch
-        self.fingerprint = {"model": bundle.fingerprint, "runtime": f"{graph} {options.dtype}"}
+        self.model_threads = options.workers if is_large else 1  # of torch
+        self.fingerprint = {"model": bundle.fingerprint, "runtime": f"{engine} {options.dtype}"}
         self.official = (loader or bundle.preprocess.loader) == "official"
         if loader not in (None, bundle.preprocess.loader):
             self.fingerprint["preprocess"] = str(loader)
@@ -206,19 +199,15 @@ class ModelRunner(Runner):
 
         set_up_cpu(self.model_threads)
         return TorchEngine.open(
-            self.bundle, self.runtime, rows=self._rows, captioning=self._captions, fold=self._fold,
-            shortlist=self._shortlist, scores_all=self._scores_all, notify=self.notify,
+            self.bundle, self.runtime, labels=self.labels, captioning=self._captions,
+            fold=self._fold, notify=self.notify,
         )  # fmt: skip
 
     @cached_property
     def _onnx_engine(self) -> OnnxEngine:
-        assert self._rows is not None
         # The workers keep all cores busy; more threads per run would wait for each other. Scores
         # are the same to the bit with any number.
-        return OnnxEngine(
-            self.bundle, self._graph, self._rows, self.options.threads or 1, self._shortlist,
-            scores_all=self._scores_all,
-        )  # fmt: skip
+        return OnnxEngine(self.bundle, self.labels, 1, scores_all=self._scores_all)
 
     def to_model(self, photo: Image.Image) -> ModelPhoto:
         # From one decoded photo, so that scores do not depend on whether there are boxes.
@@ -238,20 +227,18 @@ class ModelRunner(Runner):
         batches = self.full_batches([self.preprocess.resize(photo) for photo in photos])
         return torch.cat([self.engine.features(batch) for batch in batches])[: len(photos)]
 
-    def _scores(self, photos: Sequence[Pixels]) -> tuple[Scores, Scores]:
+    def _scores(self, photos: Sequence[Pixels]) -> Scores:
         with self._loading:
-            engine = self._torch_engine if self._graph == TORCH else self._onnx_engine
-        each = zip(*engine.scores_each(self.full_batches(photos)), strict=True)
-        scores, to_choose = (np.concatenate(parts)[: len(photos)] for parts in each)
-        return scores, to_choose
+            engine: Any = self._torch_engine if self._engine == TORCH else self._onnx_engine
+        batches = map(engine.see, self.full_batches(photos))
+        logits = np.concatenate([engine.logits(seen) for seen in batches])
+        return self.probabilities(logits[: len(photos)])
 
-    def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Scores]:
+    def scores_of(self, photos: Sequence[ModelPhoto]) -> Scores:
         whole = self._scores([photo.pixels for photo in photos])
         if not self._thorough:
             return whole
-        parts = self._scores([part for photo in photos for part in photo.parts])
-        scores, to_choose = map(_with_parts, whole, parts)
-        return scores, to_choose
+        return _with_parts(whole, self._scores([part for photo in photos for part in photo.parts]))
 
     def annotate(
         self,
@@ -274,7 +261,7 @@ class ModelRunner(Runner):
                 # One by one, so that a photo's boxes do not depend on the tags of the others.
                 boxes = [self._find(features[i : i + 1], ids) for i, ids in enumerate(things[part])]
             if self.writer is not None:
-                captions = self.writer.write(self.engine, self.engine.encode(inputs), guides[part])
+                captions = self.writer.write(self, self.engine.see(inputs), guides[part])
             yield from zip(boxes, captions, strict=True)
 
     def _find(self, features: "Tensor", labels: Sequence[int]) -> Boxes:
@@ -282,8 +269,8 @@ class ModelRunner(Runner):
             return {}
         import torch
 
-        assert self._rows is not None
-        prepared = self.engine.prepare(torch.from_numpy(self._rows)[list(labels)])
+        assert self.labels.rows is not None
+        prepared = self.engine.prepare(torch.from_numpy(self.labels.rows[list(labels)]))
         return dict(zip(labels, self.engine.boxes(features, prepared), strict=True))
 
 

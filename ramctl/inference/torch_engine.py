@@ -1,4 +1,4 @@
-"""The engine in torch: scores, regions, attention and captions of one model.
+"""The engine in torch: logits, regions, attention and captions of one model.
 
 B photos, S pixels a side, T tokens, C channels of the backbone, L labels, P regions.
 """
@@ -23,17 +23,18 @@ from ramctl.inference.boxes import (
     cell_heat,
     heat_map_box,
 )
-from ramctl.inference.log_odds import score_logits
-from ramctl.inference.onnx_engine import LABELS_AT_ONCE
+from ramctl.labels import Labels
 from ramctl.model.attention import joined, map_tensors
 from ramctl.model.generation import Decoding, Ends, generate
-from ramctl.model.ram import RAM, Encoded, PreparedLabels, Shortlist
+from ramctl.model.ram import RAM, Encoded, PreparedLabels
 from ramctl.model.regions import Regions, cell_logits, region_logits
 
 # Photos of 384 px leave 160 MB each in Swin-L's first layers, and more at once are no faster.
 PIXELS_AT_ONCE = 384 * 384
 BYTES_A_PIXEL = 1100  # the same in fp32
 MAX_AT_ONCE = 64  # more gain nothing: a GPU is busy by then
+# What is prepared of a label's row takes 4 to 8 KB: of a longer list it is prepared for each batch.
+MAX_PREPARED = 8192
 Floats = NDArray[np.float32]
 Tokens = NDArray[np.int64]
 Part = TypeVar("Part")
@@ -51,7 +52,7 @@ def photos_that_fit(device: torch.device, size: int, usual: int) -> int:
 
 
 class ScoredRegions(NamedTuple):
-    scores: Floats  # (P) probability of each region's label
+    logits: Floats  # (P) of each region's label
     features: Floats  # (P, F) of unit length
 
 
@@ -72,21 +73,17 @@ class TorchEngine:
         self._max_sizes: dict[str, int] = {}  # photos, or regions, at a time after memory ran out
         self._pixels_at_once: int | None = None
         self._layout = torch.contiguous_format
-        self._shortlist: Shortlist | None = None
-        self._scores_all = False
 
     @classmethod
     def open(
-        cls, bundle: Bundle, runtime: Runtime, *, rows: Floats | None = None,
+        cls, bundle: Bundle, runtime: Runtime, *, labels: Labels | None = None,
         captioning: bool = False, fold: bool = False,
-        shortlist: tuple[Floats, int] | None = None, scores_all: bool = False,
         notify: Callable[[str], None] = lambda message: None,
     ) -> "TorchEngine":  # fmt: skip
-        """The engine of a bundle's model; its labels are `rows` (L, W), or all that it has.
+        """The engine of a bundle's model; its labels are those given, or all that it has.
 
-        Labels that are not on a photo's `shortlist` (offsets (L) and a size) score 0, unless the
-        engine scores all: then `scores_each` has both. With `fold` batch norms become part of the
-        convolutions before them, which is faster and rounds in another way.
+        With `fold` batch norms become part of the convolutions before them, which is faster and
+        rounds in another way.
         """
         model = load_model(bundle, captioning=captioning, products=runtime.half)
         if fold:
@@ -97,14 +94,10 @@ class TorchEngine:
         engine = cls(model, runtime, notify)
         engine._layout = torch.channels_last
         engine._pixels_at_once = PIXELS_AT_ONCE if runtime.device.type == "cpu" else None
-        engine._scores_all = scores_all
-        if shortlist is not None:
-            offsets = torch.from_numpy(shortlist[0]).to(runtime.device)
-            engine._shortlist = Shortlist(offsets, shortlist[1])
-        if rows is not None:
-            chosen = torch.from_numpy(rows)
-            is_long = rows.ndim == 2 and len(rows) > LABELS_AT_ONCE
-            engine.labels = chosen.to(runtime.device) if is_long else engine.prepare(chosen)
+        if labels is not None and labels.rows is not None:
+            rows = torch.from_numpy(labels.rows)
+            is_long = rows.dim() == 2 and len(rows) > MAX_PREPARED
+            engine.labels = rows.to(runtime.device) if is_long else engine.prepare(rows)
             if not captioning:
                 # A second copy of the descriptions would be a third of RAM++'s memory.
                 model.labels.text = torch.nn.Parameter(torch.empty(0), requires_grad=False)
@@ -116,11 +109,6 @@ class TorchEngine:
 
         Prepared, or the rows of a long list, which are prepared piece by piece for each batch.
         """
-        return self.model_labels
-
-    @cached_property
-    def model_labels(self) -> PreparedLabels:
-        """All labels that the model was trained on."""
         return self.labels_of(None)
 
     def labels_of(self, ids: Sequence[int] | None) -> PreparedLabels:
@@ -135,66 +123,29 @@ class TorchEngine:
         with torch.inference_mode(), self.runtime.precision():
             return self.model.prepare_labels(rows.to(self.runtime.device))
 
-    def scores(self, photos: Floats | Tensor) -> Floats:
-        """Probabilities (B, L) of the labels; RunProblem where one photo does not fit in memory."""
-        return self.encode_and_score(photos)[1]
+    def see(self, photos: Floats | Tensor) -> Encoded:
+        """The photos as the decoders see them; RunProblem where one does not fit in memory."""
+        parts = self._run(lambda x: self.model.encode(self._features(photos[x])), len(photos))
+        return joined(parts)
 
-    def scores_each(self, batches: Sequence[Floats]) -> list[tuple[Floats, Floats]]:
-        """The scores of each batch, and those with 0 for labels that are not on the shortlist."""
-        return [self._both(photos) for photos in batches]
-
-    def _both(self, photos: Floats) -> tuple[Floats, Floats]:
-        encoded, scores = self.encode_and_score(photos)
-        if not self._scores_all or self._shortlist is None:
-            return scores, scores
-        return scores, self.score_encoded(encoded, self.labels, self._shortlist)
-
-    def score_encoded(
-        self, encoded: Encoded, labels: PreparedLabels | Tensor, shortlist: Shortlist | None = None
-    ) -> Floats:
-        """Probabilities (B, L) of labels for photos as the decoders see them."""
+    def logits(self, seen: Encoded) -> Floats:
+        """Logits (B, L) of the labels for photos as the decoders see them."""
 
         def score(part: slice) -> Floats:
-            logits = self.model.tag_logits(encoded[part], labels, shortlist=shortlist)
-            return score_logits(logits.total.float().cpu().numpy())
+            return self.model.tag_logits(seen[part], self.labels).total.float().cpu().numpy()
 
-        return np.concatenate(self._run(score, len(encoded)))
+        return np.concatenate(self._run(score, len(seen)))
 
-    def encode_and_score(self, photos: Floats | Tensor) -> tuple[Encoded, Floats]:
-        """The photos as the decoders see them, and the labels' probabilities (B, L)."""
-        shortlist = None if self._scores_all else self._shortlist
-
-        def score(part: slice) -> tuple[Encoded, Floats]:
-            inputs = self._on_device(photos[part])
-            if self._at_once(inputs) < len(inputs):
-                inputs = self._features(inputs)
-            output = self.model(inputs, self.labels, shortlist=shortlist)
-            # Torch's sigmoid would round by where in the batch a score stands.
-            return output.encoded, score_logits(output.logits.total.float().cpu().numpy())
-
-        encoded, scores = zip(*self._run(score, len(photos)), strict=True)
-        return joined(encoded), np.concatenate(scores)
-
-    def branch_scores(self, photos: Floats | Tensor) -> Floats:
-        """Probabilities (B, L) by the global branch alone, for a model that `scores_cells`."""
-        labels = self.labels
-        assert isinstance(labels, PreparedLabels)
-
-        def score(part: slice) -> Floats:
-            encoded = self.model.encode(self._features(photos[part]))
-            by_text, by_label = self.model.branch_logits(encoded, labels)
-            return score_logits(torch.as_tensor(by_text + by_label).float().cpu().numpy())
-
-        return np.concatenate(self._run(score, len(photos)))
+    def branch_logits(self, seen: Encoded) -> Floats:
+        """Logits (B, L) by the global branch alone, for a model that `scores_cells`."""
+        assert isinstance(self.labels, PreparedLabels)
+        with torch.inference_mode(), self.runtime.precision():
+            by_text, by_label = self.model.branch_logits(seen, self.labels)
+        return torch.as_tensor(by_text + by_label).float().cpu().numpy()
 
     def features(self, photos: Floats | Tensor) -> Tensor:
         """The encoder's features of photos, (B, T, C) in fp32."""
         return torch.cat(self._run(lambda part: self._features(photos[part]).float(), len(photos)))
-
-    def encode(self, photos: Floats | Tensor) -> Encoded:
-        """The photos as the decoders see them."""
-        parts = self._run(lambda x: self.model.encode(self._features(photos[x])), len(photos))
-        return joined(parts)
 
     def boxes(self, features: Tensor, labels: PreparedLabels) -> list[Floats]:
         """The box of each label in one photo, by its features (1, T, C)."""
@@ -224,12 +175,12 @@ class TorchEngine:
     def score_regions(
         self, features: Tensor, regions: Regions, labels: PreparedLabels
     ) -> ScoredRegions:
-        """Each region's probability of its label, and its feature."""
+        """The logit of each region's label, and its feature."""
 
         def score(part: slice) -> tuple[Floats, Floats]:
             chosen = map_tensors(lambda tensor: tensor[part].to(self.runtime.device), regions)
             logits, feature = region_logits(self.model, features, chosen, labels)
-            return logits.sigmoid().float().cpu().numpy(), feature.float().cpu().numpy()
+            return logits.float().cpu().numpy(), feature.float().cpu().numpy()
 
         parts = self._run(score, len(regions.label), "regions")
         return ScoredRegions(*map(np.concatenate, zip(*parts, strict=True)))

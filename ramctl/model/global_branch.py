@@ -29,6 +29,7 @@ class GlobalFeatures:
     token: Tensor | None = None  # (B, 1, D) one more token for the tag decoder
     own: Tensor | None = None  # (B, R) multiplied by the vectors of trained labels
     classes: Tensor | None = None  # (B, K) probabilities of the backbone's classes
+    pooled: Tensor | None = None  # (B, C) the mean of the backbone's tokens
 
 
 class GlobalBranch(nn.Module):
@@ -82,7 +83,8 @@ class GlobalBranch(nn.Module):
 
     def forward(self, features: Tensor) -> GlobalFeatures:
         """The global features of the backbone's tokens (B, T, C)."""
-        pooled = F.dropout(features.mean(1), self.config.dropout, self.training)  # (B, C)
+        mean = features.mean(1)  # (B, C)
+        pooled = F.dropout(mean, self.config.dropout, self.training)
         feature, token, classes = self.to_label_space(pooled), None, None
         if self.classifier is not None:
             classes = self.class_probabilities(features)
@@ -90,7 +92,7 @@ class GlobalBranch(nn.Module):
             if self.token_projection is not None:
                 token = self.token_projection(mixture)[:, None]
         own = None if self.own_projection is None else self.own_projection(pooled)
-        return GlobalFeatures(feature, token, own, classes)
+        return GlobalFeatures(feature, token, own, classes, mean)
 
     def prepare(self, text: Tensor) -> Tensor | None:
         """The likeness (L, K) of labels (L, E) to the class names: exp(k <n, e>)."""

@@ -211,7 +211,6 @@ class Preset:
 
     name: str
     description: str
-    open_set_threshold: float
     batch_size: int  # photos a batch when tagging on a CPU
     model: ModelConfig
     preprocess: PreprocessConfig
@@ -221,8 +220,6 @@ class Preset:
     finetuning_window: int  # Swin's window in fine-tuning; 0: as in training
     # That thresholds are chosen for; 0: the best F1.
     precision: Annotated[float, Meta(ge=0, lt=1)] = 0.0
-    most_share: float = 1.0  # the largest fraction of photos on which a label is given
-    careful: tuple[str, ...] = ()  # kinds of these labels, two of one set, are easily confused
 
 
 def preset_names() -> list[str]:

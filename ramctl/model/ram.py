@@ -53,17 +53,6 @@ class PreparedLabels:
         return replace(rows, queries=map_tensors(lambda tensor: tensor[:, part], self.queries))
 
 
-class Shortlist(NamedTuple):
-    """The labels of a photo that the tag decoder scores, in a model with a global branch.
-
-    Those `size` labels whose logit by the branch, plus the label's offset, is highest. The number
-    is fixed, so that scores depend on nothing but the photo.
-    """
-
-    offsets: Tensor  # (L,)
-    size: int
-
-
 class TagLogits(NamedTuple):
     """Logits of labels as a sum: by their texts, and by the vectors that trained labels have.
 
@@ -123,18 +112,17 @@ class RAM(nn.Module):
         labels: Tensor | PreparedLabels | None = None,
         captions: CaptionInputs | None = None,
         captioned: Tensor | None = None,
-        shortlist: Shortlist | None = None,
     ) -> RamOutput:
         """Tag logits of `labels` and logits of `captions` for a batch of photos.
 
         `photos` is (B, 3, H, W), or the output of the encoder's frozen stages (B, N, K).
         `labels` are rows of the label table (default: all). `captioned` marks the photos that the
-        captions belong to (default: all, in order); `shortlist` is that of `tag_logits`.
+        captions belong to (default: all, in order).
         """
         features = self.encoder(photos)
         encoded = self.encode(features)
         rows = self.labels() if labels is None else labels
-        logits = self.tag_logits(encoded, rows, shortlist=shortlist)
+        logits = self.tag_logits(encoded, rows)
         caption_logits = None
         if captions is not None:
             assert self.captioning is not None
@@ -175,39 +163,25 @@ class RAM(nn.Module):
         encoded: Encoded,
         labels: Tensor | PreparedLabels,
         maps: list[Tensor] | None = None,
-        shortlist: Shortlist | None = None,
     ) -> TagLogits:
         """Logits (B, L) of rows or prepared labels.
 
         Each layer's attention (B, heads, L, T) is appended to `maps`, which changes logits by 1e-5
         at most: the first `encoder.extra_tokens` and, with a class token, the last one stand for no
-        place in the photo; the others are its grid, row by row. Logits of labels that are not on
-        the photo's `shortlist` are -inf.
+        place in the photo; the others are its grid, row by row.
         """
         contexts = self.tag_decoder.contexts(encoded.tokens)
         size = max(1, ROWS_AT_ONCE // len(encoded.tokens))
         at_once = torch.is_grad_enabled() or torch.onnx.is_in_onnx_export() or maps is not None
         pieces: list[Tensor | PreparedLabels] = [labels]
-        if not at_once and len(labels) > size and shortlist is None:
+        if not at_once and len(labels) > size:
             pieces = [labels[start : start + size] for start in range(0, len(labels), size)]
         logits = []
         for piece in pieces:
             prepared = self.prepare_labels(piece) if isinstance(piece, Tensor) else piece
             by_text, by_label = self.branch_logits(encoded, prepared)
-            queries, heads = self._queries(encoded, prepared), prepared.parts.head
-            if shortlist is None:
-                states = self.tag_decoder(queries, contexts, maps=maps)
-                by_text = by_text + self.tag_decoder.head(states, heads)
-            else:
-                lead = by_text + by_label + shortlist.offsets
-                ids = lead.topk(shortlist.size, sorted=False)[1]  # (B, size)
-                queries = Queries(queries.states[0][ids], queries.first[0][ids])
-                states = self.tag_decoder(queries, contexts)
-                listed = self.tag_decoder.head(states, heads[ids])
-                if isinstance(by_text, Tensor):
-                    listed = listed + by_text.gather(1, ids)
-                nowhere = torch.full_like(lead, -torch.inf)
-                by_text = nowhere.scatter(1, ids, listed.to(lead.dtype))  # bf16 may differ
+            states = self.tag_decoder(self._queries(encoded, prepared), contexts, maps=maps)
+            by_text = by_text + self.tag_decoder.head(states, prepared.parts.head)
             logits.append(TagLogits(by_text, by_label))
         return joined(logits, -1)
 

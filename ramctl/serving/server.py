@@ -94,7 +94,7 @@ class PhotoServer(ThreadingTCPServer):
             raise UsageProblem("precision chooses the thresholds: leave out threshold")
         with self._opening:
             opened = self._open(scores_all=threshold is not None, **given)
-        chosen = opened.label_set.with_threshold(threshold)
+        chosen = opened.vocabulary.with_threshold(threshold)
         tagger = Tagger(opened.runner, chosen, replace(opened.options, choice=choice))
         with self._turns:
             record = tagger.tag(photo).record

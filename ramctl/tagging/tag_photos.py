@@ -4,7 +4,6 @@ import sys
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from ramctl.errors import UsageProblem
 from ramctl.inference.selection import read_tag_list
@@ -24,8 +23,7 @@ class TagOptions:
     photos: PhotoInputs = field(default_factory=PhotoInputs)
     model: str = "mini"
     tagger: TaggerOptions = field(default_factory=TaggerOptions)
-    include: Path | None = None  # files of the tags in `tagger.choice`
-    exclude: Path | None = None
+    exclude: Path | None = None  # a file of the tags in `tagger.choice`
     format: str = ""  # of FORMATS; empty: what suits the output
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
@@ -47,11 +45,9 @@ def run(options: TagOptions) -> Report:
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names, notify=cache(report.notify))
     source = stream.shard.of(unread_photo_inputs(photos))
-    paths = {"include": options.include, "exclude": options.exclude}
-    lists: Any = {name: read_tag_list(path) for name, path in paths.items() if path}
-    if lists.get("include") == []:
-        raise UsageProblem(f"--include {options.include}: no tags in it")
-    choice = replace(options.tagger.choice, **lists)
+    choice = options.tagger.choice
+    if options.exclude is not None:
+        choice = replace(choice, exclude=read_tag_list(options.exclude))
     from ramctl.tagging.tagger import Tagger  # after the checks, as it takes a while
 
     tagger = Tagger.open(
@@ -61,7 +57,7 @@ def run(options: TagOptions) -> Report:
     written = line_format(form, caption=options.tagger.caption)
     # Of dense scores only the first line names the labels: they are as long as the scores.
     lists_labels = options.tagger.dense and form in ("jsonl", "parquet")
-    header = iter([{"label_names": list(tagger.labels.tags)}] if lists_labels else [])
+    header = iter([{"label_names": tagger.vocabulary.columns[0]}] if lists_labels else [])
     return run_stream(
         report, source, tagger.stage, replace(stream, batch=tagger.batch),
         fingerprint=tagger.fingerprint | {"form": form},

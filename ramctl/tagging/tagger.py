@@ -13,13 +13,11 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.inference.device_pool import run_on_devices, split_devices
-from ramctl.inference.label_rows import read_words
-from ramctl.inference.onnx_engine import LABELS_AT_ONCE, TORCH, choose_runtime
+from ramctl.inference.onnx_engine import choose_runtime
 from ramctl.inference.peers import PeerRunner, is_peer
 from ramctl.inference.runner import ModelPhoto, ModelRunner, Runner, mute
 from ramctl.inference.selection import DECIMALS, Choice, SelectionOptions, TagSelector, unknown_tags
-from ramctl.inference.shortlist import read_shortlist
-from ramctl.inference.thresholds import LabelSet, choose_labels, plain_labels
+from ramctl.inference.vocabulary import Vocabulary, open_vocabulary, plain_vocabulary, read_words
 from ramctl.photos.decoding import PHOTO_KINDS, Photo, photo_record
 from ramctl.records.parallel import chunks
 from ramctl.records.record import JsonObject, Record, set_tags
@@ -81,27 +79,27 @@ class Tagger:
     """
 
     def __init__(
-        self, runner: Runner, label_set: LabelSet, options: TaggerOptions,
+        self, runner: Runner, vocabulary: Vocabulary, options: TaggerOptions,
         axes: PhotoAxes | None = None,
     ) -> None:  # fmt: skip
         self.runner = runner
-        self.label_set = label_set
+        self.vocabulary = vocabulary
         self.options = options
         # Processes that tag instead of this one.
         self.pool: Callable[[Iterator[Batch]], Iterator[list[Outcome]]] | None = None
         self.batch = runner.batch  # most photos at a time
         self.workers = runner.workers
-        self.labels = label_set.labels
-        self._choose = TagSelector(label_set, options.choice)
+        self.labels = vocabulary.labels
+        self._choose = TagSelector(vocabulary, options.choice)
         self._axes = axes  # of embeddings
 
     @classmethod
     def from_pretrained(cls, model: str | os.PathLike[str] = "mini", **options: Any) -> "Tagger":
         """A tagger for a bundle's name or folder, `hf://owner/name`, or a peer (`clip:FOLDER`).
 
-        The options are those of `ramctl tag`: `threshold=0.4`, `top=5`, `lang="de"`. `labels`,
-        `include` and `exclude` take lists of words, `kinds` a list, `threshold` also a number for
-        each of some tags. Two more: `preprocess` (official, fast) for how photos are read, and
+        The options are those of `ramctl tag`: `threshold=0.4`, `top=5`, `lang="de"`. `labels` and
+        `exclude` take lists of words, `kinds` a list, `threshold` also a number for each of some
+        tags. Two more: `preprocess` (official, fast) for how photos are read, and
         `notify`, called with what the user should know [a warning of the logger `ramctl`].
 
         Raises UsageProblem for options that are wrong, RunProblem for a model or a part that is
@@ -150,8 +148,9 @@ class Tagger:
     @property
     def fingerprint(self) -> dict[str, str]:
         """Hashes of all that the records depend on besides the photos, for `--resume`."""
-        options, thresholds = self.options, self.label_set.thresholds
+        options, thresholds = self.options, self.vocabulary.thresholds
         choice = [options.choice.key, options.dense, options.boxes, options.caption]
+        choice.append(self.vocabulary.listed)
         choice.append(self._axes and self._axes.stamp)
         return self.runner.fingerprint | {
             "labels": self.labels.sha256,
@@ -234,8 +233,9 @@ class Tagger:
         return tagged
 
     def _tag(self, decoded: Sequence[ModelPhoto]) -> list[JsonObject]:
-        scores, to_choose = self.runner.scores_of(decoded)
-        chosen = [*map(self._choose, to_choose)]
+        scores = self.runner.scores_of(decoded)
+        chosen = [*map(self._choose, scores)]
+        _, columns = self.vocabulary.columns
         added: list[JsonObject] = []
         for choice, row in zip(chosen, scores, strict=True):
             fields: JsonObject = {"tags": list(choice.scores), "scores": choice.scores}
@@ -244,8 +244,7 @@ class Tagger:
             if self._choose.language:
                 fields["tag_language"] = self._choose.language
             if self.options.dense:
-                fields["dense"] = significant(row, DENSE_DIGITS)
-                fields["labels"] = f"sha256:{self.labels.sha256}"
+                fields["dense"] = significant(row[columns], DENSE_DIGITS)
             if self._axes is not None:
                 fields["embedding"] = self._axes.encode(row)
             added.append(fields)
@@ -289,28 +288,24 @@ class Tagger:
         return annotations
 
 
-def open_runner(bundle: Bundle, options: TaggerOptions) -> tuple[ModelRunner, LabelSet]:
-    """The bundle's model as the options ask for it, and its labels with their thresholds."""
-    graph = choose_runtime(bundle, options.runtime, options.device, options.dtype)
-    label_set = choose_labels(
+def open_runner(bundle: Bundle, options: TaggerOptions) -> tuple[ModelRunner, Vocabulary]:
+    """The bundle's model as the options ask for it, and what it looks for."""
+    engine = choose_runtime(bundle, options.runtime, options.device, options.dtype)
+    vocabulary = open_vocabulary(
         bundle, options.labels, options.threshold, options.precision,
-        language=bundle.labels.language_code(options.choice.lang),
+        language=bundle.labels.language_code(options.choice.lang), notify=options.notify,
     )  # fmt: skip
-    scores_all = options.threshold is not None or options.precision is not None
-    # In torch the parts of a long list have no shortlists.
-    scores_all |= graph == TORCH and len(label_set.labels) > LABELS_AT_ONCE
     runner = ModelRunner(
-        bundle, options, graph, rows=label_set.rows,
-        # Only labels that can be given are scored, where nobody asks for the scores of others.
-        shortlist=None if scores_all else read_shortlist(bundle, label_set),
-        scores_all=options.dense or options.embedding,
+        bundle, options, engine, labels=vocabulary.labels,
+        # Else only labels that can be given are scored.
+        scores_all=options.dense or options.embedding or options.threshold is not None,
         boxes=options.boxes, captions=options.caption,
         thorough=options.thorough, loader=options.preprocess, notify=options.notify,
     )  # fmt: skip
-    return runner, label_set
+    return runner, vocabulary
 
 
-def _open_peer(spec: str, options: TaggerOptions) -> tuple[Runner, LabelSet]:
+def _open_peer(spec: str, options: TaggerOptions) -> tuple[Runner, Vocabulary]:
     """A tagger of another architecture, `KIND:PATH`, with its labels."""
     if options.runtime == "onnx":
         raise UsageProblem(f"--runtime onnx needs a bundle, not {spec}")
@@ -319,8 +314,8 @@ def _open_peer(spec: str, options: TaggerOptions) -> tuple[Runner, LabelSet]:
             raise UsageProblem(f"--{name} needs a bundle, not {spec}")
     words = [] if options.labels is None else read_words(options.labels).tags
     runner = PeerRunner(spec, words, options)
-    label_set = plain_labels(runner.peer.labels, runner.peer.threshold)
-    return runner, label_set.with_threshold(options.threshold)
+    vocabulary = plain_vocabulary(runner.peer.labels, runner.peer.threshold)
+    return runner, vocabulary.with_threshold(options.threshold)
 
 
 def _open_on(

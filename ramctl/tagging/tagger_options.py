@@ -4,10 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ramctl.errors import UsageProblem
-from ramctl.inference.label_rows import Words
 from ramctl.inference.runner import WARN, RunnerOptions
 from ramctl.inference.selection import SelectionOptions
 from ramctl.inference.thresholds import Threshold
+from ramctl.inference.vocabulary import Words
 
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "runtime": ("auto", "onnx", "torch"),
@@ -20,7 +20,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
 class TaggerOptions(RunnerOptions):
     """How photos are tagged; the defaults are those of `ramctl tag`."""
 
-    labels: Words | None = None  # what to look for instead of the model's labels; +FILE: besides
+    labels: Words | None = None  # the only words to look for; +FILE: besides the labels
     threshold: Threshold | None = None  # None: the model's, per tag
     precision: float | None = None  # the fraction of the tags that shall be right
     choice: SelectionOptions = field(default_factory=SelectionOptions)
@@ -39,7 +39,7 @@ class TaggerOptions(RunnerOptions):
             if (value := getattr(self, name)) not in known:
                 choices = ", ".join(filter(None, known))
                 raise UsageProblem(f"{name} {value!r} is not one of {choices}")
-        numbers = {"batch": self.batch, "jobs": self.workers, "threads": self.threads}
+        numbers = {"batch": self.batch, "jobs": self.workers}
         for name, value in numbers.items():
             if value is not None and value < 1:
                 raise UsageProblem(f"{name} {value} is less than 1")

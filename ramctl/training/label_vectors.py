@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ramctl.inference.fitting import THINGS
+from ramctl.inference.salience import THINGS
 from ramctl.labels import Labels
 from ramctl.training.data.targets import Annotation, Targets, mentions
 

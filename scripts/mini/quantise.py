@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Add an int8 graph to a bundle, `model.int8.onnx`, and make it the bundle's default.
+"""Write a bundle's graphs, with the photo graph in int8.
 
     scripts/mini/quantise.py --model MODEL --root PHOTOS RECORDS
 
@@ -23,18 +23,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ramctl.checkpoints.bundle import (
-    INT8_GRAPH,
-    LABEL_QUERIES,
-    OFFSETS,
-    PHOTOS,
-    SHORTLIST,
-    WEIGHTS,
-    Bundle,
-    BundleWriter,
-)
+from ramctl.checkpoints.bundle import LABEL_GRAPH, PHOTO_GRAPH, WEIGHTS, Bundle, BundleWriter
 from ramctl.checkpoints.load import fold_batchnorms, load_model
-from ramctl.checkpoints.onnx_graph import drop_unused, require_onnx, share_weights, trace
+from ramctl.checkpoints.onnx_graph import export_graphs, require_onnx, share_weights, trace
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.ram import RAM
 from ramctl.photos.decoding import record_photo
@@ -46,20 +37,17 @@ AT_ONCE = 4  # photos
 SAMPLE = 128  # photos
 Pixels = NDArray[np.float32]
 
-# Name prefixes of the graph's parts, and the operators to quantise in the encoder.
-DECODER, ENCODER = "/tag_decoder/", "/encoder/"
+ENCODER = "/encoder/"  # the prefix of its nodes
 CONVOLUTIONAL = ("Conv", "Clip", "Relu", "Add")
-LABELS = 256
 
 
 def export_int8_graph(
     model: RAM, image_size: int, path: Path, batches: Iterable[Pixels], *, weights: Path
 ) -> None:
-    """Write the graph with an int8 tag decoder and encoder.
+    """Write the photo graph with an int8 encoder.
 
     Ranges are measured on batches of photos (B, 3, S, S) and are static: dynamic ones would make a
-    photo's scores depend on its neighbours in the batch. fp32 weights refer to `weights`, as in
-    `export_graph`.
+    photo's scores depend on its neighbours in the batch. fp32 weights refer to `weights`.
     """
     # Batch norms are folded first, and a convolution is quantised together with the clip and the
     # addition after it, so that whole stages pass integers on. Quantised one by one they lost three
@@ -67,21 +55,13 @@ def export_int8_graph(
     onnx = require_onnx()
     photo = torch.zeros(1, 3, image_size, image_size)
     fold_batchnorms(model.encoder.eval(), photo)
-    graph = trace(model, image_size)
-    nodes = _fold_transposed_weights(graph.graph)
-    nodes += [
+    graph, _ = trace(model, image_size)
+    nodes = [
         node.name
         for node in graph.graph.node
         if node.op_type in CONVOLUTIONAL and node.name.startswith(ENCODER)
     ]
-    rows = model.labels().detach().numpy()
-    sampled = rows[:: max(1, len(rows) // LABELS)]
-    always = {
-        LABEL_QUERIES: sampled,
-        OFFSETS: np.zeros(len(sampled), np.float32),
-        SHORTLIST: np.array([len(sampled)]),
-    }
-    feeds = ({PHOTOS: batch, **always} for batch in batches)
+    feeds = ({"photos": batch} for batch in batches)
     with tempfile.TemporaryDirectory() as folder:
         plain, quantised = Path(folder) / "plain.onnx", Path(folder) / "int8.onnx"
         onnx.save(graph, plain)
@@ -89,32 +69,6 @@ def export_int8_graph(
         graph = onnx.load(quantised)
     share_weights(graph, weights, path.parent)
     onnx.save(graph, path)
-
-
-def _fold_transposed_weights(graph: Any) -> list[str]:
-    """Store the tag decoder's weights transposed; return the names of its products with them.
-
-    The quantiser only takes weights that are direct inputs of a product.
-    """
-    from onnx import numpy_helper
-
-    stored = {initialiser.name: initialiser for initialiser in graph.initializer}
-    transposed = {
-        node.output[0]: node.input[0]
-        for node in graph.node
-        if node.op_type == "Transpose" and node.input[0] in stored
-    }
-    names = []
-    for node in graph.node:
-        source = transposed.get(node.input[1]) if node.op_type == "MatMul" else None
-        if source is None or DECODER not in node.name:
-            continue
-        weight = numpy_helper.to_array(stored[source]).T.copy()
-        node.input[1] = f"{source}.transposed"
-        graph.initializer.append(numpy_helper.from_array(weight, node.input[1]))
-        names.append(node.name)
-    drop_unused(graph)
-    return names
 
 
 def _quantise(plain: Path, target: Path, nodes: list[str], feeds: Iterator[dict[str, Any]]) -> None:
@@ -132,14 +86,12 @@ def _quantise(plain: Path, target: Path, nodes: list[str], feeds: Iterator[dict[
             target,
             Photos(),
             quant_format=quantization.QuantFormat.QDQ,
-            op_types_to_quantize=["MatMul", *CONVOLUTIONAL],
+            op_types_to_quantize=list(CONVOLUTIONAL),
             nodes_to_quantize=nodes,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
             calibrate_method=quantization.CalibrationMethod.MinMax,
-            # The next node, a layer norm or GELU, needs fp32 anyway.
-            extra_options={"OpTypesToExcludeOutputQuantization": ["MatMul"]},
         )
     finally:
         logging.disable(logging.NOTSET)
@@ -160,8 +112,9 @@ def main() -> None:
     photos = (preprocess(record_photo(record, target=size)) for record in sample)
     batches = (np.stack(part) for part in chunks(photos, AT_ONCE))
     with BundleWriter(args.model) as writer:
-        writer.copy_files(bundle, without={INT8_GRAPH})
-        path, weights = writer.path / INT8_GRAPH, writer.path / WEIGHTS
+        writer.copy_files(bundle, without={PHOTO_GRAPH, LABEL_GRAPH})
+        export_graphs(model, size, writer.path)
+        path, weights = writer.path / PHOTO_GRAPH, writer.path / WEIGHTS
         export_int8_graph(model, size, path, batches, weights=weights)
         writer.meta["dtype"] = "int8"
 

@@ -75,6 +75,5 @@ class PeerRunner(Runner):
             raise RecordProblem(message, code="too_large")
         return made
 
-    def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Scores]:
-        scores = self.peer.scores([photo.pixels for photo in photos])
-        return scores, scores
+    def scores_of(self, photos: Sequence[ModelPhoto]) -> Scores:
+        return self.peer.scores([photo.pixels for photo in photos])

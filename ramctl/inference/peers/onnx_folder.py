@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.inference.graph_parts import Graph
 from ramctl.inference.log_odds import score_logits
 from ramctl.inference.peers.peer import Peer, Pixels, Scores
 from ramctl.labels import Labels
@@ -20,7 +19,7 @@ from ramctl.model.preprocess import Preprocess
 from ramctl.model.preset import PreprocessConfig, read_table
 from ramctl.pretrained.transformers_folder import fingerprint, read_config
 
-FILES = GRAPH, LABELS, PREPROCESS = "model.onnx", "labels.txt", "preprocess.json"
+GRAPH, LABELS, PREPROCESS = "model.onnx", "labels.txt", "preprocess.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,11 +39,10 @@ class OnnxFolder(Peer):
 
         settings = read_table(_Settings, read_config(path, PREPROCESS), f"{path / PREPROCESS}")
         if labels:
-            raise UsageProblem(f"model onnx:{path}: has labels of its own; --include picks some")
+            raise UsageProblem(f"model onnx:{path}: has labels of its own, and no --labels")
         self._preprocess, self._is_logits = Preprocess(settings), settings.output == "logits"
         graph, labels = path / GRAPH, Labels.read(path / LABELS).tags
         try:
-            files = [*FILES, *sorted(Graph.read(graph).files)]
             self._session = onnxruntime.InferenceSession(str(graph))
             (self._input,) = self._session.get_inputs()
             super().__init__(path, labels, runtime, batch=1)
@@ -55,7 +53,7 @@ class OnnxFolder(Peer):
         if not fits or not ((scores >= 0) & (scores <= 1)).all():
             expected = f"{settings.output} of {len(labels)} labels"
             raise RunProblem(f"{graph}: its output, {scores.shape}, is not {expected}")
-        self.fingerprint = fingerprint([path / name for name in files], self.kind)
+        self.fingerprint = fingerprint(sorted(path.iterdir()), self.kind)
 
     def score_batch(self, photos: Sequence[Pixels]) -> Scores:
         pixels = np.stack([self._preprocess(Image.fromarray(photo)) for photo in photos])

@@ -251,7 +251,8 @@ class LabelBuilder:
             names = (*(other.tag for other in others), *forms[label.tag])
             built.append((
                 -count * self._weight(label.tag, label.kind), label.tag,
-                Label(label.tag, label.kind, names, hierarchy.parents(label.tag, canonical), count),
+                Label(label.tag, label.kind, names, hierarchy.parents(label.tag, canonical),
+                      count=count),
             ))  # fmt: skip
         return Labels(label for _, _, label in sorted(built, key=lambda row: row[:2]))
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.inference.fitting import THINGS
+from ramctl.inference.salience import THINGS
 from ramctl.labels import Label, Labels, normalise
 from ramctl.records.record import (
     KINDS,
