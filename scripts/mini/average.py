@@ -21,25 +21,14 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from ramctl.checkpoints.bundle import (
-    CALIBRATION,
-    GRAPH,
-    INT8_GRAPH,
-    WEIGHTS,
-    Bundle,
-    BundleWriter,
-)
-from ramctl.inference.calibration import Calibration
+from ramctl.checkpoints.bundle import LABEL_GRAPH, PHOTO_GRAPH, WEIGHTS, Bundle, BundleWriter
 
 LABELS = "labels."
-BIAS = "labels.bias"
 
 
 def weights_of(bundle: Bundle) -> dict[str, torch.Tensor]:
-    """The bundle's tensors in double precision, without the calibration of its biases."""
-    tensors = {name: value.double() for name, value in load_file(bundle.path / WEIGHTS).items()}
-    tensors[BIAS] -= torch.from_numpy(Calibration.from_bundle(bundle).shifts)[:, None]
-    return tensors
+    """The bundle's tensors in double precision."""
+    return {name: value.double() for name, value in load_file(bundle.path / WEIGHTS).items()}
 
 
 def main() -> None:
@@ -66,9 +55,9 @@ def main() -> None:
 
 
 def write_with(bundle: Bundle, tensors: dict[str, torch.Tensor], out: Path) -> None:
-    """Write the bundle with other weights, without its graphs and the calibration of its scores."""
+    """Write the bundle with other weights, without its graphs."""
     with BundleWriter(out) as writer:
-        writer.copy_files(bundle, without={WEIGHTS, GRAPH, INT8_GRAPH, CALIBRATION})
+        writer.copy_files(bundle, without={WEIGHTS, PHOTO_GRAPH, LABEL_GRAPH})
         save_file(tensors, writer.path / WEIGHTS, metadata={"format": "pt"})
         writer.meta = bundle.meta | {"dtype": "fp32"}
 

@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Calibrate a bundle by the logits of its own graphs: curves, salience, axes, rates.
+r"""Calibrate a bundle by the logits of its own graphs: curves, salience, axes, rates.
 
-    scripts/mini/calibrate.py --model MODEL --root PHOTOS --judged judged.jsonl --precision P RECORDS...
+    scripts/mini/calibrate.py --model MODEL --root PHOTOS --judged judged.jsonl \
+        --precision P RECORDS...
 
 Judged photos give the labels' curves, and those of words that are no labels: each label is scored
 once more with the row that it would have as a new word. Captions of the records' photos give the
@@ -20,6 +21,7 @@ from venv_python import use_venv
 use_venv("torch")
 
 import numpy as np
+
 from ramctl.checkpoints.bundle import AXES, Bundle, BundleWriter
 from ramctl.inference.fitting import Judged, Mentioned, calibrate, open_curve
 from ramctl.inference.log_odds import Floats, Probabilities, log_odds_of

@@ -22,11 +22,22 @@ use_venv()
 import numpy as np
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.inference.calibration import Calibration
-from ramctl.inference.fitting import Judged, calibrate, folds_of
+from ramctl.inference.calibration import FOLDS, fit_curves, held_out_log_odds, precision_table
+from ramctl.inference.fitting import choose_threshold
 from ramctl.inference.log_odds import log_odds_of, sigmoid
+from ramctl.inference.salience import Salience, allowances
 from ramctl.inference.selection import SelectionOptions, TagSelector
-from ramctl.inference.thresholds import LabelSet
+from ramctl.inference.vocabulary import Vocabulary
+
+
+def folds_by(groups: np.ndarray) -> np.ndarray:
+    """The fold of each photo; all photos of a group are in one."""
+    _, group, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    folds, filled = np.zeros(len(sizes), int), np.zeros(FOLDS)
+    for index in np.argsort(-sizes, kind="stable"):
+        folds[index] = filled.argmin()
+        filled[folds[index]] += sizes[index]
+    return folds[group]
 
 
 def main() -> None:
@@ -36,35 +47,35 @@ def main() -> None:
     parser.add_argument("dense", type=Path)
     args = parser.parse_args()
     bundle = Bundle.open(args.model)
-    tags, preset = np.array(bundle.labels.tags), bundle.preset
-    evidence = np.array([label.validated for label in bundle.labels])
+    labels, precision = bundle.labels, bundle.preset.precision
+    tags, evidence = np.array(labels.tags), np.array([label.validated for label in labels])
     truth = {r["image"]: r for r in map(json.loads, args.truth.open())}
     records = [json.loads(line) for line in args.dense.open()]
     judged = [truth[record["image"]] for record in records]
     scores = np.array([record["dense"] for record in records])
-    # The biases hold what all photos told: without it, a part's thresholds come from the others.
-    stored = Calibration.from_bundle(bundle)
-    shifts, salience = stored.shifts, stored.salience
-    scores = sigmoid(log_odds_of(scores) - shifts)
-    salience = salience and salience.with_shifts(-shifts)
+    slopes, offsets = labels.curves.T
+    logits = (log_odds_of(scores) - offsets) / slopes
     right, main = (
         np.array([np.isin(tags, row[name]) for row in judged]) for name in ("tags", "main")
     )
-    groups = np.array([row["group"] for row in judged])
-    part, known = folds_of(len(records), groups), np.ones(scores.shape, bool)
-    every, no_rows = np.ones(len(tags), bool), np.zeros((len(tags), 0), np.float32)
-    given: list[list[str]] = [[] for _ in records]
-    for fold in np.unique(part):
-        others = part != fold
-        seen = Judged(*(x[others] for x in (scores, right, known, main, groups)))
-        calibration = calibrate(seen, evidence, preset.most_share, salience)
-        thresholds = calibration.thresholds(preset.precision, salient=salience is not None)
-        labels = LabelSet(bundle.labels, no_rows, thresholds, every, calibration, True)
-        choose = TagSelector(labels, SelectionOptions())
-        for index in np.flatnonzero(~others).tolist():
-            given[index] = list(choose(scores[index]).scores)
-    for record, chosen in zip(records, given, strict=True):
-        print(json.dumps({"image": record["image"], "tags": chosen}))
+    folds, known = folds_by(np.array([row["group"] for row in judged])), np.ones_like(right)
+    for fold in range(FOLDS):
+        own = folds == fold
+        others = logits[~own], right[~own], known[~own]
+        held_out = held_out_log_odds(*others)
+        salience = Salience.from_bundle(bundle.meta["salience"], labels)
+        assert salience is not None
+        salience = salience.fitted(held_out, main[~own], evidence)
+        needed = held_out + allowances(salience.probabilities(salience.inputs(held_out)))
+        table = precision_table(np.where(evidence, needed, -np.inf), right[~own])
+        thresholds = labels.thresholds(choose_threshold(table, precision, right[~own]))
+        choose = TagSelector(
+            Vocabulary(labels, thresholds, salience, allows=True, fills_up=True), SelectionOptions()
+        )
+        probabilities = sigmoid(fit_curves(*others).log_odds(logits[own]))
+        for index, row in zip(np.flatnonzero(own), probabilities, strict=True):
+            given = list(choose(row.astype(np.float32)).scores)
+            print(json.dumps({"image": records[index]["image"], "tags": given}))
 
 
 if __name__ == "__main__":

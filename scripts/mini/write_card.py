@@ -20,8 +20,7 @@ use_venv()
 
 import numpy as np
 
-from ramctl.checkpoints.bundle import CALIBRATION, CARD, META, write_meta
-from ramctl.inference.calibration import Calibration
+from ramctl.checkpoints.bundle import CARD, META, write_meta
 
 START, END = "<!-- measured -->\n", "<!-- /measured -->\n"
 ROWS = {
@@ -84,8 +83,7 @@ def judged_section(path: Path, model: Path) -> list[str]:
     """Figures of printed tags on photos whose origins chose no threshold."""
     figures = json.loads(path.read_bytes())
     aucs = figures["auc"]
-    known = Calibration.read(model / CALIBRATION)
-    curve = known.salient_curve or known.curve
+    curve = json.loads((model / META).read_bytes())["precisions"]
     lines = [
         "## Printed tags, judged",
         "",
@@ -135,7 +133,7 @@ def judged_section(path: Path, model: Path) -> list[str]:
         "|---|---|",
     ]
     for precision in (0.95, 0.9, 0.85, 0.8, 0.7, 0.6):
-        tags = [point.tags for point in curve if point.precision >= precision]
+        tags = [tags for _, reached, tags in curve if reached >= precision]
         lines += [f"| {precision} | {max(tags):.1f} |"] if tags else []
     return [*lines, ""]
 
