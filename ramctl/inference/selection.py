@@ -61,11 +61,12 @@ class TagSelector:
         labels, self._vocabulary, self._options = vocabulary.labels, vocabulary, options
         self.language = code = labels.language_code(options.lang)
         self._names = [label.names.get(code) or label.tag for label in labels]
-        can_be_given = vocabulary.thresholds < NEVER
+        self._has_evidence = can_be_given = vocabulary.thresholds < NEVER
         if vocabulary.listed is not None:
-            can_be_given &= np.isin(np.arange(len(labels)), [i for _, i in vocabulary.listed])
+            can_be_given = can_be_given & np.isin(np.arange(len(labels)), [i for _, i in vocabulary.listed])
             for word, index in reversed(vocabulary.listed):
                 self._names[index] = labels[index].names.get(code) or word
+        can_be_given = can_be_given.copy()
         can_be_given[sorted(_ids(labels, options.exclude, code))] = False
         if options.kinds is not None:
             can_be_given[[label.kind not in options.kinds for label in labels]] = False
@@ -97,9 +98,9 @@ class TagSelector:
             # Things come before their parts, a cat before its eyes; then all else.
             groups = np.where(main > 0, self._is_part, 2)
             order += [-main, groups]
-            lacking = MIN_TAGS - int((is_given & self._can_be_given).sum())
+            lacking = MIN_TAGS - int((is_given & self._has_evidence).sum())
             if vocabulary.fills_up and lacking > 0:
-                likely = self._can_be_given & ~is_given & (main > 0) & (log_odds > 0)
+                likely = self._has_evidence & ~is_given & (main > 0) & (log_odds > 0)
                 is_given[np.flatnonzero(likely)[np.argsort(-main[likely])[:lacking]]] = True
         given = np.flatnonzero(is_given & self._can_be_given)
         if salience is not None and len(given):

@@ -20,7 +20,7 @@ from ramctl.inference.thresholds import Threshold, user_thresholds
 from ramctl.labels import Label, Labels
 from ramctl.records.files import read_text, unpacked_name
 from ramctl.records.parallel import chunks
-from ramctl.text.static_table import read_text_encoder, unit
+from ramctl.text.static_table import StaticTextEncoder, read_text_encoder, unit
 
 Rows = NDArray[np.float32]
 #: Words to look for, or the name of a file or bundle that holds them; `+FILE` adds to the labels.
@@ -212,7 +212,8 @@ def _rows_of_words(bundle: Bundle, known: Rows, new: Sequence[Label]) -> tuple[R
         for label in part:
             texts = label.descriptions
             found = encoder.embed_sentences(texts) if texts else next(name_vectors)[None]
-            if found.any(1).all():
+            is_known = not isinstance(encoder, StaticTextEncoder) or encoder.knows_some(label.tag)
+            if is_known and found.any(1).all():
                 vectors.append(found)
             else:
                 unknown.append(label.tag)

@@ -96,6 +96,12 @@ class StaticTextEncoder:
         ids = self._tokenizer.encode(word).ids
         return len(ids) == 1 and ids[0] != self._tokenizer.token_to_id("[UNK]")
 
+    def knows_some(self, text: str) -> bool:
+        """Whether a word of the text is in the table, or begins with three letters that are."""
+        pieces = [piece for piece in self._tokenizer.encode(text).tokens if piece != "[UNK]"]
+        starts = [piece for piece in pieces if not piece.startswith("##")]
+        return any(len(piece) > 2 for piece in starts) or len(starts) == len(pieces) > 0
+
     embed_names = embed_sentences  # bare names need no prompt
 
     def project(self, vectors: Rows) -> Rows:
