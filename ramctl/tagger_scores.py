@@ -1,11 +1,7 @@
-"""Records of taggers' scores, and which photo each of them is about.
-
-A file of records with `image` and `scores` teaches (`train --distill scores:FILE`) and is evaluated
-(`eval`).
-"""
+"""Records of taggers' scores, which teach (`train --distill scores:FILE`) and are evaluated."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
@@ -22,11 +18,6 @@ from ramctl.records.stream import accepted
 
 PREFIX = "scores:"
 Taken = TypeVar("Taken")
-
-
-def base_name(photo: str) -> str:
-    """The name after the last `#` and `/`."""
-    return photo.rsplit("#", 1)[-1].rstrip("/").rsplit("/", 1)[-1]
 
 
 def scores_file(option: str, text: str, form: str, *names: str) -> tuple[Path, dict[str, str]]:
@@ -47,58 +38,45 @@ def match(
     """Pairs of (truth index, prediction index) [n, 2] in truth order; how many met by which key.
 
     Photos meet by the name as written, else by base name without extension, as the RAM authors'
-    lists have it. A key counts where it is unique on each side, so that no photo is guessed.
+    lists have it, where that is unique on each side, so that no photo is guessed.
     """
-    partner = np.full(len(truth), -1)
-    by_key: Counter[str] = Counter()
-    known = {name: number for number, name in enumerate(predictions)}
-    for number, name in enumerate(truth):
-        partner[number] = known.get(name, -1)
-    by_key["name"] = int((partner >= 0).sum())
-    if by_key["name"] < len(truth):
-        taken = set(partner.tolist())
-        stems = _unique(predictions)
-        for stem, number in _unique(truth).items():
-            found = stems.get(stem, -1)
-            if partner[number] < 0 and found not in taken:
-                partner[number] = found
-                by_key["base name"] += found >= 0
-    matched = np.flatnonzero(partner >= 0)
-    return np.stack([matched, partner[matched]], axis=1), +by_key
+    numbers = {name: number for number, name in enumerate(predictions)}
+    partner = {t: numbers[name] for t, name in enumerate(truth) if name in numbers}
+    by_name, taken = len(partner), set(partner.values())
+    stems = _unique_stems(predictions) if by_name < len(truth) else {}
+    for stem, t in _unique_stems(truth).items() if stems else ():
+        if t not in partner and stem in stems and stems[stem] not in taken:
+            partner[t] = stems[stem]
+    by_key = +Counter({"name": by_name, "base name": len(partner) - by_name})
+    return np.array(sorted(partner.items()), np.int64).reshape(-1, 2), by_key
 
 
-def _unique(photos: Sequence[str]) -> dict[str, int]:
-    stems = [PurePosixPath(base_name(name)).stem for name in photos]
+def _unique_stems(photos: Sequence[str]) -> dict[str, int]:
+    stems = [PurePosixPath(name.rsplit("#", 1)[-1]).stem for name in photos]
     times = Counter(stems)
     return {stem: number for number, stem in enumerate(stems) if times[stem] == 1}
 
 
-class PhotoList(list[str]):
-    """The names of photos in order, each once."""
+def each_photo(
+    items: Iterable[Item], take: Callable[[JsonObject], Taken], rejects: Rejects
+) -> Iterator[tuple[str, Taken]]:
+    """The name of each record's photo, once, and what `take` makes of its fields.
 
-    def fill(
-        self, items: Iterable[Item], rejects: Rejects,
-        take: Callable[[JsonObject], Taken], keep: Callable[[Taken], object],
-    ) -> None:  # fmt: skip
-        """Add the photos of records; `keep` gets what `take` makes of each.
+    Rejected are lines without a record, records for which `take` raises RecordProblem, and photos
+    that were there already. RunProblem at the first of them with `--strict`.
+    """
+    lines: dict[str, int | None] = {}
 
-        Rejected are lines without a record, records for which `take` raises RecordProblem, and
-        photos that were there already. RunProblem at the first of them with `--strict`.
-        """
-        lines: dict[str, int | None] = {}
+    def use(record: Record) -> tuple[str, Taken]:
+        taken = take(record.fields)  # first of all: it may name the labels of those after it
+        name = image_name(record.fields)
+        if name in lines:
+            place = f"{record.source}:{lines[name]}"
+            raise RecordProblem(f"image {name!r} is there already ({place})", code="bad_field")
+        lines[name] = record.line
+        return name, taken
 
-        def use(record: Record) -> Taken:
-            taken = take(record.fields)  # first of all: it may name the labels of those after it
-            name = image_name(record.fields)
-            if name in lines:
-                place = f"{record.source}:{lines[name]}"
-                raise RecordProblem(f"image {name!r} is there already ({place})", code="bad_field")
-            lines[name] = record.line
-            self.append(name)
-            return taken
-
-        for _, taken in accepted(items, use, rejects):
-            keep(taken)
+    return (found for _, found in accepted(items, use, rejects))
 
 
 def tag_scores(fields: JsonObject) -> dict[str, float]:
@@ -118,7 +96,7 @@ class TaggerScores:
     """The scores in a tagger's file: of each photo, the numbers of its names and their scores."""
 
     path: Path
-    photos: PhotoList
+    photos: list[str]
     scores: list[tuple[NDArray[np.int32], NDArray[np.float32]]]
     names: dict[str, int]
     given: Counter[str]  # photos on which a name has more than 0.5
@@ -126,18 +104,15 @@ class TaggerScores:
     @classmethod
     def read(cls, path: Path, command: str) -> "TaggerScores":
         """The scores in the file; RunProblem naming its first bad line."""
-        table = cls(path, PhotoList(), [], {}, Counter())
-
-        def take(fields: JsonObject) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
-            scores, names = tag_scores(fields), table.names
-            table.given.update(name for name, score in scores.items() if score > DEFAULT_THRESHOLD)
-            ids = [names.setdefault(name, len(names)) for name in scores]
-            return np.array(ids, np.int32), np.array(list(scores.values()), np.float32)
-
-        report = Report(command, quiet=True)
-        with Rejects(report, None, strict=True) as rejects:
+        table = cls(path, [], [], {}, Counter())
+        with Rejects(Report(command, quiet=True), None, strict=True) as rejects:
             items = read_predictions(str(path), command)
-            table.photos.fill(items, rejects, take, table.scores.append)
+            for photo, scores in each_photo(items, tag_scores, rejects):
+                table.given.update(n for n, score in scores.items() if score > DEFAULT_THRESHOLD)
+                ids = [table.names.setdefault(name, len(table.names)) for name in scores]
+                values = np.array(list(scores.values()), np.float32)
+                table.photos.append(photo)
+                table.scores.append((np.array(ids, np.int32), values))
         return table
 
     def rows_of(self, photos: Sequence[str]) -> NDArray[np.int64]:

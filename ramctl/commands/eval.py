@@ -4,12 +4,11 @@ import click
 
 from ramctl.commands import options
 from ramctl.commands.options import option
-from ramctl.readers.caption_formats import PREDICTION_FORMS
 
 TARGET = "ramctl.evaluation.evaluate:EvalOptions"
 HELP = """
-PREDICTIONS is JSONL or Parquet, - for stdin; several files are compared. Photos match by image,
-else by unique base name. mAP is higher on fewer photos: compare results on the same photos only.
+PREDICTIONS is JSONL, Parquet or a table, - for stdin; several files are compared. Photos match
+by image, else by unique base name. mAP is higher on fewer photos: compare on the same photos.
 """
 EXAMPLES = """
 ramctl tag --dense photos/*.jpg | ramctl eval - --truth truth.jsonl
@@ -29,7 +28,7 @@ ARGUMENTS = [
 ]
 OPTIONS = {
     "input": [
-        option("--truth FILE", "Records with the true tags.", type=str),
+        option("--truth FILE", "Records with the true tags.", type=str, required=True),
         option(
             "--classes FILE",
             "Word list or bundle [default: the truth's tags].",
@@ -38,12 +37,6 @@ OPTIONS = {
         option(
             "--map FILE", "Lines of class<TAB>tag|tag; the best score counts.", field="map_file"
         ),
-        option(
-            "--labels FILE",
-            "Labels of the predictions, for their synonyms.",
-            type=options.FILE_OR_FOLDER,
-        ),
-        options.source_format(PREDICTION_FORMS),
     ],
     "metrics": [
         option(

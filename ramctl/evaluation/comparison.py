@@ -1,10 +1,9 @@
-"""Predictions against truth on the photos that both have, and what the figures are based on.
+"""Predictions against truth on the photos that both have, and the figures of that.
 
-`N` photos, `C` classes.
+`N` photos, `C` classes, `B` resamples of the photos.
 """
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,8 +13,8 @@ from numpy.typing import NDArray
 from ramctl.classes import Classes
 from ramctl.errors import RunProblem
 from ramctl.evaluation import metrics
-from ramctl.evaluation.predictions import PredictionTable
-from ramctl.evaluation.truth import TruthTable
+from ramctl.evaluation.metrics import interval, mean_over_classes
+from ramctl.evaluation.predictions import PredictionTable, Statement, code_truth
 from ramctl.records.record import JsonObject
 from ramctl.tagger_scores import match
 
@@ -31,60 +30,57 @@ class Comparison:
     truth: metrics.Truth  # [N, C]
     scores: metrics.Scores  # [N, C]
     decided: metrics.Decisions  # [N, C]
-    decided_by: str  # the threshold, its file, or the predictions' tags
     known: NDArray[np.bool_]  # [C] classes that some predicted tag counts for
-    missing_score: float  # the value of a missing score
     labels_are_stated: bool  # whether `known` is certain
-    matched_by: Counter[str]
-    only_in_truth: list[str]
-    only_in_predictions: list[str]
+    matching: JsonObject  # how photos were matched, and those without a match
 
     @classmethod
     def from_tables(
-        cls, truth: TruthTable, predictions: PredictionTable, classes: Classes
+        cls,
+        statements: dict[str, Statement],
+        predictions: PredictionTable,
+        classes: Classes,
+        threshold: NDArray[np.float32] | None = None,
     ) -> "Comparison":
-        """Match the photos of two tables; RunProblem when there is nothing to compare."""
-        pairs, matched_by = match(truth.photos, predictions.photos)
+        """Match the photos of both sides; RunProblem when there is nothing to compare."""
+        sides = {"truth": list(statements), "predictions": predictions.photos}
+        pairs, matched_by = match(*sides.values())
         if not len(pairs):
-            if not truth.photos or not predictions.photos:
-                empty = "predictions have" if truth.photos else "truth has"
-                raise RunProblem(f"nothing to evaluate: the {empty} no photo")
-            names = f"predictions name {predictions.photos[0]!r}, the truth {truth.photos[0]!r}"
-            raise RunProblem(f"nothing to evaluate: no photo is on both sides ({names})")
+            first = ", ".join(f"{side}: {(names or ['none'])[0]}" for side, names in sides.items())
+            raise RunProblem(f"nothing to evaluate: no photo is on both sides ({first})")
         left, right = pairs.T
-        coded = truth.code(classes, left)
+        photos = [sides["truth"][t] for t in left]
+        coded = code_truth([statements[photo] for photo in photos], classes)
         if coded.max(initial=metrics.UNKNOWN) < metrics.POSITIVE:
             raise RunProblem("nothing to evaluate: no photo has a tag of the class list")
-        scores, decided, decided_by = predictions.select(right)
-        return cls(
-            classes=classes,
-            photos=[truth.photos[t] for t in left],
-            truth=coded,
-            scores=scores,
-            decided=decided,
-            decided_by=decided_by,
-            known=predictions.reader.known_classes,
-            missing_score=predictions.missing_score,
-            labels_are_stated=predictions.reader.labels_are_stated,
-            matched_by=matched_by,
-            only_in_truth=_unmatched(truth.photos, left),
-            only_in_predictions=_unmatched(predictions.photos, right),
-        )
+        matching: JsonObject = {"compared": len(pairs), "matched_by": dict(matched_by)}
+        for (side, names), found in zip(sides.items(), pairs.T, strict=True):
+            others = np.setdiff1d(np.arange(len(names)), found)
+            matching[f"only_in_{side}"] = len(others)
+            matching[f"only_in_{side}_first"] = [names[n] for n in others[:MAX_LISTED_PHOTOS]]
+        scores, decided = predictions.scores, predictions.decide(threshold)
+        if not np.array_equal(right, np.arange(len(scores))):
+            scores, decided = scores[right], decided[right]
+        known, stated = predictions.known, predictions.labels_are_stated
+        return cls(classes, photos, coded, scores, decided, known, stated, matching)
+
+    def average_precisions(self, weights: metrics.Weights | None = None) -> metrics.Floats:
+        """The average precision of every class [C], or [B, C] by photo weights [N, B].
+
+        NaN without positives; 0 for classes that predictions do not know: all photos have the same
+        score there, and only the frequency of the class would be measured.
+        """
+        found = metrics.average_precisions(self.scores, self.truth, weights)
+        return np.where(self.known | np.isnan(found), found, 0.0)
 
     @cached_property
     def precisions(self) -> metrics.Floats:
-        """The average precision of every class [C]; NaN without positives.
+        """The average precision of every class [C] on all photos."""
+        return self.average_precisions()
 
-        It is 0 for classes that predictions do not know.
-        """
-        return self.fill_unknown(metrics.plain_average_precisions(self.scores, self.truth))
-
-    def fill_unknown(self, precisions: metrics.Floats) -> metrics.Floats:
-        """0 for the average precisions [..., C] of classes that predictions do not know.
-
-        All photos have the same score for such a class: only its frequency would be measured.
-        """
-        return np.where(self.known | np.isnan(precisions), precisions, 0.0)
+    def resampled_means(self) -> metrics.Floats:
+        """The mAP [B] of resamples of the photos."""
+        return mean_over_classes(self.average_precisions(metrics.resamples(len(self.photos))))
 
     @cached_property
     def has_positives(self) -> NDArray[np.bool_]:
@@ -96,53 +92,39 @@ class Comparison:
         """The right and wrong decisions about every class."""
         return metrics.Counts.of(self.decided, self.truth)
 
-    def conditions(self) -> JsonObject:
-        """Describe photos, classes and thresholds that the figures are based on."""
-        names = np.array(self.classes.names, object)
-        return {
-            "note": "mAP of few photos is higher than of many: compare at equal photos only",
-            "averaged_classes": int(self.has_positives.sum()),
-            "decided_by": self.decided_by,
-            "photos": {
-                "compared": len(self.photos),
-                "matched_by": dict(self.matched_by),
-                "only_in_truth": len(self.only_in_truth),
-                "only_in_predictions": len(self.only_in_predictions),
-                "only_in_truth_first": self.only_in_truth[:MAX_LISTED_PHOTOS],
-                "only_in_predictions_first": self.only_in_predictions[:MAX_LISTED_PHOTOS],
-            },
-            "classes": {
-                "count": len(names),
-                "sha256": self.classes.sha256,
-                "from": self.classes.origin or "the truth",
-                "without_positives": names[~self.has_positives].tolist(),
-                "without_tag": names[~self.known].tolist(),
-                "names": names.tolist(),
-            },
-        }
+    @property
+    def figures(self) -> dict[str, float]:
+        """mAP, and precision, recall and F1 of the decisions."""
+        return {"mAP": float(mean_over_classes(self.precisions)), **self.counts.figures}
 
 
-def on_shared_photos(compared: Sequence[Comparison]) -> list[Comparison]:
+def compare_systems(by_name: dict[str, Comparison]) -> JsonObject:
+    """The figures of systems on the same photos, and by how much the first has a higher mAP.
+
+    Differences are paired: all systems see the same resamples.
+    """
+    first, *others = by_name
+    resampled = {name: comparison.resampled_means() for name, comparison in by_name.items()}
+    differences = {}
+    for name in others:
+        difference = by_name[first].figures["mAP"] - by_name[name].figures["mAP"]
+        ends = interval(difference, resampled[first] - resampled[name], lowest=-1.0)
+        differences[name] = {"mAP": difference, "ci": ends}
+    return {
+        "photos": len(by_name[first].photos),
+        "systems": {name: comparison.figures for name, comparison in by_name.items()},
+        "first_minus": differences,
+    }
+
+
+def on_shared_photos(compared: Sequence[Comparison]) -> Iterator[Comparison]:
     """Reduce comparisons to the photos that all have; RunProblem without such a photo."""
     shared = set.intersection(*(set(system.photos) for system in compared))
     if not shared:
         raise RunProblem("nothing to compare: no photo is in all predictions")
-    return [_select_photos(system, shared) for system in compared]
-
-
-def _select_photos(comparison: Comparison, names: set[str]) -> Comparison:
-    rows = [i for i, photo in enumerate(comparison.photos) if photo in names]
-    if len(rows) == len(comparison.photos):
-        return comparison
-    return replace(
-        comparison,
-        photos=[comparison.photos[i] for i in rows],
-        truth=comparison.truth[rows],
-        scores=comparison.scores[rows],
-        decided=comparison.decided[rows],
-    )
-
-
-def _unmatched(photos: Sequence[str], indices: NDArray[np.int64]) -> list[str]:
-    remaining = np.setdiff1d(np.arange(len(photos)), indices)
-    return [photos[index] for index in remaining.tolist()]
+    for system in compared:
+        rows = [i for i, photo in enumerate(system.photos) if photo in shared]
+        if len(rows) < len(system.photos):
+            arrays = {name: getattr(system, name)[rows] for name in ("truth", "scores", "decided")}
+            system = replace(system, photos=[system.photos[i] for i in rows], **arrays)
+        yield system

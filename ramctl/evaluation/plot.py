@@ -16,7 +16,7 @@ def plot(by_name: dict[str, Comparison], form: str) -> bytes:
     """Draw systems on the same photos, as a file of the format `png`, `svg` or `pdf`."""
     from matplotlib.figure import Figure
 
-    n_classes = len(next(iter(by_name.values())).classes)
+    n_classes = next(iter(by_name.values())).has_positives.sum()
     height = max(6.0, 0.2 * n_classes) if n_classes <= MAX_NAMES else 6.0
     figure = Figure(figsize=(12, height), layout="constrained")
     curves, classes = figure.subplots(1, 2)
@@ -31,10 +31,9 @@ def _draw_curves(axes: Any, by_name: dict[str, Comparison]) -> None:
     """Of all classes together; the point is where the system's own decisions are."""
     for name, comparison in by_name.items():
         recall, precision = pooled_curve(comparison)
-        mean = float(np.nanmean(comparison.precisions))
-        (line,) = axes.plot(recall, precision, label=f"{name} (mAP {mean:.3f})")
-        decided = comparison.counts.figures
-        axes.plot(decided["OR"], decided["OP"], "o", color=line.get_color())
+        figures = comparison.figures
+        (line,) = axes.plot(recall, precision, label=f"{name} (mAP {figures['mAP']:.3f})")
+        axes.plot(figures["OR"], figures["OP"], "o", color=line.get_color())
     axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall", ylabel="precision")
     axes.set_aspect("equal", anchor="N")
     axes.set_title("All classes together (points: the given tags)")
@@ -46,7 +45,7 @@ def pooled_curve(comparison: Comparison) -> tuple[Floats, Floats]:
     """Recall and precision of all decisions, as the threshold falls."""
     known = comparison.truth != UNKNOWN
     scores, truth = comparison.scores[known], comparison.truth[known]
-    hits, photos = rank(scores, truth).curve(np.ones((len(truth), 1), np.float32))
+    hits, photos = rank(scores, truth).curve(np.ones((len(truth), 1), np.uint8))
     places = np.unique(np.linspace(0, len(hits) - 1, MAX_POINTS).astype(int))
     return hits[places, 0] / hits[-1, 0], hits[places, 0] / photos[places, 0]
 
@@ -57,13 +56,13 @@ def _draw_classes(axes: Any, by_name: dict[str, Comparison]) -> None:
     shown = np.flatnonzero(first.has_positives)
     order = shown[np.argsort(first.precisions[shown], kind="stable")]
     places = np.arange(len(order))
-    for number, (name, comparison) in enumerate(by_name.items()):
+    for number, comparison in enumerate(by_name.values()):
         values = comparison.precisions[order]
         if len(order) <= MAX_NAMES:
             width = 0.8 / len(by_name)
-            axes.barh(places - 0.4 + width * (number + 0.5), values, width, label=name)
+            axes.barh(places + 0.4 - width * (number + 0.5), values, width)
         else:
-            axes.plot(values, places, "-" if number == 0 else ".", markersize=2, label=name)
+            axes.plot(values, places, "." if number else "-", markersize=2)
     if len(order) <= MAX_NAMES:
         axes.set_yticks(places, [first.classes.names[c] for c in order])
     else:

@@ -1,11 +1,11 @@
-"""The predictions of a model: a score and a decision for each photo and class.
+"""Predictions, the truth that they are compared with, and thresholds, as they are read.
 
-Only these are kept, five bytes for each photo and class, not the records.
+`N` photos, `C` classes.
 """
 
-import math
-from dataclasses import dataclass, replace
-from itertools import groupby
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,265 +15,191 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import EMBEDDED, read_labels
 from ramctl.classes import Classes
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
-from ramctl.evaluation.metrics import Decisions, Floats, Scores
+from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Decisions, Truth
 from ramctl.inference.thresholds import read_thresholds
-from ramctl.labels import DEFAULT_THRESHOLD, Labels
-from ramctl.readers.caption_formats import read_predictions
+from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.records.files import read_lines
-from ramctl.records.record import JsonObject, checked, listed
+from ramctl.records.record import Item, JsonObject, checked, decided_tags, is_tagged, listed
 from ramctl.records.report import Rejects
-from ramctl.tagger_scores import PhotoList, tag_scores
+from ramctl.tagger_scores import each_photo, tag_scores
 
-# A missing score counts as 0; a sigmoid is almost never exactly 0, so that many zeros show that
-# the predictions were thresholded.
-_MAX_ZERO_FRACTION = 0.1
-_BYTES_AT_ONCE = 1 << 17  # of scores that become rows in one go
-_MIN_FLOAT = float(np.finfo(np.float32).min)
+Floats = NDArray[np.float32]
+MISSING = -np.inf  # where a prediction has no score
 
 
-class Thresholds(NamedTuple):
-    """The scores above which classes count as predicted, and where they come from.
+class Statement(NamedTuple):
+    """The tags of a record; `negatives` is None where all other tags are negative."""
 
-    `values` is one number, or an array [C].
+    tags: tuple[str, ...]
+    uncertain: tuple[str, ...]
+    negatives: tuple[str, ...] | None
+
+    @classmethod
+    def from_record(cls, fields: JsonObject) -> "Statement":
+        """Read a record; RecordProblem without `tags`.
+
+        Where a person decided on a model's tags, the tags without a decision are unknown.
+        """
+        decisions = decided_tags(fields)
+        if fields.get("tags") is None and decisions is None:
+            raise RecordProblem("no tags field", code="missing_field")
+        negatives = None if fields.get("negatives") is None else _names(fields, "negatives")
+        tags = _names(fields, "tags") if decisions is None or is_tagged(fields) else ()
+        if decisions is not None:
+            kept, refused = decisions
+            tags, negatives = (*tags, *kept), (*(negatives or ()), *refused)
+        return cls(tags, _names(fields, "uncertain"), negatives)
+
+
+def _names(fields: JsonObject, name: str) -> tuple[str, ...]:
+    """The strings of a list, each in memory once however many records have it."""
+    return tuple(map(sys.intern, listed(fields, name)))
+
+
+def read_truth(items: Iterable[Item], rejects: Rejects) -> dict[str, Statement]:
+    """The statement about each photo, from the records that are accepted."""
+    return dict(each_photo(items, Statement.from_record, rejects))
+
+
+def all_tags(statements: Iterable[Statement]) -> list[str]:
+    """Every tag in any field, sorted."""
+    fields = ((*row.tags, *row.uncertain, *(row.negatives or ())) for row in statements)
+    return sorted({tag for tags in fields for tag in tags})
+
+
+def code_truth(statements: Sequence[Statement], classes: Classes) -> Truth:
+    """Each class of photos as positive, negative or unknown [N, C].
+
+    A record with `negatives` leaves other classes unknown; one without is complete.
+    """
+    truth = np.full((len(statements), len(classes)), NEGATIVE, np.int8)
+    for row, statement in zip(truth, statements, strict=True):
+        if statement.negatives is not None:
+            row[:] = UNKNOWN
+        # Later ones win: a tag that is positive and uncertain is positive.
+        for value, tags in (
+            (NEGATIVE, statement.negatives or ()),
+            (UNKNOWN, statement.uncertain),
+            (POSITIVE, statement.tags),
+        ):
+            for tag in tags:
+                row[list(classes.system.ids(tag))] = value
+    return truth
+
+
+class PredictionTable:
+    """The photos of a tagger's records, with a score for each class.
+
+    Scores are kept in single precision, which has seven digits; `tag --dense` writes six.
     """
 
-    values: float | Floats
-    source: str
+    def __init__(self, classes: Classes) -> None:
+        self.classes = classes
+        self.photos: list[str] = []
+        self.tagged: list[list[int] | None] = []  # of each photo, the classes of its own `tags`
+        self.scores: Floats  # [N, C]
+        self.missing: NDArray[np.float64]  # [C] the fraction of the scores that records lack
+        self.known = np.zeros(len(classes), bool)  # [C] those that some predicted tag counts for
+        self.labels_are_stated = classes.tag_system is not None  # so that `known` is certain
+        self._n_labels = 0  # that `dense` has a number for
+        # Those that count for some class, by class, and where each class begins.
+        self._labels = self._starts = self._columns = np.empty(0, np.intp)
 
     @classmethod
-    def parse(cls, text: str, classes: Classes) -> "Thresholds":
-        """Read the text of `--threshold`: a number, or a file of thresholds by class.
+    def read(cls, items: Iterable[Item], classes: Classes, rejects: Rejects) -> "PredictionTable":
+        """Collect the records that are accepted."""
+        table, scores = cls(classes), bytearray()
+        with np.errstate(over="ignore"):
+            for photo, (row, tagged) in each_photo(items, table._row, rejects):
+                table.photos.append(photo)
+                table.tagged.append(tagged)
+                scores += row.tobytes()  # grows in place, as no array does
+        if not table.photos:
+            raise RunProblem("nothing to evaluate: the predictions have no photo")
+        table.scores = np.frombuffer(scores, np.float32).reshape(len(table.photos), -1)
+        present = table.scores > MISSING
+        table.missing = 1 - present.mean(axis=0)
+        # 0, or less than all others if any is negative.
+        lowest = table.scores.min(initial=0.0, where=present)
+        filler = np.nextafter(lowest, np.float32(MISSING)) if lowest else lowest
+        np.maximum(table.scores, filler, out=table.scores)
+        return table
 
-        A file is JSONL, or a number a line in the order of `--classes`. Classes that JSONL does not
-        name have the usual threshold. UsageProblem when the text is neither a finite number nor a
-        file, RunProblem for a file that does not fit the classes.
+    def decide(self, threshold: Floats | None) -> Decisions:
+        """The decisions [N, C] by `threshold`, else by the records' own tags, else at 0.5.
+
+        UsageProblem for a threshold of probabilities that is none.
         """
-        try:
-            value = float(text)
-        except ValueError:
-            return cls(_read_class_thresholds(text, classes), str(Path(text)))
-        if not math.isfinite(value):
-            raise UsageProblem(f"--threshold {text}: not a finite number")
-        return cls(value, str(value))
+        if threshold is None and None not in self.tagged:
+            decided = np.zeros(self.scores.shape, bool)
+            for row, own in zip(decided, self.tagged, strict=True):
+                row[own] = True
+            return decided
+        values = np.array(DEFAULT_THRESHOLD, np.float32) if threshold is None else threshold
+        if are_probabilities(self.scores) and not are_probabilities(values):
+            raise UsageProblem("--threshold: a probability is between 0 and 1")
+        return self.scores > values
+
+    def _row(self, fields: JsonObject) -> tuple[Floats, list[int] | None]:
+        """A record's scores [C] and the classes of its tags; RecordProblem without usable ones."""
+        scores = np.full(len(self.classes), MISSING, np.float32)
+        if fields.get("label_names") is not None:
+            self._name_labels(fields)
+        if fields.get("dense") is not None:
+            self._take_dense(fields, scores)
+        else:
+            for tag, score in tag_scores(fields).items():
+                for c in self.classes.matching_tag(tag):
+                    scores[c], self.known[c] = max(scores[c], score), True
+        if not (scores < np.inf).all():
+            raise RecordProblem("a score is not finite in single precision", code="bad_field")
+        if fields.get("tags") is None:
+            return scores, None
+        return scores, [c for tag in listed(fields, "tags") for c in self.classes.matching_tag(tag)]
+
+    def _name_labels(self, fields: JsonObject) -> None:
+        """Read the names of `dense`'s labels, which `tag --dense` writes on the first line only."""
+        names, embedded = listed(fields, "label_names"), read_labels(EMBEDDED)
+        if self.classes.tag_system is None and names == embedded.tags:
+            self.classes = replace(self.classes, tag_system=embedded)  # for its synonyms
+        pairs = [(c, n) for n, name in enumerate(names) for c in self.classes.matching_tag(name)]
+        by_class, self._labels = np.array(sorted(pairs), np.intp).reshape(-1, 2).T
+        self._columns, self._starts = np.unique(by_class, return_index=True)
+        self.known[self._columns] = self.labels_are_stated = True
+        self._n_labels = len(names)
+
+    def _take_dense(self, fields: JsonObject, scores: Floats) -> None:
+        numbers = checked(fields, "dense", "a list of numbers", _are_numbers)
+        if len(numbers) != self._n_labels:
+            message = f"dense has {len(numbers)} numbers for {self._n_labels} label_names"
+            raise RecordProblem(message, code="bad_field")
+        values = np.array(numbers, np.float32)[self._labels]
+        scores[self._columns] = np.maximum.reduceat(values, self._starts)
 
 
-def _read_class_thresholds(name: str, classes: Classes) -> Floats:
-    path = Path(name)
-    if not path.is_file():
-        raise UsageProblem(f"--threshold {name}: neither a number nor a file")
-    first = next((line for line in read_lines(path) if line.strip()), "")
-    if classes.origin is None and not first.lstrip().startswith("{"):
-        raise RunProblem(f"{path}: thresholds without names need --classes, which orders them")
-    values = np.array(read_thresholds(path, classes.system, float("nan")))
-    if np.isnan(values).all():
-        raise RunProblem(f"{path}: no line names a class; thresholds are those of classes")
-    return np.where(np.isnan(values), DEFAULT_THRESHOLD, values)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Columns:
-    """Which of L labels count for which classes; those of a class begin at its `starts`."""
-
-    classes: NDArray[np.intp]
-    labels: NDArray[np.intp]
-    starts: NDArray[np.intp]
-    n_labels: int
-
-    @classmethod
-    def build(cls, system: Labels, classes: Classes) -> "_Columns":
-        pairs = [
-            (c, label) for label, tag in enumerate(system.tags) for c in classes.matching_tag(tag)
-        ]
-        by_class, labels = np.array(sorted(pairs), np.intp).reshape(-1, 2).T
-        matched, starts = np.unique(by_class, return_index=True)
-        return cls(matched, labels, starts, len(system))
-
-    def best(self, values: Floats) -> Floats:
-        """Take the highest of the values [n, L] of each class's labels [n, len(classes)]."""
-        if len(self.classes) == len(self.labels):
-            return values.take(self.labels, axis=1)
-        return np.asarray(np.maximum.reduceat(values[:, self.labels], self.starts, axis=1))
-
-
-class Prediction(NamedTuple):
-    """The content of a record: scores by label or by tag, and the classes of its `tags`."""
-
-    columns: _Columns | None
-    dense: Floats
-    by_tag: dict[str, float]
-    tagged: list[int] | None
+def are_probabilities(values: NDArray[np.float32]) -> bool:
+    """Whether none is below 0 or above 1."""
+    return bool(values.min() >= 0 and values.max() <= 1)
 
 
 def _are_numbers(value: object) -> bool:
     return isinstance(value, list) and {int, float}.issuperset(map(type, value))
 
 
-class ScoreReader:
-    """Turns records into predictions.
+def read_threshold(text: str, classes: Classes) -> Floats:
+    """The score, or scores [C], above which classes count as predicted, by `--threshold`.
 
-    `known_classes` [C] are those that some predicted tag counts for; they are certain where
-    `labels_are_stated`: some line, or `--labels`, lists all labels.
+    A file is JSONL, or a number a line in the order of `--classes`. Classes that JSONL does not
+    name have the usual threshold. UsageProblem when the text is neither a number nor a file,
+    RunProblem for a file that does not fit the classes.
     """
-
-    def __init__(self, classes: Classes) -> None:
-        self.classes = classes
-        self.known_classes = np.zeros(len(classes), bool)
-        self.labels_are_stated = classes.tag_system is not None
-        # By the hash of their names; "": the last ones read.
-        self._columns: dict[str, _Columns] = {}
-
-    def read(self, fields: JsonObject) -> Prediction:
-        """Check a record and take its scores; RecordProblem without usable ones."""
-        columns, dense, by_tag = None, np.empty(0), {}
-        if fields.get("dense") is not None:
-            # Comes first: the names in a rejected record still hold for the records after it.
-            columns = self._columns_for(fields)
-            checked(fields, "dense", "a list of numbers", _are_numbers)
-        if columns is None:
-            by_tag = tag_scores(fields)
-        elif len(dense := np.asarray(fields["dense"], np.float64)) != columns.n_labels:
-            message = f"dense has {len(dense)} numbers for {columns.n_labels} labels"
-            raise RecordProblem(message, code="bad_field")
-        elif not np.isfinite(dense).all():  # JSON has no such numbers, Parquet may
-            raise RecordProblem("dense has a number that is not finite", code="bad_field")
-        tagged = None
-        if fields.get("tags") is not None:
-            tagged = [c for tag in listed(fields, "tags") for c in self.classes.matching_tag(tag)]
-        return Prediction(columns, dense, by_tag, tagged)
-
-    def _columns_for(self, fields: JsonObject) -> _Columns:
-        """The columns of the labels that a record's `dense` refers to.
-
-        `tag --dense` writes `label_names` on the first line only.
-        """
-        key = fields.get("labels")
-        key = key if isinstance(key, str) else ""
-        if fields.get("label_names") is not None:
-            self._columns.pop("", None)
-            names = listed(fields, "label_names")
-            embedded = read_labels(EMBEDDED)
-            if self.classes.tag_system is None and key == f"sha256:{embedded.sha256}":
-                self.classes = replace(self.classes, tag_system=embedded)  # for its synonyms
-            self._columns[""] = self._add(key, Labels.from_tags(names))
-        if key not in self._columns:
-            if not self.classes.tag_system:
-                message = "dense without label_names: no line names its labels (see --labels)"
-                raise RecordProblem(message, code="missing_field")
-            self._add(key, self.classes.tag_system)
-        return self._columns[key]
-
-    def _add(self, key: str, system: Labels) -> _Columns:
-        columns = self._columns[key] = _Columns.build(system, self.classes)
-        self.known_classes[columns.classes] = self.labels_are_stated = True
-        return columns
-
-
-class PredictionTable:
-    """The photos of a prediction file with a score and a decision for each class.
-
-    Scores are kept in single precision, which has seven digits; `tag --dense` writes six.
-    """
-
-    def __init__(self, reader: ScoreReader, thresholds: Thresholds | None) -> None:
-        self.reader, self._thresholds = reader, thresholds
-        self.photos = PhotoList()
-        self.lowest, self.highest = np.inf, -np.inf  # of all scores, as read
-        self._scores = bytearray()  # of float32 [N, C]; minus infinity where a score is missing
-        self._decided = bytearray()  # [N, C] by the thresholds, else by the records' own tags
-        self._has_tags = bytearray()
-        self._waiting: list[Prediction] = []
-
-    @property
-    def are_probabilities(self) -> bool:
-        """Whether no score is below 0 or above 1."""
-        return self.lowest >= 0 and self.highest <= 1
-
-    @property
-    def missing_score(self) -> float:
-        """The value of a missing score: 0 where no score is lower, else less than the lowest."""
-        if self.lowest >= 0:
-            return 0.0
-        return max(float(np.floor(self.lowest)) - 1, _MIN_FLOAT)
-
-    def add(self, prediction: Prediction) -> None:
-        """Add a photo's prediction; it becomes a row at the latest with `flush`."""
-        self._waiting.append(prediction)
-        widest = max(len(self.reader.classes), len(prediction.dense))
-        if 8 * widest * len(self._waiting) >= _BYTES_AT_ONCE:
-            self.flush()
-
-    def flush(self) -> None:
-        """Turn waiting predictions into rows."""
-        for columns, group in groupby(self._waiting, lambda prediction: prediction.columns):
-            predictions = list(group)
-            scores = np.full((len(predictions), len(self.reader.classes)), -np.inf)
-            if columns is None:
-                self._fill_by_tag(predictions, scores)
-            else:
-                values = np.stack([prediction.dense for prediction in predictions])
-                scores[:, columns.classes] = columns.best(values)
-            known = scores > -np.inf
-            self.lowest = min(self.lowest, float(scores.min(initial=np.inf, where=known)))
-            self.highest = max(self.highest, float(scores.max(initial=-np.inf)))
-            with np.errstate(over="ignore"):
-                self._scores += scores.astype(np.float32).tobytes()
-            if self._thresholds is not None:
-                decided = scores > self._thresholds.values
-            else:
-                self._has_tags.extend(prediction.tagged is not None for prediction in predictions)
-                decided = np.zeros(scores.shape, bool)
-                for row, prediction in enumerate(predictions):
-                    decided[row, prediction.tagged or ()] = True
-            self._decided += decided.tobytes()
-        self._waiting.clear()
-
-    def _fill_by_tag(self, predictions: list[Prediction], scores: Floats) -> None:
-        reader = self.reader
-        for row, prediction in enumerate(predictions):
-            for tag, score in prediction.by_tag.items():
-                for c in reader.classes.matching_tag(tag):
-                    scores[row, c] = max(scores[row, c], score)
-                    reader.known_classes[c] = True
-
-    def select(self, rows: NDArray[np.int64]) -> tuple[Scores, Decisions, str]:
-        """Select the scores and decisions [N, C] of some photos, and name what decided.
-
-        Decisions are made by `--threshold` where it is set; else by the records' `tags`, if all
-        have them; else at 0.5, or at 0 where scores are no probabilities.
-        """
-        scores = np.frombuffer(self._scores, np.float32).reshape(len(self.photos), -1)
-        decided = np.frombuffer(self._decided, bool).reshape(scores.shape)
-        np.maximum(scores, self.missing_score, out=scores)
-        if not np.array_equal(rows, np.arange(len(scores))):
-            scores, decided = scores[rows], decided[rows]
-        if self._thresholds is not None:
-            return scores, decided, self._thresholds.source
-        if np.frombuffer(self._has_tags, bool)[rows].all():
-            return scores, decided, "the predictions' own tags"
-        threshold = DEFAULT_THRESHOLD if self.are_probabilities else 0.0
-        return scores, scores > threshold, f"{threshold:g}"
-
-    def looks_thresholded(self, scores: Scores) -> bool:
-        """Whether many scores [N, C] are missing: then their mAP is a lower bound."""
-        known = self.reader.known_classes
-        n_missing = np.count_nonzero(scores == self.missing_score, axis=0)[known].sum()
-        return bool(n_missing > _MAX_ZERO_FRACTION * len(scores) * known.sum())
-
-
-def read_table(
-    name: str,
-    classes: Classes,
-    thresholds: Thresholds | None,
-    rejects: Rejects,
-    *,
-    form: str | None = None,
-) -> PredictionTable:
-    """Read the predictions of a file or, for `-`, of standard input.
-
-    `form` is one of `ramctl.readers.caption_formats.PREDICTION_FORMS`; None: it is recognised.
-    """
-    table = PredictionTable(ScoreReader(classes), thresholds)
-    items = read_predictions(name, rejects.report.command, form)
-    table.photos.fill(items, rejects, table.reader.read, table.add)
-    table.flush()
-    return table
+    try:
+        return np.array(float(text), np.float32)
+    except ValueError:
+        path = Path(text)
+    if not path.is_file():
+        raise UsageProblem(f"--threshold {text}: neither a number nor a file")
+    first = next((line for line in read_lines(path) if line.strip()), "")
+    if classes.origin is None and not first.lstrip().startswith("{"):
+        raise RunProblem(f"{path}: thresholds without names need --classes, which orders them")
+    return np.array(read_thresholds(path, classes.system, DEFAULT_THRESHOLD), np.float32)

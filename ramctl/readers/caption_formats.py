@@ -33,7 +33,6 @@ READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
 }
 _NEED_FILE = frozenset({"parquet", "txt", "tags", "coco", "sbu"})
 FORMATS = ("jsonl", "parquet", *READERS)
-PREDICTION_FORMS = ("jsonl", "list", "csv")
 _TABLE_SUFFIXES = (".txt", ".csv", ".tsv")
 _OUR_FIELDS = {"captions", "caption", "tags"}
 _SUFFIX_FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}
@@ -100,15 +99,11 @@ def _renamed(fields: JsonObject, columns: Columns, *, is_table: bool) -> JsonObj
     return with_usual_names(fields, columns) if columns.names or not has_ours else fields
 
 
-def read_predictions(name: str, stage: str, form: str | None = None) -> Iterator[Item]:
-    """A tagger's records in a file or, for `-`, on standard input.
-
-    `form` None: a table for .txt, .csv and .tsv, else JSONL.
-    """
-    if form is None and Path(unpacked_name(name)).suffix in _TABLE_SUFFIXES:
-        form = "csv" if tag_tables.is_headed(name) else "list"
-    if form in ("csv", "list"):
-        read_tags = tag_tables.read_table if form == "csv" else tag_tables.read_list
+def read_predictions(name: str, stage: str) -> Iterator[Item]:
+    """A tagger's records: a table in a .txt, .csv or .tsv, else JSONL; `-` is standard input."""
+    if Path(unpacked_name(name)).suffix in _TABLE_SUFFIXES:
+        is_headed = tag_tables.is_headed(name)
+        read_tags = tag_tables.read_table if is_headed else tag_tables.read_list
         yield from read_tags(Source(name, photo_base(name, None), stage))
         return
     for make in unread_inputs([name], None, stage):

@@ -48,7 +48,7 @@ def distance(value: float, paper: str) -> float:
 def compare(tables: Tables, system: str, benchmark: dict[str, Any], paper: str) -> list[str]:
     """A row of the table; Missing what it needs."""
     name = benchmark["name"]
-    found, n_photos = tables.figures(system, name), len(tables.truth(name).table.photos)
+    found, n_photos = tables.figures(system, name), len(tables.truth(name).statements)
     value, (low, high) = 100 * found["mAP"], found["ci"] or (math.nan, math.nan)
     away = distance(value, paper)
     is_within = abs(away) <= benchmark["tolerance"]

@@ -13,15 +13,10 @@ from numpy.typing import NDArray
 from ramctl.classes import Classes, read_map
 from ramctl.errors import RunProblem
 from ramctl.evaluation.comparison import Comparison
-from ramctl.evaluation.figures import resampled_precisions
-from ramctl.evaluation.metrics import (
-    Counts,
-    interval,
-    mean_over_classes,
-)
-from ramctl.evaluation.predictions import read_table
-from ramctl.evaluation.truth import TruthTable
+from ramctl.evaluation.metrics import Counts, interval, mean_over_classes, resamples
+from ramctl.evaluation.predictions import PredictionTable, Statement, read_truth
 from ramctl.labels import Labels
+from ramctl.readers.caption_formats import read_predictions
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
 
@@ -35,7 +30,7 @@ class Truth:
     """The truth of a set's photos, and the words for its classes."""
 
     name: str
-    table: TruthTable
+    statements: dict[str, Statement]  # by photo
     system: Labels
     origin: Path
     mapping: Mapping[str, list[str]]
@@ -48,15 +43,15 @@ class Truth:
     @classmethod
     def of_files(cls, truth: Path, classes: Path, mapping: Path | None) -> "Truth":
         """The truth of a set by its files."""
-        table, system = TruthTable.read(str(truth), intake()), Labels.read(classes)
-        return cls(truth.stem, table, system, classes, read_map(mapping) if mapping else {})
+        statements = read_truth(read_predictions(str(truth), "eval"), intake())
+        return cls(truth.stem, statements, Labels.read(classes), classes, read_map(mapping))
 
     @classmethod
     def of_benchmark(cls, name: str, data: Path) -> "Truth":
         """That of a published benchmark; RunProblem naming the file that is missing."""
         found = open_benchmark(name, data)
-        table = TruthTable.from_records((Record(row, base=data) for row in found.rows), intake())
-        return cls(name, table, found.classes, data, found.mapping)
+        statements = read_truth((Record(row, base=data) for row in found.rows), intake())
+        return cls(name, statements, found.classes, data, found.mapping)
 
     @property
     def words(self) -> list[str]:
@@ -67,8 +62,9 @@ class Truth:
     def compared(self, predictions: Path, tags: Labels | None = None) -> Comparison:
         """Predictions against the truth; `tags` is their label system where its synonyms count."""
         classes = Classes(self.system, str(self.origin), dict(self.mapping), tags)
-        table = read_table(str(predictions), classes, None, intake())
-        return Comparison.from_tables(self.table, table, classes)
+        items = read_predictions(str(predictions), "eval")
+        table = PredictionTable.read(items, classes, intake())
+        return Comparison.from_tables(self.statements, table, classes)
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
@@ -101,9 +97,7 @@ def counted(comparison: Comparison) -> NDArray[np.bool_]:
 
 def precision_recall(comparison: Comparison) -> dict[str, float]:
     """CP, CR, OF1 and the like of the decisions about those classes."""
-    is_counted, counts = counted(comparison), comparison.counts
-    each = (counts.true_positives, counts.false_positives, counts.false_negatives)
-    return Counts(*(values[is_counted] for values in each)).figures
+    return Counts(*(values[counted(comparison)] for values in comparison.counts)).figures
 
 
 def from_score(comparison: Comparison, score: float) -> Comparison:
@@ -117,7 +111,8 @@ def decide(comparison: Comparison, precision: float | None = None) -> Comparison
     It is that of the highest OF1; with a `precision`, the lowest at which CP reaches it. RunProblem
     where none does. The paper's table 3 compares systems at the same precision so.
     """
-    scores = comparison.scores[comparison.scores > comparison.missing_score]
+    lowest = min(0, comparison.scores.min())  # that of a missing score
+    scores = comparison.scores[comparison.scores > lowest]
     if not scores.size:
         raise RunProblem("no score to choose a threshold from")
     # Closer to each other where scores are high: most pairs of photo and class have low ones.
@@ -139,7 +134,8 @@ def decide(comparison: Comparison, precision: float | None = None) -> Comparison
 def average_precisions(comparison: Comparison) -> dict[str, Any]:
     """mAP with its interval over photos, and the number of classes that are left out."""
     is_counted = counted(comparison)
-    means = mean_over_classes(np.where(is_counted, resampled_precisions(comparison, SEED), np.nan))
+    resampled = comparison.average_precisions(resamples(len(comparison.photos), SEED))
+    means = mean_over_classes(np.where(is_counted, resampled, np.nan))
     value = float(mean_over_classes(np.where(is_counted, comparison.precisions, np.nan)))
     return {
         "photos": len(comparison.photos),

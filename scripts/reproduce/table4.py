@@ -27,8 +27,7 @@ from sets import HERE, SEED, Truth, kept
 from tables import PAPER
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.evaluation.figures import resampled_precisions
-from ramctl.evaluation.metrics import interval, mean_over_classes
+from ramctl.evaluation.metrics import interval, mean_over_classes, resamples
 from ramctl.labels import Labels
 from ramctl.records.jsonl import dumps
 
@@ -74,7 +73,8 @@ class Figures:
 
     def _measure(self, truth: Truth, path: Path) -> dict[str, Any]:
         comparison = truth.compared(path)
-        resampled, is_seen = resampled_precisions(comparison, SEED), seen(truth, self.small)
+        resampled = comparison.average_precisions(resamples(len(comparison.photos), SEED))
+        is_seen = seen(truth, self.small)
         found = {}
         for kind, classes in (("seen", is_seen), ("unseen", ~is_seen & comparison.known)):
             value = float(mean_over_classes(comparison.precisions[classes]))

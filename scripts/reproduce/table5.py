@@ -18,7 +18,6 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,13 +33,7 @@ from tables import PAPER
 
 from ramctl.classes import read_map
 from ramctl.evaluation.comparison import Comparison
-from ramctl.evaluation.metrics import (
-    interval,
-    mean_over_classes,
-    rank_classes,
-    ranked_precisions,
-    resamples,
-)
+from ramctl.evaluation.metrics import interval, mean_over_classes, resamples
 from ramctl.labels import Labels
 
 # A detector's boxes: precise above the one score, and below the other nothing is there.
@@ -55,7 +48,7 @@ NAMES = {
     "tuned": "+ fine-tuned", "longer": "as many steps without the good set",
 }  # fmt: skip
 MADE = ("parsed", "generated", "cleaned")  # rows with records of their own
-BLOCKS = 8  # of 64 resamples each
+RESAMPLES = 512
 Floats = NDArray[np.float64]
 
 
@@ -136,11 +129,9 @@ class Measured:
 
 def _resampled(compared: Comparison, origins: Sequence[str] | range) -> Floats:
     """The mAP of resamples of the origins, with all photos of each."""
-    rankings = rank_classes(compared.scores, compared.truth)
     _, groups = np.unique(list(origins), return_inverse=True)
-    drawn = islice(resamples(int(groups.max()) + 1, SEED), BLOCKS)
-    blocks = [ranked_precisions(rankings, np.ascontiguousarray(w[groups])) for w in drawn]
-    return 100 * mean_over_classes(compared.fill_unknown(np.concatenate(blocks)))
+    weights = resamples(int(groups.max()) + 1, SEED)[groups, :RESAMPLES]
+    return 100 * mean_over_classes(compared.average_precisions(weights))
 
 
 class Figures:
@@ -225,7 +216,7 @@ def tables(options: argparse.Namespace) -> Iterator[str]:
 def _table(figures: Figures, columns: Sequence[str]) -> Iterator[str]:
     """The table of a truth: mAP of each row, and its gain over the row before."""
     origins = f" of {figures.n_origins} origins" if figures.has_origins else ""
-    number = f"{len(figures.truth.table.photos):,} photos{origins}, "
+    number = f"{len(figures.truth.statements):,} photos{origins}, "
     yield f"**mAP by {figures.title}** ({number}{len(figures.truth.system)} labels)"
     yield ""
     cells = (

@@ -257,7 +257,7 @@ class Tables:
             truth = self.truth(name)
         except Missing as missing:
             return [Cell(title, c, "", number, NEEDS, needs=str(missing)) for c, number in columns]
-        found = f"{len(truth.system):,}", f"{len(truth.table.photos):,}"
+        found = f"{len(truth.system):,}", f"{len(truth.statements):,}"
         return [
             Cell(title, c, "", number, MEASURED, own)
             for (c, number), own in zip(columns, found, strict=True)
@@ -317,7 +317,7 @@ def missing_file(problem: RunProblem) -> str:
 
 def photo_lines(truth: Truth) -> list[bytes]:
     """Records that name the truth's photos and nothing else."""
-    names = truth.table.photos
+    names = truth.statements
     # OpenImages' lists have `test/ID`.
     return [dumps({"image": n if Path(n).suffix else f"{n}.jpg"}) for n in names]
 

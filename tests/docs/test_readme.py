@@ -32,7 +32,6 @@ DOCUMENTS = {
 README = DOCUMENTS["README.md"]
 CHOICES = {  # what can be named on the command line, by the document that explains it
     "ramctl/parsing/README.md": caption_formats.FORMATS,
-    "ramctl/evaluation/README.md": caption_formats.PREDICTION_FORMS,
     "ramctl/export/README.md": EXPORT_FORMATS,
     "ramctl/inference/peers/README.md": [f"{kind}:PATH" for kind in BUILT_IN],
     "ramctl/model/presets/README.md": preset_names(),

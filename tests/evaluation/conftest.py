@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ramctl.evaluation.evaluate import EvalOptions, run
-from tests.support import lines, write_records
+from tests.support import write_records
 
 TRUTH = [{"image": "1", "tags": ["a"]}, {"image": "2", "tags": ["b"]}, {"image": "3", "tags": []}]
 
@@ -26,30 +26,28 @@ def sparse(values, names="ab") -> list[dict]:
     ]
 
 
-def write(name: str, *rows: dict) -> Path:
-    """A file of JSON lines in the working directory."""
-    return write_records(Path(name), rows)
-
-
-def write_lines(path, rows) -> str:
-    """A file of JSON lines; text as it is."""
-    path.write_bytes(rows.encode() if isinstance(rows, str) else lines(rows))
-    return path.name
-
-
 @pytest.fixture
 def evaluate(tmp_path, monkeypatch):
-    """Evaluates rows below `tmp_path`, or predictions at `source`; options as in `EvalOptions`."""
+    """Evaluates rows, or the text of a list, in `tmp_path`; options as in `EvalOptions`.
+
+    `files` are contents by name.
+    """
     monkeypatch.chdir(tmp_path)
 
-    def go(predictions, truth, code=0, lists=False, source=None, **options):
-        suffix = "txt" if lists else "jsonl"
-        rows = tmp_path / f"predictions.{suffix}"
-        names = {"predictions": str(source) if source else write_lines(rows, predictions)}
-        if truth is not None:
-            names["truth"] = write_lines(tmp_path / f"truth.{suffix}", truth)
-        out = Path("out.txt")
-        assert run(EvalOptions(**names, output=out, **options)).exit_code == code
-        return json.loads(out.read_text()) if options.get("format", "json") == "json" else None
+    def write(stem, rows) -> str:
+        if isinstance(rows, str):
+            Path(f"{stem}.txt").write_text(rows)
+            return f"{stem}.txt"
+        return write_records(Path(f"{stem}.jsonl"), rows).name
+
+    def go(predictions, truth=TRUTH, *, code=0, files=None, **options):
+        for name, text in (files or {}).items():
+            Path(name).write_text(text)
+        if not isinstance(predictions, dict):
+            predictions = {"predictions": predictions}
+        systems = tuple(write(name, rows) for name, rows in predictions.items())
+        report = run(EvalOptions(write("truth", truth), systems, output=Path("out"), **options))
+        assert report.exit_code == code
+        return json.loads(Path("out").read_text()) if "format" not in options else None
 
     return go

@@ -1,115 +1,70 @@
 """Several systems at once: paired differences, and their picture."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ramctl.errors import RunProblem, UsageProblem
-from ramctl.evaluation.evaluate import EvalOptions, run
+from ramctl.errors import RunProblem
 from ramctl.evaluation.metrics import interval, resamples
-from tests.evaluation.conftest import write_lines
 
 RANDOM = np.random.default_rng(0)
-TRUTH = RANDOM.random((60, 3)) < 0.3
+TRUE = RANDOM.random((60, 3)) < 0.3
 NOISE = RANDOM.random((60, 3))
+TRUTH = [
+    {"image": str(n), "tags": [tag for tag, is_true in zip("abc", row, strict=True) if is_true]}
+    for n, row in enumerate(TRUE)
+]
 
 
-def write(name, skill, photos=range(60)):
-    scores = (NOISE + skill * TRUTH).tolist()
-    rows = [{"image": str(n), "scores": dict(zip("abc", scores[n], strict=True))} for n in photos]
-    return write_lines(Path(name), rows)
+def system(skill, photos=range(60)):
+    scores = (NOISE + skill * TRUE).tolist()
+    return [{"image": str(n), "scores": dict(zip("abc", scores[n], strict=True))} for n in photos]
 
 
-@pytest.fixture
-def compared(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    truth = [
-        {"image": str(n), "tags": [t for t, x in zip("abc", row, strict=True) if x]}
-        for n, row in enumerate(TRUTH)
-    ]
-    write_lines(Path("truth"), truth)
-
-    def go(*systems, **options):
-        run(EvalOptions("truth", systems, output=Path("out"), **options))
-        return json.loads(Path("out").read_text())
-
-    return go
-
-
-def test_the_first_system_is_compared_with_each_other_on_the_photos_of_all(compared):
-    systems = [write("good", 1), write("same", 1), write("poor", 0, range(50))]
-    result = compared(*systems)
+def test_the_first_system_is_compared_with_each_other_on_the_photos_of_all(evaluate):
+    systems = {"good": system(1), "same": system(1), "poor": system(0, range(50))}
+    result = evaluate(systems, TRUTH, threshold="0.8", ci=True)
     table = result["comparison"]
-    assert (table["photos"], list(table["systems"])) == (50, systems)
-    assert result["photos"]["compared"] == 60
-    assert list(table["first_minus"]) == ["same", "poor"]
-    assert table["first_minus"]["same"] == {"mAP": 0, "ci": [0, 0]}
-    better = table["first_minus"]["poor"]
-    good, poor = (table["systems"][name]["mAP"] for name in ("good", "poor"))
+    assert (table["photos"], result["photos"]["compared"]) == (50, 60)
+    assert table["first_minus"]["same.jsonl"] == {"mAP": 0, "ci": [0, 0]}
+    better = table["first_minus"]["poor.jsonl"]
+    good, poor = (table["systems"][f"{name}.jsonl"]["mAP"] for name in ("good", "poor"))
     assert better["mAP"] == pytest.approx(good - poor)
     low, high = better["ci"]
     assert 0 < low < better["mAP"] < high
-    assert result["bootstrap"]["resamples"] == 1000
+    low, high = result["mAP_ci"]
+    assert low <= result["mAP"] <= high
 
 
-def test_systems_that_know_different_classes_are_compared_on_the_same(compared):
-    for name, labels in (("all", "abc"), ("few", "ab")):
-        scores = (NOISE + TRUTH)[:, : len(labels)].tolist()
-        rows = [{"image": str(n), "dense": row} for n, row in enumerate(scores)]
-        rows[0]["label_names"] = list(labels)
-        write_lines(Path(name), rows)
-    result = compared("few", "all")
-    systems = result["comparison"]["systems"]
-    assert [systems[name]["mAP"] for name in ("few", "all")] == pytest.approx([2 / 3, 1.0])
-    assert result["comparison"]["first_minus"]["all"]["mAP"] == pytest.approx(-1 / 3)
-
-
-def test_the_interval_of_a_difference_is_that_of_the_same_resamples_of_shared_photos(compared):
+def test_the_interval_of_a_difference_is_that_of_the_same_resamples_of_shared_photos(evaluate):
     # Ours ranks the only positive among photos 1 to 3 first, theirs second.
-    write_lines(Path("truth"), [{"image": n, "tags": ["a"] if n in "14" else []} for n in "1234"])
+    truth = [{"image": n, "tags": ["a"] if n in "14" else []} for n in "1234"]
     ours, theirs = {"1": 0.9, "2": 0.5, "3": 0.1, "4": 0.05}, {"1": 0.5, "2": 0.9, "3": 0.1}
-    for name, scores in (("ours", ours), ("theirs", theirs)):
-        rows = [{"image": n, "scores": {"a": score}} for n, score in scores.items()]
-        write_lines(Path(name), rows)
-    result = compared("ours", "theirs")
-    pair, table = result["comparison"]["first_minus"]["theirs"], result["comparison"]
+    rows = [[{"image": n, "scores": {"a": s}} for n, s in x.items()] for x in (ours, theirs)]
+    table = evaluate(dict(zip(("ours", "theirs"), rows, strict=True)), truth)["comparison"]
+    pair = table["first_minus"]["theirs.jsonl"]
     assert (table["photos"], pair["mAP"]) == (3, 0.5)
-    weights = np.concatenate(list(resamples(3)), axis=1)
+    weights = resamples(3).astype(float)
     with np.errstate(invalid="ignore"):
         gains = np.where(weights[0] > 0, weights[1] / (weights[0] + weights[1]), np.nan)
     assert pair["ci"] == pytest.approx(list(interval(0.5, gains, lowest=-1.0)))
-    assert result["bootstrap"] == {"level": 0.95, "resamples": 1000}
 
 
-def test_map_has_an_interval(compared):
-    result = compared(write("good", 0.6), ci=True, threshold="0.8")
-    low, high = result["mAP_ci"]
-    assert low < result["mAP"] < high
+def test_systems_without_a_shared_photo_are_an_error(evaluate):
+    with pytest.raises(RunProblem, match="no photo is in all predictions"):
+        evaluate({"one": system(1, range(30)), "other": system(1, range(30, 60))}, TRUTH)
 
 
-@pytest.mark.parametrize("n_classes", [3, 101])
-@pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
-def test_a_plot_has_a_curve_a_system_and_the_classes(compared, suffix, n_classes):
-    names = [f"c{n}" for n in range(n_classes)]
-    Path("classes").write_text("\n".join("abc"[:3]) + "\n" + "\n".join(names[3:]))
-    systems = write("good", 1), write("poor", 0)
-    compared(*systems, plot=Path(f"x.{suffix}"), classes=Path("classes"))
+@pytest.mark.parametrize(
+    ("suffix", "n_classes"), [("png", 3), ("svg", 3), ("svg", 101), ("pdf", 3)]
+)
+def test_a_plot_has_a_curve_a_system_and_the_classes(evaluate, suffix, n_classes):
+    more = [f"c{n}" for n in range(3, n_classes)]
+    truth = [{**TRUTH[0], "tags": [*TRUTH[0]["tags"], *more]}, *TRUTH[1:]]
+    evaluate({"good": system(1), "poor": system(0)}, truth, plot=Path(f"x.{suffix}"))
     content = Path(f"x.{suffix}").read_bytes()
     assert content.startswith({"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF"}[suffix])
     if suffix == "svg":
-        assert b"good (mAP 1.000)" in content and b"<!-- recall -->" in content
-
-
-def test_a_plot_of_another_format_is_refused(compared):
-    with pytest.raises(UsageProblem, match=r"--plot x.html: expected a name in .png, .svg, .pdf"):
-        compared(write("good", 1), plot=Path("x.html"))
-
-
-def test_systems_without_a_shared_photo_are_an_error(compared):
-    systems = write("good", 1, range(30)), write("poor", 0, range(30, 60))
-    with pytest.raises(RunProblem, match="no photo is in all predictions"):
-        compared(*systems)
-    with pytest.raises(UsageProblem, match="given twice"):
-        compared("good", "good")
+        assert b"good.jsonl (mAP " in content and b"<!-- recall -->" in content
+        assert (b"<!-- c50 -->" in content) == (3 < n_classes <= 100)

@@ -12,12 +12,9 @@ DATA = Path(__file__).parents[1] / "data" / "predictions"
 TAGS = [("pasture", ["mountain", "sky"]), ("ore-train", ["train"]), ("kite", [])]
 
 
-@pytest.mark.parametrize("form", [None, "list"])
-def test_the_authors_lists_are_recognised_and_read(form):
+def test_the_authors_lists_are_recognised_and_read():
     path = str(DATA / "ram" / "pred.txt")
-    found = [
-        (item.fields["image"], item.fields["tags"]) for item in read_predictions(path, "eval", form)
-    ]
+    found = [(item.fields["image"], item.fields["tags"]) for item in read_predictions(path, "eval")]
     assert found == TAGS
 
 

@@ -62,7 +62,7 @@ def evaluate(tmp_path, monkeypatch, capsysbinary):
         Path("truth.jsonl").write_bytes(capsysbinary.readouterr().out)
         Path("rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         options = EvalOptions(
-            "truth.jsonl", "rows.jsonl", classes=Path("classes.jsonl"), map_file=Path("map.tsv"),
+            "truth.jsonl", ("rows.jsonl",), classes=Path("classes.jsonl"), map_file=Path("map.tsv"),
             output=Path("out.json"),
         )  # fmt: skip
         assert run(options).exit_code == 0
