@@ -72,7 +72,8 @@ class TagSelector:
             can_be_given[[label.kind not in options.kinds for label in labels]] = False
         self._can_be_given = can_be_given
         self._parents = [frozenset(label.parents) for label in labels]
-        self._is_part = np.array([bool(label.part_of) for label in labels], bool)
+        self._wholes = [frozenset(label.part_of) for label in labels]
+        self._is_part = np.array(list(map(bool, self._wholes)), bool)
         self._tags = labels.tags
         self.ids: dict[str, int] = {}  # the first label of each name
         for index, name in enumerate(self._names):
@@ -102,6 +103,11 @@ class TagSelector:
             if vocabulary.fills_up and lacking > 0:
                 likely = self._has_evidence & ~is_given & (main > 0) & (log_odds > 0)
                 is_given[np.flatnonzero(likely)[np.argsort(-main[likely])[:lacking]]] = True
+        if vocabulary.allows:  # a part comes only beside what it may be part of
+            whole = np.flatnonzero(is_given & self._has_evidence).tolist()
+            present = {x for i in whole for x in (self._tags[i], *self._parents[i])}
+            for index in np.flatnonzero(is_given & self._is_part).tolist():
+                is_given[index] = not self._wholes[index].isdisjoint(present)
         given = np.flatnonzero(is_given & self._can_be_given)
         if salience is not None and len(given):
             first = np.where(groups[given] == 0, inputs[given] @ np.array(FIRST), -np.inf)
