@@ -58,14 +58,14 @@ def web_folder(folder: Path) -> Iterator[str]:
 
 
 def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> Path:
-    """A bundle of the preset `tiny`: ten labels, graph, caption tokenizer, text table."""
+    """A bundle of the preset `tiny`: ten labels, graphs, caption tokenizer, text table."""
     import numpy as np
     import torch
     from text_distillation import quantise_table
 
     from ramctl.checkpoints.bundle import BundleWriter
     from ramctl.checkpoints.load import write_model
-    from ramctl.checkpoints.onnx_graph import export_graph
+    from ramctl.checkpoints.onnx_graph import export_graphs
     from ramctl.labels import Label, Labels
     from ramctl.model.build_ram import build_ram
     from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
@@ -89,11 +89,22 @@ def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> P
     with BundleWriter(path) as writer:
         Labels(labels).write(writer.path / "labels.jsonl")
         writer.meta = write_model(writer.path, preset, model.eval(), tokenizer)
-        writer.meta["thresholds"] = {"threshold": threshold, "open_set_threshold": threshold}
+        writer.meta["thresholds"] = {"threshold": threshold}
         table.save(writer.path / "text")
-        weights = writer.path / "model.safetensors"
-        export_graph(model, size, writer.path / "model.onnx", weights=weights)
+        export_graphs(model, size, writer.path)
     return path
+
+
+def changed_bundle(bundle: Path, copy: Path, **meta: Any) -> Path:
+    """A copy of a bundle with other tables in its bundle.json, added to those of the same name."""
+    shutil.copytree(bundle, copy)
+    path = copy / "bundle.json"
+    tables = json.loads(path.read_text())
+    for name, value in meta.items():
+        old = tables.get(name)
+        tables[name] = old | value if isinstance(old, dict) and isinstance(value, dict) else value
+    path.write_text(json.dumps(tables))
+    return copy
 
 
 def read_rows(path: Path | str) -> list[dict]:
@@ -197,8 +208,4 @@ def n_open_files() -> int:
 
 def with_caption_threshold(bundle: Path, folder: Path, threshold: float) -> Path:
     """A copy of a bundle in a folder, which gives captions of this log-likelihood and more."""
-    copy = shutil.copytree(bundle, folder / f"from {threshold}")
-    meta = json.loads((copy / "bundle.json").read_text())
-    meta["thresholds"]["caption"] = threshold
-    (copy / "bundle.json").write_text(json.dumps(meta))
-    return copy
+    return changed_bundle(bundle, folder / f"from {threshold}", thresholds={"caption": threshold})

@@ -8,7 +8,7 @@ COMMANDS = {
     "train": "Train a tagging model on parsed records.",
     "generate": "Add the tags and captions that a record lacks.",
     "clean": "Remove wrong tags, judged by image regions and the model's scores.",
-    "finetune": "Fit a model to captioned photos, or fine-tune it on a clean set.",
+    "finetune": "Fine-tune a model on a small, clean set of records.",
     "tag": "Tag photos with the built-in model or your own.",
     "search": "Find photos by words or by likeness, and near-duplicates.",
     "export": "Write tags into sidecars, other programs' files and pages.",

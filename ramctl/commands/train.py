@@ -5,7 +5,7 @@ import click
 from ramctl.commands import options
 from ramctl.commands.options import Option, option
 
-TARGET = "ramctl.training.train_bundle:TrainOptions"
+TARGET = "ramctl.training.train:TrainOptions"
 EXTRA = "train"
 HELP = """
 Labels come from --labels, else from --model, else from the records' tags.

@@ -82,7 +82,12 @@ def calibrate(
 
 
 def choose_threshold(table: list[Precision], precision: float, right: Flags) -> float:
-    """The lowest threshold of a precision; else, and for precision 0, that of the best F1."""
+    """The lowest threshold of a precision; else, and for precision 0, that of the best F1.
+
+    0.5 where the table is empty.
+    """
+    if not table:
+        return DEFAULT_THRESHOLD
     if reached := [row.threshold for row in table if precision and row.precision >= precision]:
         return min(reached)
     n_right = right.sum() / len(right)

@@ -1,7 +1,7 @@
 """Training by several processes, started by torchrun."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -30,6 +30,13 @@ class World:
         """Whether this process writes the files and messages."""
         return self.rank == 0
 
+    def from_main(self, make: Callable[[], V]) -> V:
+        """The value that the first process makes, in every process."""
+        value = [make() if self.is_main else None]
+        if self.size > 1:
+            dist.broadcast_object_list(value, device=torch.device("cpu"))
+        return value[0]  # type: ignore[return-value]
+
     def sums(self, values: Mapping[str, float]) -> dict[str, float]:
         """Each value summed over all processes, without waiting for a GPU."""
         total = self.total(torch.tensor(list(values.values()), dtype=torch.float64))
@@ -45,24 +52,24 @@ class World:
 
     def union(self, values: Mapping[K, V]) -> dict[K, V]:
         """The values of all processes, in each of them."""
-        if self.size == 1:
-            return dict(values)
-        gathered: list[Any] = [None] * self.size
-        dist.all_gather_object(gathered, dict(values))
+        gathered: list[Any] = [values] * self.size
+        if self.size > 1:
+            dist.all_gather_object(gathered, dict(values))
         return {key: value for part in gathered for key, value in part.items()}
-
-    def collected(self, value: V) -> list[V]:
-        """The values of all processes in the first one; none in the others."""
-        if self.size == 1:
-            return [value]
-        gathered: list[Any] = [None] * self.size if self.is_main else []
-        dist.gather_object(value, gathered or None)
-        return gathered
 
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:
             dist.barrier()
+
+    @contextmanager
+    def main_first(self) -> Iterator[None]:
+        """A block in which the others find the files that the first process has written."""
+        if not self.is_main:
+            self.wait()
+        yield
+        if self.is_main:
+            self.wait()
 
     def wrap(self, module: nn.Module, device: torch.device) -> nn.Module:
         """The module with its gradients averaged over all processes."""
@@ -81,16 +88,16 @@ def is_torchrun() -> bool:
 
 
 @contextmanager
-def join_world(device_type: str) -> Iterator[World]:
-    """Connect this process to the others, until the end of the block."""
+def join_world(device: str) -> Iterator[World]:
+    """Connect this process to the others, until the end of the block; `device` as of `--device`."""
     if not is_torchrun():
         yield World()
         return
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    if device_type == "cuda":
+    local, backend = int(os.environ.get("LOCAL_RANK", "0")), "gloo"
+    if device.startswith("cuda") or (device == "auto" and torch.cuda.is_available()):
         torch.cuda.set_device(local)
-    # Numbers on the host go by gloo also where gradients go by nccl: no wait for the GPU.
-    backend = "cpu:gloo,cuda:nccl" if device_type == "cuda" else "gloo"
+        # Numbers on the host go by gloo also where gradients go by nccl: no wait for the GPU.
+        backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(backend, timeout=MAX_WAIT)
     try:
         yield World(dist.get_rank(), dist.get_world_size(), local)

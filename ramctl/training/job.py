@@ -1,395 +1,323 @@
-"""A training job, built from its plan: records, labels, model, teachers, trainer."""
+"""A run: its options, what it trains, and on what.
+
+N records, L labels.
+"""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ramctl.checkpoints.bundle import (
-    TOKENIZER,
-    Bundle,
-    file_sha256,
-    read_labels,
-    resolve_model,
-)
-from ramctl.device import Runtime, choose_device, number_format
-from ramctl.errors import RecordProblem, RunProblem
-from ramctl.inference.fitting import Flags
-from ramctl.labels import LABELS, Labels
-from ramctl.model.caption_tokenizer import (
-    CaptionTokenizer,
-    bert_tokenizer,
-    clean_caption,
-    load_tokenizer,
-    train_tokenizer,
-)
-from ramctl.model.encoder import ImageEncoder
-from ramctl.model.preset import (
-    AugmentConfig,
-    CaptioningConfig,
-    PreprocessConfig,
-    Preset,
-    TrainingConfig,
-)
+from ramctl.checkpoints.bundle import Bundle, resolve_model
+from ramctl.device import Runtime
+from ramctl.errors import Interrupted, RecordProblem, UsageProblem
+from ramctl.model import preset as presets
+from ramctl.model.caption_tokenizer import CaptionTokenizer, clean_caption
+from ramctl.model.preset import Preset, change_preset
+from ramctl.model.ram import RAM
 from ramctl.pretrained.hub import local_path
-from ramctl.records.files import write_atomic
-from ramctl.records.inputs import require_files
-from ramctl.records.record import Record, Reject
+from ramctl.records.inputs import inputs_or_stdin, require_files
+from ramctl.records.record import STDIN, Reject
+from ramctl.records.report import Rejects, Report
+from ramctl.records.signals import StopRequest
 from ramctl.tagger_scores import TaggerScores
 from ramctl.text.static_table import TextEncoder
-from ramctl.training.data.augmentation import TrainingPhoto
-from ramctl.training.data.batches import TrainingSet
-from ramctl.training.data.features import CachedFeatures, FeatureCache, keep_caption_vectors
-from ramctl.training.data.record_file import RecordFile, Source, spool
-from ramctl.training.data.record_scan import ScannedRecords, scan_records
-from ramctl.training.data.sampler import Sampler
-from ramctl.training.data.targets import TagCounts, Targets, build_labels, read_annotation
-from ramctl.training.data.teachers import (
-    ScoresTeacher,
-    SoftTargets,
-    TagTargets,
-    scores_teachers,
-)
-from ramctl.training.distributed import World
-from ramctl.training.initial import clip_place, initial_model, open_text_encoder, rows_in
-from ramctl.training.loop import Trainer
-from ramctl.training.objectives import ClipTeacher, TrainingTask
-from ramctl.training.plan import RECORDS_HASH, Plan, TrainOptions, WorkFolder
-from ramctl.training.validation import ValidationSet
+from ramctl.training import start, teachers
+from ramctl.training.annotations import Ids, Records, read_records
+from ramctl.training.augmentation import UNCHANGED, TrainingPhoto
+from ramctl.training.data import Targets, TrainingSet
+from ramctl.training.distributed import World, is_torchrun
+from ramctl.training.features import Half, caption_vectors, photo_features
+from ramctl.training.losses import TrainingTask
+from ramctl.training.teachers import clip_place
+from ramctl.training.trainer import Trainer
 
+LAST = "last.pt"  # in OUT.work: what `--resume` goes on with
 MAX_TEXTS = 500_000  # records whose captions decide the vocabulary
-UNCHANGED = AugmentConfig((1.0, 1.0), 0.0, 0, 0)
+Flags = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainOptions:
+    """The options of `ramctl train` and `finetune`; the defaults are those of `train`."""
+
+    command: str = "train"  # or `finetune`: the preset's settings for that
+    argv: tuple[str, ...] = ()  # the command line, for the bundle's provenance
+    inputs: tuple[str, ...] = ()  # none or `-`: stdin
+    labels: str | None = None
+    val: str | None = None
+    root: str | None = None
+    init: str | None = None
+    text: str | None = None
+    out: Path = Path("model")
+    preset: str | None = None
+    overrides: tuple[str, ...] = ()
+    distill: tuple[str, ...] = ()
+    steps: int | None = None
+    epochs: float | None = None
+    seed: int | None = None
+    resume: bool = False
+    device: str = "auto"
+    dtype: str = "auto"
+    workers: int | None = None
+    rejects: str | None = None
+    strict: bool = False
+    events: Path | None = None
+    stats: Path | None = None
+    quiet: bool = False
+
+
+def run_preset(options: TrainOptions) -> Preset:
+    """The preset of a run with all options merged in."""
+    if options.preset is None and options.init is not None:
+        preset = Bundle.open(resolve_model(options.init)).preset
+        # The user of a bundle does not have the files of scores that it was trained with.
+        kept = teachers.without_scores(preset.training.distill)
+        preset = change_preset(preset, {"training": {"distill": kept}})
+    else:
+        preset = presets.load_preset(options.preset or "mini")
+    # What `train` sets is the model's, what `finetune` sets this run's.
+    if options.command == "finetune":
+        preset = change_preset(
+            presets.finetuning_preset(preset), presets.parse_overrides(options.overrides)
+        )
+    else:
+        preset = presets.override_preset(preset, options.overrides)
+    numbers: dict[str, Any] = {"steps": options.steps, "seed": options.seed}
+    changes = {name: n for name, n in numbers.items() if n is not None}
+    if options.epochs is not None:
+        changes |= {"epochs": options.epochs, "steps": 0}
+    if options.distill:
+        changes["distill"] = [name for name in options.distill if name != "none"]
+    return change_preset(preset, {"training": changes})
+
+
+@dataclass
+class Run:
+    """One process of a run: its settings, and what it reports to."""
+
+    options: TrainOptions
+    preset: Preset
+    init: Bundle | None  # to start from
+    runtime: Runtime
+    world: World
+    report: Report
+    rejects: Rejects
+    stop: StopRequest
+    work: Path  # the folder of the unfinished run
+    reported: set[tuple[Path, int]] = field(default_factory=set)
+
+    def reject(self, reject: Reject) -> None:
+        """Report a record that is not trained on."""
+        if self.world.is_main:
+            self.rejects.add(reject)
+
+    def reject_photos(self, records: Records, problems: Mapping[int, RecordProblem]) -> None:
+        """Report each unreadable photo once, not in every epoch."""
+        for index, problem in problems.items():
+            if (records.path, index) not in self.reported:
+                self.reported.add((records.path, index))
+                self.reject(records.reject(index, problem, self.options.command))
 
 
 @dataclass(frozen=True, slots=True)
-class RunContext:
-    """Where a job runs, and what it reports to: nothing here changes its result."""
+class Examples:
+    """The records of a run, and what they show of which labels."""
 
-    world: World
-    runtime: Runtime
-    stage: str  # of rejects: the command
-    notify: Callable[[str], None]
-    on_reject: Callable[[Reject], None]
-    # Of what is prepared for how many records: takes how many more are done; may raise to stop.
-    counting: Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-    workers: int | None = None  # processes that read photos; None: the preset's number
-
-    def reject(self, record: Record, problem: RecordProblem) -> None:
-        """Report a record that is not trained on."""
-        self.on_reject(Reject.of(record, problem, self.stage))
+    records: Records
+    ids: Ids  # of those trained on
+    held_out: Records  # the same records, or those of `--val`
+    held_out_ids: Ids
+    targets: Targets
+    evidence: Flags  # (L,) whether enough photos or a teacher show the label
+    trained: Flags  # (L,) whether any does
+    known: Flags  # (L,) whether the model to start from has it
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything that a run trains, and trains on. L labels."""
+    """Everything that is trained, and trained on."""
 
-    plan: Plan
-    context: RunContext
-    init: Bundle | None
-    records: ScannedRecords
-    n_lines: int  # of records and validation records, good or bad
-    targets: Targets
-    outside: tuple[int, int]  # tags that are not among the labels, and their mentions
-    evidence: Flags  # (L,) whether enough photos or a teacher show the label
-    learnt: Flags  # (L,) whether it is trained, here or in the bundle that training starts from
+    examples: Examples
+    trainer: Trainer
+    data: TrainingSet
+    validation: TrainingSet
     tokenizer: CaptionTokenizer | None
     encoder: TextEncoder | None
-    training_set: TrainingSet
-    validation: ValidationSet
-    trainer: Trainer
+    workers: int  # processes that read photos
+
+    @property
+    def model(self) -> RAM:
+        """The model, without its losses."""
+        return self.trainer.task.model
 
 
-def runtime_of(options: TrainOptions, precision: str, local_rank: int = 0) -> Runtime:
-    """The device and number format of a run; `--dtype` outranks the preset's precision."""
-    device = choose_device(options.device, local_rank=local_rank)
-    dtype = precision if options.dtype == "auto" else options.dtype
-    return Runtime(device, number_format(dtype, device, is_training=True))
+def read_examples(run: Run) -> Examples:
+    """Read all records, in the first process, and choose the labels."""
+    options, config, report, val = run.options, run.preset.training, run.report, run.options.val
+    read = partial(read_records, root=options.root, on_reject=run.reject, stage=options.command)
+    taggers = teachers.scores_teachers(config.distill)
+    make = partial(read, hold_out=val is None, takes_untagged=bool(taggers))
+    path, inputs = run.work / "records.jsonl", _inputs(options.inputs)
+    records = run.world.from_main(lambda: make(path, inputs))
+    held_out, held_out_ids = records, np.flatnonzero(records.held_out)
+    report.n_in = records.n_lines
+    if val is not None:
+        held_out = run.world.from_main(lambda: read(run.work / "val.jsonl", _inputs([val])))
+        held_out_ids = np.arange(len(held_out))
+        report.n_in += held_out.n_lines
 
-
-def build_job(plan: Plan, work: WorkFolder, context: RunContext) -> Job:
-    """Build the job of a plan; slow results are kept in the work folder for `--resume`."""
-    preset, config = plan.preset, plan.preset.training
-    init = Bundle.open(resolve_model(plan.init)) if plan.init else None
-    teachers = scores_teachers(config.distill)
-    scan = partial(scan_records, on_reject=context.on_reject, stage=context.stage)
-    records = scan(plan.sources, hold_out=plan.val is None, takes_untagged=bool(teachers))
-    scores = _teacher_scores(teachers, records, context)
-    _require_same_input(work.path / RECORDS_HASH, records, teachers, context.world)
-
-    taught = sum((table.given for table, _ in scores), Counter())
+    tables = [TaggerScores.read(tagger.path, options.command) for tagger in taggers]
+    rows, is_usable = _photo_rows(run, tables, records)
+    taught = sum((table.given for table in tables), Counter[str]())
     counts = replace(records.counts, tags=records.counts.tags + taught)
-    targets = Targets(
-        _labels(plan.labels, work.path / LABELS, init, counts, context, is_taught=bool(taught))
-    )
-    outside = _tags_outside(targets, records, context)
-    soft = tuple(
-        SoftTargets(teacher, table, targets.labels, rows)
-        for teacher, (table, rows) in zip(teachers, scores, strict=True)
-    )
-    known = _known_labels(init, targets)
+    labels = start.choose_labels(options.labels, run.init, counts, report.notify)
+    matched = zip(taggers, tables, rows, strict=True)
+    soft = [teachers.SoftTargets(*parts, labels) for parts in matched]
+    targets = Targets(labels, config.absent_weight, soft)
+    n_photos, n_tags, n_mentions = targets.counts(records.counts.tags)
+    if n_tags:
+        words = f"{n_tags} tags ({n_mentions} mentions)"
+        report.notify(f"{words} are not in the label system: ignored")
 
-    tokenizer = _tokenizer(preset.model.captioning, work.path / TOKENIZER, init, targets, records)
-    is_learnt = preset.model.labels.kind == "learnt"
-    encoder = None if is_learnt else open_text_encoder(plan.text, init, preset)
-    evidence, trained = _evidence(config, targets, records.counts, soft, known)
-    task = _task(preset, targets.labels, tokenizer, encoder, init, trained, context)
-
-    validation_records = _validation_records(plan, work, scan)
-    features = validation_features = None
-    if can_keep_features(config, task.model.encoder):
-        photos = partial(_features, work.features, task.model.encoder, preset.preprocess, context)
-        features = validation_features = photos(records.records, flip=config.augment.flip > 0)
-        if validation_records is not None:
-            validation_features = photos(validation_records.records, flip=False)
-    sampler = _sampler(config, records, features, context.world)
-    # Kept features are read faster than worker processes could hand them over.
-    workers = config.workers if features is None else 0
-    vectors = _caption_vectors(work.path, config, records, encoder, context)
-    training_set = TrainingSet(
-        records.records,
-        TagTargets(targets, config, soft),
-        config,
-        TrainingPhoto(preset.preprocess, config.augment),
-        tokenizer,
-        features,
-        vectors,
-        workers if context.workers is None else context.workers,
-        pins=context.runtime.device.type == "cuda",
-    )
-    held_out = validation_records or records
-    validation = ValidationSet(  # without photos where too few could be held out
-        held_out.records,
-        records.held_out_ids if validation_records is None else held_out.training_ids,
-        targets,
-        TrainingPhoto(preset.preprocess, UNCHANGED),
-        validation_features,
-    )
-    trainer = Trainer(task, config, sampler, runtime=context.runtime, world=context.world)
-    n_lines = records.n_lines + (validation_records.n_lines if validation_records else 0)
-    return Job(
-        plan, context, init, records, n_lines, targets, outside, evidence, trained | known,
-        tokenizer, encoder, training_set, validation, trainer,
+    known, trained = np.zeros((2, len(labels)), bool)
+    if run.init is not None:
+        known = np.array(start.rows_in(run.init.labels, labels)) >= 0
+    for tagger in soft:
+        trained[tagger.known] = True
+    # Where all labels are rare, none is too rare.
+    fewest = min(config.fewest_positives, n_photos.max(initial=0))
+    evidence = known | trained | (n_photos >= fewest)
+    evidence &= np.array([label.validated for label in labels])  # as a file of labels marks them
+    trained |= n_photos > 0
+    return Examples(
+        records, np.flatnonzero(is_usable & ~records.held_out), held_out, held_out_ids, targets,
+        evidence, trained, known,
     )  # fmt: skip
 
 
-def _tags_outside(
-    targets: Targets, records: ScannedRecords, context: RunContext
-) -> tuple[int, int]:
-    """The tags of the records that are not labels, and their mentions; a message if there are."""
-    n_tags, n_mentions = targets.outside(records.counts.tags)
-    if n_mentions:
-        context.notify(
-            f"{n_tags} tags ({n_mentions} mentions) are not in the label system: ignored"
-        )
-    return n_tags, n_mentions
+def _inputs(names: Sequence[str]) -> tuple[str, ...]:
+    inputs = inputs_or_stdin(names, "JSONL files of parsed records")
+    require_files(inputs)
+    if is_torchrun() and STDIN in inputs:
+        raise UsageProblem("several processes cannot share stdin: name the records' files")
+    return inputs
 
 
-def _known_labels(init: Bundle | None, targets: Targets) -> Flags:
-    """Which labels (L,) the model has that training starts from."""
-    if init is None:
-        return np.zeros(len(targets), bool)
-    return np.array(rows_in(init.labels, targets.labels)) >= 0
+def _photo_rows(
+    run: Run, tables: Sequence[TaggerScores], records: Records
+) -> tuple[list[Ids], Flags]:
+    """The row of each photo in each table; which records (N,) have tags or are in a table.
 
-
-def _validation_records(
-    plan: Plan, work: WorkFolder, scan: Callable[..., ScannedRecords]
-) -> ScannedRecords | None:
-    """The scanned records of `--val`, which are copied into the work folder; None without."""
-    if plan.val is None:
-        return None
-    require_files([plan.val])
-    copy = spool(plan.val, work.path / "val" / "records.jsonl")
-    return scan([Source.of(plan.val, plan.root, copy)], hold_out=False)
-
-
-def _require_same_input(
-    kept: Path, records: ScannedRecords, teachers: Sequence[ScoresTeacher], world: World
-) -> None:
-    """RunProblem where a resumed run began with other records or teachers' scores."""
-    hashes = [file_sha256(path) for item in teachers for path in (item.path, item.map) if path]
-    content = "\n".join([records.sha256, *hashes])
-    if kept.is_file() and kept.read_text("ascii") != content:
-        raise RunProblem("the records or the teachers' scores changed since the run began")
-    if world.is_main:
-        write_atomic(kept, content.encode("ascii"))
-
-
-def _teacher_scores(
-    teachers: Sequence[ScoresTeacher], scanned: ScannedRecords, context: RunContext
-) -> list[tuple[TaggerScores, NDArray[np.int64]]]:
-    """Each teacher's scores, and its row of each record's photo.
-
-    Records without tags whose photo no teacher scored are rejected, and not trained on.
+    The others are rejected.
     """
-    if not teachers:
-        return []
-    records, scores = scanned.records, []
-    notes = [read_annotation(records[index]) for index in range(len(records))]
+    if not tables:
+        return [], np.ones(len(records), bool)
+    notes = [records[index] for index in range(len(records))]
     is_usable = np.array([note.is_tagged for note in notes])
-    for teacher in teachers:
-        table = TaggerScores.read(teacher.path, context.stage)
-        rows = table.rows_of([note.image for note in notes])
-        context.notify(f"{teacher.path}: scores of {(rows >= 0).sum()} of {len(rows)} photos")
-        is_usable |= rows >= 0
-        scores.append((table, rows))
+    rows = [table.rows_of([note.image for note in notes]) for table in tables]
+    for table, found in zip(tables, rows, strict=True):
+        run.report.notify(f"{table.path}: scores of {(found >= 0).sum()} of {len(found)} photos")
+        is_usable |= found >= 0
     for index in np.flatnonzero(~is_usable).tolist():
         try:
             notes[index].require_tags()
         except RecordProblem as problem:
-            context.reject(records[index], problem)
-    scanned.training_ids = scanned.training_ids[is_usable[scanned.training_ids]]
-    return scores
+            run.reject_photos(records, {index: problem})
+    return rows, is_usable
 
 
-def _labels(
-    name: str | None, kept: Path, init: Bundle | None, counts: TagCounts, context: RunContext, *,
-    is_taught: bool,
-) -> Labels:  # fmt: skip
-    """The label system of `--labels`, of `--init`, or of the tags that `counts` counts."""
-    if kept.is_file():
-        return Labels.read(kept)
-    if name is not None and name.startswith("+"):
-        if init is None:
-            raise RunProblem("--labels +FILE appends to the labels of a bundle: name one")
-        labels = init.labels.extended(read_labels(name[1:]))
-        context.notify(f"{len(labels) - len(init.labels)} labels appended to {len(init.labels)}")
-    elif name is not None:
-        labels = read_labels(name)
-    elif init is not None:
-        labels = init.labels
-    else:
-        labels = build_labels(counts)
-        origin = "records' tags and teachers' names" if is_taught else "records' tags"
-        context.notify(f"no --labels: {len(labels)} labels built from the {origin}")
-    if context.world.is_main:
-        labels.write(kept)
-    return labels
+def build_job(run: Run, examples: Examples) -> Job:
+    """The model with its losses, as an unfinished run left it, and its batches."""
+    options, preset, config = run.options, run.preset, run.preset.training
+    labels, device, notify = examples.targets.labels, run.runtime.device, run.report.notify
+    given = presets.write_table(preset) | {
+        "records": len(examples.records), "labels": labels.sha256, "val": options.val,
+        "model": options.init, "text": options.text, "processes": run.world.size,
+    }  # fmt: skip
+    with run.world.main_first():
+        tokenizer = encoder = clip = mask = None
+        if (captioning := preset.model.captioning) is not None:
+            path = run.work / "tokenizer.json"
+            tokenizer = start.caption_tokenizer(path, captioning, run.init, _texts(examples))
+        if preset.model.labels.kind != "learnt":
+            encoder = start.open_text_encoder(options.text, run.init, preset)
+        model = start.initial_model(preset, labels, len(tokenizer or ()), encoder, run.init, notify)
+        model.to(device)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
+        if (place := clip_place(config.distill)) is not None:
+            clip = teachers.ClipTeacher(local_path(place), preset.preprocess)
+        if config.fewest_positives and 0 < (n_trained := examples.trained.sum()) < len(labels):
+            notify(f"{n_trained} of {len(labels)} labels can be trained")
+            mask = torch.from_numpy(examples.trained)
+        task = TrainingTask(model, config, clip, mask).to(device)
+        trainer = Trainer(task, run.runtime, run.world, given)
+        if (run.work / LAST).is_file():
+            trainer.restore(run.work / LAST)
+        photo = TrainingPhoto(preset.preprocess, config.augment)
+        whole = TrainingPhoto(preset.preprocess, UNCHANGED)
+        data = TrainingSet(examples.records, examples.targets, photo, config.seed, tokenizer)
+        validation = TrainingSet(examples.held_out, Targets(labels), whole)
+        workers = config.workers if options.workers is None else options.workers
+        job = Job(examples, trainer, data, validation, tokenizer, encoder, workers)
+        try:
+            return _with_captions(run, _with_features(run, job))
+        except Interrupted:  # it takes hours to compute them for many photos
+            if run.world.is_main:
+                trainer.save(run.work / LAST)
+            raise
 
 
-def _evidence(
-    config: TrainingConfig, targets: Targets, counts: TagCounts, teachers: Sequence[SoftTargets],
-    known: Flags,
-) -> tuple[Flags, Flags]:  # fmt: skip
-    """Which labels (L,) have evidence in enough photos or by a teacher, and which can be trained.
-
-    Labels that are `known` (L,) keep their evidence, however few photos show them.
-    """
-    n_photos = targets.counts(counts.tags)
-    trained = np.zeros(len(targets), bool)
-    for teacher in teachers:
-        trained[teacher.known] = True
-    # Where all labels are rare, none is too rare.
-    fewest = min(config.fewest_positives, n_photos.max(initial=0))
-    evidence = known | trained | (n_photos >= fewest)
-    trained |= n_photos > 0
-    if config.captions_alone:  # the tagger comes with what it has
-        evidence[:] = trained[:] = True
-    # A label that is marked as without evidence in the file stays so.
-    evidence &= np.array([label.validated for label in targets.labels])
-    return evidence, trained
+def _texts(examples: Examples) -> Iterator[str]:
+    """The labels, and the captions of at most MAX_TEXTS records."""
+    yield from examples.targets.labels.tags
+    for index in examples.ids[:: -(-len(examples.ids) // MAX_TEXTS) or 1].tolist():
+        for caption in examples.records[index].captions:
+            yield clean_caption(caption.text)
 
 
-def _tokenizer(
-    config: CaptioningConfig | None, kept: Path, init: Bundle | None, targets: Targets,
-    scanned: ScannedRecords,
-) -> CaptionTokenizer | None:  # fmt: skip
-    """The captioning branch's tokenizer, of `--init` or new; None without the branch."""
-    if config is None:
-        return None
-
-    def texts() -> Iterator[str]:
-        yield from targets.labels.tags
-        ids = scanned.training_ids
-        for index in ids[:: -(-len(ids) // MAX_TEXTS)].tolist():
-            for caption in read_annotation(scanned.records[index]).captions:
-                yield clean_caption(caption.text)
-
-    if not kept.is_file():
-        if init is not None:
-            if not init.has(TOKENIZER):
-                raise RunProblem(
-                    f"{init.path} has no vocabulary for its captions: convert it with --vocab, "
-                    "or train without them (--set model.captioning=false)"
-                )
-            content = (init.path / TOKENIZER).read_bytes()
-        else:
-            is_bert = config.pieces == "bert"
-            words = bert_tokenizer() if is_bert else train_tokenizer(texts(), config.vocabulary)
-            content = words.to_str(pretty=True).encode("utf-8")
-        write_atomic(kept, content)
-    return CaptionTokenizer(load_tokenizer(kept), config)
-
-
-def _task(
-    preset: Preset, labels: Labels, tokenizer: CaptionTokenizer | None,
-    encoder: TextEncoder | None, init: Bundle | None, trained: Flags, context: RunContext,
-) -> TrainingTask:  # fmt: skip
-    """The model with its objectives, on its device; `trained` (L,) are the labels to train."""
-    device, config = context.runtime.device, preset.training
-    model = initial_model(preset, labels, len(tokenizer or ()), encoder, init, context.notify)
-    model.to(device)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
-    place = clip_place(config.distill)
-    clip = None if place is None else ClipTeacher(local_path(place), preset.preprocess)
-    mask = None
-    if config.fewest_positives and trained.any() and not trained.all():
-        context.notify(f"{int(trained.sum())} of {len(labels)} labels can be trained")
-        mask = torch.from_numpy(trained)
-    return TrainingTask(model, config, clip, mask).to(device)
-
-
-def can_keep_features(config: TrainingConfig, encoder: ImageEncoder) -> bool:
-    """Whether the frozen stages give the same features of a photo in every epoch."""
+def _with_features(run: Run, job: Job) -> Job:
+    """The job with features in place of photos, where they are the same in every epoch."""
+    encoder, examples, config = job.model.encoder, job.examples, run.preset.training
+    changes = config.augment.crop_scale != (1.0, 1.0) or config.augment.operations > 0
     is_frozen = config.backbone_lr_factor == 0 or encoder.frozen_stages > 0
-    is_only_flipped = config.augment.crop_scale == (1.0, 1.0) and config.augment.operations == 0
-    return is_frozen and is_only_flipped and clip_place(config.distill) is None
+    if changes or not is_frozen or clip_place(config.distill) is not None:
+        return job
 
+    def features(records: Records, ids: Ids, *, flip: bool) -> tuple[Half, Ids]:
+        run.report.notify(f"features of {len(records)} photos")
+        with run.report.progress(title="features", total=len(records)) as advance:
+            kept, problems = photo_features(
+                records, encoder, run.preset.preprocess, advance, flip=flip
+            )
+        run.reject_photos(records, problems)
+        return kept, ids[~np.isin(ids, list(problems))]
 
-def _features(
-    folder: Path, encoder: ImageEncoder, preprocess: PreprocessConfig, context: RunContext,
-    records: RecordFile, *, flip: bool,
-) -> CachedFeatures:  # fmt: skip
-    """The features of all records whose photo can be read, computed where they are missing."""
-    cache = FeatureCache(folder, encoder, preprocess, flip=flip)
-    annotations = (read_annotation(records[index]) for index in range(len(records)))
-    context.notify(f"features of {len(records)} photos")
-    with context.counting("features", len(records)) as on_done:
-        return cache.fill(
-            annotations, lambda position, problem: context.reject(records[position], problem),
-            on_done,
-        )  # fmt: skip
-
-
-def _sampler(
-    config: TrainingConfig, records: ScannedRecords, features: CachedFeatures | None, world: World
-) -> Sampler:
-    """The order of the records that are trained on; RunProblem where there are none."""
-    ids = records.training_ids
-    if features is not None:
-        ids = ids[features.rows[ids, 0] >= 0]
-    if not len(ids):
-        raise RunProblem("no photo to train on could be read")
-    a_step = config.batch_size * config.accumulation * world.size
-    return Sampler(
-        ids, config.batch_size, config.accumulation, config.seed,
-        config.drop_last and len(ids) >= a_step, world.rank, world.size,
+    kept, ids = features(examples.records, examples.ids, flip=config.augment.flip > 0)
+    data, held_out = replace(job.data, features=kept), examples.held_out
+    held_out_ids = examples.held_out_ids
+    if held_out is not examples.records:
+        kept, held_out_ids = features(held_out, held_out_ids, flip=False)
+    return replace(
+        job, data=data, validation=replace(job.validation, features=kept),
+        examples=replace(examples, ids=ids, held_out_ids=held_out_ids),
+        # They are read faster than worker processes could hand them over.
+        workers=run.options.workers or 0,
     )  # fmt: skip
 
 
-def _caption_vectors(
-    folder: Path, config: TrainingConfig, records: ScannedRecords, encoder: TextEncoder | None,
-    context: RunContext,
-) -> NDArray[np.float16] | None:  # fmt: skip
-    """The records' caption vectors (N, E) where captions teach; computed where missing."""
-    is_taught = "caption" in config.distill and config.distill_weight > 0
-    if encoder is None or not is_taught:
-        return None
-    context.notify(f"embedding {records.counts.n_captions} captions")
-    with context.counting("captions", len(records.records)) as on_done:
-        return keep_caption_vectors(folder / "captions.f16", records.records, encoder, on_done)
+def _with_captions(run: Run, job: Job) -> Job:
+    """The job with the vectors of all captions, if these teach."""
+    config, records = run.preset.training, job.examples.records
+    if job.encoder is None or "caption" not in config.distill or not config.distill_weight:
+        return job
+    run.report.notify(f"embedding {records.counts.n_captions} captions")
+    with run.report.progress(title="captions", total=len(records)) as advance:
+        texts = caption_vectors(run.work / "captions.f16", records, job.encoder, advance)
+    return replace(job, data=replace(job.data, texts=texts))

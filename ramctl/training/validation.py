@@ -1,148 +1,81 @@
-"""Scores of held-out photos, their mAP and the thresholds that suit them.
+"""Logits of photos that are not changed, as in tagging, and their mAP.
 
-N photos, L labels.
+The first process alone scores them. N photos, L labels.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import chain
-from typing import Any
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ramctl.device import Runtime
 from ramctl.errors import RecordProblem
-from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, mean_average_precision
-from ramctl.inference.fitting import Flags, Judged, sample
-from ramctl.inference.runner import Runner
-from ramctl.inference.torch_engine import TorchEngine
+from ramctl.evaluation.metrics import POSITIVE, mean_average_precision
 from ramctl.model.ram import RAM
-from ramctl.records.parallel import chunks
-from ramctl.training.data.augmentation import TrainingPhoto
-from ramctl.training.data.features import CachedFeatures
-from ramctl.training.data.record_file import RecordFile
-from ramctl.training.data.targets import Annotation, Targets, main_things, read_annotation
-from ramctl.training.distributed import World
+from ramctl.records.record import JsonObject
+from ramctl.training.annotations import Ids
+from ramctl.training.data import TrainingSet
+from ramctl.training.job import Job, Run
 
-MAX_PHOTOS = 20_000  # scores of all photos are held in memory
+MAX_PHOTOS = 20_000  # logits of all photos are held in memory
 PHOTOS_AT_ONCE = 32
-OnProblem = Callable[[int, RecordProblem], None]
-PhotoArray = NDArray[Any]  # a photo's pixels, or its features
-PhotoScores = tuple[NDArray[np.float32], NDArray[np.int8]]  # (L,) and their truth (L,)
 
 
-@dataclass(frozen=True, slots=True)
-class ValidationSet:
-    """Records to score; `photo` prepares them as tagging would."""
+class Scored(NamedTuple):
+    """Logits and truth (1, 0, -1: unknown), both (N, L), of the records `ids` (N,)."""
 
-    records: RecordFile
-    ids: NDArray[np.int64]
-    targets: Targets
-    photo: TrainingPhoto
-    features: CachedFeatures | None
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def score(
-        self, model: RAM, runtime: Runtime, world: World, on_problem: OnProblem,
-        scores_of: Callable[[TorchEngine, NDArray[np.float32]], NDArray[np.float32]]
-        = TorchEngine.scores,
-    ) -> "Scored":  # fmt: skip
-        """Scores of the photos by the model, which is in evaluation mode.
-
-        Each process scores some of them; the first gets all scores and problems, the others none.
-        """
-        engine = TorchEngine(model, runtime)
-
-        def work(photos: list[tuple[PhotoArray, NDArray[np.int8]]]) -> Iterator[PhotoScores]:
-            arrays, truth = zip(*photos, strict=True)
-            scores = scores_of(engine, np.stack(arrays).astype(np.float32))
-            return zip(scores, truth, strict=True)
-
-        ids = self.ids[:MAX_PHOTOS][world.rank :: world.size].tolist()
-        if self.features is not None:  # others were rejected when they were made
-            ids = [index for index in ids if self.features.rows[index, 0] >= 0]
-        outcomes = chain.from_iterable(Runner().run(chunks(ids, PHOTOS_AT_ONCE), self._photo, work))
-        scored: dict[int, PhotoScores] = {}
-        parts = world.collected(list(zip(ids, outcomes, strict=True)))
-        for index, outcome in chain.from_iterable(parts):
-            if isinstance(outcome, RecordProblem):
-                on_problem(index, outcome)
-            else:
-                scored[index] = outcome
-        rows = sorted(scored)
-        return Scored.of([scored[row] for row in rows], self.targets, rows)
-
-    def judged(self, scored: "Scored") -> Judged:
-        """The scored photos with what their records know of them."""
-        rows = sample(scored.scores)
-        notes = [read_annotation(self.records[index]) for index in scored.rows[rows].tolist()]
-        return judged_photos(notes, self.targets, scored.scores[rows], scored.truth[rows])
-
-    def _photo(self, index: int) -> tuple[PhotoArray, NDArray[np.int8]]:
-        """A record's photo or its features, and the truth."""
-        annotation = read_annotation(self.records[index])
-        photo: PhotoArray
-        if self.features is None:
-            photo = self.photo(annotation, np.random.default_rng(0))
-        else:
-            photo = self.features.of(index)
-        return photo, truth_of(annotation, self.targets)
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Probabilities and truth (1, 0, -1: unknown), both (N, L), of the records `rows` (N,)."""
-
-    scores: NDArray[np.float32]
+    logits: NDArray[np.float32]
     truth: NDArray[np.int8]
-    rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-
-    @classmethod
-    def of(
-        cls, photos: Sequence[PhotoScores], targets: Targets, rows: Sequence[int] = ()
-    ) -> "Scored":
-        """The photos' scores and truth together."""
-        scores, truth = zip(*photos, strict=True) if photos else ((), ())
-        shape = len(photos), len(targets)
-        return cls(
-            np.array(scores, np.float32).reshape(shape), np.array(truth, np.int8).reshape(shape),
-            np.array(rows, np.int64),
-        )  # fmt: skip
-
-    @property
-    def occurring(self) -> NDArray[np.intp]:
-        """Ids of the labels that occur."""
-        return np.flatnonzero((self.truth == POSITIVE).any(0))
-
-    def mean_average_precision(self, among: Flags | None = None) -> float:
-        """Mean over the labels that occur, of those `among` (L,); NaN when none does."""
-        ids = self.occurring
-        if among is not None:
-            ids = ids[among[ids]]
-        return mean_average_precision(self.scores[:, ids].astype(np.float64), self.truth[:, ids])
+    ids: Ids
 
 
-def judged_photos(
-    notes: Sequence[Annotation], targets: Targets, scores: NDArray[Any], truth: NDArray[np.int8]
-) -> Judged:
-    """Annotated photos with their scores and truth (N, L), as thresholds are chosen by them."""
-    main = np.zeros(truth.shape, bool)
-    for row, note in zip(main, notes, strict=True):
-        row[main_things(note, targets)] = True
-    groups = np.array([note.group for note in notes], object)
-    return Judged(
-        scores.astype(np.float64), truth == POSITIVE, truth != UNKNOWN, main,
-        None if None in groups else groups.astype(str),
-    )  # fmt: skip
+def label_logits(model: RAM, photos: Tensor) -> Tensor:
+    """Logits (B, L) of all labels."""
+    return model(photos).logits.total
 
 
-def truth_of(annotation: Annotation, targets: Targets) -> NDArray[np.int8]:
-    """The truth of each label in a photo (L): 1, 0, or -1 where it is unknown."""
-    target = targets.of(annotation)
-    known = np.full(len(targets), NEGATIVE, np.int8)
-    known[target.unknown] = UNKNOWN
-    known[target.present] = POSITIVE
-    return known
+def score(
+    run: Run, job: Job, data: TrainingSet, ids: Ids, runtime: Runtime,
+    logits_of: Callable[[RAM, Tensor], Tensor] = label_logits,
+) -> Scored:  # fmt: skip
+    """The photos that can be read; the model is left in evaluation mode."""
+    model, blocks = job.model.eval(), np.split(ids, range(PHOTOS_AT_ONCE, len(ids), PHOTOS_AT_ONCE))
+    found, problems = [], dict[int, RecordProblem]()
+    for batch in data.batches(((0, block) for block in blocks), job.workers):
+        problems |= dict(batch.rejected)
+        if batch.is_real:
+            with torch.inference_mode(), runtime.precision():
+                logits = logits_of(model, batch.photos.to(runtime.device))
+            found.append(logits.float().cpu().numpy())
+    run.reject_photos(data.records, problems)
+    ids = ids[~np.isin(ids, list(problems))]
+    nothing = np.zeros((0, len(data.targets.labels)), np.float32)
+    truth = [data.targets.truth(data.records[index]) for index in ids.tolist()]
+    return Scored(
+        np.concatenate([nothing, *found]), np.array(truth).reshape(-1, nothing.shape[1]), ids
+    )
+
+
+def validate(run: Run, job: Job, runtime: Runtime) -> tuple[Scored | None, JsonObject]:
+    """The scored validation photos, and the mAP over the labels with evidence that they show.
+
+    None, and nothing, without photos that can be used, and in all processes but the first.
+    """
+    ids, evidence = job.examples.held_out_ids[:MAX_PHOTOS], job.examples.evidence
+    if not len(ids) or not run.world.is_main:
+        return None, {}
+    scored = score(run, job, job.validation, ids, runtime)
+    occurring = evidence & (scored.truth == POSITIVE).any(0)
+    if not occurring.any():
+        why = "their tags were not trained" if len(scored.ids) else "they cannot be read"
+        run.report.notify(f"none of {len(ids)} validation photos can be used: {why}")
+        return None, {}
+    logits = scored.logits[:, occurring].astype(np.float64)
+    value = mean_average_precision(logits, scored.truth[:, occurring])
+    facts = {"map": value, "labels": int(occurring.sum()), "photos": len(scored.ids)}
+    words = f"mAP {value:.4f} over {facts['labels']} labels, {facts['photos']} validation photos"
+    run.report.notify(f"step {job.trainer.step}: {words}")
+    return scored, facts

@@ -14,8 +14,9 @@ import platform
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -23,17 +24,16 @@ from venv_python import use_venv
 
 use_venv("torch")
 
-import numpy as np
 import torch
 
 from ramctl.device import Runtime, set_up_cpu
 from ramctl.model.build_ram import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.preset import Preset, load_preset
-from ramctl.training.data.batches import Batch
-from ramctl.training.data.sampler import Sampler
-from ramctl.training.loop import Pace, Trainer, build_optimiser
-from ramctl.training.objectives import Counts, TrainingTask
+from ramctl.training.data import Batch
+from ramctl.training.distributed import World
+from ramctl.training.losses import Counts, TrainingTask
+from ramctl.training.trainer import Trainer, build_optimiser
 
 VOCABULARY = 4000
 PIECES = 20  # tokens of a caption
@@ -106,24 +106,14 @@ def bare_loop(task: TrainingTask, options: argparse.Namespace, batch: Batch) -> 
     return step
 
 
-def own_loop(
-    task: TrainingTask, options: argparse.Namespace, batch: Batch, folder: Path
-) -> Iterator[object]:
-    """The events of the loop as `ramctl train` runs it."""
-    sampler = Sampler(np.arange(1 << 20), len(batch.targets))
-    runtime = Runtime(torch.device("cpu"))
-    trainer = Trainer(task, read_preset(options).training, sampler, runtime=runtime)
-    pace = Pace(1 << 30, folder)
-    return trainer.events(lambda plans: ((plan, [batch]) for plan in plans), pace)
-
-
 def measure(options: argparse.Namespace) -> dict[str, object]:
     """Seconds a step of both, alternating."""
     task = build(options)
     batch = batch_of(task, options)
     bare = bare_loop(copy.deepcopy(task), options, batch)
-    events = own_loop(task, options, batch, Path("unused"))
-    calls: dict[str, Callable[[], object]] = {"bare": bare, "ours": lambda: next(events)}
+    trainer = Trainer(task, Runtime(torch.device("cpu")), World(), {})
+    ours = partial(trainer.take_step, [batch], task.config.lr)
+    calls: dict[str, Callable[[], object]] = {"bare": bare, "ours": ours}
     seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
     for turn in range(options.repeat + 2):
         for name in sorted(calls, reverse=bool(turn % 2)):

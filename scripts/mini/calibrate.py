@@ -35,7 +35,8 @@ from ramctl.records.inputs import read_inputs
 from ramctl.records.parallel import chunks, ordered_map
 from ramctl.records.record import Record
 from ramctl.tagging.embedding import SAMPLE, write_axes
-from ramctl.training.data.targets import Annotation, Targets, main_things, mentions, read_annotation
+from ramctl.training.annotations import Annotation, read_annotation
+from ramctl.training.data import Targets, main_things, mentions
 
 CAPTIONED = 4000  # photos
 
@@ -43,17 +44,17 @@ CAPTIONED = 4000  # photos
 def read_notes(path: Path, root: Path) -> list[Annotation]:
     """The annotations of records."""
     items = read_inputs([str(path)], str(root), "calibrate")
-    return [read_annotation(item) for item in items if isinstance(item, Record)]
+    return [read_annotation(item.fields) for item in items if isinstance(item, Record)]
 
 
-def logits_of(bundle: Bundle, labels: Labels, notes: Sequence[Annotation]) -> Floats:
+def logits_of(bundle: Bundle, labels: Labels, notes: Sequence[Annotation], root: Path) -> Floats:
     """The logits (N, L) of all labels in the photos, by the graphs."""
     plain = Labels(replace(label, calibration=None) for label in labels)
     plain.rows = labels.rows
     runner = ModelRunner(bundle, RunnerOptions(), ONNX, labels=plain, scores_all=True)
 
     def score(part: list[Annotation]) -> Floats:
-        photos = [load_photo(note.image, note.base, target=runner.target) for note in part]
+        photos = [load_photo(note.image, root, target=runner.target) for note in part]
         return log_odds_of(runner.scores_of(list(map(runner.to_model, photos))))
 
     return np.concatenate(list(ordered_map(score, chunks(notes, runner.batch), 2)))
@@ -73,14 +74,14 @@ def main() -> None:
     notes = read_notes(args.judged, args.root)
     right, main = np.zeros((2, len(notes), len(labels)), bool)
     for index, note in enumerate(notes):
-        right[index, targets.of(note).present] = True
-        main[index, main_things(note, targets)] = True
+        right[index] = targets.truth(note) == 1
+        main[index, main_things(note, labels)] = True
     known = np.ones_like(right)
-    judged = logits_of(bundle, labels, notes)
+    judged = logits_of(bundle, labels, notes, args.root)
     captioned = [n for path in args.records for n in read_notes(path, args.root) if n.captions]
     captioned = captioned[:: -(-len(captioned) // CAPTIONED)]
-    seen = logits_of(bundle, labels, captioned)
-    weights = np.stack([mentions(note, targets) for note in captioned])
+    seen = logits_of(bundle, labels, captioned, args.root)
+    weights = np.stack([mentions(note, labels) for note in captioned])
     made, meta = calibrate(
         labels, evidence, Judged(judged, right, known, main), Mentioned(seen, weights),
         args.precision,
@@ -89,7 +90,7 @@ def main() -> None:
     width = bundle.preset.model.labels.width
     texts, trained = np.split(labels.rows, [width], 1)
     as_new = np.concatenate([texts, borrowed(texts, texts, trained, but_own=True)], 1)
-    as_words = logits_of(bundle, Labels.with_rows(labels, as_new), notes)
+    as_words = logits_of(bundle, Labels.with_rows(labels, as_new), notes, args.root)
     curve = open_curve(as_words[:, evidence], right[:, evidence], known[:, evidence])
     meta["open_set"] = {"calibration": curve}
     probabilities = Probabilities(made)

@@ -21,7 +21,7 @@ from tests.support import DATA
 OPTIONS = {
     "caption": ("ramctl.captioning.caption_photos", "CaptionOptions", {}),
     "parse": ("ramctl.parsing.parse_run", "ParseOptions", {}),
-    "train": ("ramctl.training.plan", "TrainOptions", {}),
+    "train": ("ramctl.training.job", "TrainOptions", {}),
     "generate": ("ramctl.data_engine.additions", "GenerateOptions", {}),
     "clean": ("ramctl.data_engine.cleaning", "CleanOptions", {}),
     "search": ("ramctl.searching.search_photos", "SearchOptions", {"file": "tags.jsonl"}),

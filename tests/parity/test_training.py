@@ -11,9 +11,15 @@ from ramctl.checkpoints.official import official_targets
 from ramctl.model.caption_tokenizer import IGNORED, CaptionTokenizer, clean_caption
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.preset import finetuning_preset, load_preset
-from ramctl.training.loop import learning_rate
-from ramctl.training.losses import alignment_loss, asymmetric_loss, caption_loss, distillation_loss
-from ramctl.training.objectives import Counts, ram_official
+from ramctl.training.losses import (
+    Counts,
+    alignment_loss,
+    asymmetric_loss,
+    caption_loss,
+    distillation_loss,
+    ram_official,
+)
+from ramctl.training.trainer import learning_rate
 from tests.parity.conftest import capture
 
 pytestmark = pytest.mark.shared

@@ -70,12 +70,12 @@ def train(command, tiny_options):
 
 STOP = """
 import signal
-from ramctl.training.loop import Trainer
-step = Trainer._step
+from ramctl.training.trainer import Trainer
+step = Trainer.take_step
 def signalled(*arguments):
     signal.raise_signal(signal.SIGTERM)
     return step(*arguments)
-Trainer._step = signalled
+Trainer.take_step = signalled
 """
 
 

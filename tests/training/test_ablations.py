@@ -61,4 +61,4 @@ def test_learnt_queries_are_trained_and_take_no_new_words(trained, command):
     Path("words.txt").write_text("horse\n")
     photo = DATA / "photos" / "kite.jpg"
     done = command("tag", "--model", "x/", photo, "--labels", "words.txt", code=1)
-    assert "no text encoder" in done.messages
+    assert "the model knows none of the words" in done.messages

@@ -9,7 +9,7 @@ import torch
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.model.preset import load_preset
-from ramctl.training.objectives import ClipTeacher
+from ramctl.training.teachers import ClipTeacher
 from tests.peers.conftest import clip_tokenizer, own_cache
 from tests.peers.support import save_clip
 from tests.training.conftest import settings, steps_of

@@ -1,15 +1,12 @@
-"""`train --distill scores:FILE` and `--set precision`, from records to what `tag` gives."""
+"""`train --distill scores:FILE`, from records to what `tag` gives."""
 
-import re
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.inference.calibration import Calibration
-from ramctl.inference.thresholds import thresholds_of
-from tests.training.conftest import DATA, read_rows, settings, training_records, write_records
+from tests.training.conftest import DATA, read_rows, training_records, write_records
 
 TEACHER = {"horse": 0.9, "grass": 0.6, "boat": 0.1, "zeppelin": 0.02}
 
@@ -54,14 +51,6 @@ def test_a_tagger_s_tags_are_not_learnt_as_certain(train):
     train(generated, "--out", "m", "--steps", 1)
 
 
-def test_a_resumed_run_notices_other_scores(train, stopped, parsed, teacher):
-    options = [parsed, "--distill", f"scores:{teacher}", "--out", "m", "--steps", 3]
-    stopped(*options)
-    teacher.write_text(teacher.read_text().replace("0.6", "0.7"))
-    done = train("--resume", "--out", "m", code=1)
-    assert "the records or the teachers' scores changed since the run began" in done.messages
-
-
 def test_a_model_that_scores_taught_is_trained_on_without_their_file(
     train, command, parsed, teacher
 ):
@@ -78,7 +67,6 @@ def test_labels_without_evidence_are_given_only_when_asked_for(train, command, p
         "--distill", f"scores:{teacher}", "--set", "training.fewest_positives=5",
     )  # fmt: skip
     bundle = Bundle.open(Path("m"))
-    assert bundle.meta["provenance"]["data"]["tags_outside_the_labels"] > 0
     known = {label.tag: label.validated for label in bundle.labels}
     assert known == {
         "horse": True, "grass": True, "zeppelin": True,  # the teacher knows them
@@ -94,35 +82,3 @@ def test_labels_without_evidence_are_given_only_when_asked_for(train, command, p
     Path("asked.txt").write_text("unicorn\n")
     (asked,) = tag("--labels", "asked.txt", "--dense").rows
     assert asked["tags"] == (["unicorn"] if asked["dense"][0] > 0.5 else [])
-
-
-def test_precision_chooses_thresholds_and_travels_with_the_bundle(train, command, parsed):
-    train(
-        parsed, "--val", parsed, "--out", "m", "--steps", 20,
-        *settings("precision=0.5", "training.lr=0.01"),
-    )  # fmt: skip
-    bundle = Bundle.open(Path("m"), verify=True)
-    calibration = Calibration.read(bundle.path / "calibration.json")
-    expected = calibration.thresholds(0.5)
-    assert thresholds_of(bundle) == pytest.approx(expected.tolist(), abs=2e-3)
-    photos = [DATA / r["image"] for r in training_records()]
-
-    def n_tags(precision: float) -> int:
-        done = command("tag", *photos, "--model", "m/", "--precision", precision)
-        return sum(len(row["tags"]) for row in done.rows)
-
-    assert n_tags(calibration.curve[0].precision * 0.999) < n_tags(0.2)
-
-
-def test_a_precision_that_cannot_be_had_costs_no_training(train, command, parsed, tiny_bundle):
-    done = train(parsed, "--val", parsed, "--out", "m", "--steps", 1, "--set", "precision=0.99")
-    line = (
-        r"thresholds: no threshold reaches precision 0.99.*; (.*) tags a photo, (\d+)% of them in "
-    )
-    n_tags, share = re.search(line, done.messages).groups()
-    assert 0 < float(n_tags) <= 3 and 0 < int(share) <= 100
-    photo = DATA / training_records()[0]["image"]
-    done = command("tag", "--model", "m/", "--precision", "0.99", photo, code=1)
-    assert "no threshold reaches precision 0.99" in done.messages
-    done = command("tag", "--model", tiny_bundle, "--precision", "0.99", photo, code=1)
-    assert "has no calibration.json" in done.messages

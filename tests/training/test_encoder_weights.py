@@ -12,7 +12,7 @@ from ramctl.checkpoints.weights import resize_table
 from ramctl.errors import RunProblem
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preset import load_preset
-from ramctl.training.initial import load_encoder
+from ramctl.training.start import load_encoder
 from tests.training.conftest import DATA, settings
 
 # timm's name, its width, and whether it is built for one size of photos.
@@ -135,7 +135,7 @@ def test_a_named_encoder_trains_and_its_bundle_tags(
         return tmp_path / "hub.safetensors"
 
     save(timm.create_model(name.partition(".")[0]), tmp_path / "hub.safetensors")
-    monkeypatch.setattr("ramctl.training.initial.local_path", fetched)
+    monkeypatch.setattr("ramctl.training.start.local_path", fetched)
     options = ["--steps", 2, "--device", "cpu", *tiny_options]
     start = settings(f"training.encoder={name}", *changes)
     done = command("train", parsed, "--out", "m", *start, *options)

@@ -9,8 +9,17 @@ import torch
 from ramctl.model.caption_tokenizer import IGNORED
 from ramctl.model.preset import load_preset
 from ramctl.model.ram import TagLogits
-from ramctl.training.losses import alignment_loss, asymmetric_loss, caption_loss, distillation_loss
-from ramctl.training.objectives import Counts, SampledLabels, global_mean, ram_official, tag_sums
+from ramctl.training.losses import (
+    Counts,
+    SampledLabels,
+    alignment_loss,
+    asymmetric_loss,
+    caption_loss,
+    distillation_loss,
+    global_mean,
+    ram_official,
+    tag_sums,
+)
 
 
 def slow_asymmetric(logits, targets, gamma_neg, gamma_pos, clip, weights=None):

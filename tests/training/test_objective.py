@@ -9,9 +9,15 @@ import torch
 from ramctl.model.build_ram import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.preset import Preset, load_preset
-from ramctl.training.data.batches import Batch
-from ramctl.training.losses import alignment_loss, asymmetric_loss
-from ramctl.training.objectives import Counts, SampledLabels, TrainingTask, sample_labels
+from ramctl.training.data import Batch
+from ramctl.training.losses import (
+    Counts,
+    SampledLabels,
+    TrainingTask,
+    alignment_loss,
+    asymmetric_loss,
+    sample_labels,
+)
 
 N_LABELS, VOCABULARY = 12, 40
 

@@ -10,14 +10,12 @@ from PIL import Image
 from ramctl.labels import Labels
 from ramctl.model.caption_tokenizer import CaptionTokenizer, load_tokenizer, train_tokenizer
 from ramctl.model.preset import load_preset
-from ramctl.records.record import Record
-from ramctl.training.data.augmentation import OPERATIONS, TrainingPhoto, random_crop
-from ramctl.training.data.batches import TrainingSet
-from ramctl.training.data.targets import Targets, read_annotation
-from ramctl.training.data.teachers import TagTargets
-from ramctl.training.job import UNCHANGED
-from ramctl.training.objectives import Counts
-from tests.training.conftest import DATA, settings, steps_of
+from ramctl.training.annotations import read_records
+from ramctl.training.augmentation import OPERATIONS, TrainingPhoto, random_crop
+from ramctl.training.data import Targets, TrainingSet
+from ramctl.training.features import UNCHANGED
+from ramctl.training.losses import Counts
+from tests.training.conftest import DATA, settings, steps_of, write_records
 from tests.training.test_objective import make_batch, make_task
 
 BY_HALF = {"ShearX", "ShearY", "Rotate"}  # another interpolation than OpenCV's
@@ -73,8 +71,8 @@ def test_photos_are_read_in_training_as_in_tagging(tmp_path, loader, expected):
     Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "clear.png")
     changes = {"size": 8, "loader": loader, "mean": (0.0,) * 3, "std": (1 / 255,) * 3}
     preprocess = dataclasses.replace(load_preset("ram-swin-b").preprocess, **changes)
-    annotation = read_annotation(Record({"image": "clear.png", "tags": []}, "list", 1, tmp_path))
-    photo = TrainingPhoto(preprocess, UNCHANGED)(annotation, np.random.default_rng(0))
+    read = TrainingPhoto(preprocess, UNCHANGED)
+    photo = read("clear.png", tmp_path, np.random.default_rng(0))
     assert np.round(photo[:, 4, 4]).tolist() == list(expected)
 
 
@@ -92,12 +90,12 @@ def test_a_captions_tags_are_fed_as_they_are_named_or_as_the_authors_labels_stan
         "image": str(DATA / "photos" / "kite.jpg"), "tags": named,
         "captions": ["a ball, a dog on grass"], "caption_tags": [[*named, "ball"]],
     }  # fmt: skip
+    path = write_records(tmp_path / "in.jsonl", [record])
+    records = read_records(tmp_path / "records.jsonl", [str(path)], None, pytest.fail, "train")
     targets = Targets(Labels.from_tags(["grass", "dog", "ball"]))
-    photos = TrainingSet(
-        [Record(record, "list", 1, tmp_path)], TagTargets(targets, preset.training),
-        preset.training, TrainingPhoto(preset.preprocess, UNCHANGED), tokenizer, None, None, 0,
-    )  # fmt: skip
-    pieces = photos.collate([photos[0, 0]]).captions.tag_ids.numpy()
+    photo = TrainingPhoto(preset.preprocess, UNCHANGED)
+    photos = TrainingSet(records, targets, photo, tokenizer=tokenizer)
+    pieces = photos[0, np.array([0])].captions.tag_ids.numpy()
     assert tokenizer.tokenizer.decode(pieces[0].tolist()) == expected
 
 

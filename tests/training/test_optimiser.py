@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from ramctl.model.preset import load_preset
-from ramctl.training.loop import build_optimiser, learning_rate
+from ramctl.training.trainer import build_optimiser, learning_rate
 
 
 def config_of(*overrides):

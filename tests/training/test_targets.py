@@ -7,26 +7,27 @@ import pytest
 
 from ramctl.errors import RunProblem
 from ramctl.labels import Label, Labels
-from ramctl.records.record import Record
-from ramctl.training.data.targets import TagCounts, Targets, build_labels, read_annotation
+from ramctl.records.record import kinds_of
+from ramctl.training.annotations import TagCounts, build_labels, read_annotation
+from ramctl.training.data import ABSENT, DENIED, PRESENT, UNKNOWN, Targets
 from tests.support import problem_of
 
 LABELS = Labels([Label("dog", synonyms=("puppy",)), Label("cat"), Label("sky"), Label("sea")])
 
 
 def read(**fields):
-    return read_annotation(Record({"image": "x.jpg", **fields}))
+    return read_annotation({"image": "x.jpg", **fields})
 
 
 def counts_of(records: list[dict]) -> TagCounts:
     counts = TagCounts()
     for fields in records:
-        counts.add(Record({"image": "x.jpg", **fields}), read(**fields))
+        counts.add(read(**fields), kinds_of(fields))
     return counts
 
 
-def target(*tags: str, **fields):
-    return Targets(LABELS).of(read(tags=list(tags), **fields))
+def states(*tags: str, **fields) -> list[int]:
+    return Targets(LABELS).states(read(tags=list(tags), **fields)).tolist()
 
 
 def test_many_records_ask_for_five_mentions():
@@ -64,35 +65,34 @@ def test_only_new_labels_are_appended(tmp_path):
 
 
 def test_mentions_of_a_label_and_its_synonyms_add_up():
-    counts = Targets(LABELS).counts(Counter({"dog": 3, "puppy": 2, "sea": 1, "zebra": 9}))
+    tags = Counter({"dog": 3, "puppy": 2, "sea": 1, "zebra": 9, "yak": 1})
+    counts, *outside = Targets(LABELS).counts(tags)
     np.testing.assert_array_equal(counts, [5, 0, 0, 1])
-    assert Targets(LABELS).outside(Counter({"dog": 3, "zebra": 9, "yak": 1})) == (2, 10)
+    assert outside == [2, 10]
 
 
-def test_targets_are_sorted_ids_of_tags_and_synonyms_and_leave_others_out():
-    found = target("Sky", "puppy", "spaceship", "dog")
-    assert (found.present.tolist(), found.unknown.tolist()) == ([0, 2], [])
+def test_labels_are_present_by_tags_and_synonyms_and_absent_where_nothing_is_said():
+    assert states("Sky", "puppy", "spaceship", "dog") == [PRESENT, ABSENT, PRESENT, ABSENT]
 
 
 def test_a_tag_that_is_present_and_uncertain_is_known():
-    found = target("puppy", uncertain=["dog", "cat", "zebra"])
-    assert (found.present.tolist(), found.unknown.tolist()) == ([0], [1])
+    expected = [PRESENT, UNKNOWN, ABSENT, ABSENT]
+    assert states("puppy", uncertain=["dog", "cat", "zebra"]) == expected
 
 
 def test_beside_negatives_only_what_is_listed_is_known():
-    assert target("dog", negatives=["sky"]).unknown.tolist() == [1, 3]
-    assert target("dog", negatives=[]).unknown.tolist() == [1, 2, 3]
+    assert states("dog", negatives=["sky"]) == [PRESENT, UNKNOWN, DENIED, UNKNOWN]
+    assert states("dog", negatives=[]) == [PRESENT, UNKNOWN, UNKNOWN, UNKNOWN]
+    note = read(tags=["dog"], negatives=["sky"])
+    assert Targets(LABELS).truth(note).tolist() == [1, -1, 0, -1]
 
 
 def test_where_a_person_decided_on_a_models_tags_the_others_are_unknown():
-    fields = {"tags": ["dog", "cat", "sea"], "scores": {"dog": 0.9, "cat": 0.8, "sea": 0.7}}
-    found = Targets(LABELS).of(read(**fields, confirmed=["puppy"], refused=["cat"]))
-    assert (found.present.tolist(), found.denied.tolist()) == ([0], [1])
-    assert found.unknown.tolist() == [2, 3]
+    fields = {"scores": {"dog": 0.9, "cat": 0.8, "sea": 0.7}}
+    found = states("dog", "cat", "sea", **fields, confirmed=["puppy"], refused=["cat"])
+    assert found == [PRESENT, DENIED, UNKNOWN, UNKNOWN]
     # Beside tags of her own, what is not decided is unknown too.
-    found = Targets(LABELS).of(read(tags=["sky"], refused=["cat"]))
-    assert (found.present.tolist(), found.denied.tolist()) == ([2], [1])
-    assert found.unknown.tolist() == [0, 3]
+    assert states("sky", refused=["cat"]) == [UNKNOWN, DENIED, PRESENT, UNKNOWN]
 
 
 def test_captions_are_guided_by_their_own_tags_that_the_record_still_has():
@@ -117,5 +117,5 @@ def test_captions_are_guided_by_their_own_tags_that_the_record_still_has():
     ],
 )
 def test_records_that_cannot_teach_are_rejected(fields, code):
-    problem = problem_of(lambda: read_annotation(Record(fields)).require_tags())
+    problem = problem_of(lambda: read_annotation(fields).require_tags())
     assert problem.code == code

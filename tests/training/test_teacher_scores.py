@@ -7,16 +7,10 @@ import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Label, Labels
-from ramctl.model.preset import load_preset
 from ramctl.tagger_scores import TaggerScores
-from ramctl.training.data.targets import Annotation, Targets
-from ramctl.training.data.teachers import (
-    ScoresTeacher,
-    SoftTargets,
-    TagTargets,
-    scores_teachers,
-    soft_targets,
-)
+from ramctl.training.annotations import Annotation
+from ramctl.training.data import Targets
+from ramctl.training.teachers import ScoresTeacher, SoftTargets, scores_teachers, soft_targets
 from tests.training.conftest import write_records
 
 LABELS = Labels([
@@ -33,7 +27,7 @@ def teacher(folder: Path, *records, text="", **settings):
 
 def soft_of(taught, rows, labels=LABELS) -> SoftTargets:
     told, scores = taught
-    return SoftTargets(told, scores, labels, scores.rows_of(rows))
+    return SoftTargets(told, scores, scores.rows_of(rows), labels)
 
 
 def photos(*names):
@@ -112,11 +106,10 @@ def test_records_outrank_teachers_and_teachers_outrank_absence(tmp_path):
     labels = Labels([*LABELS, Label("tree"), Label("puppy", parents=("dog", "animal"))])
     scores = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2, "red": 0.6}}, weight=2.0)
     soft = soft_of(scores, photos("a", "b"), labels)
-    config = load_preset("mini", ["training.absent_weight=0.25"]).training
-    targets = TagTargets(Targets(labels), config, (soft,))
+    targets = Targets(labels, 0.25, (soft,))
 
     def row(tags, negatives=None, number=0):
-        return targets.row(number, Annotation("a", Path(), tags, (), negatives, ()))
+        return targets.row(number, Annotation("a", tags, (), negatives))
 
     rows = [row(("puppy",)), row(("dog",)), row(("puppy",), number=1), row((), ("red",))]
     # dog, animal, sit, red, tree, puppy

@@ -14,12 +14,10 @@ import torch
 import yaml
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.inference.calibration import Calibration
-from ramctl.inference.thresholds import thresholds_of
-from ramctl.training import initial
+from ramctl.training import start as initial
 from tests.command import Ramctl
 from tests.conftest import REPOSITORY
-from tests.support import DATA, read_rows, write_records
+from tests.support import DATA, lines, read_rows, write_records
 from tests.training.conftest import settings, steps_of, training_records
 
 
@@ -34,9 +32,11 @@ def test_train_writes_a_complete_bundle_into_a_folder_that_it_makes(train, parse
     done = train(parsed, "--out", "some/new/x", "--steps", 3)
     assert done.stdout == b""
     bundle = Bundle.open(tmp_path / "some" / "new" / "x", verify=True)
-    assert {"labels.jsonl", "model.safetensors", "model.onnx", "tokenizer.json"} <= set(
-        bundle.meta["files"]
-    )
+    assert set(bundle.meta["files"]) == {
+        "labels.jsonl", "model.safetensors", "photo.onnx", "labels.onnx", "tokenizer.json",
+        "axes.safetensors", "text/table.safetensors", "text/tokenizer.json",
+        "README.md",
+    }  # fmt: skip
     assert bundle.labels.tags == ["sky", "field", "building"]
     assert bundle.meta["provenance"]["data"]["records_trained_on"] == 8
     assert bundle.meta["provenance"]["commands"][0].startswith("ramctl train ")
@@ -70,18 +70,18 @@ def test_a_run_that_was_ended_resumes_to_the_same_weights_bit_for_bit(
     _, errors = process.communicate()
     assert process.returncode == -signum
     assert (b"continue with --resume" in errors) == (signum == signal.SIGTERM)
-    done = command("train", "--out", "ended", "--resume")
+    done = command("train", *arguments, *tiny_options, "--out", "ended", "--resume")
     assert "continuing after step" in done.messages
     assert_same_weights(tmp_path / "whole", tmp_path / "ended")
 
 
-SAVE_EACH_STEP = "from ramctl.training import loop; loop.SAVE_EVERY_S = 0"
+SAVE_EACH_STEP = "from ramctl.training import train; train.SAVE_EVERY_S = 0"
 
 
 def start(arguments: list[object], work: Path):
     """Start the real command and wait until it has saved its state."""
     process = Ramctl(work.parent).start("train", *arguments, before=SAVE_EACH_STEP)
-    while process.poll() is None and not list(work.glob("checkpoints/step-*.pt")):
+    while process.poll() is None and not (work / "last.pt").exists():
         time.sleep(0.005)
     return process
 
@@ -120,18 +120,55 @@ def test_finetune_keeps_what_train_set_and_its_own_settings_are_of_one_run(
     assert preset.finetuning.lr != 0.5 and preset.finetuning.steps != 1
 
 
+def judged_photos(folder: Path) -> Path:
+    """As many records as curves need, of the same eight photos."""
+    return write_records(folder / "judged.jsonl", 7 * training_records())
+
+
+CALIBRATED = ("precisions", "salience", "open_set", "thresholds")
+
+
+def test_scores_are_calibrated_by_validation_photos(train, command, parsed, tmp_path):
+    train(parsed, "--out", "x", "--val", judged_photos(tmp_path), "--steps", 30,
+          *settings("precision=0.6", "training.lr=0.01"))  # fmt: skip
+    bundle = Bundle.open(tmp_path / "x", verify=True)
+    assert all(name in bundle.meta for name in CALIBRATED)
+    assert {label.calibration is None for label in bundle.labels} == {False}
+    assert {label.threshold for label in bundle.labels} == {None}
+    assert bundle.threshold == bundle.threshold_for(0.6)
+    highest = max(row[1] for row in bundle.meta["precisions"])
+    photos = [DATA / row["image"] for row in training_records()]
+    options = ["--model", "x/", "--precision"]
+    given = [
+        sum(len(row["tags"]) for row in command("tag", *photos, *options, precision).rows)
+        for precision in (0.999 * highest, 0.51)
+    ]
+    assert given[0] <= given[1] and given[1] > 0
+
+
+def test_without_photos_enough_scores_are_not_calibrated(train, command, parsed, tmp_path):
+    done = train(parsed, "--out", "x", "--steps", 1)
+    bundle = Bundle.open(tmp_path / "x")
+    assert bundle.threshold == 0.5 and {label.calibration for label in bundle.labels} == {None}
+    assert "0 validation photos are too few to calibrate the scores: the threshold is 0.5" in (
+        done.messages
+    )
+    photo = DATA / "photos" / "kite.jpg"
+    done = command("tag", photo, "--model", "x/", "--precision", 0.9, code=1)
+    assert "is not calibrated" in done.messages
+
+
 def test_what_a_few_photos_do_not_show_is_not_forgotten(train, parsed, command, tmp_path):
-    train(parsed, "--out", "x", "--steps", 2)
+    train(parsed, "--out", "x", "--val", judged_photos(tmp_path), "--steps", 10)
     before = Bundle.open(tmp_path / "x")
     rows = read_rows(parsed)[:2]
     shown = {tag for row in rows for tag in row["tags"]}
     write_records(tmp_path / "some.jsonl", rows)
     words = ["--model", "x/", "some.jsonl", "--root", DATA, "--steps", 1, "--distill", "none"]
-    done = command("finetune", *words, *settings("training.fewest_positives=1", "training.lr=1e-4"))
-    assert "thresholds: those of x stay as they are" in done.messages
+    command("finetune", *words, *settings("training.fewest_positives=1", "training.lr=1e-4"))
     after = Bundle.open(tmp_path / "model-finetuned")
-    assert thresholds_of(after) == thresholds_of(before)
-    assert after.has("axes.safetensors") == before.has("axes.safetensors")
+    assert after.labels == before.labels
+    assert all(after.meta[name] == before.meta[name] for name in CALIBRATED)
     own = [bundle.tensors(["labels.own"])["labels.own"].astype(float) for bundle in (before, after)]
     others = [index for index, label in enumerate(before.labels) if label.tag not in shown]
     assert others and np.allclose(own[0][others], own[1][others], atol=1e-3)
@@ -176,21 +213,16 @@ def test_without_a_weight_on_tags_captions_alone_are_learnt(train, parsed, comma
 
 
 def test_a_tagger_that_is_to_see_photos_at_another_size_is_calibrated_anew(train, tmp_path):
-    path = write_records(tmp_path / "in.jsonl", training_records())
-    judged = ("--val", path, "--steps", 3, *settings("precision=0.3", "training.lr=0.01"))
+    path = judged_photos(tmp_path)
+    judged = ("--val", path, "--steps", 3, *settings("training.lr=0.01"))
     train(path, "--out", "x", *judged)
     size = settings("preprocess.size=96")
     train(path, "--out", "y", "--model", "x/", *judged, *size, *CAPTIONS_ALONE)
     before, after = (Bundle.open(tmp_path / name) for name in "xy")
     old, new = before.tensors(), after.tensors()
-    changed = {name for name in old if (old[name] != new[name]).any()}
-    assert {name for name in changed if "captioning" not in name} <= {"labels.bias"}
-    biases = [tensors["labels.bias"][:, 0].astype(float) for tensors in (old, new)]
-    calibration = Calibration.from_bundle(after)
-    shifts = calibration.shifts - Calibration.from_bundle(before).shifts
-    np.testing.assert_allclose(biases[1] - biases[0], shifts, atol=2e-2)
-    wanted = calibration.thresholds(0.3, salient=True)
-    assert thresholds_of(after) == pytest.approx(wanted.tolist(), abs=2e-3)
+    changed = {name.split(".")[0] for name in old if (old[name] != new[name]).any()}
+    assert changed == {"captioning"}
+    assert not np.allclose(before.labels.curves, after.labels.curves)
     commands = after.meta["provenance"]["commands"]
     assert len(commands) == 2 and commands[:1] == before.meta["provenance"]["commands"]
 
@@ -208,11 +240,9 @@ def test_a_tagger_that_is_to_see_photos_at_another_size_is_calibrated_anew(train
         (["--distill", "imagenet"], "without model.prior.classes"),
         (["--distill", "oracle"], "imagenet, scores:FILE, none"),
         (["--distill", "clip"], "need a folder"),
-        (settings("model.labels.kind=learnt", "model.prior.classes=9"), "have no text"),
-        (settings("training.loss=ram-official", "training.caption_weight=0"),
-         "needs the captioning branch"),
+        (settings("training.loss=ram-official", "training.decouple_own=true"),
+         "is without decouple_own"),
         (CAPTIONS_ALONE, NEEDS_A_TAGGER),
-        ([*CAPTIONS_ALONE[:2], "--model", "old/"], NEEDS_A_TAGGER),
         ([*CAPTIONS_ALONE, "--model", "old/", "--labels", "+more.txt"], NEEDS_A_TAGGER),
         ([*CAPTIONS_ALONE, "--model", "old/", "--set=training.caption_weight=0"], NEEDS_A_TAGGER),
     ],
@@ -227,34 +257,73 @@ def test_what_cannot_be_learnt_is_one_line_and_does_not_stand_in_the_way(
     assert not Path("x.work").exists()
 
 
-def test_an_unfinished_run_goes_on_by_its_own_settings_alone(
-    train, command, stopped, parsed, tmp_path
-):
+def test_an_unfinished_run_goes_on_with_its_own_settings_alone(train, stopped, parsed, tmp_path):
     train(parsed, "--out", "x", "--steps", 1)
     first = Bundle.open(tmp_path / "x").fingerprint
-    assert "stopped after step 1, 1 left; continue with --resume" in stopped(
-        parsed, "--out", "x", "--steps", 2
-    )
+    run = ["--out", "x", "--steps", 2, "--events", "e.jsonl"]
+    assert "stopped after step 1, 1 left; continue with --resume" in stopped(parsed, *run)
     assert Bundle.open(tmp_path / "x", verify=True).fingerprint == first
-    assert "x.work holds an unfinished run" in train(parsed, "--out", "x", code=2).messages
-    for words, named in (
-        (["--steps", 3], "settings"), ([__file__], "the records"),
-        (["--labels", "other.txt"], "--labels"), (["--root", tmp_path], "--root"),
+    refused = train(parsed, *run, code=2).messages
+    assert "x.work holds an unfinished run: --resume continues it; delete the folder" in refused
+    fewer = write_records(tmp_path / "fewer.jsonl", read_rows(parsed)[:-1])
+    Path("more.txt").write_text("sky\nzeppelin\n")
+    for records, changes, differing in (
+        (parsed, ["--steps", 3], "training.steps"), (fewer, [], "records, labels"),
+        (parsed, ["--labels", "more.txt"], "labels"),
     ):  # fmt: skip
-        done = command("train", *words, "--out", "x", "--resume", code=2)
-        assert f"the unfinished run differs in {named}" in done.messages
-    done = train(parsed, "--out", "x", "--steps", 2, "--resume")
+        done = train(records, *run, *changes, "--resume", code=2)
+        assert done.messages.strip().endswith(f"x.work differs in {differing}")
+    done = train(parsed, *run, "--resume")
     assert "continuing after step 1 of 2" in done.messages
+    assert [event["step"] for event in steps_of("e.jsonl")] == [1, 2]
     assert Bundle.open(tmp_path / "x", verify=True).fingerprint != first
     assert "x is complete: nothing to resume" in train("--out", "x", "--resume").messages
 
 
-def test_records_from_a_pipe_train_and_resume_without_the_pipe(command, stopped, tmp_path):
-    lines = [json.dumps({**row, "image": str(DATA / row["image"])}) for row in training_records()]
-    stopped("--out", "x", "--steps", 2, stdin="\n".join(lines).encode())
-    assert (tmp_path / "x.work" / "records.jsonl").is_file()
-    command("train", "--out", "x", "--resume")
-    assert (tmp_path / "x" / "bundle.json").is_file()
+def test_a_run_that_is_ended_before_its_first_checkpoint_leaves_nothing(train, parsed, tmp_path):
+    missing = [{**training_records()[0], "image": "nowhere.jpg"}]
+    path = write_records(tmp_path / "in.jsonl", missing)
+    done = train(path, "--out", "x", "--labels", parsed_labels(), "--steps", 3, code=1)
+    assert "no photo could be read" in done.messages
+    assert not Path("x.work").exists() and not Path("x").exists()
+
+
+def parsed_labels() -> Path:
+    Path("labels.txt").write_text("sky\nfield\n")
+    return Path("labels.txt")
+
+
+def test_features_that_are_kept_survive_a_signal(tiny_options, train, parsed, tmp_path):
+    stop = """
+import signal
+from ramctl.training import features
+read = features.TrainingPhoto.__call__
+def signalled(photo, name, base, random):
+    if name.endswith("kite.jpg"):
+        signal.raise_signal(signal.SIGTERM)
+    return read(photo, name, base, random)
+features.TrainingPhoto.__call__ = signalled
+features.PHOTOS_AT_ONCE = 1
+"""
+    words = [parsed, "--out", "x", "--steps", 1, *settings("training.backbone_lr_factor=0")]
+    done = Ramctl(tmp_path).process("train", *words, *tiny_options, before=stop)
+    assert done.returncode == -signal.SIGTERM, done.messages
+    kept = (tmp_path / "x.work" / "records.f16").stat().st_size
+    assert kept > 0
+    train(*words, "--resume")
+    assert not (tmp_path / "x.work").exists()
+
+
+def test_records_from_a_pipe_train_and_resume_with_the_same_pipe(command, stopped, tiny_options):
+    rows = [{**row, "image": str(DATA / row["image"])} for row in training_records()]
+    stopped("--out", "x", "--steps", 2, stdin=lines(rows))
+    command("train", "--out", "x", "--steps", 2, "--resume", *tiny_options, stdin=lines(rows))
+    assert Path("x/bundle.json").is_file()
+
+
+def test_after_twenty_steps_the_pace_and_the_memory_are_reported(train, parsed):
+    done = train(parsed, "--out", "x", "--steps", 20)
+    assert re.search(r"[0-9.e-]+ s a step, at most [0-9.]+ GB of memory\n", done.messages)
 
 
 def test_captions_are_learnt_and_given_without_their_prompt(train, command, tmp_path):
@@ -321,8 +390,8 @@ def test_held_out_photos_that_cannot_be_used_are_reported_in_a_line(train, parse
     done = train(parsed, "--out", "x", "--val", missing, "--epochs", 2, *events, code=3)
     assert "nan" not in done.messages.lower()
     assert "none of 1 validation photos can be used: they cannot be read" in done.messages
-    bundle, told = Bundle.open(tmp_path / "x"), "none: the photos held out cannot be used"
-    assert bundle.meta["provenance"]["measured"] == {"validation": told}
+    bundle = Bundle.open(tmp_path / "x")
+    assert bundle.meta["provenance"]["measured"] == {"validation": "none"}
     assert bundle.threshold == 0.5
     other = write_records(tmp_path / "other.jsonl", [{**row, "tags": ["zeppelin"]}])
     done = train(parsed, "--out", "x", "--val", other, "--steps", 1)
@@ -330,22 +399,18 @@ def test_held_out_photos_that_cannot_be_used_are_reported_in_a_line(train, parse
     assert "none of 1 validation photos can be used: their tags were not trained" in done.messages
 
 
-def test_map_without_untrained_labels_comes_first_and_the_other_is_told(train, parsed, tmp_path):
+def test_the_map_is_that_of_labels_with_evidence_and_stands_in_the_card(train, parsed, tmp_path):
     rare = ["--set", "training.fewest_positives=3"]
     done = train(parsed, "--out", "x", "--val", parsed, "--steps", 2, *rare)
     bundle = Bundle.open(tmp_path / "x")
     measured = bundle.meta["provenance"]["measured"]
-    n_trained = measured["validation_labels"]
-    assert 0 < n_trained < measured["validation_labels_with_untrained"] == 3
-    assert Calibration.from_bundle(bundle).curve  # of eight photos, but told by them
-    first, both = measured["validation_mAP"], measured["validation_mAP_with_untrained"]
-    assert f"mAP {first:.4f} over {n_trained} labels ({both:.4f} over all 3)" in done.messages
-    card = (bundle.path / "README.md").read_text()
-    facts = yaml.safe_load(card.split("---")[1])  # as the hub reads them
-    assert facts["library_name"] == "ramctl"
+    assert measured["validation_labels"] == sum(label.validated for label in bundle.labels) < 3
+    value = measured["validation_mAP"]
+    assert f"mAP {value:.4f} over {measured['validation_labels']} labels, 8 valid" in done.messages
+    facts = yaml.safe_load((bundle.path / "README.md").read_text().split("---")[1])
+    assert facts["library_name"] == "ramctl"  # as the hub reads them
     (shown,) = facts["model-index"][0]["results"]
-    assert shown["metrics"] == [{"type": "mAP", "value": float(first)}]
-    assert card.index(f"validation mAP: {first}") < card.index(f"with untrained: {both}")
+    assert shown["metrics"] == [{"type": "mAP", "value": value}]
 
 
 def test_a_prior_without_text_embedding_is_refused_by_its_own_name(train, parsed, monkeypatch):
@@ -355,7 +420,7 @@ def test_a_prior_without_text_embedding_is_refused_by_its_own_name(train, parsed
     monkeypatch.setattr(initial, "load_encoder", lambda *_: (head, "the package weights"))
     changes = "model.labels.kind=learnt", "model.prior.classes=9", "training.distill=[]"
     done = train(parsed, "--out", "x", "--steps", 1, *settings(*changes), code=2)
-    assert "learnt label queries have no text for the ImageNet classes" in done.messages
+    assert "no texts for the ImageNet classes for the prior" in done.messages
 
 
 def test_photos_to_validate_on_may_be_packed(train, parsed, tmp_path):
@@ -375,11 +440,3 @@ def test_the_manuals_preset_of_another_backbone_trains_and_tags(command, parsed,
     command("train", parsed, "--preset", "mobilenet.toml", *options)
     done = command("tag", "--model", "x/", "--threshold", 0, DATA / "photos" / "horses.jpg")
     assert json.loads(done.stdout)["tags"]
-
-
-def test_features_and_captions_report_their_progress(train, parsed, monkeypatch):
-    monkeypatch.setattr("ramctl.training.train_bundle.LOG_EVERY_S", 0.0)
-    frozen = settings("training.backbone_lr_factor=0")
-    done = train(parsed, "--out", "x", "--steps", 1, *frozen)
-    assert "features: 8/8, 0 min left" in done.messages
-    assert "captions: 8/8, 0 min left" in done.messages

@@ -6,6 +6,7 @@ nor the order of reading changes a pixel. S pixels a side.
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +15,10 @@ from PIL import Image, ImageOps
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.preset import AugmentConfig, PreprocessConfig
 from ramctl.photos.decoding import load_photo
-from ramctl.training.data.targets import Annotation
 
 GREY = (128, 128, 128)  # pixels from outside the photo, as the authors fill them
 OPERATION_PROBABILITY = 0.5  # of each chosen operation; authors' RandomAugment
+UNCHANGED = AugmentConfig((1.0, 1.0), 0.0, 0, 0)
 LOG_ASPECTS = (math.log(3 / 4), math.log(4 / 3))  # of random crops, torchvision's RandomResizedCrop
 
 
@@ -29,13 +30,12 @@ class TrainingPhoto:
         self.augment = augment
         self.decode_px = math.ceil(preprocess.size / math.sqrt(augment.crop_scale[0]))
 
-    def __call__(self, annotation: Annotation, random: np.random.Generator) -> NDArray[np.float32]:
+    def __call__(self, name: str, base: Path, random: np.random.Generator) -> NDArray[np.float32]:
         """(3, S, S); RecordProblem when the photo is missing or broken."""
-        return self.preprocess.normalise(self.pixels(annotation, random))
+        return self.preprocess.normalise(self.pixels(name, base, random))
 
-    def pixels(self, annotation: Annotation, random: np.random.Generator) -> NDArray[np.uint8]:
+    def pixels(self, name: str, base: Path, random: np.random.Generator) -> NDArray[np.uint8]:
         """The pixels before normalisation (S, S, 3), in a quarter of the memory."""
-        name, base = annotation.image, annotation.base
         official = self.preprocess.config.loader == "official"
         photo = load_photo(name, base, target=self.decode_px, official=official)
         if self.augment.crop_scale != (1.0, 1.0):

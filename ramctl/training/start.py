@@ -1,11 +1,12 @@
-"""The start of training: label embeddings, and the first weights of the model.
+"""The start of training: labels, vocabulary, label vectors, and the first weights of the model.
 
 The weights are a bundle's, a pretrained backbone's, or random ones. N texts, M vectors of one
 label, E text width, C channels of the backbone's tokens, K classes of its classifier.
 """
 
+import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,82 +19,139 @@ from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
 from ramctl.checkpoints import weights
-from ramctl.checkpoints.bundle import META, TEXT_FOLDER, Bundle, embedded_bundle
+from ramctl.checkpoints.bundle import (
+    META,
+    TEXT_FOLDER,
+    TOKENIZER,
+    Bundle,
+    embedded_bundle,
+    read_labels,
+)
 from ramctl.checkpoints.load import load_model
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Labels
 from ramctl.model.build_ram import build_ram
+from ramctl.model.caption_tokenizer import (
+    CaptionTokenizer,
+    bert_tokenizer,
+    load_tokenizer,
+    train_tokenizer,
+)
 from ramctl.model.encoder import ImageEncoder
-from ramctl.model.preset import LabelConfig, Preset
+from ramctl.model.preset import CaptioningConfig, LabelConfig, Preset
 from ramctl.model.ram import RAM
 from ramctl.pretrained import packages
 from ramctl.pretrained.hub import HUB, local_path
-from ramctl.text.clip import PREFIX, ClipTextEncoder
+from ramctl.text.clip import ClipTextEncoder
 from ramctl.text.static_table import StaticTextEncoder, TextEncoder, read_text_encoder, unit
+from ramctl.training.annotations import TagCounts, build_labels
+from ramctl.training.teachers import clip_place
 
 Notify = Callable[[str], None]
 Rows = NDArray[np.float32]
 Classifier = tuple[Tensor, Tensor]  # weight (K, C) and bias (K)
 
 
+def choose_labels(
+    name: str | None, init: Bundle | None, counts: TagCounts, notify: Notify
+) -> Labels:
+    """The label system of `--labels`, of the bundle to start from, or of the tags counted."""
+    if name is None and init is None:
+        labels = build_labels(counts)
+        notify(f"no --labels: {len(labels)} labels built from the tags")
+        return labels
+    if name is None or not name.startswith("+"):
+        return init.labels if name is None and init else read_labels(name or "")
+    if init is None:
+        raise RunProblem("--labels +FILE appends to the labels of a bundle: name one")
+    return init.labels.extended(read_labels(name[1:]))
+
+
+def caption_tokenizer(
+    path: Path, config: CaptioningConfig, init: Bundle | None, texts: Iterable[str]
+) -> CaptionTokenizer:
+    """The captioning branch's tokenizer in `path`, else the bundle's, or learnt from texts."""
+    if not path.is_file():
+        if init is None:
+            is_bert = config.pieces == "bert"
+            words = bert_tokenizer() if is_bert else train_tokenizer(texts, config.vocabulary)
+            words.save(str(path))
+        elif init.has(TOKENIZER):
+            shutil.copyfile(init.path / TOKENIZER, path)
+        else:
+            raise RunProblem(
+                f"{init.path} has no vocabulary for its captions: convert it with --vocab, "
+                "or train without them (--set model.captioning=false)"
+            )
+    return CaptionTokenizer(load_tokenizer(path), config)
+
+
 def initial_model(
-    preset: Preset,
-    labels: Labels,
-    vocabulary: int,
-    encoder: TextEncoder | None,
-    init: Bundle | None,
-    notify: Notify,
-) -> RAM:
+    preset: Preset, labels: Labels, vocabulary: int, encoder: TextEncoder | None,
+    init: Bundle | None, notify: Notify,
+) -> RAM:  # fmt: skip
     """Build the model before its first step; `notify` gets the origin of its weights.
 
     `vocabulary` is the size of the captioning branch's vocabulary, `encoder` embeds labels that
     are new (None for learnt queries), `init` is the bundle to start from.
     """
-    torch.manual_seed(preset.training.seed)
-    kind, texts = preset.model.labels.kind, []
-    if kind != "learnt":
-        assert encoder is not None
-        texts = label_vectors(labels, preset.model.labels, encoder, init, notify)
+    config, kind = preset.training, preset.model.labels.kind
+    torch.manual_seed(config.seed)
+    texts = []
+    if encoder is not None:
+        texts = _label_vectors(labels, preset.model.labels, encoder, init, notify)
     model = build_ram(
-        preset.model,
-        image_size=preset.preprocess.size,
-        n_labels=len(labels),
+        preset.model, image_size=preset.preprocess.size, n_labels=len(labels),
         vocabulary=vocabulary,
         description_counts=list(map(len, texts)) if kind == "descriptions" else None,
-    )
+    )  # fmt: skip
     if texts:
         model.labels.set_text(torch.from_numpy(np.concatenate(texts)))
     if init is not None:
         _copy_bundle_weights(model, preset, labels, init)
         notify(f"weights from {init.path}")
     else:
-        notify(_initialise_backbone(model, preset, encoder))
-    if preset.training.captions_alone:
-        assert model.captioning is not None
+        notify(f"backbone {preset.model.encoder.backbone} {_initialise(model, preset, encoder)}")
+    if config.captions_alone:
+        has_tagger = init is not None and init.labels.tags == labels.tags
+        captioning = preset.model.captioning
+        is_own = captioning is not None and not captioning.tie_tag_decoder
+        if not (has_tagger and is_own and model.captioning and config.caption_weight):
+            raise UsageProblem(
+                "training.tag_weight = 0 trains captions alone: it needs a tagger with these "
+                "labels to start from, and a captioning branch with weights of its own and a loss"
+            )
         model.requires_grad_(False)
         model.captioning.requires_grad_(True)
-    elif preset.training.backbone_lr_factor == 0:
+    elif config.backbone_lr_factor == 0:
         model.encoder.requires_grad_(False)
-    elif preset.training.frozen_stages:
-        model.encoder.freeze(preset.training.frozen_stages)
+    elif config.frozen_stages:
+        model.encoder.freeze(config.frozen_stages)
     return model
 
 
-def _initialise_backbone(model: RAM, preset: Preset, encoder: TextEncoder | None) -> str:
-    """Load ImageNet weights into backbone and prior; a message that names them."""
-    name, start = preset.model.encoder.backbone, first_weights(preset)
-    if isinstance(start, str):
-        head, source = load_encoder(model.encoder, start)
-        _set_classes(model, head, encoder, source)
-        return f"backbone {name} from {source}"
-    if start is not None:
+def _initialise(model: RAM, preset: Preset, encoder: TextEncoder | None) -> str:
+    """Load ImageNet weights into backbone and prior; words that name their origin."""
+    origin = first_weights(preset)
+    if isinstance(origin, Bundle):
         parts = ("encoder.", "prior.classifier.", "prior.class_names")
-        names = [key for key in weights.weights_of(model) if key.startswith(parts)]
-        stored = start.tensors(names)
-        _copy_weights(model, {key: torch.from_numpy(stored[key]) for key in names})
-        return f"backbone {name} from the embedded model"
-    _set_classes(model, None, encoder, "random weights")
-    return f"backbone {name} with random weights"
+        targets = {k: x for k, x in weights.weights_of(model).items() if k.startswith(parts)}
+        with torch.no_grad():
+            for name, value in origin.tensors(targets).items():
+                targets[name].copy_(torch.from_numpy(value))
+        return "from the embedded model"
+    head, words = None, "with random weights"
+    if origin is not None:
+        head, source = load_encoder(model.encoder, origin)
+        words = f"from {source}"
+    if model.prior is not None and model.prior.classifier is not None:
+        if head is None or head[0].shape != model.prior.classifier.weight.shape or encoder is None:
+            lack = "texts for the ImageNet classes" if head else "classifier of ImageNet"
+            without = "set model.prior.classes, class_token and class_sharpness to 0"
+            raise UsageProblem(f"backbone {words}: no {lack} for the prior: {without}")
+        names = [[part.strip() for part in name.split(",")] for name in packages.class_names()]
+        model.prior.set_classes(*head, torch.from_numpy(embed_groups(names, encoder)))
+    return words
 
 
 def first_weights(preset: Preset) -> str | Bundle | None:
@@ -158,51 +216,24 @@ def _converted(backbone: nn.Module, tensors: dict[str, Tensor], path: Path) -> d
         raise RunProblem(f"{path}: not the weights of this backbone ({reason})") from error
 
 
-def _set_classes(
-    model: RAM, head: Classifier | None, encoder: TextEncoder | None, source: str
-) -> None:
-    """Set the prior's classifier (K, C), (K,) and class names to the backbone's."""
-    if model.prior is None or model.prior.classifier is None:
-        return
-    without = "set model.prior.classes, class_token and class_sharpness to 0"
-    if head is None or head[0].shape != model.prior.classifier.weight.shape:
-        raise UsageProblem(f"{source}: no classifier of ImageNet for the prior: {without}")
-    assert encoder is not None
-    names = [[part.strip() for part in name.split(",")] for name in packages.class_names()]
-    model.prior.set_classes(*head, torch.from_numpy(embed_groups(names, encoder)))
-
-
 def _copy_bundle_weights(model: RAM, preset: Preset, labels: Labels, init: Bundle) -> None:
     """Copy all weights, rows of labels by their tags; new labels keep their embedding."""
     captioning = preset.model.captioning is not None
     source = weights.weights_of(load_model(init, preset=preset, captioning=captioning))
-    rows = rows_in(init.labels, labels)
-    moved = rows != list(range(len(init.labels)))
-    known = [index for index, row in enumerate(rows) if row >= 0]
-    copies = {}
-    for name, initial in weights.weights_of(model).items():
-        if name not in source:
-            raise RunProblem(f"{init.path}: has no {name}; is it of another preset?")
-        value = source[name].detach()
-        if preset.model.labels.kind != "learnt" and name in ("labels.text", "labels.counts"):
-            value = initial  # set from the label vectors already
-        elif moved and name.startswith("labels."):
-            stored, value = value, initial.detach().clone()
-            value[known] = stored[[rows[index] for index in known]]
-        copies[name] = value
-    _copy_weights(model, copies)
-
-
-def _copy_weights(model: RAM, tensors: dict[str, Tensor]) -> None:
-    parameters = weights.weights_of(model)
+    rows = torch.tensor(rows_in(init.labels, labels))
+    known = rows >= 0
     with torch.no_grad():
-        for name, value in tensors.items():
-            if value.shape != parameters[name].shape:
-                raise RunProblem(
-                    f"{name} has shape {tuple(value.shape)}, "
-                    f"the preset's is {tuple(parameters[name].shape)}"
-                )
-            parameters[name].copy_(value)
+        for name, target in weights.weights_of(model).items():
+            is_row = name.startswith("labels.")
+            if preset.model.labels.kind != "learnt" and name in ("labels.text", "labels.counts"):
+                continue  # set from the label vectors already
+            value = source.get(name)
+            if value is None or value.shape[is_row:] != target.shape[is_row:]:
+                raise RunProblem(f"{init.path}: {name} does not fit; is it of another preset?")
+            if is_row:
+                target[known] = value[rows[known]]
+            else:
+                target.copy_(value)
 
 
 def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> TextEncoder:
@@ -212,26 +243,20 @@ def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> 
     model's table serves. Raises UsageProblem when the width is not the preset's,
     RunProblem when there is no table.
     """
-    labels = preset.model.labels
-    encoder: TextEncoder | None = None
-    place = clip_place(preset.training.distill)
+    labels, place = preset.model.labels, clip_place(preset.training.distill)
     if place is not None and init is None and text is None:
         clip = ClipTextEncoder(place, "ram-plus" if labels.kind == "descriptions" else "ram")
         if clip.width != labels.width:
             raise UsageProblem(f"model.labels.width is {labels.width}, {place} has {clip.width}")
         return clip
+    encoder: TextEncoder | None = None
     if text is not None:
         encoder = StaticTextEncoder.read(Path(text))
     elif init is not None:
         encoder = read_text_encoder(init.path / TEXT_FOLDER)
+    encoder = encoder or read_text_encoder(embedded_bundle() / TEXT_FOLDER)
     if encoder is None:
-        embedded = read_text_encoder(embedded_bundle() / TEXT_FOLDER)
-        if not isinstance(embedded, StaticTextEncoder):
-            raise RunProblem(
-                "no text embedding for the labels: name the folder of a static table with --text "
-                "(scripts/build_text_table.py makes one)"
-            )
-        encoder = replace(embedded, source="the embedded model")
+        raise RunProblem("no text embedding for the labels: name a folder of one with --text")
     if not isinstance(encoder, StaticTextEncoder):
         return encoder
     is_installed = find_spec(packages.SENTENCE_ENCODER) is not None
@@ -239,34 +264,30 @@ def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> 
     return replace(encoder.cut_to(labels.width), with_sentence_encoder=use_encoder)
 
 
-def clip_place(teachers: Sequence[str]) -> str | None:
-    """The place of the CLIP among the teachers, if there is one."""
-    return next((t.removeprefix(PREFIX) for t in teachers if t.startswith(PREFIX)), None)
-
-
-def label_vectors(
-    labels: Labels,
-    config: LabelConfig,
-    encoder: TextEncoder,
-    init: Bundle | None,
-    notify: Notify,
+def _label_vectors(
+    labels: Labels, config: LabelConfig, encoder: TextEncoder, init: Bundle | None, notify: Notify
 ) -> list[Rows]:
     """The vectors (M, E) of each label: one for its name, or one per description.
 
-    Labels of `init` keep theirs, and only new ones are embedded, unless its labels are of another
-    kind or width.
+    Labels of `init` keep theirs, unless its labels are of another kind or width.
     """
     stored, rows = [], [-1] * len(labels)
     before = config if init is None else init.preset.model.labels
     if init is not None and (before.kind, before.width) == (config.kind, config.width):
-        tensors = init.tensors(["labels.text", "labels.counts"])
-        text, counts = tensors["labels.text"].astype(np.float32), tensors["labels.counts"].tolist()
-        stored, rows = _split(text, counts), rows_in(init.labels, labels)
-    new = Labels(label for label, row in zip(labels, rows, strict=True) if row < 0)
-    embedded: Iterator[Rows] = iter(())
-    if len(new):
-        embedded = iter(_embed_labels(new, config, encoder))
+        text, counts = init.tensors(["labels.text", "labels.counts"]).values()
+        stored, rows = _split(text.astype(np.float32), counts), rows_in(init.labels, labels)
+    new = [label for label, row in zip(labels, rows, strict=True) if row < 0]
+    if new:
         notify(f"queries of {len(new)} labels from {encoder.name}")
+    embedded: Iterator[Rows] = iter(())  # without new labels a CLIP is not even opened
+    if new and config.kind == "descriptions":
+        # "a photo of a TAG." is the first. Source: the authors' generate_tag_des_llm.py.
+        texts = [[f"a photo of a {label.tag}.", *label.descriptions] for label in new]
+        vectors = encoder.embed_sentences([text for group in texts for text in group])
+        embedded = iter(_split(vectors, [len(group) for group in texts]))
+    elif new:
+        vectors = encoder.embed_names([label.tag for label in new])
+        embedded = iter(_split(vectors, [1] * len(new)))
     return [next(embedded) if row < 0 else stored[row] for row in rows]
 
 
@@ -281,15 +302,6 @@ def rows_in(known: Labels, labels: Labels) -> list[int]:
     return rows
 
 
-def _embed_labels(labels: Labels, config: LabelConfig, encoder: TextEncoder) -> list[Rows]:
-    if config.kind != "descriptions":
-        return _split(encoder.embed_names(labels.tags), [1] * len(labels))
-    # "a photo of a TAG." is the first description. Source: the authors' generate_tag_des_llm.py.
-    texts = [[f"a photo of a {label.tag}.", *label.descriptions] for label in labels]
-    vectors = encoder.embed_sentences([text for group in texts for text in group])
-    return _split(vectors, [len(group) for group in texts])
-
-
 def embed_groups(groups: Sequence[Sequence[str]], encoder: TextEncoder) -> Rows:
     """The mean unit vector of each group of texts (N, E); zeros for an empty group."""
     flat = [text for texts in groups for text in texts]
@@ -301,5 +313,5 @@ def embed_groups(groups: Sequence[Sequence[str]], encoder: TextEncoder) -> Rows:
     return unit(means)
 
 
-def _split(vectors: Rows, counts: Sequence[int]) -> list[Rows]:
+def _split(vectors: Rows, counts: Sequence[int] | NDArray[np.int64]) -> list[Rows]:
     return np.split(vectors, np.cumsum(counts)[:-1])
