@@ -9,6 +9,7 @@ COMMANDS = {
     "generate": "Add the tags and captions that a record lacks.",
     "clean": "Remove wrong tags, judged by image regions and the model's scores.",
     "finetune": "Fine-tune a model on a small, clean set of records.",
+    "fit": "Fit a tagger to your own photos, by captions or corrections.",
     "tag": "Tag photos with the built-in model or your own.",
     "search": "Find photos by words or by likeness, and near-duplicates.",
     "export": "Write tags into sidecars, other programs' files and pages.",

@@ -1,27 +1,24 @@
 """Captions: written by the model, and withheld where the scores do not support them."""
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from math import inf
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import load_caption_tokenizer
-from ramctl.inference.torch_engine import Floats
+from ramctl.inference.torch_engine import Floats, TorchEngine
 from ramctl.model.generation import Decoding, Ends
 from ramctl.model.ram import Encoded
 from ramctl.parsing.parsed_caption import ParsedCaption
 from ramctl.parsing.parser import CaptionParser
 
-if TYPE_CHECKING:
-    from ramctl.inference.runner import ModelRunner
-
 MAX_TOKENS = 30  # of a caption; authors' tag2text.py
 MIN_SCORE = 0.001  # of a label: lower ones count as this
 SCORE_OF_NONE = 0.05  # of a caption that names no label
+Score = Callable[[Encoded], Floats]  # the labels' probabilities
 
 
 class CaptionWriter:
@@ -56,15 +53,17 @@ class CaptionWriter:
             return list(self._parser.parse(texts))
 
     def write(
-        self, runner: "ModelRunner", encoded: Encoded, tags: Sequence[Sequence[str]]
-    ) -> list[str | None]:
+        self, engine: TorchEngine, score: Score, encoded: Encoded,
+        tags: Sequence[Sequence[str]],
+    ) -> list[str | None]:  # fmt: skip
         """The captions of `drafts`; None for those below the limit of confidence."""
-        drafts = self.drafts(runner, encoded, tags)
+        drafts = self.drafts(engine, score, encoded, tags)
         return [text if text and worth >= self._limit else None for text, worth in drafts]
 
     def drafts(
-        self, runner: "ModelRunner", encoded: Encoded, tags: Sequence[Sequence[str]]
-    ) -> list[tuple[str, float]]:
+        self, engine: TorchEngine, score: Score, encoded: Encoded,
+        tags: Sequence[Sequence[str]],
+    ) -> list[tuple[str, float]]:  # fmt: skip
         """Captions of a batch's first photos, guided by the tags of each, with their confidence.
 
         That is the mean log of the scores of the labels that a caption names. The caption is the
@@ -74,11 +73,11 @@ class CaptionWriter:
         texts = [*tags, *[()] * (len(encoded) - len(tags))]
         guides, prompts = tokenizer.encode_tags(texts), tokenizer.prompts(len(texts))
         ends = Ends(tokenizer.end, tokenizer.pad)
-        written = runner.engine.write(encoded, guides, prompts, self.decoding, ends)[: len(tags)]
+        written = engine.write(encoded, guides, prompts, self.decoding, ends)[: len(tags)]
         drafts = [[text.strip() for text in tokenizer.decode(ids)] for ids in written]
         if not self._is_chosen:
             return [(text, 0.0) for (text,) in drafts]
-        scores = runner.probabilities(runner.engine.logits(encoded))
+        scores = score(encoded)
         return [
             max(zip(found, self._confidences(found, row), strict=True), key=lambda draft: draft[1])
             for found, row in zip(drafts, scores, strict=False)

@@ -29,17 +29,16 @@ def score_logits(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 class Probabilities:
-    """Logits to probabilities: each label's curve, and what `ramctl fit` learnt of a collection.
-
-    B photos, L labels, C channels of the pooled features.
-    """
+    """Logits to probabilities by each label's curve. B photos, L labels."""
 
     def __init__(self, labels: Labels) -> None:
         self._has_curves = any(label.calibration is not None for label in labels)
         self._slopes, self._offsets = labels.curves.T.astype(np.float32)
 
+    def log_odds(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The log-odds (B, L) of logits (B, L), which they are where no label has a curve."""
+        return self._slopes * logits + self._offsets if self._has_curves else logits
+
     def __call__(self, logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities (B, L) of logits (B, L); a plain sigmoid where no label has a curve."""
-        if not self._has_curves:
-            return score_logits(logits)
-        return score_logits(self._slopes * logits + self._offsets)
+        """Probabilities (B, L) of logits (B, L)."""
+        return score_logits(self.log_odds(logits))

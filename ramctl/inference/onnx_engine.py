@@ -6,6 +6,7 @@ photo's likeliest labels alone. B photos, S pixels a side, L labels, W width of 
 """
 
 import platform
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ ROWS_AT_ONCE = 2048  # of labels
 MIN_LISTED, LISTED_FRACTION = 128, 28  # labels that the decoder answers for: one in 28, or 128
 USUAL_HEADROOM = 0.9  # quantile, for words that are no labels
 Floats = NDArray[np.float32]
+Ids = NDArray[np.int64]
 Seen = dict[str, Floats]  # the outputs of photo.onnx by name
 
 
@@ -58,8 +60,12 @@ class OnnxEngine:
         names = [output.name for output in self._photo.get_outputs()]
         return dict(zip(names, self._photo.run(names, {"photos": photos}), strict=True))
 
-    def logits(self, seen: Seen) -> Floats:
-        """Logits (B, L) of the labels."""
+    def pooled(self, seen: Seen) -> Floats:
+        """The pooled features (B, C) of a model with a global branch."""
+        return seen["pooled"]
+
+    def logits(self, seen: Seen, lifted: Sequence[Ids] | None = None) -> Floats:
+        """Logits (B, L) of the labels; for each photo some may be `lifted` among its likeliest."""
         if self._branch is None:
             blocks = range(0, len(self._rows), ROWS_AT_ONCE)
             parts = [self._score(seen, self._rows[i : i + ROWS_AT_ONCE]) for i in blocks]
@@ -67,6 +73,8 @@ class OnnxEngine:
         listed = self._branch.likeliest(seen)
         found = np.full((len(listed), len(self._rows)), -np.inf, np.float32)
         for index, ids in enumerate(listed):
+            if lifted is not None:
+                ids = np.union1d(ids, lifted[index])
             photo = {name: values[index : index + 1] for name, values in seen.items()}
             found[index, ids] = self._score(photo, self._rows[ids])[0]
         return found

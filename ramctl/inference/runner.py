@@ -18,7 +18,8 @@ from PIL import Image
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.boxes import enlarged
-from ramctl.inference.log_odds import Probabilities, log_odds_of, sigmoid
+from ramctl.inference.collection import NO_FIRST, Collection
+from ramctl.inference.log_odds import Probabilities, log_odds_of, score_logits, sigmoid
 from ramctl.inference.onnx_engine import TORCH, OnnxEngine
 from ramctl.inference.vocabulary import label_rows
 from ramctl.labels import Labels
@@ -40,6 +41,7 @@ WARN = logging.getLogger("ramctl").warning  # to stderr, if a program does not c
 PART = 0.6  # of each side of a photo, for a thorough look
 Pixels = NDArray[np.uint8]  # (H, W, 3)
 Scores = NDArray[np.float32]  # (n, L)
+Ids = NDArray[np.int64]
 Boxes = dict[int, NDArray[np.float32]]  # by label id
 Item = TypeVar("Item")
 Prepared = TypeVar("Prepared")
@@ -113,8 +115,8 @@ class Runner:
         # A copy, because torch warns of read-only arrays.
         return ModelPhoto(np.array(photo))
 
-    def scores_of(self, photos: Sequence[ModelPhoto]) -> Scores:
-        """Probabilities (n, L) of n photos."""
+    def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Ids]:
+        """Probabilities (n, L) of n photos, and the labels (n,) that come first, else NO_FIRST."""
         raise NotImplementedError
 
 
@@ -140,6 +142,7 @@ class ModelRunner(Runner):
         self.bundle, self.options, self.notify = bundle, options, notify
         self._engine, self.labels = engine, label_rows(bundle) if labels is None else labels
         self.probabilities = Probabilities(self.labels)
+        self.collection = Collection.from_bundle(bundle, self.labels)
         self._scores_all = scores_all
         self._captions, self._thorough, self._fold = captions, thorough, fold
         usual = bundle.batch_size or DEFAULT_BATCH
@@ -227,18 +230,46 @@ class ModelRunner(Runner):
         batches = self.full_batches([self.preprocess.resize(photo) for photo in photos])
         return torch.cat([self.engine.features(batch) for batch in batches])[: len(photos)]
 
-    def _scores(self, photos: Sequence[Pixels]) -> Scores:
-        with self._loading:
-            engine: Any = self._torch_engine if self._engine == TORCH else self._onnx_engine
-        batches = map(engine.see, self.full_batches(photos))
-        logits = np.concatenate([engine.logits(seen) for seen in batches])
-        return self.probabilities(logits[: len(photos)])
+    def score(self, seen: Any) -> Scores:
+        """Probabilities (B, L) of photos as the torch engine sees them."""
+        return self._score(self.engine, seen)[0]
 
-    def scores_of(self, photos: Sequence[ModelPhoto]) -> Scores:
-        whole = self._scores([photo.pixels for photo in photos])
-        if not self._thorough:
-            return whole
-        return _with_parts(whole, self._scores([part for photo in photos for part in photo.parts]))
+    def _score(self, engine: Any, seen: Any) -> tuple[Scores, Ids]:
+        """Logits, each label's curve, and what the model learnt of a collection."""
+        if self.collection is None:
+            scores = self.probabilities(engine.logits(seen))
+            return scores, np.full(len(scores), NO_FIRST)
+        pooled = engine.pooled(seen)
+        is_own, none = self.collection.is_own(pooled), self.collection.lifted[:0]
+        lifted = [self.collection.lifted if own else none for own in is_own]
+        log_odds = self.probabilities.log_odds(engine.logits(seen, lifted))
+        changed, first = self.collection(log_odds, pooled, is_own)
+        return score_logits(changed.astype(np.float32)), first
+
+    def _scores(self, photos: Sequence[Pixels]) -> tuple[Scores, Ids]:
+        engine = self._chosen_engine()
+        each = [self._score(engine, engine.see(batch)) for batch in self.full_batches(photos)]
+        scores, first = map(np.concatenate, zip(*each, strict=True))
+        return scores[: len(photos)], first[: len(photos)]
+
+    def _chosen_engine(self) -> Any:
+        with self._loading:
+            return self._torch_engine if self._engine == TORCH else self._onnx_engine
+
+    def look(self, photos: Sequence[Pixels]) -> Iterator[tuple[Scores, Scores]]:
+        """The pooled features (C,) and log-odds (L,) of each of the photos."""
+        engine = self._chosen_engine()
+        for part in chunks(photos, self.at_once):
+            seen = engine.see(self.preprocess.full_batch(part, self.at_once))
+            log_odds = self.probabilities.log_odds(engine.logits(seen))
+            yield from zip(engine.pooled(seen)[: len(part)], log_odds[: len(part)], strict=True)
+
+    def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Ids]:
+        whole, first = self._scores([photo.pixels for photo in photos])
+        if self._thorough:
+            parts, _ = self._scores([part for photo in photos for part in photo.parts])
+            whole = _with_parts(whole, parts)
+        return whole, first
 
     def annotate(
         self,
@@ -261,7 +292,9 @@ class ModelRunner(Runner):
                 # One by one, so that a photo's boxes do not depend on the tags of the others.
                 boxes = [self._find(features[i : i + 1], ids) for i, ids in enumerate(things[part])]
             if self.writer is not None:
-                captions = self.writer.write(self, self.engine.see(inputs), guides[part])
+                captions = self.writer.write(
+                    self.engine, self.score, self.engine.see(inputs), guides[part]
+                )
             yield from zip(boxes, captions, strict=True)
 
     def _find(self, features: "Tensor", labels: Sequence[int]) -> Boxes:

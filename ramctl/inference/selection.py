@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.errors import UsageProblem
+from ramctl.inference.collection import NO_FIRST
 from ramctl.inference.log_odds import log_odds_of
 from ramctl.inference.salience import FIRST, allowances
 from ramctl.inference.vocabulary import Vocabulary
@@ -63,7 +64,9 @@ class TagSelector:
         self._names = [label.names.get(code) or label.tag for label in labels]
         self._has_evidence = can_be_given = vocabulary.thresholds < NEVER
         if vocabulary.listed is not None:
-            can_be_given = can_be_given & np.isin(np.arange(len(labels)), [i for _, i in vocabulary.listed])
+            can_be_given = can_be_given & np.isin(
+                np.arange(len(labels)), [i for _, i in vocabulary.listed]
+            )
             for word, index in reversed(vocabulary.listed):
                 self._names[index] = labels[index].names.get(code) or word
         can_be_given = can_be_given.copy()
@@ -80,12 +83,12 @@ class TagSelector:
             self.ids.setdefault(name, index)
         self.kinds = {name: label.kind for name, label in zip(self._names, labels, strict=True)}
 
-    def __call__(self, scores: NDArray[np.float32]) -> Choice:
+    def __call__(self, scores: NDArray[np.float32], first: int = NO_FIRST) -> Choice:
         """The tags of probabilities (L,), in their order; ties in label order.
 
         A tag is given when its probability is greater than its threshold, decided before rounding.
-        The threshold falls with the probability that the tag names a main thing. Labels that share
-        a name give it their highest score.
+        The threshold falls with the probability that the tag names a main thing. The label `first`
+        is given, and first. Labels that share a name give it their highest score.
         """
         vocabulary, salience = self._vocabulary, self._vocabulary.salience
         is_given, main = scores > vocabulary.thresholds, None
@@ -108,11 +111,16 @@ class TagSelector:
             present = {x for i in whole for x in (self._tags[i], *self._parents[i])}
             for index in np.flatnonzero(is_given & self._is_part).tolist():
                 is_given[index] = not self._wholes[index].isdisjoint(present)
+        if first != NO_FIRST:
+            is_given[first] = True
         given = np.flatnonzero(is_given & self._can_be_given)
         if salience is not None and len(given):
-            first = np.where(groups[given] == 0, inputs[given] @ np.array(FIRST), -np.inf)
+            likely_first = inputs @ np.array(FIRST)
+            if first != NO_FIRST:
+                likely_first[first] = np.inf
+            likely_first[(groups != 0) | ~np.isin(np.arange(len(scores)), given)] = -np.inf
             is_first = np.zeros(len(scores), bool)
-            is_first[given[first.argmax()]] = np.isfinite(first.max())
+            is_first[likely_first.argmax()] = likely_first.max() > -np.inf
             order.append(~is_first)
         ids = given[np.lexsort([key[given] for key in order])].tolist()
         if self._options.leaf:

@@ -128,8 +128,13 @@ class TorchEngine:
         parts = self._run(lambda x: self.model.encode(self._features(photos[x])), len(photos))
         return joined(parts)
 
-    def logits(self, seen: Encoded) -> Floats:
-        """Logits (B, L) of the labels for photos as the decoders see them."""
+    def pooled(self, seen: Encoded) -> Floats:
+        """The pooled features (B, C) of a model with a global branch."""
+        assert seen.photo is not None and seen.photo.pooled is not None
+        return seen.photo.pooled.float().cpu().numpy()
+
+    def logits(self, seen: Encoded, lifted: object = None) -> Floats:
+        """Logits (B, L) of all labels, for photos as the decoders see them."""
 
         def score(part: slice) -> Floats:
             return self.model.tag_logits(seen[part], self.labels).total.float().cpu().numpy()

@@ -171,7 +171,7 @@ def _with_words(
                 all_labels[ids[0]] = changed
         else:
             new.append(word)
-    rows, unknown = _rows_of_words(bundle, labels.rows, new)
+    rows, unknown = rows_of_words(bundle, labels.rows, new)
     if unknown:
         notify(f"{len(unknown)} words are unknown to the model: {', '.join(unknown)}")
     known = [word for word in new if word.tag not in unknown]
@@ -198,7 +198,7 @@ def _named(labels: Labels, word: str, language: str) -> tuple[int, ...]:
     return ()
 
 
-def _rows_of_words(bundle: Bundle, known: Rows, new: Sequence[Label]) -> tuple[Rows, list[str]]:
+def rows_of_words(bundle: Bundle, known: Rows, new: Sequence[Label]) -> tuple[Rows, list[str]]:
     """The known rows with those of new words, of text and borrowed vectors, and unknown words."""
     if not new:
         return known, []

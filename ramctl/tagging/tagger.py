@@ -233,8 +233,8 @@ class Tagger:
         return tagged
 
     def _tag(self, decoded: Sequence[ModelPhoto]) -> list[JsonObject]:
-        scores = self.runner.scores_of(decoded)
-        chosen = [*map(self._choose, scores)]
+        scores, first = self.runner.scores_of(decoded)
+        chosen = [*map(self._choose, scores, first.tolist())]
         _, columns = self.vocabulary.columns
         added: list[JsonObject] = []
         for choice, row in zip(chosen, scores, strict=True):

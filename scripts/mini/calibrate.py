@@ -55,7 +55,7 @@ def logits_of(bundle: Bundle, labels: Labels, notes: Sequence[Annotation], root:
 
     def score(part: list[Annotation]) -> Floats:
         photos = [load_photo(note.image, root, target=runner.target) for note in part]
-        return log_odds_of(runner.scores_of(list(map(runner.to_model, photos))))
+        return log_odds_of(runner.scores_of(list(map(runner.to_model, photos)))[0])
 
     return np.concatenate(list(ordered_map(score, chunks(notes, runner.batch), 2)))
 

@@ -5,11 +5,13 @@ A package brings one by an entry point of the group `ramctl.taggers`; README.md 
 
 from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image
 
 from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.inference.collection import NO_FIRST
 from ramctl.inference.peers.peer import Peer, is_strip
-from ramctl.inference.runner import ModelPhoto, Runner, RunnerOptions, Scores
+from ramctl.inference.runner import Ids, ModelPhoto, Runner, RunnerOptions, Scores
 from ramctl.parts import load_plugin, plugins
 from ramctl.pretrained.hub import local_path
 from ramctl.records.parallel import usable_cores
@@ -75,5 +77,6 @@ class PeerRunner(Runner):
             raise RecordProblem(message, code="too_large")
         return made
 
-    def scores_of(self, photos: Sequence[ModelPhoto]) -> Scores:
-        return self.peer.scores([photo.pixels for photo in photos])
+    def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Ids]:
+        scores = self.peer.scores([photo.pixels for photo in photos])
+        return scores, np.full(len(scores), NO_FIRST)
