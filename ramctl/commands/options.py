@@ -180,6 +180,6 @@ dtype = option(
     "--dtype TYPE", "auto, fp32, bf16, fp16 or int8.",
     type=click.Choice(("auto", "fp32", "bf16", "fp16", "int8")), default="auto",
 )  # fmt: skip
-engine_run = [jobs("1"), batch, dtype]
+engine_run = [jobs("all cores"), batch, dtype]
 
 quiet = option("-q, --quiet", "Print only errors on stderr.")

@@ -1,18 +1,18 @@
-"""The regions of all tags, and the records that they are in: on disk until all are found.
+"""The regions of all tags, and the records that they are in: kept until all are found.
 
-The files have no names, so that a stopped run leaves none. N inputs, P photos with regions,
-R regions, F numbers a feature.
+Numbers a tag are in memory, features and records on disk. R regions, F numbers a feature.
 """
 
+import pickle
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.records.files import scratch_file
-from ramctl.records.jsonl import spool_line, unspool
+from ramctl.records.files import naming
 from ramctl.records.record import Item
 
 REGION = np.dtype(
@@ -20,55 +20,57 @@ REGION = np.dtype(
         ("input", "<u4"),  # the number of its record
         ("place", "<u2"),  # of the tag in the record's tags
         ("label", "<u4"),
-        ("sources", "u1"),  # as `tags.source_bits`
+        ("is_human", "?"),  # these as in `tags.RequestedTag`
+        ("is_mentioned", "?"),
+        ("is_of_caption", "?"),
+        ("fold", "u1"),
         ("box", "<f4", 4),
-        ("score", "<f4"),
-        ("photo_score", "<f4"),
+        ("log_odds", "<f4"),  # calibrated
     ]
 )
-
-Array = NDArray[Any]
+Regions = NDArray[Any]  # (R,) of REGION
 Rows = NDArray[np.int64]
 Features = NDArray[np.float16]
 
 
 class RegionStore:
-    """Filled input by input; then the regions are arrays, mapped from the disk."""
+    """Filled input by input, in a folder; then the regions are arrays, in input order."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.n_inputs = 0
-        self._inputs, self._photos = scratch_file(), scratch_file()
-        self._regions, self._features = scratch_file(), scratch_file()
+        self._folder = folder
+        self._regions = [np.zeros(0, REGION)]
+        with naming(folder):
+            self._inputs = (folder / "inputs").open("w+b")
+            self._features = (folder / "features").open("w+b")
 
-    def add(self, item: Item, regions: Array, features: Features, photo: Features) -> None:
-        """Add an input with its regions (`REGION`), their features and the photo's."""
-        self._inputs.write(spool_line(item))
-        if len(regions):
-            regions["input"] = self.n_inputs
-            self._regions.write(regions.tobytes())
+    def add(self, item: Item, regions: Regions, features: Features) -> None:
+        """Add an input with its regions and their features (R, F)."""
+        regions["input"] = self.n_inputs
+        self._regions.append(regions)
+        with naming(self._folder):
+            pickle.dump(item, self._inputs)
             self._features.write(features.tobytes())
-            self._photos.write(photo.tobytes())
         self.n_inputs += 1
 
     def inputs(self) -> Iterator[Item]:
         """All records and rejects, in input order."""
         self._inputs.seek(0)
-        return unspool(self._inputs)
+        return (pickle.load(self._inputs) for _ in range(self.n_inputs))
 
     @cached_property
-    def regions(self) -> Array:
-        """The regions (R,), `REGION`, in input order."""
-        return _mapped(self._regions, REGION)
+    def regions(self) -> Regions:
+        """The regions (R,), `REGION`."""
+        return np.concatenate(self._regions)
 
     @cached_property
     def features(self) -> Features:
-        """The features of the regions (R, F), of unit length."""
-        return _mapped(self._features, np.dtype(np.float16), len(self.regions))
-
-    @cached_property
-    def photos(self) -> Features:
-        """The features of the photos that have regions (P, F), in input order."""
-        return _mapped(self._photos, np.dtype(np.float16), len(np.unique(self.regions["input"])))
+        """The features of the regions (R, F), of unit length, mapped from the disk."""
+        with naming(self._folder):
+            self._features.flush()
+        if not len(self.regions):  # an empty file cannot be mapped
+            return np.zeros((0, 1), np.float16)
+        return np.memmap(self._features, np.float16, "r").reshape(len(self.regions), -1)
 
     @cached_property
     def _firsts(self) -> Rows:
@@ -80,16 +82,7 @@ class RegionStore:
 
     def rows_by_label(self) -> list[Rows]:
         """The rows of each label that has regions."""
-        labels = np.array(self.regions["label"])
+        labels = self.regions["label"]
         order = np.argsort(labels, kind="stable")
         _, starts = np.unique(labels[order], return_index=True)
         return np.split(order, starts)[1:]
-
-
-def _mapped(file: BinaryIO, dtype: np.dtype[Any], n_rows: int | None = None) -> Array:
-    """The content of a file, as rows where their number is given."""
-    file.flush()
-    if not file.seek(0, 2):  # an empty file cannot be mapped
-        return np.zeros(0 if n_rows is None else (0, 0), dtype)
-    array = np.memmap(file, dtype, "r")
-    return array if n_rows is None else array.reshape(n_rows, -1)

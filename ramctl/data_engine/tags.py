@@ -5,14 +5,10 @@ from collections.abc import Collection, Iterable
 from itertools import chain
 from typing import NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ramctl.checkpoints.bundle import known_labels
+from ramctl.data_engine.heads import fold_of
 from ramctl.labels import Labels
 from ramctl.records.record import (
-    BY_CAPTION,
-    BY_TAG,
     HUMAN,
     MODELS,
     PARSED,
@@ -22,34 +18,6 @@ from ramctl.records.record import (
     lists_by_tag,
     tags_by_caption,
 )
-
-TWICE = "parsed twice"  # besides `parsed`: two captions or more name the tag
-_BITS = {PARSED: 1, HUMAN: 2, BY_CAPTION: 4, BY_TAG: 8, TWICE: 16}
-Bits = NDArray[np.uint8]
-
-
-def source_bits(sources: Collection[str]) -> int:
-    """The known ones of these sources as bits."""
-    return sum(bit for name, bit in _BITS.items() if name in sources)
-
-
-def is_human(sources: Bits) -> NDArray[np.bool_]:
-    """Whether a person gave the tags with these bits of sources."""
-    return (sources & np.uint8(source_bits([HUMAN]))) > 0
-
-
-def is_mentioned(sources: Bits) -> NDArray[np.bool_]:
-    """Whether tags with these bits of sources come from a caption or a person, not from a model.
-
-    Tags without a source count as a person's.
-    """
-    return (sources == 0) | ((sources & ~np.uint8(source_bits(MODELS))) > 0)
-
-
-def is_of_caption(sources: Bits) -> NDArray[np.bool_]:
-    """Whether one caption, and no person, names the tags with these bits of sources."""
-    others = source_bits([PARSED, HUMAN, TWICE])
-    return (sources & np.uint8(others)) == source_bits([PARSED])
 
 
 def implied_ids(tags: Iterable[str], labels: Labels) -> set[int]:
@@ -68,27 +36,27 @@ class RequestedTag(NamedTuple):
 
     place: int  # in the record's tags
     labels: tuple[int, ...]  # several where the label system has the string more than once
-    sources: int  # as `source_bits`
+    is_human: bool  # a person gave it
+    is_mentioned: bool  # a caption or a person named it; tags without a source count as theirs
+    is_of_caption: bool  # one caption, and no person, names it
+    fold: int  # of the photo
 
 
 def requested_tags(
-    fields: JsonObject, labels: Labels, kinds: Collection[str], counts: Counter[str]
+    fields: JsonObject, labels: Labels, kinds: Collection[str]
 ) -> list[RequestedTag]:
-    """The tags of a record that get a region; the others are counted by reason."""
-    tags = listed(fields, "tags")
-    kind_of, sources = kinds_of(fields), lists_by_tag(fields, "sources")
-    n_mentions = Counter(chain.from_iterable(tags_by_caption(fields)))
-    requested = []
+    """The tags of a record that get a region: those of these kinds that are labels, each once."""
+    tags, kind_of = listed(fields, "tags"), kinds_of(fields)
+    all_sources = lists_by_tag(fields, "sources")
+    n_captions = Counter(chain.from_iterable(tags_by_caption(fields)))
+    requested, fold = [], fold_of(fields)
     for place, tag in enumerate(tags):
-        if tag in tags[:place]:
+        ids = labels.ids(tag)
+        if tag in tags[:place] or not ids or (kind_of.get(tag) or labels[ids[0]].kind) not in kinds:
             continue
-        counts["tags"] += 1
-        ids = tuple(labels.ids(tag))
-        if not ids:
-            counts["unknown to the model"] += 1
-        elif (kind_of.get(tag) or labels[ids[0]].kind) not in kinds:
-            counts["of another kind"] += 1
-        else:
-            names = [*sources.get(tag, ()), *[TWICE][: n_mentions[tag] > 1]]
-            requested.append(RequestedTag(place, ids, source_bits(names)))
+        sources = set(all_sources.get(tag, ()))
+        is_of_caption = PARSED in sources and HUMAN not in sources and n_captions[tag] < 2
+        is_mentioned = not sources or not sources <= MODELS
+        named = HUMAN in sources, is_mentioned, is_of_caption
+        requested.append(RequestedTag(place, ids, *named, fold))
     return requested

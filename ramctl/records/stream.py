@@ -42,6 +42,7 @@ class Format(NamedTuple):
 
 
 JSONL = Format()
+DOCUMENT = Format(footer=list)  # JSON lines that --resume cannot continue
 NO_RECORDS = Format(encode=lambda fields: b"")  # for commands that write other files alone
 _Todo = tuple[Record, Entry | None]  # a record, and the earlier entry that it replaces
 _Work = _Todo | Callable[[], None]  # or a function that writes a reject in its turn

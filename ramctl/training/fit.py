@@ -260,7 +260,8 @@ def _fit_linear(
     def cost(flat: Floats) -> tuple[float, Floats]:
         matrix = flat.reshape(-1, width)
         value, gradient = loss(spanned @ matrix)
-        return value + ridge * (flat @ flat) / 2, (spanned.T @ gradient + ridge * matrix).ravel()
+        gradient = spanned.T @ gradient + ridge * matrix
+        return value + ridge * float(flat @ flat) / 2, gradient.ravel()
 
     start = np.zeros(len(sizes) * width)
     found = minimize(cost, start, jac=True, method="L-BFGS-B", options={"maxiter": ROUNDS})

@@ -8,8 +8,8 @@
 #
 #   parsed      tags of captions
 #   generated   and those that `generate` adds by the first seed's parsed model
-#   cleaned     without those that `clean --outliers 0.1` removes from these, the paper's first rule, by
-#               the same model (by default 2 of 51,859 go)
+#   cleaned     without those that `clean --rule paper --threshold 0` removes from these, the paper's first
+#               rule, by the same model
 #   tuned       the cleaned model, fine-tuned on the photos with dense captions (the same for both sizes)
 #   longer      the cleaned model, trained on for as many steps on the cleaned tags: the control
 #
@@ -122,7 +122,7 @@ BY_FIRST = --root $(PHOTOS) --model $(WORK)/models/$*/parsed-0 -j 1 -q
 $(WORK)/records/%/generated.jsonl: $(WORK)/records/%/parsed.jsonl $(WORK)/models/%/parsed-0/bundle.json
 	$(RAMCTL) generate $< $(BY_FIRST) --captions 0 -o $@
 $(WORK)/records/%/cleaned.jsonl: $(WORK)/records/%/generated.jsonl
-	$(RAMCTL) clean $< $(BY_FIRST) --min-probability 0 --outliers 0.1 -o $@
+	$(RAMCTL) clean $< $(BY_FIRST) --rule paper --threshold 0 --kinds all -o $@
 
 # $(call begun,COMMAND AND RECORDS,OPTIONS): a model, begun or gone on with.
 define begun

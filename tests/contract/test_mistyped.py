@@ -98,7 +98,7 @@ def test_a_mistyped_input_prints_no_header(ramctl, tmp_path):
     assert ramctl("tag", "-f", "csv", tmp_path).stdout == b""
 
 
-@pytest.mark.parametrize("words", ["clean --min-probability nan", "tag --precision NaN x.jpg"])
+@pytest.mark.parametrize("words", ["clean --outliers nan", "tag --precision NaN x.jpg"])
 def test_a_fraction_is_a_number(words, ramctl):
     done = ramctl(*words.split(), stdin=b"")
     assert done.returncode == 2 and "is not a number" in done.messages

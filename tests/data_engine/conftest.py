@@ -25,8 +25,7 @@ LABELS = [
 
 @pytest.fixture
 def clean(command, engine_bundle):
-    """Cleans by a rule that takes every object and scene, or with `--threshold 0` none."""
-    return partial(command, "clean", "--model", engine_bundle, "--kinds", "object,scene")
+    return partial(command, "clean", "--model", engine_bundle)
 
 
 @pytest.fixture(scope="session")
@@ -42,7 +41,7 @@ def engine_bundle(tmp_path_factory) -> Path:
     model.labels.set_text(torch.nn.functional.normalize(torch.randn(len(LABELS), 32), dim=-1))
     with BundleWriter(path) as writer:
         writer.meta = write_model(writer.path, preset, model, tokenizer)
-        writer.meta["thresholds"] = {"threshold": 0.5, "open_set_threshold": 0.5}
+        writer.meta["thresholds"] = {"threshold": 0.5}
         Labels(LABELS).write(writer.path / "labels.jsonl")
     return path
 

@@ -1,4 +1,4 @@
-"""`generate`: what is added, what is said about it, and that it depends on the photo alone."""
+"""`generate`: what is added, what is reported of it, and that it depends on the photo alone."""
 
 import json
 from functools import partial
@@ -6,10 +6,9 @@ from functools import partial
 import numpy as np
 import pytest
 
-from ramctl.checkpoints.bundle import CALIBRATION, Bundle, BundleWriter
+from ramctl.checkpoints.bundle import Bundle, BundleWriter
 from ramctl.data_engine import additions
 from ramctl.data_engine.additions import BY_CAPTION, CONFIRM, Caption, merge_generated
-from ramctl.inference.calibration import Calibration, CurvePoint
 from ramctl.labels import Label, Labels
 from tests.data_engine.conftest import LABELS
 from tests.support import lines, with_caption_threshold
@@ -19,8 +18,12 @@ EVERY = np.ones(len(LABELS), bool)
 PROBABILITIES = np.array([0.9, 0.61234, 0.2, 0.1, 0.5, 0.3, 0.05, 0.01], np.float32)
 
 
+def scored(ids, system=SYSTEM, probabilities=PROBABILITIES):
+    return {system[index].tag: float(probabilities[index]) for index in ids}
+
+
 def merged(fields, predicted=(), captions=()):
-    return merge_generated(fields, SYSTEM, PROBABILITIES, predicted, captions, EVERY)
+    return merge_generated(fields, SYSTEM, PROBABILITIES, scored(predicted), captions, EVERY)
 
 
 def test_tags_are_joined_with_their_sources_kinds_and_scores():
@@ -61,9 +64,9 @@ def test_what_was_removed_or_denied_is_not_added_again(name):
 def test_of_opposites_the_more_probable_is_added_and_none_beside_a_named_one():
     system = Labels.from_tags(["indoor", "outdoor", "dog"])
     probabilities = np.array([0.8, 0.9, 0.7], np.float32)
-    every = np.ones(3, bool)
+    every, predicted = np.ones(3, bool), scored([0, 1, 2], system, probabilities)
     for named, expected in (([], ["outdoor", "dog"]), (["indoor"], ["indoor", "dog"])):
-        merged = merge_generated({"tags": named}, system, probabilities, [0, 1, 2], None, every)
+        merged = merge_generated({"tags": named}, system, probabilities, predicted, None, every)
         assert merged["tags"] == expected
 
 
@@ -75,8 +78,8 @@ def test_what_other_tags_imply_is_not_added():
     probabilities, every = np.full(4, 0.9, np.float32), np.ones(4, bool)
 
     def tags(fields, predicted, named=()):
-        captions = [Caption("", list(named))]
-        return merge_generated(fields, system, probabilities, predicted, captions, every)["tags"]
+        captions, given = [Caption("", list(named))], scored(predicted, system, probabilities)
+        return merge_generated(fields, system, probabilities, given, captions, every)["tags"]
 
     assert tags({"tags": ["boy"]}, [1, 2, 3]) == ["boy", "dog"]
     assert tags({"tags": ["boy"]}, [], ["person", "animal"]) == ["boy", "animal"]
@@ -93,7 +96,7 @@ def test_a_caption_s_tag_that_the_model_does_not_confirm_is_not_added():
     fields = {"tags": ["pony"], "sources": {"pony": ["parsed"]}}
     captions = [Caption("a horse stands in a field", ["horse", "stand", "field"])]
     confirmed = np.array([label.tag == "field" for label in LABELS])
-    out = merge_generated(fields, SYSTEM, PROBABILITIES, [], captions, confirmed)
+    out = merge_generated(fields, SYSTEM, PROBABILITIES, {}, captions, confirmed)
     assert out["sources"] == {
         "pony": ["parsed", "generated-caption"],
         "field": ["generated-caption"],
@@ -106,7 +109,7 @@ def generate(command, engine_bundle):
     return partial(command, "generate", "--model", engine_bundle)
 
 
-def test_tags_are_added_never_removed_and_the_statistics_tell(generate, photo_records):
+def test_tags_are_added_never_removed_and_are_counted(generate, photo_records):
     done = generate("--captions", 0, "--threshold", 0.45, stdin=lines(photo_records))
     out = done.rows
     assert [row["id"] for row in out] == [row["id"] for row in photo_records]
@@ -120,12 +123,12 @@ def test_tags_are_added_never_removed_and_the_statistics_tell(generate, photo_re
         assert set(row["kinds"]) == set(row["sources"]) == set(row["scores"]) == set(row["tags"])
         n_added += len(row["tags"]) - len(given["tags"])
     assert n_added
-    told = f"tags a record: 4.00 before, {4 + n_added / len(out):.2f} after (generated-tag "
-    assert told.encode() in done.stderr and b"parsed 4.00)" in done.stderr
+    summary = f"tags a record: 4.00 before, {4 + n_added / len(out):.2f} after (generated-tag "
+    assert summary.encode() in done.stderr and b"parsed 4.00)" in done.stderr
 
 
-def test_precision_says_how_many_tags_are_added(command, photo_records):
-    """By the embedded model, which knows what its scores are worth; 0.8 where nothing is said."""
+def test_precision_decides_how_many_tags_are_added(command, photo_records):
+    """By the embedded model, which has a table of thresholds; 0.8 where none is asked for."""
     generate = partial(command, "generate", "--captions", 0, stdin=lines(photo_records))
     added = [generate("--precision", p).stdout.count(b"generated-tag") for p in (0.95, 0.8, 0.6)]
     assert 0 < added[0] < added[1] < added[2]
@@ -178,42 +181,23 @@ def test_several_devices_give_what_one_gives_and_count_the_same(generate, photo_
     two = generate(*several, stdin=lines(rows), code=3)
     assert two.stdout == one.stdout
     assert json.loads((tmp_path / "r.jsonl").read_bytes())["code"] == "missing_image"
-    told = [json.loads((tmp_path / name).read_bytes()) for name in ("one.json", "two.json")]
-    names = ("tags_before", "tags_after", "tags_by_source")
-    assert [told[0][name] for name in names] == [told[1][name] for name in names]
-    assert told[0]["tags_before"] == 4 * len(photo_records)
+    files = [json.loads((tmp_path / name).read_bytes()) for name in ("one.json", "two.json")]
+    assert files[0]["tags_by_source"] == files[1]["tags_by_source"]
     assert generate("--device", "cpu,gpu0", code=2).stdout == b""
 
 
-@pytest.mark.slow
-def test_several_devices_ask_for_a_missing_root(generate):
-    rows = [{"image": f"nowhere/{number}.jpg", "tags": []} for number in range(120)]
-    done = generate("--captions", 0, "--device", "cpu,cpu", stdin=lines(rows), code=1)
-    assert b"--root" in done.stderr
-
-
-def with_calibration(bundle, path, curve):
-    """The bundle with a calibration of that curve."""
-    none = np.zeros(len(Bundle.open(bundle).labels))
-    with BundleWriter(path) as writer:
-        writer.copy_files(Bundle.open(bundle))
-        calibration = Calibration(1.0, 0.0, none + 1, none, none, none, curve)
-        calibration.write(writer.path / CALIBRATION)
-    return path
-
-
-def test_a_model_that_knows_its_scores_worth_adds_by_precision(
+def test_a_model_with_a_table_of_precisions_adds_by_it(
     command, engine_bundle, photo_records, tmp_path
 ):
-    curve = (CurvePoint(0.9, 0.95, 0.1), CurvePoint(0.45, 0.8, 3.0), CurvePoint(0.1, 0.3, 9.0))
-    knows = with_calibration(engine_bundle, tmp_path / "knows", curve)
+    with BundleWriter(tmp_path / "knows") as writer:
+        writer.copy_files(Bundle.open(engine_bundle))
+        writer.meta["precisions"] = [[0.1, 0.3, 9.0], [0.45, 0.8, 3.0], [0.9, 0.95, 0.1]]
     generate = partial(command, "generate", "--captions", 0, stdin=lines(photo_records))
-    done = generate("--model", knows)
-    assert b"does not know" not in done.stderr
+    done = generate("--model", tmp_path / "knows")
     assert done.stdout == generate("--model", engine_bundle, "--threshold", 0.45).stdout
-    assert b"is not calibrated" in generate("--model", engine_bundle).stderr
-    unsure = with_calibration(engine_bundle, tmp_path / "unsure", curve[2:])
-    done = generate("--model", unsure, code=1)
-    told = b"reaches precision 0.8: at most 0.300; --precision or --threshold chooses another"
-    assert told in done.stderr
-    assert generate("--model", unsure, "--precision", 0.3).stdout
+    assert generate("--model", engine_bundle).stdout  # by its own threshold
+    done = generate("--model", tmp_path / "knows", "--precision", 0.99, code=1)
+    assert b"no threshold reaches precision 0.99: at most 0.95" in done.stderr
+    assert (
+        b"not calibrated" in generate("--model", engine_bundle, "--precision", 0.5, code=1).stderr
+    )

@@ -1,24 +1,25 @@
-"""`clean` as a whole: every line comes out, tags go only with a reason, and the statistics tell."""
+"""`clean` as a whole: every line comes out, tags go only with a reason, nothing else changes."""
 
 import json
+import signal
 import weakref
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
 from ramctl.checkpoints.bundle import Bundle, BundleWriter
-from ramctl.data_engine import cleaning
-from ramctl.data_engine.baseline import Baseline, BaselineOptions
-from ramctl.data_engine.region_detectors import RegionFinder, by_attention
+from ramctl.data_engine import model_rule, regions
 from ramctl.data_engine.region_store import RegionStore
+from ramctl.data_engine.regions import RegionFinder, whole
+from ramctl.inference.runner import ModelRunner, RunnerOptions
 from ramctl.labels import Labels
-from ramctl.records.record import Record
+from ramctl.records.record import KINDS, Record
 from tests.conftest import REPOSITORY
 from tests.data_engine.conftest import DATA
 from tests.support import lines
 
-PAPER = ("--min-probability", 0)
+PAPER = ("--rule", "paper")
+ALL = (*PAPER, "--outliers", 0, "--threshold", 1)  # of objects and scenes
 
 
 @pytest.fixture
@@ -33,106 +34,142 @@ def records(photo_records):
     return rows
 
 
-def test_tags_go_only_with_a_reason_and_nothing_else_changes(clean, records):
-    out = clean("--outliers", 0.1, "--threshold", 0.48, stdin=lines(records)).rows
+def removed(rows):
+    return [entry for row in rows for entry in row.get("removed", [])]
+
+
+def test_by_the_paper_tags_go_only_with_a_reason_and_nothing_else_changes(clean, records):
+    done = clean(*PAPER, "--threshold", 0.48, stdin=lines(records))
+    out = done.rows
     assert [row["id"] for row in out] == [row["id"] for row in records]
-    n_removed = 0
     for given, row in zip(records, out, strict=True):
         gone = [entry["tag"] for entry in row.get("removed", [])]
         assert [tag for tag in given["tags"] if tag not in gone] == row["tags"]
         assert set(gone) <= set(given["tags"])
         assert set(row["kinds"]) == set(row["tags"]) & set(given["kinds"])
         assert row["mine"] == given["mine"]
-        for entry in row.get("removed", []):
-            assert set(entry) == {"tag", "reason", "box", "score", "distance", "chance"}
-            assert entry["reason"] in ("outlier", "not-predicted", "outlier+not-predicted")
-            x0, y0, x1, y1 = entry["box"]
-            assert 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
-        n_removed += len(gone)
-    assert n_removed
+    for entry in removed(out):
+        assert set(entry) == {"tag", "reason", "box", "score", "distance"}
+        assert entry["reason"] == "outlier" or entry["score"] <= 0.48
+        assert entry["distance"] > 0
+        x0, y0, x1, y1 = entry["box"]
+        assert 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
+    # A tenth, rounded down, of each tag's regions.
+    n_regions = [sum(tag in row["tags"] for row in records) for tag in ("horse", "field", "sky")]
+    reasons = [entry["reason"] for entry in removed(out)]
+    assert reasons.count("outlier") == sum(n // 10 for n in n_regions)
+    n_low = reasons.count("not-predicted")
+    n_all = sum(n_regions) + 8  # men
+    summary = f"{len(reasons)} of {n_all} tags removed: {n_low} not-predicted, "
+    assert n_low and summary in done.stderr.decode()
 
 
-def test_a_tag_goes_when_the_model_does_not_see_it_and_stays_when_it_does(clean, records):
-    unseen = clean("--threshold", 1, stdin=lines(records)).rows
-    entries = [entry for row in unseen for entry in row.get("removed", [])]
-    assert {entry["reason"] for entry in entries} == {"not-predicted"}
-    assert {entry["distance"] for entry in entries} == {None}  # nobody asked for outliers
-    assert not any("horse" in row["tags"] for row in unseen)
-    assert clean("--threshold", 0, stdin=lines(records)).rows == records
+def test_a_tag_goes_when_the_model_does_not_predict_it_and_stays_when_it_does(clean, records):
+    unseen = removed(clean(*ALL, stdin=lines(records)).rows)
+    assert {entry["reason"] for entry in unseen} == {"not-predicted"}
+    assert {entry["distance"] for entry in unseen} == {None}  # nobody looked for outliers
+    assert {entry["tag"] for entry in unseen} == {"horse", "field", "sky", "man"}
+    no_rule = [*PAPER, "--outliers", 0, "--threshold", 0]
+    assert clean(*no_rule, stdin=lines(records)).rows == records
 
 
-def test_thresholds_of_regions_may_be_those_of_a_file(clean, records, tmp_path):
-    (tmp_path / "t.jsonl").write_text('{"tag":"horse","threshold":1}\n')
-    done = clean(*PAPER, "--threshold", "t.jsonl", stdin=lines(records))
-    gone = {entry["tag"] for row in done.rows for entry in row.get("removed", [])}
-    assert gone == {"horse"}
-    done = clean("--threshold", "1.5", stdin=lines(records), code=2)
-    assert b"--threshold 1.5: not between 0 and 1" in done.stderr
+def test_thresholds_are_the_model_s_or_a_file_s(clean, records, tmp_path):
+    paper = [*PAPER, "--outliers", 0]
+    by_default = clean(*paper, stdin=lines(records))
+    assert by_default.rows == clean(*paper, "--threshold", 0.5, stdin=lines(records)).rows
+    low = [{"tag": tag, "threshold": 0} for tag in ("field", "sky", "man")]
+    (tmp_path / "t.jsonl").write_bytes(lines([*low, {"tag": "horse", "threshold": 1}]))
+    done = clean(*paper, "--threshold", "t.jsonl", stdin=lines(records))
+    assert {entry["tag"] for entry in removed(done.rows)} == {"horse"}
 
 
-def test_human_tags_other_kinds_and_unknown_tags_are_left_alone(clean, records, tmp_path):
+@pytest.mark.parametrize("option", [("--outliers", 0.1), ("--threshold", 0.5)])
+def test_the_paper_s_options_need_its_rule(clean, records, option):
+    done = clean(*option, stdin=lines(records), code=2)
+    assert b"add --rule paper" in done.stderr and done.stdout == b""
+
+
+@pytest.mark.parametrize("rule", [ALL, ("--kinds", "all")])
+def test_tags_of_persons_stay(clean, records, rule, monkeypatch, tmp_path):
+    monkeypatch.setattr(model_rule, "MENTIONED", -9.0)
     for row in records:
         row["sources"] = {tag: ["human"] if tag == "horse" else ["parsed"] for tag in row["tags"]}
-    done = clean("--threshold", 1, "--stats", "stats.json", stdin=lines(records))
-    gone = {entry["tag"] for row in done.rows for entry in row.get("removed", [])}
-    assert gone == {"field", "sky", "man"}
-    told = done.stderr.decode()
-    assert "tags left alone: 24 of another kind, 8 unknown to the model" in told
+    done = clean(*rule, "--stats", "stats.json", stdin=lines(records))
+    gone = [entry["tag"] for entry in removed(done.rows)]
+    kinds = {"red"} if "all" in rule else set()
+    assert set(gone) == {"field", "sky", "man"} | kinds
     stats = json.loads((tmp_path / "stats.json").read_bytes())
-    assert stats["removed"] == {"not-predicted": sum(stats["removed"].values())}
-    n_before, n_after = (stats[f"tags_{when}"]["tags"] for when in ("before", "after"))
-    assert n_before - n_after == stats["removed"]["not-predicted"]
+    assert sum(stats["removed"].values()) == len(gone) and stats["tags"] == len(gone) + 8
 
 
-def test_by_default_every_kind_is_cleaned_and_an_added_tag_keeps_its_likeliest_photo(
-    command, engine_bundle, records
+def test_by_the_model_improbable_tags_go_and_the_entry_has_the_photo_s_score(
+    clean, records, monkeypatch
 ):
-    for row in records:
-        row["sources"] = {tag: ["generated-tag"] for tag in row["tags"]}
-    given = records[:2]
-    clean = partial(command, "clean", "--model", engine_bundle)
-    done = clean("--min-probability", 1, stdin=lines(given))
-    for tag in ("sky", "red"):
-        assert sum(tag in row["tags"] for row in given) == 2
-        assert sum(tag in row["tags"] for row in done.rows) == 1
-
-
-def test_by_default_tags_go_that_are_likely_wrong_and_the_entry_says_how_likely(clean, records):
     """A caption's word alone outweighs a model that does not know; generated tags have no such."""
     for row in records:
         row["sources"] = {
             tag: ["generated-tag" if tag == "sky" else "parsed"] for tag in row["tags"]
         }
-    out = clean("--min-probability", 0.6, stdin=lines(records)).rows
-    entries = [entry for row in out for entry in row.get("removed", [])]
-    assert {(entry["tag"], entry["reason"]) for entry in entries} == {("sky", "improbable")}
-    assert all(entry["chance"] < 0.6 for entry in entries)
-    by_default = clean(stdin=lines(records)).rows
-    assert all("removed" not in row for row in by_default)  # the model is not that sure
+    by_default = clean(stdin=lines(records))
+    assert all("removed" not in row for row in by_default.rows)  # the model is not that sure
+    assert b"0 of 80 tags removed: --rule paper removes more" in by_default.stderr
+    monkeypatch.setattr(model_rule, "MIN_PROBABILITY", 0.6)
+    entries = removed(clean(stdin=lines(records)).rows)
+    facts = {(entry["tag"], entry["reason"], entry["distance"]) for entry in entries}
+    assert facts == {("sky", "improbable", None)}
+    assert all(entry["score"] < 0.6 for entry in entries)
 
 
 def test_tags_that_the_detector_does_not_find_are_left_alone(clean, records, monkeypatch):
-    monkeypatch.setattr(
-        cleaning, "open_detector", lambda *_: lambda view: [None] * len(view.labels)
-    )
-    n_objects = sum(
-        tag in ("horse", "field", "sky", "man") for row in records for tag in row["tags"]
-    )
-    done = clean("--threshold", 1, stdin=lines(records))
+    nothing = lambda *_: lambda view: [None] * len(view.labels)  # noqa: E731
+    monkeypatch.setattr(regions, "open_detector", nothing)
+    done = clean(*ALL, stdin=lines(records))
     assert done.rows == records
-    assert f"{n_objects} without a region" in done.stderr.decode()
+    assert b" 0 of 0 tags removed\n" in done.stderr
 
 
-def test_few_records_of_a_long_stream_are_in_memory(engine_bundle):
-    baseline = Baseline.load(str(engine_bundle), BaselineOptions(batch=4, threads=1))
-    finder, store = RegionFinder(baseline, by_attention, ("object",)), RegionStore()
+def test_rejects_come_in_their_places_and_temporary_files_go(clean, records, tmp_path, monkeypatch):
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    given = [*lines(records[:2]).splitlines(True), b"{oops\n", lines([{"image": "none.jpg"}])]
+    stdin = b"".join([*given, lines(records[2:3])])
+    done = clean("--rejects", "r.jsonl", stdin=stdin, code=3)
+    assert [row["id"] for row in done.rows] == [0, 1, 2]
+    rejects = [json.loads(line) for line in (tmp_path / "r.jsonl").open()]
+    assert [(row["line"], row["code"]) for row in rejects] == [
+        (3, "bad_json"), (4, "missing_image"),
+    ]  # fmt: skip
+    assert b"stdin:3" in clean("--strict", stdin=stdin, code=1).stderr.replace(b"-:3", b"stdin:3")
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_stopped_run_leaves_no_temporary_files(ramctl, photo_records, tmp_path, monkeypatch):
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    run = ramctl.start("clean", stdin=-1, stdout=-1)
+    run.stdin.write(lines(photo_records * 2))
+    run.stdin.flush()
+    while not list((tmp_path / "scratch").glob("ramctl-*/inputs")):
+        assert run.poll() is None
+    run.send_signal(signal.SIGTERM)
+    run.communicate()
+    assert run.returncode == -signal.SIGTERM
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+def test_few_records_of_a_long_stream_are_in_memory(engine_bundle, tmp_path):
+    bundle = Bundle.open(engine_bundle)
+    runner = ModelRunner(bundle, RunnerOptions(batch=4, workers=1))
+    finder, store = RegionFinder(bundle, runner, "attention", KINDS, whole), RegionStore(tmp_path)
     photos = sorted((DATA / "photos").glob("*.jpg"))
     alive: weakref.WeakSet[Record] = weakref.WeakSet()
     most = 0
 
     def stream():
         nonlocal most
-        for number in range(100):
+        for number in range(200):
             fields = {"image": photos[number % 8].name, "tags": ["no such label"], "n": number}
             item = Tracked(fields, base=DATA / "photos")
             alive.add(item)
@@ -141,8 +178,8 @@ def test_few_records_of_a_long_stream_are_in_memory(engine_bundle):
 
     for item, found in finder.find(stream()):
         store.add(item, *found)
-    assert most <= 3 * 4
-    assert [item.fields["n"] for item in store.inputs()] == list(range(100))
+    assert most <= 80  # a few batches, and 57 that `tee` keeps
+    assert [item.fields["n"] for item in store.inputs()] == list(range(200))
 
 
 class Tracked(Record):
@@ -162,27 +199,23 @@ def doubled_bundle(engine_bundle, tmp_path_factory):
     bundle = Bundle.open(engine_bundle)
     labels = [replace(label, tag=DOUBLED.get(label.tag, label.tag)) for label in bundle.labels]
     with BundleWriter(path) as writer:
-        for file in engine_bundle.iterdir():
-            if file.name not in ("bundle.json", "labels.jsonl"):
-                (writer.path / file.name).write_bytes(file.read_bytes())
+        writer.copy_files(bundle)
         Labels(labels).write(writer.path / "labels.jsonl")
-        writer.meta = {name: value for name, value in bundle.meta.items() if name != "files"}
     return path
 
 
 def test_a_doubled_string_scores_the_maximum_over_its_ids(
     command, doubled_bundle, engine_bundle, photo_records
 ):
-    rows = [{**row, "tags": ["horse", "train", "field", "sky"]} for row in photo_records]
-    rule = ["--threshold", 1]
-    by_id = command("clean", "--model", engine_bundle, *rule, stdin=lines(rows)).rows
-    apart = [{e["tag"]: e["score"] for e in row["removed"]} for row in by_id]
     rows = [{**row, "tags": ["horse", "field"]} for row in photo_records]
-    joined = command("clean", "--model", doubled_bundle, *rule, stdin=lines(rows))
-    for scores, row in zip(apart, joined.rows, strict=True):
+    single = [{**row, "tags": ["horse", "field", "train", "sky"]} for row in photo_records]
+    alone = command("clean", "--model", engine_bundle, *ALL, stdin=lines(single)).rows
+    doubled = command("clean", "--model", doubled_bundle, *ALL, stdin=lines(rows)).rows
+    for one, row in zip(alone, doubled, strict=True):
+        scores = {entry["tag"]: entry["score"] for entry in one["removed"]}
         joint = {entry["tag"]: entry["score"] for entry in row["removed"]}
-        assert scores["horse"] > scores["train"] and scores["field"] < scores["sky"]
-        assert joint == {"horse": scores["horse"], "field": scores["sky"]}
+        both = [("horse", "train"), ("field", "sky")]
+        assert joint == {tag: max(scores[tag], scores[other]) for tag, other in both}
     generated = command(
         "generate", "--model", doubled_bundle, "--captions", 0, "--threshold", 0, stdin=lines(rows)
     )

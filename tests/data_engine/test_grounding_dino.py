@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoView
-from ramctl.data_engine.region_detectors import open_detector
+from ramctl.checkpoints.bundle import Bundle
+from ramctl.data_engine.regions import PhotoView, open_detector
 from ramctl.device import Runtime
 from ramctl.errors import UsageProblem
 from ramctl.inference.peers.grounding_dino import GroundingDino
+from ramctl.inference.runner import ModelRunner, RunnerOptions
 from tests.peers.small_dino import bert_base_tokenizer, save_port
 from tests.support import lines
 
@@ -18,19 +19,23 @@ def weights(tmp_path_factory):
     return save_port(tmp_path_factory.mktemp("port"), bert_base_tokenizer())
 
 
+@pytest.fixture
+def runner(engine_bundle):
+    return ModelRunner(Bundle.open(engine_bundle), RunnerOptions(workers=2))
+
+
 @pytest.mark.slow
-def test_the_boxes_are_the_detectors_for_each_photos_own_tags(engine_bundle, weights):
-    baseline = Baseline.load(str(engine_bundle), BaselineOptions())
+def test_the_boxes_are_the_detectors_for_each_photos_own_tags(runner, weights):
     random = np.random.default_rng(0)
     pixels = [random.integers(0, 255, (64, 48, 3)).astype(np.uint8) for _ in range(2)]
     photos = [Image.fromarray(photo) for photo in pixels]
-    baseline.side_by_side = 2
-    detector = open_detector(f"grounding-dino:{weights}", baseline)
+    assert runner.side_by_side == 2
+    detector = open_detector(f"grounding-dino:{weights}", runner)
     boxes = [
-        detector(PhotoView(baseline, photo, labels, None))
+        detector(PhotoView(runner, photo, labels, None))
         for photo, labels in zip(photos, [[0, 2], [4]], strict=True)
     ]
-    assert baseline.side_by_side == 1  # there is no memory for another batch
+    assert runner.side_by_side == 1  # there is no memory for another batch
     model = GroundingDino(weights, (), Runtime.choose("auto", "fp32"))
     for own, photo, tags in zip(boxes, pixels, [["horse", "sky"], ["man"]], strict=True):
         found = model.detect(photo, tags)
@@ -42,7 +47,7 @@ def test_records_are_cleaned_by_the_crops_of_its_boxes(
 ):
     done = command(
         "clean", "--model", engine_bundle, "--detector", f"grounding-dino:{weights}",
-        "--threshold", 1, "--kinds", "object,scene", stdin=lines(photo_records),
+        "--rule", "paper", "--threshold", 1, stdin=lines(photo_records),
     )  # fmt: skip
     out = done.rows
     assert [row["id"] for row in out] == [row["id"] for row in photo_records]
@@ -52,7 +57,6 @@ def test_records_are_cleaned_by_the_crops_of_its_boxes(
 
 
 @pytest.mark.parametrize("name", ["grounding-dino:", "sam:weights", "attention:x"])
-def test_a_detector_that_nobody_knows_is_wrong_usage(engine_bundle, name):
-    baseline = Baseline.load(str(engine_bundle), BaselineOptions())
+def test_a_detector_that_nobody_knows_is_wrong_usage(runner, name):
     with pytest.raises(UsageProblem, match="expected attention or grounding-dino:WEIGHTS"):
-        open_detector(name, baseline)
+        open_detector(name, runner)

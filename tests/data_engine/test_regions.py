@@ -1,23 +1,19 @@
-"""Tags to regions: heat maps, boxes, tokens, and the baseline's view of a region."""
+"""Tags to regions: heat maps, boxes, tokens, and the model's view of a region."""
 
-from collections import Counter
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ramctl.data_engine.baseline import Baseline, BaselineOptions, PhotoView
-from ramctl.data_engine.region_detectors import cropped, pooled
-from ramctl.data_engine.tags import TWICE, requested_tags, source_bits
+from ramctl.checkpoints.bundle import Bundle, embedded_bundle
+from ramctl.data_engine.regions import PhotoView, cropped, pooled, whole
 from ramctl.inference import boxes, torch_engine
-from ramctl.inference.caption_writer import CaptionWriter
-from ramctl.labels import Labels
+from ramctl.inference.runner import ModelRunner, RunnerOptions
 from ramctl.model.preset import load_preset
 from ramctl.parsing.parser import CaptionParser
-from tests.data_engine.conftest import DATA, LABELS
+from tests.data_engine.conftest import DATA
 from tests.support import fits
 
 WHOLE = np.array([0, 0, 1, 1], np.float32)
@@ -81,9 +77,13 @@ def test_the_smallest_box_covers_a_token_and_a_pixel(box):
     assert 0 <= top < bottom <= 5
 
 
+def open_runner(path, **options):
+    return ModelRunner(Bundle.open(path), RunnerOptions(**options), captions=True, fold=False)
+
+
 @pytest.fixture
-def baseline(engine_bundle):
-    return Baseline.load(str(engine_bundle), BaselineOptions())
+def runner(engine_bundle):
+    return open_runner(engine_bundle)
 
 
 @pytest.fixture
@@ -93,35 +93,36 @@ def photos():
 
 
 @pytest.fixture
-def seen(baseline, photos):
-    return PhotoView(baseline, photos[0], [7, 1, 0], baseline.features(photos)[:1])
+def view(runner, photos):
+    return PhotoView(runner, photos[0], [7, 1, 0], runner.features(photos)[:1])
 
 
-@pytest.mark.parametrize("embedder", [pooled, cropped], ids=["pool", "crop"])
-def test_the_whole_photo_as_a_region_scores_as_the_photo(seen, embedder):
-    expected = seen.baseline.engine.scores(seen.features)[0, seen.labels]
-    embedded = embedder(seen, [(label, WHOLE) for label in seen.labels])
-    np.testing.assert_allclose(embedded.scores, expected, atol=1e-5, rtol=0)
-    np.testing.assert_allclose(np.linalg.norm(embedded.features, axis=1), 1, atol=1e-5)
+@pytest.mark.parametrize("score", [whole, pooled, cropped])
+def test_the_whole_photo_as_a_region_scores_as_the_photo(view, score):
+    engine = view.runner.engine
+    expected = engine.logits(engine.see(view.features))[0, view.labels]
+    scored = score(view, [WHOLE] * 3)
+    np.testing.assert_allclose(scored.logits, expected, atol=1e-5, rtol=0)
+    np.testing.assert_allclose(np.linalg.norm(scored.features, axis=1), 1, atol=1e-5)
 
 
-def test_without_context_a_region_depends_on_the_tokens_under_its_box_alone(seen):
-    embedder = partial(pooled, context=0)
+def test_without_context_a_region_depends_on_the_tokens_under_its_box_alone(runner, view):
     box = np.array([0, 0, 0.5, 0.5], np.float32)
-    before = embedder(seen, [(7, box)])
-    grid = seen.features[:, seen.baseline.engine.model.encoder.extra_tokens :]
-    outside = torch.from_numpy(boxes.tokens_under(box, seen.grid, seen.grid)) == 0
+    view.labels = [7]
+    before = pooled(view, [box], context=0)
+    grid = view.features[:, runner.engine.model.encoder.extra_tokens :]
+    outside = torch.from_numpy(boxes.tokens_under(box, view.grid, view.grid)) == 0
     grid[0, outside] += 5.0
-    after = embedder(seen, [(7, box)])
-    np.testing.assert_allclose(after.scores, before.scores, rtol=1e-6)
+    after = pooled(view, [box], context=0)
+    np.testing.assert_allclose(after.logits, before.logits, rtol=1e-5)
     np.testing.assert_allclose(after.features, before.features, atol=1e-6)
     grid[0, ~outside] += 5.0
-    assert not np.allclose(embedder(seen, [(7, box)]).scores, before.scores)
+    assert not np.allclose(pooled(view, [box], context=0).logits, before.logits)
 
 
-def test_a_box_is_where_a_label_finds_what_it_owns(baseline):
+def test_a_box_is_where_a_label_finds_what_it_owns(runner):
     """Of two things in opposite corners of a photo each label finds its own."""
-    engine = baseline.engine
+    engine = runner.engine
     features = engine.features(np.zeros((1, 3, 160, 160), np.float32)).clone()  # 5 by 5 cells
     model = engine.model
     with torch.no_grad():
@@ -141,12 +142,12 @@ def test_a_box_is_where_a_label_finds_what_it_owns(baseline):
     assert max(first[2:]) < min(last[:2])
 
 
-def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(baseline, photos):
-    engine, features = baseline.engine, baseline.features(photos)
+def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(runner, photos):
+    engine, features = runner.engine, runner.features(photos)
     engine.model.scores_cells = False
     labels, attention = engine.labels_of([0, 2, 4]), []
     heat = engine.heat_maps(features, labels)
-    encoded = engine.encode(features)
+    encoded = engine.see(features)
     with torch.inference_mode():
         engine.model.tag_logits(encoded, labels, attention)
     mean = torch.stack(attention).mean((0, 2)).detach().numpy()  # (B, L, tokens)
@@ -157,74 +158,68 @@ def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(baseline,
         assert box.tolist() == expected.tolist()
 
 
-def test_a_tag_counts_as_named_twice_where_two_captions_name_it():
-    tags = {"tags": ["horse", "sky", "man"], "caption_tags": [["horse", "sky", "sky"], ["horse"]]}
-    wanted = requested_tags(tags, Labels(LABELS), ("object",), Counter())
-    assert [tag.sources for tag in wanted] == [source_bits([TWICE]), 0, 0]
-
-
 def test_a_short_batch_gives_the_features_of_a_full_one(engine_bundle):
-    baseline = Baseline.load(str(engine_bundle), BaselineOptions(batch=4))
+    runner = open_runner(engine_bundle, batch=4)
     random = np.random.default_rng(1)
     photos = [Image.fromarray(random.integers(0, 255, (50, 80, 3), np.uint8)) for _ in range(6)]
-    together = baseline.features(photos)
-    assert torch.equal(together[4:], baseline.features(photos[4:]))
+    together = runner.features(photos)
+    assert torch.equal(together[4:], runner.features(photos[4:]))
 
 
-def test_regions_that_do_not_fit_in_memory_are_done_in_parts(baseline, photos, seen, monkeypatch):
-    asked = [(label, WHOLE) for label in [*seen.labels] * 2]
-    features, whole = baseline.features(photos), pooled(seen, asked)
-    engine, said = baseline.engine, []
-    monkeypatch.setattr(engine, "notify", said.append)
+def test_regions_that_do_not_fit_in_memory_are_done_in_parts(runner, photos, view, monkeypatch):
+    view.labels = [7, 1, 0, 7, 1, 0]
+    features, scored = runner.features(photos), pooled(view, [WHOLE] * 6)
+    engine, messages = runner.engine, []
+    monkeypatch.setattr(engine, "notify", messages.append)
     model = engine.model
     monkeypatch.setattr(model.encoder, "forward", fits(model.encoder.forward, 2, len))
 
-    def number(_model, _features, asked, _labels):
-        return len(asked.label)
+    def number(_model, _features, regions, _labels):
+        return len(regions.label)
 
     monkeypatch.setattr(torch_engine, "region_logits", fits(torch_engine.region_logits, 4, number))
-    np.testing.assert_allclose(baseline.features(photos), features, atol=1e-5)
-    parts = pooled(seen, asked)
-    np.testing.assert_allclose(parts.scores, whole.scores, atol=1e-6)
-    np.testing.assert_allclose(parts.features, whole.features, atol=1e-6)
-    assert [message.partition(": ")[2] for message in said] == [
+    np.testing.assert_allclose(runner.features(photos), features, atol=1e-5)
+    parts = pooled(view, [WHOLE] * 6)
+    np.testing.assert_allclose(parts.logits, scored.logits, atol=1e-5)
+    np.testing.assert_allclose(parts.features, scored.features, atol=1e-6)
+    assert [message.partition(": ")[2] for message in messages] == [
         "out of memory with 4 photos, going on with 2",
         "out of memory with 6 regions, going on with 3",
     ]
 
 
-def test_captions_that_do_not_fit_in_memory_are_done_in_parts(engine_bundle, monkeypatch):
-    baseline = Baseline.load(str(engine_bundle), BaselineOptions(batch=4), captioning=True)
+def test_captions_that_do_not_fit_in_memory_are_done_in_parts(runner, monkeypatch):
     photos = np.random.default_rng(0).normal(size=(4, 3, 64, 64)).astype(np.float32)
-    engine, writer = baseline.engine, CaptionWriter(baseline.bundle)
-    encoded, scores = engine.encode_and_score(photos)
-    tags = [["horse"], ["field", "sky"], [], ["man"]]
-    expected = writer.write(engine, encoded, tags)
+    engine, writer = runner.engine, runner.writer
+    seen = engine.see(photos)
+    logits, tags = engine.logits(seen), [["horse"], ["field", "sky"], [], ["man"]]
+    expected = writer.write(runner, seen, tags)
     model, branch = engine.model, engine.model.captioning
     monkeypatch.setattr(branch, "start", fits(branch.start, 2, lambda tokens, *others: len(tokens)))
     monkeypatch.setattr(model.encoder, "forward", fits(model.encoder.forward, 2, len))
-    again, in_parts = engine.encode_and_score(photos)
-    np.testing.assert_allclose(in_parts, scores, atol=1e-6)
-    assert writer.write(engine, again, tags) == expected
+    again = engine.see(photos)
+    np.testing.assert_allclose(engine.logits(again), logits, atol=1e-5)
+    assert writer.write(runner, again, tags) == expected
 
 
 def test_a_caption_is_chosen_by_the_scores_of_its_labels(monkeypatch):
-    baseline = Baseline.load("mini", BaselineOptions(batch=8), captioning=True)
-    engine, labels, parser = baseline.engine, baseline.labels, CaptionParser.closed(baseline.labels)
-    paths, read = sorted((DATA / "photos").glob("*.jpg")), baseline.preprocess
+    runner = open_runner(embedded_bundle(), batch=8)
+    engine, labels, writer = runner.engine, runner.labels, runner.writer
+    paths, read = sorted((DATA / "photos").glob("*.jpg")), runner.preprocess
     photos = read.full_batch([read.resize(Image.open(path)) for path in paths], len(paths))
-    encoded, scores = engine.encode_and_score(photos)
-    write, writer, seen = engine.write, CaptionWriter(baseline.bundle), []
-    monkeypatch.setattr(engine, "write", lambda *inputs: seen.extend(write(*inputs)) or seen)
-    drafts = writer.drafts(engine, encoded, [[]] * len(photos))
-    for draft, candidates, row in zip(drafts, seen, scores, strict=True):
+    seen = engine.see(photos)
+    scores = runner.probabilities(engine.logits(seen))
+    write, written, parser = engine.write, [], CaptionParser.closed(labels)
+    monkeypatch.setattr(engine, "write", lambda *a: written.extend(write(*a)) or written)
+    drafts = writer.drafts(runner, seen, [[]] * len(photos))
+    for draft, candidates, row in zip(drafts, written, scores, strict=True):
         worth = {}
         for text in map(str.strip, writer._tokenizer.decode(candidates)):
             named = [row[labels.ids(tag)[0]] for tag in parser.tags(text)] or [0.05]
             worth[text] = np.log(np.maximum(named, 0.001)).mean()
         best = max(worth, key=worth.get)
         assert draft == (best, pytest.approx(worth[best], abs=1e-4))
-    assert len(seen[0]) == 16
-    first = baseline.bundle.fingerprint
-    monkeypatch.setitem(baseline.bundle.meta["architecture"]["captioning"], "beams", 5)
-    assert baseline.bundle.fingerprint != first  # so that --resume tags again
+    assert len(written[0]) == 16
+    first = runner.bundle.fingerprint
+    monkeypatch.setitem(runner.bundle.meta["architecture"]["captioning"], "beams", 5)
+    assert runner.bundle.fingerprint != first  # so that --resume tags again

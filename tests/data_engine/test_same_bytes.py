@@ -15,7 +15,7 @@ WAYS = [(1, 2), (7, 1), (4, 2)]  # photos a batch, jobs
 
 @pytest.fixture(autouse=True)
 def all_digits(monkeypatch):
-    monkeypatch.setattr(additions, "SCORE_DIGITS", DIGITS)
+    monkeypatch.setattr(additions, "DECIMALS", DIGITS)
     monkeypatch.setattr(removal, "DIGITS", DIGITS)
     monkeypatch.setattr(selection, "DECIMALS", DIGITS)
 
@@ -41,7 +41,7 @@ def options(batch: int, jobs: int) -> list[object]:
     "words",
     [
         ["generate", "--threshold", 0.001, "--captions", 2],
-        ["clean", "--threshold", 1, "--outliers", 0.5],
+        ["clean", "--rule", "paper", "--threshold", 1, "--outliers", 0.5],
         ["tag", "--dense", "--threshold", 0.01],
         ["tag", "--threshold", 0.001, "--runtime", "torch", "--boxes", "--caption"],
     ],

@@ -1,10 +1,12 @@
-"""The outlier rule."""
+"""The paper's rule: clusters of each tag's regions, the farthest of them, and thresholds."""
 
 import numpy as np
 import pytest
 
-from ramctl.data_engine import outliers
-from ramctl.data_engine.outliers import _centres, cluster_distances, farthest
+from ramctl.data_engine import paper_rule
+from ramctl.data_engine.paper_rule import _centres, cluster_distances, farthest, unlike_tags
+from ramctl.data_engine.region_store import REGION, RegionStore
+from ramctl.records.record import Record
 
 
 def blobs(n: int, seed: int = 0) -> np.ndarray:
@@ -27,11 +29,10 @@ def test_distances_are_to_the_nearest_centre_that_scikit_learn_finds():
     np.testing.assert_allclose(distance, means.transform(chosen).min(1), atol=1e-5)
 
 
-@pytest.mark.parametrize(("n", "expected"), [(1, 1), (20, 1), (149, 2), (400, 8), (900, 8)])
+@pytest.mark.parametrize(("n", "expected"), [(1, 1), (149, 2), (900, 8)])
 def test_there_is_a_cluster_for_every_fifty_regions_and_eight_at_most(monkeypatch, n, expected):
-    numbers = []
-    plain = outliers._centres
-    monkeypatch.setattr(outliers, "_centres", lambda *args: numbers.append(args[2]) or plain(*args))
+    numbers, plain = [], paper_rule._centres
+    monkeypatch.setattr(paper_rule, "_centres", lambda *a: numbers.append(a[2]) or plain(*a))
     cluster_distances(blobs(n), np.arange(n))
     assert numbers == [expected]
 
@@ -43,8 +44,8 @@ def test_equal_regions_make_one_cluster():
 
 
 def test_many_regions_are_fitted_on_a_sample_and_all_get_a_distance(monkeypatch):
-    monkeypatch.setattr(outliers, "MAX_SAMPLE", 200)
-    monkeypatch.setattr(outliers, "CHUNK", 64)
+    monkeypatch.setattr(paper_rule, "MAX_SAMPLE", 200)
+    monkeypatch.setattr(paper_rule, "CHUNK", 64)
     points = np.random.default_rng(0).standard_normal((500, 2)).astype(np.float16)
     distance = cluster_distances(points, np.arange(500))
     assert len(distance) == 500 and (distance > 0).all()
@@ -55,5 +56,19 @@ def test_fractions_are_rounded_down_and_ties_are_broken_by_order():
     assert np.flatnonzero(farthest(distance, 0.29)).tolist() == [2, 4]
     assert not farthest(distance, 0.09).any()
     assert farthest(np.arange(30, dtype=np.float32), 0.1).sum() == 3
-    assert 0.29 * 100 < 29 == farthest(np.arange(100, dtype=np.float32), 0.29).sum()
     assert np.flatnonzero(farthest(-distance, 0.2)).tolist() == [8, 9]
+
+
+def test_outliers_are_those_of_each_label_and_only_a_higher_score_is_a_prediction(tmp_path):
+    regions = np.zeros(8, REGION)
+    regions["label"], regions["log_odds"] = [0] * 4 + [1] * 4, [1, 0, 1, -1] * 2
+    features = np.array([[1, 0], [1, 0.01], [1, -0.01], [0, 1]] * 2, np.float16)
+    store = RegionStore(tmp_path)
+    store.add(Record({}), regions, features)
+    found = unlike_tags(store, np.array([0.5, 0.1]), 0.25)
+    low, out = "not-predicted", "outlier"
+    assert found.reasons.tolist() == ["", low, "", out, "", "", "", out]
+    assert np.isfinite(found.distance).all()
+    found = unlike_tags(store, np.array([0.5, 0.1]), 0.0)
+    assert found.reasons.tolist() == ["", low, "", low, "", "", "", ""]
+    assert np.isnan(found.distance).all()  # no clusters where they decide nothing

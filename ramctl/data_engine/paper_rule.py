@@ -1,17 +1,38 @@
-"""Outliers among the regions of a tag (RAM sec. 3.3): far from the centres of its clusters.
+"""The rule `paper`: a tag goes where its region is an outlier or the model does not predict it.
 
-The regions of a tag are clustered by K-Means++ on their features. R regions of the tag, D numbers
-a feature, K clusters.
+The regions of a tag are clustered by K-Means++ on their features; the farthest from the centres of
+their clusters are outliers. Source: RAM sec. 3.3.
+R regions, of all tags or of one, F numbers a feature, K clusters, L labels.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.data_engine.region_store import Features, Rows
+from ramctl.data_engine.region_store import Features, RegionStore, Rows
+from ramctl.data_engine.removal import NOT_PREDICTED, OUTLIER, Decisions
+from ramctl.inference.log_odds import Floats, sigmoid
 
+OUTLIERS = 0.1  # the fraction that goes; RAM sec. 3.3
 # Centres are fitted to a sample of this size, so that memory does not grow with the tag.
 MAX_SAMPLE = 20_000
 CHUNK = 8192
+
+
+def unlike_tags(store: RegionStore, thresholds: Floats, outliers: float) -> Decisions:
+    """The decision on each region.
+
+    The fraction `outliers` of each tag's regions goes, and regions whose probability is not above
+    their label's threshold (L,).
+    """
+    regions = store.regions
+    probability = sigmoid(regions["log_odds"].astype(np.float64))
+    is_predicted = probability > thresholds[regions["label"]]
+    reasons = np.where(is_predicted, "", NOT_PREDICTED)
+    distance = np.full(len(regions), np.nan, np.float32)
+    for rows in store.rows_by_label() if outliers else ():
+        distance[rows] = cluster_distances(store.features, rows)
+        reasons[rows[farthest(distance[rows], outliers)]] = OUTLIER
+    return Decisions(reasons, distance)
 
 
 def cluster_distances(features: Features, rows: Rows, seed: int = 0) -> NDArray[np.float32]:
@@ -40,7 +61,7 @@ def farthest(distance: NDArray[np.float32], fraction: float) -> NDArray[np.bool_
 
 
 def _centres(features: Features, rows: Rows, clusters: int, seed: int) -> NDArray[np.float32]:
-    """At most `clusters` centres (K, D); fewer if features are equal."""
+    """At most `clusters` centres (K, F); fewer if features are equal."""
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits
 
