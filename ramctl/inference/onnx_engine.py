@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import LABEL_GRAPH, PHOTO_GRAPH, WEIGHTS, Bundle
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.labels import Labels
+from ramctl.text.static_table import unit
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -105,14 +106,14 @@ class Branch:
         self._class_scale = class_scale
         headroom = labels.numbers("headroom", np.nan)
         usual = np.nanquantile(headroom, USUAL_HEADROOM)
-        most = bias[:, 0] + offset + np.where(np.isnan(headroom), usual, headroom)
+        most = bias[:, -1] + offset + np.where(np.isnan(headroom), usual, headroom)
         self._slopes, offsets = labels.curves.T.astype(np.float32)
         self._most = (self._slopes * most + offsets).astype(np.float32)
         self._size = max(MIN_LISTED, len(labels) // LISTED_FRACTION)
 
     def likeliest(self, seen: Seen) -> NDArray[np.intp]:
         """The ids of the labels that could be likeliest, for each photo (B, size)."""
-        branch = seen["feature"] @ self._text + seen["own"] @ self._own
+        branch = unit(seen["feature"]) @ self._text + seen["own"] @ self._own
         branch += self._class_scale * np.log(seen["classes"] @ self._likeness)
         ranked = self._slopes * branch + self._most
         return np.argpartition(-ranked, self._size - 1, axis=1)[:, : self._size]

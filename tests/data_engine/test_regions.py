@@ -193,13 +193,13 @@ def test_captions_that_do_not_fit_in_memory_are_done_in_parts(runner, monkeypatc
     engine, writer = runner.engine, runner.writer
     seen = engine.see(photos)
     logits, tags = engine.logits(seen), [["horse"], ["field", "sky"], [], ["man"]]
-    expected = writer.write(runner, seen, tags)
+    expected = writer.write(engine, runner.score, seen, tags)
     model, branch = engine.model, engine.model.captioning
     monkeypatch.setattr(branch, "start", fits(branch.start, 2, lambda tokens, *others: len(tokens)))
     monkeypatch.setattr(model.encoder, "forward", fits(model.encoder.forward, 2, len))
     again = engine.see(photos)
     np.testing.assert_allclose(engine.logits(again), logits, atol=1e-5)
-    assert writer.write(runner, again, tags) == expected
+    assert writer.write(engine, runner.score, again, tags) == expected
 
 
 def test_a_caption_is_chosen_by_the_scores_of_its_labels(monkeypatch):
@@ -211,7 +211,7 @@ def test_a_caption_is_chosen_by_the_scores_of_its_labels(monkeypatch):
     scores = runner.probabilities(engine.logits(seen))
     write, written, parser = engine.write, [], CaptionParser.closed(labels)
     monkeypatch.setattr(engine, "write", lambda *a: written.extend(write(*a)) or written)
-    drafts = writer.drafts(runner, seen, [[]] * len(photos))
+    drafts = writer.drafts(engine, runner.score, seen, [[]] * len(photos))
     for draft, candidates, row in zip(drafts, written, scores, strict=True):
         worth = {}
         for text in map(str.strip, writer._tokenizer.decode(candidates)):
