@@ -21,6 +21,9 @@ from venv_python import use_venv
 use_venv("torch")
 
 import numpy as np
+import torch
+from mentions import DENSE, Mentions
+from own_vectors import read_notes
 
 from ramctl.checkpoints.bundle import AXES, Bundle, BundleWriter
 from ramctl.inference.fitting import Judged, Mentioned, calibrate, open_curve
@@ -31,20 +34,12 @@ from ramctl.inference.salience import THINGS
 from ramctl.inference.vocabulary import borrowed, label_rows
 from ramctl.labels import LABELS, Labels
 from ramctl.photos.decoding import load_photo
-from ramctl.records.inputs import read_inputs
 from ramctl.records.parallel import chunks, ordered_map
-from ramctl.records.record import Record
 from ramctl.tagging.embedding import SAMPLE, write_axes
-from ramctl.training.annotations import Annotation, read_annotation
+from ramctl.training.annotations import Annotation
 from ramctl.training.data import Targets, main_things, mentions
 
 CAPTIONED = 4000  # photos
-
-
-def read_notes(path: Path, root: Path) -> list[Annotation]:
-    """The annotations of records."""
-    items = read_inputs([str(path)], str(root), "calibrate")
-    return [read_annotation(item.fields) for item in items if isinstance(item, Record)]
 
 
 def logits_of(bundle: Bundle, labels: Labels, notes: Sequence[Annotation], root: Path) -> Floats:
@@ -83,7 +78,7 @@ def main() -> None:
     seen = logits_of(bundle, labels, captioned, args.root)
     weights = np.stack([mentions(note, labels) for note in captioned])
     made, meta = calibrate(
-        labels, evidence, Judged(judged, right, known, main), Mentioned(seen, weights),
+        labels, evidence, Judged(judged, right, known, main), Mentioned(seen.astype(np.float32), weights),
         args.precision,
     )  # fmt: skip
     assert labels.rows is not None
@@ -96,6 +91,9 @@ def main() -> None:
     probabilities = Probabilities(made)
     rates = log_odds_of(probabilities(judged.astype(np.float32)).mean(0))
     is_thing = [label.kind in THINGS for label in made]
+    there = torch.from_numpy(probabilities(seen.astype(np.float32)))
+    rates_of_mention = Mentions.learn(captioned, made, there).rates[DENSE].double().numpy()
+    made = made.with_numbers("mention_rate", rates_of_mention, 3)
     made = made.with_numbers("rate", np.where(is_thing & evidence, rates, np.nan), 2)
     with BundleWriter(args.model) as writer:
         writer.copy_files(bundle, without={LABELS, AXES})

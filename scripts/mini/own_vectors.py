@@ -28,22 +28,21 @@ use_venv("torch")
 import numpy as np
 import torch
 from average import write_with
+from mentions import Mentions, choice_loss, unlabelled_loss
 from safetensors.torch import load_file
 from torch import Tensor
 
 from ramctl.checkpoints.bundle import WEIGHTS, Bundle
 from ramctl.checkpoints.load import load_model
 from ramctl.device import set_up_cpu
-from ramctl.inference.calibration import Calibration
-from ramctl.inference.fitting import Judged, calibrate
+from ramctl.inference.calibration import Curves, fit_curves
 from ramctl.labels import Labels
-from ramctl.model.preset import AugmentConfig, PreprocessConfig
+from ramctl.model.preset import PreprocessConfig
+from ramctl.records.inputs import read_inputs
 from ramctl.records.parallel import chunks
-from ramctl.training.data.augmentation import TrainingPhoto
-from ramctl.training.data.record_file import Source
-from ramctl.training.data.record_scan import scan_records
-from ramctl.training.data.targets import Annotation, read_annotation
-from ramctl.training.label_vectors import Mentions, choice_loss, unlabelled_loss
+from ramctl.records.record import Record
+from ramctl.training.annotations import Annotation, read_annotation
+from ramctl.training.augmentation import UNCHANGED, TrainingPhoto
 
 # Of what a label's text says, beside the own vectors, and of the new logits in what is written.
 TEXT, NEW = 0.5, 0.7
@@ -61,55 +60,45 @@ class Seen(NamedTuple):
 
     pooled: Tensor  # (N, C) the mean of their tokens
     text: Tensor  # (N, L) logits: what the labels' texts say
-    total: Tensor  # (N, L) logits, without what thresholds were calibrated to
+    total: Tensor  # (N, L) logits
 
 
 def read_notes(path: Path, root: Path) -> list[Annotation]:
-    """The annotations of records, empty ones included."""
-    source = Source.of(str(path), str(root))
-    found = scan_records(
-        [source], lambda reject: None, "train", hold_out=False, takes_untagged=True
-    )
-    return [read_annotation(found.records[index]) for index in range(len(found.records))]
+    """The annotations of records."""
+    items = read_inputs([str(path)], str(root), "mini")
+    return [read_annotation(item.fields) for item in items if isinstance(item, Record)]
 
 
-def photos_of(notes: Sequence[Annotation], preprocess: PreprocessConfig) -> Iterator[Tensor]:
+def photos_of(
+    notes: Sequence[Annotation], root: Path, preprocess: PreprocessConfig
+) -> Iterator[Tensor]:
     """The whole photos (B, 3, S, S), a few at once."""
-    photo = TrainingPhoto(preprocess, AugmentConfig((1.0, 1.0), 0.0, 0, 0))
-    random = np.random.default_rng(0)
+    photo, random = TrainingPhoto(preprocess, UNCHANGED), np.random.default_rng(0)
     for some in chunks(notes, AT_ONCE):
-        batch = torch.from_numpy(np.stack([photo(note, random) for note in some]))
+        batch = torch.from_numpy(np.stack([photo(note.image, root, random) for note in some]))
         yield batch.contiguous(memory_format=torch.channels_last)
 
 
-def look(bundle: Bundle, notes: Sequence[Annotation], size: int) -> Seen:
+def look(bundle: Bundle, notes: Sequence[Annotation], root: Path, size: int) -> Seen:
     """The photos, `size` pixels wide and high, by the tagger."""
     model = load_model(bundle, captioning=False)
     torch.nn.Module.to(model, memory_format=torch.channels_last)  # type: ignore[call-overload]
     labels = model.prepare_labels(model.labels())
-    shifts = calibrated(bundle)
     parts = []
     with torch.inference_mode():
-        for batch in photos_of(notes, replace(bundle.preprocess, size=size)):
+        for batch in photos_of(notes, root, replace(bundle.preprocess, size=size)):
             tokens = model.encoder(batch)
             logits = model.tag_logits(model.encode(tokens), labels)
-            parts.append(Seen(tokens.mean(1), logits.text, logits.total - shifts))
+            parts.append(Seen(tokens.mean(1), logits.text, logits.total))
     return Seen(*(torch.cat(some).clone() for some in zip(*parts, strict=True)))
 
 
-def calibrated(bundle: Bundle) -> Tensor | float:
-    """The part of the biases (L,) that comes from calibrated thresholds."""
-    calibration = Calibration.if_known(bundle)
-    return 0.0 if calibration is None else torch.from_numpy(calibration.shifts).float()
-
-
-def calibration_by(judged: Seen, notes: Sequence[Annotation], labels: Labels) -> Calibration:
-    """The calibration of the tagger's scores on judged photos."""
+def curves_by(judged: Seen, notes: Sequence[Annotation], labels: Labels) -> Curves:
+    """The curves of the tagger's logits on judged photos."""
     right = np.zeros(judged.total.shape, bool)
     for row, note in zip(right, notes, strict=True):
         row[[i for tag in note.tags for i in labels.ids(tag)]] = True
-    scores = judged.total.double().sigmoid().numpy()
-    return calibrate(Judged(scores, right, np.ones_like(right)), np.ones(len(labels), bool))
+    return fit_curves(judged.total.double().numpy(), right, np.ones_like(right))
 
 
 def learn(seen: Seen, pooled: Tensor, mentions: Mentions) -> torch.nn.Linear:
@@ -171,10 +160,10 @@ def main() -> None:
     set_up_cpu(None)
     bundle = Bundle.open(args.model)
     judged = read_notes(args.judged, args.root)
-    calibration = calibration_by(look(bundle, judged, args.size), judged, bundle.labels)
+    curves = curves_by(look(bundle, judged, args.root, args.size), judged, bundle.labels)
     notes = [note for path in args.records for note in read_notes(path, args.root)]
-    seen = look(bundle, notes, args.size)
-    log_odds = calibration.log_odds(seen.total.numpy())
+    seen = look(bundle, notes, args.root, args.size)
+    log_odds = curves.log_odds(seen.total.numpy())
     mentions = Mentions.learn(notes, bundle.labels, torch.from_numpy(log_odds).float().sigmoid())
     spread, mean = torch.std_mean(seen.pooled, 0)
     spread += 1e-3
@@ -185,7 +174,7 @@ def main() -> None:
         # Of pooled features from which only their mean is taken away.
         old = was["labels.own"] @ was["prior.own_projection.weight"]
         offset = was["labels.own"] @ was["prior.own_projection.bias"] + old @ mean
-        offset += was["labels.bias"][:, 0] - calibrated(bundle)
+        offset += was["labels.bias"][:, 0]
         weight = NEW * own.weight / spread + (1 - NEW) * old
         width = was["labels.own"].shape[1]
         vectors, projection = in_fewer(weight, seen.pooled - mean, width)

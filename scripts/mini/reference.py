@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Put features of photos of all kinds into a bundle, by which `finetune` keeps what it knows.
+"""Put features of photos of all kinds into a bundle, by which `ramctl fit` knows its own.
 
     scripts/mini/reference.py --model MODEL --root PHOTOS --caption-limit=X RECORDS...
 
@@ -41,7 +41,7 @@ def main() -> None:
     sample = [notes[i] for i in np.linspace(0, len(notes) - 1, PHOTOS).astype(int).tolist()]
     model = load_model(bundle, captioning=False)
     with torch.inference_mode():
-        batches = photos_of(sample, bundle.preprocess)
+        batches = photos_of(sample, args.root, bundle.preprocess)
         features = torch.cat([model.encoder(batch).mean(1) for batch in batches])
     with BundleWriter(args.model) as writer:
         writer.copy_files(bundle, without={REFERENCE})
