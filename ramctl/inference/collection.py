@@ -68,7 +68,8 @@ class Collection:
         usual = self.salience.slope * log_odds[is_own][:, self.first]
         usual += self.salience.weights[self.first]
         first = np.full(len(log_odds), NO_FIRST, np.int64)
-        first[is_own] = self.first[(usual + features @ self.first_change).argmax(1)]
+        if len(self.first):
+            first[is_own] = self.first[(usual + features @ self.first_change).argmax(1)]
         changed = log_odds.astype(np.float64)
         changed[np.ix_(is_own, self.labels)] += features @ self.change
         changed[~is_own, self.new :] = -np.inf

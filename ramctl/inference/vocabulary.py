@@ -198,8 +198,13 @@ def _named(labels: Labels, word: str, language: str) -> tuple[int, ...]:
     return ()
 
 
-def rows_of_words(bundle: Bundle, known: Rows, new: Sequence[Label]) -> tuple[Rows, list[str]]:
-    """The known rows with those of new words, of text and borrowed vectors, and unknown words."""
+def rows_of_words(
+    bundle: Bundle, known: Rows, new: Sequence[Label], *, guesses: bool = False
+) -> tuple[Rows, list[str]]:
+    """The known rows with those of new words, of text and borrowed vectors, and unknown words.
+
+    With `guesses` words count as known of which the text encoder has some letters alone.
+    """
     if not new:
         return known, []
     encoder = read_text_encoder(bundle.path / TEXT_FOLDER)
@@ -212,7 +217,8 @@ def rows_of_words(bundle: Bundle, known: Rows, new: Sequence[Label]) -> tuple[Ro
         for label in part:
             texts = label.descriptions
             found = encoder.embed_sentences(texts) if texts else next(name_vectors)[None]
-            is_known = not isinstance(encoder, StaticTextEncoder) or encoder.knows_some(label.tag)
+            knows = isinstance(encoder, StaticTextEncoder) and encoder.knows_some(label.tag)
+            is_known = guesses or knows or not isinstance(encoder, StaticTextEncoder)
             if is_known and found.any(1).all():
                 vectors.append(found)
             else:

@@ -35,7 +35,7 @@ from ramctl.inference.runner import ModelRunner, RunnerOptions, Scores
 from ramctl.inference.salience import THINGS, Salience
 from ramctl.inference.vocabulary import label_rows, rows_of_words
 from ramctl.labels import LABELS, Label, Labels
-from ramctl.parsing.english.wordnet import NOUN
+from ramctl.parsing.english.wordnet import NOUN, WordNet, spelled
 from ramctl.parsing.label_building.hierarchy import reviewed_parents
 from ramctl.records.inputs import RootCheck, inputs_or_stdin, read_inputs, require_files
 from ramctl.records.parallel import chunks
@@ -105,11 +105,7 @@ def run(options: FitOptions) -> Report:
         raise RunProblem(f"{n_named} photos {lack}: {MIN_PHOTOS} are needed")
     fitted = fit(bundle, labels, looked, states)
     figures = _figures(bundle, labels, looked, states)
-    before, after = (f"{figures[name]:.0%}" for name in ("first_before", "first"))
-    report.notify(
-        f"of {len(looked.notes)} photos, {after} get what their caption begins with as the first "
-        f"tag when they are left out of the fit ({before} before it)"
-    )
+    report.notify(_described(figures))
     _write(options, bundle, labels, fitted, figures)
     report.n_out = len(looked.notes)
     report.notify(f"wrote {options.out}")
@@ -140,7 +136,7 @@ def _with_new(
         for tag, kind, count in wanted if not labels.ids(tag)
     ]  # fmt: skip
     assert labels.rows is not None
-    rows, unknown = rows_of_words(bundle, labels.rows, new)
+    rows, unknown = rows_of_words(bundle, labels.rows, new, guesses=True)
     new = [label for label in new if label.tag not in unknown]
     if new:
         report.notify(f"{len(new)} new labels: {', '.join(label.tag for label in new)}")
@@ -148,11 +144,16 @@ def _with_new(
 
 
 def _parents(tag: str, labels: Labels) -> tuple[str, ...]:
-    """The reviewed parents of a thing (a fencer is a person), else its head noun and all above."""
-    if reviewed := reviewed_parents().get((tag, NOUN)):
+    """The labels above a thing: reviewed, else those of its head noun, else of its first sense."""
+    if (reviewed := reviewed_parents().get((tag, NOUN))) is not None:
         return tuple(name for name in reviewed if labels.ids(name))
-    ids = labels.ids(tag.rpartition(" ")[2]) if " " in tag else ()
-    return (labels[ids[0]].tag, *labels[ids[0]].parents) if ids else ()
+    if " " in tag and (ids := labels.ids(tag.rpartition(" ")[2])):
+        return labels[ids[0]].tag, *labels[ids[0]].parents
+    wordnet = WordNet.shared()
+    senses = wordnet.synsets(tag, NOUN)[:1]
+    above = (wordnet.synset(n) for sense in senses for n in wordnet.hypernym_path(sense.number))
+    names = dict.fromkeys(spelled(lemma) for synset in above for lemma in synset.lemmas)
+    return tuple(name for name in names if name in labels.tags)
 
 
 def _look(
@@ -252,6 +253,8 @@ def _fit_linear(
     """
     from scipy.optimize import minimize
 
+    if not width:
+        return np.zeros((features.shape[1], 0))
     scale = np.ones(features.shape[1])
     scale[-1] = np.sqrt(ridge / offset_ridge)
     left, sizes, right = np.linalg.svd(features * scale, full_matrices=False)
@@ -308,12 +311,24 @@ def _figures(
         fitted = fit(bundle, labels, rest, states[~part])
         _, first = fitted(looked.log_odds[part], looked.pooled[part], np.ones(part.sum(), bool))
         hits[part] = first == begins[part]
-    has_thing = begins >= 0
-    return {
-        "photos": len(begins), "new_labels": labels.tags[len(bundle.labels) :],
-        "first_before": round(float(before[has_thing].mean()), 3),
-        "first": round(float(hits[has_thing].mean()), 3),
+    figures: JsonObject = {
+        "photos": len(begins), "new_labels": labels.tags[len(bundle.labels) :]
     }  # fmt: skip
+    if (has_thing := begins >= 0).any():
+        for name, values in (("first_before", before), ("first", hits)):
+            figures[name] = round(float(values[has_thing].mean()), 3)
+    return figures
+
+
+def _described(figures: JsonObject) -> str:
+    """The figures in words."""
+    if "first" not in figures:
+        return f"{figures['photos']} photos without captions"
+    before, after = (f"{figures[name]:.0%}" for name in ("first_before", "first"))
+    return (
+        f"of {figures['photos']} photos, {after} get what their caption begins with as the first "
+        f"tag when they are left out of the fit ({before} before it)"
+    )
 
 
 def _write(
@@ -343,11 +358,6 @@ def _write(
         commands = [*history.get("commands", []), command]
         writer.meta["provenance"] = history | {"commands": commands, "fitted": figures}
         before = (bundle.path / CARD).read_text("utf-8") if bundle.has(CARD) else ""
-        (writer.path / CARD).write_text(
-            f"# {options.out.name}\n\nFitted by `{command}` to {figures['photos']} photos of a "
-            "collection. On photos that were left out\nof the fit, the tags begin with what the "
-            f"caption begins with for {figures['first']:.0%} (before: "
-            f"{figures['first_before']:.0%}).\nNew labels: "
-            f"{', '.join(figures['new_labels']) or 'none'}. What follows is the card of the model "
-            f"before.\n\n{before}", "utf-8",
-        )  # fmt: skip
+        card = f"# {options.out.name}\n\nFitted by `{command}`:\n{_described(figures)}.\n"
+        card += f"New labels: {', '.join(figures['new_labels']) or 'none'}.\n\n{before}"
+        (writer.path / CARD).write_text(card, "utf-8")
