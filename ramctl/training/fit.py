@@ -192,7 +192,8 @@ def fit(bundle: Bundle, labels: Labels, looked: Looked, states: NDArray[np.int8]
     probability = sigmoid(log_odds)
     rates = _mention_rates(probability, named, silent, labels)
     n_named, n_implied = named.sum(0), implied.sum(0)
-    ids = np.flatnonzero((n_named > 0) | (n_implied > 0) | (probability.sum(0) > 1))
+    is_spoken_of = (named | implied | (states == DENIED)).any(0)
+    ids = np.flatnonzero(is_spoken_of | (probability.sum(0) > 1))
     # A parent that is implied counts as a positive as often as captions name it where it is there.
     weight = n_named / np.maximum(n_named + n_implied, 1)
     positive = np.where(named, 1.0, np.where(implied, weight, 0.0))[:, ids]
