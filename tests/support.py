@@ -57,7 +57,9 @@ def web_folder(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> Path:
+def write_tiny_bundle(
+    path: Path, *, seed: int = 0, threshold: float = 0.5, changes: Sequence[str] = ()
+) -> Path:
     """A bundle of the preset `tiny`: ten labels, graphs, caption tokenizer, text table."""
     import numpy as np
     import torch
@@ -72,7 +74,7 @@ def write_tiny_bundle(path: Path, *, seed: int = 0, threshold: float = 0.5) -> P
     from ramctl.model.preset import load_preset
 
     torch.manual_seed(seed)
-    preset = load_preset("tiny")
+    preset = load_preset("tiny", changes)
     words = train_tokenizer([f"a {tag} and a {tag}" for tag in TAGS], 200)
     tokenizer = CaptionTokenizer(words, preset.model.captioning)
     size = preset.preprocess.size

@@ -35,13 +35,16 @@ def test_written_systems_are_read_back(tmp_path):
     system = Labels(
         [
             Label("sofa", synonyms=("couch",), parents=("furniture",), count=3, threshold=0.4),
-            Label("red", "attribute", one_of=("color",)), Label("paw", part_of=("animal",)),
+            Label("red", "attribute", calibration=(1.5, -0.25), salience=-1.5, rate=-3.0),
+            Label("paw", part_of=("animal",), headroom=0.5, mention_rate=0.25, validated=False),
         ]
     )  # fmt: skip
     system.write(tmp_path / "labels.jsonl")
     again = Labels.read(tmp_path / "labels.jsonl")
     assert again == system
     assert again.sha256 == system.sha256
+    assert again.curves.tolist() == [[1, 0], [1.5, -0.25], [1, 0]]
+    assert again.thresholds(0.5).tolist() == [0.4, 0.5, 1]  # never without evidence
 
 
 def test_a_word_list_is_a_label_system(tmp_path):

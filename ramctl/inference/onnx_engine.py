@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import LABEL_GRAPH, PHOTO_GRAPH, WEIGHTS, Bundle
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.inference.salience import N_LIKELIEST, Salience
 from ramctl.labels import Labels
 from ramctl.text.static_table import unit
 
@@ -110,13 +111,18 @@ class Branch:
         self._slopes, offsets = labels.curves.T.astype(np.float32)
         self._most = (self._slopes * most + offsets).astype(np.float32)
         self._size = max(MIN_LISTED, len(labels) // LISTED_FRACTION)
+        self._salience = Salience.from_bundle(bundle.meta.get("salience"), labels)
 
-    def likeliest(self, seen: Seen) -> NDArray[np.intp]:
-        """The ids of the labels that could be likeliest, for each photo (B, size)."""
+    def likeliest(self, seen: Seen) -> list[NDArray[np.intp]]:
+        """The ids of the labels that could be likeliest, or what a photo is of, for each photo."""
         branch = unit(seen["feature"]) @ self._text + seen["own"] @ self._own
         branch += self._class_scale * np.log(seen["classes"] @ self._likeness)
         ranked = self._slopes * branch + self._most
-        return np.argpartition(-ranked, self._size - 1, axis=1)[:, : self._size]
+        listed = np.argpartition(-ranked, self._size - 1, axis=1)[:, : self._size]
+        if self._salience is None:
+            return list(listed)
+        main = self._salience.slope * ranked + self._salience.weights
+        return list(map(np.union1d, listed, np.argsort(-main, axis=1)[:, : 4 * N_LIKELIEST]))
 
 
 def _session(path: Path, threads: int) -> "InferenceSession":

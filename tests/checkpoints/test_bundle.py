@@ -9,7 +9,6 @@ from safetensors.numpy import save_file
 
 from ramctl.checkpoints.bundle import Bundle, BundleWriter, resolve_model
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.inference.thresholds import thresholds_of
 from ramctl.labels import Labels
 
 
@@ -24,7 +23,7 @@ def test_a_written_bundle_opens_and_verifies(tmp_path):
     write(tmp_path / "model")
     bundle = Bundle.open(tmp_path / "model", verify=True)
     assert bundle.labels.tags == ["dog", "cat"]
-    assert thresholds_of(bundle) == [0.3, 0.3]
+    assert bundle.threshold == 0.3
     assert bundle.tensors(["x"])["x"].tolist() == [1.0, 1.0, 1.0]
 
 
@@ -65,19 +64,31 @@ def test_a_batch_that_no_machine_has_memory_for_is_refused(size, tmp_path):
         Bundle.open(tmp_path / "model")
 
 
-@pytest.mark.parametrize("facts", ['"count": -1', '"count": "x"', '"count": 1.5', '"names": [1]'])
+@pytest.mark.parametrize("facts", ['"count": "x"', '"calibration": [1]', '"names": [1]'])
 def test_a_label_whose_facts_are_of_another_kind_is_named(facts, tmp_path):
     (tmp_path / "l.jsonl").write_text('{"tag": "a"}\n{"tag": "b", ' + facts + "}\n")
     with pytest.raises(RunProblem, match=r"l\.jsonl:2: not a label"):
         Labels.read(tmp_path / "l.jsonl")
 
 
-def test_a_newer_format_is_refused(tmp_path):
+def test_another_format_is_refused_in_one_line(tmp_path):
     write(tmp_path / "model")
     meta = tmp_path / "model" / "bundle.json"
-    meta.write_text(meta.read_text().replace('"format": 1', '"format": 2'))
-    with pytest.raises(RunProblem, match="format 2; this ramctl reads up to 1"):
+    meta.write_text(meta.read_text().replace('"format": 2', '"format": 1'))
+    remedy = "format 1, this ramctl reads 2: convert or train it again"
+    with pytest.raises(RunProblem, match=remedy) as told:
         Bundle.open(tmp_path / "model")
+    assert "\n" not in str(told.value)
+
+
+def test_a_precision_has_the_lowest_threshold_that_reaches_it(tmp_path):
+    table = [[0.3, 0.7, 9.0], [0.5, 0.92, 6.0], [0.6, 0.9, 5.0], [0.8, 0.95, 2.0]]
+    bundle = Bundle(tmp_path, {"precisions": table})
+    assert [bundle.threshold_for(p) for p in (0.5, 0.7, 0.9, 0.93)] == [0.3, 0.3, 0.5, 0.8]
+    with pytest.raises(RunProblem, match=r"^no threshold reaches precision 0\.99: at most 0\.950$"):
+        bundle.threshold_for(0.99)
+    with pytest.raises(RunProblem, match="is not calibrated: use --threshold, not --precision"):
+        Bundle(tmp_path, {}).threshold_for(0.9)
 
 
 def test_models_are_found_by_folder_and_on_the_shelf(tmp_path, monkeypatch):

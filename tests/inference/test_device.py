@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from ramctl.checkpoints.bundle import GRAPH, INT8_GRAPH, WEIGHTS, Bundle
+from ramctl.checkpoints.bundle import PHOTO_GRAPH, WEIGHTS, Bundle
 from ramctl.device import Runtime, choose_device, number_format
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.inference.onnx_engine import TORCH, choose_runtime
-from ramctl.inference.thresholds import bundle_labels
+from ramctl.inference.onnx_engine import ONNX, TORCH, choose_runtime
 from ramctl.inference.torch_engine import TorchEngine, photos_that_fit
+from ramctl.inference.vocabulary import label_rows
 from ramctl.model.preset import finetuning_preset, load_preset, preset_to_meta
 from tests.support import fits
 
@@ -72,11 +72,11 @@ def test_a_gpu_computes_in_what_it_does_well(monkeypatch, has_bf16, tagging, tra
     ("asked", "n_bytes", "gpu", "expected"),
     [
         ({}, 800_000_000, True, TORCH),  # a large model gains by the GPU
-        ({}, 800_000_000, False, GRAPH),
-        ({}, 20_000_000, True, GRAPH),  # decoding takes longer than a small one
-        ({"device": "cpu"}, 800_000_000, True, GRAPH),
-        ({"runtime": "onnx"}, 800_000_000, True, GRAPH),
-        ({"dtype": "int8"}, 800_000_000, True, INT8_GRAPH),
+        ({}, 800_000_000, False, ONNX),
+        ({}, 20_000_000, True, ONNX),  # decoding takes longer than a small one
+        ({"device": "cpu"}, 800_000_000, True, ONNX),
+        ({"runtime": "onnx"}, 800_000_000, True, ONNX),
+        ({"dtype": "int8"}, 800_000_000, True, ONNX),
         ({"device": "cuda"}, 20_000_000, True, TORCH),
         ({"dtype": "fp16"}, 20_000_000, False, TORCH),
         ({"dtype": "bf16", "device": "cpu"}, 20_000_000, False, TORCH),
@@ -86,14 +86,14 @@ def test_a_gpu_computes_in_what_it_does_well(monkeypatch, has_bf16, tagging, tra
 def test_one_rule_chooses_what_runs_a_model(monkeypatch, asked, n_bytes, gpu, expected):
     monkeypatch.setattr("ramctl.inference.onnx_engine.has_gpu", lambda: gpu)
     options = {"runtime": "auto", "device": "auto", "dtype": "auto"} | asked
-    files = {name: {"bytes": 1000} for name in (GRAPH, INT8_GRAPH)} | {WEIGHTS: {"bytes": n_bytes}}
-    meta = {"files": files, "thresholds": {"threshold": 0.5}}
+    files = {PHOTO_GRAPH: {"bytes": 1000}, WEIGHTS: {"bytes": n_bytes}}
+    meta = {"files": files, "dtype": "int8"}
     meta |= preset_to_meta(finetuning_preset(load_preset("ram-swin-l")))
     assert choose_runtime(Bundle(Path("x"), meta), **options) == expected
 
 
-def test_a_device_and_a_number_format_that_cannot_be_had_are_told(colours):
-    bundle = Bundle.open(colours)
+def test_a_device_and_a_number_format_that_cannot_be_had_are_told(tiny_bundle):
+    bundle = Bundle.open(tiny_bundle)
     with pytest.raises(UsageProblem, match="CPU"):
         choose_runtime(bundle, "onnx", "cuda", "auto")
     with pytest.raises(RunProblem, match="int8"):
@@ -110,9 +110,7 @@ def test_a_gpu_takes_as_many_photos_as_half_of_its_free_memory_holds(monkeypatch
 @pytest.fixture
 def engine(tiny_bundle):
     bundle = Bundle.open(tiny_bundle)
-    return TorchEngine.open(
-        bundle, Runtime.choose("cpu"), rows=bundle_labels(bundle).rows, fold=True
-    )
+    return TorchEngine.open(bundle, Runtime.choose("cpu"), labels=label_rows(bundle), fold=True)
 
 
 def limit(engine, most, sizes):
@@ -128,12 +126,12 @@ def limit(engine, most, sizes):
 
 def test_the_batch_is_halved_until_it_fits_and_stays_so(engine):
     photos = np.random.default_rng(0).normal(size=(8, 3, 64, 64)).astype(np.float32)
-    expected = engine.scores(photos)
+    expected = engine.logits(engine.see(photos))
     sizes, said = [], []
     limit(engine, 3, sizes)
     engine.notify = said.append
-    np.testing.assert_allclose(engine.scores(photos), expected, atol=1e-6)
-    np.testing.assert_allclose(engine.scores(photos), expected, atol=1e-6)
+    np.testing.assert_allclose(engine.logits(engine.see(photos)), expected, atol=1e-5)
+    np.testing.assert_allclose(engine.logits(engine.see(photos)), expected, atol=1e-5)
     assert sizes == [8, 4, *[2] * 4, *[2] * 4]
     assert said == [
         "cpu: out of memory with 8 photos, going on with 4",
@@ -144,4 +142,4 @@ def test_the_batch_is_halved_until_it_fits_and_stays_so(engine):
 def test_a_photo_that_does_not_fit_alone_is_an_error(engine):
     limit(engine, 0, [])
     with pytest.raises(RunProblem, match="not enough memory for one photo"):
-        engine.scores(np.zeros((2, 3, 64, 64), np.float32))
+        engine.see(np.zeros((2, 3, 64, 64), np.float32))

@@ -3,24 +3,24 @@
 import multiprocessing
 
 import pytest
+from PIL import Image
 
 from ramctl import Tagger
 from ramctl.errors import Interrupted, RunProblem
 from ramctl.inference.device_pool import run_on_devices, split_devices
 from ramctl.records.parallel import ordered_map
-from tests.tagging.conftest import save_photo
 
 
 @pytest.fixture
 def many(tmp_path):
     for number in range(60):
         colour = ("red", "blue", (0, 255, 0))[number % 3]
-        save_photo(tmp_path / f"{number:02}.png", colour, size=(20 + number, 30))
+        Image.new("RGB", (20 + number, 30), colour).save(tmp_path / f"{number:02}.png")
     return sorted(tmp_path.glob("*.png"))
 
 
-def load(colours, device):
-    return Tagger.from_pretrained(str(colours), device=device, batch=4, jobs=1)
+def load(tiny_bundle, device):
+    return Tagger.from_pretrained(str(tiny_bundle), device=device, batch=4, jobs=1)
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -53,14 +53,14 @@ def test_devices_are_listed_by_name_or_number():
     assert split_devices("auto") == ["auto"]
 
 
-def test_two_processes_give_what_one_gives_in_the_same_order(colours, many):
+def test_two_processes_give_what_one_gives_in_the_same_order(tiny_bundle, many):
     many[7].write_bytes(b"no photo")
-    one = [str(o) for o in load(colours, "cpu").outcomes(many)]
-    assert [str(o) for o in load(colours, "cpu,cpu").outcomes(many)] == one
+    one = [str(o) for o in load(tiny_bundle, "cpu").outcomes(many)]
+    assert [str(o) for o in load(tiny_bundle, "cpu,cpu").outcomes(many)] == one
 
 
-def test_a_process_that_is_killed_ends_the_run_in_one_line(colours, many):
-    tagger = load(colours, "cpu,cpu")
+def test_a_process_that_is_killed_ends_the_run_in_one_line(tiny_bundle, many):
+    tagger = load(tiny_bundle, "cpu,cpu")
     with pytest.raises(RunProblem, match="a worker process was killed"):
         for _ in tagger.tag(iter(many * 20)):
             for worker in multiprocessing.active_children():
@@ -68,7 +68,7 @@ def test_a_process_that_is_killed_ends_the_run_in_one_line(colours, many):
     assert not multiprocessing.active_children()
 
 
-def test_what_a_process_says_reaches_the_user(colours, many):
+def test_what_a_process_says_reaches_the_user(tiny_bundle, many):
     said = []
     batches = iter([[1, 2], [3], [4], [5, 6], [7]])
     found = run_on_devices(Talker, ["cpu", "cpu"], said.append, batches)
@@ -91,6 +91,6 @@ class Talker:
         return [2 * number for number in numbers]
 
 
-def test_what_a_process_cannot_open_is_told_as_usual(colours, many):
+def test_what_a_process_cannot_open_is_told_as_usual(tiny_bundle, many):
     with pytest.raises(RunProblem, match=r"none|GPUs"):
-        list(Tagger.from_pretrained(str(colours), device="cuda:0,1").tag(many))
+        list(Tagger.from_pretrained(str(tiny_bundle), device="cuda:0,1").tag(many))

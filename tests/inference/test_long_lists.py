@@ -8,10 +8,10 @@ import pytest
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.device import Runtime
-from ramctl.inference import label_rows, onnx_engine, torch_engine
+from ramctl.inference import onnx_engine, torch_engine, vocabulary
 from ramctl.inference.onnx_engine import OnnxEngine
-from ramctl.inference.thresholds import choose_labels
 from ramctl.inference.torch_engine import TorchEngine
+from ramctl.inference.vocabulary import open_vocabulary
 from ramctl.model import ram
 from ramctl.tagging.tagger import Tagger
 from tests.support import TAGS
@@ -22,32 +22,32 @@ AT_ONCE = 40
 
 
 @pytest.fixture
-def rows(tiny_bundle):
+def labels(tiny_bundle):
     words = [f"{one} {other}" for one in TAGS for other in TAGS]
-    return choose_labels(Bundle.open(tiny_bundle), words, None).rows
+    return open_vocabulary(Bundle.open(tiny_bundle), words).labels
 
 
-def test_the_graph_sees_so_many_words_at_once_and_gives_the_same_scores(
-    tiny_bundle, rows, monkeypatch
+def test_the_graph_sees_so_many_words_at_once_and_gives_the_same_logits(
+    tiny_bundle, labels, monkeypatch
 ):
-    bundle = Bundle.open(tiny_bundle)
-    expected = OnnxEngine(bundle, "model.onnx", rows, 1).scores(PHOTOS)
-    monkeypatch.setattr(onnx_engine, "LABELS_AT_ONCE", AT_ONCE)
-    engine, seen = OnnxEngine(bundle, "model.onnx", rows, 1), []
-    run = onnx_engine._outputs
+    engine, seen = OnnxEngine(Bundle.open(tiny_bundle), labels, 1), []
+    photos, score = engine.see(PHOTOS), engine._score
+    expected = engine.logits(photos)
+    monkeypatch.setattr(onnx_engine, "ROWS_AT_ONCE", AT_ONCE)
     monkeypatch.setattr(
-        onnx_engine, "_outputs", lambda part, feed: (seen.append(feed), run(part, feed))[1]
+        engine, "_score", lambda photos, rows: (seen.append(len(rows)), score(photos, rows))[1]
     )
-    for scores, _ in engine.scores_each([PHOTOS, PHOTOS]):
-        np.testing.assert_allclose(scores, expected, atol=1e-6)
-    assert [len(some) for feed in seen for some in feed.values()] == [2, 2, 40, 40, 20]  # once
-    assert expected.shape == (2, 100)
+    np.testing.assert_allclose(engine.logits(photos), expected, atol=1e-5)
+    assert seen == [40, 40, 20] and expected.shape == (2, 100)
 
 
-def test_torch_sees_so_many_words_at_once_and_gives_the_same_scores(tiny_bundle, rows, monkeypatch):
+def test_torch_sees_so_many_words_at_once_and_gives_the_same_logits(
+    tiny_bundle, labels, monkeypatch
+):
     bundle, runtime = Bundle.open(tiny_bundle), Runtime.choose("cpu")
-    expected = TorchEngine.open(bundle, runtime, rows=rows).scores(PHOTOS)
-    monkeypatch.setattr(torch_engine, "LABELS_AT_ONCE", AT_ONCE)
+    engine = TorchEngine.open(bundle, runtime, labels=labels)
+    expected = engine.logits(engine.see(PHOTOS))
+    monkeypatch.setattr(torch_engine, "MAX_PREPARED", AT_ONCE)
     monkeypatch.setattr(ram, "ROWS_AT_ONCE", 2 * AT_ONCE)  # of two photos
     seen, prepare = [], ram.RAM.prepare_labels
     monkeypatch.setattr(
@@ -55,24 +55,24 @@ def test_torch_sees_so_many_words_at_once_and_gives_the_same_scores(tiny_bundle,
         "prepare_labels",
         lambda self, some: (seen.append(len(some)), prepare(self, some))[1],
     )
-    engine = TorchEngine.open(bundle, runtime, rows=rows)
+    engine = TorchEngine.open(bundle, runtime, labels=labels)
     assert not seen
-    np.testing.assert_allclose(engine.scores(PHOTOS), expected, atol=1e-6)
+    np.testing.assert_allclose(engine.logits(engine.see(PHOTOS)), expected, atol=1e-5)
     assert seen == [40, 40, 20]
 
 
 def calls_of(tiny_bundle, path, number, monkeypatch) -> tuple[int, int]:
     """How often functions are called to tag a photo by a list, and the words that borrow."""
-    lines = [f"{TAGS[n % 10]} {TAGS[n // 10 % 10]} {'a' * (n // 100)}" for n in range(number)]
+    lines = [f"{TAGS[n % 10]} {TAGS[n // 10 % 10]} {n // 100:03}" for n in range(number)]
     path.write_text("\n".join(lines))
-    calls, lent, borrowed = 0, [], label_rows.borrowed
+    calls, lent, borrowed = 0, [], vocabulary.borrowed
 
     def count(frame, event, argument) -> None:
         nonlocal calls
         calls += event in ("call", "c_call")
 
     monkeypatch.setattr(
-        label_rows,
+        vocabulary,
         "borrowed",
         lambda words, *own: (lent.append(len(words)), borrowed(words, *own))[1],
     )
@@ -88,7 +88,7 @@ def calls_of(tiny_bundle, path, number, monkeypatch) -> tuple[int, int]:
 
 
 def test_twice_the_words_are_twice_the_calls(tiny_bundle, tmp_path, monkeypatch):
-    block = label_rows.BLOCK
+    block = vocabulary.BLOCK
     calls_of(tiny_bundle, tmp_path / "words", block, monkeypatch)  # what is loaded once
     few, more, most = (
         calls_of(tiny_bundle, tmp_path / "words", n * block, monkeypatch) for n in (2, 4, 8)

@@ -31,7 +31,7 @@ def generate(recorded, images, tags, decoding):
     tokenizer = recorded.tokenizer()
     guides, prompt = tokenizer.encode_tags(tags), tokenizer.prompts(len(images))
     ends = Ends(tokenizer.end, tokenizer.pad)
-    written = engine.write(engine.encode(images), guides, prompt, decoding, ends)
+    written = engine.write(engine.see(images), guides, prompt, decoding, ends)
     pieces = np.concatenate(written)
     return pieces, tokenizer.decode(pieces)
 
@@ -89,13 +89,13 @@ def test_the_command_writes_the_recorded_captions(tagged, tag2text):
 
 def test_recorded_captions_of_any_length_and_of_specified_tags(tagged, tag2text):
     bundle, runner, captions = tagged
-    engine, runs = runner.engine, tag2text.facts["runs"]
-    encoded = engine.encode(tag2text.io["image"].numpy())
+    engine, score, runs = runner.engine, runner.score, tag2text.facts["runs"]
+    encoded = engine.see(tag2text.io["image"].numpy())
     longest = runs["batch3_max50"]
     guides = [tags.split(" | ") for tags in longest["tags"]]
     writer = CaptionWriter(bundle)
     writer.decoding = replace(writer.decoding, max_length=50)
-    assert writer.write(engine, encoded, guides) == longest["captions"] != captions
+    assert writer.write(engine, score, encoded, guides) == longest["captions"] != captions
     specified = runs["batch3_user_tags"]
     guides = [[tag for tag in tags.split(" | ") if tag] for tags in specified["tags"]]
-    assert CaptionWriter(bundle).write(engine, encoded, guides) == specified["captions"]
+    assert CaptionWriter(bundle).write(engine, score, encoded, guides) == specified["captions"]

@@ -11,7 +11,9 @@ from ramctl.checkpoints.load import load_caption_tokenizer, load_model
 from ramctl.checkpoints.weights import weights_of
 from ramctl.conversion import ConvertOptions, convert_checkpoint, read_official_labels
 from ramctl.errors import RunProblem
-from ramctl.inference.thresholds import thresholds_of
+from ramctl.inference.log_odds import Probabilities
+from ramctl.inference.onnx_engine import OnnxEngine
+from ramctl.inference.vocabulary import label_rows
 from tests.parity.conftest import FILES
 
 pytestmark = pytest.mark.shared
@@ -28,6 +30,7 @@ def test_checkpoint_to_bundle_to_graph_gives_the_authors_decisions(
     done = ramctl("convert", bundle.path, "--to", "onnx")
     assert done.returncode == 0, done.messages
     bundle = Bundle.open(bundle.path, verify=True)
+    assert bundle.has("photo.onnx") and bundle.has("labels.onnx")
     stored, given = bundle.tensors(), weights_of(recorded.model)
     assert stored.keys() == given.keys()
     for name, value in given.items():  # every bit, and no fp16 that a tolerance would let pass
@@ -36,16 +39,17 @@ def test_checkpoint_to_bundle_to_graph_gives_the_authors_decisions(
     model = load_model(bundle, captioning=False)
     with torch.no_grad():
         probabilities = model(io["image"]).logits.total.sigmoid()
-    decided = probabilities > torch.tensor(thresholds_of(bundle))
+    decided = probabilities > torch.from_numpy(bundle.labels.thresholds(bundle.threshold))
     ours = [row.nonzero().flatten().tolist() for row in decided]
     assert ours == facts["decisions"]["class_threshold"]
-    onnxruntime = pytest.importorskip("onnxruntime")
-    session = onnxruntime.InferenceSession(str(bundle.path / "model.onnx"))
-    rows = model.labels().detach().numpy()
-    for photos, labels in (slice(None), slice(None)), (slice(1), slice(5, 6)):
-        feeds = {"photos": io["image"][photos].numpy(), "label_queries": rows[labels]}
-        expected = io["eval.logits"][photos, labels].numpy()
-        np.testing.assert_allclose(session.run(None, feeds)[0], expected, atol=1e-3)
+    pytest.importorskip("onnxruntime")
+    labels = label_rows(bundle)
+    np.testing.assert_array_equal(labels.rows, model.labels().detach().numpy())
+    engine = OnnxEngine(bundle, labels, 1)
+    logits = engine.logits(engine.see(io["image"].numpy()))
+    np.testing.assert_allclose(logits, io["eval.logits"].numpy(), atol=1e-3)
+    decided = Probabilities(labels)(logits) > labels.thresholds(bundle.threshold)
+    assert [np.flatnonzero(row).tolist() for row in decided] == ours
     if architecture != "ram-plus":
         assert load_caption_tokenizer(bundle).start_tags == 152
     if "tag_list_chinese" in facts:

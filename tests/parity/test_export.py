@@ -1,62 +1,78 @@
-"""The exported graph equals the torch model, for every architecture."""
+"""The exported graphs equal the torch model, for every architecture."""
 
 import numpy as np
 import pytest
 import torch
 
-from ramctl.checkpoints.onnx_graph import export_graph
+from ramctl.checkpoints.onnx_graph import export_graphs
 from ramctl.checkpoints.weights import load_weights, save_weights
-from tests.model.test_ram import PRIOR, build
+from tests.model.test_ram import DESCRIBED, PRIOR, build
 
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
+NO_BRANCH = ["model.prior=false", "model.labels.own_width=0"]
+KINDS = {
+    "text": (NO_BRANCH, {}),
+    "learnt": ([*NO_BRANCH, "model.labels.kind=learnt"], {}),
+    "descriptions": (DESCRIBED, {"description_counts": [2, 5, 1, 2, 1, 1, 3]}),
+    "prior": ([*PRIOR, "model.prior.class_sharpness=3.0"], {}),
+}
+GRAPHS = ("photo.onnx", "labels.onnx")
 
-def run(path, photos, rows):
+
+def export(model, size, folder, *, half=False):
+    save_weights(model, folder / "model.safetensors", half=half)
+    load_weights(model, folder / "model.safetensors")
+    export_graphs(model, size, folder)
+
+
+def run(folder, photos, rows):
+    """The logits by both graphs."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    feeds = {"photos": photos.numpy(), "label_queries": rows.detach().numpy()}
-    if len(session.get_inputs()) > 2:  # of a model with a global branch, asked about all labels
-        feeds |= {"offsets": np.zeros(len(rows), np.float32), "shortlist": np.array([len(rows)])}
-    return session.run(["logits"], feeds)[0]
+    photo, labels = (
+        onnxruntime.InferenceSession(folder / name, options, providers=["CPUExecutionProvider"])
+        for name in GRAPHS
+    )
+    names = [output.name for output in photo.get_outputs()]
+    seen = dict(zip(names, photo.run(names, {"photos": photos.numpy()}), strict=True))
+    taken = {given.name for given in labels.get_inputs()} - {"rows"}
+    feeds = {name: seen[name] for name in taken} | {"rows": rows.detach().numpy()}
+    return labels.run(["logits"], feeds)[0]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_graphs_of_each_kind_give_torchs_logits(kind, tmp_path):
+    torch.manual_seed(0)
+    overrides, options = KINDS[kind]
+    model = build(overrides, n_labels=7, **options)
+    export(model, 64, tmp_path)
+    photos, rows = torch.randn(3, 3, 64, 64), model.labels()
+    for some, part in ((photos, rows), (photos[:1], rows[2:4])):
+        with torch.no_grad():
+            expected = model(some, part).logits.total.numpy()
+        np.testing.assert_allclose(run(tmp_path, some, part), expected, atol=1e-4)
 
 
 @pytest.mark.shared
 def test_graph_takes_another_number_of_descriptions(ram_plus, tmp_path):
-    export_graph(ram_plus.model, 96, tmp_path / "model.onnx")
+    export(ram_plus.model, 96, tmp_path)
     rows = ram_plus.io["openset.label_embed"].view(6, 5, -1)
-    logits = run(tmp_path / "model.onnx", ram_plus.io["image"], rows)
+    logits = run(tmp_path, ram_plus.io["image"], rows)
     np.testing.assert_allclose(logits, ram_plus.io["openset.logits"].numpy(), atol=1e-3)
 
 
-@pytest.fixture
-def tiny():
-    torch.manual_seed(0)
-    return build(PRIOR, n_labels=7)
-
-
 @pytest.mark.parametrize("half", [False, True])
-def test_weights_are_stored_once(tiny, tmp_path, half):
-    weights = tmp_path / "model.safetensors"
-    save_weights(tiny, weights, half=half)
-    load_weights(tiny, weights)
-    export_graph(tiny, 64, tmp_path / "model.onnx", weights=weights)
-    graph = onnx.load(tmp_path / "model.onnx", load_external_data=False)
-    inside = [i for i in graph.graph.initializer if i.data_location != 1 and np.prod(i.dims) > 64]
-    assert not inside
-    photos, rows = torch.randn(3, 3, 64, 64), tiny.labels()
+def test_weights_are_stored_once(tmp_path, half):
+    torch.manual_seed(0)
+    model = build(PRIOR, n_labels=7)
+    export(model, 64, tmp_path, half=half)
+    for name in GRAPHS:
+        graph = onnx.load(tmp_path / name, load_external_data=False)
+        tensors = graph.graph.initializer
+        assert not [i for i in tensors if i.data_location != 1 and np.prod(i.dims) > 64]
+    photos, rows = torch.randn(3, 3, 64, 64), model.labels()
     with torch.no_grad():
-        expected = tiny(photos, rows).logits.total.numpy()
-    np.testing.assert_allclose(run(tmp_path / "model.onnx", photos, rows), expected, atol=1e-3)
-
-
-def test_unseen_labels_have_zeros_for_what_seen_ones_own(tiny, tmp_path):
-    export_graph(tiny, 64, tmp_path / "model.onnx")
-    text = torch.randn(2, 32)
-    rows = torch.cat([text, torch.zeros(2, sum(tiny.labels.widths) - 32)], 1)
-    photos = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        encoded = tiny.encode(tiny.encoder(photos))
-        expected = tiny.tag_logits(encoded, text).total.numpy()
-    np.testing.assert_allclose(run(tmp_path / "model.onnx", photos, rows), expected, atol=1e-3)
+        expected = model(photos, rows).logits.total.numpy()
+    np.testing.assert_allclose(run(tmp_path, photos, rows), expected, atol=1e-3)

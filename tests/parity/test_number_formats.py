@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from ramctl.device import Runtime
-from ramctl.inference.thresholds import bundle_labels
+from ramctl.inference.log_odds import score_logits
 from ramctl.inference.torch_engine import TorchEngine
+from ramctl.inference.vocabulary import label_rows
 from tests.parity.conftest import FILES
 
 pytestmark = pytest.mark.shared
@@ -23,18 +24,18 @@ def test_probabilities_and_decisions_stay_near_the_authors(convert, load_recorde
     recorded = load_recorded(architecture)
     facts, io = recorded.facts, recorded.io
     bundle, _ = convert(architecture)
-    rows, photos = bundle_labels(bundle).rows, io["image"].numpy()
+    labels, photos = label_rows(bundle), io["image"].numpy()
     expected = io["eval.logits"].double().sigmoid().numpy()
     decided = np.zeros(expected.shape, bool)
-    for row, labels in enumerate(facts["decisions"]["class_threshold"]):
-        decided[row, labels] = True
+    for row, ids in enumerate(facts["decisions"]["class_threshold"]):
+        decided[row, ids] = True
     for name, (most_moved, most_changed) in BOUNDS.items():
         runtime = Runtime(torch.device("cpu"), name)
-        engine = TorchEngine.open(bundle, runtime, rows=rows, fold=True)
+        engine = TorchEngine.open(bundle, runtime, labels=labels, fold=True)
         # fp16 is a format of GPUs: here torch's own products stand for theirs, because oneDNN's
         # differ from processor to processor (0.0075 without AVX-512 FP16, 0.0103 with it).
         with torch.backends.mkldnn.flags(enabled=name != "fp16"):
-            scores = engine.scores(photos)
+            scores = score_logits(engine.logits(engine.see(photos)))
         changed = ((scores > io["class_threshold"].numpy()) != decided).sum()
         assert np.abs(scores - expected).max() < most_moved, name
         assert changed <= most_changed, name

@@ -36,7 +36,7 @@ def test_scores_are_those_of_the_graph(made, folder):
     peer = open_peer(f"onnx:{folder}", [])
     assert peer.labels == ("red", "green", "blue")
     np.testing.assert_allclose(peer.scores([RED] * 3), [expected] * 3, atol=1e-6)
-    tagger = Tagger.from_pretrained(f"onnx:{folder}", dense=True, include=["red", "blue"])
+    tagger = Tagger.from_pretrained(f"onnx:{folder}", dense=True)
     assert tagger.tag(RED).tags == ["red"]
     np.testing.assert_allclose(tagger.tag([RED, RED])[1].dense, expected, atol=1e-6)
 
@@ -59,7 +59,7 @@ def test_weights_beside_the_graph_are_read_and_others_refused(folder):
     assert open_peer(f"onnx:{folder}", []).fingerprint != first.fingerprint
     (folder / "weights.bin").rename(folder.parent / "weights.bin")
     (folder / GRAPH).write_bytes(graph(weights="../weights.bin").SerializeToString())
-    with pytest.raises(RamctlError, match=r"model\.onnx: weights outside its folder: '\.\./w"):
+    with pytest.raises(RamctlError, match=r"model\.onnx: .*xternal data path"):
         open_peer(f"onnx:{folder}", [])
 
 
@@ -91,7 +91,7 @@ def test_a_folder_that_is_not_right_is_one_line(case, folder, ramctl):
 def test_what_a_graph_cannot_do_is_refused(folder):
     refused = partial(Tagger.from_pretrained, f"onnx:{folder}")
     for options, message in (
-        ({"labels": ["dog"]}, "has labels of its own; --include picks some"),
+        ({"labels": ["dog"]}, "has labels of its own, and no --labels"),
         ({"device": "cuda"}, "runs on the CPU in fp32"),
         ({"boxes": True}, "boxes needs a bundle, not onnx:"),
     ):

@@ -1,0 +1,131 @@
+"""Words that a user names: files of them, what they borrow from labels, and their thresholds."""
+
+import gzip
+import json
+import tracemalloc
+
+import numpy as np
+import pytest
+
+from ramctl.checkpoints.bundle import Bundle, embedded_bundle
+from ramctl.errors import RunProblem
+from ramctl.inference.vocabulary import borrowed, label_rows, open_vocabulary, read_words
+from tests.support import TAGS
+
+TEXTS = np.eye(3, 4, dtype=np.float32)
+TRAINED = np.array([[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]], np.float32)
+
+
+def test_descriptions_may_be_one_object_or_a_list_of_them(tmp_path):
+    tags = {"heron": ["a grey bird.", "long legs"], "kettle": "boils water"}
+    for name, content in {"one": tags, "list": [{tag: tags[tag]} for tag in tags]}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+        words = read_words(str(tmp_path / f"{name}.json"))
+        assert [(word.tag, word.descriptions) for word in words] == [
+            ("heron", ("a grey bird.", "long legs")),
+            ("kettle", ("boils water",)),
+        ]
+
+
+@pytest.mark.shared
+def test_the_authors_descriptions_are_read_as_published(shared, tmp_path):
+    name = "openimages_rare_200_llm_tag_descriptions.json"
+    packed = (shared / "labels" / "ram" / f"{name}.gz").read_bytes()
+    (tmp_path / name).write_bytes(gzip.decompress(packed))
+    words = read_words(str(tmp_path / name))
+    assert len(set(words.tags)) == 200
+    assert {len(word.descriptions) for word in words} == {51}
+    assert words[0].descriptions[0] == f"a photo of a {words[0].tag.lower()}."
+
+
+def test_a_model_s_name_is_a_list_of_its_labels():
+    assert read_words("mini").tags == Bundle.open(embedded_bundle()).labels.tags
+
+
+@pytest.mark.parametrize("content", [["heron"], [{"heron": ["a"]}, 3], "heron", 3])
+def test_anything_else_is_named(tmp_path, content):
+    (tmp_path / "words.json").write_text(json.dumps(content))
+    with pytest.raises(RunProblem, match=r"words\.json: expected tags with lists of sentences"):
+        read_words(str(tmp_path / "words.json"))
+
+
+def test_a_word_that_is_no_label_has_the_curve_of_such_words_and_a_known_one_its_own():
+    bundle = Bundle.open(embedded_bundle())
+    chosen = open_vocabulary(bundle, ["heated towel rail", "dogs"])
+    (dog,) = bundle.labels.ids("dog")
+    assert not bundle.labels.ids("heated towel rail")
+    names, (rail, known) = chosen.columns
+    assert names == ["heated towel rail", "dogs"] and known == dog
+    curves = chosen.labels.curves
+    assert curves[rail].tolist() == bundle.meta["open_set"]["calibration"]
+    assert curves[known].tolist() == list(bundle.labels[dog].calibration)
+    assert chosen.thresholds[[rail, known]].tolist() == [bundle.threshold] * 2
+    assert open_vocabulary(bundle, ["dog"], precision=0.9).thresholds[dog] == (
+        bundle.threshold_for(0.9)
+    )
+    by_user = open_vocabulary(bundle, ["dog", "cat"], 0.7)
+    assert set(by_user.thresholds) == {0.7} and not by_user.allows and not by_user.fills_up
+
+
+def test_words_of_a_list_are_added_to_the_labels(tmp_path):
+    bundle = Bundle.open(embedded_bundle())
+    (tmp_path / "words").write_text("heron cage\ndog\n")
+    added = open_vocabulary(bundle, f"+{tmp_path / 'words'}")
+    assert added.labels.tags == [*bundle.labels.tags, "heron cage"]
+    assert added.listed is None and added.allows and added.fills_up
+
+
+def test_words_of_another_language_are_labels_in_a_list_of_that_language_alone():
+    labels = (bundle := Bundle.open(embedded_bundle())).labels
+
+    def ids(words, language=""):
+        found, places = open_vocabulary(bundle, words, language=language).columns
+        assert found == words
+        return places
+
+    german = ids(["Hund", "Baum", "Himmel", "Rock"], "de")
+    assert german == [labels.ids(tag)[0] for tag in ("dog", "tree", "sky", "skirt")]
+    assert ids(["gift", "rock"]) == [labels.ids(tag)[0] for tag in ("gift", "rock")]
+    (grenade,) = ids(["grenade"])  # German for a pomegranate's like
+    assert grenade != labels.ids("pomegranate")[0]
+
+
+def test_a_word_gets_the_vectors_of_its_neighbours_by_how_near_they_are():
+    np.testing.assert_allclose(borrowed(TEXTS[:1], TEXTS, TRAINED), TRAINED[:1], atol=1e-6)
+    between = np.array([[1, 1, 0, 0]], np.float32) / np.sqrt(2)
+    # The best cosine is sqrt(1/2), so that the mean counts half.
+    np.testing.assert_allclose(borrowed(between, TEXTS, TRAINED), [[0.25, 0.25]], atol=1e-4)
+    near = np.array([[1, 0, 0], [0.6, 0.8, 0]], np.float32)
+    own = borrowed(near, near, TRAINED[:2], but_own=True)
+    np.testing.assert_allclose(own, 0.36 * TRAINED[[1, 0]], atol=1e-6)
+
+
+def test_without_neighbours_and_without_labels_nothing_is_borrowed():
+    word = np.array([[0, 0, 0, 1]], np.float32)
+    assert not borrowed(word, TEXTS, TRAINED).any()
+    assert not borrowed(-TEXTS[:1], TEXTS[:1], TRAINED[:1]).any()
+    assert borrowed(TEXTS, TEXTS[:0], TRAINED[:0]).tolist() == [[0, 0]] * 3
+
+
+def test_many_words_take_little_more_than_their_rows_and_none_depends_on_the_others(
+    tiny_bundle, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("ramctl.inference.vocabulary.EMBEDDED_AT_ONCE", 500)
+    bundle, path = Bundle.open(tiny_bundle), tmp_path / "words.txt"
+    words = [f"{TAGS[n % 10]} {TAGS[n // 10 % 10]} {n}" for n in range(3000)]
+    path.write_text("\n".join(["one", *words, TAGS[0]]))
+    open_vocabulary(bundle, str(path))  # what is loaded then does not count
+    tracemalloc.start()
+    try:
+        chosen = open_vocabulary(bundle, str(path)).labels
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    n = len(chosen)
+    assert chosen.rows.shape == (n, chosen.rows.shape[1])
+    assert (most - 2 * chosen.rows.nbytes) / n < 1200
+    assert np.array_equal(chosen.rows[-1], label_rows(bundle).rows[0])
+    for place in (0, 1, 200, n - 2):
+        path.write_text(chosen.tags[place])
+        alone = open_vocabulary(bundle, str(path)).labels.rows[0]
+        assert np.array_equal(alone, chosen.rows[place])
