@@ -182,7 +182,7 @@ def _with_words(
                   descriptions=word.descriptions, threshold=word.threshold, calibration=curve)
         )  # fmt: skip
     if not found:
-        raise RunProblem(f"{bundle.path}: the model knows none of the words")
+        raise RunProblem("--labels: the model knows none of the words")
     return Labels.with_rows(all_labels, rows), [
         (tag, found[tag]) for tag in dict.fromkeys(words.tags) if tag in found
     ]
@@ -217,9 +217,9 @@ def rows_of_words(
         for label in part:
             texts = label.descriptions
             found = encoder.embed_sentences(texts) if texts else next(name_vectors)[None]
+            is_sure = guesses or bool(texts) or not isinstance(encoder, StaticTextEncoder)
             knows = isinstance(encoder, StaticTextEncoder) and encoder.knows_some(label.tag)
-            is_known = guesses or knows or not isinstance(encoder, StaticTextEncoder)
-            if is_known and found.any(1).all():
+            if found.any(1).all() and (is_sure or knows):
                 vectors.append(found)
             else:
                 unknown.append(label.tag)

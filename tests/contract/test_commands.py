@@ -126,7 +126,7 @@ def test_commands_run_from_python(tmp_path):
     report = parsing.run(parsing.ParseOptions(inputs=given, stream=stream, root=root, **quiet))
     assert (report.n_out, report.exit_code) == (8, 0)
     given, stream = (str(parsed),), StreamOptions(output=tagged)
-    tagger = TaggerOptions(choice=SelectionOptions(include=["field"]))
+    tagger = TaggerOptions(choice=SelectionOptions(exclude=["field"]))
     photos = PhotoInputs(root=root)
     report = tagging.run(
         tagging.TagOptions(inputs=given, photos=photos, tagger=tagger, stream=stream, **quiet)

@@ -83,7 +83,7 @@ def test_an_error_leaves_the_earlier_photo_with_its_tags(server, browser):
     browser.value("byId('words').value = 'blue'; learnAll()")
     browser.wait("Boolean(document.querySelector('#asked li b'))")
     browser.value("byId('words').value = '/etc/passwd'; learnAll()")
-    browser.wait("byId('trouble').textContent.includes('knows no part of')")
+    browser.wait("byId('trouble').textContent.includes('knows none of the words')")
     assert list(shown(browser, "asked")) == ["blue"]
     drop(browser, photo("green"))
     browser.wait("document.querySelector('#tags li b')?.textContent === 'green'")

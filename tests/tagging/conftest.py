@@ -43,34 +43,39 @@ def text_rows(names) -> np.ndarray:
     return rows
 
 
-def graph() -> onnx.ModelProto:
-    """Logits = SHARPNESS * mean colour (B, 3) . first three of a row (L, 3) + its last value."""
-    constants = {
-        "start": np.array([0]), "end": np.array([3]), "axis": np.array([1]),
-        "last": np.array([WIDTH - 1]), "width": np.array([WIDTH]),
-        "sharpness": np.array(SHARPNESS * np.sqrt(3), np.float32),
-    }  # fmt: skip
-    nodes = [
-        helper.make_node("ReduceMean", ["photos"], ["mean"], axes=[2, 3], keepdims=0),
-        helper.make_node("Slice", ["label_queries", "start", "end", "axis"], ["colours"]),
-        helper.make_node("Slice", ["label_queries", "last", "width", "axis"], ["bias"]),
-        helper.make_node("Transpose", ["colours"], ["turned"], perm=[1, 0]),
-        helper.make_node("Transpose", ["bias"], ["flat"], perm=[1, 0]),
-        helper.make_node("MatMul", ["mean", "turned"], ["product"]),
-        helper.make_node("Mul", ["product", "sharpness"], ["sharp"]),
-        helper.make_node("Add", ["sharp", "flat"], ["logits"]),
-    ]
+def graph(nodes, inputs, output, constants=()) -> onnx.ModelProto:
+    def values(shapes):
+        pairs = shapes.items()
+        return [helper.make_tensor_value_info(x, TensorProto.FLOAT, shape) for x, shape in pairs]
+
     built = helper.make_graph(
-        nodes,
-        "colours",
-        [
-            helper.make_tensor_value_info("photos", TensorProto.FLOAT, ["B", 3, "H", "W"]),
-            helper.make_tensor_value_info("label_queries", TensorProto.FLOAT, ["L", WIDTH]),
-        ],
-        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["B", "L"])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
+        [helper.make_node(kind, given, [made], **options) for kind, given, made, options in nodes],
+        "colours", values(inputs), values(output),
+        [numpy_helper.from_array(value, name) for name, value in constants],
+    )  # fmt: skip
     return helper.make_model(built, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def save_graphs(folder: Path) -> None:
+    """Logits = SHARPNESS * mean colour (B, 3) . first three of a row (L, 3) + its last value."""
+    means = [("ReduceMean", ["photos"], "mean", {"axes": [2, 3], "keepdims": 0})]
+    onnx.save(
+        graph(means, {"photos": ["B", 3, "H", "W"]}, {"mean": ["B", 3]}), folder / "photo.onnx"
+    )
+    to_logits = np.zeros((WIDTH, 4), np.float32)  # a row's weights of the colour and of 1
+    to_logits[:3, :3], to_logits[-1, 3] = SHARPNESS * np.sqrt(3) * np.eye(3), 1
+    nodes = [
+        ("MatMul", ["rows", "to_logits"], "weights", {}),
+        ("Pad", ["mean", "pads", "one"], "seen", {}),
+        ("Transpose", ["weights"], "turned", {"perm": [1, 0]}),
+        ("MatMul", ["seen", "turned"], "logits", {}),
+    ]
+    constants = {
+        "to_logits": to_logits, "pads": np.array([0, 0, 0, 1]), "one": np.array(1, np.float32),
+    }  # fmt: skip
+    inputs = {"mean": ["B", 3], "rows": ["L", WIDTH]}
+    scored = graph(nodes, inputs, {"logits": ["B", "L"]}, constants.items())
+    onnx.save(scored, folder / "labels.onnx")
 
 
 def write_colour_bundle(path: Path) -> Path:
@@ -86,10 +91,10 @@ def write_colour_bundle(path: Path) -> Path:
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     with BundleWriter(path) as writer:
         writer.meta = preset_to_meta(load_preset("tiny"))
-        writer.meta["thresholds"] = {"threshold": 0.6, "open_set_threshold": 0.5}
+        writer.meta["thresholds"] = {"threshold": 0.6}
         LABELS.write(writer.path / "labels.jsonl")
         save_file(tensors, writer.path / "model.safetensors")
-        onnx.save(graph(), writer.path / "model.onnx")
+        save_graphs(writer.path)
         quantise_table(
             text_rows(["", *COLOURS]), np.eye(TEXT, dtype=np.float32), tokenizer.to_str()
         ).save(writer.path / "text")

@@ -97,7 +97,7 @@ def test_pictures_are_turned_upright_and_put_on_white(tagger, colours):
 
 def records_of(tagger, photos):
     batches = []
-    tagger = Tagger(tagger.runner, tagger.label_set, tagger.options)
+    tagger = Tagger(tagger.runner, tagger.vocabulary, tagger.options)
     tagger.stage = lambda given: iter(batches.extend(given) or [])
     list(tagger.outcomes(photos))
     return batches[0]
@@ -174,7 +174,6 @@ def test_thresholds_are_a_number_numbers_of_tags_or_a_file(tags, tmp_path):
 
 def test_options_choose_tags(tags):
     assert tags(top=1) == ["colour"]
-    assert tags(include=["blue"]) == ["blue"]
     assert tags(exclude={"red", "colour"}) == ["blue"]
     assert tags(leaf=True, lang="zh") == ["red", "蓝色"]
     assert tags(kinds=["object"]) == []
@@ -193,7 +192,7 @@ def test_options_choose_tags(tags):
         ({"threshold": 0.5, "precision": 0.8}, UsageProblem, "precision"),
         ({"precision": 1.5}, UsageProblem, r"precision 1\.5 is not between"),
         ({"top": 0}, UsageProblem, "top 0 is less than 1"),
-        ({"include": "red"}, UsageProblem, "include: not a list"),
+        ({"exclude": "red"}, UsageProblem, "exclude: not a list"),
         ({"kinds": ["thing"]}, UsageProblem, "'thing' is not one of object"),
         ({"runtime": "onx"}, UsageProblem, "runtime 'onx' is not one of auto, onnx, torch"),
         ({"preprocess": "slow"}, UsageProblem, "preprocess 'slow' is not one of official, fast"),
@@ -221,7 +220,7 @@ def test_tags_that_no_label_has_are_reported(colours, caplog, ramctl, red):
     Tagger.from_pretrained(colours, exclude=["xqzzv", "red"], notify=messages.append)
     assert messages == ["1 tags that you named are not in the label system: xqzzv"]
     with caplog.at_level(logging.WARNING, logger="ramctl"):
-        Tagger.from_pretrained(colours, include=["xqzzv"])
+        Tagger.from_pretrained(colours, exclude=["xqzzv"])
     assert caplog.messages == messages
     (red.parent / "words").write_text("xqzzv\n")
     done = ramctl("tag", "--model", colours, red, "--exclude", red.parent / "words")

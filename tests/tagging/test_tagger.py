@@ -9,7 +9,7 @@ from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.inference.caption_writer import CaptionWriter
 from ramctl.inference.selection import SelectionOptions, TagSelector
-from ramctl.inference.thresholds import LabelSet
+from ramctl.inference.vocabulary import Vocabulary
 from ramctl.labels import Label, Labels
 from ramctl.model.regions import cell_logits
 from ramctl.photos.decoding import load_photo
@@ -25,7 +25,7 @@ PHOTOS = sorted((REPOSITORY / "tests" / "data" / "photos").iterdir())
 def test_onnx_and_torch_scores_are_the_same(tiny_bundle):
     rows = {}
     for runtime in ("onnx", "torch"):
-        tagger = Tagger.from_pretrained(tiny_bundle, runtime=runtime, dense=True, threads=1)
+        tagger = Tagger.from_pretrained(tiny_bundle, runtime=runtime, dense=True, jobs=1)
         rows[runtime] = [row.dense for row in tagger.tag(PHOTOS)]
     assert len(rows["onnx"]) == len(PHOTOS) > 4
     np.testing.assert_allclose(rows["onnx"], rows["torch"], atol=1e-4)
@@ -58,8 +58,7 @@ def test_significant_digits_are_those_of_the_format():
 
 
 def selector(labels, threshold, **options):
-    rows, n = np.zeros((len(labels), 0), np.float32), len(labels)
-    plain = LabelSet(labels, rows, np.full(n, threshold), np.zeros(n, bool))
+    plain = Vocabulary(labels, np.full(len(labels), threshold))
     return TagSelector(plain, SelectionOptions(**options))
 
 
