@@ -56,16 +56,16 @@ class PhotoGraph(nn.Module):
 
 
 class LabelGraph(nn.Module):
-    """What a photo graph gives, and rows of labels, to logits (B, L)."""
+    """Rows of labels, and the outputs of a photo graph, to logits (B, L)."""
 
     def __init__(self, model: RAM) -> None:
         super().__init__()
         self.model = model
         self.names = [name for name in PhotoGraph(model).names if name != "pooled"]
 
-    def forward(self, rows: Tensor, *seen: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, *outputs: Tensor) -> Tensor:
         """Logits of rows (L, R) or descriptions (L, M, E)."""
-        parts = dict(zip(self.names, seen, strict=True))
+        parts = dict(zip(self.names, outputs, strict=True))
         photo = None
         if self.model.prior is not None:
             photo = GlobalFeatures(
@@ -108,13 +108,13 @@ def trace(model: RAM, image_size: int) -> tuple[Any, Any]:
     first = _traced(photo, (photos,), ["photos"], photo.names, free)
     _join_padding(first.graph, _same_padding(model.encoder, photos[:1]))
     with torch.no_grad():
-        seen = dict(zip(photo.names, photo(photos), strict=True))
+        given = dict(zip(photo.names, photo(photos), strict=True))
     inputs = ["rows", *labels.names]
     free |= {"rows": {0: "labels"}, "logits": {0: "batch", 1: "labels"}}
     if rows.dim() == 3:
         free["rows"][1] = "descriptions"
-    given = (rows, *(seen[name] for name in labels.names))
-    second = _traced(labels, given, inputs, ["logits"], free)
+    inputs_of_labels = (rows, *(given[name] for name in labels.names))
+    second = _traced(labels, inputs_of_labels, inputs, ["logits"], free)
     for graph in (first, second):
         drop_unused(graph.graph)
     return first, second

@@ -65,7 +65,7 @@ class Caption:
 
 
 def write_captions(
-    runner: ModelRunner, seen: Encoded, tags: Sequence[list[str]], number: int
+    runner: ModelRunner, encoded: Encoded, tags: Sequence[list[str]], number: int
 ) -> list[list[Caption]]:
     """Up to `number` different captions of each of the first photos of a full batch.
 
@@ -77,7 +77,7 @@ def write_captions(
     captions: list[list[Caption]] = [[] for _ in tags]
     for _ in range(number):
         ordered = list(map(writer.ordered, guides))
-        texts = writer.write(runner.engine, runner.score, seen, ordered)
+        texts = writer.write(runner.engine, runner.score, encoded, ordered)
         parsed = writer.parsed(text or "" for text in texts)
         for index, (text, result) in enumerate(zip(texts, parsed, strict=True)):
             if text is not None and text not in {earlier.text for earlier in captions[index]}:
@@ -119,13 +119,13 @@ class Generator:
         engine = self.runner.engine
         for batch in chunks(prepared, self.runner.at_once):
             (pixels,) = self.runner.full_batches([photo.pixels for _, photo in batch])
-            seen = engine.see(pixels)
-            scores = self.runner.score(seen)[: len(batch)]
+            encoded = engine.encode(pixels)
+            scores = self.runner.score(encoded)[: len(batch)]
             predicted = [self._select(row).scores for row in scores]
             captions: Sequence[list[Caption] | None] = [None] * len(batch)
             if self._n_captions:
                 captions = write_captions(
-                    self.runner, seen, [*map(list, predicted)], self._n_captions
+                    self.runner, encoded, [*map(list, predicted)], self._n_captions
                 )
             for (record, _), row, tags, written in zip(
                 batch, scores, predicted, captions, strict=True

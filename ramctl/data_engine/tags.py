@@ -57,6 +57,6 @@ def requested_tags(
         sources = set(all_sources.get(tag, ()))
         is_of_caption = PARSED in sources and HUMAN not in sources and n_captions[tag] < 2
         is_mentioned = not sources or not sources <= MODELS
-        named = HUMAN in sources, is_mentioned, is_of_caption
-        requested.append(RequestedTag(place, ids, *named, fold))
+        origins = HUMAN in sources, is_mentioned, is_of_caption
+        requested.append(RequestedTag(place, ids, *origins, fold))
     return requested

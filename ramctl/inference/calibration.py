@@ -119,7 +119,7 @@ class Precision(NamedTuple):
 
 
 def precision_table(log_odds: Floats, right: Flags) -> list[Precision]:
-    """The precision of tags by threshold, rising, in steps of 1 %, for log-odds (N, L).
+    """The precision of tags by threshold, rising, in steps of half a percent, for log-odds (N, L).
 
     `log_odds` contain the allowance of likely main things; -inf is never given.
     """
@@ -128,8 +128,8 @@ def precision_table(log_odds: Floats, right: Flags) -> list[Precision]:
     values, hits = log_odds[can_be_given][order], np.cumsum(right[can_be_given][order])
     number = np.arange(1, len(values) + 1)
     precision, table = hits / number, []
-    for wanted in np.arange(0.5, 1, 0.01):
-        reached = np.flatnonzero((precision >= wanted) & (number >= MIN_TAGS))
+    for goal in np.arange(0.5, 1, 0.005):
+        reached = np.flatnonzero((precision >= goal) & (number >= MIN_TAGS))
         if len(reached):
             last = reached[-1]
             row = sigmoid(values[last]), precision[last], number[last] / len(right)

@@ -30,7 +30,7 @@ MIN_LISTED, LISTED_FRACTION = 128, 28  # labels that the decoder answers for: on
 USUAL_HEADROOM = 0.9  # quantile, for words that are no labels
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
-Seen = dict[str, Floats]  # the outputs of photo.onnx by name
+EncodedPhotos = dict[str, Floats]  # the outputs of photo.onnx by name
 
 
 class OnnxEngine:
@@ -57,32 +57,32 @@ class OnnxEngine:
         if has_headroom and not scores_all and len(labels) > MIN_LISTED:
             self._branch = Branch(bundle, labels)
 
-    def see(self, photos: Floats) -> Seen:
-        """What the photo graph sees in photos (B, 3, S, S)."""
+    def encode(self, photos: Floats) -> EncodedPhotos:
+        """The outputs of the photo graph for photos (B, 3, S, S)."""
         names = [output.name for output in self._photo.get_outputs()]
         return dict(zip(names, self._photo.run(names, {"photos": photos}), strict=True))
 
-    def pooled(self, seen: Seen) -> Floats:
+    def pooled(self, encoded: EncodedPhotos) -> Floats:
         """The pooled features (B, C) of a model with a global branch."""
-        return seen["pooled"]
+        return encoded["pooled"]
 
-    def logits(self, seen: Seen, lifted: Sequence[Ids] | None = None) -> Floats:
+    def logits(self, encoded: EncodedPhotos, lifted: Sequence[Ids] | None = None) -> Floats:
         """Logits (B, L) of the labels; for each photo some may be `lifted` among its likeliest."""
         if self._branch is None:
             blocks = range(0, len(self._rows), ROWS_AT_ONCE)
-            parts = [self._score(seen, self._rows[i : i + ROWS_AT_ONCE]) for i in blocks]
+            parts = [self._score(encoded, self._rows[i : i + ROWS_AT_ONCE]) for i in blocks]
             return np.concatenate(parts, 1)
-        listed = self._branch.likeliest(seen)
+        listed = self._branch.likeliest(encoded)
         found = np.full((len(listed), len(self._rows)), -np.inf, np.float32)
         for index, ids in enumerate(listed):
             if lifted is not None:
                 ids = np.union1d(ids, lifted[index])
-            photo = {name: values[index : index + 1] for name, values in seen.items()}
+            photo = {name: values[index : index + 1] for name, values in encoded.items()}
             found[index, ids] = self._score(photo, self._rows[ids])[0]
         return found
 
-    def _score(self, seen: Seen, rows: Floats) -> Floats:
-        feed = {name: seen[name] for name in self._takes} | {"rows": rows}
+    def _score(self, encoded: EncodedPhotos, rows: Floats) -> Floats:
+        feed = {name: encoded[name] for name in self._takes} | {"rows": rows}
         return np.asarray(self._labels.run(["logits"], feed)[0])
 
 
@@ -113,10 +113,10 @@ class Branch:
         self._size = max(MIN_LISTED, len(labels) // LISTED_FRACTION)
         self._salience = Salience.from_bundle(bundle.meta.get("salience"), labels)
 
-    def likeliest(self, seen: Seen) -> list[NDArray[np.intp]]:
+    def likeliest(self, encoded: EncodedPhotos) -> list[NDArray[np.intp]]:
         """The ids of the labels that could be likeliest, or what a photo is of, for each photo."""
-        branch = unit(seen["feature"]) @ self._text + seen["own"] @ self._own
-        branch += self._class_scale * np.log(seen["classes"] @ self._likeness)
+        branch = unit(encoded["feature"]) @ self._text + encoded["own"] @ self._own
+        branch += self._class_scale * np.log(encoded["classes"] @ self._likeness)
         ranked = self._slopes * branch + self._most
         listed = np.argpartition(-ranked, self._size - 1, axis=1)[:, : self._size]
         if self._salience is None:

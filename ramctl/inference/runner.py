@@ -230,25 +230,25 @@ class ModelRunner(Runner):
         batches = self.full_batches([self.preprocess.resize(photo) for photo in photos])
         return torch.cat([self.engine.features(batch) for batch in batches])[: len(photos)]
 
-    def score(self, seen: Any) -> Scores:
+    def score(self, encoded: Any) -> Scores:
         """Probabilities (B, L) of photos as the torch engine sees them."""
-        return self._score(self.engine, seen)[0]
+        return self._score(self.engine, encoded)[0]
 
-    def _score(self, engine: Any, seen: Any) -> tuple[Scores, Ids]:
+    def _score(self, engine: Any, encoded: Any) -> tuple[Scores, Ids]:
         """Logits, each label's curve, and what the model learnt of a collection."""
         if self.collection is None:
-            scores = self.probabilities(engine.logits(seen))
+            scores = self.probabilities(engine.logits(encoded))
             return scores, np.full(len(scores), NO_FIRST)
-        pooled = engine.pooled(seen)
+        pooled = engine.pooled(encoded)
         is_own, none = self.collection.is_own(pooled), self.collection.lifted[:0]
         lifted = [self.collection.lifted if own else none for own in is_own]
-        log_odds = self.probabilities.log_odds(engine.logits(seen, lifted))
+        log_odds = self.probabilities.log_odds(engine.logits(encoded, lifted))
         changed, first = self.collection(log_odds, pooled, is_own)
         return score_logits(changed.astype(np.float32)), first
 
     def _scores(self, photos: Sequence[Pixels]) -> tuple[Scores, Ids]:
         engine = self._chosen_engine()
-        each = [self._score(engine, engine.see(batch)) for batch in self.full_batches(photos)]
+        each = [self._score(engine, engine.encode(batch)) for batch in self.full_batches(photos)]
         scores, first = map(np.concatenate, zip(*each, strict=True))
         return scores[: len(photos)], first[: len(photos)]
 
@@ -260,9 +260,9 @@ class ModelRunner(Runner):
         """The pooled features (C,) and log-odds (L,) of each of the photos."""
         engine = self._chosen_engine()
         for part in chunks(photos, self.at_once):
-            seen = engine.see(self.preprocess.full_batch(part, self.at_once))
-            log_odds = self.probabilities.log_odds(engine.logits(seen))
-            yield from zip(engine.pooled(seen)[: len(part)], log_odds[: len(part)], strict=True)
+            encoded = engine.encode(self.preprocess.full_batch(part, self.at_once))
+            log_odds = self.probabilities.log_odds(engine.logits(encoded))
+            yield from zip(engine.pooled(encoded)[: len(part)], log_odds[: len(part)], strict=True)
 
     def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Ids]:
         whole, first = self._scores([photo.pixels for photo in photos])
@@ -293,7 +293,7 @@ class ModelRunner(Runner):
                 boxes = [self._find(features[i : i + 1], ids) for i, ids in enumerate(things[part])]
             if self.writer is not None:
                 captions = self.writer.write(
-                    self.engine, self.score, self.engine.see(inputs), guides[part]
+                    self.engine, self.score, self.engine.encode(inputs), guides[part]
                 )
             yield from zip(boxes, captions, strict=True)
 

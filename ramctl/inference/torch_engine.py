@@ -123,29 +123,29 @@ class TorchEngine:
         with torch.inference_mode(), self.runtime.precision():
             return self.model.prepare_labels(rows.to(self.runtime.device))
 
-    def see(self, photos: Floats | Tensor) -> Encoded:
+    def encode(self, photos: Floats | Tensor) -> Encoded:
         """The photos as the decoders see them; RunProblem where one does not fit in memory."""
         parts = self._run(lambda x: self.model.encode(self._features(photos[x])), len(photos))
         return joined(parts)
 
-    def pooled(self, seen: Encoded) -> Floats:
+    def pooled(self, encoded: Encoded) -> Floats:
         """The pooled features (B, C) of a model with a global branch."""
-        assert seen.photo is not None and seen.photo.pooled is not None
-        return seen.photo.pooled.float().cpu().numpy()
+        assert encoded.photo is not None and encoded.photo.pooled is not None
+        return encoded.photo.pooled.float().cpu().numpy()
 
-    def logits(self, seen: Encoded, lifted: object = None) -> Floats:
+    def logits(self, encoded: Encoded, lifted: object = None) -> Floats:
         """Logits (B, L) of all labels, for photos as the decoders see them."""
 
         def score(part: slice) -> Floats:
-            return self.model.tag_logits(seen[part], self.labels).total.float().cpu().numpy()
+            return self.model.tag_logits(encoded[part], self.labels).total.float().cpu().numpy()
 
-        return np.concatenate(self._run(score, len(seen)))
+        return np.concatenate(self._run(score, len(encoded)))
 
-    def branch_logits(self, seen: Encoded) -> Floats:
+    def branch_logits(self, encoded: Encoded) -> Floats:
         """Logits (B, L) by the global branch alone, for a model that `scores_cells`."""
         assert isinstance(self.labels, PreparedLabels)
         with torch.inference_mode(), self.runtime.precision():
-            by_text, by_label = self.model.branch_logits(seen, self.labels)
+            by_text, by_label = self.model.branch_logits(encoded, self.labels)
         return torch.as_tensor(by_text + by_label).float().cpu().numpy()
 
     def features(self, photos: Floats | Tensor) -> Tensor:

@@ -41,7 +41,9 @@ class Vocabulary:
     salience: Salience | None = None
     allows: bool = False  # the threshold of a likely main thing is lower
     fills_up: bool = False  # a photo with few tags gets less certain ones
-    listed: tuple[tuple[str, int], ...] | None = None  # the only words asked for, with their ids
+    listed: tuple[tuple[str, int], ...] | None = (
+        None  # the only words words_of_list for, with their ids
+    )
 
     def with_threshold(self, threshold: Threshold | None) -> "Vocabulary":
         """The vocabulary with the thresholds of a user, if any."""
@@ -80,8 +82,8 @@ def open_vocabulary(
     salience = Salience.from_bundle(bundle.meta.get("salience"), labels)
     if words is not None:
         adds = isinstance(words, str) and words.startswith("+")
-        asked = read_words(words.removeprefix("+") if isinstance(words, str) else words)
-        labels, listed = _with_words(bundle, labels, asked, language, notify)
+        words_of_list = read_words(words.removeprefix("+") if isinstance(words, str) else words)
+        labels, listed = _with_words(bundle, labels, words_of_list, language, notify)
         if adds:
             listed = None
         elif salience is None:  # other labels' scores are not needed
@@ -165,7 +167,7 @@ def _with_words(
         ids = () if word.descriptions else _named(labels, word.tag, language)
         if ids:
             found[word.tag] = ids[0]
-            # Without evidence, a label that is asked for by name is as good as a new word.
+            # Without evidence, a label that is words_of_list for by name is as good as a new word.
             if not labels[ids[0]].validated:
                 changed = replace(labels[ids[0]], validated=True, calibration=curve)
                 all_labels[ids[0]] = changed

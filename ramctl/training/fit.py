@@ -1,8 +1,8 @@
 """`ramctl fit`: labels fitted to the captions of one collection; the rest of the model as it was.
 
-The tagger looks at each photo once. What it sees (its pooled features) changes the log-odds of
-labels by logistic regressions; a caption's silence is weak evidence, and a parent that it implies
-is never a negative. N photos, C channels, L labels.
+The tagger looks at each photo once. Its pooled features change the log-odds of labels by logistic
+regressions. A caption that leaves out a label is weak evidence against it, and none against parents
+of what it names. N photos, C channels, L labels.
 """
 
 import shlex
@@ -89,7 +89,7 @@ def run(options: FitOptions) -> Report:
     bundle = Bundle.open(resolve_model(options.model))
     if bundle.fit or not (bundle.has(REFERENCE) and "salience" in bundle.meta):
         why = "is fitted already" if bundle.fit else "cannot be fitted: it has no reference photos"
-        raise RunProblem(f"{bundle.path}: {why}; fit --model mini, say")
+        raise RunProblem(f"{bundle.path}: {why}")
     inputs = inputs_or_stdin(options.inputs, "records (JSONL)")
     require_files(inputs)
     with Rejects(report, options.rejects, strict=options.strict) as rejects:
@@ -119,21 +119,21 @@ def _with_new(
 ) -> Labels:  # fmt: skip
     """The labels with those of `--labels`, or with things that captions often name."""
     if name is not None:
-        wanted: list[tuple[str, str, int | None]]
-        wanted = [(label.tag, label.kind, None) for label in Labels.read(Path(name.lstrip("+")))]
+        words: list[tuple[str, str, int | None]]
+        words = [(label.tag, label.kind, None) for label in Labels.read(Path(name.lstrip("+")))]
     else:
         counts, kinds = Counter[str](), dict[str, str]()
         for record, note in pairs:
             kinds |= kinds_of(record.fields)
             counts.update(set(note.tags))
-        named = [(tag, n) for tag, n in counts.most_common() if n >= MIN_NEW]
-        wanted = [(tag, kinds[tag], n) for tag, n in named if kinds.get(tag) in THINGS]
+        frequent = [(tag, n) for tag, n in counts.most_common() if n >= MIN_NEW]
+        words = [(tag, kinds[tag], n) for tag, n in frequent if kinds.get(tag) in THINGS]
     usual = float(np.nanmedian(labels.numbers("salience", np.nan)))
     slope, offset = bundle.meta["open_set"]["calibration"]
     new = [
         Label(tag, kind, parents=_parents(tag, labels), count=count, salience=usual,
               calibration=(slope, offset))
-        for tag, kind, count in wanted if not labels.ids(tag)
+        for tag, kind, count in words if not labels.ids(tag)
     ]  # fmt: skip
     assert labels.rows is not None
     rows, unknown = rows_of_words(bundle, labels.rows, new, guesses=True)
@@ -163,7 +163,7 @@ def _look(
     """The photos of the records, each once; records of those that cannot be read are rejected."""
     engine = choose_runtime(bundle, "auto", options.device, options.dtype)
     runner = ModelRunner(bundle, options, engine, labels=labels, scores_all=True)
-    seen, check = dict[str, tuple[Annotation, Scores, Scores]](), RootCheck()
+    by_photo, check = dict[str, tuple[Annotation, Scores, Scores]](), RootCheck()
     outcomes = runner.run(
         chunks(pairs, runner.batch),
         lambda pair: runner.preprocess.resize(runner.decode(pair[0])), runner.look,
@@ -175,10 +175,10 @@ def _look(
             if isinstance(outcome, RecordProblem):
                 rejects.add(Reject.of(record, outcome, rejects.report.command))
             else:
-                seen[str(record.base / note.image)] = note, outcome[0], outcome[1]
-    if len(seen) < MIN_PHOTOS:
-        raise RunProblem(f"{len(seen)} photos are too few: {MIN_PHOTOS} are needed")
-    notes, pooled, log_odds = zip(*seen.values(), strict=True)
+                by_photo[str(record.base / note.image)] = note, outcome[0], outcome[1]
+    if len(by_photo) < MIN_PHOTOS:
+        raise RunProblem(f"{len(by_photo)} photos are too few: {MIN_PHOTOS} are needed")
+    notes, pooled, log_odds = zip(*by_photo.values(), strict=True)
     arrays = np.stack(pooled).astype(np.float64), np.stack(log_odds).astype(np.float64)
     return Looked(list(notes), *arrays)
 
@@ -188,15 +188,15 @@ def fit(bundle: Bundle, labels: Labels, looked: Looked, states: NDArray[np.int8]
     pooled, log_odds = looked.pooled, looked.log_odds
     mean, deviation = pooled.mean(0), pooled.std(0) + 1e-3
     features = standardised(pooled, mean, deviation)
-    named, implied, silent = states == PRESENT, states == IMPLIED, states == ABSENT
+    is_named, implied, silent = states == PRESENT, states == IMPLIED, states == ABSENT
     probability = sigmoid(log_odds)
-    rates = _mention_rates(probability, named, silent, labels)
-    n_named, n_implied = named.sum(0), implied.sum(0)
-    is_spoken_of = (named | implied | (states == DENIED)).any(0)
+    rates = _mention_rates(probability, is_named, silent, labels)
+    n_named, n_implied = is_named.sum(0), implied.sum(0)
+    is_spoken_of = (is_named | implied | (states == DENIED)).any(0)
     ids = np.flatnonzero(is_spoken_of | (probability.sum(0) > 1))
     # A parent that is implied counts as a positive as often as captions name it where it is there.
     weight = n_named / np.maximum(n_named + n_implied, 1)
-    positive = np.where(named, 1.0, np.where(implied, weight, 0.0))[:, ids]
+    positive = np.where(is_named, 1.0, np.where(implied, weight, 0.0))[:, ids]
     silence = np.where(states == DENIED, 1.0, np.where(silent, rates, 0.0))[:, ids]
     offset = log_odds[:, ids]
 
@@ -273,14 +273,14 @@ def _fit_linear(
 
 
 def _mention_rates(
-    probability: Floats, named: NDArray[np.bool_], silent: NDArray[np.bool_], labels: Labels
+    probability: Floats, is_named: NDArray[np.bool_], silent: NDArray[np.bool_], labels: Labels
 ) -> Floats:
     """P(a caption names a label | it is there) (L,), drawn to the model's rates.
 
     Maximum likelihood of P(named) = rate x P(there), by expectation maximisation.
     """
     usual = labels.numbers("mention_rate", USUAL_RATE)
-    rates, n_named = usual, named.sum(0)
+    rates, n_named = usual, is_named.sum(0)
     for _ in range(30):
         there = probability * (1 - rates) / np.maximum(1 - probability * rates, 1e-6)
         n_unnamed = (there * silent).sum(0)

@@ -58,7 +58,8 @@ def publish(run: Run, job: Job) -> JsonObject:
     )
     shown = score(run, job, data, _shown_ids(job.examples), runtime)
     labels, meta = _calibrated(run, job, scored, shown, runtime)
-    if model.prior is not None and model.prior.classifier is not None:
+    prior = preset.model.prior
+    if prior and prior.similarity and prior.class_sharpness and preset.model.labels.own_width:
         branch = score(run, job, data, shown.ids[:SAMPLE], runtime, branch_logits).logits
         added = np.quantile(shown.logits[:SAMPLE] - branch, HEADROOM_QUANTILE, axis=0)
         labels = labels.with_numbers("headroom", added, 2)

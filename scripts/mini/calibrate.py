@@ -78,8 +78,8 @@ def main() -> None:
     seen = logits_of(bundle, labels, captioned, args.root)
     weights = np.stack([mentions(note, labels) for note in captioned])
     made, meta = calibrate(
-        labels, evidence, Judged(judged, right, known, main), Mentioned(seen.astype(np.float32), weights),
-        args.precision,
+        labels, evidence, Judged(judged, right, known, main),
+        Mentioned(seen.astype(np.float32), weights), args.precision,
     )  # fmt: skip
     assert labels.rows is not None
     width = bundle.preset.model.labels.width

@@ -100,7 +100,7 @@ def view(runner, photos):
 @pytest.mark.parametrize("score", [whole, pooled, cropped])
 def test_the_whole_photo_as_a_region_scores_as_the_photo(view, score):
     engine = view.runner.engine
-    expected = engine.logits(engine.see(view.features))[0, view.labels]
+    expected = engine.logits(engine.encode(view.features))[0, view.labels]
     scored = score(view, [WHOLE] * 3)
     np.testing.assert_allclose(scored.logits, expected, atol=1e-5, rtol=0)
     np.testing.assert_allclose(np.linalg.norm(scored.features, axis=1), 1, atol=1e-5)
@@ -147,7 +147,7 @@ def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(runner, p
     engine.model.scores_cells = False
     labels, attention = engine.labels_of([0, 2, 4]), []
     heat = engine.heat_maps(features, labels)
-    encoded = engine.see(features)
+    encoded = engine.encode(features)
     with torch.inference_mode():
         engine.model.tag_logits(encoded, labels, attention)
     mean = torch.stack(attention).mean((0, 2)).detach().numpy()  # (B, L, tokens)
@@ -191,13 +191,13 @@ def test_regions_that_do_not_fit_in_memory_are_done_in_parts(runner, photos, vie
 def test_captions_that_do_not_fit_in_memory_are_done_in_parts(runner, monkeypatch):
     photos = np.random.default_rng(0).normal(size=(4, 3, 64, 64)).astype(np.float32)
     engine, writer = runner.engine, runner.writer
-    seen = engine.see(photos)
+    seen = engine.encode(photos)
     logits, tags = engine.logits(seen), [["horse"], ["field", "sky"], [], ["man"]]
     expected = writer.write(engine, runner.score, seen, tags)
     model, branch = engine.model, engine.model.captioning
     monkeypatch.setattr(branch, "start", fits(branch.start, 2, lambda tokens, *others: len(tokens)))
     monkeypatch.setattr(model.encoder, "forward", fits(model.encoder.forward, 2, len))
-    again = engine.see(photos)
+    again = engine.encode(photos)
     np.testing.assert_allclose(engine.logits(again), logits, atol=1e-5)
     assert writer.write(engine, runner.score, again, tags) == expected
 
@@ -207,7 +207,7 @@ def test_a_caption_is_chosen_by_the_scores_of_its_labels(monkeypatch):
     engine, labels, writer = runner.engine, runner.labels, runner.writer
     paths, read = sorted((DATA / "photos").glob("*.jpg")), runner.preprocess
     photos = read.full_batch([read.resize(Image.open(path)) for path in paths], len(paths))
-    seen = engine.see(photos)
+    seen = engine.encode(photos)
     scores = runner.probabilities(engine.logits(seen))
     write, written, parser = engine.write, [], CaptionParser.closed(labels)
     monkeypatch.setattr(engine, "write", lambda *a: written.extend(write(*a)) or written)

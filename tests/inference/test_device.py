@@ -126,12 +126,12 @@ def limit(engine, most, sizes):
 
 def test_the_batch_is_halved_until_it_fits_and_stays_so(engine):
     photos = np.random.default_rng(0).normal(size=(8, 3, 64, 64)).astype(np.float32)
-    expected = engine.logits(engine.see(photos))
+    expected = engine.logits(engine.encode(photos))
     sizes, said = [], []
     limit(engine, 3, sizes)
     engine.notify = said.append
-    np.testing.assert_allclose(engine.logits(engine.see(photos)), expected, atol=1e-5)
-    np.testing.assert_allclose(engine.logits(engine.see(photos)), expected, atol=1e-5)
+    np.testing.assert_allclose(engine.logits(engine.encode(photos)), expected, atol=1e-5)
+    np.testing.assert_allclose(engine.logits(engine.encode(photos)), expected, atol=1e-5)
     assert sizes == [8, 4, *[2] * 4, *[2] * 4]
     assert said == [
         "cpu: out of memory with 8 photos, going on with 4",
@@ -142,4 +142,4 @@ def test_the_batch_is_halved_until_it_fits_and_stays_so(engine):
 def test_a_photo_that_does_not_fit_alone_is_an_error(engine):
     limit(engine, 0, [])
     with pytest.raises(RunProblem, match="not enough memory for one photo"):
-        engine.see(np.zeros((2, 3, 64, 64), np.float32))
+        engine.encode(np.zeros((2, 3, 64, 64), np.float32))

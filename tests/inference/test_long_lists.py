@@ -31,7 +31,7 @@ def test_the_graph_sees_so_many_words_at_once_and_gives_the_same_logits(
     tiny_bundle, labels, monkeypatch
 ):
     engine, seen = OnnxEngine(Bundle.open(tiny_bundle), labels, 1), []
-    photos, score = engine.see(PHOTOS), engine._score
+    photos, score = engine.encode(PHOTOS), engine._score
     expected = engine.logits(photos)
     monkeypatch.setattr(onnx_engine, "ROWS_AT_ONCE", AT_ONCE)
     monkeypatch.setattr(
@@ -46,7 +46,7 @@ def test_torch_sees_so_many_words_at_once_and_gives_the_same_logits(
 ):
     bundle, runtime = Bundle.open(tiny_bundle), Runtime.choose("cpu")
     engine = TorchEngine.open(bundle, runtime, labels=labels)
-    expected = engine.logits(engine.see(PHOTOS))
+    expected = engine.logits(engine.encode(PHOTOS))
     monkeypatch.setattr(torch_engine, "MAX_PREPARED", AT_ONCE)
     monkeypatch.setattr(ram, "ROWS_AT_ONCE", 2 * AT_ONCE)  # of two photos
     seen, prepare = [], ram.RAM.prepare_labels
@@ -57,7 +57,7 @@ def test_torch_sees_so_many_words_at_once_and_gives_the_same_logits(
     )
     engine = TorchEngine.open(bundle, runtime, labels=labels)
     assert not seen
-    np.testing.assert_allclose(engine.logits(engine.see(PHOTOS)), expected, atol=1e-5)
+    np.testing.assert_allclose(engine.logits(engine.encode(PHOTOS)), expected, atol=1e-5)
     assert seen == [40, 40, 20]
 
 

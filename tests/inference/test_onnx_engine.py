@@ -93,10 +93,10 @@ def test_logits_do_not_depend_on_the_place_in_the_batch(tiny_bundle):
     bundle = Bundle.open(tiny_bundle)
     one, three = (OnnxEngine(bundle, label_rows(bundle), n) for n in (1, 3))
     photos = np.random.default_rng(0).normal(size=(8, 3, 64, 64)).astype(np.float32)
-    logits = one.logits(one.see(photos))
+    logits = one.logits(one.encode(photos))
     order = np.random.default_rng(1).permutation(8)
-    np.testing.assert_array_equal(one.logits(one.see(photos[order])), logits[order])
-    np.testing.assert_array_equal(three.logits(three.see(photos)), logits)  # nor on threads
+    np.testing.assert_array_equal(one.logits(one.encode(photos[order])), logits[order])
+    np.testing.assert_array_equal(three.logits(three.encode(photos)), logits)  # nor on threads
 
 
 def with_headroom(bundle: Bundle) -> Labels:
@@ -112,13 +112,13 @@ def with_headroom(bundle: Bundle) -> Labels:
 def test_the_likeliest_labels_are_those_of_torchs_branch_and_have_their_logits(ranked, monkeypatch):
     labels = with_headroom(ranked)
     everything = OnnxEngine(ranked, labels, 1)  # ten are no more than are listed
-    assert np.isfinite(everything.logits(everything.see(PIXELS))).all()
+    assert np.isfinite(everything.logits(everything.encode(PIXELS))).all()
     monkeypatch.setattr(onnx_engine, "MIN_LISTED", FEW)
     torch = TorchEngine.open(ranked, Runtime.choose("cpu"), labels=labels)
-    branch = torch.branch_logits(torch.see(PIXELS)) + np.arange(1, 11)
+    branch = torch.branch_logits(torch.encode(PIXELS)) + np.arange(1, 11)
     slopes, offsets = labels.curves.T
     expected = np.sort(np.argsort(-(slopes * branch + offsets), 1)[:, :FEW], 1)
-    seen = everything.see(PIXELS)
+    seen = everything.encode(PIXELS)
     np.testing.assert_array_equal(np.sort(Branch(ranked, labels).likeliest(seen), 1), expected)
     listed = np.zeros((3, 10), bool)
     np.put_along_axis(listed, expected, True, 1)

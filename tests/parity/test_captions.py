@@ -31,7 +31,7 @@ def generate(recorded, images, tags, decoding):
     tokenizer = recorded.tokenizer()
     guides, prompt = tokenizer.encode_tags(tags), tokenizer.prompts(len(images))
     ends = Ends(tokenizer.end, tokenizer.pad)
-    written = engine.write(engine.see(images), guides, prompt, decoding, ends)
+    written = engine.write(engine.encode(images), guides, prompt, decoding, ends)
     pieces = np.concatenate(written)
     return pieces, tokenizer.decode(pieces)
 
@@ -90,7 +90,7 @@ def test_the_command_writes_the_recorded_captions(tagged, tag2text):
 def test_recorded_captions_of_any_length_and_of_specified_tags(tagged, tag2text):
     bundle, runner, captions = tagged
     engine, score, runs = runner.engine, runner.score, tag2text.facts["runs"]
-    encoded = engine.see(tag2text.io["image"].numpy())
+    encoded = engine.encode(tag2text.io["image"].numpy())
     longest = runs["batch3_max50"]
     guides = [tags.split(" | ") for tags in longest["tags"]]
     writer = CaptionWriter(bundle)

@@ -46,7 +46,7 @@ def test_checkpoint_to_bundle_to_graph_gives_the_authors_decisions(
     labels = label_rows(bundle)
     np.testing.assert_array_equal(labels.rows, model.labels().detach().numpy())
     engine = OnnxEngine(bundle, labels, 1)
-    logits = engine.logits(engine.see(io["image"].numpy()))
+    logits = engine.logits(engine.encode(io["image"].numpy()))
     np.testing.assert_allclose(logits, io["eval.logits"].numpy(), atol=1e-3)
     decided = Probabilities(labels)(logits) > labels.thresholds(bundle.threshold)
     assert [np.flatnonzero(row).tolist() for row in decided] == ours

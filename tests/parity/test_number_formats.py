@@ -35,7 +35,7 @@ def test_probabilities_and_decisions_stay_near_the_authors(convert, load_recorde
         # fp16 is a format of GPUs: here torch's own products stand for theirs, because oneDNN's
         # differ from processor to processor (0.0075 without AVX-512 FP16, 0.0103 with it).
         with torch.backends.mkldnn.flags(enabled=name != "fp16"):
-            scores = score_logits(engine.logits(engine.see(photos)))
+            scores = score_logits(engine.logits(engine.encode(photos)))
         changed = ((scores > io["class_threshold"].numpy()) != decided).sum()
         assert np.abs(scores - expected).max() < most_moved, name
         assert changed <= most_changed, name

@@ -1,4 +1,4 @@
-"""`fit` on captioned or corrected photos: labels fit them, and other photos are tagged as before."""
+"""`fit` on captioned or corrected photos: labels fit them, and other photos stay as they were."""
 
 import json
 
