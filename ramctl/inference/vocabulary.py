@@ -42,7 +42,7 @@ class Vocabulary:
     allows: bool = False  # the threshold of a likely main thing is lower
     fills_up: bool = False  # a photo with few tags gets less certain ones
     listed: tuple[tuple[str, int], ...] | None = (
-        None  # the only words words_of_list for, with their ids
+        None  # the only words to give, with their ids
     )
 
     def with_threshold(self, threshold: Threshold | None) -> "Vocabulary":

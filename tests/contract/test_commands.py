@@ -10,7 +10,6 @@ from click.testing import CliRunner
 
 from ramctl.cli import COMMANDS, cli
 from ramctl.commands.command import filled
-from ramctl.inference.selection import SelectionOptions
 from ramctl.parsing import parse_run as parsing
 from ramctl.photos.finding import PhotoInputs
 from ramctl.records.stream import StreamOptions
@@ -126,7 +125,7 @@ def test_commands_run_from_python(tmp_path):
     report = parsing.run(parsing.ParseOptions(inputs=given, stream=stream, root=root, **quiet))
     assert (report.n_out, report.exit_code) == (8, 0)
     given, stream = (str(parsed),), StreamOptions(output=tagged)
-    tagger = TaggerOptions(choice=SelectionOptions(exclude=["field"]))
+    tagger = TaggerOptions(labels=["field"])
     photos = PhotoInputs(root=root)
     report = tagging.run(
         tagging.TagOptions(inputs=given, photos=photos, tagger=tagger, stream=stream, **quiet)

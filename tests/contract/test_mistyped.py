@@ -87,7 +87,6 @@ def test_a_list_of_only_tags_without_any_is_wrong_usage(words, problem):
     Path("lines.txt").write_text("\n# none\n")
     Path("in.jsonl").write_text('{"image": "a.jpg", "tags": ["dog"]}\n')
     assert "--include" in problem("export", "in.jsonl", "-f", "jsonl", "--include", words)
-    assert "--exclude" in problem("tag", "a.jpg", "--exclude", words)
 
 
 def test_resume_without_an_output_is_wrong_usage(problem):
