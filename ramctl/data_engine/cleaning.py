@@ -12,8 +12,8 @@ from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.data_engine.model_rule import improbable_tags
 from ramctl.data_engine.paper_rule import OUTLIERS, unlike_tags
 from ramctl.data_engine.region_store import RegionStore
-from ramctl.data_engine.regions import ATTENTION, RegionFinder, cropped, pooled, whole
 from ramctl.data_engine.removal import Decisions, Remover
+from ramctl.data_engine.tag_regions import ATTENTION, RegionFinder, cropped, pooled, whole
 from ramctl.errors import UsageProblem
 from ramctl.inference.runner import ModelRunner, RunnerOptions
 from ramctl.inference.vocabulary import open_vocabulary

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 
 import numpy as np
 
-from ramctl.data_engine.region_store import Features, Regions, Rows
+from ramctl.data_engine.region_store import Features, RegionArray, Rows
 from ramctl.inference.log_odds import Floats
 from ramctl.records.parallel import chunks
 from ramctl.records.record import JsonObject, image_name
@@ -32,7 +32,7 @@ def fold_of(fields: JsonObject) -> int:
     return digest[0] % FOLDS
 
 
-def out_of_fold_log_odds(regions: Regions, features: Features) -> Floats:
+def out_of_fold_log_odds(regions: RegionArray, features: Features) -> Floats:
     """The log-odds (R,) that a caption of the photo names each region's tag.
 
     `features` (R, F - 1) are those of the regions' photos. NaN for labels that the heads do not
@@ -55,7 +55,7 @@ def out_of_fold_log_odds(regions: Regions, features: Features) -> Floats:
     return np.where(is_recognised[column], np.log(_odds(probability)), np.nan)
 
 
-def _fit(regions: Regions, features: Features, column: Rows) -> tuple[Floats, Floats]:
+def _fit(regions: RegionArray, features: Features, column: Rows) -> tuple[Floats, Floats]:
     """The fraction of the photos that mention each label (L,); heads (FOLDS, L, F).
 
     A fold's heads are fitted to the photos of the other folds.

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.data_engine.heads import out_of_fold_log_odds
-from ramctl.data_engine.region_store import Regions, RegionStore
+from ramctl.data_engine.region_store import RegionArray, RegionStore
 from ramctl.data_engine.removal import IMPROBABLE, Decisions
 from ramctl.inference.log_odds import Floats, sigmoid
 from ramctl.labels import Labels
@@ -56,7 +56,7 @@ def probabilities(store: RegionStore, labels: Labels) -> NDArray[np.float32]:
     return sigmoid(log_odds).astype(np.float32)
 
 
-def tag_log_odds(regions: Regions, rates: Floats) -> Floats:
+def tag_log_odds(regions: RegionArray, rates: Floats) -> Floats:
     """The log-odds of tags (R,) by the model's, by who gave them, and the labels' rates (L,)."""
     by_model = regions["log_odds"].astype(np.float64)
     lift = by_model - rates[regions["label"]]

@@ -28,7 +28,7 @@ REGION = np.dtype(
         ("log_odds", "<f4"),  # calibrated
     ]
 )
-Regions = NDArray[Any]  # (R,) of REGION
+RegionArray = NDArray[Any]  # (R,) of REGION
 Rows = NDArray[np.int64]
 Features = NDArray[np.float16]
 
@@ -44,7 +44,7 @@ class RegionStore:
             self._inputs = (folder / "inputs").open("w+b")
             self._features = (folder / "features").open("w+b")
 
-    def add(self, item: Item, regions: Regions, features: Features) -> None:
+    def add(self, item: Item, regions: RegionArray, features: Features) -> None:
         """Add an input with its regions and their features (R, F)."""
         regions["input"] = self.n_inputs
         self._regions.append(regions)
@@ -59,7 +59,7 @@ class RegionStore:
         return (pickle.load(self._inputs) for _ in range(self.n_inputs))
 
     @cached_property
-    def regions(self) -> Regions:
+    def regions(self) -> RegionArray:
         """The regions (R,), `REGION`."""
         return np.concatenate(self._regions)
 

@@ -41,9 +41,7 @@ class Vocabulary:
     salience: Salience | None = None
     allows: bool = False  # the threshold of a likely main thing is lower
     fills_up: bool = False  # a photo with few tags gets less certain ones
-    listed: tuple[tuple[str, int], ...] | None = (
-        None  # the only words to give, with their ids
-    )
+    listed: tuple[tuple[str, int], ...] | None = None  # the only words to give, with their ids
 
     def with_threshold(self, threshold: Threshold | None) -> "Vocabulary":
         """The vocabulary with the thresholds of a user, if any."""

@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 from ramctl.checkpoints.bundle import Bundle, BundleWriter
-from ramctl.data_engine import model_rule, regions
+from ramctl.data_engine import model_rule, tag_regions
 from ramctl.data_engine.region_store import RegionStore
-from ramctl.data_engine.regions import RegionFinder, whole
+from ramctl.data_engine.tag_regions import RegionFinder, whole
 from ramctl.inference.runner import ModelRunner, RunnerOptions
 from ramctl.labels import Labels
 from ramctl.records.record import KINDS, Record
@@ -122,7 +122,7 @@ def test_by_the_model_improbable_tags_go_and_the_entry_has_the_photo_s_score(
 
 def test_tags_that_the_detector_does_not_find_are_left_alone(clean, records, monkeypatch):
     nothing = lambda *_: lambda view: [None] * len(view.labels)  # noqa: E731
-    monkeypatch.setattr(regions, "open_detector", nothing)
+    monkeypatch.setattr(tag_regions, "open_detector", nothing)
     done = clean(*ALL, stdin=lines(records))
     assert done.rows == records
     assert b" 0 of 0 tags removed\n" in done.stderr

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.data_engine.regions import PhotoView, open_detector
+from ramctl.data_engine.tag_regions import PhotoView, open_detector
 from ramctl.device import Runtime
 from ramctl.errors import UsageProblem
 from ramctl.inference.peers.grounding_dino import GroundingDino

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
-from ramctl.data_engine.regions import PhotoView, cropped, pooled, whole
+from ramctl.data_engine.tag_regions import PhotoView, cropped, pooled, whole
 from ramctl.inference import boxes, torch_engine
 from ramctl.inference.runner import ModelRunner, RunnerOptions
 from ramctl.model.preset import load_preset

@@ -17,15 +17,15 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.data_engine.region_store import REGION, Features, Regions
+from ramctl.data_engine.region_store import REGION, Features, RegionArray
 from ramctl.data_engine.tags import RequestedTag, requested_tags
 from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.inference.boxes import WHOLE, Floats, crop_pixels, tokens_under
 from ramctl.inference.runner import ModelRunner
 from ramctl.inference.torch_engine import ScoredRegions
-from ramctl.model import regions as model_regions
 from ramctl.model.ram import PreparedLabels
+from ramctl.model.regions import Regions
 from ramctl.photos.decoding import record_photo
 from ramctl.pretrained.hub import local_path
 from ramctl.records.inputs import RootCheck
@@ -56,7 +56,7 @@ class PhotoView:
 
     def score(self, features: Tensor, photo: Tensor, cover: Tensor) -> ScoredRegions:
         """The scores of the labels, each in its photo (P,), by how much tokens count (P, T)."""
-        regions = model_regions.Regions(photo, cover, torch.arange(len(self.labels)))
+        regions = Regions(photo, cover, torch.arange(len(self.labels)))
         return self.runner.engine.score_regions(features, regions, self.prepared)
 
     @property
@@ -135,7 +135,7 @@ def cropped(view: PhotoView, boxes: Sequence[Box]) -> ScoredRegions:
 class PhotoRegions(NamedTuple):
     """The regions of a photo's tags."""
 
-    regions: Regions = np.zeros(0, REGION)
+    regions: RegionArray = np.zeros(0, REGION)
     features: Features = np.zeros((0, 0), np.float16)  # (P, F)
 
 
