@@ -6,8 +6,8 @@ from ramctl.commands.options import option
 TARGET = "ramctl.training.fit:FitOptions"
 EXTRA = "train"
 HELP = """
-Fits labels to 20 to 5,000 photos with parsed captions, keywords or corrections, in minutes. Things
-that five captions name become labels. Photos of other kinds are tagged as before.
+Fits labels to 20 to 5,000 photos with parsed captions, keywords or corrections, in minutes.
+Things that five captions name become labels. Photos of other kinds are tagged as before.
 """
 EXAMPLES = """
 ramctl parse captions.jsonl | ramctl fit --out mine

@@ -10,7 +10,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import Labels
+from ramctl.labels import NEVER, Labels
 from ramctl.records.files import read_lines
 from ramctl.records.record import JsonObject
 
@@ -21,7 +21,10 @@ Threshold = float | str | os.PathLike[str] | Mapping[str, float]
 def user_thresholds(
     threshold: Threshold, labels: Labels, usual: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """The thresholds (L,) of `--threshold`: one for all, or some besides the usual ones."""
+    """The thresholds (L,) of `--threshold`: one for all, or some besides the usual ones.
+
+    One for all leaves out the labels that are never given.
+    """
     if isinstance(threshold, Mapping):
         thresholds = usual.copy()
         for tag, value in threshold.items():
@@ -32,6 +35,8 @@ def user_thresholds(
     else:
         listed = np.array(label_thresholds(str(threshold), labels, np.nan))
         thresholds = np.where(np.isnan(listed), usual, listed)
+        if read_threshold(str(threshold)) is not None:
+            thresholds = np.where(usual < NEVER, thresholds, NEVER)
     for tag, value in zip(labels.tags, thresholds.tolist(), strict=True):
         if not 0 <= value <= 1:
             raise RunProblem(f"{threshold}: {value:g}, for {tag!r}, is not between 0 and 1")

@@ -64,7 +64,8 @@ def test_a_word_that_is_no_label_has_the_curve_of_such_words_and_a_known_one_its
         bundle.threshold_for(0.9)
     )
     by_user = open_vocabulary(bundle, ["dog", "cat"], 0.7)
-    assert set(by_user.thresholds) == {0.7} and not by_user.allows and not by_user.fills_up
+    assert set(by_user.thresholds) == {0.7, 1} and by_user.thresholds[dog] == 0.7
+    assert not by_user.allows and not by_user.fills_up
 
 
 def test_words_of_a_list_are_added_to_the_labels(tmp_path):

@@ -37,7 +37,7 @@ def test_what_names_no_tagger_is_wrong_usage(spec):
 @pytest.fixture
 def colours(tmp_path):
     """The example of the README as an installed package."""
-    readme = (REPOSITORY / "ramctl" / "engine" / "peers" / "README.md").read_text("utf-8")
+    readme = (REPOSITORY / "ramctl" / "inference" / "peers" / "README.md").read_text("utf-8")
     (code,) = re.findall(r"```text\n(.*?)```", readme, re.DOTALL)
     (project,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
     (entry,) = re.findall(r'^(\w+) = "(colours:\w+)"', project, re.MULTILINE)

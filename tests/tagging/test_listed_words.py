@@ -48,11 +48,12 @@ def test_labels_without_evidence_are_given_only_when_they_are_named():
     unproven = {label.tag for label in LABELS if not label.validated}
 
     def given(**options):
-        results = Tagger.from_pretrained(precision=0.5, **options).tag(PHOTOS)
+        results = Tagger.from_pretrained(**options).tag(PHOTOS)
         return {tag for result in results for tag in result.tags}
 
-    assert unproven.isdisjoint(given())
-    assert given(labels=sorted(unproven))
+    for options in ({"precision": 0.5}, {"threshold": 0.1}):
+        assert unproven.isdisjoint(given(**options))
+        assert given(labels=sorted(unproven), **options)
 
 
 def test_precision_asks_for_surer_tags_of_listed_words_too():
