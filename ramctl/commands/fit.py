@@ -4,7 +4,6 @@ from ramctl.commands import options
 from ramctl.commands.options import option
 
 TARGET = "ramctl.training.fit:FitOptions"
-EXTRA = "train"
 HELP = """
 Fits labels to 20 to 5,000 photos with parsed captions, keywords or corrections, in minutes.
 Things that five captions name become labels. Photos of other kinds are tagged as before.

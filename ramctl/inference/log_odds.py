@@ -18,7 +18,7 @@ def log_odds_of(probabilities: NDArray[Any] | float) -> Floats:
     return odds
 
 
-def sigmoid(log_odds: Floats) -> Floats:
+def sigmoid(log_odds: NDArray[Any]) -> NDArray[Any]:
     """The probability with these log-odds."""
     return (1 + np.tanh(log_odds / 2)) / 2
 

@@ -142,7 +142,7 @@ class ModelRunner(Runner):
         self.bundle, self.options, self.notify = bundle, options, notify
         self._engine, self.labels = engine, label_rows(bundle) if labels is None else labels
         self.probabilities = Probabilities(self.labels)
-        self.collection = Collection.from_bundle(bundle, self.labels)
+        self.collection = Collection(**bundle.fit) if bundle.fit else None
         self._scores_all = scores_all
         self._captions, self._thorough, self._fold = captions, thorough, fold
         usual = bundle.batch_size or DEFAULT_BATCH
@@ -239,12 +239,11 @@ class ModelRunner(Runner):
         if self.collection is None:
             scores = self.probabilities(engine.logits(encoded))
             return scores, np.full(len(scores), NO_FIRST)
-        pooled = engine.pooled(encoded)
-        is_own, none = self.collection.is_own(pooled), self.collection.lifted[:0]
-        lifted = [self.collection.lifted if own else none for own in is_own]
-        log_odds = self.probabilities.log_odds(engine.logits(encoded, lifted))
-        changed, first = self.collection(log_odds, pooled, is_own)
-        return score_logits(changed.astype(np.float32)), first
+        values, lifted = self.collection.values(engine.pooled(encoded)), self.collection.lifted
+        listed = [lifted if own else lifted[:0] for own in values[:, 0] > 0]
+        log_odds = self.probabilities.log_odds(engine.logits(encoded, listed))
+        changed, first = self.collection(log_odds, values)
+        return score_logits(changed), first
 
     def _scores(self, photos: Sequence[Pixels]) -> tuple[Scores, Ids]:
         engine = self._chosen_engine()

@@ -1,364 +1,347 @@
-"""`ramctl fit`: labels fitted to the captions of one collection; the rest of the model as it was.
+"""`ramctl fit`: labels fitted to the photos of one collection; the rest of the model as it was.
 
 The tagger looks at each photo once. Its pooled features change the log-odds of labels by logistic
-regressions. A caption that leaves out a label is weak evidence against it, and none against parents
-of what it names. N photos, C channels, L labels.
+regressions. N photos, C channels, L labels, F fitted labels, T things that captions begin with.
 """
 
+import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from ramctl.checkpoints.bundle import (
-    AXES,
-    CARD,
-    FIT,
-    REFERENCE,
-    Bundle,
-    BundleWriter,
-    require_bundle,
-    resolve_model,
-)  # fmt: skip
+from ramctl.checkpoints.bundle import AXES, CARD, FIT, Bundle, BundleWriter, resolve_model
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.inference.collection import Collection, standardised
-from ramctl.inference.log_odds import Floats, sigmoid
+from ramctl.inference.collection import NO_FIRST, Array, Collection
+from ramctl.inference.log_odds import score_logits, sigmoid
 from ramctl.inference.onnx_engine import choose_runtime
-from ramctl.inference.runner import ModelRunner, RunnerOptions, Scores
+from ramctl.inference.runner import ModelRunner, RunnerOptions
 from ramctl.inference.salience import THINGS, Salience
-from ramctl.inference.vocabulary import label_rows, rows_of_words
+from ramctl.inference.selection import SelectionOptions, TagSelector
+from ramctl.inference.vocabulary import Vocabulary, label_rows, rows_of_words
 from ramctl.labels import LABELS, Label, Labels
-from ramctl.parsing.english.wordnet import NOUN, WordNet, spelled
-from ramctl.parsing.label_building.hierarchy import reviewed_parents
-from ramctl.records.inputs import RootCheck, inputs_or_stdin, read_inputs, require_files
+from ramctl.parsing.english.lexicon import Lexicon
+from ramctl.parsing.label_building.hierarchy import Hierarchy
+from ramctl.records.inputs import inputs_or_stdin, read_inputs
 from ramctl.records.parallel import chunks
-from ramctl.records.record import JsonObject, Record, Reject, kinds_of
+from ramctl.records.record import JsonObject, Record, Reject, kinds_of, tag_language
 from ramctl.records.report import Rejects, Report
 from ramctl.records.stream import accepted
 from ramctl.training.annotations import Annotation, read_annotation
-from ramctl.training.data import ABSENT, DENIED, IMPLIED, PRESENT, Targets, things_in_order
 
-MIN_PHOTOS, MAX_PHOTOS = 20, 5000
+MIN_PHOTOS, MAX_PHOTOS = 20, 5000  # an even sample of more
 MIN_NEW = 5  # photos whose captions name a thing that becomes a label
-MIN_FIRST = 2  # captions that begin with a thing
-# Chosen by what captions of photos that were left out name, of two collections.
-RIDGE, OFFSET_RIDGE, FIRST_RIDGE, FIRST_OFFSET_RIDGE, GATE_RIDGE = 0.1, 1.0, 0.1, 0.1, 1.0
-MIN_RATE, MAX_RATE = 0.15, 0.98  # of mention: in one's own photos, silence means something
-PRIOR_PHOTOS = 5.0  # that the model's rate of mention counts for
-USUAL_RATE = 0.24  # of labels without one
-ROUNDS = 60  # of L-BFGS
-FOLDS = 3  # for the figures
+MIN_FIRST, MIN_LIFTED = 2, 3  # photos whose captions begin with a thing, name a lifted label
+FOLDS = 4  # runs of photos, so that those of one series are on one side
+# What is known of a label in a photo, the stronger last; silent: captions do not name it.
+UNKNOWN, SILENT, IMPLIED, NAMED, REFUSED, UNSURE = range(6)
+# P(named | there): the lowest rate, as of one's own photos silence means something; the usual one,
+# the median of mini's labels; how many photos it counts for.
+MIN_RATE, USUAL_RATE, PRIOR_PHOTOS = 0.15, 0.24, 5.0
+MIN_EXPECTED = 3.0  # photos that show a label by the model, from which silence alone is learnt
+GATE_MARGIN = 1.5  # log-odds from which a photo is one of the collection: most are of none
+# The ridge and the constant feature of each function, chosen by captions that the fit left out.
+LABEL_RIDGE, FIRST_RIDGE, GATE_RIDGE = (0.01, 0.1), (0.1, 1.0), (0.1, 3.0)
+ROUNDS = 100  # of gradient descent
+Pair = tuple[Array, Array]
+Photo = list[tuple[Record, Annotation]]  # all records of one
 
 
 @dataclass(frozen=True, slots=True)
 class FitOptions:
     """The options of `ramctl fit`."""
 
-    inputs: tuple[str, ...] = ()  # parsed or corrected records (JSONL); none or `-`: stdin
+    inputs: tuple[str, ...] = ()
     root: str | None = None
     model: str = "mini"
-    labels: str | None = None  # a file of the new labels; None: things that captions often name
+    labels: str | None = None  # the only new ones
     out: Path = Path("fitted")
     rejects: str | None = None
     strict: bool = False
     stats: Path | None = None
-    runner: RunnerOptions = field(default_factory=RunnerOptions)
+    device: str = "auto"
+    workers: int | None = None
     quiet: bool = False
     argv: tuple[str, ...] = ()
 
 
-class Looked(NamedTuple):
-    """The photos as the tagger sees them."""
-
-    notes: list[Annotation]
-    pooled: Floats  # (N, C)
-    log_odds: Floats  # (N, L)
-
-
 def run(options: FitOptions) -> Report:
-    """Write the model with labels fitted to the records' photos."""
-    require_bundle(options.out)
-    report = Report("fit", quiet=options.quiet, unit="photos", model=options.model)
+    """Write the bundle `model` with what the records' photos teach."""
+    report = Report("fit", quiet=options.quiet, unit="photos")
     bundle = Bundle.open(resolve_model(options.model))
-    if bundle.fit or not (bundle.has(REFERENCE) and "salience" in bundle.meta):
-        why = "is fitted already" if bundle.fit else "cannot be fitted: it has no reference photos"
+    if bundle.fit or "salience" not in bundle.meta:
+        why = "is fitted already" if bundle.fit else "cannot be fitted: it has no salience"
         raise RunProblem(f"{bundle.path}: {why}")
-    inputs = inputs_or_stdin(options.inputs, "records (JSONL)")
-    require_files(inputs)
-    with Rejects(report, options.rejects, strict=options.strict) as rejects:
-        items = read_inputs(inputs, options.root, report.command)
-        pairs = list(accepted(items, lambda record: read_annotation(record.fields), rejects))
-        pairs = pairs[:: -(-len(pairs) // MAX_PHOTOS) or 1]
-        labels = _with_new(label_rows(bundle), bundle, pairs, options.labels, report)
-        looked = _look(bundle, labels, pairs, options.runner, rejects)
-    targets = Targets(labels)
-    states = np.stack([targets.states(note) for note in looked.notes])
-    if (n_named := int((states == PRESENT).any(1).sum())) < MIN_PHOTOS:
-        lack = "have a label among their tags (has `ramctl parse` run over the captions?)"
-        raise RunProblem(f"{n_named} photos {lack}: {MIN_PHOTOS} are needed")
-    fitted = fit(bundle, labels, looked, states)
-    figures = _figures(bundle, labels, looked, states)
+    reference = bundle.reference(bundle.preset.model.encoder.width).astype(np.float32)
+    with (
+        Rejects(report, options.rejects, strict=options.strict) as rejects,
+        BundleWriter(options.out) as writer,
+    ):
+        photos: dict[str, Photo] = {}
+        inputs = inputs_or_stdin(options.inputs, "records (JSONL)")
+        items = read_inputs(inputs, options.root, "fit")
+        for record, note in accepted(items, _annotation, rejects):
+            photos.setdefault(os.path.normpath(record.base / note.image), []).append((record, note))
+        chosen = list(photos.values())[:: -(-len(photos) // MAX_PHOTOS) or 1]
+        labels = _with_new_labels(bundle, options.labels, chosen)
+        looked = list(_look(options, bundle, labels, chosen, rejects))
+        states, first = _known([photo for photo, _ in looked], labels)
+        if (n := (states >= IMPLIED).any(1).sum()) < MIN_PHOTOS:
+            why = f"{MIN_PHOTOS} are needed (has `ramctl parse` run over the captions?)"
+            raise RunProblem(f"{n} photos with tags that are labels are too few: {why}")
+        pooled, log_odds = (np.stack([look[n] for _, look in looked]) for n in (0, 1))
+        salience = Salience.from_bundle(bundle.meta["salience"], labels)
+        assert salience is not None and labels.rows is not None
+        new = np.arange(len(bundle.labels), len(labels))
+        rates, rows = labels.numbers("mention_rate", USUAL_RATE), labels.rows[new]
+
+        def fit(ids: Array) -> Collection:
+            parts = log_odds[ids], pooled[ids], states[ids], first[ids]
+            labels, things, weight, lifted = _fit(*parts, reference, rates, salience)
+            slope = np.array(salience.slope, np.float32)
+            return Collection(labels, things, weight, slope, new, rows, lifted)
+
+        limits = labels.thresholds(bundle.threshold)
+        choose = TagSelector(Vocabulary(labels, limits, salience, True, True), SelectionOptions())
+        figures = _figures(choose, fit, log_odds, pooled, first)
+        figures["new_labels"] = labels.tags[len(bundle.labels) :]
+        command = shlex.join(["ramctl", *options.argv])
+        _write(writer, bundle, labels, fit(np.arange(len(looked))), figures, command)
+    if added := figures["new_labels"]:
+        report.notify(f"{len(added)} new labels: {', '.join(added)}")
     report.notify(_described(figures))
-    _write(options, bundle, labels, fitted, figures)
-    report.n_out = len(looked.notes)
     report.notify(f"wrote {options.out}")
+    report.n_out, report.extra = len(looked), figures
     report.finish(options.stats)
     return report
 
 
-def _with_new(
-    labels: Labels, bundle: Bundle, pairs: Sequence[tuple[Record, Annotation]], name: str | None,
-    report: Report,
-) -> Labels:  # fmt: skip
-    """The labels with those of `--labels`, or with things that captions often name."""
-    if name is not None:
-        words: list[tuple[str, str, int | None]]
-        words = [(label.tag, label.kind, None) for label in Labels.read(Path(name.lstrip("+")))]
-    else:
-        counts, kinds = Counter[str](), dict[str, str]()
-        for record, note in pairs:
+def _annotation(record: Record) -> Annotation:
+    note = read_annotation(record.fields)
+    note.require_tags()
+    return note
+
+
+def _with_new_labels(bundle: Bundle, listed_in: str | None, photos: Sequence[Photo]) -> Labels:
+    """The bundle's labels with their rows, and new things: those of a list, or of many captions."""
+    known, counts, kinds = label_rows(bundle), Counter[str](), dict[str, str]()
+    for photo in photos:
+        counts.update({tag for _, note in photo for tag in note.tags})
+        for record, _ in photo:
             kinds |= kinds_of(record.fields)
-            counts.update(set(note.tags))
-        frequent = [(tag, n) for tag, n in counts.most_common() if n >= MIN_NEW]
-        words = [(tag, kinds[tag], n) for tag, n in frequent if kinds.get(tag) in THINGS]
-    usual = float(np.nanmedian(labels.numbers("salience", np.nan)))
+    often = {tag: kinds[tag] for tag, n in counts.most_common() if n >= MIN_NEW and tag in kinds}
+    if listed_in is not None:
+        often = {label.tag: label.kind for label in Labels.read(Path(listed_in.removeprefix("+")))}
+    new = {tag: kind for tag, kind in often.items() if kind in THINGS and not known.ids(tag)}
+    things = [label for label in known if label.kind in THINGS]
+    names = {name: x.tag for x in things for name in (*x.synonyms, x.tag)} | {x: x for x in new}
+    all_kinds = {x.tag: x.kind for x in things} | new
+    # Contexts are for actions.
+    hierarchy = Hierarchy(Lexicon.shared(), None, all_kinds)  # type: ignore[arg-type]
     slope, offset = bundle.meta["open_set"]["calibration"]
-    new = [
-        Label(tag, kind, parents=_parents(tag, labels), count=count, salience=usual,
-              calibration=(slope, offset))
-        for tag, kind, count in words if not labels.ids(tag)
+    usual = float(np.nanmedian(known.numbers("salience", np.nan)))
+    made = [
+        Label(tag, kind, parents=hierarchy.parents(tag, names), count=counts[tag],
+              calibration=(slope, offset), salience=usual)
+        for tag, kind in new.items()
     ]  # fmt: skip
-    assert labels.rows is not None
-    rows, unknown = rows_of_words(bundle, labels.rows, new, guesses=True)
-    new = [label for label in new if label.tag not in unknown]
-    if new:
-        report.notify(f"{len(new)} new labels: {', '.join(label.tag for label in new)}")
-    return Labels.with_rows([*labels, *new], rows)
-
-
-def _parents(tag: str, labels: Labels) -> tuple[str, ...]:
-    """The labels above a thing: reviewed, else those of its head noun, else of its first sense."""
-    if (reviewed := reviewed_parents().get((tag, NOUN))) is not None:
-        return tuple(name for name in reviewed if labels.ids(name))
-    if " " in tag and (ids := labels.ids(tag.rpartition(" ")[2])):
-        return labels[ids[0]].tag, *labels[ids[0]].parents
-    wordnet = WordNet.shared()
-    senses = wordnet.synsets(tag, NOUN)[:1]
-    above = (wordnet.synset(n) for sense in senses for n in wordnet.hypernym_path(sense.number))
-    names = dict.fromkeys(spelled(lemma) for synset in above for lemma in synset.lemmas)
-    return tuple(name for name in names if name in labels.tags)
+    assert known.rows is not None
+    rows, unknown = rows_of_words(bundle, known.rows, made, guesses=True)
+    return Labels.with_rows([*known, *(x for x in made if x.tag not in unknown)], rows)
 
 
 def _look(
-    bundle: Bundle, labels: Labels, pairs: Sequence[tuple[Record, Annotation]],
-    options: RunnerOptions, rejects: Rejects,
-) -> Looked:  # fmt: skip
-    """The photos of the records, each once; records of those that cannot be read are rejected."""
-    engine = choose_runtime(bundle, "auto", options.device, options.dtype)
-    runner = ModelRunner(bundle, options, engine, labels=labels, scores_all=True)
-    by_photo, check = dict[str, tuple[Annotation, Scores, Scores]](), RootCheck()
+    options: FitOptions, bundle: Bundle, labels: Labels, photos: Sequence[Photo], rejects: Rejects
+) -> Iterator[tuple[Photo, tuple[Array, Array]]]:
+    """Each photo with its features (C,) and log-odds (L,); what cannot be read is rejected."""
+    runtime = choose_runtime(bundle, "auto", options.device, "auto")
+    where = RunnerOptions(options.device, workers=options.workers)
+    runner = ModelRunner(bundle, where, runtime, labels=labels, scores_all=True)
+    rejects.report.device = runner.description
     outcomes = runner.run(
-        chunks(pairs, runner.batch),
-        lambda pair: runner.preprocess.resize(runner.decode(pair[0])), runner.look,
-    )  # fmt: skip
-    with rejects.report.progress(title="looking", unit="photos", total=len(pairs)) as bar:
-        for (record, note), outcome in zip(pairs, chain.from_iterable(outcomes), strict=True):
-            bar(1)
-            check.notice(record, outcome)
-            if isinstance(outcome, RecordProblem):
-                rejects.add(Reject.of(record, outcome, rejects.report.command))
-            else:
-                by_photo[str(record.base / note.image)] = note, outcome[0], outcome[1]
-    if len(by_photo) < MIN_PHOTOS:
-        raise RunProblem(f"{len(by_photo)} photos are too few: {MIN_PHOTOS} are needed")
-    notes, pooled, log_odds = zip(*by_photo.values(), strict=True)
-    arrays = np.stack(pooled).astype(np.float64), np.stack(log_odds).astype(np.float64)
-    return Looked(list(notes), *arrays)
+        chunks(photos, runner.at_once),
+        lambda photo: runner.preprocess.resize(runner.decode(photo[0][0])),
+        runner.look,
+    )
+    with rejects.report.progress(total=len(photos)) as advance:
+        for photo, outcome in zip(photos, chain.from_iterable(outcomes), strict=True):
+            advance(1)
+            if not isinstance(outcome, RecordProblem):
+                yield photo, outcome
+                continue
+            for record, _ in photo:
+                rejects.add(Reject.of(record, outcome, "fit"))
 
 
-def fit(bundle: Bundle, labels: Labels, looked: Looked, states: NDArray[np.int8]) -> Collection:
-    """The changes that make what captions name likely; `states` (N, L) are those of `Targets`."""
-    pooled, log_odds = looked.pooled, looked.log_odds
-    mean, deviation = pooled.mean(0), pooled.std(0) + 1e-3
-    features = standardised(pooled, mean, deviation)
-    is_named, implied, silent = states == PRESENT, states == IMPLIED, states == ABSENT
-    probability = sigmoid(log_odds)
-    rates = _mention_rates(probability, is_named, silent, labels)
-    n_named, n_implied = is_named.sum(0), implied.sum(0)
-    is_spoken_of = (is_named | implied | (states == DENIED)).any(0)
-    ids = np.flatnonzero(is_spoken_of | (probability.sum(0) > 1))
-    # A parent that is implied counts as a positive as often as captions name it where it is there.
-    weight = n_named / np.maximum(n_named + n_implied, 1)
-    positive = np.where(is_named, 1.0, np.where(implied, weight, 0.0))[:, ids]
-    silence = np.where(states == DENIED, 1.0, np.where(silent, rates, 0.0))[:, ids]
-    offset = log_odds[:, ids]
-
-    def named_loss(added: Floats) -> tuple[float, Floats]:
-        p = sigmoid(offset + added)
-        unnamed = np.maximum(1 - silence * p, 1e-9)  # P(silence)
-        cost = (positive * np.logaddexp(0, -offset - added)).sum() - np.log(unnamed).sum()
-        return float(cost), positive * (p - 1) + silence * p * (1 - p) / unnamed
-
-    salience = Salience.from_bundle(bundle.meta["salience"], labels)
-    assert salience is not None
-    begins = np.array([_first_thing(note, labels) for note in looked.notes])
-    things, counts = np.unique(begins[begins >= 0], return_counts=True)
-    first = things[counts >= MIN_FIRST]
-    is_used = np.isin(begins, first)
-    chosen = np.searchsorted(first, begins[is_used])
-    usual = salience.slope * log_odds[is_used][:, first] + salience.weights[first]
-
-    def first_loss(added: Floats) -> tuple[float, Floats]:
-        logits = usual + added
-        logits = logits - logits.max(1, keepdims=True)
-        p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        rows = np.arange(len(chosen))
-        gradient = p.copy()
-        gradient[rows, chosen] -= 1
-        return -float(np.log(p[rows, chosen] + 1e-12).sum()), gradient
-
-    reference = standardised(bundle.reference(pooled.shape[1]).astype(np.float64), mean, deviation)
-    both = np.concatenate([features, reference])
-    is_own = np.arange(len(both))[:, None] < len(features)
-    balance = np.where(is_own, 1 / len(features), 1 / len(reference))
-    balance *= min(len(features), len(reference))
-
-    def gate_loss(logits: Floats) -> tuple[float, Floats]:
-        cost = balance * (np.logaddexp(0, logits) - is_own * logits)
-        return float(cost.sum()), balance * (sigmoid(logits) - is_own)
-
-    return Collection(
-        mean, deviation, _fit_linear(both, gate_loss, 1, GATE_RIDGE, 1e-3)[:, 0],
-        ids, _fit_linear(features, named_loss, len(ids), RIDGE, OFFSET_RIDGE),
-        first, _fit_linear(features[is_used], first_loss, len(first), FIRST_RIDGE,
-                           FIRST_OFFSET_RIDGE),
-        np.union1d(np.flatnonzero(n_named >= MIN_FIRST), first), len(bundle.labels), salience,
-    )  # fmt: skip
+def _known(photos: Sequence[Photo], labels: Labels) -> Pair:
+    """The states (N, L) of photos' labels, and how many captions name each thing first (N, L)."""
+    states = np.full((len(photos), len(labels)), UNKNOWN, np.int8)
+    first = np.zeros(states.shape, np.float32)
+    for state, counts, photo in zip(states, first, photos, strict=True):
+        for record, note in photo:
+            language = tag_language(record.fields)
+            present, refused, unsure = (
+                [i for tag in tags for i in labels.by_name(tag, language)]
+                for tags in (note.tags, note.negatives or (), note.uncertain)
+            )
+            if note.captions or note.negatives is None:
+                np.maximum(state, SILENT, out=state)
+            above = [i for j in present for tag in labels[j].parents for i in labels.ids(tag)]
+            for value, ids in enumerate((above, present, refused, unsure), IMPLIED):
+                state[ids] = np.maximum(state[ids], value)
+            for caption in note.captions:
+                ids = [i for tag in caption.tags for i in labels.ids(tag)[:1]]
+                things = [i for i in ids if labels[i].kind in THINGS]
+                counts[things[:1]] += not caption.generated
+    return states, first
 
 
-def _fit_linear(
-    features: Floats, loss: Callable[[Floats], tuple[float, Floats]], width: int, ridge: float,
-    offset_ridge: float,
-) -> Floats:  # fmt: skip
-    """The matrix (C + 1, width) of the lowest loss and penalty.
+def _fit(
+    log_odds: Array, pooled: Array, states: Array, first: Array, reference: Array, rates: Array,
+    salience: Salience,
+) -> tuple[Array, ...]:  # fmt: skip
+    """Labels, things, weight and what is lifted of the `Collection` of photos.
 
-    `loss` gives the cost and the gradient of products (N, width). In the space that the features
-    span there are at most N directions.
+    From log-odds (N, L), features (N, C), states (N, L), how many captions name each thing first
+    (N, L), features of other photos (R, C), and usual rates of mention (L,).
     """
-    from scipy.optimize import minimize
-
-    if not width:
-        return np.zeros((features.shape[1], 0))
-    scale = np.ones(features.shape[1])
-    scale[-1] = np.sqrt(ridge / offset_ridge)
-    left, sizes, right = np.linalg.svd(features * scale, full_matrices=False)
-    spanned = left * sizes
-
-    def cost(flat: Floats) -> tuple[float, Floats]:
-        matrix = flat.reshape(-1, width)
-        value, gradient = loss(spanned @ matrix)
-        gradient = spanned.T @ gradient + ridge * matrix
-        return value + ridge * float(flat @ flat) / 2, gradient.ravel()
-
-    start = np.zeros(len(sizes) * width)
-    found = minimize(cost, start, jac=True, method="L-BFGS-B", options={"maxiter": ROUNDS})
-    return np.asarray(scale[:, None] * (right.T @ found.x.reshape(-1, width)))
+    mean, scales = pooled.mean(0), 1 / (pooled.std(0) + 1e-3) / np.sqrt(pooled.shape[1])
+    features, others = (
+        np.pad((x - mean) * scales, ((0, 0), (0, 1)), constant_values=1).astype(np.float32)
+        for x in (pooled, reference)
+    )  # of mean 0, about 1 long, and a constant
+    labels, added = _fit_labels(features, log_odds, states, rates)
+    things, choice = _fit_first(features, log_odds, first, salience)
+    weight = np.concatenate([_fit_gate(features, others), added, choice], axis=1)
+    weight[:-1] *= scales[:, None]
+    weight[-1] -= mean @ weight[:-1]
+    often = np.flatnonzero((states == NAMED).sum(0) >= MIN_LIFTED)
+    return labels, things, weight, np.union1d(often, things)
 
 
-def _mention_rates(
-    probability: Floats, is_named: NDArray[np.bool_], silent: NDArray[np.bool_], labels: Labels
-) -> Floats:
-    """P(a caption names a label | it is there) (L,), drawn to the model's rates.
+def _fit_labels(features: Array, log_odds: Array, states: Array, usual: Array) -> Pair:
+    """The labels (F,), and what is added to their log-odds (C + 1, F).
 
-    Maximum likelihood of P(named) = rate x P(there), by expectation maximisation.
+    P(silence) = 1 - rate P(there). An implied label is there, and counts as often as it is named.
     """
-    usual = labels.numbers("mention_rate", USUAL_RATE)
-    rates, n_named = usual, is_named.sum(0)
-    for _ in range(30):
-        there = probability * (1 - rates) / np.maximum(1 - probability * rates, 1e-6)
-        n_unnamed = (there * silent).sum(0)
-        rates = (n_named + PRIOR_PHOTOS * usual) / (n_named + n_unnamed + PRIOR_PHOTOS)
-    return np.clip(rates, MIN_RATE, MAX_RATE)
+    n_named, n_implied = (states == NAMED).sum(0), (states == IMPLIED).sum(0)
+    n_silent = (sigmoid(log_odds) * (states == SILENT)).sum(0)  # as far as the model can tell
+    ids = np.flatnonzero((states >= IMPLIED).any(0) | (n_silent > MIN_EXPECTED))
+    rates = (n_named + PRIOR_PHOTOS * usual) / (n_named + n_silent + PRIOR_PHOTOS)
+    absent = (states == REFUSED) + np.maximum(rates, MIN_RATE) * (states == SILENT)
+    implied = (states == IMPLIED) * (n_named / np.maximum(n_named + n_implied, 1))
+    every = (states == NAMED) + implied, absent, log_odds
+    positive, negative, usual_log_odds = (x[:, ids].astype(np.float32) for x in every)
+
+    def gradient(added: Array) -> Array:
+        there: Array = sigmoid(usual_log_odds + added)
+        slope = negative * there * (1 - there) / np.maximum(1 - negative * there, 1e-6)
+        return positive * (there - 1) + slope
+
+    return ids, _minimum(features, gradient, len(ids), *LABEL_RIDGE)
 
 
-def _first_thing(note: Annotation, labels: Labels) -> int:
-    """The thing that a photo's first caption begins with; -1 without."""
-    things = [x for caption in note.captions[:1] for x in things_in_order(caption, labels)]
-    return things[0] if things else -1
+def _fit_first(features: Array, log_odds: Array, first: Array, salience: Salience) -> Pair:
+    """The things (T,) that captions name first, and their logits (C + 1, T) by the features."""
+    things = np.flatnonzero((first > 0).sum(0) >= MIN_FIRST)
+    weights = salience.weights[things].astype(np.float32)
+    shown = first[:, things].any(1)
+    fractions = first[shown][:, things] / first[shown][:, things].sum(1, keepdims=True)
+    usual = np.float32(salience.slope) * log_odds[shown][:, things] + weights
+
+    def gradient(added: Array) -> Array:
+        odds = np.exp(usual + added - (usual + added).max(1, keepdims=True, initial=-np.inf))
+        return odds / odds.sum(1, keepdims=True) - fractions
+
+    choice = _minimum(features[shown], gradient, len(things), *FIRST_RIDGE)
+    choice[-1] += weights
+    return things, choice
+
+
+def _fit_gate(own: Array, others: Array) -> Array:
+    """The function (C + 1, 1) that is positive for photos of the collection, and for few others."""
+    is_own = np.repeat([[True], [False]], [len(own), len(others)], axis=0)
+    weights = min(len(own), len(others)) / np.where(is_own, len(own), len(others))
+    both, weights = np.concatenate([own, others]), weights.astype(np.float32)
+    gate = _minimum(both, lambda x: weights * (sigmoid(x) - is_own), 1, *GATE_RIDGE)
+    gate[-1] -= GATE_MARGIN
+    return gate
+
+
+def _minimum(
+    features: Array, gradient: Callable[[Array], Array], width: int, ridge: float, constant: float
+) -> Array:
+    """The linear function (C + 1, width) of features (N, C + 1) of the lowest loss and ridge.
+
+    `gradient` is the loss's by the values (N, width). The curvature of a softmax is 1/2 at most,
+    which bounds the step in each direction (Boehning 1992); accelerated as by Nesterov (1983).
+    """
+    scales = np.append(np.ones(features.shape[1] - 1, np.float32), np.float32(constant))
+    left, sizes, right = np.linalg.svd(features * scales, full_matrices=False)
+    spanned, steps = left * sizes, 1 / (sizes**2 / 2 + np.float32(ridge))[:, None]
+    weight = ahead = np.zeros((len(sizes), width), np.float32)
+    for number in range(ROUNDS):
+        slope = spanned.T @ gradient(spanned @ ahead) + np.float32(ridge) * ahead
+        before, weight = weight, ahead - steps * slope
+        ahead = weight + np.float32(number / (number + 3)) * (weight - before)
+    return np.ascontiguousarray((right.T @ weight) * scales[:, None])
 
 
 def _figures(
-    bundle: Bundle, labels: Labels, looked: Looked, states: NDArray[np.int8]
-) -> JsonObject:
-    """How often the first thing of a caption is printed first, on photos left out of the fit."""
-    begins = np.array([_first_thing(note, labels) for note in looked.notes])
-    salience = Salience.from_bundle(bundle.meta["salience"], labels)
-    assert salience is not None
-    usual = salience.slope * looked.log_odds + salience.weights
-    before = usual[:, : len(bundle.labels)].argmax(1) == begins
-    hits = np.zeros(len(begins), bool)
-    folds = np.arange(len(begins)) % FOLDS
-    for fold in range(FOLDS):
-        part = folds == fold
-        others = [note for note, is_out in zip(looked.notes, part, strict=True) if not is_out]
-        rest = Looked(others, looked.pooled[~part], looked.log_odds[~part])
-        fitted = fit(bundle, labels, rest, states[~part])
-        _, first = fitted(looked.log_odds[part], looked.pooled[part], np.ones(part.sum(), bool))
-        hits[part] = first == begins[part]
-    figures: JsonObject = {
-        "photos": len(begins), "new_labels": labels.tags[len(bundle.labels) :]
-    }  # fmt: skip
-    if (has_thing := begins >= 0).any():
-        for name, values in (("first_before", before), ("first", hits)):
-            figures[name] = round(float(values[has_thing].mean()), 3)
-    return figures
+    choose: TagSelector, fit: Callable[[Array], Collection], log_odds: Array, pooled: Array,
+    first: Array,
+) -> JsonObject:  # fmt: skip
+    """Tags a photo, and how often what captions name first is given first, before and after.
+
+    Each part of the photos is tagged by a fit of the others.
+    """
+    everything, counts = np.arange(len(pooled)), np.zeros((2, 2))
+    for part in np.array_split(everything, FOLDS):
+        collection = fit(np.setdiff1d(everything, part))
+        before = log_odds[part]
+        after, leads = collection(before, collection.values(pooled[part]))
+        before[:, collection.new] = -np.inf
+        for count, rows, firsts in zip(
+            counts, (before, after), (np.full(len(part), NO_FIRST), leads), strict=True
+        ):
+            for begins, scores, lead in zip(first[part], score_logits(rows), firsts, strict=True):
+                given = [choose.ids[tag] for tag in choose(scores, lead).scores]
+                count += len(given), begins[given[:1]].any()
+    n_first = int(first.any(1).sum())
+    tags, hits = np.round(counts / [len(pooled), max(1, n_first)], 3).T.tolist()
+    return {"photos": len(pooled), "tags": tags} | ({"first": hits} if n_first else {})
 
 
 def _described(figures: JsonObject) -> str:
     """The figures in words."""
-    if "first" not in figures:
-        return f"{figures['photos']} photos without captions"
-    before, after = (f"{figures[name]:.0%}" for name in ("first_before", "first"))
-    return (
-        f"of {figures['photos']} photos, {after} get what their caption begins with as the first "
-        f"tag when they are left out of the fit ({before} before it)"
+    text = (
+        "{photos} photos, left out of the fit, get {tags[1]:.1f} tags each ({tags[0]:.1f} before)"
     )
+    if "first" in figures:
+        text += "; the first is what the caption begins with on {first[1]:.0%} ({first[0]:.0%})"
+    return text.format(**figures)
 
 
 def _write(
-    options: FitOptions, bundle: Bundle, labels: Labels, fitted: Collection, figures: JsonObject
-) -> None:
+    writer: BundleWriter, bundle: Bundle, labels: Labels, collection: Collection,
+    figures: JsonObject, command: str,
+) -> None:  # fmt: skip
     """Write the bundle: that of before, with more labels and the collection."""
-    assert labels.rows is not None
-    command = shlex.join(["ramctl", *options.argv])
-    arrays = {
-        "mean": fitted.mean, "deviation": fitted.deviation, "gate": fitted.gate,
-        "change": fitted.change, "first_change": fitted.first_change,
-    }  # fmt: skip
-    numbers = {"labels": fitted.labels, "first": fitted.first, "lifted": fitted.lifted}
-    numbers["new"] = np.array([fitted.new])
-    with BundleWriter(options.out) as writer:
-        writer.copy_files(bundle, without={LABELS, CARD, AXES})
-        labels.write(writer.path / LABELS)
-        if bundle.has(AXES):
-            axes = load_file(bundle.path / AXES)["axes"]
-            new = np.zeros((len(labels) - len(axes), axes.shape[1]), axes.dtype)
-            save_file({"axes": np.concatenate([axes, new])}, writer.path / AXES)
-        stored = {name: values.astype(np.float32) for name, values in arrays.items()}
-        stored |= {name: values.astype(np.int64) for name, values in numbers.items()}
-        stored["rows"] = labels.rows[fitted.new :]
-        save_file(stored, writer.path / FIT)
-        history = bundle.meta.get("provenance", {})
-        commands = [*history.get("commands", []), command]
-        writer.meta["provenance"] = history | {"commands": commands, "fitted": figures}
-        before = (bundle.path / CARD).read_text("utf-8") if bundle.has(CARD) else ""
-        card = f"# {options.out.name}\n\nFitted by `{command}`:\n{_described(figures)}.\n"
-        card += f"New labels: {', '.join(figures['new_labels']) or 'none'}.\n\n{before}"
-        (writer.path / CARD).write_text(card, "utf-8")
+    writer.copy_files(bundle, without={LABELS, AXES, CARD})
+    labels.write(writer.path / LABELS)
+    save_file(collection._asdict(), writer.path / FIT)
+    if bundle.has(AXES):
+        axes = np.pad(load_file(bundle.path / AXES)["axes"], ((0, len(collection.new)), (0, 0)))
+        save_file({"axes": axes}, writer.path / AXES)
+    history = bundle.meta.get("provenance", {})
+    commands = [*history.get("commands", []), command]
+    writer.meta["provenance"] = history | {"commands": commands, "fitted": figures}
+    card = f"# {writer.target.name}\n\nFitted by `{command}`:\n{_described(figures)}.\n"
+    card += f"New labels: {', '.join(figures['new_labels']) or 'none'}.\n\n"
+    before = (bundle.path / CARD).read_text("utf-8") if bundle.has(CARD) else ""
+    (writer.path / CARD).write_text(card + before, "utf-8")

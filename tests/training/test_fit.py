@@ -1,14 +1,12 @@
 """`fit` on captioned or corrected photos: labels fit them, and other photos stay as they were."""
 
-import json
-
 import numpy as np
 import pytest
 from PIL import Image
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.tagging.tagger import Tagger
-from ramctl.training.fit import _parents
+from ramctl.training.fit import _with_new_labels
 from tests.command import Ramctl
 from tests.support import DATA, write_records
 
@@ -103,7 +101,7 @@ def test_too_few_photos_are_one_line(tmp_path):
     write_records(tmp_path / "few.jsonl", records(tmp_path, 10))
     done = Ramctl(tmp_path)("fit", "few.jsonl")
     assert done.returncode == 1
-    assert b"10 photos are too few: 20 are needed" in done.stderr
+    assert b"10 photos with tags that are labels are too few: 20 are needed" in done.stderr
     assert not (tmp_path / "fitted").exists()
 
 
@@ -113,8 +111,23 @@ def test_a_fitted_model_is_not_fitted_again(fitted):
     assert done.returncode == 1 and b"is fitted already" in done.stderr
 
 
-def test_new_labels_have_reviewed_parents_or_those_of_their_head():
-    labels = Bundle.open(embedded_bundle()).labels
-    assert "person" in _parents("fencer", labels)
-    assert _parents("bomber jacket", labels)[0] == "jacket"
-    assert json.loads((embedded_bundle() / "bundle.json").read_bytes())["format"] == 2
+def test_new_labels_have_the_parents_of_the_hierarchy(tmp_path):
+    (tmp_path / "new.txt").write_text("fencer\npork\nbomber jacket\nhem\ndog\n")
+    bundle = Bundle.open(embedded_bundle())
+    labels = _with_new_labels(bundle, str(tmp_path / "new.txt"), [])
+    found = {label.tag: label.parents for label in labels[len(bundle.labels) :]}
+    assert list(found) == ["fencer", "pork", "bomber jacket", "hem"]
+    assert found["fencer"] == ("person",) and found["pork"][0] == "meat" and not found["hem"]
+    assert found["bomber jacket"][0] == "jacket" and "clothing" in found["bomber jacket"]
+
+
+def test_the_records_of_a_photo_count_once(tmp_path):
+    rows = records(tmp_path)
+    write_records(tmp_path / "once.jsonl", rows)
+    write_records(
+        tmp_path / "often.jsonl", [*rows, *(r | {"image": f"./{r['image']}"} for r in rows)]
+    )
+    for name in ("once", "often"):
+        assert Ramctl(tmp_path)("fit", f"{name}.jsonl", "--out", name).returncode == 0
+    once, often = (Bundle.open(tmp_path / name).fit["weight"] for name in ("once", "often"))
+    np.testing.assert_array_equal(once, often)

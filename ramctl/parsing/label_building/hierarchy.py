@@ -8,10 +8,13 @@ label of several likely senses only what these have in common.
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from typing import TYPE_CHECKING
 
 from ramctl.parsing.english.lexicon import POS_OF_KIND, VISIBLE_FILES, Lexicon
 from ramctl.parsing.english.wordnet import NOUN, VERB, Synset, spelled
-from ramctl.parsing.label_building.synonyms import Contexts
+
+if TYPE_CHECKING:  # which needs the extra `[parse]`
+    from ramctl.parsing.label_building.synonyms import Contexts
 
 # The most general hypernyms that people search by; "artifact" and "organism" are not among them.
 EVERYDAY = frozenset({"person", "animal", "plant", "food"})
@@ -41,7 +44,7 @@ def reviewed_parents() -> dict[tuple[str, str], list[str]]:
 class Hierarchy:
     """The senses of a system's labels, given with their kinds, and the parents that follow."""
 
-    def __init__(self, lexicon: Lexicon, contexts: Contexts, kinds: Mapping[str, str]) -> None:
+    def __init__(self, lexicon: Lexicon, contexts: "Contexts", kinds: Mapping[str, str]) -> None:
         self._lexicon, self._wordnet = lexicon, lexicon.wordnet
         self._contexts, self._kinds = contexts, kinds
         nouns = [tag for tag, kind in kinds.items() if POS_OF_KIND[kind] == NOUN]
