@@ -92,6 +92,8 @@ def _train(
     """Settings, records and labels, model and batches, loop, bundle."""
     preset = run_preset(options)
     init = Bundle.open(resolve_model(options.init)) if options.init else None
+    if init is not None and init.fit:
+        raise RunProblem(f"{init.path}: is fitted to a collection; train the model it was made of")
     device = choose_device(options.device, local_rank=world.local_rank)
     dtype = preset.training.precision if options.dtype == "auto" else options.dtype
     runtime = Runtime(device, number_format(dtype, device, is_training=True))

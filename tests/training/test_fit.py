@@ -105,10 +105,12 @@ def test_too_few_photos_are_one_line(tmp_path):
     assert not (tmp_path / "fitted").exists()
 
 
-def test_a_fitted_model_is_not_fitted_again(fitted):
+@pytest.mark.parametrize("command", ["fit", "finetune"])
+def test_a_fitted_model_is_not_trained_on(fitted, command):
     folder, _ = fitted
-    done = Ramctl(folder)("fit", "parsed.jsonl", "--model", "mine", "--out", "again")
-    assert done.returncode == 1 and b"is fitted already" in done.stderr
+    done = Ramctl(folder)(command, "parsed.jsonl", "--model", "mine", "--out", "again")
+    assert done.returncode == 1 and b"mine: is fitted" in done.stderr
+    assert not (folder / "again").exists() and not (folder / "again.work").exists()
 
 
 def test_new_labels_have_the_parents_of_the_hierarchy(tmp_path):
