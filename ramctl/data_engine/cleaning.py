@@ -5,8 +5,6 @@ Decisions need the regions of all records, so all are read before the first is w
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.data_engine.model_rule import improbable_tags
@@ -60,6 +58,9 @@ def run(options: CleanOptions) -> Report:
     kinds = usual if options.kinds is None else options.kinds
     finder = RegionFinder(bundle, runner, options.detector, kinds, score)
 
+    store = RegionStore()
+    remover = Remover(store, labels)
+
     def decisions() -> Decisions:
         if by_paper:
             outliers = OUTLIERS if options.outliers is None else options.outliers
@@ -84,10 +85,7 @@ def run(options: CleanOptions) -> Report:
     # A signal ends it at once while it reads: nothing is written before.
     stream = replace(options.stream, progress=False)
     fingerprint = {"model": bundle.fingerprint}
-    with TemporaryDirectory(prefix="ramctl-") as folder:
-        store = RegionStore(Path(folder))
-        remover = Remover(store, labels)
-        return run_stream(report, decided(), stage, stream, fingerprint=fingerprint, form=DOCUMENT)
+    return run_stream(report, decided(), stage, stream, fingerprint=fingerprint, form=DOCUMENT)
 
 
 def _summarise(report: Report, remover: Remover, *, by_paper: bool) -> None:

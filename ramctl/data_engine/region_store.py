@@ -6,13 +6,12 @@ Numbers a tag are in memory, features and records on disk. R regions, F numbers 
 import pickle
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.records.files import naming
+from ramctl.records.files import scratch_file
 from ramctl.records.record import Item
 
 REGION = np.dtype(
@@ -34,23 +33,22 @@ Features = NDArray[np.float16]
 
 
 class RegionStore:
-    """Filled input by input, in a folder; then the regions are arrays, in input order."""
+    """Filled input by input; then the regions are arrays, in input order.
 
-    def __init__(self, folder: Path) -> None:
+    The files have no names, so that a stopped run leaves none.
+    """
+
+    def __init__(self) -> None:
         self.n_inputs = 0
-        self._folder = folder
         self._regions = [np.zeros(0, REGION)]
-        with naming(folder):
-            self._inputs = (folder / "inputs").open("w+b")
-            self._features = (folder / "features").open("w+b")
+        self._inputs, self._features = scratch_file(), scratch_file()
 
     def add(self, item: Item, regions: RegionArray, features: Features) -> None:
         """Add an input with its regions and their features (R, F)."""
         regions["input"] = self.n_inputs
         self._regions.append(regions)
-        with naming(self._folder):
-            pickle.dump(item, self._inputs)
-            self._features.write(features.tobytes())
+        pickle.dump(item, self._inputs)
+        self._features.write(features.tobytes())
         self.n_inputs += 1
 
     def inputs(self) -> Iterator[Item]:
@@ -66,8 +64,7 @@ class RegionStore:
     @cached_property
     def features(self) -> Features:
         """The features of the regions (R, F), of unit length, mapped from the disk."""
-        with naming(self._folder):
-            self._features.flush()
+        self._features.flush()
         if not len(self.regions):  # an empty file cannot be mapped
             return np.zeros((0, 1), np.float16)
         return np.memmap(self._features, np.float16, "r").reshape(len(self.regions), -1)

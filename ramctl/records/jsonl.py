@@ -1,7 +1,6 @@
 """Read and write JSON lines."""
 
 import hashlib
-import os
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -57,24 +56,3 @@ def parse_line(
 def content_stamp(content: bytes) -> str:
     """A short hash by which `--resume` detects a changed input."""
     return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
-def spool_line(item: Item) -> bytes:
-    """An item as two lines, its place and its fields, for `unspool`."""
-    if isinstance(item, Reject):
-        reject = {key: value for key, value in item.to_json().items() if key != "record"}
-        return dumps({"reject": reject | {"stamp": item.stamp}}) + dumps(item.record or {})
-    place = {"source": item.source, "line": item.line, "base": os.fsencode(item.base).hex()}
-    return dumps({"at": place, "stamp": item.stamp}) + dumps(item.fields)
-
-
-def unspool(lines: Iterator[bytes]) -> Iterator[Item]:
-    """The items that `spool_line` wrote, identical to the last digit."""
-    for line in lines:
-        row, fields = orjson.loads(line), loads(next(lines))
-        if "reject" in row:
-            yield Reject(**row["reject"], record=fields or None)
-            continue
-        at = row["at"]
-        base = Path(os.fsdecode(bytes.fromhex(at["base"])))
-        yield Record(fields, at["source"], at["line"], base, stamp=row["stamp"])

@@ -1,7 +1,6 @@
 """`clean` as a whole: every line comes out, tags go only with a reason, nothing else changes."""
 
 import json
-import signal
 import weakref
 from dataclasses import replace
 
@@ -144,25 +143,10 @@ def test_rejects_come_in_their_places_and_temporary_files_go(clean, records, tmp
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-@pytest.mark.slow
-def test_a_stopped_run_leaves_no_temporary_files(ramctl, photo_records, tmp_path, monkeypatch):
-    (tmp_path / "scratch").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
-    run = ramctl.start("clean", stdin=-1, stdout=-1)
-    run.stdin.write(lines(photo_records * 2))
-    run.stdin.flush()
-    while not list((tmp_path / "scratch").glob("ramctl-*/inputs")):
-        assert run.poll() is None
-    run.send_signal(signal.SIGTERM)
-    run.communicate()
-    assert run.returncode == -signal.SIGTERM
-    assert list((tmp_path / "scratch").iterdir()) == []
-
-
 def test_few_records_of_a_long_stream_are_in_memory(engine_bundle, tmp_path):
     bundle = Bundle.open(engine_bundle)
     runner = ModelRunner(bundle, RunnerOptions(batch=4, workers=1))
-    finder, store = RegionFinder(bundle, runner, "attention", KINDS, whole), RegionStore(tmp_path)
+    finder, store = RegionFinder(bundle, runner, "attention", KINDS, whole), RegionStore()
     photos = sorted((DATA / "photos").glob("*.jpg"))
     alive: weakref.WeakSet[Record] = weakref.WeakSet()
     most = 0

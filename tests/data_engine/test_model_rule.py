@@ -53,7 +53,7 @@ def photos():
 @pytest.fixture
 def store(photos, tmp_path):
     features, _, tags = photos
-    store = RegionStore(tmp_path)
+    store = RegionStore()
     for number, name in enumerate(NAMES):
         own = [tag for tag in tags if tag[0] == number]
         regions = regions_of([label for _, label, _ in own], [named for *_, named in own])
@@ -102,7 +102,7 @@ def test_heads_count_for_a_model_s_tags_where_photos_are_many(photos, store, mon
 @pytest.mark.parametrize("sources", [[PARSED], []])
 def test_without_a_model_s_tags_there_is_nothing_to_compare(sources, tmp_path, monkeypatch):
     monkeypatch.setattr(model_rule, "MIN_PHOTOS", 1)
-    store = RegionStore(tmp_path)
+    store = RegionStore()
     regions = regions_of([CAT] * len(sources), sources)
     store.add(Record({}), regions, np.ones((len(sources), 4), np.float16))
     assert len(probabilities(store, LABELS)) == len(sources)
@@ -153,7 +153,7 @@ def test_few_regions_of_a_tag_are_compared_with_those_of_all():
     ],
 )
 def test_an_added_tag_keeps_its_likeliest_photo(sources, log_odds, kept, tmp_path):
-    store = RegionStore(tmp_path)
+    store = RegionStore()
     n = len(sources)
     store.add(Record({}), regions_of([0] * n, sources, log_odds), np.ones((n, 1), np.float16))
     found = improbable_tags(store, Labels([Label("cat", rate=-2.0)]))

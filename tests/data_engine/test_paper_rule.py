@@ -63,7 +63,7 @@ def test_outliers_are_those_of_each_label_and_only_a_higher_score_is_a_predictio
     regions = np.zeros(8, REGION)
     regions["label"], regions["log_odds"] = [0] * 4 + [1] * 4, [1, 0, 1, -1] * 2
     features = np.array([[1, 0], [1, 0.01], [1, -0.01], [0, 1]] * 2, np.float16)
-    store = RegionStore(tmp_path)
+    store = RegionStore()
     store.add(Record({}), regions, features)
     found = unlike_tags(store, np.array([0.5, 0.1]), 0.25)
     low, out = "not-predicted", "outlier"

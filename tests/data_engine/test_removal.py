@@ -19,7 +19,7 @@ PEOPLE = Labels([
 @pytest.fixture
 def store(tmp_path):
     """Two inputs with a region for each of four tags."""
-    store = RegionStore(tmp_path)
+    store = RegionStore()
     for _ in range(2):
         regions = np.zeros(4, REGION)
         regions["place"], regions["log_odds"] = range(4), [0, 1, 2, 3]
