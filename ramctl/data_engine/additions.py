@@ -104,21 +104,16 @@ class Generator:
         self.runner = ModelRunner(
             bundle, on_device, labels=self.labels, captions=options.captions > 0, notify=notify
         )
-        self.workers = self.runner.workers
 
     def stage(self, batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         """Outcomes of batches of at most `runner.batch` records, in order."""
-        return self.runner.run(batches, self.prepare, self.work)
+        return self.runner.run(batches, self.runner.read, self.work)
 
-    def prepare(self, record: Record) -> tuple[Record, ModelPhoto]:
-        """The record with its photo as the model takes it; RecordProblem where there is none."""
-        return record, self.runner.to_model(self.runner.decode(record))
-
-    def work(self, prepared: list[tuple[Record, ModelPhoto]]) -> Iterator[Outcome]:
-        """The outcomes of prepared records."""
+    def work(self, photos: list[ModelPhoto]) -> Iterator[Outcome]:
+        """The outcomes of the photos' records."""
         engine = self.runner.engine
-        for batch in chunks(prepared, self.runner.at_once):
-            (pixels,) = self.runner.full_batches([photo.pixels for _, photo in batch])
+        for batch in chunks(photos, self.runner.at_once):
+            (pixels,) = self.runner.full_batches([photo.pixels for photo in batch])
             encoded = engine.encode(pixels)
             scores = self.runner.score(encoded)[: len(batch)]
             predicted = [self._select(row).scores for row in scores]
@@ -127,12 +122,16 @@ class Generator:
                 captions = write_captions(
                     self.runner, encoded, [*map(list, predicted)], self._n_captions
                 )
-            for (record, _), row, tags, written in zip(
-                batch, scores, predicted, captions, strict=True
-            ):
+            for photo, row, tags, written in zip(batch, scores, predicted, captions, strict=True):
                 is_confirmed = row > self.thresholds * CONFIRM
                 yield attempt(
-                    merge_generated, record.fields, self.labels, row, tags, written, is_confirmed
+                    merge_generated,
+                    photo.record.fields,
+                    self.labels,
+                    row,
+                    tags,
+                    written,
+                    is_confirmed,
                 )
 
 

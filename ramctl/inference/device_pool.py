@@ -9,6 +9,7 @@ from itertools import chain, cycle, repeat
 from typing import Any, Protocol
 
 from ramctl.errors import RecordProblem, attempt
+from ramctl.inference.runner import ModelPhoto, Runner
 from ramctl.records.parallel import in_order, map_good, process_pool
 from ramctl.records.record import JsonObject, Record
 
@@ -39,14 +40,11 @@ class BatchWorker(Protocol):
     """The work of each process."""
 
     @property
-    def workers(self) -> int:
-        """Threads that decode."""
+    def runner(self) -> Runner:
+        """Reads the photos of records."""
 
-    def prepare(self, record: Record) -> Any:
-        """The record with its decoded photo; raises RecordProblem."""
-
-    def work(self, prepared: list[Any]) -> Iterable[JsonObject | RecordProblem]:
-        """The outcomes of prepared records."""
+    def work(self, photos: list[ModelPhoto]) -> Iterable[JsonObject | RecordProblem]:
+        """The outcomes of the photos' records."""
 
 
 def run_on_devices(
@@ -95,12 +93,14 @@ class _DeviceProcess:
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
-        return ThreadPoolExecutor(self._worker.workers)
+        return ThreadPoolExecutor(self._worker.runner.workers)
 
     def step(self, batch: Batch | None) -> Step:
         """Begin to decode a batch; the outcomes of the one before."""
         worker, before = self._worker, self._ahead
-        self._ahead = self._threads.map(lambda record: attempt(worker.prepare, record), batch or ())
+        self._ahead = self._threads.map(
+            lambda record: attempt(worker.runner.read, record), batch or ()
+        )
         outcomes = map_good(list(before), worker.work)
         messages = [*self._messages]
         self._messages.clear()

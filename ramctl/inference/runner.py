@@ -63,8 +63,9 @@ class RunnerOptions:
 
 
 class ModelPhoto(NamedTuple):
-    """A photo as the model takes it."""
+    """A record with its photo as the model takes it."""
 
+    record: Record
     pixels: Pixels
     enlarged: Pixels | None = None  # where the model finds labels better in a larger photo
     parts: Sequence[Pixels] = ()  # of the photo, each as the model takes it
@@ -106,14 +107,10 @@ class Runner:
             prepared = ordered_map(prepare_all, batches, self.workers)
             yield from ordered_map(finish, prepared, self.side_by_side)
 
-    def decode(self, record: Record) -> Image.Image:
-        """The photo of a record, as `to_model` takes it."""
-        return record_photo(record, self.target, self.official)
-
-    def to_model(self, photo: Image.Image) -> ModelPhoto:
-        """The photo in all the ways that the model takes it."""
+    def read(self, record: Record) -> ModelPhoto:
+        """A record's photo in all the ways that the model takes it; RecordProblem without one."""
         # A copy, because torch warns of read-only arrays.
-        return ModelPhoto(np.array(photo))
+        return ModelPhoto(record, np.array(record_photo(record, self.target, self.official)))
 
     def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Ids]:
         """Probabilities (n, L) of n photos, and the labels (n,) that come first, else NO_FIRST."""
@@ -212,11 +209,12 @@ class ModelRunner(Runner):
         # are the same to the bit with any number.
         return OnnxEngine(self.bundle, self.labels, 1, scores_all=self._scores_all)
 
-    def to_model(self, photo: Image.Image) -> ModelPhoto:
+    def read(self, record: Record) -> ModelPhoto:
         # From one decoded photo, so that scores do not depend on whether there are boxes.
+        photo = record_photo(record, self.target, self.official)
         larger = self._enlarged.resize(photo) if self._enlarges else None
         parts = map(self.preprocess.resize, parts_of(photo) if self._thorough else ())
-        return ModelPhoto(self.preprocess.resize(photo), larger, list(parts))
+        return ModelPhoto(record, self.preprocess.resize(photo), larger, list(parts))
 
     def full_batches(self, photos: Sequence[Pixels]) -> list[NDArray[np.float32]]:
         """The resized photos as the model takes them; blank ones fill the last batch."""
@@ -245,12 +243,6 @@ class ModelRunner(Runner):
         changed, first = self.collection(log_odds, values)
         return score_logits(changed), first
 
-    def _scores(self, photos: Sequence[Pixels]) -> tuple[Scores, Ids]:
-        engine = self._chosen_engine()
-        each = [self._score(engine, engine.encode(batch)) for batch in self.full_batches(photos)]
-        scores, first = map(np.concatenate, zip(*each, strict=True))
-        return scores[: len(photos)], first[: len(photos)]
-
     def _chosen_engine(self) -> Any:
         with self._loading:
             return self._torch_engine if self._engine == TORCH else self._onnx_engine
@@ -264,11 +256,15 @@ class ModelRunner(Runner):
             yield from zip(engine.pooled(encoded)[: len(part)], log_odds[: len(part)], strict=True)
 
     def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Ids]:
-        whole, first = self._scores([photo.pixels for photo in photos])
+        engine = self._chosen_engine()
+        views = [photo.pixels for photo in photos]
+        views += [part for photo in photos for part in photo.parts]
+        each = [self._score(engine, engine.encode(batch)) for batch in self.full_batches(views)]
+        scores, first = map(np.concatenate, zip(*each, strict=True))
+        n = len(photos)
         if self._thorough:
-            parts, _ = self._scores([part for photo in photos for part in photo.parts])
-            whole = _with_parts(whole, parts)
-        return whole, first
+            scores = _with_parts(scores[:n], scores[n : len(views)])
+        return scores[:n], first[:n]
 
     def annotate(
         self,

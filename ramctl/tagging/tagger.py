@@ -207,17 +207,18 @@ class Tagger:
         """
         if self.pool is not None:
             return self.pool(batches)
-        return self.runner.run(batches, self.prepare, self.work)
+        return self.runner.run(batches, self.runner.read, self.work)
 
-    def prepare(self, record: Record) -> tuple[Record, ModelPhoto]:
-        """The record with its photo as the model takes it; RecordProblem where there is none."""
-        return record, self.runner.to_model(self.runner.decode(record))
-
-    def work(self, prepared: Sequence[tuple[Record, ModelPhoto]]) -> list[JsonObject]:
-        """The records of a batch with their tags."""
+    def work(self, photos: Sequence[ModelPhoto]) -> list[JsonObject]:
+        """The records of the photos with their tags."""
+        scores, first = self.runner.scores_of(photos)
+        chosen = [*map(self._choose, scores, first.tolist())]
+        annotations: list[JsonObject] = [{}] * len(photos)
+        if self.options.boxes or self.options.caption:
+            annotations = self._annotate(photos, chosen)
         tagged = []
-        for (record, _), added in zip(prepared, self._tag([d for _, d in prepared]), strict=True):
-            fields = record.fields
+        for photo, choice, row, more in zip(photos, chosen, scores, annotations, strict=True):
+            fields, tags = photo.record.fields, list(choice.scores)
             if "dense" in fields:  # of an earlier tagger, as are the fields below
                 del fields["dense"]
                 fields.pop("labels", None)
@@ -225,37 +226,23 @@ class Tagger:
             for name in ("salience", "boxes"):
                 if isinstance(fields.get(name), dict):  # else another program's
                     del fields[name]
-            set_tags(fields, added["tags"])
-            fields |= added
-            if "kinds" in fields:
-                fields["kinds"] = {tag: self._choose.kinds[tag] for tag in added["tags"]}
-            tagged.append(fields)
-        return tagged
-
-    def _tag(self, decoded: Sequence[ModelPhoto]) -> list[JsonObject]:
-        scores, first = self.runner.scores_of(decoded)
-        chosen = [*map(self._choose, scores, first.tolist())]
-        _, columns = self.vocabulary.columns
-        added: list[JsonObject] = []
-        for choice, row in zip(chosen, scores, strict=True):
-            fields: JsonObject = {"tags": list(choice.scores), "scores": choice.scores}
+            set_tags(fields, tags)
+            fields |= {"tags": tags, "scores": choice.scores}
             if choice.salience is not None:
                 fields["salience"] = choice.salience
             if self._choose.language:
                 fields["tag_language"] = self._choose.language
             if self.options.dense:
-                fields["dense"] = significant(row[columns], DENSE_DIGITS)
+                fields["dense"] = significant(row[self.vocabulary.columns[1]], DENSE_DIGITS)
             if self._axes is not None:
                 fields["embedding"] = self._axes.encode(row)
-            added.append(fields)
-        if self.options.boxes or self.options.caption:
-            for fields, annotations in zip(added, self._annotate(decoded, chosen), strict=True):
-                fields |= annotations
-        return added
+            fields |= more
+            if "kinds" in fields:
+                fields["kinds"] = {tag: self._choose.kinds[tag] for tag in tags}
+            tagged.append(fields)
+        return tagged
 
-    def _annotate(
-        self, decoded: Sequence[ModelPhoto], chosen: Sequence[Choice]
-    ) -> list[JsonObject]:
+    def _annotate(self, photos: Sequence[ModelPhoto], chosen: Sequence[Choice]) -> list[JsonObject]:
         """`boxes` and `generated_captions` of tagged photos, as far as the options ask for them."""
         runner, ids = self.runner, self._choose.ids
         assert isinstance(runner, ModelRunner)
@@ -269,7 +256,7 @@ class Tagger:
         in_label_order = runner.writer is not None and runner.writer.in_label_order
         guides = [choice.labels for choice in chosen] if in_label_order else by_score
         each = runner.annotate(
-            decoded,
+            photos,
             [[ids[tag] for tag in tags] for tags in things],
             [[self.labels[index].tag for index in guide] for guide in guides],
         )

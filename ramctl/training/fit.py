@@ -165,7 +165,7 @@ def _look(
     rejects.report.device = runner.description
     outcomes = runner.run(
         chunks(photos, runner.at_once),
-        lambda photo: runner.preprocess.resize(runner.decode(photo[0][0])),
+        lambda photo: runner.read(photo[0][0]).pixels,
         runner.look,
     )
     with rejects.report.progress(total=len(photos)) as advance:

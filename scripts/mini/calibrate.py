@@ -33,8 +33,8 @@ from ramctl.inference.runner import ModelRunner, RunnerOptions
 from ramctl.inference.salience import THINGS
 from ramctl.inference.vocabulary import borrowed, label_rows
 from ramctl.labels import LABELS, Labels
-from ramctl.photos.decoding import load_photo
 from ramctl.records.parallel import chunks, ordered_map
+from ramctl.records.record import Record
 from ramctl.tagging.embedding import SAMPLE, write_axes
 from ramctl.training.annotations import Annotation
 from ramctl.training.data import Targets, main_things, mentions
@@ -49,8 +49,8 @@ def logits_of(bundle: Bundle, labels: Labels, notes: Sequence[Annotation], root:
     runner = ModelRunner(bundle, RunnerOptions(), ONNX, labels=plain, scores_all=True)
 
     def score(part: list[Annotation]) -> Floats:
-        photos = [load_photo(note.image, root, target=runner.target) for note in part]
-        return log_odds_of(runner.scores_of(list(map(runner.to_model, photos)))[0])
+        records = [Record({"image": note.image}, "", note.line, root) for note in part]
+        return log_odds_of(runner.scores_of(list(map(runner.read, records)))[0])
 
     return np.concatenate(list(ordered_map(score, chunks(notes, runner.batch), 2)))
 

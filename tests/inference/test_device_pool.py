@@ -1,6 +1,7 @@
 """Several workers, and devices tried with processes on the CPU: order, deaths, errors."""
 
 import multiprocessing
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -79,13 +80,10 @@ def test_what_a_process_says_reaches_the_user(tiny_bundle, many):
 class Talker:
     """A worker that doubles numbers."""
 
-    workers = 2
+    runner = SimpleNamespace(workers=2, read=lambda number: number)
 
     def __init__(self, device, notify):
         notify("open")
-
-    def prepare(self, number):
-        return number
 
     def work(self, numbers):
         return [2 * number for number in numbers]

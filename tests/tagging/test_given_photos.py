@@ -88,7 +88,7 @@ def test_pictures_are_turned_upright_and_put_on_white(tagger, colours):
     wide.save(turned, "PNG", exif=exif)
     opened = Image.open(io.BytesIO(turned.getvalue()))
     records = records_of(tagger, [turned.getvalue(), opened])
-    by_content, by_picture = (tagger.prepare(record)[1] for record in records)
+    by_content, by_picture = map(tagger.runner.read, records)
     top, bottom = by_content.pixels[0], by_content.pixels[-1]  # what was left is above
     assert (top == (0, 0, 255)).all() and (bottom == (255, 0, 0)).all()
     assert np.array_equal(by_content.pixels, by_picture.pixels)

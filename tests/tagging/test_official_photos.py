@@ -45,8 +45,8 @@ def tagger():
 
 
 def seen(tagger: Tagger, path: Path) -> np.ndarray:
-    _, decoded = tagger.prepare(Record({"image": path.name}, "list", 1, path.parent))
-    return tagger.runner.preprocess.full_batch([decoded.pixels], 1)[0]
+    photo = tagger.runner.read(Record({"image": path.name}, "list", 1, path.parent))
+    return tagger.runner.preprocess.full_batch([photo.pixels], 1)[0]
 
 
 def picture(mode: str, size=(850, 650)) -> Image.Image:

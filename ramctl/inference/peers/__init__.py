@@ -6,7 +6,6 @@ A package brings one by an entry point of the group `ramctl.taggers`; README.md 
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.inference.collection import NO_FIRST
@@ -15,6 +14,7 @@ from ramctl.inference.runner import Ids, ModelPhoto, Runner, RunnerOptions, Scor
 from ramctl.parts import load_plugin, plugins
 from ramctl.pretrained.hub import local_path
 from ramctl.records.parallel import usable_cores
+from ramctl.records.record import Record
 
 GROUP = "ramctl.taggers"
 BUILT_IN = {
@@ -70,12 +70,13 @@ class PeerRunner(Runner):
         self.description = f"{spec}, {library} {options.device}, batch {self.batch}"
         self.fingerprint = {"model": self.peer.fingerprint, "runtime": f"{library} {options.dtype}"}
 
-    def to_model(self, photo: Image.Image) -> ModelPhoto:
-        made = super().to_model(photo)
-        if is_strip(made.pixels):
-            message = f"{photo.width}x{photo.height} pixels: too thin for this model"
+    def read(self, record: Record) -> ModelPhoto:
+        photo = super().read(record)
+        if is_strip(photo.pixels):
+            height, width, _ = photo.pixels.shape
+            message = f"{width}x{height} pixels: too thin for this model"
             raise RecordProblem(message, code="too_large")
-        return made
+        return photo
 
     def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Ids]:
         scores = self.peer.scores([photo.pixels for photo in photos])
