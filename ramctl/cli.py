@@ -29,7 +29,9 @@ from ramctl.parts import __version__, extra_of, needs
 SENTENCE = """\
 ramctl tags photos with a 31 MB model that runs on any CPU. Give it your own words, or train
 your own model."""
-PIPELINE = "captions | parse | train; then generate | clean | train; finetune or fit; tag | export, eval"
+PIPELINE = (
+    "captions | parse | train; then generate | clean | train; finetune or fit; tag | export, eval"
+)
 TEXT = """\
 Most commands add fields to JSONL records. ramctl COMMAND --help lists its options."""
 NOTES = """\

@@ -123,10 +123,10 @@ class Generator:
                     self.runner, encoded, [*map(list, predicted)], self._n_captions
                 )
             for photo, row, tags, written in zip(batch, scores, predicted, captions, strict=True):
-                is_confirmed = row > self.thresholds * CONFIRM
+                fields, is_confirmed = photo.record.fields, row > self.thresholds * CONFIRM
                 yield attempt(
                     merge_generated,
-                    photo.record.fields,
+                    fields,
                     self.labels,
                     row,
                     tags,
