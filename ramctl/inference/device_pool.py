@@ -98,7 +98,7 @@ class _DeviceProcess:
     def step(self, batch: Batch | None) -> Step:
         """Begin to decode a batch; the outcomes of the one before."""
         worker, before = self._worker, self._ahead
-        self._ahead = self._threads.map(partial(attempt, worker.runner.read), batch or ())
+        self._ahead = self._threads.map(attempt, repeat(worker.runner.read), batch or ())
         outcomes = map_good(list(before), worker.work)
         messages = [*self._messages]
         self._messages.clear()
