@@ -51,7 +51,7 @@ def photos():
 
 
 @pytest.fixture
-def store(photos, tmp_path):
+def store(photos):
     features, _, tags = photos
     store = RegionStore()
     for number, name in enumerate(NAMES):
@@ -100,7 +100,7 @@ def test_heads_count_for_a_model_s_tags_where_photos_are_many(photos, store, mon
 
 
 @pytest.mark.parametrize("sources", [[PARSED], []])
-def test_without_a_model_s_tags_there_is_nothing_to_compare(sources, tmp_path, monkeypatch):
+def test_without_a_model_s_tags_there_is_nothing_to_compare(sources, monkeypatch):
     monkeypatch.setattr(model_rule, "MIN_PHOTOS", 1)
     store = RegionStore()
     regions = regions_of([CAT] * len(sources), sources)
@@ -152,7 +152,7 @@ def test_few_regions_of_a_tag_are_compared_with_those_of_all():
         ([PARSED, GENERATED], [-9, -5], [1]),
     ],
 )
-def test_an_added_tag_keeps_its_likeliest_photo(sources, log_odds, kept, tmp_path):
+def test_an_added_tag_keeps_its_likeliest_photo(sources, log_odds, kept):
     store = RegionStore()
     n = len(sources)
     store.add(Record({}), regions_of([0] * n, sources, log_odds), np.ones((n, 1), np.float16))

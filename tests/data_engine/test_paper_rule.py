@@ -59,7 +59,7 @@ def test_fractions_are_rounded_down_and_ties_are_broken_by_order():
     assert np.flatnonzero(farthest(-distance, 0.2)).tolist() == [8, 9]
 
 
-def test_outliers_are_those_of_each_label_and_only_a_higher_score_is_a_prediction(tmp_path):
+def test_outliers_are_those_of_each_label_and_only_a_higher_score_is_a_prediction():
     regions = np.zeros(8, REGION)
     regions["label"], regions["log_odds"] = [0] * 4 + [1] * 4, [1, 0, 1, -1] * 2
     features = np.array([[1, 0], [1, 0.01], [1, -0.01], [0, 1]] * 2, np.float16)

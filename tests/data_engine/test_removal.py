@@ -17,7 +17,7 @@ PEOPLE = Labels([
 
 
 @pytest.fixture
-def store(tmp_path):
+def store():
     """Two inputs with a region for each of four tags."""
     store = RegionStore()
     for _ in range(2):

@@ -72,9 +72,8 @@ def tagged(files, tmp_path, parity):
     wanted = TaggerOptions(caption=True, runtime="torch", device="cpu", batch=3)
     runner, labels = open_runner(bundle, wanted)
     runner.preprocess = RecordedInputs(io["image"])
-    photos = [ModelPhoto(np.array(i, np.uint8)) for i in range(3)]
-    records = [Record({"image": f"{i}.jpg"}, "list", i, tmp_path) for i in range(3)]
-    outcomes = Tagger(runner, labels, wanted).work(list(zip(records, photos, strict=True)))
+    photos = [ModelPhoto(Record({"image": f"{i}.jpg"}), np.array(i, np.uint8)) for i in range(3)]
+    outcomes = Tagger(runner, labels, wanted).work(photos)
     return bundle, runner, [outcome["generated_captions"][0] for outcome in outcomes]
 
 

@@ -60,7 +60,9 @@ def test_a_model_that_scores_taught_is_trained_on_without_their_file(
     command("train", parsed, "--model", "m/", *options)
 
 
-def test_labels_without_evidence_are_given_only_when_asked_for(train, command, parsed, teacher):
+def test_labels_without_evidence_are_given_only_where_they_are_listed(
+    train, command, parsed, teacher
+):
     Path("labels.txt").write_text("horse\ngrass\nzeppelin\nunicorn\ntractor\nsky\n")
     train(
         parsed, "--labels", "labels.txt", "--out", "m", "--steps", 2,
@@ -78,7 +80,7 @@ def test_labels_without_evidence_are_given_only_when_asked_for(train, command, p
     assert not {"unicorn", "tractor"} & set(usual["tags"])
     assert len(usual["dense"]) == 6
     (everything,) = tag("--threshold", 0).rows
-    assert {"unicorn", "tractor"} <= set(everything["tags"])
+    assert set(everything["tags"]) == {"horse", "grass", "zeppelin", "sky"}
     Path("asked.txt").write_text("unicorn\n")
     (asked,) = tag("--labels", "asked.txt", "--dense").rows
     assert asked["tags"] == (["unicorn"] if asked["dense"][0] > 0.5 else [])
