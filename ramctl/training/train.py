@@ -187,8 +187,8 @@ def _readers_that_may_die() -> Iterator[None]:
     """A RunProblem where torch notices, at any time, that a worker process died."""
     try:
         yield
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
+    except (RuntimeError, ConnectionError, EOFError) as error:
+        if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise it again
         died = f"a process that reads photos died ({str(error).strip().rstrip('.')})"
