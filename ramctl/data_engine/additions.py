@@ -125,13 +125,7 @@ class Generator:
             for photo, row, tags, written in zip(batch, scores, predicted, captions, strict=True):
                 fields, is_confirmed = photo.record.fields, row > self.thresholds * CONFIRM
                 yield attempt(
-                    merge_generated,
-                    fields,
-                    self.labels,
-                    row,
-                    tags,
-                    written,
-                    is_confirmed,
+                    merge_generated, fields, self.labels, row, tags, written, is_confirmed
                 )
 
 

@@ -191,7 +191,8 @@ def _readers_that_may_die() -> Iterator[None]:
         if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
             raise
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch would raise it again
-        died = f"a process that reads photos died ({str(error).strip().rstrip('.')})"
+        reason = str(error).strip().rstrip(".") or "it closed its end"
+        died = f"a process that reads photos died ({reason})"
         raise RunProblem(f"{died}; continue with --resume, with a lower -j") from error
 
 
