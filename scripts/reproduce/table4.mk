@@ -72,9 +72,8 @@ $(WORK)/parsed-%.jsonl: $(WORK)/%.jsonl
 # $(call row,ROW,SEED,LABELS)
 define row
 $(WORK)/models/$(1)-$(2)/bundle.json: $(WORK)/parsed-$(3).jsonl $(WORK)/$(3).jsonl
-	if [ -f $$(@D).work/run.json ]; then $(RAMCTL) train --out $$(@D) --resume; \
-	else $(RAMCTL) train $$< --labels $(WORK)/$(3).jsonl --seed $(2) $(TRAINED) $(OF_$(1)) \
-	  --out $$(@D); fi
+	$(RAMCTL) train $$< --labels $(WORK)/$(3).jsonl --seed $(2) $(TRAINED) $(OF_$(1)) \
+	  --out $$(@D) $$(if $$(wildcard $$(@D).work),--resume)
 endef
 $(foreach s,$(SEEDS),$(foreach r,plain captioned queries distilled,$(eval $(call row,$(r),$(s),small))))
 $(foreach s,$(SEEDS),$(eval $(call row,larger,$(s),all)))

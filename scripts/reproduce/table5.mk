@@ -126,8 +126,7 @@ $(WORK)/records/%/cleaned.jsonl: $(WORK)/records/%/generated.jsonl
 
 # $(call begun,COMMAND AND RECORDS,OPTIONS): a model, begun or gone on with.
 define begun
-	if [ -f $(@D).work/run.json ]; then $(RAMCTL) $(firstword $(1)) -q --out $(@D) --resume; \
-	else $(RAMCTL) $(1) -q --root $(PHOTOS) --out $(@D) $(2); fi
+	$(RAMCTL) $(1) -q --root $(PHOTOS) --out $(@D) $(2) $(if $(wildcard $(@D).work),--resume)
 endef
 # $(call row,SIZE,ROW,SEED)
 define row
