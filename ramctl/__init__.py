@@ -2,30 +2,30 @@
 
 from importlib import import_module
 
+__version__ = "0.1.0"
+
 TYPE_CHECKING = False  # typing and errors would take a while, in which Ctrl-C is a traceback
 if TYPE_CHECKING:
+    from ramctl.apps.photo_search import PhotoSearch
     from ramctl.checkpoints.bundle import Bundle
     from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
-    from ramctl.export.sidecars import write_sidecar
-    from ramctl.labels import Label, Labels
+    from ramctl.inference.tagger import Box, Tagger, TagResult
+    from ramctl.metadata.sidecars import write_sidecar
     from ramctl.parsing.parsed_caption import ParsedCaption
     from ramctl.parsing.parser import CaptionParser
-    from ramctl.parts import __version__
     from ramctl.photos.decoding import Photo
-    from ramctl.searching.photo_search import PhotoSearch
-    from ramctl.tagging.tagger import Box, Tagger, TagResult
+    from ramctl.records.labels import Label, Labels
 
 _LAZY = {
     "ramctl.checkpoints.bundle": ["Bundle"],
     "ramctl.errors": ["RamctlError", "RecordProblem", "RunProblem", "UsageProblem"],
-    "ramctl.export.sidecars": ["write_sidecar"],
-    "ramctl.labels": ["Label", "Labels"],
+    "ramctl.metadata.sidecars": ["write_sidecar"],
+    "ramctl.records.labels": ["Label", "Labels"],
     "ramctl.parsing.parsed_caption": ["ParsedCaption"],
     "ramctl.parsing.parser": ["CaptionParser"],
-    "ramctl.parts": ["__version__"],
     "ramctl.photos.decoding": ["Photo"],
-    "ramctl.searching.photo_search": ["PhotoSearch"],
-    "ramctl.tagging.tagger": ["Box", "TagResult", "Tagger"],
+    "ramctl.apps.photo_search": ["PhotoSearch"],
+    "ramctl.inference.tagger": ["Box", "TagResult", "Tagger"],
 }
 
 __all__ = [

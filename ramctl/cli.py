@@ -11,9 +11,9 @@ from typing import Any, NoReturn
 
 import click
 
+from ramctl import __version__
 from ramctl.commands import COMMANDS
 from ramctl.commands.command import RamctlCommand, help_rows, write_lines
-from ramctl.config import did_you_mean
 from ramctl.errors import (
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
@@ -21,10 +21,11 @@ from ramctl.errors import (
     EXIT_USAGE,
     Interrupted,
     RamctlError,
+    did_you_mean,
     escaped,
     one_line,
 )
-from ramctl.parts import __version__, extra_of, needs
+from ramctl.records.extras import extra_of, needs
 
 SENTENCE = """\
 ramctl tags photos with a 31 MB model that runs on any CPU. Give it your own words, or train

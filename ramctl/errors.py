@@ -2,7 +2,8 @@
 
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from difflib import get_close_matches
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -45,6 +46,12 @@ def one_line(message: str) -> str:
     """A message ready to print: no control characters, the middle of a long one cut."""
     half, message = MAX_MESSAGE // 2, escaped(message.strip())
     return message if len(message) <= MAX_MESSAGE else f"{message[:half]} ... {message[-half:]}"
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """A hint for the end of a message about an unknown word: the nearest known one, if any."""
+    near = get_close_matches(word, sorted(known), 1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 class RamctlError(Exception):

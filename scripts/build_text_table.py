@@ -33,8 +33,8 @@ from text_distillation import (
     training_texts,
 )
 
-from ramctl.pretrained.packages import SentenceEncoder
-from ramctl.text.static_table import StaticTextEncoder, unit
+from ramctl.checkpoints.packages import SentenceEncoder
+from ramctl.checkpoints.static_table import StaticTextEncoder, unit
 
 HELD_OUT = 0.1
 MEASURED = 3000  # texts a group, so that the table of neighbours stays small

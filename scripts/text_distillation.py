@@ -17,7 +17,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from torch.nn import functional
 
-from ramctl.text.static_table import StaticTextEncoder, unit
+from ramctl.checkpoints.static_table import StaticTextEncoder, unit
 
 UNKNOWN = "[UNK]"
 WORD = re.compile(r"[a-z]+|[^a-z\s]")

@@ -36,28 +36,31 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 _AT_FIRST = dict(os.environ)
 _MOST_REQUEST = 1 << 20
 PLACE = "FORKERS_PLACE"  # the variable that says where the workers of a test run find them
-_FEW = ["ramctl.cli", "ramctl.config", "ramctl.commands.options", "ramctl.records.shards", "numpy",
-        "click.shell_completion", "tests.faults.streams", "tests.faults.crashes"]  # fmt: skip
+_FEW = [
+    "ramctl.cli", "ramctl.commands.config", "ramctl.commands.options", "ramctl.records.shards",
+        "numpy", "click.shell_completion", "tests.faults.streams",
+        "tests.faults.crashes"]  # fmt: skip
 _PARSE = [
     "ramctl.parsing.parse_run",
     "ramctl.commands.parse",
     "ramctl.parsing.label_building.label_builder",
 ]
-_TAG = ["ramctl.tagging.tag_photos", "ramctl.commands.tag", "ramctl.tagging.tagger", "onnxruntime",
-        "ramctl.importing.import_photos",
-        "ramctl.photos.embedded", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
+_TAG = [
+    "ramctl.inference.tag_photos", "ramctl.commands.tag", "ramctl.inference.tagger", "onnxruntime",
+        "ramctl.apps.import_photos",
+        "ramctl.metadata.embedded", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
         "PIL.TiffImagePlugin", "PIL.GifImagePlugin", "PIL.BmpImagePlugin"]  # fmt: skip
 _EVAL = ["ramctl.evaluation.evaluate", "ramctl.commands.eval", "sklearn.metrics"]
 _TORCH = ["torch", "transformers.modeling_utils", "sklearn.cluster", "onnx", "ml_dtypes",
           "torch.onnx", "ramctl.training.train_bundle", "ramctl.training.loop",
           "ramctl.training.job", "ramctl.data_engine.cleaning", "ramctl.data_engine.additions",
-          "ramctl.conversion", "ramctl.pretrained.packages",
+          "ramctl.apps.conversion", "ramctl.checkpoints.packages",
           "ramctl.inference.torch_engine"]  # fmt: skip
 # What a command is forked from has imported this and no more: the less it is, the faster a fork.
 _PRELOADED = {
     "parse": (*_FEW, *_PARSE),
     **dict.fromkeys(("tag", "import", "serve"), (*_FEW, *_TAG)),
-    "export": (*_FEW, "ramctl.export.export_records", "ramctl.commands.export"),
+    "export": (*_FEW, "ramctl.apps.export_records", "ramctl.commands.export"),
     "eval": (*_FEW, *_EVAL),
     **dict.fromkeys(
         ("generate", "clean", "train", "finetune", "convert"), (*_FEW, *_TAG, *_TORCH, *_PARSE)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from ramctl.errors import RecordProblem
-from ramctl.export.sidecar_merge import merge_tags
+from ramctl.metadata.sidecar_merge import merge_tags
 from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
 from ramctl.records.record import Item
 from tests.command import Done, Ramctl
@@ -68,10 +68,10 @@ def write_tiny_bundle(
     from ramctl.checkpoints.bundle import BundleWriter
     from ramctl.checkpoints.load import write_model
     from ramctl.checkpoints.onnx_graph import export_graphs
-    from ramctl.labels import Label, Labels
     from ramctl.model.build_ram import build_ram
     from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
     from ramctl.model.preset import load_preset
+    from ramctl.records.labels import Label, Labels
 
     torch.manual_seed(seed)
     preset = load_preset("tiny", changes)

@@ -6,7 +6,7 @@ import pytest
 
 from ramctl.errors import RunProblem
 from ramctl.inference.thresholds import read_thresholds
-from ramctl.labels import Label, Labels
+from ramctl.records.labels import Label, Labels
 
 
 def test_lookup_is_exact_first_then_loose_and_tags_win_over_synonyms():

@@ -14,10 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from ramctl.config import did_you_mean
-from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import DEFAULT_THRESHOLD, LABELS, Labels, normalise
-from ramctl.pretrained.hub import HUB, KNOWN, hub_hint, local_path
+from ramctl.checkpoints.hub import HUB, KNOWN, hub_hint, local_path
+from ramctl.errors import RunProblem, UsageProblem, did_you_mean
 from ramctl.records.files import (
     naming,
     output_lock,
@@ -26,6 +24,7 @@ from ramctl.records.files import (
     sync_tree,
     user_folder,
 )
+from ramctl.records.labels import DEFAULT_THRESHOLD, LABELS, Labels, normalise
 from ramctl.records.record import JsonObject
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ MAX_BATCH = 4096  # photos, that a bundle may ask for
 META = "bundle.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"  # the captioning branch's vocabulary
-TEXT_FOLDER = "text"  # embeds words that the model was not trained on, see `ramctl.text`
+TEXT_FOLDER = "text"  # embeds words that the model was not trained on
 PHOTO_GRAPH = "photo.onnx"  # photos to tokens and global features
 LABEL_GRAPH = "labels.onnx"  # these and rows of labels to logits
 AXES = "axes.safetensors"  # of the photos' embeddings
@@ -340,7 +339,7 @@ def model_shelf() -> Path:
 
 def embedded_bundle() -> Path:
     """The bundle that comes with the package."""
-    return Path(str(files("ramctl") / "bundles" / EMBEDDED))
+    return Path(str(files("ramctl.checkpoints") / "bundles" / EMBEDDED))
 
 
 class BundleWriter:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from ramctl.checkpoints.bundle import LABEL_GRAPH, PHOTO_GRAPH, WEIGHTS
 from ramctl.model.global_branch import GlobalFeatures
 from ramctl.model.ram import RAM, Encoded
-from ramctl.parts import require
+from ramctl.records.extras import require
 
 OPSET = 17
 # Number types by their safetensors names, for numpy and for onnx. numpy has no bf16: tensors of

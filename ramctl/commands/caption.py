@@ -3,7 +3,7 @@
 from ramctl.commands import options
 from ramctl.commands.options import option
 
-TARGET = "ramctl.captioning.caption_photos:CaptionOptions"
+TARGET = "ramctl.captions.caption_photos:CaptionOptions"
 HELP = """
 Inputs are those of tag. The model runs behind any OpenAI-compatible endpoint: Ollama (the
 default), LM Studio, llama.cpp, vLLM or a hosted one, with the key in OPENAI_API_KEY.

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from copy import copy
 from dataclasses import MISSING, fields, is_dataclass, replace
@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 import click
 
 from ramctl.commands import COMMANDS, module_of
-from ramctl.config import environment_names, load_defaults
+from ramctl.commands.config import environment_names, load_defaults
 from ramctl.errors import UsageProblem
-from ramctl.parts import require
+from ramctl.records.extras import require
 from ramctl.records.files import is_device, is_gzip
 from ramctl.records.parquet import SUFFIX
 from ramctl.records.report import Report
@@ -94,32 +94,23 @@ class RamctlCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command, here or on a cluster; the exit code."""
-        by_user = click.core.ParameterSource.COMMANDLINE
         self._require_distinct(ctx.params)
         if extra := getattr(self.module, "EXTRA", None):
             require(extra, "this command")
         if ctx.params.get("ray") is None:
-            names = {
-                item.field or item.name or ""
-                for item in self.all_options
-                if ctx.get_parameter_source(item.name or "") != by_user
-            }
-            return self.run(ctx.params, names).exit_code
-        from ramctl.ray_engine import run_on_cluster
+            return self.run(ctx.params).exit_code
+        from ramctl.records.ray_engine import run_on_cluster
 
         return run_on_cluster(self.name or "", ctx.params, run_command).exit_code
 
-    def run(self, parameters: Mapping[str, Any], inherited: Collection[str] = ()) -> Report:
-        """Call the `run` of the command's module with its dataclass; the report of the run.
-
-        `inherited` are the fields that the command line leaves out.
-        """
+    def run(self, parameters: Mapping[str, Any]) -> Report:
+        """Call the `run` of the command's module with its dataclass; the report of the run."""
         module_name, _, options_name = self.module.TARGET.partition(":")
         module = import_module(module_name)
         fields = self.field_values(parameters)
         context = {"command": self.name, "argv": tuple(sys.argv[1:])}
         kind = getattr(module, options_name)
-        options = filled(kind, fields, inherited=inherited, **context)
+        options = filled(kind, fields, **context)
         stream = getattr(options, "stream", None)
         if stream is not None and stream.output is not None and stream.output.is_dir():
             raise click.UsageError(f"-o {stream.output} is a folder")

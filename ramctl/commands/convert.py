@@ -7,7 +7,7 @@ from ramctl.commands.options import option, path_completer
 
 MAY_BE_URL = click.Path(dir_okay=False)  # a string: it may be hf://owner/name:file
 
-TARGET = "ramctl.conversion:ConvertOptions"
+TARGET = "ramctl.apps.conversion:ConvertOptions"
 EXTRA = "train"
 HELP = """
 A known model (see doctor) is downloaded and converted into $RAMCTL_MODELS.

@@ -5,7 +5,7 @@ import click
 from ramctl.commands.options import Option
 
 ARGUMENTS: list[click.Argument] = []
-TARGET = "ramctl.installation:DoctorOptions"
+TARGET = "ramctl.apps.doctor:DoctorOptions"
 HELP = """
 Versions of packages; extras, with the pip command of each that is missing; devices; whether the
 endpoint of caption ($OPENAI_BASE_URL, else Ollama's) answers, and its models; models on this

@@ -4,9 +4,9 @@ import click
 
 from ramctl.commands import options
 from ramctl.commands.options import option
-from ramctl.export import FORMATS
+from ramctl.records.output_formats import EXPORT_FORMATS as FORMATS
 
-TARGET = "ramctl.export.export_records:ExportOptions"
+TARGET = "ramctl.apps.export_records:ExportOptions"
 HELP = """
 Inputs are records with image and tags, from tag, parse or any program. Photos never change.
 """
@@ -56,7 +56,11 @@ OPTIONS = {
         option("--dry-run", "List what would change; write nothing."),
     ],
     "output": [
-        option("-f, --format FORMAT", f"{', '.join(FORMATS)}.", type=click.Choice(FORMATS)),
+        option(
+            "-f, --format FORMAT",
+            f"{', '.join(FORMATS)}.",
+            type=click.Choice(FORMATS),
+        ),
         option("--gallery FILE", "Write an HTML page of the newest photos.", writes=True),
         *options.stream,
     ],

@@ -2,7 +2,7 @@
 
 from ramctl.commands import options
 
-TARGET = "ramctl.importing.import_photos:ImportOptions"
+TARGET = "ramctl.apps.import_photos:ImportOptions"
 HELP = """
 Inputs are those of tag. Reads sidecars (IMG.JPG.xmp, IMG.xmp) and metadata in the photo (XMP,
 IPTC, Exif).

@@ -122,6 +122,13 @@ def option(spec: str, help: str, **attributes: Any) -> Option:
     return Option([*declarations, parameter], help=help, **attributes)
 
 
+def read_labels(name: str) -> Any:
+    """The label system in a file or bundle."""
+    from ramctl.checkpoints.bundle import read_labels  # which takes a while
+
+    return read_labels(name)
+
+
 FILE_OR_FOLDER = click.Path(path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 EXIT_CODES = "Exit codes: 0 done; 1 failed; 2 wrong usage; 3 some inputs rejected."

@@ -1,8 +1,8 @@
 """`ramctl parse`: captions to tags, and captions to a label system."""
 
+from ramctl.captions.caption_formats import FORMATS
 from ramctl.commands import options
 from ramctl.commands.options import option
-from ramctl.readers.caption_formats import FORMATS
 
 TARGET = "ramctl.parsing.parse_run:ParseOptions"
 EXTRA = "parse"
@@ -31,7 +31,11 @@ OPTIONS = {
         option("--group", "Join all captions of a photo into one record."),
     ],
     "labels": [
-        option("--labels FILE", "Give only the labels of a file or bundle (mini).", type=str),
+        option(
+            "--labels FILE",
+            "Give only the labels of a file or bundle (mini).",
+            type=options.read_labels,
+        ),
         option("--build-labels FILE", "Build a label system; write no records.", writes=True),
         option(
             "--merge FILE", "With --build-labels: a class list to add; repeatable.", multiple=True

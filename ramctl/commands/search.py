@@ -5,7 +5,7 @@ import click
 from ramctl.commands import options
 from ramctl.commands.options import option, path_completer
 
-TARGET = "ramctl.searching.search_photos:SearchOptions"
+TARGET = "ramctl.apps.search_photos:SearchOptions"
 HELP = """
 INPUT is a folder of photos, or the output of `ramctl tag --embedding`, as JSONL or Parquet. A
 folder is indexed first; later searches read only new photos. Words find labels, and photos that

@@ -6,7 +6,7 @@ from ramctl.commands import options
 from ramctl.commands.options import option
 
 ARGUMENTS: list[click.Argument] = []
-TARGET = "ramctl.serving.server:ServeOptions"
+TARGET = "ramctl.apps.server:ServeOptions"
 HELP = """
 The page shows the tags, regions and caption of a photo that you drop on it. POST /tag takes a
 photo's bytes and answers with a record. No request can read files of this machine.

@@ -4,10 +4,10 @@ import click
 
 from ramctl.commands import options
 from ramctl.commands.options import option
+from ramctl.records.output_formats import FORMATS
 from ramctl.records.record import KINDS
-from ramctl.tagging.output_formats import FORMATS
 
-TARGET = "ramctl.tagging.tag_photos:TagOptions"
+TARGET = "ramctl.inference.tag_photos:TagOptions"
 HELP = """
 Inputs are photos, folders (-R), *.tar, and *.jsonl[.gz] or *.parquet with image. On -
 (stdin), a line that starts with { is a record, any other line a path.

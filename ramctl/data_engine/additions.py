@@ -18,10 +18,10 @@ from ramctl.inference.device_pool import run_on_devices, split_devices
 from ramctl.inference.runner import ModelPhoto, ModelRunner, RunnerOptions
 from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.vocabulary import open_vocabulary
-from ramctl.labels import Labels
 from ramctl.model.ram import Encoded
 from ramctl.records.inputs import inputs_or_stdin, require_files, unread_inputs
 from ramctl.records.jsonl import content_stamp
+from ramctl.records.labels import Labels
 from ramctl.records.parallel import chunks
 from ramctl.records.record import (
     BY_CAPTION,

@@ -13,7 +13,7 @@ from ramctl.data_engine.heads import out_of_fold_log_odds
 from ramctl.data_engine.region_store import RegionArray, RegionStore
 from ramctl.data_engine.removal import IMPROBABLE, Decisions
 from ramctl.inference.log_odds import Floats, sigmoid
-from ramctl.labels import Labels
+from ramctl.records.labels import Labels
 
 MIN_PROBABILITY = 0.2  # a less probable tag is removed
 MIN_PHOTOS = 10_000  # for heads: fewer make right tags improbable

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ramctl.data_engine.region_store import RegionStore
 from ramctl.data_engine.tags import implied_ids
 from ramctl.inference.log_odds import sigmoid
-from ramctl.labels import Labels
+from ramctl.records.labels import Labels
 from ramctl.records.record import JsonObject, Record, listed, removed_from, set_tags
 
 DIGITS = 4  # of numbers in records

@@ -17,17 +17,17 @@ from PIL.Image import Image
 from torch import Tensor
 
 from ramctl.checkpoints.bundle import Bundle
+from ramctl.checkpoints.hub import local_path
 from ramctl.data_engine.region_store import REGION, Features, RegionArray
 from ramctl.data_engine.tags import RequestedTag, requested_tags
-from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.inference.boxes import WHOLE, Floats, crop_pixels, tokens_under
 from ramctl.inference.runner import ModelRunner
 from ramctl.inference.torch_engine import ScoredRegions
+from ramctl.model.device import Runtime
 from ramctl.model.ram import PreparedLabels
 from ramctl.model.regions import Regions
 from ramctl.photos.decoding import record_photo
-from ramctl.pretrained.hub import local_path
 from ramctl.records.inputs import RootCheck
 from ramctl.records.parallel import chunks
 from ramctl.records.record import Item, Record, Reject

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ramctl.checkpoints.bundle import known_labels
 from ramctl.data_engine.heads import fold_of
-from ramctl.labels import Labels
+from ramctl.records.labels import Labels
 from ramctl.records.record import (
     HUMAN,
     MODELS,

@@ -10,13 +10,13 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.classes import Classes
 from ramctl.errors import RunProblem
 from ramctl.evaluation import metrics
+from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.metrics import interval, mean_over_classes
 from ramctl.evaluation.predictions import PredictionTable, Statement, code_truth
+from ramctl.evaluation.tagger_scores import match
 from ramctl.records.record import JsonObject
-from ramctl.tagger_scores import match
 
 MAX_LISTED_PHOTOS = 20  # of those that only one side has
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ramctl.captions.caption_formats import read_predictions
 from ramctl.checkpoints.bundle import read_labels
-from ramctl.classes import Classes, read_map
 from ramctl.errors import UsageProblem
+from ramctl.evaluation.classes import Classes, read_map
 from ramctl.evaluation.comparison import Comparison, compare_systems, on_shared_photos
 from ramctl.evaluation.metrics import interval
 from ramctl.evaluation.plot import plot
@@ -20,12 +21,11 @@ from ramctl.evaluation.predictions import (
     read_truth,
 )
 from ramctl.evaluation.tables import class_table, figure_table
-from ramctl.labels import DEFAULT_THRESHOLD, Labels
-from ramctl.parts import require
-from ramctl.readers.caption_formats import read_predictions
+from ramctl.records.extras import require
 from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.jsonl import dumps
+from ramctl.records.labels import DEFAULT_THRESHOLD, Labels
 from ramctl.records.outputs import write_to_stdout
 from ramctl.records.record import JsonObject, listed_names
 from ramctl.records.report import Rejects, Report

@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import EMBEDDED, read_labels
-from ramctl.classes import Classes
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Decisions, Truth
+from ramctl.evaluation.tagger_scores import each_photo, tag_scores
 from ramctl.inference.thresholds import read_thresholds
-from ramctl.labels import DEFAULT_THRESHOLD
 from ramctl.records.files import read_lines
+from ramctl.records.labels import DEFAULT_THRESHOLD
 from ramctl.records.record import Item, JsonObject, checked, decided_tags, is_tagged, listed
 from ramctl.records.report import Rejects
-from ramctl.tagger_scores import each_photo, tag_scores
 
 Floats = NDArray[np.float32]
 MISSING = -np.inf  # where a prediction has no score

@@ -30,7 +30,7 @@ def split_devices(names: str) -> list[str]:
     for name in devices if len(devices) > 1 else ():
         # The names that everyone uses are known without torch, which takes seconds to import.
         if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-            from ramctl.device import choose_device
+            from ramctl.model.device import choose_device
 
             choose_device(name)
     return devices

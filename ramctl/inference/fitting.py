@@ -18,7 +18,7 @@ from ramctl.inference.calibration import (
 )
 from ramctl.inference.log_odds import Floats
 from ramctl.inference.salience import allowances, fit_salience
-from ramctl.labels import DEFAULT_THRESHOLD, Labels
+from ramctl.records.labels import DEFAULT_THRESHOLD, Labels
 from ramctl.records.record import JsonObject
 
 MIN_PHOTOS = 50  # judged ones; with fewer, curves would be guesses

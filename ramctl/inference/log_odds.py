@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.labels import Labels
+from ramctl.records.labels import Labels
 
 Floats = NDArray[np.float64]
 MIN_P = 1e-6  # probabilities are kept this far from 0 and 1

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import LABEL_GRAPH, PHOTO_GRAPH, WEIGHTS, Bundle
+from ramctl.checkpoints.static_table import unit
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.salience import N_LIKELIEST, Salience
-from ramctl.labels import Labels
-from ramctl.text.static_table import unit
+from ramctl.records.labels import Labels
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession

@@ -22,19 +22,19 @@ from ramctl.inference.collection import NO_FIRST, Collection
 from ramctl.inference.log_odds import Probabilities, log_odds_of, score_logits, sigmoid
 from ramctl.inference.onnx_engine import TORCH, OnnxEngine
 from ramctl.inference.vocabulary import label_rows
-from ramctl.labels import Labels
 from ramctl.model.preprocess import Preprocess
-from ramctl.parts import require
 from ramctl.photos.decoding import record_photo
+from ramctl.records.extras import require
+from ramctl.records.labels import Labels
 from ramctl.records.parallel import chunks, map_good, ordered_map, usable_cores
 from ramctl.records.record import Record
 
 if TYPE_CHECKING:  # an installation that only tags has no torch
     from torch import Tensor
 
-    from ramctl.device import Runtime
     from ramctl.inference.caption_writer import CaptionWriter
     from ramctl.inference.torch_engine import TorchEngine
+    from ramctl.model.device import Runtime
 
 DEFAULT_BATCH = 8
 WARN = logging.getLogger("ramctl").warning  # to stderr, if a program does not configure it
@@ -182,7 +182,7 @@ class ModelRunner(Runner):
     @cached_property
     def runtime(self) -> "Runtime":
         """Where the torch model runs."""
-        from ramctl.device import Runtime
+        from ramctl.model.device import Runtime
 
         return Runtime.choose(self.options.device, self.options.dtype)
 
@@ -194,8 +194,8 @@ class ModelRunner(Runner):
 
     @cached_property
     def _torch_engine(self) -> "TorchEngine":
-        from ramctl.device import set_up_cpu
         from ramctl.inference.torch_engine import TorchEngine
+        from ramctl.model.device import set_up_cpu
 
         set_up_cpu(self.model_threads)
         return TorchEngine.open(

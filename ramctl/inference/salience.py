@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ramctl.inference.calibration import Flags, newton
 from ramctl.inference.log_odds import Floats, sigmoid
-from ramctl.labels import Labels
+from ramctl.records.labels import Labels
 
 THINGS = ("object", "scene")
 # Weights of the log-odds of being right, of the log fraction, and a constant, before judged photos

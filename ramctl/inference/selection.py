@@ -13,8 +13,8 @@ from ramctl.inference.collection import NO_FIRST
 from ramctl.inference.log_odds import log_odds_of
 from ramctl.inference.salience import FIRST, allowances
 from ramctl.inference.vocabulary import Vocabulary
-from ramctl.labels import NEVER, Labels
 from ramctl.records.files import read_lines
+from ramctl.records.labels import NEVER, Labels
 from ramctl.records.record import KINDS
 
 DECIMALS = 4

@@ -10,8 +10,8 @@ import orjson
 from numpy.typing import NDArray
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import NEVER, Labels
 from ramctl.records.files import read_lines
+from ramctl.records.labels import NEVER, Labels
 from ramctl.records.record import JsonObject
 
 #: One threshold, one for each of some tags, or a file of them.

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import fold_batchnorms, load_model
-from ramctl.device import Runtime
 from ramctl.errors import RunProblem
 from ramctl.inference.boxes import (
     CELL_PEAK_FRACTION,
@@ -23,11 +22,12 @@ from ramctl.inference.boxes import (
     cell_heat,
     heat_map_box,
 )
-from ramctl.labels import Labels
 from ramctl.model.attention import joined, map_tensors
+from ramctl.model.device import Runtime
 from ramctl.model.generation import Decoding, Ends, generate
 from ramctl.model.ram import RAM, Encoded, PreparedLabels
 from ramctl.model.regions import Regions, cell_logits, region_logits
+from ramctl.records.labels import Labels
 
 # Photos of 384 px leave 160 MB each in Swin-L's first layers, and more at once are no faster.
 PIXELS_AT_ONCE = 384 * 384

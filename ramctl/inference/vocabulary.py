@@ -14,13 +14,13 @@ import orjson
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, read_labels
+from ramctl.checkpoints.static_table import StaticTextEncoder, read_text_encoder, unit
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.salience import Salience
 from ramctl.inference.thresholds import Threshold, user_thresholds
-from ramctl.labels import Label, Labels
 from ramctl.records.files import read_text, unpacked_name
+from ramctl.records.labels import Label, Labels
 from ramctl.records.parallel import chunks
-from ramctl.text.static_table import StaticTextEncoder, read_text_encoder, unit
 
 Rows = NDArray[np.float32]
 #: Words to look for, or the name of a file or bundle that holds them; `+FILE` adds to the labels.

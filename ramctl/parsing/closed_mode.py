@@ -3,9 +3,9 @@
 from dataclasses import replace
 from functools import lru_cache
 
-from ramctl.labels import Label, Labels, normalise
 from ramctl.parsing.english.lexicon import POS_OF_KIND, Lexicon
 from ramctl.parsing.parsed_caption import Mention, ParsedCaption, without_accents
+from ramctl.records.labels import Label, Labels, normalise
 
 
 def lexicon_for(labels: Labels) -> Lexicon:

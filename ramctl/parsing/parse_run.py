@@ -1,12 +1,12 @@
 """`ramctl parse`: captions to tagged records, or to a label system."""
 
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ramctl.checkpoints.bundle import read_labels
-from ramctl.config import given_options
+from ramctl.captions.caption_formats import require_readable, unread_any
+from ramctl.captions.grouping import group_by_image
+from ramctl.captions.source import Columns
 from ramctl.errors import UsageProblem
 from ramctl.parsing.stage import (
     BATCH,
@@ -16,11 +16,9 @@ from ramctl.parsing.stage import (
     encode_tags,
     ram_encoder,
 )
-from ramctl.readers.caption_formats import require_readable, unread_any
-from ramctl.readers.grouping import group_by_image
-from ramctl.readers.source import Columns
 from ramctl.records.files import is_folder, output_lock
 from ramctl.records.inputs import inputs_or_stdin, require_files
+from ramctl.records.labels import Labels
 from ramctl.records.report import Rejects, Report
 from ramctl.records.stream import JSONL, Format, StreamOptions, run_stream
 
@@ -34,7 +32,7 @@ class ParseOptions:
     source_format: str | None = None  # None: recognised
     columns: Columns = field(default_factory=Columns)
     group: bool = False
-    labels: str | None = None  # a file, or a bundle by its name
+    labels: Labels | None = None  # give only these
     build_labels: Path | None = None
     review: Path | None = None
     merge: tuple[Path, ...] = ()  # class lists whose names become labels
@@ -45,14 +43,13 @@ class ParseOptions:
     workers: int | None = None  # all cores
     stream: StreamOptions = field(default_factory=lambda: StreamOptions(batch=BATCH))
     quiet: bool = False
-    inherited: Collection[str] = ()  # fields that the command line leaves out
 
 
 def run(options: ParseOptions) -> Report:
     """Parse the captions and write records or a label system; returns the report of the run."""
     _check(options)
     report = Report("parse", quiet=options.quiet, counted=COUNTED)
-    labels = read_labels(options.labels) if options.labels else None
+    labels = options.labels
     inputs = inputs_or_stdin(options.inputs, "captions")
     require_files([name for name in inputs if not is_folder(name)])  # folders hold texts of photos
     tags = labels.tags if labels else ()
@@ -101,12 +98,6 @@ def _check(options: ParseOptions) -> None:
     for name in ("review", "merge", "size"):
         if getattr(options, name) and not options.build_labels:
             raise UsageProblem(f"--{name} needs --build-labels")
-    if options.build_labels:
-        idle = given_options(options, ("keep_tags", "explain"))
-        stream = {"-o": "output", "--resume": "resume"}
-        idle += [flag for flag, name in stream.items() if getattr(options.stream, name)]
-        if idle:
-            raise UsageProblem(f"--build-labels writes no records: leave out {', '.join(idle)}")
     if options.build_labels and options.labels:
         message = "--build-labels builds a label system, --labels uses one: give one of them"
         raise UsageProblem(message)

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
-from ramctl.labels import Labels
 from ramctl.parsing.closed_mode import LabelMapper, lexicon_for
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.pos_tagger import BATCH, PosTagger
 from ramctl.parsing.english.rules.apply import read_caption
 from ramctl.parsing.english.rules.sentence import clean
 from ramctl.parsing.parsed_caption import ParsedCaption
+from ramctl.records.labels import Labels
 from ramctl.records.parallel import chunks, ordered_workers, usable_cores
 
 T = TypeVar("T")

@@ -8,13 +8,13 @@ from itertools import islice
 from pathlib import Path
 
 from ramctl.errors import RecordProblem, RunProblem, attempt
-from ramctl.labels import Labels
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.english.language import is_english
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.parsed_caption import Mention, ParsedCaption
 from ramctl.parsing.parser import parsed_batches
 from ramctl.records.jsonl import dumps
+from ramctl.records.labels import Labels
 from ramctl.records.parallel import chunks, map_good
 from ramctl.records.record import (
     HUMAN,

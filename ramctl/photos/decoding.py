@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ramctl.errors import RecordProblem, attempt
-from ramctl.parts import needs
 from ramctl.photos.archives import facts_of_file, member_of, open_archive
 from ramctl.photos.raw import decode_raw, is_raw_name, raw_size
+from ramctl.records.extras import needs
 from ramctl.records.record import Record, image_name, shown_name
 
 MAX_PIXELS = 200_000_000  # the largest phone photos have just under 200 megapixels

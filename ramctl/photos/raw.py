@@ -12,7 +12,7 @@ from typing import Any
 from PIL import Image
 
 from ramctl.errors import RecordProblem
-from ramctl.parts import needs
+from ramctl.records.extras import needs
 
 RAW_SUFFIXES = frozenset({
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dng", ".erf", ".iiq", ".mrw", ".nef", ".nrw", ".orf",

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from ramctl.errors import RunProblem
-from ramctl.parts import require
+from ramctl.records.extras import require
 from ramctl.records.jsonl import dumps, loads
 from ramctl.records.record import JsonObject, listed, numbers_in
 

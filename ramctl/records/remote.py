@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ramctl.errors import RamctlError, RunProblem
-from ramctl.parts import require
+from ramctl.records.extras import require
 from ramctl.records.files import is_url
 
 _BUFFER = 1 << 20  # bytes

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+from ramctl import __version__
 from ramctl.errors import EXIT_OK, EXIT_REJECTS, one_line
-from ramctl.parts import __version__
 from ramctl.records.files import output_lock, write_atomic
 from ramctl.records.jsonl import dumps
 from ramctl.records.outputs import Sink, open_rejects, rejects_file

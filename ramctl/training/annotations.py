@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.labels import Label, Labels, normalise
 from ramctl.photos.archives import split_member
 from ramctl.records import record as record_fields
 from ramctl.records.files import exists
 from ramctl.records.inputs import ROOT_CHECK_RECORDS, RootCheck, read_inputs
+from ramctl.records.labels import Label, Labels, normalise
 from ramctl.records.record import KINDS, JsonObject, Reject, listed, shown_name
 from ramctl.records.remote import photo_base
 from ramctl.records.signals import raise_if_stopped

@@ -15,10 +15,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ramctl.errors import RecordProblem
-from ramctl.labels import Labels
 from ramctl.model.attention import map_tensors
 from ramctl.model.caption_tokenizer import CaptionTokenizer, clean_caption
 from ramctl.model.captioning import CaptionInputs
+from ramctl.records.labels import Labels
 from ramctl.training.annotations import Annotation, Caption, Ids, Records
 from ramctl.training.augmentation import TrainingPhoto
 from ramctl.training.teachers import SoftTargets, soft_targets

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ramctl.checkpoints.static_table import TextEncoder
 from ramctl.errors import RecordProblem, attempt
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preset import PreprocessConfig
 from ramctl.records.files import naming
 from ramctl.records.signals import raise_if_stopped
-from ramctl.text.static_table import TextEncoder
 from ramctl.training.annotations import Records
 from ramctl.training.augmentation import UNCHANGED, TrainingPhoto
 from ramctl.training.start import embed_groups

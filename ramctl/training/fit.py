@@ -24,10 +24,10 @@ from ramctl.inference.runner import ModelRunner, RunnerOptions
 from ramctl.inference.salience import THINGS, Salience
 from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.vocabulary import Vocabulary, label_rows, rows_of_words
-from ramctl.labels import LABELS, Label, Labels
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.label_building.hierarchy import Hierarchy
 from ramctl.records.inputs import inputs_or_stdin, read_inputs
+from ramctl.records.labels import LABELS, Label, Labels
 from ramctl.records.parallel import chunks
 from ramctl.records.record import JsonObject, Record, Reject, kinds_of, tag_language
 from ramctl.records.report import Rejects, Report

@@ -15,19 +15,19 @@ import torch
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.device import Runtime
+from ramctl.checkpoints.hub import local_path
+from ramctl.checkpoints.static_table import TextEncoder
 from ramctl.errors import Interrupted, RecordProblem, UsageProblem
+from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.model import preset as presets
 from ramctl.model.caption_tokenizer import CaptionTokenizer, clean_caption
+from ramctl.model.device import Runtime
 from ramctl.model.preset import Preset, change_preset
 from ramctl.model.ram import RAM
-from ramctl.pretrained.hub import local_path
 from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.record import STDIN, Reject
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import StopRequest
-from ramctl.tagger_scores import TaggerScores
-from ramctl.text.static_table import TextEncoder
 from ramctl.training import start, teachers
 from ramctl.training.annotations import Ids, Records, read_records
 from ramctl.training.augmentation import UNCHANGED, TrainingPhoto

@@ -13,20 +13,20 @@ from jinja2 import StrictUndefined, Template
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ramctl import __version__
 from ramctl.checkpoints.bundle import AXES, CARD, TEXT_FOLDER, Bundle, BundleWriter
 from ramctl.checkpoints.load import write_model
 from ramctl.checkpoints.onnx_graph import export_graphs
 from ramctl.checkpoints.weights import weights_of
-from ramctl.device import Runtime
+from ramctl.inference.embedding import SAMPLE, write_axes
 from ramctl.inference.fitting import MIN_PHOTOS, Judged, Mentioned, calibrate, open_curve
 from ramctl.inference.log_odds import Probabilities
 from ramctl.inference.vocabulary import borrowed
-from ramctl.labels import DEFAULT_THRESHOLD, LABELS, Labels
+from ramctl.model.device import Runtime
 from ramctl.model.preset import Preset
 from ramctl.model.ram import RAM
-from ramctl.parts import __version__
+from ramctl.records.labels import DEFAULT_THRESHOLD, LABELS, Labels
 from ramctl.records.record import JsonObject, shown_name
-from ramctl.tagging.embedding import SAMPLE, write_axes
 from ramctl.training.annotations import Ids
 from ramctl.training.augmentation import UNCHANGED, TrainingPhoto
 from ramctl.training.data import main_things, mentions

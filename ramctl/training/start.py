@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from ramctl.checkpoints import weights
+from ramctl.checkpoints import packages, weights
 from ramctl.checkpoints.bundle import (
     META,
     TEXT_FOLDER,
@@ -27,9 +27,11 @@ from ramctl.checkpoints.bundle import (
     embedded_bundle,
     read_labels,
 )
+from ramctl.checkpoints.clip import ClipTextEncoder
+from ramctl.checkpoints.hub import HUB, local_path
 from ramctl.checkpoints.load import load_model
+from ramctl.checkpoints.static_table import StaticTextEncoder, TextEncoder, read_text_encoder, unit
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import Labels
 from ramctl.model.build_ram import build_ram
 from ramctl.model.caption_tokenizer import (
     CaptionTokenizer,
@@ -40,10 +42,7 @@ from ramctl.model.caption_tokenizer import (
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preset import CaptioningConfig, LabelConfig, Preset
 from ramctl.model.ram import RAM
-from ramctl.pretrained import packages
-from ramctl.pretrained.hub import HUB, local_path
-from ramctl.text.clip import ClipTextEncoder
-from ramctl.text.static_table import StaticTextEncoder, TextEncoder, read_text_encoder, unit
+from ramctl.records.labels import Labels
 from ramctl.training.annotations import TagCounts, build_labels
 from ramctl.training.teachers import clip_place
 

@@ -13,18 +13,18 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ramctl.classes import Classes, read_map
-from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import Labels
-from ramctl.model.preset import PreprocessConfig
-from ramctl.pretrained.transformers_folder import (
+from ramctl.checkpoints.clip import PREFIX as CLIP
+from ramctl.checkpoints.transformers_folder import (
     load_image_processor,
     load_pretrained,
     load_tokenizer,
 )
-from ramctl.tagger_scores import PREFIX as SCORES
-from ramctl.tagger_scores import TaggerScores, scores_file
-from ramctl.text.clip import PREFIX as CLIP
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.evaluation.classes import Classes, read_map
+from ramctl.evaluation.tagger_scores import PREFIX as SCORES
+from ramctl.evaluation.tagger_scores import TaggerScores, scores_file
+from ramctl.model.preset import PreprocessConfig
+from ramctl.records.labels import Labels
 
 Floats = NDArray[np.float32]
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from ramctl.checkpoints.bundle import META, Bundle, require_bundle, resolve_model
-from ramctl.device import Runtime, choose_device, number_format, set_up_cpu
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.model.device import Runtime, choose_device, number_format, set_up_cpu
 from ramctl.records.files import output_lock, remove_folder, work_path
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject

@@ -16,8 +16,8 @@ import torch
 from torch import nn
 
 from ramctl.checkpoints.weights import weights_of
-from ramctl.device import Runtime
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.model.device import Runtime
 from ramctl.model.preset import TrainingConfig
 from ramctl.records.files import replacing
 from ramctl.records.record import JsonObject

@@ -11,9 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ramctl.device import Runtime
 from ramctl.errors import RecordProblem
 from ramctl.evaluation.metrics import POSITIVE, mean_average_precision
+from ramctl.model.device import Runtime
 from ramctl.model.ram import RAM
 from ramctl.records.record import JsonObject
 from ramctl.training.annotations import Ids

@@ -27,11 +27,11 @@ import orjson
 from measuring import core_seconds, run_ramctl
 from sklearn.metrics import average_precision_score
 
-from ramctl.classes import Classes
+from ramctl.captions.caption_formats import read_predictions
+from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.metrics import average_precisions
 from ramctl.evaluation.predictions import PredictionTable
-from ramctl.labels import Labels
-from ramctl.readers.caption_formats import read_predictions
+from ramctl.records.labels import Labels
 from ramctl.records.report import Rejects, Report
 
 SIZES = ["57224x214", "10000x4585"]

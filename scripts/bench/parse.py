@@ -26,11 +26,11 @@ use_venv("spacy")
 import spacy
 from measuring import core_seconds
 
-from ramctl.labels import Labels
 from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES, PosTagger
 from ramctl.parsing.english.rules.sentence import clean
 from ramctl.parsing.parser import CaptionParser
 from ramctl.records.inputs import read_inputs
+from ramctl.records.labels import Labels
 from ramctl.records.record import Record, captions_of
 
 Way = tuple[list[str], Callable[[list[str]], object]]  # captions, and what is done with them

@@ -28,8 +28,8 @@ from measuring import ENVIRONMENT, SHARED, peak_mb
 from PIL import Image
 
 from ramctl.errors import RamctlError
+from ramctl.inference.tagger import Tagger
 from ramctl.photos.decoding import load_photo
-from ramctl.tagging.tagger import Tagger
 
 SIZES = {"640x480": (640, 480), "4000x3000": (4000, 3000)}
 SOURCES = ("leaf", "clouds", "forest-snow", "street-procession", "windfarm-road")

@@ -26,9 +26,9 @@ use_venv("torch")
 
 import torch
 
-from ramctl.device import Runtime, set_up_cpu
 from ramctl.model.build_ram import build_ram
 from ramctl.model.captioning import CaptionInputs
+from ramctl.model.device import Runtime, set_up_cpu
 from ramctl.model.preset import Preset, load_preset
 from ramctl.training.data import Batch
 from ramctl.training.distributed import World

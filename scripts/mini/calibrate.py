@@ -26,16 +26,16 @@ from mentions import DENSE, Mentions
 from own_vectors import read_notes
 
 from ramctl.checkpoints.bundle import AXES, Bundle, BundleWriter
+from ramctl.inference.embedding import SAMPLE, write_axes
 from ramctl.inference.fitting import Judged, Mentioned, calibrate, open_curve
 from ramctl.inference.log_odds import Floats, Probabilities, log_odds_of
 from ramctl.inference.onnx_engine import ONNX
 from ramctl.inference.runner import ModelRunner, RunnerOptions
 from ramctl.inference.salience import THINGS
 from ramctl.inference.vocabulary import borrowed, label_rows
-from ramctl.labels import LABELS, Labels
+from ramctl.records.labels import LABELS, Labels
 from ramctl.records.parallel import chunks, ordered_map
 from ramctl.records.record import Record
-from ramctl.tagging.embedding import SAMPLE, write_axes
 from ramctl.training.annotations import Annotation
 from ramctl.training.data import Targets, main_things, mentions
 

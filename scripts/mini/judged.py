@@ -26,7 +26,7 @@ use_venv()
 
 from judging import open_judge
 
-from ramctl.labels import Labels
+from ramctl.records.labels import Labels
 
 MIN_PHOTOS = 4  # on which a word is right, so that its ranking says something
 

@@ -28,7 +28,7 @@ from judged import photos_of
 from judging import open_judge
 from sklearn.metrics import roc_auc_score
 
-from ramctl.labels import Labels
+from ramctl.records.labels import Labels
 
 MIN_PHOTOS = 4
 MIN_PER_KIND = 10

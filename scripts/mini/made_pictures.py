@@ -22,7 +22,7 @@ use_venv()
 import numpy as np
 from PIL import Image, ImageDraw
 
-from ramctl.labels import Labels
+from ramctl.records.labels import Labels
 
 SIZE = 224
 WORDS = (

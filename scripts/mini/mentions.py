@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ramctl.inference.salience import THINGS
-from ramctl.labels import Labels
+from ramctl.records.labels import Labels
 from ramctl.training.annotations import Annotation
 from ramctl.training.data import DENIED, IMPLIED, PRESENT, UNKNOWN, Targets, mentions
 

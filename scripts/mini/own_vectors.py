@@ -34,11 +34,11 @@ from torch import Tensor
 
 from ramctl.checkpoints.bundle import WEIGHTS, Bundle
 from ramctl.checkpoints.load import load_model
-from ramctl.device import set_up_cpu
 from ramctl.inference.calibration import Curves, fit_curves
-from ramctl.labels import Labels
+from ramctl.model.device import set_up_cpu
 from ramctl.model.preset import PreprocessConfig
 from ramctl.records.inputs import read_inputs
+from ramctl.records.labels import Labels
 from ramctl.records.parallel import chunks
 from ramctl.records.record import Record
 from ramctl.training.annotations import Annotation, read_annotation

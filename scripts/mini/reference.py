@@ -23,7 +23,7 @@ from own_vectors import photos_of, read_notes
 
 from ramctl.checkpoints.bundle import REFERENCE, Bundle, BundleWriter
 from ramctl.checkpoints.load import load_model
-from ramctl.device import set_up_cpu
+from ramctl.model.device import set_up_cpu
 
 PHOTOS = 480
 

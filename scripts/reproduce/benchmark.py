@@ -29,7 +29,7 @@ import orjson
 from PIL import Image
 
 from ramctl.errors import RunProblem
-from ramctl.labels import Label, Labels, normalise
+from ramctl.records.labels import Label, Labels, normalise
 
 Row = dict[str, Any]
 

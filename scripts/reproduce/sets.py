@@ -10,13 +10,13 @@ import numpy as np
 from benchmark import open_benchmark
 from numpy.typing import NDArray
 
-from ramctl.classes import Classes, read_map
+from ramctl.captions.caption_formats import read_predictions
 from ramctl.errors import RunProblem
+from ramctl.evaluation.classes import Classes, read_map
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import Counts, interval, mean_over_classes, resamples
 from ramctl.evaluation.predictions import PredictionTable, Statement, read_truth
-from ramctl.labels import Labels
-from ramctl.readers.caption_formats import read_predictions
+from ramctl.records.labels import Labels
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
 

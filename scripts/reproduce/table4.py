@@ -28,8 +28,8 @@ from tables import PAPER
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.evaluation.metrics import interval, mean_over_classes, resamples
-from ramctl.labels import Labels
 from ramctl.records.jsonl import dumps
+from ramctl.records.labels import Labels
 
 COLUMNS = ("seen categories", "captioning", "textual queries", "distillation")
 SETS = {own["name"]: own for own in PAPER["sets"]}

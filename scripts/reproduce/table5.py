@@ -31,10 +31,10 @@ from numpy.typing import NDArray
 from sets import SEED, Truth, read
 from tables import PAPER
 
-from ramctl.classes import read_map
+from ramctl.evaluation.classes import read_map
 from ramctl.evaluation.comparison import Comparison
 from ramctl.evaluation.metrics import interval, mean_over_classes, resamples
-from ramctl.labels import Labels
+from ramctl.records.labels import Labels
 
 # A detector's boxes: precise above the one score, and below the other nothing is there.
 PRESENT, ABSENT = 0.5, 0.1

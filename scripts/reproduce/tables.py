@@ -40,8 +40,8 @@ from sets import HERE, Truth, average_precisions, decide, from_score, kept, prec
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.errors import EXIT_REJECTS, RunProblem
 from ramctl.evaluation.comparison import Comparison
-from ramctl.labels import Labels
 from ramctl.records.jsonl import dumps
+from ramctl.records.labels import Labels
 
 Opened = TypeVar("Opened")
 PAPER = tomllib.loads((HERE / "paper.toml").read_text("utf-8"))

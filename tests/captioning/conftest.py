@@ -3,7 +3,7 @@
 import openai
 import pytest
 
-from ramctl.captioning import endpoint
+from ramctl.captions import endpoint
 from tests.captioning.recorded_server import KEY, of_test_photos, serving
 
 

@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from ramctl.captioning.answer_text import caption_in
-from ramctl.captioning.endpoint import Answer
+from ramctl.captions.answer_text import caption_in
+from ramctl.captions.endpoint import Answer
 from tests.captioning.recorded_server import ANSWERS, CAPTION
 from tests.support import problem_of, read_rows
 

@@ -205,7 +205,7 @@ def test_the_key_is_nowhere_but_in_the_request(chat, photos, ramctl, tmp_path, m
 
 def test_another_host_is_named_once(chat, photos, ramctl, monkeypatch):
     """A name that leads here, but might lead elsewhere."""
-    from ramctl.captioning.endpoint import Endpoint
+    from ramctl.captions.endpoint import Endpoint
 
     monkeypatch.setattr(Endpoint, "is_local", False)
     done = ramctl("caption", *MODEL, "-R", "photos")

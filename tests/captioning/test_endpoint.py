@@ -6,9 +6,9 @@ import time
 import pytest
 from PIL import Image
 
-from ramctl.captioning import endpoint as module
-from ramctl.captioning.caption_photos import Captioner
-from ramctl.captioning.endpoint import Endpoint
+from ramctl.captions import endpoint as module
+from ramctl.captions.caption_photos import Captioner
+from ramctl.captions.endpoint import Endpoint
 from ramctl.errors import RunProblem, UsageProblem
 from tests.captioning.recorded_server import CAPTION, KEY
 from tests.support import DATA, problem_of

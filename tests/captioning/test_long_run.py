@@ -24,7 +24,7 @@ WORDS = [
     "no.jsonl",
 ]
 HASTY = """
-from ramctl.captioning import endpoint
+from ramctl.captions import endpoint
 endpoint.PATIENCE_S, endpoint.PAUSE_S = 10, 0.1
 """
 

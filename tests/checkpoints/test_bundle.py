@@ -9,7 +9,7 @@ from safetensors.numpy import save_file
 
 from ramctl.checkpoints.bundle import Bundle, BundleWriter, resolve_model
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import Labels
+from ramctl.records.labels import Labels
 
 
 def write(target, value=1.0):

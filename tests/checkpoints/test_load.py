@@ -15,10 +15,10 @@ from ramctl.checkpoints.bundle import Bundle, BundleWriter
 from ramctl.checkpoints.load import fold_batchnorms, load_caption_tokenizer, load_model, write_model
 from ramctl.checkpoints.weights import load_weights, save_weights
 from ramctl.errors import RunProblem
-from ramctl.labels import Labels
 from ramctl.model.build_ram import build_ram
 from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
 from ramctl.model.preset import finetuning_preset, load_preset
+from ramctl.records.labels import Labels
 
 TAGS = ["dog", "cat", "tree", "sky", "grass"]
 SMALL_SWIN = [

@@ -10,27 +10,27 @@ from click.testing import CliRunner
 
 from ramctl.cli import COMMANDS, cli
 from ramctl.commands.command import filled
+from ramctl.inference import tag_photos as tagging
+from ramctl.inference.tagger_options import TaggerOptions
 from ramctl.parsing import parse_run as parsing
 from ramctl.photos.finding import PhotoInputs
 from ramctl.records.stream import StreamOptions
-from ramctl.tagging import tag_photos as tagging
-from ramctl.tagging.tagger_options import TaggerOptions
 from tests.support import DATA
 
 OPTIONS = {
-    "caption": ("ramctl.captioning.caption_photos", "CaptionOptions", {}),
+    "caption": ("ramctl.captions.caption_photos", "CaptionOptions", {}),
     "parse": ("ramctl.parsing.parse_run", "ParseOptions", {}),
     "train": ("ramctl.training.job", "TrainOptions", {}),
     "generate": ("ramctl.data_engine.additions", "GenerateOptions", {}),
     "clean": ("ramctl.data_engine.cleaning", "CleanOptions", {}),
-    "search": ("ramctl.searching.search_photos", "SearchOptions", {"file": "tags.jsonl"}),
-    "tag": ("ramctl.tagging.tag_photos", "TagOptions", {}),
-    "export": ("ramctl.export.export_records", "ExportOptions", {}),
-    "import": ("ramctl.importing.import_photos", "ImportOptions", {}),
+    "search": ("ramctl.apps.search_photos", "SearchOptions", {"file": "tags.jsonl"}),
+    "tag": ("ramctl.inference.tag_photos", "TagOptions", {}),
+    "export": ("ramctl.apps.export_records", "ExportOptions", {}),
+    "import": ("ramctl.apps.import_photos", "ImportOptions", {}),
     "eval": ("ramctl.evaluation.evaluate", "EvalOptions", {"truth": "truth.jsonl"}),
-    "serve": ("ramctl.serving.server", "ServeOptions", {}),
-    "convert": ("ramctl.conversion", "ConvertOptions", {"source": "ram.pth"}),
-    "doctor": ("ramctl.installation", "DoctorOptions", {}),
+    "serve": ("ramctl.apps.server", "ServeOptions", {}),
+    "convert": ("ramctl.apps.conversion", "ConvertOptions", {"source": "ram.pth"}),
+    "doctor": ("ramctl.apps.doctor", "DoctorOptions", {}),
 }
 
 

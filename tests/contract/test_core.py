@@ -10,7 +10,7 @@ import tomllib
 import pytest
 
 from ramctl.cli import COMMANDS
-from ramctl.parts import EXTRAS, pip_line
+from ramctl.records.extras import EXTRAS, pip_line
 from tests.conftest import REPOSITORY
 from tests.peers.channel_graph import write_folder
 from tests.support import DATA

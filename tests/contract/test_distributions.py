@@ -18,7 +18,8 @@ from typing import NamedTuple
 import pytest
 from PIL import Image
 
-from ramctl.parts import EXTRAS, __version__
+from ramctl import __version__
+from ramctl.records.extras import EXTRAS
 from tests.conftest import REPOSITORY
 from tests.docs.examples import examples, run_example
 from tests.photos.raw_files import dng
@@ -30,7 +31,7 @@ PICTURE = DATA / "pictures" / "cat.jpg"
 # What belongs to the repository's hosting, or to one's own checkout of it.
 NOT_RELEASED = re.compile(r"\.ci/|\.github/|\.gitignore$|\.pre-commit")
 # Documents of the code, but for the model's card, which is a part of the bundle.
-NOT_INSTALLED = re.compile(r"(?!ramctl/bundles/).*\.md")
+NOT_INSTALLED = re.compile(r"(?!ramctl/checkpoints/bundles/).*\.md")
 
 
 def tracked_files(folder: str = "") -> set[str]:

@@ -5,8 +5,8 @@ import shutil
 import pytest
 
 from ramctl.checkpoints.bundle import embedded_bundle
-from ramctl.parts import EXTRAS, Extra, pip_line
-from ramctl.pretrained.packages import SENTENCE_ENCODER
+from ramctl.checkpoints.packages import SENTENCE_ENCODER
+from ramctl.records.extras import EXTRAS, Extra, pip_line
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import torch
 
 from ramctl.checkpoints.bundle import BundleWriter
 from ramctl.checkpoints.load import write_model
-from ramctl.labels import Label, Labels
 from ramctl.model.build_ram import build_ram
 from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
 from ramctl.model.preset import load_preset
+from ramctl.records.labels import Label, Labels
 from tests.support import DATA, command, one_thread
 
 __all__ = ["DATA", "command", "one_thread"]

@@ -9,7 +9,7 @@ import pytest
 from ramctl.checkpoints.bundle import Bundle, BundleWriter
 from ramctl.data_engine import additions
 from ramctl.data_engine.additions import BY_CAPTION, CONFIRM, Caption, merge_generated
-from ramctl.labels import Label, Labels
+from ramctl.records.labels import Label, Labels
 from tests.data_engine.conftest import LABELS
 from tests.support import lines, with_caption_threshold
 

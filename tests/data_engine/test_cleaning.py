@@ -11,7 +11,7 @@ from ramctl.data_engine import model_rule, tag_regions
 from ramctl.data_engine.region_store import RegionStore
 from ramctl.data_engine.tag_regions import RegionFinder, whole
 from ramctl.inference.runner import ModelRunner, RunnerOptions
-from ramctl.labels import Labels
+from ramctl.records.labels import Labels
 from ramctl.records.record import KINDS, Record
 from tests.conftest import REPOSITORY
 from tests.data_engine.conftest import DATA

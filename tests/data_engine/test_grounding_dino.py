@@ -6,10 +6,10 @@ from PIL import Image
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.data_engine.tag_regions import PhotoView, open_detector
-from ramctl.device import Runtime
 from ramctl.errors import UsageProblem
 from ramctl.inference.peers.grounding_dino import GroundingDino
 from ramctl.inference.runner import ModelRunner, RunnerOptions
+from ramctl.model.device import Runtime
 from tests.peers.small_dino import bert_base_tokenizer, save_port
 from tests.support import lines
 

@@ -10,7 +10,7 @@ from ramctl.data_engine.heads import FOLDS, RIDGE, fold_of, out_of_fold_log_odds
 from ramctl.data_engine.model_rule import deviations, improbable_tags, probabilities, tag_log_odds
 from ramctl.data_engine.region_store import REGION, RegionStore
 from ramctl.data_engine.tags import requested_tags
-from ramctl.labels import Label, Labels
+from ramctl.records.labels import Label, Labels
 from ramctl.records.record import Record
 
 CAT, DOG, NOISE = 3, 5, 8

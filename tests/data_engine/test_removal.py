@@ -7,7 +7,7 @@ from ramctl.data_engine import tags as tags_module
 from ramctl.data_engine.region_store import REGION, RegionStore
 from ramctl.data_engine.removal import Decisions, Remover
 from ramctl.data_engine.tags import implied_ids
-from ramctl.labels import Label, Labels
+from ramctl.records.labels import Label, Labels
 from ramctl.records.record import Record
 
 PEOPLE = Labels([

@@ -33,7 +33,7 @@ CODE = re.compile(r"```.*?```|`[^`\n]*`|<!-- .*? -->|\]\([^)]*\)", re.DOTALL)
 NAMES = re.compile(
     r"^_?of_|^_?(MOST|LEAST|FEWEST)_|(^|_)(chances?|told|said|seen)(_|$)|^(asked|named|one|some|wanted)$"
 )
-NOT_OURS = {"CHANGELOG.md", "ramctl/bundles/mini/README.md"}
+NOT_OURS = {"CHANGELOG.md", "ramctl/checkpoints/bundles/mini/README.md"}
 MODULES = sorted((REPOSITORY / "ramctl").rglob("*.py"))
 
 

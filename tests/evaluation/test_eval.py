@@ -9,7 +9,7 @@ import pytest
 
 from ramctl.checkpoints.bundle import read_labels
 from ramctl.errors import RunProblem
-from ramctl.labels import Label, Labels
+from ramctl.records.labels import Label, Labels
 from tests.evaluation.conftest import TRUTH, dense, sparse
 from tests.support import lines, write_records
 

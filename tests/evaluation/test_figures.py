@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score, precision_recall_fscore_support
 
-from ramctl.classes import Classes
 from ramctl.evaluation import metrics
+from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.comparison import Comparison
-from ramctl.labels import Labels
+from ramctl.records.labels import Labels
 
 
 @st.composite

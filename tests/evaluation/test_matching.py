@@ -2,7 +2,7 @@
 
 import pytest
 
-from ramctl.tagger_scores import match
+from ramctl.evaluation.tagger_scores import match
 
 
 @pytest.mark.parametrize(

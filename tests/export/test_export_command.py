@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ramctl.export.sidecar_merge import HIERARCHICAL
-from ramctl.export.xmp_document import XmpDocument
+from ramctl.metadata.sidecar_merge import HIERARCHICAL
+from ramctl.metadata.xmp_document import XmpDocument
 from tests.conftest import REPOSITORY
 from tests.support import gallery_photos, write_records
 

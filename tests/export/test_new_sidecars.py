@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ramctl.export.sidecar_merge import FIELDS, SUBJECT
-from ramctl.export.xmp_document import RDF, Property, XmpDocument
+from ramctl.metadata.sidecar_merge import FIELDS, SUBJECT
+from ramctl.metadata.xmp_document import RDF, Property, XmpDocument
 from tests.support import write_records
 
 DC, XMP = "http://purl.org/dc/elements/1.1/", "http://ns.adobe.com/xap/1.0/"

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ramctl.export.sidecar_merge import FIELDS, merge_tags
-from ramctl.export.xmp_document import OURS, Property, XmpDocument
+from ramctl.metadata.sidecar_merge import FIELDS, merge_tags
+from ramctl.metadata.xmp_document import OURS, Property, XmpDocument
 from tests.command import Done
 from tests.support import gallery_photos, remove_tags, write_records
 

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from ramctl.cli import main
-from ramctl.export.sidecar_merge import FIELDS, MIRRORS, SUBJECT, merge_tags
-from ramctl.export.sidecars import SidecarOptions, SidecarWriter
-from ramctl.export.xmp_document import OURS, RDF, XmpDocument
+from ramctl.metadata.sidecar_merge import FIELDS, MIRRORS, SUBJECT, merge_tags
+from ramctl.metadata.sidecars import SidecarOptions, SidecarWriter
+from ramctl.metadata.xmp_document import OURS, RDF, XmpDocument
 from tests.conftest import REPOSITORY, SHARED
 from tests.support import remove_tags
 

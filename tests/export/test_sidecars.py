@@ -12,14 +12,14 @@ import pytest
 from PIL import Image
 
 from ramctl import RecordProblem, TagResult, UsageProblem, write_sidecar
-from ramctl.export.sidecar_merge import FIELDS, KEYWORDS, MIRRORS, SUBJECT, Embedded, merge_tags
-from ramctl.export.sidecars import (
+from ramctl.metadata.sidecar_merge import FIELDS, KEYWORDS, MIRRORS, SUBJECT, Embedded, merge_tags
+from ramctl.metadata.sidecars import (
     Sidecar,
     SidecarOptions,
     SidecarWriter,
     xmp_paths,
 )
-from ramctl.export.xmp_document import RDF, XmpDocument
+from ramctl.metadata.xmp_document import RDF, XmpDocument
 from tests.support import DATA, problem_of, remove_tags
 
 BY_NAME = {f"{f.property.prefix}_{f.property.name}": f for f in (*FIELDS, *MIRRORS)}

@@ -10,18 +10,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from ramctl.captions.captions_beside_photos import read_tar
+from ramctl.captions.source import Source
 from ramctl.checkpoints.bundle import META, Bundle, embedded_bundle
 from ramctl.checkpoints.weights import read_checkpoint
 from ramctl.errors import RunProblem
-from ramctl.export.sidecar_merge import merge_tags
 from ramctl.inference.thresholds import read_thresholds
-from ramctl.labels import Label, Labels
+from ramctl.metadata.sidecar_merge import merge_tags
 from ramctl.parsing.parser import CaptionParser
 from ramctl.photos.decoding import decode_photo
-from ramctl.readers.captions_beside_photos import read_tar
-from ramctl.readers.source import Source
 from ramctl.records.inputs import read_inputs
 from ramctl.records.jsonl import dumps
+from ramctl.records.labels import Label, Labels
 from tests.fuzz.damage import damaged, survive
 from tests.photos.test_decoding import encoded, picture
 from tests.readers.test_readers import FILES, read_any

@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 
 from ramctl.errors import RecordProblem
-from ramctl.export.sidecar_merge import FIELDS, is_name, merge_tags
-from ramctl.export.xmp_document import XmpDocument
-from ramctl.importing.photo_metadata import PhotoReader
+from ramctl.metadata.photo_metadata import PhotoReader
+from ramctl.metadata.sidecar_merge import FIELDS, is_name, merge_tags
+from ramctl.metadata.xmp_document import XmpDocument
 from ramctl.records.record import Record
 from tests.conftest import SHARED
 

@@ -7,7 +7,7 @@ from scipy.optimize import minimize
 from ramctl.inference.calibration import PIVOT, RIDGE, fit_curves, precision_table
 from ramctl.inference.fitting import Judged, Mentioned, calibrate, choose_threshold, open_curve
 from ramctl.inference.log_odds import Probabilities, log_odds_of, score_logits, sigmoid
-from ramctl.labels import Label, Labels
+from ramctl.records.labels import Label, Labels
 
 
 def judged(n_photos=200, n_labels=12, seed=0):

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from ramctl.checkpoints.bundle import PHOTO_GRAPH, WEIGHTS, Bundle
-from ramctl.device import Runtime, choose_device, number_format
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.onnx_engine import ONNX, TORCH, choose_runtime
 from ramctl.inference.torch_engine import TorchEngine, photos_that_fit
 from ramctl.inference.vocabulary import label_rows
+from ramctl.model.device import Runtime, choose_device, number_format
 from ramctl.model.preset import finetuning_preset, load_preset, preset_to_meta
 from tests.support import fits
 

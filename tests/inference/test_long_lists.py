@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.device import Runtime
 from ramctl.inference import onnx_engine, torch_engine, vocabulary
 from ramctl.inference.onnx_engine import OnnxEngine
+from ramctl.inference.tagger import Tagger
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.inference.vocabulary import open_vocabulary
 from ramctl.model import ram
-from ramctl.tagging.tagger import Tagger
+from ramctl.model.device import Runtime
 from tests.support import TAGS
 
 PHOTOS = np.random.default_rng(0).normal(size=(2, 3, 64, 64)).astype(np.float32)

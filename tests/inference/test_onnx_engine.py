@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 from ramctl.checkpoints.bundle import PHOTO_GRAPH, Bundle, embedded_bundle
-from ramctl.device import Runtime
 from ramctl.errors import RunProblem
 from ramctl.inference import onnx_engine
 from ramctl.inference.onnx_engine import Branch, OnnxEngine
+from ramctl.inference.tagger import Tagger
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.inference.vocabulary import label_rows
-from ramctl.labels import Labels
-from ramctl.tagging.tagger import Tagger
+from ramctl.model.device import Runtime
+from ramctl.records.labels import Labels
 
 PHOTOS = sorted((Path(__file__).parents[1] / "data" / "photos").glob("*.jpg"))
 PIXELS = np.random.default_rng(0).normal(size=(3, 3, 64, 64)).astype(np.float32)

@@ -10,7 +10,7 @@ from ramctl.inference.log_odds import Probabilities, sigmoid
 from ramctl.inference.salience import RIDGE, Salience, fit_salience
 from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.vocabulary import Vocabulary
-from ramctl.labels import Label, Labels
+from ramctl.records.labels import Label, Labels
 from ramctl.training.annotations import Annotation, Caption
 from ramctl.training.data import main_things, mentions
 

@@ -10,7 +10,7 @@ from ramctl.inference.log_odds import sigmoid
 from ramctl.inference.salience import Salience
 from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.vocabulary import Vocabulary
-from ramctl.labels import Label, Labels
+from ramctl.records.labels import Label, Labels
 
 LABELS = Labels([
     Label("cat"), Label("sofa"), Label("room", "scene"), Label("red", "attribute"),

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from ramctl.conversion import ConvertOptions, convert_checkpoint
-from ramctl.device import Runtime
+from ramctl.apps.conversion import ConvertOptions, convert_checkpoint
 from ramctl.inference.caption_writer import CaptionWriter
 from ramctl.inference.runner import ModelPhoto
+from ramctl.inference.tagger import Tagger, open_runner
+from ramctl.inference.tagger_options import TaggerOptions
 from ramctl.inference.torch_engine import TorchEngine
+from ramctl.model.device import Runtime
 from ramctl.model.generation import Decoding, Ends
 from ramctl.records.record import Record
-from ramctl.tagging.tagger import Tagger, open_runner
-from ramctl.tagging.tagger_options import TaggerOptions
 
 pytestmark = pytest.mark.shared
 

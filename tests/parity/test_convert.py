@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from ramctl.apps.conversion import ConvertOptions, convert_checkpoint, read_official_labels
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import load_caption_tokenizer, load_model
 from ramctl.checkpoints.weights import weights_of
-from ramctl.conversion import ConvertOptions, convert_checkpoint, read_official_labels
 from ramctl.errors import RunProblem
 from ramctl.inference.log_odds import Probabilities
 from ramctl.inference.onnx_engine import OnnxEngine

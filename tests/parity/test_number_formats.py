@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from ramctl.device import Runtime
 from ramctl.inference.log_odds import score_logits
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.inference.vocabulary import label_rows
+from ramctl.model.device import Runtime
 from tests.parity.conftest import FILES
 
 pytestmark = pytest.mark.shared

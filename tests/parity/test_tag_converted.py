@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ramctl.checkpoints.clip import ClipTextEncoder
 from ramctl.checkpoints.load import load_model
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import load_photo
-from ramctl.text.clip import ClipTextEncoder
 from tests.conftest import REPOSITORY
 from tests.peers.conftest import clip_tokenizer
 from tests.peers.support import save_clip_text

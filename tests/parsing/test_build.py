@@ -6,7 +6,6 @@ from unittest.mock import patch
 import pytest
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.labels import Labels
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.label_building.label_builder import (
@@ -19,6 +18,7 @@ from ramctl.parsing.label_building.label_builder import (
 from ramctl.parsing.label_building.tag_counts import TagCounts
 from ramctl.parsing.parser import CaptionParser
 from ramctl.parsing.stage import ParseStage, build_label_file, read_explained
+from ramctl.records.labels import Labels
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
 

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from ramctl.labels import Label, Labels, normalise
 from ramctl.parsing.closed_mode import LabelMapper, label_kinds
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.parsed_caption import Mention, ParsedCaption
 from ramctl.parsing.parser import CaptionParser
+from ramctl.records.labels import Label, Labels, normalise
 from tests.support import DATA
 
 LABELS = Labels([

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ramctl.checkpoints.bundle import embedded_bundle
-from ramctl.labels import Labels
+from ramctl.records.labels import Labels
 
 RECORDS = [
     {"image": "a.jpg", "captions": ["Two dogs run on a beach.", "a fire hydrant"], "x": 1},

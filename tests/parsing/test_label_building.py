@@ -4,13 +4,13 @@ from typing import NamedTuple
 
 import pytest
 
-from ramctl.labels import Labels
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.wordnet import ADJECTIVE, NOUN, VERB
 from ramctl.parsing.label_building.hierarchy import reviewed_parents
 from ramctl.parsing.label_building.label_builder import Candidate, LabelBuilder
 from ramctl.parsing.label_building.tag_counts import TagCounts
 from ramctl.parsing.parsed_caption import Mention, ParsedCaption
+from ramctl.records.labels import Labels
 
 EVERYTHING = {"max_labels": 1000, "max_strings": 1000, "min_count": 2}
 

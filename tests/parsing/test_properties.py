@@ -4,8 +4,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ramctl.labels import Label, Labels
 from ramctl.parsing.parser import CaptionParser
+from ramctl.records.labels import Label, Labels
 
 QUICK = settings(
     max_examples=40, deadline=None, derandomize=True,

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.labels import Label, Labels
 from ramctl.parsing.stage import BATCH, MAX_CAPTION, ParseStage, build_label_file, ram_encoder
+from ramctl.records.labels import Label, Labels
 from ramctl.records.record import Record
 from ramctl.records.report import Rejects, Report
 

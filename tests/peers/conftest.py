@@ -39,7 +39,7 @@ def clip_tokenizer():
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
     from transformers import CLIPTokenizer
 
-    from ramctl.text.clip import label_prompts
+    from ramctl.checkpoints.clip import label_prompts
 
     pieces = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     pieces.pre_tokenizer = pre_tokenizers.Whitespace()

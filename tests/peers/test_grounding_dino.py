@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from ramctl.device import Runtime
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.peers import open_peer
 from ramctl.inference.peers.grounding_dino import MAX_TOKENS, GroundingDino, pack_prompts
+from ramctl.model.device import Runtime
 from tests.peers.small_dino import save_port
 from tests.peers.support import LABELS
 

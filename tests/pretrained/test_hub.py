@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle, resolve_model
+from ramctl.checkpoints.hub import KNOWN, local_path
 from ramctl.checkpoints.official import official_targets
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.build_ram import build_ram
 from ramctl.model.preset import load_preset
-from ramctl.pretrained.hub import KNOWN, local_path
 from tests.support import DATA
 
 PHOTO = DATA / "photos" / "kite.jpg"

@@ -15,7 +15,7 @@ import pytest
 from ramctl.cli import main
 from ramctl.errors import RunProblem
 from ramctl.parsing import parse_run as parsing
-from ramctl.ray_engine import engine_settings, resources
+from ramctl.records.ray_engine import engine_settings, resources
 from tests.support import DATA
 
 

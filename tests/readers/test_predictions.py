@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ramctl.captions.caption_formats import read_predictions
 from ramctl.errors import RunProblem
-from ramctl.readers.caption_formats import read_predictions
 
 DATA = Path(__file__).parents[1] / "data" / "predictions"
 TAGS = [("pasture", ["mountain", "sky"]), ("ore-train", ["train"]), ("kite", [])]

@@ -6,11 +6,11 @@ import tarfile
 
 import pytest
 
+from ramctl.captions.caption_formats import recognise, unread_any
+from ramctl.captions.grouping import group_by_image
+from ramctl.captions.json_lists import read_objects
+from ramctl.captions.source import Columns, Source
 from ramctl.errors import RunProblem
-from ramctl.readers.caption_formats import recognise, unread_any
-from ramctl.readers.grouping import group_by_image
-from ramctl.readers.json_lists import read_objects
-from ramctl.readers.source import Columns, Source
 from ramctl.records.record import Record, Reject
 from tests.support import traced
 

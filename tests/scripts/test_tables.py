@@ -13,9 +13,9 @@ import table5
 from sets import decide, from_score, precision_recall
 from tables import Tables
 
-from ramctl.classes import read_map
 from ramctl.errors import RunProblem
-from ramctl.labels import normalise
+from ramctl.evaluation.classes import read_map
+from ramctl.records.labels import normalise
 from tests.conftest import REPOSITORY, SHARED
 from tests.evaluation.test_figures import comparison
 from tests.support import captured, lines

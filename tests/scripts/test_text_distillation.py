@@ -3,7 +3,7 @@
 import numpy as np
 import text_distillation
 
-from ramctl.text.static_table import unit
+from ramctl.checkpoints.static_table import unit
 
 CAPTIONS = ["A red bus near a red car .", "The red bus stops", "two dogs"] * 3
 PIECES = {"[UNK]": 0, "red": 1, "bus": 2, "b": 3, "##us": 4, "d": 5, "##og": 6, "##s": 7, "日": 8}

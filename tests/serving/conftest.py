@@ -83,6 +83,6 @@ def server(colours, tmp_path_factory):
     """One that sees colours, writes no captions and takes small photos."""
     folder = tmp_path_factory.mktemp("server")
     (folder / "red.png").write_bytes(photo("red"))
-    before = f"from ramctl.serving import server; server.MAX_BYTES = {MAX_BYTES}"
+    before = f"from ramctl.apps import server; server.MAX_BYTES = {MAX_BYTES}"
     with served("--model", colours, folder=folder, before=before) as running:
         yield running

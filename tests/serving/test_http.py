@@ -148,7 +148,7 @@ def test_what_cannot_be_served_is_a_line(server, colours, ramctl):
 
 
 def test_the_manual_s_own_service_tags(tmp_path):
-    manual = (REPOSITORY / "ramctl/serving/README.md").read_text("utf-8")
+    manual = (REPOSITORY / "ramctl/apps/README.md").read_text("utf-8")
     (code,) = (one.code for one in examples(manual) if one.language == "python")
     names, statuses = {}, []
     exec(code, names)

@@ -13,8 +13,8 @@ from text_distillation import quantise_table
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ramctl.checkpoints.bundle import BundleWriter
-from ramctl.labels import Label, Labels
 from ramctl.model.preset import load_preset, preset_to_meta
+from ramctl.records.labels import Label, Labels
 from tests.command import Done, Ramctl
 
 COLOURS = {

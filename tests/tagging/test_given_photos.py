@@ -14,8 +14,8 @@ from PIL import Image
 
 import ramctl
 from ramctl import RamctlError, RecordProblem, RunProblem, Tagger, TagResult, UsageProblem
-from ramctl.labels import Labels
-from ramctl.tagging.tagger_options import TaggerOptions
+from ramctl.inference.tagger_options import TaggerOptions
+from ramctl.records.labels import Labels
 from tests.tagging.conftest import save_photo
 
 RED = ["red", "colour"]

@@ -9,10 +9,10 @@ from PIL import Image
 from torchvision import transforms
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
+from ramctl.inference.tagger import Tagger, open_runner
+from ramctl.inference.tagger_options import TaggerOptions
 from ramctl.model.preset import load_preset, write_table
 from ramctl.records.record import Record
-from ramctl.tagging.tagger import Tagger, open_runner
-from ramctl.tagging.tagger_options import TaggerOptions
 
 pytestmark = pytest.mark.filterwarnings("ignore:Palette images with Transparency")
 SIZE = 384

@@ -13,18 +13,18 @@ from PIL import Image, ImageFilter
 from safetensors.numpy import load_file, save_file
 
 from ramctl import PhotoSearch, Tagger
+from ramctl.apps.question import read_question
 from ramctl.checkpoints.bundle import AXES, Bundle, write_meta
 from ramctl.errors import UsageProblem
-from ramctl.labels import Label, Labels
-from ramctl.searching.question import read_question
-from ramctl.tagging.embedding import N_AXES, PhotoAxes, write_axes
+from ramctl.inference.embedding import N_AXES, PhotoAxes, write_axes
+from ramctl.records.labels import Label, Labels
 from tests.command import Ramctl
 from tests.conftest import REPOSITORY
 from tests.support import write_records
 from tests.tagging.conftest import LABELS, names, save_photo
 
 FILE = "tags.jsonl"
-MINI = REPOSITORY / "ramctl/bundles/mini"
+MINI = REPOSITORY / "ramctl/checkpoints/bundles/mini"
 PHOTOS = ("red.png", "green.png", "blue.png", "sub/white.png")
 
 

@@ -9,13 +9,13 @@ from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.inference.caption_writer import CaptionWriter
 from ramctl.inference.selection import SelectionOptions, TagSelector
+from ramctl.inference.tagger import open_runner, significant
+from ramctl.inference.tagger_options import TaggerOptions
 from ramctl.inference.vocabulary import Vocabulary
-from ramctl.labels import Label, Labels
 from ramctl.model.regions import cell_logits
 from ramctl.photos.decoding import load_photo
-from ramctl.tagging.output_formats import line_format, table_lines
-from ramctl.tagging.tagger import open_runner, significant
-from ramctl.tagging.tagger_options import TaggerOptions
+from ramctl.records.labels import Label, Labels
+from ramctl.records.output_formats import line_format, table_lines
 from tests.conftest import REPOSITORY
 from tests.support import with_caption_threshold
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from ramctl.checkpoints.clip import ClipTextEncoder, label_prompts, templates
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.text.clip import ClipTextEncoder, label_prompts, templates
 from tests.peers.support import LABELS
 
 

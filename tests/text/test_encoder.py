@@ -8,14 +8,14 @@ import orjson
 import pytest
 from text_distillation import build_tokenizer, quantise_table
 
+from ramctl.checkpoints.clip import ClipTextEncoder
+from ramctl.checkpoints.static_table import read_text_encoder
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.text.clip import ClipTextEncoder
-from ramctl.text.static_table import read_text_encoder
 
 LOOK = """
 import sys
 from pathlib import Path
-from ramctl.text.static_table import read_text_encoder
+from ramctl.checkpoints.static_table import read_text_encoder
 print(read_text_encoder(Path(sys.argv[1])).name)
 print(sorted({"torch", "transformers", "tokenizers"} & set(sys.modules)))
 """

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from text_distillation import build_tokenizer, quantise_table
 
+from ramctl.checkpoints.static_table import StaticTextEncoder, unit
 from ramctl.errors import RunProblem
-from ramctl.text.static_table import StaticTextEncoder, unit
 
 
 @pytest.fixture

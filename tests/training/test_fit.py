@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
-from ramctl.tagging.tagger import Tagger
+from ramctl.inference.tagger import Tagger
 from ramctl.training.fit import _with_new_labels
 from tests.command import Ramctl
 from tests.support import DATA, write_records

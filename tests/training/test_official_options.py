@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from ramctl.labels import Labels
 from ramctl.model.caption_tokenizer import CaptionTokenizer, load_tokenizer, train_tokenizer
 from ramctl.model.preset import load_preset
+from ramctl.records.labels import Labels
 from ramctl.training.annotations import read_records
 from ramctl.training.augmentation import OPERATIONS, TrainingPhoto, random_crop
 from ramctl.training.data import Targets, TrainingSet

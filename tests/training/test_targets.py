@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ramctl.errors import RunProblem
-from ramctl.labels import Label, Labels
+from ramctl.records.labels import Label, Labels
 from ramctl.records.record import kinds_of
 from ramctl.training.annotations import TagCounts, build_labels, read_annotation
 from ramctl.training.data import ABSENT, DENIED, PRESENT, UNKNOWN, Targets

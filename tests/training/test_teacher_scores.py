@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.labels import Label, Labels
-from ramctl.tagger_scores import TaggerScores
+from ramctl.evaluation.tagger_scores import TaggerScores
+from ramctl.records.labels import Label, Labels
 from ramctl.training.annotations import Annotation
 from ramctl.training.data import Targets
 from ramctl.training.teachers import ScoresTeacher, SoftTargets, scores_teachers, soft_targets

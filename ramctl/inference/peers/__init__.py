@@ -7,12 +7,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ramctl.checkpoints.hub import local_path
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.inference.collection import NO_FIRST
 from ramctl.inference.peers.peer import Peer, is_strip
 from ramctl.inference.runner import Ids, ModelPhoto, Runner, RunnerOptions, Scores
-from ramctl.parts import load_plugin, plugins
-from ramctl.pretrained.hub import local_path
+from ramctl.records.extras import load_plugin, plugins
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import Record
 
@@ -52,7 +52,7 @@ def open_peer(
         if device not in ("auto", "cpu") or dtype not in ("auto", "fp32"):
             raise UsageProblem(f"model {spec}: runs on the CPU in fp32")
         return peer(local_path(name), labels, None)
-    from ramctl.device import Runtime
+    from ramctl.model.device import Runtime
 
     dtype = "fp32" if dtype == "auto" and peer.needs_fp32 else dtype
     return peer(local_path(name), labels, Runtime.choose(device, dtype))

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from transformers import GroundingDinoForObjectDetection
 
-from ramctl.device import Runtime
+from ramctl.checkpoints import transformers_folder
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.peers.peer import Peer, Pixels, Scores, is_strip, pixel_values
-from ramctl.pretrained import transformers_folder
+from ramctl.model.device import Runtime
 
 Box = tuple[float, float, float, float]
 NOWHERE: Box = (0.0, 0.0, 1.0, 1.0)

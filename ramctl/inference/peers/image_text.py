@@ -12,13 +12,13 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from transformers import CLIPModel, SiglipModel
 
-from ramctl.device import Runtime
-from ramctl.inference.peers import peer
-from ramctl.pretrained.transformers_folder import (
+from ramctl.checkpoints.transformers_folder import (
     load_image_processor,
     load_pretrained,
     load_tokenizer,
 )
+from ramctl.inference.peers import peer
+from ramctl.model.device import Runtime
 
 
 class ContrastivePeer(peer.Peer):

@@ -11,13 +11,13 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
+from ramctl.checkpoints.transformers_folder import fingerprint, read_config
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.log_odds import score_logits
 from ramctl.inference.peers.peer import Peer, Pixels, Scores
-from ramctl.labels import Labels
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.preset import PreprocessConfig, read_table
-from ramctl.pretrained.transformers_folder import fingerprint, read_config
+from ramctl.records.labels import Labels
 
 GRAPH, LABELS, PREPROCESS = "model.onnx", "labels.txt", "preprocess.json"
 

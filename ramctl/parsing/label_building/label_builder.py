@@ -14,13 +14,13 @@ from itertools import islice
 from pathlib import Path
 
 from ramctl.errors import RunProblem
-from ramctl.labels import Label, Labels, normalise
 from ramctl.parsing.english.lexicon import POS_OF_KIND, Lexicon, word_set
 from ramctl.parsing.english.wordnet import NOUN, spelled
 from ramctl.parsing.label_building.hierarchy import Hierarchy
 from ramctl.parsing.label_building.synonyms import Contexts, Merge, find_merges, rare_synonyms
 from ramctl.parsing.label_building.tag_counts import TagCounts
 from ramctl.records.files import read_text, write_atomic
+from ramctl.records.labels import Label, Labels, normalise
 from ramctl.records.record import KINDS
 
 DECISIONS = ("label", "synonym", "drop")

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from PIL import Image
 
-from ramctl.device import Runtime
 from ramctl.inference.peers.peer import Pixels
+from ramctl.model.device import Runtime
 
 
 def transformed(transform: Any, photos: Sequence[Pixels], runtime: Runtime) -> torch.Tensor:

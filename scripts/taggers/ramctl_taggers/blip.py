@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers import BlipForImageTextRetrieval
 
-from ramctl.device import Runtime
+from ramctl.checkpoints.transformers_folder import load_tokenizer
 from ramctl.inference.peers.image_text import ContrastivePeer
 from ramctl.inference.peers.peer import Pixels, Scores, pixel_values, token_batches
-from ramctl.pretrained.transformers_folder import load_tokenizer
+from ramctl.model.device import Runtime
 
 
 class _BlipPeer(ContrastivePeer):

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.device import Runtime
 from ramctl.errors import RunProblem
 from ramctl.inference.peers.peer import Peer, Pixels, Scores
-from ramctl.labels import normalise
+from ramctl.model.device import Runtime
+from ramctl.records.labels import normalise
 from ramctl.records.record import JsonObject
 
 # How COCO's panoptic classes name what they were put together from.

@@ -19,6 +19,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
+from ramctl.checkpoints.transformers_folder import load_tokenizer
 from ramctl.checkpoints.weights import (
     SUFFIXES,
     count_blocks,
@@ -26,10 +27,9 @@ from ramctl.checkpoints.weights import (
     read_checkpoint,
     tensors_of,
 )
-from ramctl.device import Runtime
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.peers.peer import Peer, Pixels, Scores, from_cosine, token_batches
-from ramctl.pretrained.transformers_folder import load_tokenizer
+from ramctl.model.device import Runtime
 from ramctl_taggers import transformed
 
 _PROMPT = "There is a {} in the scene"  # authors' PromptLearner

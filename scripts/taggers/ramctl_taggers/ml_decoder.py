@@ -15,6 +15,7 @@ from timm.layers.ml_decoder import MLDecoder
 from timm.models.tresnet import checkpoint_filter_fn
 from torch import Tensor, nn
 
+from ramctl.checkpoints.transformers_folder import read_config
 from ramctl.checkpoints.weights import (
     SUFFIXES,
     count_blocks,
@@ -22,10 +23,9 @@ from ramctl.checkpoints.weights import (
     read_checkpoint,
     tensors_of,
 )
-from ramctl.device import Runtime
 from ramctl.errors import RunProblem
 from ramctl.inference.peers.peer import Pixels, Scores
-from ramctl.pretrained.transformers_folder import read_config
+from ramctl.model.device import Runtime
 from ramctl_taggers import transformed
 from ramctl_taggers.closed_set import ClosedSetPeer, class_names
 

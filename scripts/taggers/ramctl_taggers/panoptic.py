@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from transformers import AutoModelForUniversalSegmentation
 
-from ramctl.device import Runtime
-from ramctl.inference.peers.peer import Pixels, Scores, pixel_values
-from ramctl.pretrained.transformers_folder import (
+from ramctl.checkpoints.transformers_folder import (
     load_image_processor,
     load_pretrained,
     read_config,
 )
+from ramctl.inference.peers.peer import Pixels, Scores, pixel_values
+from ramctl.model.device import Runtime
 from ramctl_taggers.closed_set import ClosedSetPeer, class_names
 
 

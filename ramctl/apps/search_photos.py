@@ -1,0 +1,74 @@
+"""`ramctl search`: a file of vectors or a folder of photos, and a question, in; photos out."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ramctl.apps.folder_index import open_search
+from ramctl.apps.photo_search import DECIMALS, PhotoSearch
+from ramctl.errors import RecordProblem, UsageProblem, escaped
+from ramctl.records.files import is_file, is_folder
+from ramctl.records.jsonl import dumps
+from ramctl.records.output_formats import table_row
+from ramctl.records.outputs import records_to_stdout
+from ramctl.records.record import JsonObject
+from ramctl.records.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """The options of `ramctl search`."""
+
+    file: Path  # of records, or a folder of photos
+    words: tuple[str, ...] = ()
+    like: str | None = None
+    duplicates: bool = False
+    number: int = 20
+    language: str | None = None  # of the words; None: of most of them
+    format: str = ""  # jsonl, text; empty: text on a terminal, else jsonl
+    model: str = "mini"
+    quiet: bool = False
+
+
+def run(options: SearchOptions) -> Report:
+    """Answer on standard output; the report of the run."""
+    text = " ".join(options.words).strip()
+    if (bool(text), options.like is not None, options.duplicates).count(True) != 1:
+        raise UsageProblem("name what to search for: words, --like PHOTO or --duplicates")
+    if not (is_file(options.file) or is_folder(options.file)):
+        raise UsageProblem(f"{options.file}: search reads its input twice; name a file, not a pipe")
+    report = Report("search", quiet=options.quiet, unit="photos")
+    search = open_search(options.file, options.model, report)
+    if options.duplicates:
+        groups = search.duplicates()
+        rows: list[JsonObject] = [{"images": [*names]} for names in groups]
+    else:
+        rows = _found(search, text, options, report)
+    is_terminal = sys.stdout is not None and sys.stdout.isatty()
+    form = options.format or ("text" if is_terminal else "jsonl")
+    with records_to_stdout() as stream:
+        stream.writelines(map(_text_line if form == "text" else dumps, rows))
+    what = f"group{'s' * (len(rows) != 1)} of copies in" if options.duplicates else "of"
+    report.notify(f"{len(rows)} {what} {len(search)} photos")
+    return report
+
+
+def _found(
+    search: PhotoSearch, text: str, options: SearchOptions, report: Report
+) -> list[JsonObject]:
+    """The records that answer a question, with their scores."""
+    try:
+        if text:
+            language, notify = options.language or "", report.notify
+            found = search.words(text, options.number, language=language, notify=notify)
+        else:
+            found = search.like(options.like or "", options.number)
+    except RecordProblem as problem:
+        raise UsageProblem(f"--like: {problem.message}") from problem
+    return search.rows(found)
+
+
+def _text_line(row: JsonObject) -> bytes:
+    names = [escaped(name) for name in row.get("images") or [row["image"]]]
+    score = [f"{row['score']:.{DECIMALS}f}"] if "score" in row else []
+    return table_row([*score, *names], "\t")

@@ -1,0 +1,148 @@
+"""A static text embedding: embeds new label texts without torch or a transformer.
+
+A table of words and tokens, distilled from a sentence encoder (scripts/build_text_table.py): a
+text's vector is the sum of its pieces' vectors, scaled to unit length. A row's length is the
+piece's weight in the sum. N texts, V rows, E width of the table, F width of the sentence encoder.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Union
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save
+
+from ramctl.errors import RunProblem, UsageProblem
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+    from ramctl.checkpoints.clip import ClipTextEncoder
+    from ramctl.checkpoints.packages import SentenceEncoder
+
+Rows = NDArray[np.float32]
+TABLE, TOKENIZER = "table.safetensors", "tokenizer.json"
+ARRAYS = ("vectors", "scales", "projection")  # in the table
+
+
+@dataclass(frozen=True)
+class StaticTextEncoder:
+    """The table, alone or together with the sentence encoder that it stands in for.
+
+    Rows are int8 with one scale each. With the sentence encoder the table only gives the
+    projection into its space: texts known while training are embedded better than by the table.
+    """
+
+    vectors: NDArray[np.int8]  # (V, E)
+    scales: NDArray[np.float16]  # (V,)
+    projection: NDArray[np.float16]  # (F, E)
+    tokenizer_json: str
+    source: str = ""  # whose table it is, for the user
+    with_sentence_encoder: bool = False
+
+    @classmethod
+    def read(cls, folder: Path, source: str = "") -> "StaticTextEncoder":
+        """The table in a folder; RunProblem names a file that is missing."""
+        for name in (TABLE, TOKENIZER):
+            if not (folder / name).is_file():
+                raise RunProblem(f"{folder / name}: missing, so new words cannot be embedded")
+        table, tokenizer = load_file(folder / TABLE), (folder / TOKENIZER).read_text("utf-8")
+        vectors, scales, projection = (table[name] for name in ARRAYS)
+        return cls(vectors, scales, projection, tokenizer, source or str(folder))
+
+    def save(self, folder: Path) -> None:
+        """Write the table's two files."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / TABLE).write_bytes(save({name: getattr(self, name) for name in ARRAYS}))
+        (folder / TOKENIZER).write_text(self.tokenizer_json, encoding="utf-8")
+
+    @property
+    def name(self) -> str:
+        """The name of the encoder in messages."""
+        table = f"the static table of {self.source}"
+        return f"the packaged sentence encoder and {table}" if self.with_sentence_encoder else table
+
+    @property
+    def width(self) -> int:
+        """The width E of the vectors."""
+        return int(self.vectors.shape[1])
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of everything that the vectors depend on."""
+        digest = hashlib.sha256(self.vectors.tobytes() + self.scales.tobytes())
+        digest.update(self.projection.tobytes() + self.tokenizer_json.encode())
+        return f"{digest.hexdigest()[:16]}-{'encoder' if self.with_sentence_encoder else 'table'}"
+
+    def embed_sentences(self, texts: Sequence[str]) -> Rows:
+        """Unit vectors (N, E); zeros for a text without a known part."""
+        if self.with_sentence_encoder:
+            return self.project(self._sentence_encoder.encode(texts))
+        rows = np.zeros((len(texts), self.width), np.float32)
+        unknown = self._tokenizer.token_to_id("[UNK]")
+        for row, pieces in enumerate(self._tokenizer.encode_batch(list(texts))):
+            ids = np.array([i for i in pieces.ids if i != unknown], np.int64)
+            if len(ids):
+                weights = self.scales[ids].astype(np.float32)
+                rows[row] = weights @ self.vectors[ids].astype(np.float32)
+        return unit(rows)
+
+    def knows(self, word: str) -> bool:
+        """Whether a word has a row of its own, and not only parts of it have."""
+        ids = self._tokenizer.encode(word).ids
+        return len(ids) == 1 and ids[0] != self._tokenizer.token_to_id("[UNK]")
+
+    def knows_some(self, text: str) -> bool:
+        """Whether a word of the text is in the table, or begins with three letters that are."""
+        pieces = [piece for piece in self._tokenizer.encode(text).tokens if piece != "[UNK]"]
+        starts = [piece for piece in pieces if not piece.startswith("##")]
+        return any(len(piece) > 2 for piece in starts) or len(starts) == len(pieces) > 0
+
+    embed_names = embed_sentences  # bare names need no prompt
+
+    def project(self, vectors: Rows) -> Rows:
+        """The sentence encoder's vectors (N, F) in the table's space, unit (N, E)."""
+        return unit(vectors @ self.projection.astype(np.float32))
+
+    def cut_to(self, width: int) -> "StaticTextEncoder":
+        """The table with its first, most important `width` axes; UsageProblem if it has fewer."""
+        if self.width < width:
+            actual = f"the text table of {self.source} has {self.width}"
+            raise UsageProblem(f"model.labels.width is {width}, {actual}")
+        cut = {name: getattr(self, name)[:, :width].copy("C") for name in ("vectors", "projection")}
+        return replace(self, **cut)
+
+    @cached_property
+    def _tokenizer(self) -> "Tokenizer":
+        from tokenizers import Tokenizer  # tagging with known labels does without
+
+        return Tokenizer.from_str(self.tokenizer_json)
+
+    @cached_property
+    def _sentence_encoder(self) -> "SentenceEncoder":
+        from ramctl.checkpoints.packages import SentenceEncoder
+
+        return SentenceEncoder()
+
+
+def unit(rows: Rows) -> Rows:
+    """The rows scaled to length 1; zero rows stay zero."""
+    lengths = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return (rows / np.maximum(lengths, 1e-12)).astype(np.float32)
+
+
+# A bundle's `text` folder holds `encoder.json`, which names a CLIP, or a static table.
+TextEncoder = Union["ClipTextEncoder", StaticTextEncoder]
+
+
+def read_text_encoder(folder: Path) -> TextEncoder | None:
+    """The encoder in a `text` folder, None without (Tag2Text); RunProblem if it is unreadable."""
+    if (folder / TABLE).is_file():
+        return StaticTextEncoder.read(folder, source=str(folder.parent))
+    from ramctl.checkpoints.clip import NAMED_ENCODER, ClipTextEncoder  # not for each search
+
+    return ClipTextEncoder.read(folder) if (folder / NAMED_ENCODER).is_file() else None

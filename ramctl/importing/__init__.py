@@ -1,1 +1,0 @@
-"""Photos' own keywords and descriptions as records, and their vocabulary as a label system."""

@@ -1,0 +1,1 @@
+"""Metadata of photos: XMP, IPTC and the texts of trainers, read, merged and written."""

@@ -1,0 +1,294 @@
+"""Sidecars, files beside a photo with its tags: XMP for photo managers, text for trainers."""
+
+import errno
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import cache, partial
+from pathlib import Path
+from typing import Literal, Protocol
+
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
+from ramctl.metadata import sidecar_merge
+from ramctl.metadata.embedded import read_embedded
+from ramctl.metadata.sidecar_merge import Embedded
+from ramctl.metadata.text_sidecars import TextOptions, as_text, merged_text, split_tags
+from ramctl.metadata.xmp_document import XmpDocument
+from ramctl.photos.archives import facts_of_file, member_of
+from ramctl.photos.finding import Neighbours, xmp_names
+from ramctl.photos.raw import is_raw_name
+from ramctl.records.files import exists, write_atomic
+from ramctl.records.labels import normalise
+from ramctl.records.record import (
+    HUMAN,
+    JsonObject,
+    Record,
+    image_name,
+    listed,
+    lists_by_tag,
+    set_tags,
+    tag_language,
+)
+
+NameStyle = Literal["full", "stem"]
+_PARENTS = {  # where auto is a car
+    "de": "automatisch", "es": "automático", "fr": "automatique", "it": "automatico",
+}  # fmt: skip
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclass(frozen=True, slots=True)
+class Sidecar:
+    """A sidecar's new content: None leaves the file as it is, empty bytes delete it."""
+
+    path: Path
+    content: bytes | None
+
+    def write(self) -> None:
+        """Write or delete the file atomically; RecordProblem when that fails."""
+        with problems_of(self.path):
+            if not self.content:
+                self.path.unlink(missing_ok=True)
+                return
+            mode = self.path.stat().st_mode if self.path.exists() else None
+            write_atomic(self.path, self.content)
+            if mode is not None:
+                self.path.chmod(mode & 0o7777)
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarOptions:
+    """Which sidecars are written, and how."""
+
+    xmp: bool = False
+    xmp_remove: bool = False  # the tags, instead of all others
+    prefix: str | None = None  # parent of machine tags in XMP; empty: none; None: by language
+    style: NameStyle = "full"  # name of a new XMP file: IMG.JPG.xmp, or IMG.xmp for `stem`
+    text: bool = False
+    texts: TextOptions = field(default_factory=TextOptions)
+    forget_refused: bool = False  # write again what the owner has deleted
+    dry_run: bool = False
+
+    @property
+    def are_changed(self) -> bool:
+        """Whether sidecars are written at all."""
+        return self.xmp or self.text or self.xmp_remove
+
+    def parent(self, language: str) -> str:
+        """The parent of machine tags of a language."""
+        return _PARENTS.get(language, "auto") if self.prefix is None else self.prefix
+
+
+@dataclass(frozen=True, slots=True)
+class SidecarWriter:
+    """Writes the sidecars of photos, and returns those that change; a dry run writes none.
+
+    RecordProblem for a photo with a sidecar that cannot be read or written; then none is written.
+    """
+
+    options: SidecarOptions
+    neighbours: Neighbours = field(default_factory=Neighbours)
+    counts: Counter[str] = field(default_factory=Counter)  # as `merge_tags` counts
+
+    def write(self, record: Record, fields: JsonObject) -> list[Sidecar]:
+        """Bring a photo's sidecars up to date, or remove the machine tags from them."""
+        options, photo = self.options, photo_path(image_name(fields), record.base)
+        if not options.xmp_remove:
+            try:
+                facts_of_file(photo)  # it may be gone since it was tagged
+            except RecordProblem as problem:
+                raise RecordProblem(f"{photo}: {problem.message}", code=problem.code) from problem
+        # All are prepared before the first is written, so that a bad one leaves none changed.
+        sidecars: list[Sidecar] = []
+        if options.xmp or options.xmp_remove:
+            tags = () if options.xmp_remove else fields["tags"]
+            sidecars += self.with_tags(photo, tags, tag_language(fields))
+        if options.text:
+            sidecars.append(self.with_text(photo, fields))
+        sidecars = [sidecar for sidecar in sidecars if sidecar.content is not None]
+        for sidecar in sidecars:
+            with problems_of(sidecar.path):
+                _require_writable(sidecar.path, photo)
+        for sidecar in () if options.dry_run else sidecars:
+            sidecar.write()
+        return sidecars
+
+    def with_tags(self, photo: Path, tags: Sequence[str], language: str = "") -> list[Sidecar]:
+        """The photo's XMP sidecars with these machine tags, and everything else that they hold.
+
+        With `xmp_remove` those of either name; without tags and anything else they are deleted.
+        """
+        paths: Sequence[Path] = xmp_names(photo)
+        if not self.options.xmp_remove:
+            paths = xmp_paths(photo, self.options.style, self.neighbours)
+        sidecars: list[Sidecar] = []
+        for path in paths:
+            with problems_of(path):
+                content = sidecar_merge.merge_tags(
+                    read_sidecar(path), tags, self.options.parent(language),
+                    embedded=cache(partial(embedded_in, str(photo))), language=language,
+                    forget=self.options.forget_refused, counts=self.counts,
+                )  # fmt: skip
+            sidecars.append(Sidecar(path, content))
+        return sidecars
+
+    def with_text(self, photo: Path, record: JsonObject) -> Sidecar:
+        """The photo's text with the record's tags; RecordProblem for a text of several photos."""
+        path = photo.with_suffix(".txt")
+        if others := self.neighbours(photo):
+            message = f"{path} would be the sidecar of {others[0]} as well"
+            raise RecordProblem(message, code="write_failed")
+        with problems_of(path):
+            return Sidecar(path, merged_text(read_sidecar(path), record, self.options.texts))
+
+
+def photo_path(name: str, base: Path) -> Path:
+    """The photo's path on disk; RecordProblem for a photo in an archive."""
+    if member_of(name, base):
+        message = "a photo in an archive has no place for a sidecar"
+        raise RecordProblem(message, code="write_failed")
+    if not (base / name).name:
+        raise RecordProblem(f"{base / name}: is a directory", code="unreadable_image")
+    return base / name
+
+
+def xmp_paths(photo: Path, style: NameStyle, neighbours: Neighbours | None = None) -> list[Path]:
+    """The photo's XMP sidecars: those that exist under either name, else the one to create."""
+    full, stem = xmp_names(photo)
+    others = (neighbours or Neighbours())(photo)
+    # `IMG.xmp` of several photos belongs to the raw file (Adobe).
+    if others and (not is_raw_name(photo.name) or any(map(is_raw_name, others))):
+        return [full]
+    existing = [path for path in (full, stem) if exists(path)]
+    return existing or [full if style == "full" else stem]
+
+
+def refused_words(photo: Path, neighbours: Neighbours) -> set[str]:
+    """The tags that the owner refused in a photo's XMP sidecars, in normal form."""
+    refused: set[str] = set()
+    for path in xmp_paths(photo, "full", neighbours):
+        with suppress(OSError, ValueError):  # as far as they can be read
+            content = read_sidecar(path) or b""
+            if b"ramctl" in content.replace(b"\0", b""):  # else it has no record of ours
+                refused.update(sidecar_merge.refused_tags(content))
+    return refused
+
+
+def planned(sidecar: Sidecar) -> str:
+    """The line of a dry run: `would write a.jpg.xmp: + auto|dog, - auto|cat`."""
+    is_xmp = sidecar.path.suffix == ".xmp"
+    words = sidecar_merge.shown_keywords if is_xmp else lambda content: split_tags(as_text(content))
+    old, new = words(read_sidecar(sidecar.path)), words(sidecar.content)
+    changes = [f"+ {t}" for t in new if t not in old] + [f"- {t}" for t in old if t not in new]
+    verb = "write" if sidecar.content else "delete"
+    return f"would {verb} {sidecar.path}" + (f": {', '.join(changes)}" if changes else "")
+
+
+def embedded_in(name: str, base: Path = Path()) -> Embedded:
+    """The metadata in a photo's own file, as far as it can be read."""
+    with suppress(RecordProblem):
+        packet, texts = read_embedded(name, base)
+        return Embedded.of(packet, texts.get("keywords", []))
+    return Embedded()
+
+
+def missing_keywords(name: str, base: Path) -> dict[str, list[str]]:
+    """The items that keyword fields must start with that the photo's file lacks, by their names."""
+    inside = embedded_in(name, base).keywords
+    new = [field for field in sidecar_merge.FIELDS if field not in inside]
+    return {field.name: sidecar_merge.new_items(field, inside, inside) for field in new}
+
+
+def read_sidecar(path: Path) -> bytes | None:
+    """The content of a sidecar, None for a missing one; ValueError for what can be none."""
+    if not exists(path):
+        return None
+    if not path.is_file():
+        raise ValueError("not a regular file")
+    return path.read_bytes()
+
+
+def _require_writable(path: Path, photo: Path) -> None:
+    """ValueError for a sidecar that would be the photo itself, or that is read-only."""
+    if path == photo:
+        raise ValueError("this is the photo itself, not a sidecar")
+    # Root can write read-only files, but their owner does not want them changed.
+    if path.exists() and not (os.access(path, os.W_OK) and path.stat().st_mode & 0o222):
+        raise ValueError("read-only")
+
+
+class Tagged(Protocol):
+    """A result with a record, as of `Tagger.tag`."""
+
+    @property
+    def record(self) -> JsonObject:
+        """The line that `ramctl tag` writes."""
+        ...
+
+
+def write_sidecar(photo: str | os.PathLike[str], result: Tagged) -> list[Path]:
+    """Write a photo's tags as `export --xmp` does; return the sidecars that changed.
+
+    RecordProblem for a photo that is not there, or a sidecar that cannot be read or written.
+    """
+    if os.fspath(photo).lower().endswith(".xmp"):
+        raise UsageProblem(f"{photo}: a sidecar; give the photo's path")
+    record = Record({**result.record, "image": os.fspath(photo)})
+    writer = SidecarWriter(SidecarOptions(xmp=True))
+    return [sidecar.path for sidecar in writer.write(record, record.fields)]
+
+
+@contextmanager
+def problems_of(path: Path, code: str = "write_failed") -> Iterator[None]:
+    """Turn errors of the block into a RecordProblem with the sidecar's name and this reject code.
+
+    A full disk is a RunProblem: a resumed run would otherwise leave out all remaining photos.
+    """
+    try:
+        yield
+    except (RunProblem, OSError, ValueError) as error:
+        cause: BaseException = error.__cause__ or error
+        if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
+            raise RunProblem(f"{path}: {cause.strerror}") from error
+        message = f"{path}: {getattr(error, 'strerror', None) or error}"
+        if isinstance(error, RunProblem):
+            message = error.message
+        elif isinstance(error, UnicodeDecodeError):
+            message = f"{path}: not UTF-8 text"
+        raise RecordProblem(message, code=code) from error
+
+
+def without_refused(neighbours: Neighbours) -> Callable[[Record, JsonObject], None]:
+    """A function that leaves out the tags that the photo's sidecars refuse, and lists them."""
+
+    def leave_out(record: Record, fields: JsonObject) -> None:
+        photo = attempt(photo_path, image_name(fields), record.base)
+        words = refused_words(photo, neighbours) if isinstance(photo, Path) else ()
+        tags, sources = listed(fields, "tags"), lists_by_tag(fields, "sources")
+        refused = [t for t in tags if normalise(t) in words and HUMAN not in sources.get(t, ())]
+        if refused:
+            fields["refused"] = list(dict.fromkeys([*listed(fields, "refused"), *refused]))
+            set_tags(fields, [tag for tag in tags if tag not in refused])
+
+    return leave_out
+
+
+def with_owner_keywords(record: Record, fields: JsonObject, neighbours: Neighbours) -> JsonObject:
+    """The fields with the keywords that the owner gave the photo among the tags.
+
+    They are read from its file and its sidecars, as far as possible.
+    """
+    photo = attempt(photo_path, image_name(fields), record.base)
+    if isinstance(photo, RecordProblem):
+        return fields
+    found = embedded_in(str(photo)).keywords
+    for path in xmp_paths(photo, "full", neighbours)[::-1]:
+        with suppress(OSError, ValueError):
+            found = sidecar_merge.owner_keywords(XmpDocument(read_sidecar(path)), found)[0]
+    paths = [path.split("|") for path in sidecar_merge.keyword_paths(found)]
+    paths = [path for path in paths if normalise(path[0]) not in sidecar_merge.PROGRAM_TAGS]
+    known = {*map(normalise, fields["tags"])}
+    new = [path[-1] for path in paths if normalise(path[-1]) not in known]
+    return fields | {"tags": [*fields["tags"], *dict.fromkeys(new)]}

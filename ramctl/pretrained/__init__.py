@@ -1,1 +1,0 @@
-"""Weights made by others: names on the hub, transformers folders, packaged models."""

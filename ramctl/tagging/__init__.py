@@ -1,1 +1,0 @@
-"""Photos to tags: the tagger, the selection of tags, formats and sidecars."""
