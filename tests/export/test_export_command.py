@@ -159,7 +159,7 @@ def test_a_sidecar_that_cannot_be_written_rejects_its_photo_only(export):
 
 @pytest.mark.skipif(not shutil.which("exiftool"), reason="needs exiftool")
 def test_the_readmes_exiftool_line_adds_and_may_run_twice(export, tmp_path):
-    readme = (REPOSITORY / "ramctl" / "export" / "README.md").read_text("utf-8")
+    readme = (REPOSITORY / "ramctl" / "metadata" / "README.md").read_text("utf-8")
     text = readme.split("```sh\nexiftool")[1].split("```")[0].replace("\\\n", " ")
     line = ["exiftool", *shlex.split(text)]
     Path("photos").mkdir()
