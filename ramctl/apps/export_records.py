@@ -20,13 +20,12 @@ from ramctl.metadata.sidecars import (
     without_refused,
 )
 from ramctl.metadata.text_sidecars import split_tags
-from ramctl.photos.finding import Neighbours, PhotoInputs, is_photo_name, unread_photo_inputs
+from ramctl.photos.finding import Neighbours, PhotoInputs, is_photo_name, photo_items
 from ramctl.records.files import is_file
-from ramctl.records.inputs import inputs_or_stdin, require_files, unread_inputs
+from ramctl.records.inputs import inputs_or_stdin, read_inputs, require_files
 from ramctl.records.record import (
     JsonObject,
     Record,
-    Unread,
     image_name,
     listed,
     numbers_in,
@@ -96,14 +95,11 @@ def run(options: ExportOptions) -> Report:
         report.counted = {"sidecars": f"sidecars {verb}"}
     names = inputs_or_stdin(options.inputs, "records")
 
-    def read() -> Iterator[Unread]:
-        if sidecars.xmp_remove:
-            photos = replace(options.photos, names=names, notify=cache(report.notify))
-            return unread_photo_inputs(photos)
+    if sidecars.xmp_remove:
+        source = photo_items(replace(options.photos, names=names, notify=cache(report.notify)))
+    else:
         require_files(names)
-        return unread_inputs(names, options.photos.root, report.command)
-
-    source = (make() for make in read())
+        source = read_inputs(names, options.photos.root, report.command)
     # Tags are removed from a photo's sidecars whatever is in its record.
     choose = attrgetter("fields") if sidecars.xmp_remove else chosen_tags(options.choice)
     gallery, neighbours = Gallery(), Neighbours()

@@ -11,9 +11,9 @@ from ramctl.captions import caption_tables, captions_beside_photos, json_lists, 
 from ramctl.captions.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
 from ramctl.errors import UsageProblem
 from ramctl.records.files import is_file, is_folder, is_url, unpacked_name
-from ramctl.records.inputs import first_bytes, unread_inputs
+from ramctl.records.inputs import first_bytes, read_inputs
 from ramctl.records.parquet import opened
-from ramctl.records.record import STDIN, Item, JsonObject, Record, Unread
+from ramctl.records.record import STDIN, Item, JsonObject, Record
 from ramctl.records.remote import photo_base
 
 #: The reader of each format but JSONL and Parquet.
@@ -38,7 +38,7 @@ _OUR_FIELDS = {"captions", "caption", "tags"}
 _SUFFIX_FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}
 
 
-def unread_any(
+def read_captions_of(
     inputs: Sequence[str],
     root: str | None,
     stage: str,
@@ -46,8 +46,8 @@ def unread_any(
     form: str | None = None,
     labels: Sequence[str] = (),
     columns: Columns = USUAL,
-) -> Iterator[Unread]:
-    """Functions that make the records of inputs, in order.
+) -> Iterator[Item]:
+    """The records of inputs, in order.
 
     With `form` None the format of each input is recognised. `labels` are those of the ids in the
     RAM authors' JSON, `columns` the options of the user.
@@ -60,27 +60,23 @@ def unread_any(
             columns.check(name, opened(name).schema_arrow.names)
         if kind in ("jsonl", "parquet"):  # which is read as that
             rename = partial(_renamed, columns=columns, is_table=kind == "parquet")
-            for unread in unread_inputs([name], root, stage):
-                yield partial(_make_renamed, unread, rename, is_sure=bool(form) or name != STDIN)
+            for item in read_inputs([name], root, stage):
+                yield _item_renamed(item, rename, is_sure=bool(form) or name != STDIN)
             continue
         # Photos in a folder of sidecars have names with the folder.
         base = Path() if not root and is_folder(name) else photo_base(name, root)
-        for item in READERS[kind](Source(name, base, stage, labels, columns)):
-            yield partial(lambda made: made, item)
+        yield from READERS[kind](Source(name, base, stage, labels, columns))
 
 
 def require_readable(
-    inputs: Sequence[str], read: Callable[[Sequence[str]], Iterator[Unread]]
+    inputs: Sequence[str], read: Callable[[Sequence[str]], Iterator[Item]]
 ) -> None:
     """Raise what reading the first row of a file raises, for before outputs are opened."""
     for name in filter(is_file, inputs):
         next(read([name]), None)
 
 
-def _make_renamed(
-    make: partial[Item], rename: Callable[[JsonObject], JsonObject], *, is_sure: bool
-) -> Item:
-    item = make()
+def _item_renamed(item: Item, rename: Callable[[JsonObject], JsonObject], *, is_sure: bool) -> Item:
     if isinstance(item, Record):
         item.fields = rename(item.fields)
     elif not (is_sure or (item.raw or "").lstrip().startswith("{")):
@@ -106,8 +102,7 @@ def read_predictions(name: str, stage: str) -> Iterator[Item]:
         read_tags = tag_tables.read_table if is_headed else tag_tables.read_list
         yield from read_tags(Source(name, photo_base(name, None), stage))
         return
-    for make in unread_inputs([name], None, stage):
-        yield make(stamped=False)
+    yield from read_inputs([name], None, stage)
 
 
 def recognise(name: str) -> str:

@@ -14,7 +14,7 @@ from ramctl.captions.answer_text import caption_in
 from ramctl.captions.endpoint import Endpoint
 from ramctl.errors import UsageProblem, attempt
 from ramctl.photos.decoding import Photo, photo_record, record_photo
-from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
+from ramctl.photos.finding import PhotoInputs, photo_items
 from ramctl.records.inputs import inputs_or_stdin
 from ramctl.records.jsonl import content_stamp
 from ramctl.records.parallel import ordered_map
@@ -122,7 +122,7 @@ def run(options: CaptionOptions) -> Report:
     report = Report("caption", quiet=options.quiet, unit="images", model=options.model)
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names, stage="caption", notify=cache(report.notify))
-    source = stream.shard.of(unread_photo_inputs(photos))
+    source = stream.shard.of(photo_items(photos))
     endpoint = Endpoint(options.endpoint, notify=report.notify)
     if not endpoint.is_local:
         report.notify(f"sends the photos, shrunk and without metadata, to {endpoint.host}")

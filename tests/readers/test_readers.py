@@ -6,7 +6,7 @@ import tarfile
 
 import pytest
 
-from ramctl.captions.caption_formats import recognise, unread_any
+from ramctl.captions.caption_formats import read_captions_of, recognise
 from ramctl.captions.grouping import group_by_image
 from ramctl.captions.json_lists import read_objects
 from ramctl.captions.source import Columns, Source
@@ -17,7 +17,7 @@ from tests.support import traced
 
 def read_any(*arguments, **options):
     """The records, made."""
-    return (make() for make in unread_any(*arguments, **options))
+    return read_captions_of(*arguments, **options)
 
 
 COCO = {
