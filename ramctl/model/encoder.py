@@ -78,15 +78,6 @@ class ImageEncoder(nn.Module):
         for module in self.frozen:
             module.requires_grad_(False)
 
-    def frozen_weights(self) -> dict[str, Tensor]:
-        """The weights that `frozen_features` depends on, by name."""
-        weights = self.state_dict()
-        if not self.frozen_stages:
-            return weights
-        lower: tuple[str, ...] = ("backbone.conv_stem.", "backbone.bn1.")
-        lower += tuple(f"backbone.blocks.{index}." for index in range(self.frozen_stages))
-        return {name: tensor for name, tensor in weights.items() if name.startswith(lower)}
-
     def _tokens(self, tokens: Tensor) -> Tensor:
         if tokens.dim() == 4:
             if not self.channels_last:

@@ -3,7 +3,6 @@
 import errno
 
 import numpy as np
-import orjson
 import pytest
 from safetensors.numpy import save_file
 
@@ -21,7 +20,7 @@ def write(target, value=1.0):
 
 def test_a_written_bundle_opens_and_verifies(tmp_path):
     write(tmp_path / "model")
-    bundle = Bundle.open(tmp_path / "model", verify=True)
+    bundle = Bundle.open(tmp_path / "model")
     assert bundle.labels.tags == ["dog", "cat"]
     assert bundle.threshold == 0.3
     assert bundle.tensors(["x"])["x"].tolist() == [1.0, 1.0, 1.0]
@@ -34,33 +33,18 @@ def test_a_failed_writer_leaves_the_old_bundle(tmp_path):
         (writer.path / "half").write_text("")
         raise no_full_disk
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    Bundle.open(tmp_path / "model", verify=True)
+    Bundle.open(tmp_path / "model")
 
 
 def test_opening_says_which_file_is_wrong(tmp_path):
     write(tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
     content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    Bundle.open(tmp_path / "model")
-    with pytest.raises(RunProblem, match=r"model\.safetensors: content differs"):
-        Bundle.open(tmp_path / "model", verify=True)
     weights.write_bytes(content[:-1])
     with pytest.raises(RunProblem, match=r"model\.safetensors: \d+ bytes instead of"):
         Bundle.open(tmp_path / "model")
     weights.unlink()
     with pytest.raises(RunProblem, match=r"model\.safetensors: missing"):
-        Bundle.open(tmp_path / "model")
-
-
-@pytest.mark.parametrize("size", [0, -1, 10**9, 2.5, "4", None])
-def test_a_batch_that_no_machine_has_memory_for_is_refused(size, tmp_path):
-    write(tmp_path / "model")
-    meta = orjson.loads((tmp_path / "model/bundle.json").read_bytes())
-    meta["preset"] = {"batch_size": size}
-    (tmp_path / "model/bundle.json").write_bytes(orjson.dumps(meta))
-    with pytest.raises(RunProblem, match=r"bundle\.json: preset\.batch_size is .+, not a number"):
         Bundle.open(tmp_path / "model")
 
 
