@@ -64,6 +64,7 @@ class Bundle:
             raise RunProblem(f"{path}: not a bundle ({META} is missing)")
         with problems_of(path):
             _require_inside(path / META, path)
+            _require_inside(path / LABELS, path)
             meta = orjson.loads((path / META).read_bytes())
             if meta["format"] != FORMAT:
                 version = f"format {meta['format']!r}, this ramctl reads {FORMAT}"
@@ -115,12 +116,11 @@ class Bundle:
         RunProblem where the bundle has no table, or none reaches it.
         """
         table = self.meta.get("precisions", [])
-        if not table:
-            raise RunProblem(f"{self.path}: is not calibrated: use --threshold, not --precision")
-        if reached := [row[0] for row in table if row[1] >= precision]:
-            return float(min(reached))
-        best = max(row[1] for row in table)
-        raise RunProblem(f"no threshold reaches precision {precision:g}: at most {best:.3f}")
+        reached = [row[0] for row in table if row[1] >= precision]
+        if not reached:
+            best = max((f"at most {row[1]:.3f}" for row in table), default="it is not calibrated")
+            raise RunProblem(f"{self.path}: no threshold reaches precision {precision:g}: {best}")
+        return float(min(reached))
 
     @cached_property
     def fit(self) -> "dict[str, np.ndarray]":
@@ -149,9 +149,15 @@ class Bundle:
 
     def tensors(self, names: Iterable[str] | None = None) -> dict[str, "np.ndarray"]:
         """The named tensors, or all, as stored; RunProblem names one that is not there."""
-        with self._weights() as weights:
-            chosen = list(weights.keys()) if names is None else list(names)
-            return {name: weights.get_tensor(name) for name in chosen}
+        from safetensors import SafetensorError, safe_open
+
+        path = self.path / WEIGHTS
+        try:
+            with safe_open(path, framework="numpy") as weights:
+                chosen = list(weights.keys()) if names is None else list(names)
+                return {name: weights.get_tensor(name) for name in chosen}
+        except (SafetensorError, OSError) as error:
+            raise RunProblem(f"{path}: cannot read the weights: {error}") from error
 
     def reference(self, width: int) -> "np.ndarray[Any, Any]":
         """The features (R, `width`) of REFERENCE; RunProblem where they do not fit."""
@@ -159,22 +165,6 @@ class Bundle:
 
         with problems_of(self.path):
             return np.load(self.path / REFERENCE).reshape(-1, width)
-
-    def tensor_shapes(self) -> dict[str, list[int]]:
-        """The shape of each stored tensor."""
-        with self._weights() as weights:
-            return {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
-
-    @contextmanager
-    def _weights(self) -> Iterator[Any]:
-        from safetensors import SafetensorError, safe_open
-
-        path = self.path / WEIGHTS
-        try:
-            with safe_open(path, framework="numpy") as weights:
-                yield weights
-        except (SafetensorError, OSError) as error:
-            raise RunProblem(f"{path}: cannot read the weights: {error}") from error
 
 
 @contextmanager

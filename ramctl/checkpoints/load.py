@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ramctl.model.caption_tokenizer import CaptionTokenizer
 
 
+WORDS = "captioning.decoder.word_bias"  # one number a token
+
+
 def load_model(
     bundle: Bundle,
     *,
@@ -34,14 +37,16 @@ def load_model(
     linear layers and convolutions: that of autocast, which would else copy them in each pass.
     """
     config = bundle.preset if preset is None else preset
-    shapes = bundle.tensor_shapes()
     counts = bundle.tensors(["labels.counts"])["labels.counts"].tolist()
+    vocabulary = 0
+    if captioning and config.model.captioning is not None:
+        vocabulary = len(bundle.tensors([WORDS])[WORDS])
     with problems_of(bundle.path), NoInitialValues():
         model = build_ram(
             config.model if captioning else replace(config.model, captioning=None),
             image_size=config.preprocess.size,
             n_labels=len(counts),
-            vocabulary=shapes.get("captioning.decoder.word_bias", [0])[0],
+            vocabulary=vocabulary,
             description_counts=counts,
         )
     if products is not None:

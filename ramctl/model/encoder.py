@@ -67,12 +67,8 @@ class ImageEncoder(nn.Module):
         """Freeze an EfficientNet's stem and first stages; UsageProblem for another backbone."""
         backbone = self.backbone
         # The last layers of other families, as of MobileNetV3, come after the pooling.
-        n_stages = len(backbone.blocks) if hasattr(backbone, "bn2") else 0
-        if not 0 < stages <= n_stages:
-            possible = f"{n_stages} of this backbone can be frozen"
-            raise UsageProblem(f"training.frozen_stages = {stages}: {possible}")
-        if not self.freeze_batchnorm:
-            raise UsageProblem("training.frozen_stages needs model.encoder.freeze_batchnorm")
+        if not hasattr(backbone, "bn2") or stages > len(backbone.blocks):
+            raise UsageProblem(f"training.frozen_stages = {stages}: not stages of this backbone")
         self.frozen_stages = stages
         self.frozen = [backbone.conv_stem, backbone.bn1, *backbone.blocks[:stages]]
         for module in self.frozen:

@@ -80,16 +80,6 @@ def test_half_weights_keep_vectors_whole_and_logits_close(tmp_path):
     torch.testing.assert_close(logits, expected, atol=2e-2, rtol=0)
 
 
-def test_tied_weights_are_stored_once_and_stay_tied(tmp_path):
-    preset = load_preset("tiny", ["model.captioning.tie_tag_decoder=true"])
-    model = build_ram(preset.model, image_size=64, n_labels=5, vocabulary=40).eval()
-    bundle = write(tmp_path / "m", preset, model)
-    assert "captioning.tag_encoder.layers.0.cross_attention.query.weight" not in bundle.tensors()
-    again = load_model(bundle)
-    tied = again.captioning.tag_encoder.layers[0].cross_attention
-    assert tied is again.tag_decoder.layers[0].cross_attention
-
-
 def test_fine_tuning_resizes_swin_to_its_window(tmp_path):
     preset = load_preset("ram-swin-b", SMALL_SWIN)
     model = build_ram(preset.model, image_size=96, n_labels=5).eval()

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.errors import RunProblem
 from ramctl.records.labels import Label, Labels
 from tests.evaluation.conftest import TRUTH, dense, sparse
 from tests.support import lines, write_records
@@ -219,16 +218,6 @@ def test_an_unusable_prediction_is_rejected_and_the_rest_counts(ramctl, tmp_path
     assert (reject["stage"], reject["line"], reject["code"]) == ("eval", 3, reason)
     assert (done.returncode, json.loads(done.stdout)["photos"]["compared"]) == (3, 2)
     assert b"6 in, 2 out, 1 rejected" in done.stderr
-
-
-def test_an_unusable_line_of_the_truth_is_rejected_and_strict_ends_there(evaluate, capsys):
-    truth = [*TRUTH, row("5"), row("6", tags="a")]
-    evaluate(dense(RIGHT), truth, code=3)
-    shown = capsys.readouterr().err
-    assert "truth.jsonl:4: no tags field" in shown
-    assert "truth.jsonl:5: tags is not a list of strings" in shown
-    with pytest.raises(RunProblem, match=r"truth.jsonl:4: .* \(--strict\)"):
-        evaluate(dense(RIGHT), truth, strict=True)
 
 
 STRANGE = [row("q/8.jpg", scores={"a": 1})]

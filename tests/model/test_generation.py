@@ -71,15 +71,6 @@ def test_wide_beams_find_the_best_captions_of_all(seed, ngram):
     assert best == exhaustive(table, [1], 5, allowed)[:3]
 
 
-def test_no_caption_ends_before_its_minimum_length_by_default_ten_tokens_as_the_authors_do():
-    table = torch.zeros(6, 6)
-    table[:, END] = 9
-    assert found(table, Decoding())[0].tolist().index(END) == 10
-    for beams in (1, 3):
-        decoding = Decoding(beams=beams, max_length=9, min_length=6)
-        assert found(table, decoding)[0].tolist().index(END) == 6
-
-
 def test_a_caption_that_ended_can_come_before_likelier_ones_that_the_limit_stops():
     table = torch.full((12, 12), -1e4)
     table[1, 4], table[1, 5] = torch.tensor([0.9, 0.1]).log()

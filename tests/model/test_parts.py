@@ -7,7 +7,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ramctl.model import ram as ram_module
 from ramctl.model.attention import AttentionBlock, FeedForwardBlock
 from ramctl.model.preset import load_preset
 from ramctl.model.regions import Regions, pool_regions, region_logits
@@ -52,19 +51,6 @@ def test_feed_forward_has_gelu_residual_and_norm():
     torch.testing.assert_close(block(x), expected)
 
 
-def test_the_decoder_runs_its_layers_one_after_the_other(decoder):
-    states, tokens = torch.randn(1, 3, WIDTH), torch.randn(2, TOKENS, WIDTH)
-    contexts = decoder.contexts(tokens)
-    x = states
-    for layer, context in zip(decoder.layers, contexts, strict=True):
-        x = layer(x, context)
-    torch.testing.assert_close(decoder(decoder.prepare(states), contexts), x)
-    maps: list[torch.Tensor] = []
-    torch.testing.assert_close(decoder(decoder.prepare(states), contexts, maps=maps), x)
-    assert [tuple(part.shape) for part in maps] == [(2, 4, 3, TOKENS)] * 2
-    torch.testing.assert_close(maps[1].sum(-1), torch.ones(2, 4, 3))
-
-
 def test_no_layer_sees_a_hidden_token(decoder):
     tokens = torch.randn(2, TOKENS, WIDTH)
     other = tokens.clone()
@@ -101,14 +87,6 @@ def test_a_region_weighs_its_tokens_by_how_much_it_covers(photos):
         pooled = pool_regions(model, features, regions)
     grid = features[0, model.encoder.extra_tokens :]
     torch.testing.assert_close(pooled[0], (cover[0, :, None] * grid).sum(0) / cover.sum())
-
-
-def test_a_long_list_of_labels_gives_in_pieces_what_it_gives_at_once(photos, monkeypatch):
-    model = build(PRIOR)
-    whole = model(photos).logits.total.detach()
-    monkeypatch.setattr(ram_module, "ROWS_AT_ONCE", 4)  # two labels of two photos
-    with torch.no_grad():
-        torch.testing.assert_close(model(photos).logits.total, whole)
 
 
 def test_captions_belong_to_the_photos_that_have_some(photos):

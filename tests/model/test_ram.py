@@ -107,20 +107,6 @@ def test_a_cell_is_scored_as_the_global_branch_scores_a_photo_that_has_no_other(
             torch.testing.assert_close(logits[..., cell], expected)
 
 
-def test_a_sharp_mixture_of_class_names_is_added_to_the_text_logits(photos):
-    model = build([*PRIOR, "model.prior.class_sharpness=3.0", "model.prior.temperature=2.0"])
-    plain = build(PRIOR)
-    plain.load_state_dict(model.state_dict(), strict=False)
-    plain.prior.config = replace(model.prior.config, class_sharpness=0.0)
-    with torch.no_grad():
-        model.prior.class_scale.fill_(0.7)
-        probabilities = (model.prior.classifier(model.encoder(photos).mean(1)) / 2).softmax(-1)
-        cosines = model.prior.class_names @ model.labels.text.T  # (K, L)
-        mixture = 0.7 * torch.log(probabilities @ torch.exp(3 * cosines)) + model.prior.offset
-        expected = plain(photos).logits.total + mixture
-        torch.testing.assert_close(model(photos).logits.total, expected)
-
-
 def test_a_subset_of_labels_trains_only_its_own_rows(photos):
     model = build()
     model(photos, model.labels(torch.tensor([1, 4]))).logits.total.sum().backward()
@@ -138,18 +124,6 @@ def test_each_part_can_be_switched_off(switches, photos):
         out = build(switches)(photos)
     assert out.logits.total.shape == (2, 6)
     assert (out.encoded.photo is None) == ("model.prior=false" in switches)
-
-
-def test_frozen_batch_norms_keep_their_statistics(photos):
-    model = build().train()
-    before = {k: v.clone() for k, v in model.encoder.state_dict().items() if "running" in k}
-    model(photos)
-    after = model.encoder.state_dict()
-    assert all(torch.equal(before[k], after[k]) for k in before)
-    free = build(["model.encoder.freeze_batchnorm=false"]).train()
-    before = free.encoder.state_dict()["backbone.bn1.running_mean"].clone()
-    free(photos)
-    assert not torch.equal(before, free.encoder.state_dict()["backbone.bn1.running_mean"])
 
 
 def test_padding_changes_no_caption(photos):

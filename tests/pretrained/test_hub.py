@@ -49,15 +49,6 @@ def test_a_hub_that_does_not_answer_is_one_line(resolve, name, monkeypatch, tmp_
     assert "\n" not in str(problem.value)
 
 
-def test_a_title_of_the_hub_needs_its_prefix():
-    for resolve in (local_path, resolve_model):
-        with pytest.raises(UsageProblem, match=r"; on the hub it would be hf://openai/clip-vit"):
-            resolve("openai/clip-vit-base-patch32")
-    for path in ("/openai/clip", "openai/clip/model", "clip", "../clip"):
-        with pytest.raises(UsageProblem, match=r"no such file or folder$"):
-            local_path(path)
-
-
 @pytest.fixture
 def no_models(monkeypatch, tmp_path):
     """No shelf of models."""
@@ -71,13 +62,6 @@ def test_a_known_model_that_is_not_here_says_what_brings_it(name, no_models):
         resolve_model(name)
     with pytest.raises(UsageProblem, match=r"none in .* \(`ramctl doctor` lists"):
         resolve_model("other")
-
-
-def test_a_checkpoint_is_no_bundle(no_models):
-    Path("ram.pth").touch()
-    for name in ("ram.pth", "./ram.pth"):
-        with pytest.raises(UsageProblem, match=rf"a file, not a bundle; `ramctl convert {name} "):
-            resolve_model(name)
 
 
 @pytest.mark.parametrize(
