@@ -64,9 +64,9 @@ class Classes:
                 others = (system[number].tag, *system[number].synonyms)
                 # A synonym that is a tag too stands for that tag alone.
                 names.update(name for name in others if number in system.ids(name))
-            found = {c for name in names for c in self._by_line.get(normalise(name), ())}
-            named = {c for name in names for c in self.system.ids(name)}
-            self._found[tag] = tuple(sorted(found | {c for c in named if not self._lines[c]}))
+            by_line = {c for name in names for c in self._by_line.get(normalise(name), ())}
+            by_name = {c for name in names for c in self.system.ids(name)}
+            self._found[tag] = tuple(sorted(by_line | {c for c in by_name if not self._lines[c]}))
         return self._found[tag]
 
 
