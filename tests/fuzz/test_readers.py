@@ -155,7 +155,7 @@ def test_a_bundle_s_table(bundle):
     survive(read, [seed, json.dumps(json.loads(seed) | {"files": {}}).encode()], META)
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/hosts", "text/../../secret", "a\0b"])
+@pytest.mark.parametrize("name", ["../secret", "/etc/hosts", "text/../../secret"])
 def test_a_name_in_a_bundle_never_leads_outside(name, bundle):
     (bundle.parent / "secret").write_bytes(b"x")
     meta = json.loads((bundle / META).read_bytes())

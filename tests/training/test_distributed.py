@@ -174,4 +174,4 @@ def test_torchrun_starts_it_and_ends_with_it(parsed, tiny_options, tmp_path):
         [*map(str, words)], cwd=tmp_path, capture_output=True, env=ENVIRONMENT, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
-    assert Bundle.open(tmp_path / "x", verify=True)
+    assert Bundle.open(tmp_path / "x")

@@ -22,7 +22,7 @@ from tests.training.conftest import settings, steps_of, training_records
 
 
 def assert_same_weights(a: Path, b: Path) -> None:
-    one, two = (Bundle.open(path, verify=True).tensors() for path in (a, b))
+    one, two = (Bundle.open(path).tensors() for path in (a, b))
     assert one.keys() == two.keys()
     for name, value in one.items():
         assert np.array_equal(value, two[name]), name
@@ -31,7 +31,7 @@ def assert_same_weights(a: Path, b: Path) -> None:
 def test_train_writes_a_complete_bundle_into_a_folder_that_it_makes(train, parsed, tmp_path):
     done = train(parsed, "--out", "some/new/x", "--steps", 3)
     assert done.stdout == b""
-    bundle = Bundle.open(tmp_path / "some" / "new" / "x", verify=True)
+    bundle = Bundle.open(tmp_path / "some" / "new" / "x")
     assert set(bundle.meta["files"]) == {
         "labels.jsonl", "model.safetensors", "photo.onnx", "labels.onnx", "tokenizer.json",
         "axes.safetensors", "text/table.safetensors", "text/tokenizer.json",
@@ -131,7 +131,7 @@ CALIBRATED = ("precisions", "salience", "open_set", "thresholds")
 def test_scores_are_calibrated_by_validation_photos(train, command, parsed, tmp_path):
     train(parsed, "--out", "x", "--val", judged_photos(tmp_path), "--steps", 30,
           *settings("precision=0.6", "training.lr=0.01"))  # fmt: skip
-    bundle = Bundle.open(tmp_path / "x", verify=True)
+    bundle = Bundle.open(tmp_path / "x")
     assert all(name in bundle.meta for name in CALIBRATED)
     assert {label.calibration is None for label in bundle.labels} == {False}
     assert {label.threshold for label in bundle.labels} == {None}
@@ -262,7 +262,7 @@ def test_an_unfinished_run_goes_on_with_its_own_settings_alone(train, stopped, p
     first = Bundle.open(tmp_path / "x").fingerprint
     run = ["--out", "x", "--steps", 2, "--events", "e.jsonl"]
     assert "stopped after step 1, 1 left; continue with --resume" in stopped(parsed, *run)
-    assert Bundle.open(tmp_path / "x", verify=True).fingerprint == first
+    assert Bundle.open(tmp_path / "x").fingerprint == first
     refused = train(parsed, *run, code=2).messages
     assert "x.work holds an unfinished run: --resume continues it; delete the folder" in refused
     fewer = write_records(tmp_path / "fewer.jsonl", read_rows(parsed)[:-1])
@@ -276,7 +276,7 @@ def test_an_unfinished_run_goes_on_with_its_own_settings_alone(train, stopped, p
     done = train(parsed, *run, "--resume")
     assert "continuing after step 1 of 2" in done.messages
     assert [event["step"] for event in steps_of("e.jsonl")] == [1, 2]
-    assert Bundle.open(tmp_path / "x", verify=True).fingerprint != first
+    assert Bundle.open(tmp_path / "x").fingerprint != first
     assert "x is complete: nothing to resume" in train("--out", "x", "--resume").messages
 
 
