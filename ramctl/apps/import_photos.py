@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 
 from ramctl.errors import RecordProblem
-from ramctl.metadata.photo_metadata import PhotoReader
+from ramctl.metadata.photo_metadata import PhotoMetadata
 from ramctl.metadata.sidecars import photo_path
-from ramctl.photos.finding import PhotoInputs, unread_photo_inputs, xmp_names
+from ramctl.photos.finding import Neighbours, PhotoInputs, unread_photo_inputs, xmp_names
 from ramctl.records.inputs import inputs_or_stdin
-from ramctl.records.record import Item, Record, Unread, image_name
+from ramctl.records.record import Item, JsonObject, Record, Unread, image_name
 from ramctl.records.report import Report
 from ramctl.records.stream import StreamOptions, each, run_stream
 
@@ -27,15 +27,19 @@ class ImportOptions:
 
 def run(options: ImportOptions) -> Report:
     """Write the records of photos."""
-    report = Report("import", quiet=options.quiet, unit="images")
+    report, neighbours = Report("import", quiet=options.quiet, unit="images"), Neighbours()
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names, stage="import", notify=cache(report.notify))
 
     def unread() -> Iterator[Unread]:
         return (partial(_stamped, make) for make in unread_photo_inputs(photos))
 
+    def imported(record: Record) -> JsonObject:
+        found = PhotoMetadata.read(image_name(record.fields), record.base, neighbours)
+        return record.fields | found.fields()
+
     stream = replace(options.stream, batch=1)  # each record is written as soon as it is there
-    run_stream(report, (make() for make in unread()), each(PhotoReader()), stream)
+    run_stream(report, (make() for make in unread()), each(imported), stream)
     return report
 
 

@@ -70,7 +70,6 @@ FIELDS = (SUBJECT, HIERARCHICAL, TAGS_LIST)
 MIRRORS = (*_MICROSOFT, Field("CatalogSets", _MEDIAPRO, "|"))
 #: Keywords that a photo holds outside XMP, in IPTC fields and those of Windows.
 KEYWORDS = Field("Keywords", Property("", "", "Keywords"))
-_READ = (TAGS_LIST, *_MICROSOFT, HIERARCHICAL, MIRRORS[-1], SUBJECT, KEYWORDS)  # digiKam's order
 
 #: The keywords of a sidecar or photo, by field; fields without any may be missing.
 Keywords = Mapping[Field, Collection[str]]
@@ -199,8 +198,7 @@ def new_items(field: Field, elsewhere: Keywords, others: Keywords) -> list[str]:
 
 def keyword_paths(keywords: Keywords) -> list[str]:
     """All keywords as `people|Anna`, paths first; without plain words that only repeat a path's."""
-    ordered = {field: keywords[field] for field in _READ if field in keywords}
-    return new_items(HIERARCHICAL, {}, ordered)
+    return new_items(HIERARCHICAL, {}, keywords)
 
 
 def is_name(path: Sequence[str]) -> bool:

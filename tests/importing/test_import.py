@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from ramctl.errors import RecordProblem
-from ramctl.metadata.photo_metadata import PhotoReader
+from ramctl.metadata.photo_metadata import PhotoMetadata
 from ramctl.metadata.sidecar_merge import FIELDS, is_name, merge_tags
 from ramctl.metadata.xmp_document import XmpDocument
-from ramctl.records.record import Record
+from ramctl.photos.finding import Neighbours
 from tests.conftest import SHARED
 
 EXIFTOOL = shutil.which("exiftool")
@@ -249,7 +249,7 @@ def test_damaged_sidecars_reject_their_photo_and_end_nothing(tmp_path):
         content[at : at + chance.randrange(4)] = chance.choice([b"", b"<", b"\0", b"{[", b",\xff"])
         sidecar.write_bytes(content)
         try:
-            json.dumps(PhotoReader()(Record({"image": "a.jpg"}, base=tmp_path)))
+            json.dumps(PhotoMetadata.read("a.jpg", tmp_path, Neighbours()).fields())
             n_read += 1
         except RecordProblem as problem:
             assert str(sidecar) in problem.message and "\n" not in problem.message
