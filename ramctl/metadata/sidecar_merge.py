@@ -123,7 +123,7 @@ def merge_tags(
     if not tags and not any(records.values()):
         return None
     earlier = set(map(normalise, records[_REFUSED]))
-    refused = {} if forget else _refused(document)
+    refused = {} if forget else refused_tags(document)
     if counts is not None:
         counts["refused"] += len(refused.keys() - earlier)
     hers, deleted = _without_ours(document)
@@ -151,11 +151,6 @@ def merge_tags(
     for name, texts in new.items():
         document.set_items(name, texts)
     return document.to_bytes() if document.is_changed else None
-
-
-def refused_tags(content: bytes | None) -> dict[str, str]:
-    """The tags that the owner of a sidecar has refused, by their normal form."""
-    return _refused(XmpDocument(content))
 
 
 def shown_keywords(content: bytes | None) -> list[str]:
@@ -214,7 +209,7 @@ def owner_keywords(
     Also the machine tags that are still in the sidecar, those that the owner refused, and their
     language.
     """
-    refused = _refused(document)
+    refused = refused_tags(document)
     added = [*_machine_paths(document), *map(_word, document.items(_record("added", SUBJECT)))]
     words = dict.fromkeys(path.rsplit("|", 1)[-1] for path in added)
     kept = [word for word in words if normalise(word) not in refused]
@@ -241,7 +236,7 @@ def _word(tag: str) -> str:
     return writable_text(tag).replace("|", "/")
 
 
-def _refused(document: XmpDocument) -> dict[str, str]:
+def refused_tags(document: XmpDocument) -> dict[str, str]:
     """The words that the sidecar's owner has deleted, by their normal form.
 
     They were written before, and are now in no field, or missing in one of paths: not every
@@ -273,10 +268,11 @@ def _without_ours(document: XmpDocument) -> tuple[Keywords, set[str]]:
     ever_copied = {x for field in FIELDS for x in document.items(_record("copied", field))}
     deleted = {word for path in machine for word in path.split("|")[:-1]} - ever_copied
     for field in (*FIELDS, *MIRRORS):
-        present, is_mirror = document.items(field.property), field in MIRRORS
+        present = document.items(field.property)
         copied = {*document.items(_record("copied", field))}
         added = {*document.items(_record("added", field))}
-        added.update(field.item(path) for path in machine if is_mirror)
+        if field in MIRRORS:
+            added.update(map(field.item, machine))
         others = [item for item in present if item not in added]
         deleted.update(field.path(item) for item in copied.difference(present) if present)
         # A field to which nobody else has added goes with the copies in it.

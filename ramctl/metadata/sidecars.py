@@ -21,6 +21,7 @@ from ramctl.metadata.sidecar_merge import (
     shown_keywords,
 )
 from ramctl.metadata.text_sidecars import TextOptions, as_text, merged_text, split_tags
+from ramctl.metadata.xmp_document import XmpDocument
 from ramctl.photos.archives import member_of
 from ramctl.photos.finding import Neighbours, xmp_names
 from ramctl.photos.raw import is_raw_name
@@ -236,7 +237,7 @@ def without_refused(neighbours: Neighbours) -> Callable[[Record, JsonObject], No
             with suppress(OSError, ValueError):  # as far as they can be read
                 content = read_sidecar(path) or b""
                 if b"ramctl" in content.replace(b"\0", b""):  # else it has no record of ours
-                    words.update(refused_tags(content))
+                    words.update(refused_tags(XmpDocument(content)))
         tags, sources = listed(fields, "tags"), lists_by_tag(fields, "sources")
         refused = [t for t in tags if normalise(t) in words and HUMAN not in sources.get(t, ())]
         if refused:
