@@ -70,14 +70,15 @@ class XmpDocument:
         container = None
         for element in self._elements(name):
             for item in _items(element):
-                if _text(item) not in {"", *texts} or item is element:
+                text, is_bare = _text(item), item is element
+                if text and (text not in texts or is_bare):  # else it holds something else
                     item.parentNode.removeChild(item)
             lists = [node for node in element.getElementsByTagName("*") if _is_list(node)]
-            if not any(_xml(node).strip() for node in (lists or [element])[-1].childNodes):
-                element.parentNode and element.parentNode.removeChild(element)
-            elif lists:
+            if lists and any(_xml(node).strip() for node in lists[-1].childNodes):
                 container = container or lists[0]
-        present = self.items(name)
+            elif lists:
+                element.parentNode.removeChild(element)
+        present = set(self.items(name))
         for text in (text for text in texts if text not in present):
             if container is None:
                 element = self._added(self._descriptions[-1], name.namespace, str(name))

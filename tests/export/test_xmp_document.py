@@ -74,6 +74,7 @@ def document(fields: str) -> bytes:
         "<p:a>a&#13;\nb <!-- mine --><?mine too?></p:a>",
         '<p:a p:b="line one&#10;line two&#9;tab"></p:a>',
         "<p:a>&lt;&amp;&gt; ]]&gt; größer</p:a>",
+        '<dc:subject rdf:resource="urn:x"></dc:subject>',
         '<dc:subject><rdf:Bag><rdf:li xml:lang="de">Hund</rdf:li><!--c--></rdf:Bag></dc:subject>',
         "<dc:subject><rdf:Bag><rdf:li><rdf:value>w</rdf:value><p:n>n</p:n></rdf:li></rdf:Bag>"
         "</dc:subject>",
