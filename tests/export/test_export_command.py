@@ -1,6 +1,5 @@
 """`ramctl export` from the outside: formats of other programs, sidecars, pages, tables."""
 
-import csv
 import json
 import shlex
 import shutil
@@ -170,34 +169,8 @@ def test_coco(export):
     assert empty == {"images": [], "annotations": [], "categories": []}
 
 
-def test_a_table_shows_captions_and_what_has_no_score_and_escapes_what_controls(export):
-    row = {"image": "a\u001b[2J.jpg", "tags": ["sky", "sea"], "scores": {"sea": 0.5}}
-    row["generated_captions"] = ["the sea"]
-    lines = [json.dumps(row), json.dumps({"image": "b.jpg", "tags": []})]
-    Path("in.jsonl").write_text("\n".join(lines))
-    assert export("-f", "table", source="in.jsonl") == (
-        "a\\x1b[2J.jpg\n  the sea\n        sky\n  0.50  sea\nb.jpg\n  no tags\n"
-    )
-    table = next(csv.DictReader(export("-f", "csv", "--top", "1").splitlines()))
-    assert table == {
-        "image": "a.jpg", "tags": "dog", "scores": "0.9000", "caption": "", "search_score": "",
-    }  # fmt: skip
-
-
 GERMAN = {"image": "a.jpg", "tags": ["Hund", "Baum", "wei\u00df"], "tag_language": "de"}
 ENGLISH = {"image": "a.jpg", "tags": ["dog", "tree", "white"]}
-
-
-def test_lists_of_tags_are_english_or_in_the_language_of_the_tags(export):
-    for record, *lists in ((ENGLISH, "tree, white"), (GERMAN, "tree, white", "Baum, wei\u00df")):
-        write_records(Path("in.jsonl"), [record])
-        for words in lists:
-            for option, tags in (
-                ("--exclude", record["tags"][:1]),
-                ("--include", record["tags"][1:]),
-            ):
-                line = export("-q", "-f", "jsonl", option, words, source="in.jsonl")
-                assert json.loads(line)["tags"] == tags
 
 
 def test_where_auto_is_a_car_the_parent_has_another_name(export):

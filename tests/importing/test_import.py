@@ -72,15 +72,6 @@ def test_keywords_and_captions_in_a_photo_are_those_that_exiftool_wrote(imported
     }
 
 
-@exiftool_there
-def test_keywords_outside_of_xmp_are_read(imported, tmp_path):
-    path = photo(tmp_path / "a.jpg")
-    written = ["-IPTC:Keywords=Öl", "-EXIF:XPKeywords=Gras;Kuh", "-IPTC:Caption-Abstract=Kühe"]
-    exiftool("-q", "-overwrite_original", *written, "-EXIF:ImageDescription=Other", path)
-    row = imported()
-    assert (row["tags"], row["captions"]) == (["Öl", "Gras", "Kuh"], ["Kühe"])
-
-
 def test_the_last_word_of_a_path_is_a_tag_and_names_are_none(imported, tmp_path):
     photo(tmp_path / "a.jpg")
     paths = ["Animals|Pets|Dog", "People|Anna", "Places|Paris", "darktable|format|jpg"]
