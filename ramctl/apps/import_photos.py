@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 
 from ramctl.errors import RecordProblem
-from ramctl.metadata.photo_metadata import PhotoReader
+from ramctl.metadata.photo_metadata import PhotoMetadata
 from ramctl.metadata.sidecars import photo_path
-from ramctl.photos.finding import PhotoInputs, photo_items, xmp_names
+from ramctl.photos.finding import Neighbours, PhotoInputs, photo_items, xmp_names
 from ramctl.records.inputs import inputs_or_stdin
-from ramctl.records.record import Item, Record, image_name
+from ramctl.records.record import Item, JsonObject, Record, image_name
 from ramctl.records.report import Report
 from ramctl.records.stream import StreamOptions, each, run_stream
 
@@ -26,12 +26,16 @@ class ImportOptions:
 
 def run(options: ImportOptions) -> Report:
     """Write the records of photos."""
-    report = Report("import", quiet=options.quiet, unit="images")
+    report, neighbours = Report("import", quiet=options.quiet, unit="images"), Neighbours()
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names, stage="import", notify=cache(report.notify))
 
+    def imported(record: Record) -> JsonObject:
+        found = PhotoMetadata.read(image_name(record.fields), record.base, neighbours)
+        return record.fields | found.fields()
+
     stream = replace(options.stream, batch=1)  # each record is written as soon as it is there
-    run_stream(report, map(_stamped, photo_items(photos)), each(PhotoReader()), stream)
+    run_stream(report, map(_stamped, photo_items(photos)), each(imported), stream)
     return report
 
 
