@@ -3,6 +3,7 @@
 import re
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,8 @@ from ramctl.errors import attempt
 from ramctl.records.files import is_file, is_folder, is_url, unpacked_name
 from ramctl.records.inputs import first_bytes, read_inputs
 from ramctl.records.jsonl import content_stamp, dumps
-from ramctl.records.record import Item, JsonObject, Record, Reject, captions_of, listed
+from ramctl.records.parquet import opened
+from ramctl.records.record import STDIN, Item, JsonObject, Record, Reject, captions_of, listed
 from ramctl.records.remote import photo_base
 
 #: The reader of each format but JSONL and Parquet.
@@ -52,10 +54,15 @@ def read_captions_of(
     """
     for name in inputs:
         kind = form or recognise(name)
+        if kind == "parquet":
+            columns.check(name, opened(name).schema_arrow.names)
         if kind in ("jsonl", "parquet"):
             for item in read_inputs([name], root, stage):
                 if isinstance(item, Record):
                     item.fields = _renamed(item.fields, columns, is_table=kind == "parquet")
+                elif name == STDIN and not form and not str(item.raw).lstrip().startswith("{"):
+                    hint = "another format on stdin needs --from"
+                    item = replace(item, message=f"{item.message}; {hint}")
                 yield item
             continue
         # Photos in a folder of sidecars have names with the folder.

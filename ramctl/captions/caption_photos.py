@@ -101,11 +101,12 @@ class Captioner:
 
     def _caption(self, photo: Image.Image) -> str:
         picture = {"type": "image_url", "image_url": {"url": _data_url(photo, self.size)}}
-        content = [picture, {"type": "text", "text": self.prompt}]
-        answer = self.endpoint.answer(
-            content, model=self.model, max_tokens=MAX_TOKENS, temperature=0
+        text = {"type": "text", "text": self.prompt}
+        return caption_in(
+            self.endpoint.answer(
+                [picture, text], model=self.model, max_tokens=MAX_TOKENS, temperature=0
+            )
         )
-        return caption_in(answer)
 
 
 def caption_in(answer: Answer) -> str:

@@ -4,7 +4,7 @@ import re
 import tarfile
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import groupby, zip_longest
+from itertools import chain, groupby, zip_longest
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -56,10 +56,9 @@ def read_visual_genome(source: Source) -> Iterator[Item]:
 
     def fields_of(row: JsonObject) -> JsonObject:
         phrases = [region["phrase"] for region in row["regions"]]
-        image_id = row["id"] if "id" in row else row["regions"][0]["image_id"]
-        return {"image": f"{image_id}.jpg", "captions": phrases}
+        return {"image": f"{row['id']}.jpg", "captions": phrases}
 
-    return _records(source, *_json_lists(source), fields_of)
+    return _records(source, _json_lists(source)[0], fields_of)
 
 
 def read_sbu(source: Source) -> Iterator[Item]:
@@ -74,7 +73,7 @@ def read_sbu(source: Source) -> Iterator[Item]:
 
 def read_objects(source: Source) -> Iterator[Item]:
     """One record per object of a JSON list; photo and caption have usual names."""
-    return _records(source, *_json_lists(source), lambda x: with_usual_names(x, source.columns))
+    return _records(source, _json_lists(source)[0], lambda x: with_usual_names(x, source.columns))
 
 
 def read_ram(source: Source) -> Iterator[Item]:
@@ -82,20 +81,24 @@ def read_ram(source: Source) -> Iterator[Item]:
 
     RAM++ leaves `parse_label_id` out, Tag2Text `union_label_id`.
     """
-    labels = dict(enumerate(source.labels))
+    labels = source.labels
     if not labels:
         raise RunProblem("--from ram needs --labels: the tag list that the ids refer to")
+
+    def tags_of(ids: Sequence[int]) -> list[str]:
+        if ids and min(ids) < 0:
+            raise IndexError("a negative id")
+        return [labels[number] for number in ids]
 
     def fields_of(row: JsonObject) -> JsonObject:
         caption = row["caption"]
         captions = caption if isinstance(caption, list) else [caption]
-        tags = [labels[number] for number in row.get("union_label_id") or []]
-        by_caption = [[labels[n] for n in numbers] for numbers in row.get("parse_label_id") or []]
-        tags = tags or list(dict.fromkeys(tag for parsed in by_caption for tag in parsed))
+        by_caption = [tags_of(ids) for ids in row.get("parse_label_id") or []]
+        tags = tags_of(row.get("union_label_id") or []) or list(dict.fromkeys(chain(*by_caption)))
         fields = {"image": row["image_path"], "captions": captions, "tags": tags}
         return fields | ({"caption_tags": by_caption} if by_caption else {})
 
-    return _records(source, *_json_lists(source), fields_of)
+    return _records(source, _json_lists(source)[0], fields_of)
 
 
 def _json_lists(source: Source, *keys: str) -> list[list[Any]]:
@@ -110,7 +113,8 @@ def _json_lists(source: Source, *keys: str) -> list[list[Any]]:
         found = {key: content.get(key) if isinstance(content, dict) else None for key in keys}
     for key, rows in found.items():
         if not isinstance(rows, list):
-            raise RunProblem(f"{source.name}: not the expected JSON: no list {key!r}")
+            reason = f"no list {key!r}" if key else "not a list"
+            raise RunProblem(f"{source.name}: not the expected JSON: {reason}")
     return [*found.values()]
 
 
@@ -139,6 +143,7 @@ def read_csv(source: Source) -> Iterator[Item]:
         if isinstance(row, Reject):
             yield row
             continue
+        source.columns.check(source.name, row)
         name = next((name for name in row if name.casefold() in TAG_FIELDS), None)
         tags = {} if name is None else {"tags": split_tags(row.pop(name))}
         yield source.record(with_usual_names(row, source.columns) | tags, number)
@@ -168,17 +173,18 @@ def read_tar(source: Source) -> Iterator[Item]:
             with tarfile.open(fileobj=stream, mode="r|", tarinfo=TarHeader) as archive:
                 files = filter(tarfile.TarInfo.isfile, archive)
                 for _, members in groupby(files, lambda member: _split(member.name)[0]):
-                    sample: JsonObject = {}
+                    fields: JsonObject = {}
+                    texts: dict[str, bytes] = {}
                     for member in members:
                         suffix = _split(member.name)[1]
                         if suffix in PHOTO_SUFFIXES:
-                            sample["image"] = f"{shard}#{member.name}"
+                            fields["image"] = f"{shard}#{member.name}"
                         elif suffix in ("txt", "json"):
                             opened = archive.extractfile(member)
-                            sample[suffix] = opened.read() if opened else b""
-                    if sample:
+                            texts[suffix] = opened.read() if opened else b""
+                    if fields or texts:
                         number += 1
-                        yield _sample(source, sample, number)
+                        yield _sample(source, fields, texts, number)
         except (tarfile.TarError, OSError, ValueError) as error:
             message = f"not a readable tar archive: {error}"
             yield source.reject(number + 1, "unreadable_image", message, "")
@@ -191,19 +197,15 @@ def _split(name: str) -> tuple[str, str]:
     return str(path.parent / stem), suffix.rpartition(".")[2].lower()
 
 
-def _sample(source: Source, sample: JsonObject, number: int) -> Item:
-    fields: JsonObject = {"image": sample["image"]} if "image" in sample else {}
-    if "json" in sample:
-        try:
-            described = orjson.loads(sample["json"])
-        except ValueError as error:
-            return source.reject(number, "bad_json", f"bad JSON: {error}", sample["json"])
-        if isinstance(described, dict):
-            fields = with_usual_names(described, source.columns) | fields
-    if "txt" in sample:
-        fields["captions"] = [sample["txt"].decode("utf-8-sig", "surrogateescape").strip()]
-    if "image" not in fields and "captions" not in fields:
-        return source.reject(number, "missing_field", "a sample without photo and text", "")
+def _sample(source: Source, fields: JsonObject, texts: dict[str, bytes], number: int) -> Item:
+    try:
+        described = orjson.loads(texts.get("json", b"{}"))
+    except ValueError as error:
+        return source.reject(number, "bad_json", f"bad JSON: {error}", texts["json"])
+    if isinstance(described, dict):
+        fields = with_usual_names(described, source.columns) | fields
+    if "txt" in texts:
+        fields["captions"] = [texts["txt"].decode("utf-8-sig", "surrogateescape").strip()]
     return source.record(fields, number)
 
 

@@ -2,15 +2,16 @@
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from ramctl.errors import RunProblem
 from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import content_stamp, dumps
-from ramctl.records.record import Item, JsonObject, Record, Reject, shown_name
+from ramctl.records.record import Item, JsonObject, Record, Reject, listed_names, shown_name
 
 #: Names, in any case, of photo, caption and tags in other projects (BLIP, img2dataset, LAION,
 #: kohya, datasets, Flickr30k).
@@ -29,6 +30,13 @@ class Columns:
 
     image: str | None = None
     caption: str | None = None
+
+    def check(self, source: str, names: Iterable[str]) -> None:
+        """Raise RunProblem for a table without these columns."""
+        known = {name.casefold() for name in names}
+        for name in filter(None, (self.image, self.caption)):
+            if name.casefold() not in known:
+                raise RunProblem(f"{source}: no column {name!r}; it has {listed_names(names)}")
 
 
 USUAL = Columns()
@@ -81,19 +89,20 @@ def read_rows(source: Source) -> Iterator[tuple[int, dict[str, str] | Reject]]:
         chain([header], lines), delimiter=delimiter_of(header), strict=True, skipinitialspace=True
     )
     while True:
-        before = rows.line_num
+        before = rows.reader.line_num
         try:
             rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
             row = next(rows)
         except StopIteration:
             return
         except csv.Error as error:
-            if rows.line_num > before + 1:
+            number = rows.reader.line_num
+            if number > before + 1:
                 where = f"{source.name}:{before + 1}"
                 raise RunProblem(f"{where}: {error}; is a quote not closed?") from error
-            yield rows.line_num, source.reject(rows.line_num, "bad_field", str(error), "")
+            yield number, source.reject(number, "bad_field", str(error), "")
             continue
-        extra: list[str] = row.pop(None, [])  # type: ignore[call-overload]
+        extra: Any = row.pop(None, ())  # cells beyond the header
         row.pop("", None)  # a line may end with a delimiter
         cells = [cell.strip() for cell in row.values() if cell is not None]
         if len(cells) < len(row) or "".join(extra).strip():

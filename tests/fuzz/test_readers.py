@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from ramctl.captions.captions_beside_photos import read_tar
+from ramctl.captions.caption_readers import read_tar
 from ramctl.captions.source import Source
 from ramctl.checkpoints.bundle import META, Bundle, embedded_bundle
 from ramctl.checkpoints.weights import read_checkpoint

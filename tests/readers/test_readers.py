@@ -6,13 +6,10 @@ import tarfile
 
 import pytest
 
-from ramctl.captions.caption_formats import read_captions_of, recognise
-from ramctl.captions.grouping import group_by_image
-from ramctl.captions.json_lists import read_objects
-from ramctl.captions.source import Columns, Source
+from ramctl.captions.caption_formats import group_by_image, read_captions_of, recognise
+from ramctl.captions.source import Columns
 from ramctl.errors import RunProblem
 from ramctl.records.record import Record, Reject
-from tests.support import traced
 
 
 def read_any(*arguments, **options):
@@ -223,15 +220,6 @@ def test_tags_of_a_photo_are_joined_each_once():
     rows = [{"image": "a", "tags": ["dog", "sky"]}, {"image": "a", "tags": ["sky", "tree"]}]
     (joined,) = group_by_image(iter([Record(row) for row in rows]), "parse")
     assert joined.fields["tags"] == ["dog", "sky", "tree"]
-
-
-def test_a_long_json_list_takes_no_memory(tmp_path):
-    """A file of 2 MB, item by item."""
-    row = json.dumps({"image": "photo.jpg", "caption": "a dog " * 10})
-    (tmp_path / "long.json").write_text(f"[{','.join([row] * 20_000)}]")
-    source = Source(str(tmp_path / "long.json"), tmp_path, "parse")
-    n_items, _, most = traced(lambda: sum(1 for _ in read_objects(source)))
-    assert n_items == 20_000 and most < 1_000_000
 
 
 def test_columns_that_the_user_names_are_taken_and_missing_ones_are_named(tmp_path):
