@@ -4,7 +4,7 @@ import re
 import tarfile
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, groupby, zip_longest
+from itertools import chain, groupby
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -63,12 +63,11 @@ def read_visual_genome(source: Source) -> Iterator[Item]:
 
 def read_sbu(source: Source) -> Iterator[Item]:
     """One record per photo of SBU's parallel lists `image_urls` and `captions`."""
-    pairs = zip_longest(*_json_lists(source, "image_urls", "captions"))
-    for number, (url, caption) in enumerate(pairs, 1):
-        if url is None or caption is None:
-            yield source.reject(number, "missing_field", "no pair", url or caption)
-        else:
-            yield source.record({"image": url, "captions": [caption]}, number)
+    urls, captions = _json_lists(source, "image_urls", "captions")
+    if len(urls) != len(captions):
+        raise RunProblem(f"{source.name}: {len(urls)} image_urls, but {len(captions)} captions")
+    for number, (url, caption) in enumerate(zip(urls, captions, strict=True), 1):
+        yield source.record({"image": url, "captions": [caption]}, number)
 
 
 def read_objects(source: Source) -> Iterator[Item]:
@@ -85,16 +84,12 @@ def read_ram(source: Source) -> Iterator[Item]:
     if not labels:
         raise RunProblem("--from ram needs --labels: the tag list that the ids refer to")
 
-    def tags_of(ids: Sequence[int]) -> list[str]:
-        if ids and min(ids) < 0:
-            raise IndexError("a negative id")
-        return [labels[number] for number in ids]
-
     def fields_of(row: JsonObject) -> JsonObject:
         caption = row["caption"]
         captions = caption if isinstance(caption, list) else [caption]
-        by_caption = [tags_of(ids) for ids in row.get("parse_label_id") or []]
-        tags = tags_of(row.get("union_label_id") or []) or list(dict.fromkeys(chain(*by_caption)))
+        by_caption = [[labels[n] for n in ids] for ids in row.get("parse_label_id") or []]
+        tags = [labels[n] for n in row.get("union_label_id") or []]
+        tags = tags or list(dict.fromkeys(chain(*by_caption)))
         fields = {"image": row["image_path"], "captions": captions, "tags": tags}
         return fields | ({"caption_tags": by_caption} if by_caption else {})
 

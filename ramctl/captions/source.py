@@ -4,7 +4,6 @@ import csv
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -85,32 +84,31 @@ def read_rows(source: Source) -> Iterator[tuple[int, dict[str, str] | Reject]]:
     """
     lines = text_lines(source)
     header = next(lines, "")
-    rows = csv.DictReader(
-        chain([header], lines), delimiter=delimiter_of(header), strict=True, skipinitialspace=True
-    )
+    form: Any = {"delimiter": delimiter_of(header), "skipinitialspace": True}
+    names = [name.strip() for name in next(csv.reader([header], **form), [])]
+    while names and not names[-1]:  # a line may end with a delimiter
+        names.pop()
+    reader = csv.reader(lines, strict=True, **form)
     while True:
-        before = rows.reader.line_num
+        number = reader.line_num + 2  # the header is the first line
         try:
-            rows.fieldnames = [name.strip() for name in rows.fieldnames or ()]
-            row = next(rows)
-        except StopIteration:
-            return
+            row = next(reader, None)
         except csv.Error as error:
-            number = rows.reader.line_num
-            if number > before + 1:
-                where = f"{source.name}:{before + 1}"
+            if reader.line_num + 1 > number:
+                where = f"{source.name}:{number}"
                 raise RunProblem(f"{where}: {error}; is a quote not closed?") from error
             yield number, source.reject(number, "bad_field", str(error), "")
             continue
-        extra: Any = row.pop(None, ())  # cells beyond the header
-        row.pop("", None)  # a line may end with a delimiter
-        cells = [cell.strip() for cell in row.values() if cell is not None]
-        if len(cells) < len(row) or "".join(extra).strip():
-            message = f"{len(cells) + len(extra)} columns, not {len(row)}"
-            reject = source.reject(rows.line_num, "bad_field", message, [*cells, *extra])
-            yield rows.line_num, reject
-        else:
-            yield rows.line_num, dict(zip(row, cells, strict=True))
+        if row is None:
+            return
+        number, cells = reader.line_num + 1, [cell.strip() for cell in row]
+        while len(cells) > len(names) and not cells[-1]:
+            cells.pop()
+        if len(cells) == len(names):
+            yield number, dict(zip(names, cells, strict=True))
+        elif cells:
+            message = f"{len(cells)} columns, not {len(names)}"
+            yield number, source.reject(number, "bad_field", message, cells)
 
 
 def with_usual_names(row: JsonObject, columns: Columns) -> JsonObject:

@@ -35,7 +35,7 @@ FILES = {
     "coco.json": ("coco", json.dumps(COCO)),
     "regions.json": ("vg", json.dumps(VG)),
     "sbu.json": ("sbu", json.dumps(SBU)),
-    "list.json": ("json", json.dumps(LIST)),
+    "list.json": ("json", "\ufeff" + json.dumps(LIST)),
     "ram.json": ("ram", json.dumps(RAM)),
     "cc3m.tsv": ("cc", "a dog\thttp://a/1.jpg\nbroken\n"),
     "cc12m.tsv": ("cc", "http://a/1.jpg\ta dog\n"),
@@ -96,7 +96,6 @@ def test_a_format_is_recognised_and_read(name, tmp_path):
         ({"caption": ["x"], "union_label_id": [1, 0]}, ["cat", "dog"]),  # RAM++
         ({"caption": ["x", "y"], "parse_label_id": [[0], [1, 0]]}, ["dog", "cat"]),  # Tag2Text
         ({"caption": "x", "union_label_id": [0]}, ["dog"]),
-        ({"caption": ["x"], "union_label_id": [-1]}, "bad_field"),
         ({"caption": ["x"], "union_label_id": [2]}, "bad_field"),
         ({"caption": ["x"], "union_label_id": ["a"]}, "bad_field"),
     ],
@@ -117,7 +116,6 @@ def test_each_of_the_authors_forms_is_recognised(tmp_path, row, tags):
         ("coco", {"images": [1, {"id": 3}], "annotations": [{"image_id": [3]}, 7]}),
         ("vg", [{"regions": [1]}, {"regions": 2}, 3]),
         ("json", [1, [2]]),
-        ("sbu", {"image_urls": ["u"], "captions": []}),
         ("ram", [1, {"image_path": "a", "caption": ["x"], "union_label_id": 4}]),
     ],
 )
@@ -160,12 +158,13 @@ def test_sidecars_are_captions_or_tags(tmp_path):
         ("coco", '[{"caption": "b"}]', "no list 'images'"),
         ("coco", '{"images": [], "annotations": {"1": "b"}}', "no list 'annotations'"),
         ("sbu", '{"image_urls": ["a"], "caption": ["b"]}', "no list 'captions'"),
+        ("sbu", '{"image_urls": ["a"], "captions": []}', "1 image_urls, but 0 captions"),
     ],
 )
 def test_a_list_that_is_none_is_one_line(tmp_path, form, text, reason):
     path = tmp_path / "x.json"
     path.write_text(text)
-    with pytest.raises(RunProblem, match=f"x.json: not the expected JSON: {reason}") as caught:
+    with pytest.raises(RunProblem, match=f"x.json: .*{reason}") as caught:
         read_any(path, form=form)
     assert "\n" not in caught.value.message
 
@@ -184,13 +183,6 @@ def test_a_damaged_tar_ends_with_a_reject(tmp_path):
     assert (first, last) == ((None, ["a dog"]), "unreadable_image")
 
 
-def test_a_byte_order_mark_is_skipped(tmp_path):
-    path = tmp_path / "x.json"
-    path.write_bytes(b'\xef\xbb\xbf [{"url": "a", "caption": "b", "n": 1.5}]')
-    (good,) = read_any(path, form="json")
-    assert (good.fields["captions"], good.fields["n"]) == (["b"], 1.5)
-
-
 def test_captions_of_a_photo_are_joined_where_its_first_stood():
     rows = [("a", 1), ("b", 2), ("a", 3), (None, 4), ("b", 5), (None, 6)]
     items = [
@@ -201,15 +193,10 @@ def test_captions_of_a_photo_are_joined_where_its_first_stood():
         (item.fields["n"], item.fields["captions"]) for item in group_by_image(iter(items), "parse")
     ]
     assert joined == [(1, ["1", "3"]), (2, ["2", "5"]), (4, ["4"]), (6, ["6"])]
-    rows = [Record({"image": "a", "captions": ["x"]}), Record({"image": "a", "captions": 5})]
-    bad, good = group_by_image(iter(rows), "parse")
-    assert (bad.code, good.fields["captions"]) == ("bad_field", ["x"])
-
-
-def test_tags_of_a_photo_are_joined_each_once():
-    rows = [{"image": "a", "tags": ["dog", "sky"]}, {"image": "a", "tags": ["sky", "tree"]}]
-    (joined,) = group_by_image(iter([Record(row) for row in rows]), "parse")
-    assert joined.fields["tags"] == ["dog", "sky", "tree"]
+    rows = [{"image": "a", "tags": ["x", "y"]}, {"image": "a", "tags": ["y", "z"]},
+            {"image": "a", "captions": 5}]  # fmt: skip
+    bad, good = group_by_image(map(Record, rows), "parse")
+    assert (bad.code, good.fields["tags"]) == ("bad_field", ["x", "y", "z"])
 
 
 def test_columns_that_the_user_names_are_taken_and_missing_ones_are_named(tmp_path):
@@ -248,19 +235,11 @@ def test_a_list_of_captions_is_taken_under_each_usual_name(tmp_path):
 
 
 @pytest.mark.parametrize("end", ["", ","])
-def test_lines_of_a_table_may_end_with_a_comma(end, tmp_path):
+def test_a_row_has_as_many_cells_as_the_header(end, tmp_path):
     path = tmp_path / "a.csv"
-    path.write_text(f"image,caption{end}\na.jpg,a dog,\nb.jpg,a cat\nc.jpg\n")
+    path.write_text(f"image,caption{end}\na.jpg,a dog,\nb.jpg,a cat\nc.jpg\nd.jpg,A dog, a cow\n")
     rows = shown(read_any(path))
-    assert rows == [("a.jpg", ["a dog"]), ("b.jpg", ["a cat"]), "bad_field"]
-
-
-def test_a_comma_in_a_caption_without_quotes_cuts_no_text(tmp_path):
-    path = tmp_path / "a.csv"
-    path.write_text("image,caption\na.jpg,A dog, running in a field\nb.jpg,A cat,, \n")
-    dog, cat = read_any(path)
-    assert (dog.code, dog.line, dog.message) == ("bad_field", 2, "3 columns, not 2")
-    assert cat.fields["captions"] == ["A cat"]
+    assert rows == [("a.jpg", ["a dog"]), ("b.jpg", ["a cat"]), "bad_field", "bad_field"]
 
 
 @pytest.mark.parametrize("later", ["b.jpg,A cat", 'b.jpg,"A cat"'])
