@@ -85,7 +85,7 @@ def read_rows(source: Source) -> Iterator[tuple[int, dict[str, str] | Reject]]:
     lines = text_lines(source)
     header = next(lines, "")
     form: Any = {"delimiter": delimiter_of(header), "skipinitialspace": True}
-    names = [name.strip() for name in next(csv.reader([header], **form), [])]
+    names = [name.strip() for name in next(csv.reader(header.splitlines()[:1], **form), [])]
     while names and not names[-1]:  # a line may end with a delimiter
         names.pop()
     reader = csv.reader(lines, strict=True, **form)
