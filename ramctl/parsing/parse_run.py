@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ramctl.captions.caption_formats import read_captions_of, require_readable
-from ramctl.captions.grouping import group_by_image
+from ramctl.captions.caption_formats import group_by_image, read_captions_of
 from ramctl.captions.source import Columns
 from ramctl.errors import UsageProblem
 from ramctl.parsing.stage import (
@@ -57,7 +56,6 @@ def run(options: ParseOptions) -> Report:
         read_captions_of, root=options.root, stage="parse",
         form=options.source_format, labels=tags, columns=options.columns,
     )  # fmt: skip
-    require_readable(inputs, read)
     items = options.stream.shard.of(read(inputs))
     if options.group:
         items = group_by_image(items, "parse")
