@@ -15,8 +15,8 @@ ramctl caption -R photos --model NAME | ramctl parse --labels mini
 """
 NOTES = f"""
 Reads image; replaces captions, captioner (the model). Photos are sent upright, shrunk, as JPEG
-without metadata, at temperature 0. An outage or a rate limit is waited out for five minutes,
-then the run ends with 1, and --resume continues.
+without metadata, at temperature 0. A request is tried five times more; five photos in a
+row that the server fails on end the run with 1, and --resume continues.
 {options.EXIT_CODES}
 """
 OPTIONS = {
