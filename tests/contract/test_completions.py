@@ -10,7 +10,7 @@ import click
 import pytest
 
 from ramctl.cli import COMMANDS, cli
-from ramctl.commands.command import RamctlCommand
+from ramctl.commands.command import Command
 from tests.conftest import REPOSITORY
 from tests.support import captured
 
@@ -18,7 +18,7 @@ FILES = {"bash": "ramctl.bash", "zsh": "_ramctl", "fish": "ramctl.fish"}
 PLACES = [
     (command, one)
     for command in COMMANDS
-    for one in RamctlCommand(command).params
+    for one in Command(command).params
     if isinstance(one.type, click.Path) or "FILE" in (one.metavar or "")
 ]
 
