@@ -86,7 +86,8 @@ class Command(click.Command):
             if isinstance(one.type, OutputFile):
                 written[one.opts[0]] = value
             elif isinstance(one.type, click.Path):
-                read |= {*map(os.path.realpath, value if one.nargs < 0 else filter(None, [value]))}
+                names = value if isinstance(value, tuple) else (value or "",)
+                read |= {*map(os.path.realpath, names)}
         for flag, path in written.items():
             if path and Path(path).is_file() and os.path.realpath(path) in read:
                 raise click.UsageError(f"{flag} {path}: this run reads that file")
