@@ -34,7 +34,7 @@ class Command(click.Command):
         self.sections = {head: [*map(copy, group)] for head, group in module.OPTIONS.items()}
         parameters = [*chain.from_iterable(self.sections.values())]
         self.options = {
-            key_of(one.opts[-1]): one for one in parameters if isinstance(one, click.Option)
+            key_of(item.opts[-1]): item for item in parameters if isinstance(item, click.Option)
         }
         for key, declared in self.options.items():
             if declared.envvar is None:
@@ -52,7 +52,7 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options under their headings."""
         for heading, group in self.sections.items():
-            rows = [one.get_help_record(ctx) for one in group if isinstance(one, click.Option)]
+            rows = [item.get_help_record(ctx) for item in group if isinstance(item, click.Option)]
             with formatter.section(heading):
                 formatter.write_dl([*filter(None, rows)])
 
@@ -81,11 +81,11 @@ class Command(click.Command):
         if output and output.is_dir() and not parameters.get("ray"):
             raise click.UsageError(f"-o {output} is a folder")
         read, written = set(), {}
-        for one in self.params:
-            value = parameters[one.name or ""]
-            if isinstance(one.type, OutputFile):
-                written[one.opts[0]] = value
-            elif isinstance(one.type, click.Path):
+        for item in self.params:
+            value = parameters[item.name or ""]
+            if isinstance(item.type, OutputFile):
+                written[item.opts[0]] = value
+            elif isinstance(item.type, click.Path):
                 names = value if isinstance(value, tuple) else (value or "",)
                 read |= {*map(os.path.realpath, names)}
         for flag, path in written.items():

@@ -41,7 +41,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
             raise UsageProblem(f"{path}: [{table}] has no option {key!r}")
     defaults: dict[str, dict[str, Any]] = {name: {} for name in COMMANDS}
     for name, declared in options.items():
-        inherited = {key for key, one in declared.items() if not isinstance(one.envvar, str)}
+        inherited = {key for key, item in declared.items() if not isinstance(item.envvar, str)}
         common = {key: value for key, value in tables.get(COMMON, {}).items() if key in inherited}
         for key, value in (common | tables.get(name, {})).items():
             # As the command line gives it; a list is for an option that may be repeated.

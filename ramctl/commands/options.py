@@ -39,7 +39,9 @@ NAME = click.Path()  # a string, for which shells complete names of files
 _TYPES: dict[str, Any] = {
     "FILE": click.Path(dir_okay=False, path_type=Path),
     "DIR": click.Path(file_okay=False, path_type=Path),
-    **dict.fromkeys(("BUNDLE", "PHOTO", "[+]FILE", "NAME|FILE", "NUMBER|FILE"), NAME),
+    **dict.fromkeys(
+        ("BUNDLE", "PHOTO", "[+]FILE", "NAME|FILE", "NUMBER|FILE", "TAG,...|FILE"), NAME
+    ),
     "N": click.IntRange(1),
     "P": click.FloatRange(0, 1, min_open=True, max_open=True),
     "FRACTION": click.FloatRange(0, 1),

@@ -21,6 +21,7 @@ def test_committed_completions_are_what_the_program_gives(shell, ramctl):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_names_of_files_are_offered_wherever_one_is_taken(command):
     for parameter in Command(command).params:
-        if re.search("FILE|PHOTO|BUNDLE|DIR", parameter.metavar or "") and command != "parse":
+        is_read = isinstance(parameter.type, click.types.FuncParamType)  # parse --labels
+        if not is_read and re.search("FILE|PHOTO|BUNDLE|DIR", parameter.metavar or ""):
             (offered,) = parameter.shell_complete(click.Context(Command(command)), "ph")
             assert offered.type in ("file", "dir"), parameter.name
