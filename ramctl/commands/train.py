@@ -42,6 +42,7 @@ def training_options(start: list[click.Option], out: str) -> dict[str, list[clic
                 "caption, imagenet, clip:FOLDER, scores:FILE, none; repeatable.",
                 multiple=True,
             ),
+            option("--seed N", "Random seed [default: the preset's].", type=int),
         ],
         "Output": [
             option("--out DIR", "Bundle to write.", default=out),
