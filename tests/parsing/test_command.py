@@ -116,7 +116,6 @@ def test_captions_of_a_photo_are_grouped(ramctl, tmp_path):
         ["--build-labels", "l", "-o", "o.jsonl"],
         ["--build-labels", "l", "--resume"],
         ["--build-labels", "l", "--explain"],
-        ["--stats", "-"],
     ],
     ids=" ".join,
 )
