@@ -1,61 +1,33 @@
-"""Atomic files, the files beside an output, and the locks of outputs."""
+"""Files that are written whole or not at all, their locks, and text that is read."""
 
 import fcntl
 import gzip
-import io
 import os
 import re
 import shutil
 import stat
-import tempfile
 import zlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from ramctl.errors import RunProblem, UsageProblem
 
 exists, is_file, is_folder = os.path.exists, os.path.isfile, os.path.isdir  # which never raise
 _URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
-_OTHER_PACKING = (".bz2", ".xz", ".zst")
 _DESCRIPTORS = (Path("/dev"), Path("/dev/fd"))  # of /dev/stdout and /dev/fd/3
-_MAX_NAME = 240  # bytes of a hidden name before its end: file systems allow 255
-_locked: set[Path] = set()  # by this process
 
 
-def followed(path: Path) -> Path:
-    """Where a link leads; another path as it is."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
-
-
-def part_path(output: Path) -> Path:
-    """`FILE.part`, renamed to FILE when it is complete."""
-    output = followed(output)
-    return output.with_name(output.name + ".part")
-
-
-def hidden_path(output: Path, end: str) -> Path:
+def hidden_path(path: Path, end: str) -> Path:
     """`.FILE` with this end, beside FILE; hidden, as `*.jsonl` would take it for records."""
-    output = followed(output)
-    return output.with_name(os.fsdecode(os.fsencode(f".{output.name}")[:_MAX_NAME]) + end)
-
-
-def state_path(output: Path) -> Path:
-    """`.FILE.state.jsonl`, which lists for `--resume` the inputs in FILE."""
-    return hidden_path(output, ".state.jsonl")
-
-
-def kept_path(path: Path) -> Path:
-    """`FILE.kept`, the compacted copy that replaces FILE."""
-    return path.with_name(path.name + ".kept")
+    return path.with_name(f".{path.name}{end}")
 
 
 def user_folder(variable: str, usual: str) -> Path:
     """The folder of ramctl in $XDG_..., else below the home; it need not exist.
 
-    A relative $XDG_... is ignored, as its specification demands. RunProblem where there is no home,
-    as in some containers.
+    RunProblem where there is no home, as in some containers.
     """
     base = Path(os.environ.get(variable, ""))
     try:
@@ -64,30 +36,12 @@ def user_folder(variable: str, usual: str) -> Path:
         raise RunProblem(f"no home folder: set HOME, or {variable} to a folder") from error
 
 
-def user_cache(name: str) -> Path:
-    """A folder in the cache folder of the user."""
-    return user_folder("XDG_CACHE_HOME", ".cache") / name
-
-
-def work_path(output: Path) -> Path:
-    """`OUT.work`, the folder of the intermediate files of OUT."""
-    return output.with_name(output.name + ".work")
-
-
 def is_device(path: Path) -> bool:
     """Whether a path is a pipe or a device, which is written to directly, never renamed over."""
     mode = path.stat().st_mode if exists(path) else 0
     # /dev/stdout counts as a file where the shell sends it into one.
     is_plain = stat.S_ISREG(mode) and path.absolute().parent not in _DESCRIPTORS
     return bool(mode) and not is_plain and not stat.S_ISDIR(mode)
-
-
-def open_device(path: Path) -> BinaryIO:
-    """Open a pipe or device to write; `/dev/stdout` goes on where the shell's file is, as `>>`."""
-    number = {"stdout": "1", "stderr": "2"}.get(path.name, path.name)
-    if path.absolute().parent in _DESCRIPTORS and number.isdecimal():
-        return os.fdopen(os.dup(int(number)), "wb")  # by its name it would be emptied
-    return path.open("wb")
 
 
 def is_url(name: str) -> bool:
@@ -111,12 +65,6 @@ def unpacked_name(name: str) -> str:
     return plain[:-3] if is_gzip(plain) else plain
 
 
-def require_known_packing(name: str) -> None:
-    """Raise UsageProblem for a name of another compression than gzip."""
-    if plain_name(name).lower().endswith(_OTHER_PACKING):
-        raise UsageProblem(f"{name}: compressed files must be .gz")
-
-
 @contextmanager
 def naming(path: Path) -> Iterator[None]:
     """Turn an OSError in the block, but for a closed pipe, into a RunProblem with the file."""
@@ -128,21 +76,8 @@ def naming(path: Path) -> Iterator[None]:
         raise RunProblem(f"{path}: {error.strerror or error}") from error
 
 
-class _Scratch(io.FileIO):
-    def write(self, data: Any) -> int:
-        with naming(Path(tempfile.gettempdir())):
-            return super().write(data)
-
-
-def scratch_file() -> BinaryIO:
-    """A temporary file without a name; its RunProblems name its folder."""
-    with naming(Path(tempfile.gettempdir())), tempfile.TemporaryFile() as file:
-        return io.BufferedRandom(_Scratch(os.dup(file.fileno()), "r+b"))
-
-
 def read_text(path: Path) -> str:
     """The content of a text file; UsageProblem where it is missing, else RunProblem."""
-    require_known_packing(str(path))
     try:
         content = path.read_bytes()
         return (gzip.decompress(content) if is_gzip(path.name) else content).decode("utf-8-sig")
@@ -172,116 +107,61 @@ def read_pairs(path: Path, form: str) -> Iterator[tuple[str, str, str]]:
             yield f"{path}:{number}", name, value
 
 
-def _open_locked(path: Path, output: Path) -> BinaryIO:
-    """Open, or make, and lock a file of an output; RunProblem when another run has it locked."""
-    while True:
-        stream = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o666), "wb")
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            stream.close()
-            raise RunProblem(f"{output}: locked; another run is in progress") from error
-        except OSError:  # some mounts of NFS, Lustre and FUSE have no locks
-            return stream
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(stream.fileno()), path.stat()):
-                return stream
-        stream.close()  # the holder before has renamed or removed the file
-
-
-@contextmanager
-def output_lock(*outputs: Path | None) -> Iterator[None]:
-    """Lock some outputs for a block by `.FILE.lock`; RunProblem when another run writes one.
-
-    None, pipes and devices need no lock, and a process may lock twice.
-    """
-    with ExitStack() as stack:
-        for output in outputs:
-            if output is not None and not is_device(output):
-                stack.enter_context(_lock(hidden_path(output.absolute(), ".lock"), output))
-        yield
-
-
-@contextmanager
-def _lock(path: Path, output: Path) -> Iterator[None]:
-    if path in _locked:
-        yield
-        return
-    with naming(output):
-        stream = _open_locked(path, output)
-    with stream:
-        _locked.add(path)
-        try:
-            yield
-        finally:
-            _locked.remove(path)
-            path.unlink(missing_ok=True)
-
-
-def sync_folder(path: Path) -> None:
-    """Flush the names in a folder to the disk, if its file system can."""
-    with suppress(OSError):
-        sync_file(path)
-
-
-def sync_file(path: Path) -> None:
-    """Flush the content of a file to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
+def lock(descriptor: int, output: Path) -> None:
+    """Lock an open file until it is closed; RunProblem where another run writes this output."""
     try:
-        os.fsync(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RunProblem(f"{output}: locked; another run is in progress") from error
+    except OSError:  # some mounts of NFS, Lustre and FUSE have no locks
+        return
+
+
+@contextmanager
+def locked(folder: Path, output: Path) -> Iterator[None]:
+    """A block that alone works in the folder of an output; RunProblem where another run does."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        lock(descriptor, output)
+        yield
     finally:
         os.close(descriptor)
 
 
-def sync_tree(path: Path) -> None:
-    """Flush a folder with its content to the disk."""
-    for folder, _, names in os.walk(path):
-        for name in names:
-            sync_file(Path(folder) / name)
-        sync_folder(Path(folder))
-
-
-def remove_folder(path: Path) -> None:
-    """Delete a folder; a crash never leaves half of it under its name."""
-    gone = path.with_name(f".{path.name}.ramctl-gone")
-    remove_all(gone)
-    if path.exists():
-        path.rename(gone)
-        remove_all(gone)
-
-
-def remove_all(path: Path) -> None:
-    """Delete a file, a link or, as far as possible, a folder, whose name only ramctl uses."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
+def sync(path: Path) -> None:
+    """Flush a file, or the names in a folder, to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        with suppress(OSError):  # some file systems cannot, for a folder
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def move_into_place(source: Path, target: Path) -> None:
-    """Rename a complete file and flush the new name to the disk."""
+    """Give a complete file its name, also on the disk; a link at `target` is followed."""
+    sync(source)
+    target = target.resolve()
     source.replace(target)
-    sync_folder(target.parent)
+    sync(target.parent)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Open a file that replaces `path`, a link followed, when the block ends without an error.
+    """Open a file that replaces `path` when the block ends without an error.
 
-    It is flushed to the disk. A pipe or device is written to directly.
+    A pipe or device is written to directly; /dev/stdout goes on where the shell's file is, as `>>`.
     """
     if is_device(path):
-        with naming(path), open_device(path) as device:
+        with naming(path), path.open("ab") as device:
             yield device
         return
-    new = hidden_path(path, ".ramctl-part")
-    with naming(path), _open_locked(new, path) as stream:
+    new = hidden_path(path.resolve(), ".ramctl-part")
+    with naming(path):
         try:
-            stream.truncate(0)
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            move_into_place(new, followed(path))
+            with new.open("wb") as stream:
+                yield stream
+            move_into_place(new, path)
         except BaseException:
             new.unlink(missing_ok=True)
             raise
@@ -291,3 +171,29 @@ def write_atomic(path: Path, content: bytes) -> None:
     """Replace a file as a whole; write to a pipe or device directly."""
     with replacing(path) as stream:
         stream.write(content)
+
+
+@contextmanager
+def replacing_folder(target: Path) -> Iterator[Path]:
+    """A new folder that takes the place of `target` when the block ends without an error.
+
+    An older one is deleted only when the new one is in place.
+    """
+    target = target.resolve()
+    new, old = (hidden_path(target, f".ramctl-{end}") for end in ("new", "old"))
+    with naming(target):
+        shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
+        new.mkdir(parents=True)
+        try:
+            with locked(new, target):
+                yield new
+                for path in (*new.rglob("*"), new):
+                    sync(path)
+                shutil.rmtree(old, ignore_errors=True)
+                if target.exists():
+                    target.rename(old)
+                new.rename(target)
+                sync(target.parent)
+        finally:
+            shutil.rmtree(new, ignore_errors=True)
+            shutil.rmtree(old, ignore_errors=True)

@@ -1,26 +1,35 @@
-"""Open the inputs of a command: files, URLs and standard input."""
+"""Read records: files, URLs and standard input, as JSON lines or Parquet."""
 
 import errno
 import gzip
+import io
 import sys
 import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import BinaryIO, cast
 
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
 from ramctl.records import parquet
-from ramctl.records.files import exists, is_folder, is_gzip, is_url, require_known_packing
+from ramctl.records.extras import require
+from ramctl.records.files import exists, is_folder, is_gzip, is_url
 from ramctl.records.jsonl import read_lines
-from ramctl.records.record import STDIN, Item, Record, image_name, shown_name
-from ramctl.records.remote import open_url, photo_base
+from ramctl.records.record import STDIN, Item, Record, shown_name
 
-Result = TypeVar("Result")
 ROOT_CHECK_RECORDS = 100
 PEEK = 1 << 16  # bytes that are read to recognise a format
 _BUFFER = 1 << 17  # bytes: several lines of `tag --dense`
+
+
+def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[Item]:
+    """The records of JSONL and Parquet inputs, in order, or their rejects."""
+    for name in inputs:
+        with open_lines(name) as lines:
+            yield from read_lines(lines, shown_name(name), photo_base(name, root), stage)
 
 
 @contextmanager
@@ -30,7 +39,7 @@ def open_input(name: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        with open_url(name) if is_url(name) else Path(name).open("rb", _BUFFER) as plain:
+        with _open_url(name) if is_url(name) else Path(name).open("rb", _BUFFER) as plain:
             if is_gzip(name):
                 with gzip.open(plain) as unpacked:
                     yield cast(BinaryIO, unpacked)
@@ -44,6 +53,23 @@ def open_input(name: str) -> Iterator[BinaryIO]:
         if error.errno == errno.ENOENT:
             raise UsageProblem(f"{name}: no such file") from error
         raise RunProblem(f"{name}: {error.strerror}") from error
+
+
+@contextmanager
+def _open_url(url: str) -> Iterator[BinaryIO]:
+    """Open a file at a URL (https, s3, gs ...) to read it from its start; RunProblem if it fails."""
+    require("remote", url)
+    import fsspec
+
+    try:
+        with fsspec.open(url, "rb") as stream:
+            yield io.BufferedReader(stream, _BUFFER)  # whose lines are read in blocks
+    except RamctlError:
+        raise
+    except Exception as error:  # each file system raises its own
+        # Over HTTP fsspec raises FileNotFoundError for any failure, whose cause is the real error.
+        reason = str(error.__cause__ or error).strip().partition("\n")[0]
+        raise RunProblem(f"{url}: {reason or type(error).__name__}") from error
 
 
 @contextmanager
@@ -62,6 +88,12 @@ def first_bytes(name: str) -> bytes:
         return stream.read(PEEK)
 
 
+def photo_base(name: str, root: str | None = None) -> Path:
+    """The base of relative photo names: `root`, else the folder of an input."""
+    # `<(...)` is /dev/fd/63, which is in no folder.
+    return Path(root or ("." if is_url(name) or name.startswith("/dev/") else Path(name).parent))
+
+
 class TarHeader(tarfile.TarInfo):
     """A header that is damaged raises ReadError; tarfile would take it for the end."""
 
@@ -77,24 +109,39 @@ class TarHeader(tarfile.TarInfo):
         return header
 
 
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """The I-th of N parts of an input, counted from 1: every N-th input."""
+
+    index: int = 1
+    number: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.number}"
+
+    @property
+    def is_all(self) -> bool:
+        """Whether this is the whole input."""
+        return self.number == 1
+
+    def of(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The items of this part."""
+        return islice(items, self.index - 1, None, self.number)
+
+
+ALL = Shard()
+
+
 def inputs_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
     """The inputs, or `-` where there are none; UsageProblem if nothing is piped in."""
-    if not inputs and (sys.stdin is None or sys.stdin.isatty()):
+    if not inputs and sys.stdin.isatty():
         raise UsageProblem(f"nothing to read: name {expected}, or pipe them in (see --help)")
     return tuple(inputs) or (STDIN,)
-
-
-def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[Item]:
-    """The records of JSONL and Parquet inputs, in order."""
-    for name in inputs:
-        with open_lines(name) as lines:
-            yield from read_lines(lines, shown_name(name), photo_base(name, root), stage)
 
 
 def require_files(inputs: Sequence[str]) -> None:
     """Raise UsageProblem for an input that is missing or a folder."""
     for name in inputs:
-        require_known_packing(name)
         if name != STDIN and not (is_url(name) or exists(name)):
             raise UsageProblem(f"{name}: no such file")
         if is_folder(name):
@@ -108,16 +155,12 @@ class RootCheck:
         self._missing = 0
         self._decided = False
 
-    def notice(self, record: Record, outcome: Result) -> Result:
-        """Count the photo of a record from a list, by the outcome, which is returned."""
-        try:
-            name = image_name(record.fields)
-        except RecordProblem:
-            return outcome
-        is_missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
-        if record.line is not None:
+    def notice(self, record: Record, outcome: object) -> None:
+        """Count the photo of a record from a list, by its outcome."""
+        name = record.fields.get("image")
+        if record.line is not None and isinstance(name, str):
+            is_missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
             self.count(name, exists=not is_missing)
-        return outcome
 
     def count(self, name: str, *, exists: bool) -> None:
         """Count a photo; RunProblem where none of the first hundred relative ones exists."""
