@@ -5,16 +5,15 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 
 from ramctl import __version__
 from ramctl.errors import EXIT_OK, EXIT_REJECTS, one_line
-from ramctl.records.files import output_lock, write_atomic
+from ramctl.records.files import naming, write_atomic
 from ramctl.records.jsonl import dumps
-from ramctl.records.outputs import Sink, open_rejects, rejects_file
 from ramctl.records.record import JsonObject, Reject
 
 NAMED_REJECTS = 20
@@ -138,28 +137,35 @@ class Report:
 
 
 class Rejects:
-    """Count and report rejects, and write them to the file of `--rejects`, which is locked."""
+    """Count and report rejects, and write them to the file of `--rejects`; `-` is stderr."""
 
     def __init__(self, report: Report, name: str | None, *, strict: bool = False) -> None:
-        self.sink = Sink()
-        self._name = name
-        self.report = report
-        self.strict = strict
-        self._lock = ExitStack()
+        self.report, self.strict, self._name = report, strict, name
+        self._stream: BinaryIO | None = None
 
     def add(self, reject: Reject) -> None:
         """Count and write a reject; RunProblem with `strict`."""
         self.report.reject(reject)
-        self.sink.write(dumps(reject.to_json()))
+        if self._stream is not None:
+            with naming(Path(self._name or "")):
+                self._stream.write(dumps(reject.to_json()))
         if self.strict:
             reject.fail()
 
+    def flush(self) -> None:
+        """Hand everything to the operating system."""
+        if self._stream is not None:
+            self._stream.flush()
+
     def __enter__(self) -> Self:
-        self._lock.enter_context(output_lock(rejects_file(self._name)))
-        self.sink = open_rejects(self._name)
+        if self._name == "-":
+            self._stream = sys.stderr.buffer
+        elif self._name:
+            with naming(Path(self._name)):
+                self._stream = Path(self._name).open("wb")
         return self
 
     def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self.sink.flush()
-            self.sink.finish()
+        self.flush()
+        if self._stream is not None and self._name != "-":
+            self._stream.close()

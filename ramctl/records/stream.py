@@ -15,16 +15,13 @@ from itertools import count
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from ramctl.errors import Interrupted, RecordProblem, RunProblem, attempt
-from ramctl.records.files import is_device
-from ramctl.records.inputs import RootCheck
+from ramctl.errors import Interrupted, RecordProblem, UsageProblem, attempt
+from ramctl.records.inputs import ALL, RootCheck, Shard
 from ramctl.records.jsonl import dumps
-from ramctl.records.outputs import RunOutputs, open_outputs
+from ramctl.records.resume import Output, open_output
 from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.report import Rejects, Report
-from ramctl.records.shards import ALL, Shard
 from ramctl.records.signals import GOES_ON, StopRequest
-from ramctl.records.state import Entry
 
 Result = TypeVar("Result")
 Outcome = JsonObject | RecordProblem
@@ -44,8 +41,6 @@ class Format(NamedTuple):
 JSONL = Format()
 DOCUMENT = Format(footer=list)  # JSON lines that --resume cannot continue
 NO_RECORDS = Format(encode=lambda fields: b"")  # for commands that write other files alone
-_Todo = tuple[Record, Entry | None]  # a record, and the earlier entry that it replaces
-_Work = _Todo | Callable[[], None]  # or a function that writes a reject in its turn
 BATCH = 256
 
 
@@ -95,24 +90,6 @@ def accepted(
             yield item, outcome
 
 
-def watched(stage: Stage, notice: Callable[[Record, Outcome], Outcome]) -> Stage:
-    """The stage with each outcome replaced by `notice(record, outcome)`."""
-
-    def watching(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
-        ahead: deque[Batch] = deque()
-
-        def remembered() -> Iterator[Batch]:
-            for batch in batches:
-                ahead.append(batch)
-                yield batch
-
-        for outcomes in stage(remembered()):
-            pairs = zip(ahead.popleft(), outcomes, strict=True)
-            yield [notice(record, outcome) for record, outcome in pairs]
-
-    return watching
-
-
 def run_stream(
     report: Report,
     source: Iterable[Item],
@@ -127,134 +104,86 @@ def run_stream(
     `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`. Only
     a finished run has the footer of `form`. RunProblem also where none of the first photos exists.
     """
+    if options.resume and form.footer is not tuple:
+        raise UsageProblem("--resume cannot continue this format, which is one document: use jsonl")
     shard = {} if options.shard.is_all else {"shard": str(options.shard)}
-    report.fingerprint = fingerprint = {**(fingerprint or {}), **shard}
-    header = form.header
-    with ExitStack() as stack:
-        is_document = form.footer is not tuple  # which --resume cannot continue
-        is_file = options.output is not None and not is_device(options.output)
-        goes_on = GOES_ON if is_file and not is_document else ""
-        stop = stack.enter_context(StopRequest(goes_on))
-        outputs = stack.enter_context(
-            open_outputs(
-                options.output, options.rejects, resume=options.resume,
-                command=report.command, fingerprint=fingerprint,
-                n_header=len(header), notify=report.notify, has_records=form is not NO_RECORDS,
-            )
-        )  # fmt: skip
-        if header and outputs.done.end == 0:
-            outputs.done.write(header)
-        run = _Run(iter(source), report, options, outputs, form.encode, stop)
-        # Not between records that are written to the same screen.
-        is_on_screen = options.output is None and form is not NO_RECORDS and sys.stdout.isatty()
-        shown = options.progress and not is_on_screen
-        advance = stack.enter_context(report.progress(shown=shown))
-        try:
-            for outcomes in watched(stage, RootCheck().notice)(run.batches()):
-                run.write(outcomes)
+    report.fingerprint = {**(fingerprint or {}), **shard}
+    made_by = {"command": report.command, **report.fingerprint}
+    is_continued = options.output is not None and form.footer is tuple
+    missing = RootCheck()
+    in_flight: deque[list[Item]] = deque()
+    with (
+        StopRequest(GOES_ON if is_continued else "") as stop,
+        open_output(options.output, made_by, form.header, resume=options.resume) as output,
+        Rejects(report, options.rejects, strict=options.strict) as rejects,
+        report.progress(shown=options.progress) as advance,
+    ):
+
+        def batches() -> Iterator[Batch]:
+            """The records to process; rejects wait between them, to keep the order."""
+            batch: list[Item] = []
+            for item in _new_items(source, output, report, stop):
+                if isinstance(item, Reject) and not batch and not in_flight:
+                    rejects.add(item)
+                    continue
+                batch.append(item)
+                if len(batch) == (options.batch or BATCH):
+                    in_flight.append(batch)
+                    yield [item for item in batch if isinstance(item, Record)]
+                    batch = []
+            # Ends a stage that works ahead at once; `--resume` does its unfinished batches.
+            stop.raise_if_signalled()
+            if batch:
+                in_flight.append(batch)
+                yield [item for item in batch if isinstance(item, Record)]
+
+        with suppress(Interrupted):
+            for outcomes in stage(batches()):
+                remaining = iter(outcomes)
+                for item in in_flight.popleft():
+                    if isinstance(item, Reject):
+                        rejects.add(item)
+                        continue
+                    outcome = next(remaining)
+                    missing.notice(item, outcome)
+                    if not isinstance(outcome, RecordProblem):  # a field that passes may be none
+                        outcome = attempt(form.encode, outcome)
+                    if isinstance(outcome, RecordProblem):
+                        rejects.add(Reject.of(item, outcome, report.command))
+                    else:
+                        output.write(outcome, item.key, item.stamp)
+                        report.n_out += 1
+                rejects.flush()
+                output.flush()
                 advance(len(outcomes))
-        except Interrupted:
-            outputs.save()
-        except BaseException:
-            with suppress(OSError, RunProblem):  # report the first problem
-                outputs.save()
-            raise
         if stop.signum is None:
-            run.finish(form.footer())
+            for part in form.footer():
+                output.write(part)
+            output.finish()
     report.finish(options.stats)
     stop.raise_if_signalled()
     return report
 
 
-def _records(batch: list[_Work]) -> Batch:
-    return [work[0] for work in batch if not callable(work)]
-
-
-@dataclass(slots=True)
-class _Run:
-    """The two ends of the loop: records into the stage, outcomes out of it."""
-
-    items: Iterator[Item]
-    report: Report
-    options: StreamOptions
-    outputs: RunOutputs
-    encode: Encoder
-    stop: StopRequest
-    positions: Iterator[int] = field(default_factory=count)
-    in_flight: deque[list[_Work]] = field(default_factory=deque)
-
-    def batches(self) -> Iterator[Batch]:
-        """The records to process, in batches; rejects wait in between, to keep the order."""
-        size = self.options.batch or BATCH
-        batch: list[_Work] = []
-        for work in self._todo():
-            if callable(work) and not batch and not self.in_flight:
-                work()
+def _new_items(
+    source: Iterable[Item], output: Output, report: Report, stop: StopRequest
+) -> Iterator[Item]:
+    """The items that no earlier run has done, until a signal; records get their keys."""
+    items = iter(source)
+    for place in count():
+        try:
+            with stop.waiting():
+                item = next(items, None)
+        except Interrupted:
+            return
+        if item is None:
+            return
+        if isinstance(item, Record):
+            item.key = item.key or str(place)
+            if output.has(item.key, item.stamp):
+                report.n_skipped += 1
                 continue
-            batch.append(work)
-            if len(batch) == size:
-                self.in_flight.append(batch)
-                yield _records(batch)
-                batch = []
-        # Ends a stage that works ahead at once; `--resume` does its unfinished batches.
-        self.stop.raise_if_signalled()
-        if batch:
-            self.in_flight.append(batch)
-            yield _records(batch)
-
-    def _todo(self) -> Iterator[_Work]:
-        """The records to process and the rejects to write."""
-        while self.stop.signum is None:
-            try:
-                with self.stop.waiting():
-                    item = next(self.items, None)
-            except Interrupted:
-                return
-            if item is None:
-                return
-            key = str(next(self.positions))
-            if isinstance(item, Record):
-                key = item.key = item.key or key
-            entry = self.outputs.earlier(key, item.stamp)
-            if isinstance(item, Reject):
-                self.report.n_in += 1
-                yield partial(self._write_reject, item, entry)
-            elif entry is not None and entry.stamp == item.stamp:
-                self.report.n_skipped += 1
-            else:
-                self.report.n_in += 1
-                yield item, entry
-
-    def _write_reject(self, reject: Reject, drops: Entry | None) -> None:
-        self.report.reject(reject)
-        self.outputs.reject(dumps(reject.to_json()), drops)
-        if self.options.strict:
-            reject.fail()
-
-    def write(self, outcomes: list[Outcome]) -> None:
-        """Write the outcomes of the oldest batch."""
-        batch, remaining = self.in_flight.popleft(), iter(outcomes)
-        for work in batch:
-            if callable(work):
-                work()
-                continue
-            (record, earlier), outcome = work, next(remaining)
-            if not isinstance(outcome, RecordProblem):
-                content = attempt(self.encode, outcome)  # which looks at fields that pass through
-            else:
-                content = outcome
-            if isinstance(content, RecordProblem):
-                self._write_reject(Reject.of(record, content, self.report.command), earlier)
-                continue
-            self.outputs.write(record.key, record.stamp, content, earlier)
-            self.report.n_out += 1
-        self.outputs.flush()
-
-    def finish(self, footer: Iterable[bytes]) -> None:
-        """Complete the outputs."""
-        state = self.outputs.state
-        if state is not None and (n_gone := state.drop_doubled()):
-            self.report.notify(f"{n_gone} inputs of an earlier run are gone; their records stay")
-        for part in footer:
-            self.outputs.done.write(part)
-        self.outputs.finish()
+        else:
+            output.has(str(place), "")  # its earlier line is of another record
+        report.n_in += 1
+        yield item
