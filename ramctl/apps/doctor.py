@@ -14,10 +14,10 @@ from ramctl.checkpoints.hub import KNOWN
 from ramctl.errors import RamctlError, escaped
 from ramctl.inference.onnx_engine import TORCH, choose_runtime, has_gpu
 from ramctl.records.extras import EXTRAS, pip_line
-from ramctl.records.outputs import write_to_stdout
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import listed_names
 from ramctl.records.report import Report
+from ramctl.records.resume import write_to_stdout
 
 PACKAGES = (
     "onnxruntime", "numpy", "pillow", "tokenizers", "torch", "timm", "transformers", "spacy",

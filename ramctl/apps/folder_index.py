@@ -10,7 +10,7 @@ from ramctl.apps.photo_search import PhotoSearch
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import Interrupted, RunProblem, UsageProblem
 from ramctl.photos.finding import PhotoInputs, is_photo_name, photo_items
-from ramctl.records.files import is_folder, user_cache, write_atomic
+from ramctl.records.files import is_folder, user_folder, write_atomic
 from ramctl.records.report import Report
 
 
@@ -32,7 +32,7 @@ def index_folder(folder: Path, model: str, report: Report) -> tuple[Path, Path]:
     root = str(folder.resolve())
     made_by = f"{__version__} {Bundle.open(resolve_model(model)).fingerprint}"
     key = blake2b(os.fsencode(root) + made_by.encode(), digest_size=8).hexdigest()
-    index = user_cache("search") / key
+    index = user_folder("XDG_CACHE_HOME", ".cache") / "search" / key
     tags, keywords, stamp_file = (index / x for x in ("tags.jsonl", "keywords.jsonl", "stamp"))
     stamp = _stamp_of(root)
     if all(map(Path.is_file, (tags, keywords, stamp_file))) and stamp_file.read_bytes() == stamp:

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from ramctl.metadata.sidecar_merge import HIERARCHICAL, SUBJECT, Field, machine_items
 from ramctl.metadata.sidecars import missing_keywords
 from ramctl.photos.decoding import photo_size
 from ramctl.records import output_formats as formats
-from ramctl.records.files import scratch_file
 from ramctl.records.jsonl import dumps
 from ramctl.records.output_formats import Column, name_of, table
 from ramctl.records.record import JsonObject, numbers_in, scored_boxes, tag_language
@@ -49,7 +49,7 @@ def coco() -> Format:
     """
     categories: dict[str, int] = {}  # numbers from 1, in order of appearance
     n_images = n_annotations = 0
-    annotations = scratch_file()  # deleted with the format
+    annotations = TemporaryFile()  # deleted with the format
     annotation_line = separated(dumps)
 
     def image(record: JsonObject) -> bytes:

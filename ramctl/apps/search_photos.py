@@ -10,9 +10,9 @@ from ramctl.errors import RecordProblem, UsageProblem, escaped
 from ramctl.records.files import is_file, is_folder
 from ramctl.records.jsonl import dumps
 from ramctl.records.output_formats import table_row
-from ramctl.records.outputs import records_to_stdout
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
+from ramctl.records.resume import records_to_stdout
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,10 @@ from ramctl.captions import caption_readers, tag_tables
 from ramctl.captions.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
 from ramctl.errors import attempt
 from ramctl.records.files import is_file, is_folder, is_url, unpacked_name
-from ramctl.records.inputs import first_bytes, read_inputs
+from ramctl.records.inputs import first_bytes, photo_base, read_inputs
 from ramctl.records.jsonl import content_stamp, dumps
 from ramctl.records.parquet import opened
 from ramctl.records.record import STDIN, Item, JsonObject, Record, Reject, captions_of, listed
-from ramctl.records.remote import photo_base
 
 #: The reader of each format but JSONL and Parquet.
 READERS: dict[str, Callable[[Source], Iterator[Item]]] = {

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
+from ramctl.records.inputs import Shard
 from ramctl.records.record import KINDS
-from ramctl.records.shards import Shard
 
 
 class OutputFile(click.Path):

@@ -6,12 +6,12 @@ Numbers a tag are in memory, features and records on disk. R regions, F numbers 
 import pickle
 from collections.abc import Iterator
 from functools import cached_property
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.records.files import scratch_file
 from ramctl.records.record import Item
 
 REGION = np.dtype(
@@ -41,7 +41,7 @@ class RegionStore:
     def __init__(self) -> None:
         self.n_inputs = 0
         self._regions = [np.zeros(0, REGION)]
-        self._inputs, self._features = scratch_file(), scratch_file()
+        self._inputs, self._features = TemporaryFile(), TemporaryFile()
 
     def add(self, item: Item, regions: RegionArray, features: Features) -> None:
         """Add an input with its regions and their features (R, F)."""

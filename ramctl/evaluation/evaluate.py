@@ -21,13 +21,13 @@ from ramctl.evaluation.predictions import (
 )
 from ramctl.evaluation.tables import class_table, figure_table
 from ramctl.records.extras import require
-from ramctl.records.files import output_lock, write_atomic
+from ramctl.records.files import write_atomic
 from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.jsonl import dumps
 from ramctl.records.labels import DEFAULT_THRESHOLD, Labels
-from ramctl.records.outputs import write_to_stdout
 from ramctl.records.record import JsonObject, listed_names
 from ramctl.records.report import Rejects, Report
+from ramctl.records.resume import write_to_stdout
 
 MAX_MISSING = 0.1  # of the scores, beyond which mAP is a lower bound
 
@@ -58,8 +58,7 @@ def run(options: EvalOptions) -> Report:
     if options.plot is not None:
         require("plot", "--plot")
     require_files(sources)
-    with output_lock(options.output, options.report_file, options.plot):
-        return _run(options, sources[:-1])
+    return _run(options, sources[:-1])
 
 
 def _run(options: EvalOptions, systems: list[str]) -> Report:

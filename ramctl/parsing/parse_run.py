@@ -15,7 +15,7 @@ from ramctl.parsing.stage import (
     encode_tags,
     ram_encoder,
 )
-from ramctl.records.files import is_folder, output_lock
+from ramctl.records.files import is_folder
 from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.labels import Labels
 from ramctl.records.report import Rejects, Report
@@ -61,10 +61,7 @@ def run(options: ParseOptions) -> Report:
         items = group_by_image(items, "parse")
     if options.build_labels:
         stream = options.stream
-        with (
-            output_lock(options.build_labels, options.review),
-            Rejects(report, stream.rejects, strict=stream.strict) as rejects,
-        ):
+        with Rejects(report, stream.rejects, strict=stream.strict) as rejects:
             build_label_file(
                 items, rejects, options.build_labels,
                 review=options.review, merge=options.merge, size=options.size,

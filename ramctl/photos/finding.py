@@ -14,11 +14,10 @@ from typing import BinaryIO
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.photos.archives import member_of, open_archive
 from ramctl.photos.raw import RAW_SUFFIXES
-from ramctl.records.files import is_file, is_folder, is_url, plain_name, require_known_packing
-from ramctl.records.inputs import TarHeader, open_input, read_inputs, require_files
+from ramctl.records.files import is_file, is_folder, is_url, plain_name
+from ramctl.records.inputs import TarHeader, open_input, photo_base, read_inputs, require_files
 from ramctl.records.jsonl import parse_line
 from ramctl.records.record import STDIN, Item, Record, Reject, require_utf8, shown_name
-from ramctl.records.remote import open_url, photo_base
 
 _BLOCK = 1 << 16
 # How common binary formats begin; no file name does.
@@ -92,7 +91,6 @@ def photo_items(inputs: PhotoInputs) -> Iterator[Item]:
     for name in inputs.names:
         if name == STDIN:
             continue
-        require_known_packing(name)
         kind = plain_name(name).lower()
         if is_url(name) and not kind.endswith((*_RECORDS, ".tar")):
             raise UsageProblem(f"{name}: an input at a URL must be records, or a tar of photos")
@@ -167,7 +165,7 @@ def _from_url(url: str) -> Iterator[Item]:
     from ramctl.photos.decoding import PhotoRecord  # loads Pillow
 
     with (
-        open_url(url) as stream,
+        open_input(url) as stream,
         tarfile.open(fileobj=stream, mode="r|", tarinfo=TarHeader) as archive,
     ):
         for header in archive:

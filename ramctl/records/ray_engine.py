@@ -13,7 +13,7 @@ from typing import Any
 
 from ramctl.errors import RamctlError, RunProblem, UsageProblem
 from ramctl.records.extras import needs
-from ramctl.records.files import part_path
+from ramctl.records.files import hidden_path
 from ramctl.records.inputs import require_files
 from ramctl.records.record import STDIN
 from ramctl.records.report import Report
@@ -57,7 +57,7 @@ def run_task(run: Run, command: str, folder: Path, parameters: Parameters) -> Re
     is_parquet = parameters.get("format") == "parquet"  # whose end cannot be continued
     if is_parquet and output.exists():
         return Report(command)
-    is_begun = output.exists() or part_path(output).exists()
+    is_begun = hidden_path(output, ".done").exists()
     try:
         return run(command, {**parameters, "resume": is_begun and not is_parquet})
     except RamctlError as problem:

@@ -208,7 +208,9 @@ def _entry(line: bytes, content: BinaryIO, start: int) -> tuple[str, str, int] |
     try:
         key, stamp, end, checksum = orjson.loads(line)
         is_whole = line.endswith(b"\n") and end >= start
-        return (key, stamp, end) if is_whole and crc32(content.read(end - start)) == checksum else None
+        return (
+            (key, stamp, end) if is_whole and crc32(content.read(end - start)) == checksum else None
+        )
     except (ValueError, TypeError):
         return None
 

@@ -5,12 +5,10 @@ outcome is an output object, or a RecordProblem for the rejects. A stage gets an
 can work ahead, such as decode while the model runs.
 """
 
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -18,9 +16,9 @@ from typing import NamedTuple, TypeVar
 from ramctl.errors import Interrupted, RecordProblem, UsageProblem, attempt
 from ramctl.records.inputs import ALL, RootCheck, Shard
 from ramctl.records.jsonl import dumps
-from ramctl.records.resume import Output, open_output
 from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.report import Rejects, Report
+from ramctl.records.resume import Output, open_output
 from ramctl.records.signals import GOES_ON, StopRequest
 
 Result = TypeVar("Result")

@@ -21,10 +21,9 @@ from ramctl.errors import RecordProblem, RunProblem
 from ramctl.photos.archives import split_member
 from ramctl.records import record as record_fields
 from ramctl.records.files import exists
-from ramctl.records.inputs import ROOT_CHECK_RECORDS, RootCheck, read_inputs
+from ramctl.records.inputs import ROOT_CHECK_RECORDS, RootCheck, photo_base, read_inputs
 from ramctl.records.labels import Label, Labels, normalise
 from ramctl.records.record import KINDS, JsonObject, Reject, listed, shown_name
-from ramctl.records.remote import photo_base
 from ramctl.records.signals import raise_if_stopped
 
 MAX_LABELS = 5000

@@ -1,4 +1,5 @@
-"""`ramctl train` and `finetune`: a run from its options to the bundle."""
+"""`ramctl train` and `finetune`: a run import shutil
+from its options to the bundle."""
 
 import resource
 import signal
@@ -13,7 +14,7 @@ import torch
 from ramctl.checkpoints.bundle import META, Bundle, require_bundle, resolve_model
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.device import Runtime, choose_device, number_format, set_up_cpu
-from ramctl.records.files import output_lock, remove_folder, work_path
+from ramctl.records.files import locked
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Rejects, Report
@@ -38,7 +39,10 @@ def run(options: TrainOptions) -> Report:
     require_bundle(options.out)
     if options.steps is not None and options.epochs is not None:
         raise UsageProblem("--steps or --epochs: give one of them")
-    report, work = Report(options.command, options.quiet, unit="photos"), work_path(options.out)
+    report, work = (
+        Report(options.command, options.quiet, unit="photos"),
+        options.out.with_name(options.out.name + ".work"),
+    )
     if options.resume and not work.exists() and (options.out / META).is_file():
         report.notify(f"{options.out} is complete: nothing to resume")
     else:
@@ -68,12 +72,13 @@ def _work_folder(options: TrainOptions, work: Path, world: World, report: Report
         yield
         return
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    with output_lock(options.out):
+    work.mkdir(exist_ok=True)
+    with locked(work, options.out):
         if not (work / LAST).is_file():
             if options.resume:
                 report.notify(f"nothing to resume in {work}: a new run")
-            remove_folder(work)  # of a run that was killed
-            work.mkdir()
+            for path in work.iterdir():  # of a run that was killed
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
         elif not options.resume:
             choice = "--resume continues it; delete the folder to start anew"
             raise UsageProblem(f"{work} holds an unfinished run: {choice}")
@@ -82,7 +87,7 @@ def _work_folder(options: TrainOptions, work: Path, world: World, report: Report
             yield
         finally:
             if not (work / LAST).is_file():
-                remove_folder(work)
+                shutil.rmtree(work, ignore_errors=True)
 
 
 def _train(
@@ -104,7 +109,7 @@ def _train(
     if _loop(this, job):
         if world.is_main:
             report.extra |= {"steps": job.trainer.step} | publish(this, job)
-            remove_folder(work)
+            shutil.rmtree(work, ignore_errors=True)
             report.notify(f"wrote {options.out}")
         world.wait()
 

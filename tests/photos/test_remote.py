@@ -8,8 +8,7 @@ import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.photos.finding import PhotoInputs
-from ramctl.records.inputs import read_inputs
-from ramctl.records.remote import photo_base
+from ramctl.records.inputs import photo_base, read_inputs
 from tests.support import DATA, read_photo_inputs, web_folder, write_tar
 
 RECORDS = b'{"image":"1.jpg"}\n{oops\n{"image":"2.jpg"}\n'

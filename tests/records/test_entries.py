@@ -3,9 +3,9 @@
 import json
 
 import pytest
+from ramctl.records.state import ResumeState
 
 from ramctl.errors import RunProblem
-from ramctl.records.state import ResumeState
 from tests.support import traced
 
 N = 20_000

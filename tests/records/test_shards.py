@@ -6,8 +6,8 @@ import tarfile
 import pytest
 
 from ramctl.photos.finding import PhotoInputs, photo_items
+from ramctl.records.inputs import Shard
 from ramctl.records.record import Record
-from ramctl.records.shards import Shard
 from tests.support import lines
 
 LINES = [{"captions": [f"a {name}"]} for name in ("horse", "boat", "house", "dog", "cat")]
