@@ -49,7 +49,7 @@ def coco() -> Format:
     """
     categories: dict[str, int] = {}  # numbers from 1, in order of appearance
     n_images = n_annotations = 0
-    annotations = TemporaryFile()  # deleted with the format
+    annotations = TemporaryFile()  # noqa: SIM115 (deleted with the format)
     annotation_line = separated(dumps)
 
     def image(record: JsonObject) -> bytes:

@@ -15,12 +15,7 @@ import orjson
 
 from ramctl.checkpoints.hub import HUB, KNOWN, hub_hint, local_path
 from ramctl.errors import RunProblem, UsageProblem, did_you_mean
-from ramctl.records.files import (
-    output_lock,
-    remove_all,
-    sync_tree,
-    user_folder,
-)
+from ramctl.records.files import replacing_folder, user_folder
 from ramctl.records.labels import DEFAULT_THRESHOLD, LABELS, Labels, normalise
 from ramctl.records.record import JsonObject
 
@@ -293,10 +288,9 @@ class BundleWriter:
 
     def __init__(self, target: Path) -> None:
         require_bundle(target)
-        self.target = target.resolve()
-        self.path = self.target.with_name(f".{self.target.name}.ramctl-new")
+        self.target = target
         self.meta: JsonObject = {}
-        self._lock = ExitStack()
+        self._folder = ExitStack()
 
     def copy_files(self, source: Bundle, *, without: Collection[str] = ()) -> None:
         """Take over a bundle's files and its `meta`."""
@@ -308,31 +302,15 @@ class BundleWriter:
         self.meta = {key: value for key, value in source.meta.items() if key != "files"}
 
     def __enter__(self) -> "BundleWriter":
-        self.target.parent.mkdir(parents=True, exist_ok=True)
-        self._lock.enter_context(output_lock(self.target))
-        remove_all(self.path)  # of a killed run
-        self.path.mkdir()
+        self.path = self._folder.enter_context(replacing_folder(self.target))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        with self._lock:
-            try:
-                if kind is None:
-                    self._complete()
-            finally:
-                remove_all(self.path)
-
-    def _complete(self) -> None:
-        write_meta(self.path, self.meta)
-        for file in self.path.rglob("*"):
-            file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors makes private files
-        sync_tree(self.path)
-        aside = self.target.with_name(f".{self.target.name}.ramctl-old")
-        remove_all(aside)
-        if self.target.exists():
-            self.target.rename(aside)
-        self.path.rename(self.target)
-        remove_all(aside)
+    def __exit__(self, kind: type[BaseException] | None, *error: Any) -> None:
+        if kind is None:
+            write_meta(self.path, self.meta)
+            for file in self.path.rglob("*"):
+                file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors makes private files
+        self._folder.__exit__(kind, *error)
 
 
 def require_bundle(target: Path) -> None:

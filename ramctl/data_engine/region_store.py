@@ -41,7 +41,7 @@ class RegionStore:
     def __init__(self) -> None:
         self.n_inputs = 0
         self._regions = [np.zeros(0, REGION)]
-        self._inputs, self._features = TemporaryFile(), TemporaryFile()
+        self._inputs, self._features = TemporaryFile(), TemporaryFile()  # noqa: SIM115
 
     def add(self, item: Item, regions: RegionArray, features: Features) -> None:
         """Add an input with its regions and their features (R, F)."""

@@ -57,7 +57,7 @@ def open_input(name: str) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _open_url(url: str) -> Iterator[BinaryIO]:
-    """Open a file at a URL (https, s3, gs ...) to read it from its start; RunProblem if it fails."""
+    """Open a file at a URL (https, s3, gs ...) to read it from its start."""
     require("remote", url)
     import fsspec
 
