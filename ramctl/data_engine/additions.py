@@ -3,7 +3,7 @@
 Source: RAM sec. 3.3. L labels.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -28,14 +28,13 @@ from ramctl.records.record import (
     BY_TAG,
     HUMAN,
     JsonObject,
-    Record,
     barred_tags,
     kinds_of,
     listed,
     lists_by_tag,
 )
 from ramctl.records.report import Report
-from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, run_stream, watched
+from ramctl.records.stream import Batch, Outcome, Stage, StreamOptions, run_stream
 
 PRECISION = 0.8  # of the tags that are added
 CONFIRM = 0.7  # the fraction of its threshold that a caption's tag must reach
@@ -191,22 +190,27 @@ def _sources(
 def counted(stage: Stage, report: Report) -> Stage:
     """The stage; at its end it reports the tags before and after it."""
     counts, by_source = Counter[str](), Counter[str]()
+    before: deque[list[int]] = deque()  # tags of the records of each batch in the stage
 
-    def count(record: Record, outcome: Outcome) -> Outcome:
-        if not isinstance(outcome, RecordProblem):
-            sources = outcome["sources"].values()
-            counts.update(records=1, before=len(listed(record.fields, "tags")), after=len(sources))
-            # A tag counts once: by the last name, which is the one nearest to a person.
-            by_source.update(max(names, default=HUMAN) for names in sources)
-        return outcome
+    def noted(batches: Iterator[Batch]) -> Iterator[Batch]:
+        for batch in batches:
+            before.append([len(record.fields.get("tags") or ()) for record in batch])
+            yield batch
 
     def run(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
-        yield from watched(stage, count)(batches)
+        for outcomes in stage(noted(batches)):
+            for n_tags, outcome in zip(before.popleft(), outcomes, strict=True):
+                if not isinstance(outcome, RecordProblem):
+                    sources = outcome["sources"].values()
+                    counts.update(records=1, before=n_tags, after=len(sources))
+                    # A tag counts once: by the last name, which is the one nearest to a person.
+                    by_source.update(max(names, default=HUMAN) for names in sources)
+            yield outcomes
         report.extra["tags_by_source"] = dict(sorted(by_source.items()))
         n = max(counts["records"], 1)
-        before, after = counts["before"] / n, counts["after"] / n
+        earlier, after = counts["before"] / n, counts["after"] / n
         by = ", ".join(f"{name} {number / n:.2f}" for name, number in sorted(by_source.items()))
-        report.notify(f"tags a record: {before:.2f} before, {after:.2f} after ({by or 'none'})")
+        report.notify(f"tags a record: {earlier:.2f} before, {after:.2f} after ({by or 'none'})")
 
     return run
 

@@ -144,13 +144,15 @@ def run_stream(
                         continue
                     outcome = next(remaining)
                     missing.notice(item, outcome)
-                    if not isinstance(outcome, RecordProblem):  # a field that passes may be none
-                        outcome = attempt(form.encode, outcome)
-                    if isinstance(outcome, RecordProblem):
-                        rejects.add(Reject.of(item, outcome, report.command))
-                    else:
-                        output.write(outcome, item.key, item.stamp)
-                        report.n_out += 1
+                    try:
+                        if isinstance(outcome, RecordProblem):
+                            raise outcome
+                        line = form.encode(outcome)  # which looks at fields that pass through
+                    except RecordProblem as problem:
+                        rejects.add(Reject.of(item, problem, report.command))
+                        continue
+                    output.write(line, item.key, item.stamp)
+                    report.n_out += 1
                 rejects.flush()
                 output.flush()
                 advance(len(outcomes))

@@ -1,4 +1,5 @@
 """`ramctl train` and `finetune`: a run import shutil
+import shutil
 from its options to the bundle."""
 
 import resource
