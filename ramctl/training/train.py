@@ -1,8 +1,8 @@
 """`ramctl train` and `finetune`: a run import shutil
-import shutil
 from its options to the bundle."""
 
 import resource
+import shutil
 import signal
 import sys
 import time

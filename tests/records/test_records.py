@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.records.inputs import RootCheck, read_inputs
+from ramctl.records.inputs import read_inputs
 from ramctl.records.jsonl import read_lines
 from ramctl.records.record import (
     captions_of,
@@ -21,7 +21,7 @@ from ramctl.records.record import (
     scored_boxes,
     set_tags,
 )
-from ramctl.records.stream import each, watched
+from ramctl.records.stream import each
 from tests.records.test_stream import run
 
 
@@ -138,7 +138,7 @@ def test_damaged_photos_do_not_count_as_missing(tmp_path):
         def problem(record):
             raise RecordProblem("no photo", code=code)
 
-        stage = watched(each(problem), RootCheck().notice)
+        stage = each(problem)
         return run(tmp_path, [b'{"image":"a.jpg"}'] * 150, stage=stage, batch=16).n_rejected
 
     assert rejected("unreadable_image") == 150
