@@ -1,5 +1,4 @@
-"""`ramctl train` and `finetune`: a run import shutil
-from its options to the bundle."""
+"""`ramctl train` and `finetune`: a run from its options to the bundle."""
 
 import resource
 import shutil
