@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.errors import RecordProblem, RunProblem
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.records.inputs import read_inputs
 from ramctl.records.jsonl import read_lines
 from ramctl.records.record import (
@@ -127,9 +127,9 @@ def test_batches_have_the_size_that_was_asked_for(tmp_path):
 
 def test_another_command_or_model_is_noticed(tmp_path):
     run(tmp_path, [b'{"a":1}'], fingerprint={"model": "x", "labels": "l"})
-    with pytest.raises(RunProblem, match="another command"):
+    with pytest.raises(UsageProblem, match="another command"):
         run(tmp_path, [], command="other", resume=True)
-    with pytest.raises(RunProblem, match="another labels, model"):
+    with pytest.raises(UsageProblem, match="another labels, model"):
         run(tmp_path, [], resume=True, fingerprint={"model": "y"})
 
 

@@ -3,10 +3,8 @@
 import pytest
 
 from ramctl.errors import RunProblem
-from ramctl.records.files import kept_path, part_path
-from ramctl.records.report import Report
-from ramctl.records.stream import Format, StreamOptions, each, run_stream
-from tests.records.test_stream import LINES, crash_at, mark, run, source_of
+from ramctl.records.stream import Format
+from tests.records.test_stream import LINES, crash_at, mark, run
 from tests.support import read_rows
 
 
@@ -53,12 +51,21 @@ def test_what_follows_an_input_that_was_taken_out_is_there_once(tmp_path):
     assert run(tmp_path, again, do=mark, **options).n_skipped == 3
 
 
-def test_the_record_of_an_input_that_is_gone_stays_and_that_is_said(tmp_path, capsys):
+def test_the_record_of_a_line_that_is_gone_goes(tmp_path):
     run(tmp_path, [b'{"a":1}', b'{"a":2}', b'{"a":2}'])
-    settings = StreamOptions(output=tmp_path / "out", resume=True, progress=False)
-    run_stream(Report("test"), source_of(b'{"a":1}'), each(never), settings)
-    assert [row["a"] for row in read_rows(tmp_path / "out")] == [1, 2, 2]
-    assert "2 inputs of an earlier run are gone" in capsys.readouterr().err
+    run(tmp_path, [b'{"a":1}'], resume=True, do=never)
+    assert [row["a"] for row in read_rows(tmp_path / "out")] == [1]
+
+
+def test_blocks_that_a_power_cut_has_lost_are_done_again(tmp_path):
+    lines = [b'{"a":%d}' % n for n in range(30)]
+    with pytest.raises(OSError, match="power cut"):
+        run(tmp_path, lines, do=crash_at(25))
+    part = tmp_path / "out.part"
+    content = part.read_bytes()
+    part.write_bytes(content[:300] + bytes(len(content) - 300))
+    assert run(tmp_path, lines, resume=True).n_skipped < 25
+    assert [row["a"] for row in read_rows(tmp_path / "out")] == [*range(30)]
 
 
 @pytest.mark.parametrize("taken", [slice(1, None), slice(0, None, 2), None])
@@ -100,10 +107,3 @@ def test_a_changed_input_is_done_again_once_however_often_the_run_is_stopped(tmp
             run(tmp_path, changed, do=crash_at(stop), resume=True)
     run(tmp_path, changed, resume=True)
     assert [row["a"] for row in read_rows(tmp_path / "out")] == [7, 8, 9]
-
-
-def test_what_an_earlier_run_left_over_is_no_part_of_a_new_one(tmp_path):
-    for path in (part_path(tmp_path / "out"), tmp_path / ".out.state.jsonl"):
-        kept_path(path).write_bytes(b'{"format":2,"command":"t","fingerprint":{}}\n')
-    run(tmp_path, LINES[:1])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.state.jsonl", "out"]
