@@ -162,7 +162,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_file():
-            found[name] = b"" if name.endswith(".state.jsonl") else path.read_bytes()
+            found[name] = b"" if name.endswith(".done") else path.read_bytes()
     return found
 
 

@@ -27,26 +27,22 @@ def test_files_are_on_the_disk_before_they_have_their_names(folder):
     steps = [
         step for step in steps if step.startswith(("fsync", "os.rename")) and "run" not in step
     ]
-    kept_state = "..out.state.jsonl.kept.ramctl-part"
+    copy = ".out.part.ramctl-part"
     assert steps == [
-        "fsync out.part.kept", "os.rename out.part.kept",  # a copy to append to
-        "fsync rejects.part", "os.rename rejects.part",
-        "fsync out.part.kept",  # without the lines of changed inputs, and its state
-        f"fsync {kept_state}", f"os.rename {kept_state}",
-        "fsync .out.state.jsonl",
-        "os.rename out.part.kept", "os.rename .out.state.jsonl.kept",
-        "fsync out.part", "os.rename out.part",
+        f"fsync {copy}", f"os.rename {copy}",  # to append to
+        f"fsync {copy}", f"os.rename {copy}",  # without the lines of changed inputs
+        "fsync .out.done", "fsync out.part", "os.rename out.part",
     ], err  # fmt: skip
 
 
 def test_a_first_run(tmp_path):
     again = resumed_by(stream(resume=True))
-    assert crash_matrix(tmp_path / "run", with_lines(*LINES), stream(), again) > 10
+    assert crash_matrix(tmp_path / "run", with_lines(*LINES), stream(), again) > 4
 
 
 def test_a_resumed_run_with_changed_inputs(tmp_path):
     work = stream(resume=True)
-    assert crash_matrix(tmp_path / "run", changed, work, resumed_by(work)) > 15
+    assert crash_matrix(tmp_path / "run", changed, work, resumed_by(work)) > 10
     head, *lines = (tmp_path / "run" / "out").read_text().splitlines()
     tags = [json.loads(line)["tags"] for line in lines]
     assert head == "[head]"
@@ -58,7 +54,7 @@ def test_a_resumed_run_with_changed_inputs(tmp_path):
 @pytest.mark.slow
 def test_parse(tmp_path):
     again = resumed_by([*PARSE, "--resume"])
-    assert crash_matrix(tmp_path / "run", with_lines(*LINES), PARSE, again) > 10
+    assert crash_matrix(tmp_path / "run", with_lines(*LINES), PARSE, again) > 4
 
 
 def photos(folder: Path) -> None:
@@ -72,4 +68,4 @@ def test_tag(tiny_bundle, tmp_path):
     words = ["tag", "--model", tiny_bundle, "-R", ".", "-f", "csv", "-b1", "-j1", "-o", "out"]
     words += ["--rejects", "rejects"]
     again = resumed_by([*words, "--resume"])
-    assert crash_matrix(tmp_path / "run", photos, words, again, every=4) > 10
+    assert crash_matrix(tmp_path / "run", photos, words, again, every=4) > 4

@@ -20,10 +20,10 @@ LONG = ',"mine":"' + "x" * 1500 + '"}'
 @pytest.mark.parametrize(
     ("lines", "most_bytes", "named"),
     [
-        (LINES, 0, ".out.state.jsonl"),
-        (LINES, 150, "rejects.part"),
-        ([GOOD[0][:-1] + LONG, *LINES], 1500, "out.part"),
-        (["{oops" + LONG, *LINES], 1500, "rejects.part"),
+        (LINES, 0, "out"),
+        (LINES, 150, "rejects"),
+        ([GOOD[0][:-1] + LONG, *LINES], 1500, "out"),
+        (["{oops" + LONG, *LINES], 1500, "rejects"),
     ],
 )
 def test_output_rejects_and_state(lines, most_bytes, named, folder):

@@ -1,4 +1,4 @@
-"""A name that ends in `.gz` is read as gzip; other compressions are wrong usage."""
+"""A name that ends in `.gz` is read as gzip."""
 
 import gzip
 from pathlib import Path
@@ -31,21 +31,3 @@ def test_records_are_read(words, ramctl):
     Path("in.jsonl").write_bytes(content)
     Path("in.jsonl.gz").write_bytes(gzip.compress(content))
     assert ramctl(*words, "in.jsonl.gz").stdout == ramctl(*words, "in.jsonl").stdout
-
-
-@pytest.mark.parametrize(
-    "words",
-    [
-        *([command, "in.jsonl.zst"] for command in ("parse", "tag", "generate", "clean", "train")),
-        ["parse", "in.jsonl", "--labels", "x.jsonl.xz"],
-        ["eval", "in.jsonl.zst", "--truth", "in.jsonl"],
-    ],
-)
-def test_other_compressions_are_wrong_usage_before_any_work(words, ramctl):
-    for name in ("in.jsonl", "in.jsonl.zst", "x.jsonl.xz"):
-        Path(name).write_bytes(b'{"image":"a.jpg","captions":["a horse"],"tags":["horse"]}\n')
-    before = sorted(Path().iterdir())
-    done = ramctl(*words)
-    assert (done.returncode, done.messages.count("\n")) == (2, 1)
-    assert "compressed" in done.messages
-    assert sorted(Path().iterdir()) == before
