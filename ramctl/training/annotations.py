@@ -7,7 +7,7 @@ import hashlib
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import FileIO
@@ -25,6 +25,7 @@ from ramctl.records.inputs import ROOT_CHECK_RECORDS, RootCheck, read_inputs
 from ramctl.records.labels import Label, Labels, normalise
 from ramctl.records.record import KINDS, JsonObject, Reject, listed, shown_name
 from ramctl.records.remote import photo_base
+from ramctl.records.report import Rejects
 from ramctl.records.signals import raise_if_stopped
 
 MAX_LABELS = 5000
@@ -40,6 +41,8 @@ MAX_HELD_OUT = 5000
 SUFFICIENT_HELD_OUT = 100
 MIN_HELD_OUT = 50  # with fewer photos, curves would be guesses: nothing is held out
 NO_SLOT = PARTS * SLOTS  # of photos that are never held out
+
+NO_TAGS = "no tags field (ramctl parse writes it), or only a tagger's, beside its scores"
 
 Ids = NDArray[np.int64]
 
@@ -73,8 +76,7 @@ class Annotation(msgspec.Struct, frozen=True, array_like=True):
     def require_tags(self) -> None:
         """RecordProblem for a record without certain tags."""
         if not self.is_tagged:
-            lack = "no tags field (ramctl parse writes it), or only a tagger's, beside its scores"
-            raise RecordProblem(lack, code="missing_field")
+            raise RecordProblem(NO_TAGS, code="missing_field")
 
 
 def read_annotation(fields: JsonObject, source: int = 0, line: int | None = None) -> Annotation:
@@ -143,6 +145,7 @@ class Records:
     held_out: NDArray[np.bool_]  # (N,) only validated on
     counts: TagCounts
     n_lines: int  # of the inputs, good or bad
+    rejected: set[int] = field(default_factory=set)  # reported once, not in every epoch
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -156,12 +159,14 @@ class Records:
         """The folder of an annotation's photo, if its name is relative."""
         return self.inputs[note.source][1]
 
-    def reject(self, index: int, problem: RecordProblem, stage: str) -> Reject:
-        """The reject of a record whose photo cannot be used."""
-        note = self[index]
-        record = {"image": note.image, "tags": list(note.tags)}
-        name = shown_name(self.inputs[note.source][0])
-        return Reject(name, note.line, stage, problem.code, problem.message, record)
+    def reject(self, problems: Mapping[int, RecordProblem], rejects: Rejects) -> None:
+        """Report records that cannot be used, by their numbers, each once a run."""
+        for index in sorted(problems.keys() - self.rejected):
+            note, why = self[index], problems[index]
+            record = {"image": note.image, "tags": list(note.tags)}
+            name, stage = shown_name(self.inputs[note.source][0]), rejects.report.command
+            rejects.add(Reject(name, note.line, stage, why.code, why.message, record))
+        self.rejected.update(problems)
 
     @cached_property
     def _file(self) -> FileIO:
