@@ -18,10 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.photos.archives import split_member
 from ramctl.records import record as record_fields
-from ramctl.records.files import exists
-from ramctl.records.inputs import ROOT_CHECK_RECORDS, RootCheck, read_inputs
+from ramctl.records.inputs import read_inputs
 from ramctl.records.labels import Label, Labels, normalise
 from ramctl.records.record import KINDS, JsonObject, Reject, listed, shown_name
 from ramctl.records.remote import photo_base
@@ -181,13 +179,13 @@ def read_records(
 
     With `hold_out`, 2 to 10 % of the photos are set aside, 5,000 at most, unless these are too few
     to choose thresholds on. With `takes_untagged`, records without tags are trained on too.
-    RunProblem when there is no record, or none of the first photos exists.
+    RunProblem when there is no record.
     """
     places = [(name, photo_base(name, root)) for name in inputs]
-    counts, root_check = TagCounts(), RootCheck()
+    counts = TagCounts()
     offsets, slots, n_lines = array("q", [0]), array("H"), 0
     with path.open("wb") as file:
-        for source, (name, base) in enumerate(places):
+        for source, name in enumerate(inputs):
             for item in read_inputs([name], root, stage):
                 raise_if_stopped()
                 n_lines += 1
@@ -202,8 +200,6 @@ def read_records(
                 except RecordProblem as problem:
                     on_reject(Reject.of(item, problem, stage))
                     continue
-                if len(slots) < ROOT_CHECK_RECORDS:
-                    root_check.count(note.image, exists=_exists(note.image, base))
                 offsets.append(offsets[-1] + file.write(msgspec.json.encode(note) + b"\n"))
                 counts.add(note, kinds)
                 slots.append(_slot(note.image) if note.is_tagged else NO_SLOT)
@@ -213,11 +209,6 @@ def read_records(
     if hold_out:
         held_out = _held_out(np.frombuffer(slots, np.uint16))
     return Records(path, places, np.frombuffer(offsets, np.int64), held_out, counts, n_lines)
-
-
-def _exists(image: str, base: Path) -> bool:
-    archive = (split_member(image) or [image])[0]
-    return any(exists(base / name) for name in {image, archive})
 
 
 def _held_out(slots: NDArray[np.uint16]) -> NDArray[np.bool_]:

@@ -61,11 +61,11 @@ class Targets:
         present = self._ids(note.tags)
         # Of labels without negatives beside them, those that nobody names are absent.
         states = np.full(len(self.labels), ABSENT if note.negatives is None else UNKNOWN, np.int8)
-        if note.negatives is None:
+        if note.negatives is not None:
+            states[self._ids(note.negatives)] = DENIED
+        else:
             states[self._ids([tag for i in present for tag in self.labels[i].parents])] = IMPLIED
             states[self._ids(note.uncertain)] = UNKNOWN
-        else:
-            states[self._ids(note.negatives)] = DENIED
         states[present] = PRESENT
         return states
 
@@ -183,9 +183,8 @@ class TrainingSet(Dataset[Batch]):
     def __getitem__(self, key: Key) -> Batch:
         epoch, ids = key
         good: list[int] = []
-        photos, rows, weights, rejected = [], [], [], []
+        photos, rows, rejected = [], [], []
         captions: list[tuple[int, str, list[str]]] = []  # row, text, tags
-        in_order = self.tokenizer is not None and self.tokenizer.config.tag_order == "labels"
         for index in ids.tolist():
             note = self.records[index]
             # A generator for each photo: workers and the order of reading change nothing.
@@ -195,30 +194,24 @@ class TrainingSet(Dataset[Batch]):
             except RecordProblem as problem:
                 rejected.append((index, problem))
                 continue
-            target, weight = self.targets.row(index, note)
-            rows.append(target)
-            weights.append(weight)
+            rows.append(self.targets.row(index, note))
             if note.captions:
                 chosen = note.captions[random.integers(len(note.captions))]
                 if text := clean_caption(chosen.text):
-                    tags = self.targets.guiding_tags(chosen, in_label_order=in_order)
-                    captions.append((len(good), text, tags))
+                    captions.append((len(good), text, self._guides(chosen)))
             good.append(index)
         if not good:
             return self._stand_in(rejected)
         stacked = np.stack(photos)
         if self.features is None:
             stacked = self.photo.preprocess.normalise(stacked)
+        targets, weights = (torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
         texts = None if self.texts is None else torch.from_numpy(self.texts[good]).float()
-        weighted = np.stack(weights)
         batch = Batch(
-            torch.from_numpy(stacked).float(),
-            torch.from_numpy(np.stack(rows)),
-            None if (weighted == 1).all() else torch.from_numpy(weighted),
-            teacher=texts,
-            taught=None if texts is None else (texts != 0).any(1).float(),
+            torch.from_numpy(stacked).float(), targets, None if (weights == 1).all() else weights,
+            teacher=texts, taught=None if texts is None else (texts != 0).any(1).float(),
             rejected=tuple(rejected),
-        )
+        )  # fmt: skip
         return self._with_captions(batch, captions) if captions else batch
 
     def _photo(self, index: int, note: Annotation, random: np.random.Generator) -> Array:
@@ -227,17 +220,19 @@ class TrainingSet(Dataset[Batch]):
             return self.photo.pixels(note.image, self.records.base(note), random)
         return self.features[index, int(random.random() < self.photo.augment.flip)]
 
+    def _guides(self, caption: Caption) -> list[str]:
+        """The tags that guide the caption, in the order that the model is trained with."""
+        in_order = self.tokenizer is not None and self.tokenizer.config.tag_order == "labels"
+        return self.targets.guiding_tags(caption, in_label_order=in_order)
+
     def _with_captions(self, batch: Batch, captions: list[tuple[int, str, list[str]]]) -> Batch:
         rows, texts, tags = zip(*captions, strict=True)
-        inputs = targets = None
-        if self.tokenizer is not None:
-            pieces, ids = self.tokenizer.encode_captions(texts), self.tokenizer.encode_tags(tags)
-            inputs = CaptionInputs(*map(torch.from_numpy, (*ids, pieces.ids, pieces.mask)))
-            targets = torch.from_numpy(pieces.targets)
-        return replace(
-            batch, captions=inputs, caption_targets=targets, caption_rows=torch.tensor(rows),
-            caption_texts=texts,
-        )  # fmt: skip
+        batch = replace(batch, caption_rows=torch.tensor(rows), caption_texts=texts)
+        if self.tokenizer is None:
+            return batch
+        pieces, ids = self.tokenizer.encode_captions(texts), self.tokenizer.encode_tags(tags)
+        inputs = CaptionInputs(*map(torch.from_numpy, (*ids, pieces.ids, pieces.mask)))
+        return replace(batch, captions=inputs, caption_targets=torch.from_numpy(pieces.targets))
 
     def _stand_in(self, rejected: Sequence[Unreadable]) -> Batch:
         size = self.photo.preprocess.config.size

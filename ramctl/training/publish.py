@@ -103,19 +103,18 @@ def score(
     return Scored(np.concatenate(logits), np.array(truth).reshape(-1, logits[0].shape[1]), ids)
 
 
-def validate(run: Run, runtime: Runtime, step: int) -> tuple[Scored | None, JsonObject]:
+def validate(run: Run, runtime: Runtime, step: int) -> tuple[Scored, JsonObject]:
     """The scored validation photos, and the mAP over the labels with evidence that they show.
 
-    None, and nothing, without photos that can be used, and in all processes but the first.
+    None, and nothing, where no photo can be used, and in all processes but the first.
     """
-    ids, report = run.validation.ids[:MAX_VALIDATED], run.rejects.report
-    if not len(ids) or not run.is_main:
-        return None, {}
+    ids, report = run.validation.ids[: MAX_VALIDATED * run.is_main], run.rejects.report
     scored = score(run, run.validation, ids, runtime)
     occurring = run.evidence & (scored.truth == POSITIVE).any(0)
     if not occurring.any():
-        report.notify(f"none of {len(ids)} validation photos shows a trained label")
-        return None, {}
+        if len(ids):
+            report.notify(f"none of {len(ids)} validation photos shows a trained label")
+        return Scored(scored.logits[:0], scored.truth[:0], scored.ids[:0]), {}
     logits = scored.logits[:, occurring].astype(np.float64)
     value = mean_average_precision(logits, scored.truth[:, occurring])
     facts = {"map": value, "labels": int(occurring.sum()), "photos": len(scored.ids)}
@@ -171,16 +170,13 @@ def _shown_ids(data: TrainingSet) -> Ids:
 
 
 def _calibrated(
-    run: Run, scored: Scored | None, shown: Scored, runtime: Runtime
+    run: Run, scored: Scored, shown: Scored, runtime: Runtime
 ) -> tuple[Labels, JsonObject]:
     """The labels with their curves, and the part of the bundle's `meta` that belongs to them.
 
     Where there are too few photos to fit curves, those of the bundle that it began from stay.
     """
     init, preset, labels = run.init, run.preset, run.data.targets.labels
-    if scored is None:
-        nothing = np.zeros((0, len(labels)), np.float32)
-        scored = Scored(nothing, nothing.astype(np.int8), np.zeros(0, np.int64))
     is_few = len(scored.ids) < MIN_PHOTOS
     is_same_view = init is not None and init.preprocess == preset.preprocess
     if init is not None and is_same_view and (is_few or preset.training.captions_alone):

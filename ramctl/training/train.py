@@ -30,7 +30,6 @@ from ramctl.model.preset import Preset, change_preset
 from ramctl.records.files import output_lock, remove_folder, work_path
 from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.jsonl import dumps
-from ramctl.records.record import STDIN
 from ramctl.records.report import Rejects, Report
 from ramctl.records.signals import GOES_ON, StopRequest
 from ramctl.training import start, teachers
@@ -53,6 +52,7 @@ LAST = "last.pt"  # in OUT.work: what `--resume` goes on with
 MAX_TEXTS = 500_000  # records whose captions decide the vocabulary
 SAVE_EVERY_S = 300.0
 LOG_EVERY_S = 60.0
+MAX_UNREADABLE = 100  # photos, before the first that can be read
 MEASURED_STEPS = 20  # after which a run reports its pace and memory
 
 
@@ -244,16 +244,23 @@ def _read(
     """
     config, val, report = preset.training, options.val, rejects.report
     taggers = teachers.scores_teachers(config.distill)
-    read = partial(read_records, root=options.root, on_reject=rejects.add, stage=options.command)
-    make = partial(read, hold_out=val is None, takes_untagged=bool(taggers))
-    inputs = _inputs(options.inputs)
-    records = world.from_main(lambda: make(work / "records.jsonl", inputs))
+
+    def read(name: str, names: Sequence[str], **how: bool) -> Records:
+        inputs = inputs_or_stdin(names, "JSONL files of parsed records")
+        require_files(inputs)
+        path, command = work / name, options.command
+        make = partial(read_records, path, inputs, options.root, rejects.add, command, **how)
+        read = world.from_main(make)
+        report.n_in += read.n_lines
+        return read
+
+    records = read(
+        "records.jsonl", options.inputs, hold_out=val is None, takes_untagged=bool(taggers)
+    )
     held_out, held_out_ids = records, np.flatnonzero(records.held_out)
-    report.n_in = records.n_lines
     if val is not None:
-        held_out = world.from_main(lambda: read(work / "val.jsonl", _inputs([val])))
+        held_out = read("val.jsonl", [val])
         held_out_ids = np.arange(len(held_out))
-        report.n_in += held_out.n_lines
 
     tables = [TaggerScores.read(tagger.path, options.command) for tagger in taggers]
     rows, is_usable = _taught(tables, records, rejects)
@@ -283,14 +290,6 @@ def _read(
     whole = TrainingPhoto(preset.preprocess, UNCHANGED)
     validation = TrainingSet(held_out, held_out_ids, Targets(labels), whole, workers=workers)
     return data, validation, shown, known
-
-
-def _inputs(names: Sequence[str]) -> tuple[str, ...]:
-    inputs = inputs_or_stdin(names, "JSONL files of parsed records")
-    require_files(inputs)
-    if is_torchrun() and STDIN in inputs:
-        raise UsageProblem("several processes cannot share stdin: name the records' files")
-    return inputs
 
 
 def _taught(
@@ -370,7 +369,7 @@ def _loop(
     device = this.runtime.device
     batches = data.batches(sampler.keys(first, total), pins=device.type == "cuda")
     trainer.module = world.wrap(trainer.task, device)
-    is_stopped, unreadable = False, set[int]()
+    is_stopped, n_learnt, unreadable = False, 0, set[int]()
     begun = saved = logged = time.monotonic()
     with ExitStack() as stack:
         advance = stack.enter_context(report.progress(title="train", unit="steps", total=total))
@@ -394,8 +393,8 @@ def _loop(
             }  # fmt: skip
             log.write(dumps(event))
             data.records.reject(done.rejected, this.rejects)
-            unreadable |= done.rejected.keys()
-            if len(unreadable) == len(data.ids):
+            n_learnt, unreadable = n_learnt + done.photos, unreadable | done.rejected.keys()
+            if not n_learnt and (is_last or len(unreadable) >= min(MAX_UNREADABLE, len(data.ids))):
                 raise RunProblem("no photo could be read: nothing is learnt (see --root)")
             if is_last or now - logged >= LOG_EVERY_S:
                 logged, losses = now, ", ".join(f"{k} {x:.4g}" for k, x in done.losses.items())
@@ -409,7 +408,7 @@ def _loop(
                 trainer.save(work / LAST)
                 saved = now
             if trainer.step % an_epoch == 0 and not (is_last or is_stopped):
-                facts = validate(this, this.runtime, trainer.step)[1]
+                _, facts = validate(this, this.runtime, trainer.step)
                 if facts:
                     log.write(dumps({"event": "validation", "step": trainer.step} | facts))
     if left := total - trainer.step:
