@@ -185,6 +185,7 @@ class TrainingSet(Dataset[Batch]):
         good: list[int] = []
         photos, rows, rejected = [], [], []
         captions: list[tuple[int, str, list[str]]] = []  # row, text, tags
+        in_order = self.tokenizer is not None and self.tokenizer.config.tag_order == "labels"
         for index in ids.tolist():
             note = self.records[index]
             # A generator for each photo: workers and the order of reading change nothing.
@@ -198,7 +199,8 @@ class TrainingSet(Dataset[Batch]):
             if note.captions:
                 chosen = note.captions[random.integers(len(note.captions))]
                 if text := clean_caption(chosen.text):
-                    captions.append((len(good), text, self._guides(chosen)))
+                    tags = self.targets.guiding_tags(chosen, in_label_order=in_order)
+                    captions.append((len(good), text, tags))
             good.append(index)
         if not good:
             return self._stand_in(rejected)
@@ -219,11 +221,6 @@ class TrainingSet(Dataset[Batch]):
         if self.features is None:
             return self.photo.pixels(note.image, self.records.base(note), random)
         return self.features[index, int(random.random() < self.photo.augment.flip)]
-
-    def _guides(self, caption: Caption) -> list[str]:
-        """The tags that guide the caption, in the order that the model is trained with."""
-        in_order = self.tokenizer is not None and self.tokenizer.config.tag_order == "labels"
-        return self.targets.guiding_tags(caption, in_label_order=in_order)
 
     def _with_captions(self, batch: Batch, captions: list[tuple[int, str, list[str]]]) -> Batch:
         rows, texts, tags = zip(*captions, strict=True)

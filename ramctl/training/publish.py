@@ -78,16 +78,11 @@ class Scored(NamedTuple):
     ids: Ids
 
 
-def label_logits(model: RAM, photos: Tensor) -> Tensor:
-    """Logits (B, L) of all labels."""
-    return model(photos).logits.total
-
-
 def score(
     run: Run, data: TrainingSet, ids: Ids, runtime: Runtime,
-    logits_of: Callable[[RAM, Tensor], Tensor] = label_logits,
+    logits_of: Callable[[RAM, Tensor], Tensor] | None = None,
 ) -> Scored:  # fmt: skip
-    """The photos that can be read; the model is left in evaluation mode."""
+    """The photos that can be read, by all logits of the model or by `logits_of`."""
     model, blocks = run.model.eval(), np.split(ids, range(PHOTOS_AT_ONCE, len(ids), PHOTOS_AT_ONCE))
     logits = [np.zeros((0, len(data.targets.labels)), np.float32)]
     problems: dict[int, RecordProblem] = {}
@@ -95,7 +90,8 @@ def score(
         problems |= dict(batch.rejected)
         if batch.is_real:
             with torch.inference_mode(), runtime.precision():
-                found = logits_of(model, batch.photos.to(runtime.device))
+                photos = batch.photos.to(runtime.device)
+                found = logits_of(model, photos) if logits_of else model(photos).logits.total
             logits.append(found.float().cpu().numpy())
     data.records.reject(problems, run.rejects)
     ids = ids[~np.isin(ids, list(problems))]

@@ -20,7 +20,6 @@ import torch
 
 from ramctl.checkpoints.bundle import META, Bundle, require_bundle, resolve_model
 from ramctl.checkpoints.hub import local_path
-from ramctl.checkpoints.static_table import TextEncoder
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.model import preset as presets
@@ -36,7 +35,6 @@ from ramctl.training import start, teachers
 from ramctl.training.annotations import NO_TAGS, Ids, Records, read_records
 from ramctl.training.augmentation import UNCHANGED, TrainingPhoto
 from ramctl.training.data import (
-    Half,
     Sampler,
     Targets,
     TrainingSet,
@@ -194,7 +192,9 @@ def _train(
         if is_frozen and not changes and clip is None:  # they are the same in every epoch
             data, validation = _with_features(data, validation, trainer, rejects)
         if encoder is not None and "distill caption" in task.weights:
-            data = replace(data, texts=_caption_vectors(data.records, encoder, report))
+            report.notify(f"embedding {data.records.counts.n_captions} captions")
+            with report.progress(title="captions", total=len(data.records)) as advance:
+                data = replace(data, texts=caption_vectors(data.records, encoder, advance))
 
     this = Run(
         options.out, shlex.join(["ramctl", *options.argv]), preset, init, model, encoder, data,
@@ -342,13 +342,6 @@ def _with_features(
     if validation.records is data.records:
         return with_features, replace(validation, features=with_features.features, workers=0)
     return with_features, computed(validation, flip=False)
-
-
-def _caption_vectors(records: Records, encoder: TextEncoder, report: Report) -> Half:
-    """The vectors of all captions, which teach."""
-    report.notify(f"embedding {records.counts.n_captions} captions")
-    with report.progress(title="captions", total=len(records)) as advance:
-        return caption_vectors(records, encoder, advance)
 
 
 def _loop(
