@@ -30,7 +30,7 @@ PHOTO = DATA / "photos" / "kite.jpg"
 
 
 def assert_same_weights(a: Path, b: Path) -> None:
-    first, second = (Bundle.open(path, verify=True).tensors() for path in (a, b))
+    first, second = (Bundle.open(path).tensors() for path in (a, b))
     assert first.keys() == second.keys()
     for name, value in first.items():
         assert np.array_equal(value, second[name]), name
@@ -48,7 +48,7 @@ def plain(folder, parsed, tiny_options):
     changes = settings("training.batch_size=4")
     done = Ramctl(folder)("train", parsed, *options, *changes, *tiny_options)
     assert done.returncode == 0, done.messages
-    return Bundle.open(folder / "new" / "x", verify=True), done
+    return Bundle.open(folder / "new" / "x"), done
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def calibrated(folder, parsed, tiny_options):
     changes = settings("precision=0.6", "training.lr=0.01", "training.fewest_positives=3")
     done = Ramctl(folder)("train", parsed, *options, *changes, *tiny_options)
     assert done.returncode == 0, done.messages
-    return Bundle.open(folder / "judged", verify=True), done
+    return Bundle.open(folder / "judged"), done
 
 
 def test_train_writes_a_complete_bundle_and_nothing_else(plain, folder):
@@ -276,7 +276,7 @@ def test_photos_that_only_a_teacher_knows_are_trained_on(train, command, tmp_pat
     path = write_records(tmp_path / "in.jsonl", [*rows, unknown])
     options = ["--distill", f"scores:{teacher}", "--steps", 2, "--rejects", "r.jsonl"]
     done = train(path, "--out", "m", *options, code=3)
-    bundle = Bundle.open(tmp_path / "m", verify=True)
+    bundle = Bundle.open(tmp_path / "m")
     assert set(bundle.labels.tags) == {"horse", "grass"}  # what it gives with more than 0.5
     assert bundle.meta["provenance"]["data"]["records_trained_on"] == 8
     assert f"{teacher}: scores of 8 of 9 photos" in done.messages
@@ -320,7 +320,7 @@ def test_ram_plus_trains_on_clip_queries_and_aligns_photos_with_captions(
     command("train", parsed, *tiny_options[:4], *options, *settings(*RAM_PLUS))
     losses = steps_of("e.jsonl")[0]["losses"]
     assert set(losses) == {"tag", "distill clip", "alignment"} and min(losses.values()) > 0
-    bundle = Bundle.open(Path("x"), verify=True)
+    bundle = Bundle.open(Path("x"))
     assert json.loads((bundle.path / "text/encoder.json").read_text())["kind"] == "clip"
 
 
@@ -338,7 +338,7 @@ def test_the_switches_of_the_papers_tables(changes, expected, command, parsed, s
     options = ["--out", "x", "--steps", 2, "--events", "e.jsonl", *swin_options]
     command("train", parsed, *options, *settings(*changes))
     assert set(steps_of("e.jsonl")[0]["losses"]) == expected
-    bundle = Bundle.open(Path("x"), verify=True)
+    bundle = Bundle.open(Path("x"))
     assert bundle.has("tokenizer.json") == ("caption" in expected)
     assert bundle.has("text/table.safetensors") == (changes != TAG2TEXT)
 
