@@ -2,7 +2,7 @@ function _ramctl_completion;
     set -l response (env _RAMCTL_COMPLETE=fish_complete COMP_WORDS=(commandline -cp) COMP_CWORD=(commandline -t) ramctl);
 
     for completion in $response;
-        set -l metadata (string split --max 1 "," $completion);
+        set -l metadata (string split "," $completion);
 
         if test $metadata[1] = "dir";
             __fish_complete_directories $metadata[2];

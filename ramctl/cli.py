@@ -1,19 +1,20 @@
 """The command group, and `main()`, which turns every failure into one line and an exit code."""
 
-import contextlib
 import os
 import signal
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
+from click.shell_completion import shell_complete
 
 from ramctl import __version__
 from ramctl.commands import COMMANDS
-from ramctl.commands.command import RamctlCommand, help_rows, write_lines
+from ramctl.commands.command import Command
+from ramctl.commands.config import default_map
 from ramctl.errors import (
     EXIT_BROKEN_PIPE,
     EXIT_FAILED,
@@ -22,35 +23,27 @@ from ramctl.errors import (
     Interrupted,
     RamctlError,
     did_you_mean,
-    escaped,
     one_line,
 )
 from ramctl.records.extras import extra_of, needs
 
+COMPLETE = "_RAMCTL_COMPLETE"  # the variable by which shells ask for completions
 SENTENCE = """\
 ramctl tags photos with a 31 MB model that runs on any CPU. Give it your own words, or train
 your own model."""
-PIPELINE = (
-    "captions | parse | train; then generate | clean | train; finetune or fit; tag | export, eval"
-)
-TEXT = """\
+HELP = f"""\b
+{SENTENCE}
+
+\b
+captions | parse | train; then generate | clean | train; finetune or fit; tag | export, eval
+
+\b
 Most commands add fields to JSONL records. ramctl COMMAND --help lists its options."""
-NOTES = """\
+NOTES = """\b
 Defaults come from RAMCTL_<COMMAND>_<OPTION>, RAMCTL_<OPTION> and ~/.config/ramctl/ramctl.toml
 (a table for each command, and [common]), in this order.
 Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were rejected;
 130 interrupted; 141 the reader closed the pipe; 143 terminated."""
-
-
-@contextlib.contextmanager
-def _reader() -> Iterator[None]:
-    """Pass on Ctrl-C and a closed pipe, which click would report in its way."""
-    try:
-        yield
-    except BrokenPipeError as error:
-        raise click.exceptions.Exit(EXIT_BROKEN_PIPE) from error
-    except KeyboardInterrupt as error:  # click would begin another line
-        raise Interrupted(signal.SIGINT) from error
 
 
 class LazyGroup(click.Group):
@@ -63,46 +56,32 @@ class LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command, imported now; for an unknown name the nearest is suggested."""
         if cmd_name in COMMANDS:
-            return RamctlCommand(cmd_name)
-        if not ctx.resilient_parsing and not cmd_name.startswith("-"):
+            return Command(cmd_name)
+        if not ctx.resilient_parsing:
             ctx.fail(f"no command {cmd_name!r}{did_you_mean(cmd_name, COMMANDS)}")
         return None
 
-    def make_context(self, *args: Any, **attributes: Any) -> click.Context:
-        """The context; where a help is asked for, it is written here."""
-        with _reader():
-            return super().make_context(*args, **attributes)
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; its result is the exit code."""
-        with _reader():
-            return super().invoke(ctx)
-
-    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the summary, the pipeline, the commands, the group's own options and the notes."""
-        self.format_usage(ctx, formatter)
-        write_lines(formatter, ["", *SENTENCE.splitlines(), "", PIPELINE])
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands with their summaries, without importing them."""
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
-        write_lines(formatter, ["", *TEXT.splitlines()])
-        with formatter.section("Options"):
-            formatter.write_dl(help_rows(ctx, self.get_params(ctx)))
-        write_lines(formatter, ["", *NOTES.splitlines()])
 
 
 @click.group(
     cls=LazyGroup,
     name="ramctl",
     invoke_without_command=True,
-    short_help=SENTENCE,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    help=HELP,
+    epilog=NOTES,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "show_default": True,
+    },
 )
-@click.option("--version", is_flag=True, help="Print the version; `ramctl doctor` lists versions.")
+@click.version_option(__version__, message="ramctl %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, version: bool) -> None:
-    if version:
-        click.echo(f"ramctl {__version__}")
-        ctx.exit(EXIT_OK)
+def cli(ctx: click.Context) -> None:
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help(), err=True)
         ctx.exit(EXIT_USAGE)
@@ -111,53 +90,40 @@ def cli(ctx: click.Context, version: bool) -> None:
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and end the process with the documented exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    command = next((f" {word}" for word in arguments if word in COMMANDS), "")
-    # Replace closed streams: an opened file would get their numbers. Only stderr works then.
-    for number, stream in enumerate(("stdin", "stdout", "stderr")):
-        if getattr(sys, stream) is None:
-            flags = os.O_RDONLY if stream == "stdout" else os.O_WRONLY
-            os.dup2(os.open(os.devnull, flags), number)  # most often it is that number already
-            setattr(sys, stream, os.fdopen(number, "w" if number else "r"))
+    name = next((f"ramctl {word}" for word in arguments if word in COMMANDS), "ramctl")
+    warnings.filterwarnings("ignore", module="PIL")  # a damaged photo is reported once, as a reject
     try:
-        code = _run(arguments, f"ramctl{command}")
+        code = _run(arguments)
         sys.stdout.flush()
+    except click.exceptions.Exit as finished:
+        code = finished.exit_code
+    except click.UsageError as error:
+        code = EXIT_USAGE
+        _print(name, f"{error.format_message().rstrip('.')} (see {name} --help)")
     except (Interrupted, KeyboardInterrupt) as stopped:
-        _print(f"ramctl{command}", getattr(stopped, "message", "interrupted"))
-        _die_of(getattr(stopped, "signum", signal.SIGINT))
+        _print(name, getattr(stopped, "message", "interrupted"))
+        signum = getattr(stopped, "signum", signal.SIGINT)
+        signal.signal(signum, signal.SIG_DFL)
+        os.kill(os.getpid(), signum)  # so that the parent process sees the true cause
+        code = 128 + signum
     except BrokenPipeError:
         code = EXIT_BROKEN_PIPE
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python reports it
-    except OSError as error:
-        code = EXIT_FAILED
-        _print(f"ramctl{command}", f"standard output: {error.strerror}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        code = error.exit_code if isinstance(error, RamctlError) else EXIT_FAILED
+        _print(name, _message(error))
+        if os.environ.get("RAMCTL_TRACEBACK"):
+            traceback.print_exc()
     sys.exit(code)
 
 
-def _run(arguments: list[str], name: str) -> int:
-    # A damaged photo is reported once, as a reject.
-    warnings.filterwarnings("ignore", module="PIL")
-    try:
-        result: Any = cli.main(args=arguments, prog_name="ramctl", standalone_mode=False)
-    except click.exceptions.Exit as finished:
-        return finished.exit_code
-    except click.UsageError as error:
-        _print(name, f"{error.format_message().rstrip('.')} (see {name} --help)")
-        return EXIT_USAGE
-    except click.ClickException as error:
-        _print(name, error.format_message())
-        return EXIT_FAILED
-    except click.Abort as error:  # what click makes of a signal that comes before ours are set up
-        raise KeyboardInterrupt from error
-    except (Interrupted, KeyboardInterrupt, BrokenPipeError):
-        raise
-    except Exception as error:
-        _print(name, _message(error))
-        if os.environ.get("RAMCTL_TRACEBACK"):
-            lines = traceback.format_exc().splitlines()
-            sys.stderr.write("".join(f"{escaped(line)}\n" for line in lines))
-        return error.exit_code if isinstance(error, RamctlError) else EXIT_FAILED
-    return result if isinstance(result, int) else EXIT_OK
+def _run(arguments: list[str]) -> int:
+    """Answer a shell that completes a line, or run the command; the exit code."""
+    if instruction := os.environ.get(COMPLETE):
+        return shell_complete(cli, {}, "ramctl", COMPLETE, instruction)
+    with cli.make_context("ramctl", arguments, default_map=default_map()) as context:
+        code: Any = cli.invoke(context)
+    return code or EXIT_OK
 
 
 def _message(error: Exception) -> str:
@@ -178,10 +144,3 @@ def _message(error: Exception) -> str:
 
 def _print(name: str, message: str) -> None:
     sys.stderr.write(f"{name}: {one_line(message)}\n")
-
-
-def _die_of(signum: int) -> NoReturn:
-    """End by the signal itself, so that the parent process sees the true cause."""
-    signal.signal(signum, signal.SIG_DFL)
-    os.kill(os.getpid(), signum)
-    sys.exit(128 + signum)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
-CORE = ("click", "ijson", "onnxruntime", "simplejpeg")  # who has these has all that ramctl needs
+CORE = ("click", "onnxruntime", "simplejpeg")  # who has these has all that ramctl needs
 
 
 def use_venv(*modules: str) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from ramctl.errors import RecordProblem
 from ramctl.metadata.sidecar_merge import merge_tags
-from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
+from ramctl.photos.finding import PhotoInputs, photo_items
 from ramctl.records.record import Item
 from tests.command import Done, Ramctl
 
@@ -30,7 +30,7 @@ KINDS = ["object"] * 8 + ["action", "attribute"]
 
 def read_photo_inputs(inputs: PhotoInputs) -> Iterator[Item]:
     """The records of photos, each made when it is asked for."""
-    return (make() for make in unread_photo_inputs(inputs))
+    return photo_items(inputs)
 
 
 def write_tar(path: Path, **members: bytes) -> None:

@@ -19,7 +19,6 @@ from ramctl.checkpoints.bundle import (
     BundleWriter,
     embedded_bundle,
     file_sha256,
-    find_bundle,
     model_shelf,
     require_bundle,
     resolve_model,
@@ -45,6 +44,20 @@ THRESHOLD = 0.68  # the authors' class_threshold, for labels without their own
 # threshold 1 are never predicted, because they spoil captions (tag2text.py).
 LISTS = Path(str(files("ramctl.checkpoints") / "labels"))
 
+CARD_TEXT = """---
+library_name: ramctl
+pipeline_tag: image-classification
+tags: [image-tagging, recognize-anything]
+license: apache-2.0
+---
+# {title}
+
+{description}. Converted from the authors' checkpoint `{checkpoint}`
+(github.com/xinyu1205/recognize-anything, Apache-2.0); {n_labels} labels in the authors' order,
+photos of {size} px. Training data, intended use and limits are those of the original; the paper
+names counting, fine-grained classes and the bias of its data as limits.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class ConvertOptions:
@@ -66,21 +79,21 @@ def run(options: ConvertOptions) -> Report:
     """Convert, or add a graph; return the report of the run."""
     report = Report("convert", quiet=options.quiet)
     if options.target:
-        bundle = Bundle.open(resolve_model(options.source))
-        if options.out is None and bundle.path == embedded_bundle():
+        source = Bundle.open(resolve_model(options.source))
+        if options.out is None and source.path == embedded_bundle():
             raise UsageProblem("the embedded model is part of this program: give --out DIR")
-        bundle = add_graph(bundle, options.out)
+        bundle = add_graph(source, options.out)
         report.notify(f"{bundle.path}: wrote {PHOTO_GRAPH} and {LABEL_GRAPH}")
-    elif options.arch is None and options.source in KNOWN:
-        install(options, report)
-    else:
-        bundle = convert_checkpoint(options)
-        model = bundle.preset.model
-        report.notify(f"{bundle.path}: {len(bundle.labels)} labels, {model.encoder.backbone}")
-        if model.captioning is None and (options.arch != "ram-plus" or options.vocab):
-            report.notify("no captions: the checkpoint has no captioning branch")
-        elif model.captioning is not None and not bundle.has(TOKENIZER):
-            report.notify("no captions: the vocabulary is not BERT's; name it by --vocab FILE")
+        return report
+    if options.arch is None and options.source in KNOWN:
+        options = _downloaded(options, report)
+    bundle = convert_checkpoint(options)
+    report.notify(f"{bundle.path}: {len(bundle.labels)} labels; use --model {bundle.path}")
+    if not bundle.has(TOKENIZER):
+        reason = "the vocabulary is not BERT's; name it by --vocab FILE"
+        if bundle.preset.model.captioning is None:
+            reason = "the checkpoint has no captioning branch"
+        report.notify(f"no captions: {reason}")
     return report
 
 
@@ -92,10 +105,11 @@ def convert_checkpoint(options: ConvertOptions) -> Bundle:
     """
     arch, out = options.arch, options.out
     if arch is None or out is None:
-        missing = "--arch" if out else "--out" if arch else "--arch, --out"
-        raise UsageProblem(f"add {missing} to convert a checkpoint, or --to onnx for a bundle")
-    checkpoint = local_path(options.source)
+        raise UsageProblem(
+            "add --arch and --out to convert a checkpoint, or --to onnx for a bundle"
+        )
     require_bundle(out)
+    checkpoint = local_path(options.source)
     labels = read_official_labels(options.tags, arch, options.thresholds)
     preset, model = convert_official(arch, read_official(checkpoint), len(labels))
     tokenizer = _tokenizer(options.vocab, preset.model.captioning)
@@ -103,56 +117,36 @@ def convert_checkpoint(options: ConvertOptions) -> Bundle:
         labels.write(writer.path / LABELS)
         if arch != "tag2text":  # whose queries are learnt, not embedded
             ClipTextEncoder(options.text_encoder, arch).save(writer.path / TEXT_FOLDER)
+        facts = {"name": checkpoint.name, "bytes": checkpoint.stat().st_size}
         writer.meta = write_model(writer.path, preset, model, tokenizer) | {
             "thresholds": {"threshold": THRESHOLD},
             "provenance": {
                 "command": ["ramctl", *options.argv],
-                "checkpoint": {
-                    "name": checkpoint.name,
-                    "bytes": checkpoint.stat().st_size,
-                    "sha256": file_sha256(checkpoint),
-                },
+                "checkpoint": facts | {"sha256": file_sha256(checkpoint)},
                 "versions": {"ramctl": __version__},
             },
         }
-        card = f"""---
-library_name: ramctl
-pipeline_tag: image-classification
-tags: [image-tagging, recognize-anything]
-license: apache-2.0
----
-# {checkpoint.stem}
-
-{preset.description}. Converted from the authors' checkpoint `{checkpoint.name}`
-(github.com/xinyu1205/recognize-anything, Apache-2.0); {len(labels)} labels in the authors' order,
-photos of {preset.preprocess.size} px. Training data, intended use and limits are those of the
-original; the paper names counting, fine-grained classes and the bias of its data as limits.
-"""
+        card = CARD_TEXT.format(
+            title=checkpoint.stem, description=preset.description, checkpoint=checkpoint.name,
+            n_labels=len(labels), size=preset.preprocess.size,
+        )  # fmt: skip
         (writer.path / CARD).write_text(card, "utf-8")
     return Bundle.open(out)
 
 
-def install(options: ConvertOptions, report: Report) -> None:
-    """Make a bundle of the known model `source`, so that `--model` finds it; nothing if it is here.
+def _downloaded(options: ConvertOptions, report: Report) -> ConvertOptions:
+    """The options for a known model's checkpoint, downloaded; its bundle is for `--model NAME`.
 
-    The bundle is at `out` or in the folder of models; the checkpoint stays in the hub's cache.
     RunProblem for a checkpoint that is not the published one.
     """
     name, known = options.source, KNOWN[options.source]
-    if options.out is None and find_bundle(name):
-        report.notify(f"{name} is on this machine: use --model {name}")
-        return
-    report.notify(f"{name}: {known.offer}")
     out = options.out or model_shelf() / name
     require_bundle(out)  # before gigabytes are fetched
+    report.notify(f"{name}: {known.offer}")
     checkpoint = local_path(f"{HUB}{known.repository}:{known.file}")
     if known.sha256 not in (None, file_sha256(checkpoint)):
         raise RunProblem(f"{checkpoint}: not the published file (its SHA-256 differs)")
-    bundle = convert_checkpoint(
-        replace(options, source=str(checkpoint), arch=cast(Architecture, name), out=out)
-    )
-    place = name if options.out is None else out.absolute()
-    report.notify(f"{bundle.path}: {len(bundle.labels)} labels; use --model {place}")
+    return replace(options, source=str(checkpoint), arch=cast(Architecture, name), out=out)
 
 
 def read_official_labels(
@@ -165,40 +159,36 @@ def read_official_labels(
     shipped = Labels.read(LISTS / f"{arch.removesuffix('-plus')}.jsonl")
     tag_list = Labels.read(local_path(tags)) if tags else shipped
     is_theirs = list(tag_list) == list(Labels.from_tags(shipped.tags))
-    labels = list(shipped if is_theirs else tag_list)
+    labels = shipped if is_theirs else tag_list
     if all(label.kind == "object" for label in labels):  # a plain list
         pairs = zip(labels, label_kinds(tag_list), strict=True)
-        labels = [replace(label, kind=kind) for label, kind in pairs]
+        labels = Labels(replace(label, kind=kind) for label, kind in pairs)
     if thresholds is not None:
-        values = read_thresholds(local_path(thresholds), Labels(labels), THRESHOLD)
-        labels = [
-            replace(label, threshold=value) for label, value in zip(labels, values, strict=True)
-        ]
-    return Labels(labels)
+        values = read_thresholds(local_path(thresholds), labels, THRESHOLD)
+        given = zip(labels, values, strict=True)
+        labels = Labels(replace(label, threshold=value) for label, value in given)
+    return labels
 
 
 def _tokenizer(vocab: str | None, captioning: CaptioningConfig | None) -> CaptionTokenizer | None:
+    """The tokenizer of a captioning branch; None where BERT's vocabulary is not the branch's."""
     if captioning is None:
         return None
-    vocabulary = None if vocab is None else local_path(vocab)
-    tokenizer = CaptionTokenizer(bert_tokenizer(vocabulary), captioning)
+    tokenizer = CaptionTokenizer(bert_tokenizer(local_path(vocab) if vocab else None), captioning)
     if len(tokenizer) == captioning.vocabulary:
         return tokenizer
-    if vocabulary is None:  # the checkpoint is not a published one
+    if vocab is None:  # the checkpoint is not a published one
         return None
-    raise RunProblem(
-        f"{vocabulary}: {len(tokenizer)} tokens with [DEC] and [ENC], "
-        f"the checkpoint has {captioning.vocabulary}"
-    )
+    expected = f"the checkpoint has {captioning.vocabulary}"
+    raise RunProblem(f"{vocab}: {len(tokenizer)} tokens with [DEC] and [ENC], {expected}")
 
 
 def add_graph(bundle: Bundle, out: Path | None = None) -> Bundle:
     """Add the two graphs to the bundle, in place or at `out`."""
-    target = bundle.path if out is None else out
+    target = out or bundle.path
     require_bundle(target)
     model = load_model(bundle, captioning=False)
-    size = bundle.preprocess.size
     with BundleWriter(target) as writer:
         writer.copy_files(bundle, without={PHOTO_GRAPH, LABEL_GRAPH})
-        export_graphs(model, size, writer.path)
+        export_graphs(model, bundle.preprocess.size, writer.path)
     return Bundle.open(target)

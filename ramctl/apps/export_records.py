@@ -12,21 +12,15 @@ from ramctl.checkpoints.bundle import label_matcher
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.inference.selection import read_tag_list
 from ramctl.inference.thresholds import tag_thresholds
-from ramctl.metadata.sidecars import (
-    SidecarOptions,
-    SidecarWriter,
-    planned,
-    with_owner_keywords,
-    without_refused,
-)
+from ramctl.metadata.photo_metadata import with_owner_keywords
+from ramctl.metadata.sidecars import SidecarOptions, SidecarWriter, planned, without_refused
 from ramctl.metadata.text_sidecars import split_tags
-from ramctl.photos.finding import Neighbours, PhotoInputs, is_photo_name, unread_photo_inputs
+from ramctl.photos.finding import Neighbours, PhotoInputs, photo_items
 from ramctl.records.files import is_file
-from ramctl.records.inputs import inputs_or_stdin, require_files, unread_inputs
+from ramctl.records.inputs import inputs_or_stdin, read_inputs, require_files
 from ramctl.records.record import (
     JsonObject,
     Record,
-    Unread,
     image_name,
     listed,
     numbers_in,
@@ -69,17 +63,10 @@ class ExportOptions:
             raise UsageProblem("-o FILE needs -f FORMAT")
         if self.stream.resume and (sidecars.are_changed or self.gallery):
             raise UsageProblem("--resume is for -f FORMAT -o FILE alone")
-        if (sidecars.dry_run or sidecars.forget_refused) and not sidecars.are_changed:
-            option = "--dry-run" if sidecars.dry_run else "--forget-refused"
-            raise UsageProblem(f"{option} needs --xmp, --txt or --xmp-remove")
-        takes_photos = self.photos.recursive or any(map(is_photo_name, self.inputs))
-        if takes_photos and not sidecars.xmp_remove:
-            raise UsageProblem("inputs are records; only --xmp-remove takes photos")
+        if self.stream.resume and self.format in DOCUMENTS:
+            raise UsageProblem(f"-f {self.format} is one document and cannot be continued")
         if sidecars.xmp_remove and (self.format or self.gallery or sidecars.xmp or sidecars.text):
             raise UsageProblem("--xmp-remove goes with no other output")
-        document = f"-f {self.format} is one document and cannot be"
-        if self.format in DOCUMENTS and self.stream.resume:
-            raise UsageProblem(f"{document} continued; use jsonl")
 
 
 def run(options: ExportOptions) -> Report:
@@ -96,14 +83,11 @@ def run(options: ExportOptions) -> Report:
         report.counted = {"sidecars": f"sidecars {verb}"}
     names = inputs_or_stdin(options.inputs, "records")
 
-    def read() -> Iterator[Unread]:
-        if sidecars.xmp_remove:
-            photos = replace(options.photos, names=names, notify=cache(report.notify))
-            return unread_photo_inputs(photos)
+    if sidecars.xmp_remove:
+        source = photo_items(replace(options.photos, names=names, notify=cache(report.notify)))
+    else:
         require_files(names)
-        return unread_inputs(names, options.photos.root, report.command)
-
-    source = (make() for make in read())
+        source = read_inputs(names, options.photos.root, report.command)
     # Tags are removed from a photo's sidecars whatever is in its record.
     choose = attrgetter("fields") if sidecars.xmp_remove else chosen_tags(options.choice)
     gallery, neighbours = Gallery(), Neighbours()

@@ -9,7 +9,7 @@ from ramctl import __version__
 from ramctl.apps.photo_search import PhotoSearch
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import Interrupted, RunProblem, UsageProblem
-from ramctl.photos.finding import PhotoInputs, is_photo_name, unread_photo_inputs
+from ramctl.photos.finding import PhotoInputs, is_photo_name, photo_items
 from ramctl.records.files import is_folder, user_cache, write_atomic
 from ramctl.records.report import Report
 
@@ -43,7 +43,7 @@ def index_folder(folder: Path, model: str, report: Report) -> tuple[Path, Path]:
     from ramctl.records.stream import StreamOptions
 
     photos = PhotoInputs((root,), recursive=True)
-    if next(unread_photo_inputs(photos), None) is None:
+    if next(photo_items(photos), None) is None:
         raise RunProblem(f"{folder}: no photos in it (is the disk mounted?)")
     report.notify(f"{folder}: new or changed photos; the index is {index}")
     index.mkdir(parents=True, exist_ok=True)

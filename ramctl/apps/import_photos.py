@@ -1,16 +1,15 @@
 """`ramctl import`: the owner's keywords and captions of photos, as records."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import cache
 
 from ramctl.errors import RecordProblem
-from ramctl.metadata.photo_metadata import PhotoReader
+from ramctl.metadata.photo_metadata import PhotoMetadata
 from ramctl.metadata.sidecars import photo_path
-from ramctl.photos.finding import PhotoInputs, unread_photo_inputs, xmp_names
+from ramctl.photos.finding import Neighbours, PhotoInputs, photo_items, xmp_names
 from ramctl.records.inputs import inputs_or_stdin
-from ramctl.records.record import Item, Record, Unread, image_name
+from ramctl.records.record import Item, JsonObject, Record, image_name
 from ramctl.records.report import Report
 from ramctl.records.stream import StreamOptions, each, run_stream
 
@@ -27,21 +26,21 @@ class ImportOptions:
 
 def run(options: ImportOptions) -> Report:
     """Write the records of photos."""
-    report = Report("import", quiet=options.quiet, unit="images")
+    report, neighbours = Report("import", quiet=options.quiet, unit="images"), Neighbours()
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names, stage="import", notify=cache(report.notify))
 
-    def unread() -> Iterator[Unread]:
-        return (partial(_stamped, make) for make in unread_photo_inputs(photos))
+    def imported(record: Record) -> JsonObject:
+        found = PhotoMetadata.read(image_name(record.fields), record.base, neighbours)
+        return record.fields | found.fields()
 
     stream = replace(options.stream, batch=1)  # each record is written as soon as it is there
-    run_stream(report, (make() for make in unread()), each(PhotoReader()), stream)
+    run_stream(report, map(_stamped, photo_items(photos)), each(imported), stream)
     return report
 
 
-def _stamped(make: Unread) -> Item:
+def _stamped(item: Item) -> Item:
     """The item with a stamp that changes when a sidecar of its photo does."""
-    item = make()
     if isinstance(item, Record):
         with suppress(RecordProblem, ValueError):
             for path in xmp_names(photo_path(image_name(item.fields), item.base)):

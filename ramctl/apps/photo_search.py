@@ -19,7 +19,7 @@ from ramctl.checkpoints.static_table import StaticTextEncoder, read_text_encoder
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.inference.embedding import Floats, PhotoAxes
 from ramctl.photos.finding import Neighbours, photo_stamp
-from ramctl.records.inputs import unread_inputs
+from ramctl.records.inputs import read_inputs
 from ramctl.records.record import (
     HUMAN,
     JsonObject,
@@ -278,8 +278,8 @@ def _records(
             if places is None or place in places:
                 yield place, Record({**fields}, f"records[{place}]")
         return
-    for place, make in enumerate(unread_inputs([str(source)], None, "search")):
+    for place, item in enumerate(read_inputs([str(source)], None, "search")):
         if places is None or place in places:
-            if isinstance(item := make(stamped=False), Reject):
+            if isinstance(item, Reject):
                 raise RunProblem(f"{item.place}: {item.message}")
             yield place, item

@@ -6,39 +6,39 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from ramctl.captions import caption_tables, captions_beside_photos, json_lists, tag_tables
+from ramctl.captions import caption_readers, tag_tables
 from ramctl.captions.source import USUAL, USUAL_FIELDS, Columns, Source, with_usual_names
-from ramctl.errors import UsageProblem
+from ramctl.errors import attempt
 from ramctl.records.files import is_file, is_folder, is_url, unpacked_name
-from ramctl.records.inputs import first_bytes, unread_inputs
+from ramctl.records.inputs import first_bytes, read_inputs
+from ramctl.records.jsonl import content_stamp, dumps
 from ramctl.records.parquet import opened
-from ramctl.records.record import STDIN, Item, JsonObject, Record, Unread
+from ramctl.records.record import STDIN, Item, JsonObject, Record, Reject, captions_of, listed
 from ramctl.records.remote import photo_base
 
 #: The reader of each format but JSONL and Parquet.
 READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
-    "coco": json_lists.read_coco,
-    "vg": json_lists.read_visual_genome,
-    "sbu": json_lists.read_sbu,
-    "json": json_lists.read_objects,
-    "cc": caption_tables.read_cc,
-    "csv": caption_tables.read_csv,
-    "lines": caption_tables.read_lines,
-    "token": caption_tables.read_token,
-    "tar": captions_beside_photos.read_tar,
-    "txt": captions_beside_photos.read_captions,
-    "tags": captions_beside_photos.read_tags,
-    "ram": json_lists.read_ram,
+    "coco": caption_readers.read_coco,
+    "vg": caption_readers.read_visual_genome,
+    "sbu": caption_readers.read_sbu,
+    "json": caption_readers.read_objects,
+    "cc": partial(caption_readers.read_lines, forms=caption_readers.CONCEPTUAL),
+    "csv": caption_readers.read_csv,
+    "lines": partial(caption_readers.read_lines, forms=caption_readers.PLAIN),
+    "token": partial(caption_readers.read_lines, forms=caption_readers.TOKEN),
+    "tar": caption_readers.read_tar,
+    "txt": caption_readers.read_captions,
+    "tags": caption_readers.read_tags,
+    "ram": caption_readers.read_ram,
 }
-_NEED_FILE = frozenset({"parquet", "txt", "tags", "coco", "sbu"})
 FORMATS = ("jsonl", "parquet", *READERS)
 _TABLE_SUFFIXES = (".txt", ".csv", ".tsv")
-_OUR_FIELDS = {"captions", "caption", "tags"}
 _SUFFIX_FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}
 
 
-def unread_any(
+def read_captions_of(
     inputs: Sequence[str],
     root: str | None,
     stage: str,
@@ -46,46 +46,28 @@ def unread_any(
     form: str | None = None,
     labels: Sequence[str] = (),
     columns: Columns = USUAL,
-) -> Iterator[Unread]:
-    """Functions that make the records of inputs, in order.
+) -> Iterator[Item]:
+    """The records of inputs, in order.
 
     With `form` None the format of each input is recognised. `labels` are those of the ids in the
     RAM authors' JSON, `columns` the options of the user.
     """
     for name in inputs:
         kind = form or recognise(name)
-        if kind in _NEED_FILE and not (is_file(name) or is_folder(name) or is_url(name)):
-            raise UsageProblem(f"--from {kind} needs a named file: it is read more than once")
         if kind == "parquet":
             columns.check(name, opened(name).schema_arrow.names)
-        if kind in ("jsonl", "parquet"):  # which is read as that
-            rename = partial(_renamed, columns=columns, is_table=kind == "parquet")
-            for unread in unread_inputs([name], root, stage):
-                yield partial(_make_renamed, unread, rename, is_sure=bool(form) or name != STDIN)
+        if kind in ("jsonl", "parquet"):
+            for item in read_inputs([name], root, stage):
+                if isinstance(item, Record):
+                    item.fields = _renamed(item.fields, columns, is_table=kind == "parquet")
+                elif name == STDIN and not form and not str(item.raw).lstrip().startswith("{"):
+                    hint = "another format on stdin needs --from"
+                    item = replace(item, message=f"{item.message}; {hint}")
+                yield item
             continue
         # Photos in a folder of sidecars have names with the folder.
         base = Path() if not root and is_folder(name) else photo_base(name, root)
-        for item in READERS[kind](Source(name, base, stage, labels, columns)):
-            yield partial(lambda made: made, item)
-
-
-def require_readable(
-    inputs: Sequence[str], read: Callable[[Sequence[str]], Iterator[Unread]]
-) -> None:
-    """Raise what reading the first row of a file raises, for before outputs are opened."""
-    for name in filter(is_file, inputs):
-        next(read([name]), None)
-
-
-def _make_renamed(
-    make: partial[Item], rename: Callable[[JsonObject], JsonObject], *, is_sure: bool
-) -> Item:
-    item = make()
-    if isinstance(item, Record):
-        item.fields = rename(item.fields)
-    elif not (is_sure or (item.raw or "").lstrip().startswith("{")):
-        item = replace(item, message=f"{item.message}; another format on stdin needs --from")
-    return item
+        yield from READERS[kind](Source(name, base, stage, labels, columns))
 
 
 def _renamed(fields: JsonObject, columns: Columns, *, is_table: bool) -> JsonObject:
@@ -93,21 +75,50 @@ def _renamed(fields: JsonObject, columns: Columns, *, is_table: bool) -> JsonObj
 
     Ours is `captions` for a list, which other projects call `caption` too.
     """
-    present = {name for name in _OUR_FIELDS & fields.keys() if fields[name] is not None}
     is_list = isinstance(fields.get("caption"), list)
-    has_ours = present and not is_list and ("image" in fields or not is_table)
-    return with_usual_names(fields, columns) if columns.names or not has_ours else fields
+    is_text = any(fields.get(name) is not None for name in ("captions", "caption", "tags"))
+    has_ours = is_text and not is_list and ("image" in fields or not is_table)
+    return with_usual_names(fields, columns) if columns != USUAL or not has_ours else fields
+
+
+def group_by_image(items: Iterator[Item], stage: str) -> Iterator[Item]:
+    """One record per photo, in the place of its first, with the captions and tags of all in order.
+
+    Other fields are those of the first record. Rejects pass at once; records without an image stay
+    alone. All records are in memory.
+    """
+    photos: dict[Any, Record] = {}
+    for number, item in enumerate(items):
+        if isinstance(item, Reject):
+            yield item
+            continue
+        image = item.fields.get("image")
+        first = photos.setdefault(image if isinstance(image, str) else number, item)
+        if first is not item:
+            problem = attempt(_join, first.fields, item.fields)
+            if problem is not None:
+                yield Reject.of(item, problem, stage)
+    for record in photos.values():
+        record.stamp = content_stamp(dumps(record.fields))
+        yield record
+
+
+def _join(first: JsonObject, other: JsonObject) -> None:
+    captions = [*captions_of(first), *captions_of(other)]
+    if captions:
+        first.pop("caption", None)
+        first["captions"] = captions
+    tags = [*listed(first, "tags"), *listed(other, "tags")]
+    if tags:
+        first["tags"] = list(dict.fromkeys(tags))
 
 
 def read_predictions(name: str, stage: str) -> Iterator[Item]:
     """A tagger's records: a table in a .txt, .csv or .tsv, else JSONL; `-` is standard input."""
     if Path(unpacked_name(name)).suffix in _TABLE_SUFFIXES:
-        is_headed = tag_tables.is_headed(name)
-        read_tags = tag_tables.read_table if is_headed else tag_tables.read_list
-        yield from read_tags(Source(name, photo_base(name, None), stage))
-        return
-    for make in unread_inputs([name], None, stage):
-        yield make(stamped=False)
+        yield from tag_tables.read_tags(Source(name, photo_base(name, None), stage))
+    else:
+        yield from read_inputs([name], None, stage)
 
 
 def recognise(name: str) -> str:
@@ -123,10 +134,9 @@ def recognise(name: str) -> str:
     if start[:1] in (b"{", b"["):
         return _recognise_json(start)
     first = start.split(b"\n", 1)[0].decode("utf-8", "replace").rstrip("\r")
-    if caption_tables.TOKEN_LINE.fullmatch(first):
+    if caption_readers.TOKEN[0].fullmatch(first):
         return "token"
-    columns = first.split("\t")
-    if len(columns) == 2 and any(caption_tables.IS_URL.match(column) for column in columns):
+    if re.fullmatch(r"(https?://[^\t]*\t[^\t]*)|([^\t]*\thttps?://[^\t]*)", first):
         return "cc"
     cells = {cell.strip('" ').casefold() for cell in re.split("[\t|;,]", first)}
     if suffix == ".txt" and not cells & USUAL_FIELDS:
@@ -141,7 +151,7 @@ def _recognise_json(start: bytes) -> str:
             return "vg"
         has_ids = not keys.isdisjoint({b"union_label_id", b"parse_label_id"})
         return "ram" if has_ids and b"image_path" in keys else "json"
-    if {b"image_urls"} & keys:
+    if b"image_urls" in keys:
         return "sbu"
     if re.match(rb'\{\s*"(info|images|licenses|annotations|type)"\s*:\s*[\[{"]', start):
         return "coco"

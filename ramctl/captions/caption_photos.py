@@ -1,6 +1,7 @@
 """`ramctl caption`: photos in, records with a model's captions out."""
 
 import base64
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -10,11 +11,10 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from ramctl.captions.answer_text import caption_in
-from ramctl.captions.endpoint import Endpoint
-from ramctl.errors import UsageProblem, attempt
+from ramctl.captions.endpoint import Answer, Endpoint
+from ramctl.errors import RecordProblem, UsageProblem, attempt
 from ramctl.photos.decoding import Photo, photo_record, record_photo
-from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
+from ramctl.photos.finding import PhotoInputs, photo_items
 from ramctl.records.inputs import inputs_or_stdin
 from ramctl.records.jsonl import content_stamp
 from ramctl.records.parallel import ordered_map
@@ -32,6 +32,22 @@ PROMPTS = {
 }
 MAX_TOKENS = 2048  # room for models that think first
 _QUALITY = 90  # of the JPEGs that are sent
+_MARKDOWN = (
+    (re.compile(r"^(?:```.*$|#{1,6} |[-*+>] |\d{1,2}[.)] )", re.MULTILINE), ""),
+    (re.compile(r"(\*{1,3}|`|\b_{1,2})(?=\S)([^\n]+?)(?<=\S)\1"), r"\2"),
+)
+_PHOTO = "(?:image|photo(?:graph)?|picture|scene)"
+_INTRODUCTION = re.compile(
+    r"(?:^|(?<=[.!?] ))(?:caption: )?"
+    rf"(?:(?:the|this) {_PHOTO} (?:shows|depicts|features|captures)|this is an? {_PHOTO} of"
+    rf"|in (?:the|this) {_PHOTO},?|caption:) (\w)",
+    re.IGNORECASE,
+)
+_REFUSAL = re.compile(
+    r"(?:i(?:['\u2019]m| am) (?:sorry|unable|not able)|i can(?:['\u2019]t|not)\b"
+    r"|(?:i apologi[sz]e|sorry|unfortunately|as an ai)\b)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +79,6 @@ class Captioner:
         self.model = model
         self.prompt = prompt
         self.size = size
-        # What any endpoint that sees photos takes.
-        self._usual = self._message(Image.new("RGB", (64, 64), "gray"))
 
     def caption(self, photo: Photo) -> str:
         """The caption of a photo: a path, the bytes of a file, a picture of Pillow's, an array.
@@ -86,18 +100,31 @@ class Captioner:
         return fields | {"captions": [caption], "captioner": self.model}
 
     def _caption(self, photo: Image.Image) -> str:
-        answer, *_ = self.endpoint.answers(
-            self._message(photo),
-            self._usual,
-            model=self.model,
-            max_tokens=MAX_TOKENS,
-            temperature=0,
-        )
-        return caption_in(answer)
-
-    def _message(self, photo: Image.Image) -> list[JsonObject]:
         picture = {"type": "image_url", "image_url": {"url": _data_url(photo, self.size)}}
-        return [picture, {"type": "text", "text": self.prompt}]
+        text = {"type": "text", "text": self.prompt}
+        return caption_in(
+            self.endpoint.answer(
+                [picture, text], model=self.model, max_tokens=MAX_TOKENS, temperature=0
+            )
+        )
+
+
+def caption_in(answer: Answer) -> str:
+    """The plain sentences of an answer; RecordProblem (refused, no_caption) without any."""
+    text = re.split("</think(?:ing)?>", answer.text)[-1]  # a template may have written the start
+    text = re.split("<think(?:ing)?>", text)[0]  # of a thought that is cut off
+    for pattern, kept in _MARKDOWN:
+        text = pattern.sub(kept, text)
+    text = " ".join(text.split())
+    if answer.is_refused or _REFUSAL.match(text):
+        raise RecordProblem(f"the model refuses: {text[:100] or 'no reason'}", code="refused")
+    text = _INTRODUCTION.sub(lambda found: found[1].upper(), text)
+    if answer.is_cut:
+        text = text[: max(map(text.rfind, ".!?")) + 1]
+    if not re.search(r"[^\W\d_]", text):
+        reason = "cut off" if answer.is_cut else "empty"
+        raise RecordProblem(f"the model's answer is {reason}", code="no_caption")
+    return text
 
 
 def _data_url(photo: Image.Image, size: int) -> str:
@@ -122,8 +149,8 @@ def run(options: CaptionOptions) -> Report:
     report = Report("caption", quiet=options.quiet, unit="images", model=options.model)
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names, stage="caption", notify=cache(report.notify))
-    source = stream.shard.of(unread_photo_inputs(photos))
-    endpoint = Endpoint(options.endpoint, notify=report.notify)
+    source = stream.shard.of(photo_items(photos))
+    endpoint = Endpoint(options.endpoint)
     if not endpoint.is_local:
         report.notify(f"sends the photos, shrunk and without metadata, to {endpoint.host}")
     captioner = Captioner(endpoint, options.model, prompt, options.size)

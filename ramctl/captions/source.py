@@ -1,11 +1,14 @@
-"""The input of a reader, with its records and rejects, and the usual names of fields."""
+"""The input of a reader: its records and rejects, its lines and rows, the usual names of fields."""
 
+import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ramctl.errors import RunProblem
+from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import content_stamp, dumps
 from ramctl.records.record import Item, JsonObject, Record, Reject, listed_names, shown_name
 
@@ -27,19 +30,12 @@ class Columns:
     image: str | None = None
     caption: str | None = None
 
-    @property
-    def names(self) -> list[str]:
-        """The names that the user gave."""
-        return [name for name in (self.image, self.caption) if name is not None]
-
-    def check(self, source: str, names: Sequence[str]) -> None:
-        """Raise RunProblem for a table without these columns, or without any usual one."""
+    def check(self, source: str, names: Iterable[str]) -> None:
+        """Raise RunProblem for a table without these columns."""
         known = {name.casefold() for name in names}
-        missing = [name for name in self.names if name.casefold() not in known]
-        if missing or not (self.names or USUAL_FIELDS & known):
-            what = f"no column {missing[0]!r}" if missing else "no column that can be captions"
-            advice = "" if missing else "; name one with --caption-column"
-            raise RunProblem(f"{source}: {what}; it has {listed_names(names)}{advice}")
+        for name in filter(None, (self.image, self.caption)):
+            if name.casefold() not in known:
+                raise RunProblem(f"{source}: no column {name!r}; it has {listed_names(names)}")
 
 
 USUAL = Columns()
@@ -56,30 +52,75 @@ class Source:
     columns: Columns = USUAL
 
     def record(self, fields: JsonObject, line: int) -> Item:
-        """The record of a row, or its reject if it cannot be JSON; `line` counts from 1."""
+        """The record of a row, or its reject if its text is not UTF-8; `line` counts from 1."""
         try:
             stamp = content_stamp(dumps(fields))
-        except TypeError as error:  # a name that is not UTF-8
-            return self.reject(line, "bad_utf8", str(error), fields)
+        except TypeError:
+            return self.reject(line, "bad_utf8", "invalid UTF-8", [*fields.values()])
         return Record(fields, shown_name(self.name), line, self.base, stamp=stamp)
 
     def reject(self, line: int, code: str, message: str, raw: object) -> Reject:
         """The reject of a row without a record."""
-        return Reject(shown_name(self.name), line, self.stage, code, message, raw=str(raw)[:2000])
+        shown = shown_name(str(raw))[:2000]
+        return Reject(shown_name(self.name), line, self.stage, code, message, raw=shown)
+
+
+def text_lines(source: Source) -> Iterator[str]:
+    """The lines of a text; bytes that are not UTF-8 stay, as `surrogateescape` keeps them."""
+    with open_input(source.name) as stream:
+        for line in stream:
+            yield line.decode("utf-8-sig", "surrogateescape")
+
+
+def delimiter_of(header: str) -> str:
+    """Whichever of comma, tab, `|` and `;` a line holds most often."""
+    return max("\t|;,", key=header.count)
+
+
+def read_rows(source: Source) -> Iterator[tuple[int, dict[str, str] | Reject]]:
+    """The number of the last line and the cells by column of each row, or its reject.
+
+    RunProblem for a quote that is not closed, as the rows after it would belong to its cell.
+    """
+    lines = text_lines(source)
+    header = next(lines, "")
+    form: Any = {"delimiter": delimiter_of(header), "skipinitialspace": True}
+    names = [name.strip() for name in next(csv.reader(header.splitlines()[:1], **form), [])]
+    while names and not names[-1]:  # a line may end with a delimiter
+        names.pop()
+    reader = csv.reader(lines, strict=True, **form)
+    while True:
+        number = reader.line_num + 2  # the header is the first line
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            if reader.line_num + 1 > number:
+                where = f"{source.name}:{number}"
+                raise RunProblem(f"{where}: {error}; is a quote not closed?") from error
+            yield number, source.reject(number, "bad_field", str(error), "")
+            continue
+        if row is None:
+            return
+        number, cells = reader.line_num + 1, [cell.strip() for cell in row]
+        while len(cells) > len(names) and not cells[-1]:
+            cells.pop()
+        if len(cells) == len(names):
+            yield number, dict(zip(names, cells, strict=True))
+        elif cells:
+            message = f"{len(cells)} columns, not {len(names)}"
+            yield number, source.reject(number, "bad_field", message, cells)
 
 
 def with_usual_names(row: JsonObject, columns: Columns) -> JsonObject:
     """The row with the fields `image` and `captions` first, in place of the columns of these."""
     written = {name.casefold(): name for name in reversed(row)}
 
-    def first(name: str | None, usual: Sequence[str]) -> Iterator[str]:
-        for candidate in usual if name is None else (name,):
-            known = written.get(candidate.casefold())
-            if known is not None and row[known] is not None:
-                yield known
+    def column(name: str | None, usual: Sequence[str], *types: type) -> str | None:
+        names = [written.get(key.casefold()) for key in ((name,) if name else usual)]
+        return next((name for name in names if name and isinstance(row[name], types)), None)
 
-    image = next((x for x in first(columns.image, IMAGE_FIELDS) if isinstance(row[x], str)), None)
-    caption = next(first(columns.caption, CAPTION_FIELDS), None)
+    image = column(columns.image, IMAGE_FIELDS, str)
+    caption = column(columns.caption, CAPTION_FIELDS, str, list)
     fields: JsonObject = {}
     if image is not None:
         fields["image"] = row[image]

@@ -1,182 +1,121 @@
 """Read tables of tags and scores, for `eval` and `--distill`: with a header, or lists of tags."""
 
-import csv
 import math
 import re
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
 
-from ramctl.captions.caption_tables import delimiter_of, not_utf8, read_rows
-from ramctl.captions.source import IMAGE_FIELDS, TAG_FIELDS, Source
-from ramctl.errors import RecordProblem, RunProblem
-from ramctl.records.inputs import PEEK, first_bytes, open_input
-from ramctl.records.record import Item, JsonObject
+from ramctl.captions.source import (
+    IMAGE_FIELDS,
+    TAG_FIELDS,
+    Source,
+    delimiter_of,
+    read_rows,
+    text_lines,
+)
+from ramctl.errors import RecordProblem
+from ramctl.records.record import Item, JsonObject, Reject
 
-# Headings in lower case, the surest first. pandas writes its index under none.
+# Names of columns in lower case, the surest first.
 _PHOTOS = (*IMAGE_FIELDS, "image_id", "imageid", "img", "photo", "file", "key", "id", "name")
-_INDEX = ("", "unnamed: 0", "index")
 _LABELS = ("label", "tag", "class", "category", "label_name", "labelname", "class_name")
 _SCORES = ("scores", "score", "confidence", "probability", "prob")
-_MISSING = ("", "nan", "na", "null", "none")
-_DECIMAL = re.compile(r"(.*[:=])?\s*[-+]?\d*\.\d+(e[-+]?\d+)?", re.IGNORECASE)
-_FORMS = "image,tags or image,label,score, or the photo and a number for each label"
+_MISSING = ("", "nan")
+_NOT_IN_A_LIST = re.compile(r'[\t;|"]|,\s*\d*\.\d+\s*(,|$)')  # delimiters, quotes, scores
 
 
-def is_headed(name: str) -> bool:
-    """Whether the first line of a table names its columns; a list of tags has none."""
-    start = first_bytes(name).decode("utf-8-sig", "replace")
-    lines = (start.splitlines() or [""])[:2]
-    rows = [*csv.reader(lines, delimiter=delimiter_of(lines[0])), [], []]
-    first, *others = [cell.strip().casefold() for cell in rows[0]] or [""]
-    sure = first in _INDEX or not {first, *others}.isdisjoint((*TAG_FIELDS, *_LABELS))
-    if sure and not {*others}.isdisjoint(IMAGE_FIELDS):
-        return True
-    if len(start) >= PEEK // 2 and "\n" not in start:  # no photo has so many tags
-        return True
-    cells = rows[1][1 : len(rows[0])]
-    is_wide = any(map(_is_number, cells)) and all(map(_is_value, cells))
-    return bool(others) and (
-        first in _PHOTOS
-        or others[0] in TAG_FIELDS
-        or (is_wide and not any(map(_is_number, others)))
-    )
+def read_tags(source: Source) -> Iterator[Item]:
+    """One record per photo of a table: with a header, which begins with the photo, or a list."""
+    header = next(text_lines(source), "")
+    first = header.split(delimiter_of(header))[0].strip('"\r\n ').casefold()
+    return _read_table(source) if first in _PHOTOS else _read_list(source)
 
 
-def read_list(source: Source) -> Iterator[Item]:
+def _read_list(source: Source) -> Iterator[Item]:
     """One record per line `id,tag,tag`: the RAM authors' annotations, and their `pred.txt`."""
-    with open_input(source.name) as stream:
-        for number, line in enumerate(stream, 1):
-            try:
-                text = line.decode("utf-8-sig").rstrip("\r\n")
-            except UnicodeDecodeError as error:
-                raise RunProblem(f"{source.name}:{number}: not UTF-8 text") from error
-            image, *tags = text.split(",")
-            odd = [cell for cell in tags or [image] if re.search(r'[\t;|]|^"', cell)]
-            if odd := [*odd, *filter(_DECIMAL.fullmatch, tags)]:
-                message = (
-                    f"{odd[0]!r}: no line id,tag,tag; name columns in a header (image,label,score)"
-                )
-                yield source.reject(number, "bad_field", message, text)
-            elif image.strip():
-                yield source.record({"image": image, "tags": [tag for tag in tags if tag]}, number)
+    for number, line in enumerate(text_lines(source), 1):
+        text = line.rstrip("\r\n")
+        image, *tags = text.split(",")
+        if _NOT_IN_A_LIST.search(text):
+            message = "no line id,tag,tag; name columns in a header (image,label,score)"
+            yield source.reject(number, "bad_field", message, text)
+        elif image.strip():
+            yield source.record({"image": image, "tags": [tag for tag in tags if tag]}, number)
 
 
-def read_table(source: Source) -> Iterator[Item]:
-    """One record per photo of a table with a header; RunProblem where it is not understood.
+def _read_table(source: Source) -> Iterator[Item]:
+    """One record per photo of a table with a header.
 
     Where each row has one label, photos are in the order of their first rows.
     """
-    columns: _Columns | None = None
-    names: list[str] = []
     photos: dict[str, tuple[int, dict[str, float]]] = {}  # of a table with a row for each label
+    names: dict[str, str] = {}  # of columns, by the same in lower case
     for number, row in read_rows(source):
-        cells = [cell.strip() for cell in row]
-        bad = not_utf8(source, number, ",".join(row))
+        if isinstance(row, Reject):
+            yield row
+            continue
         if not names:
-            if bad:
-                raise RunProblem(f"{source.name}:{number}: {bad.message}")
-            names = cells
-            while len(names) > 1 and not names[-1]:  # a line may end with a delimiter
-                names.pop()
-            continue
-        if bad:
-            yield bad
-            continue
+            names = {name.casefold(): name for name in row}
+            photo = next(iter(row))
+            tags, label, score = (
+                next((names[name] for name in usual if name in names), "")
+                for usual in (TAG_FIELDS, _LABELS, _SCORES)
+            )
+            is_list = bool(tags)
+            is_long = bool(label) and not (is_list or _is_number(row[label]))
         try:
-            if len(cells) < len(names) or any(cells[len(names) :]):
-                raise RecordProblem(f"{len(cells)} columns, not {len(names)}", code="bad_field")
-            columns = columns or _Columns.find(source.name, names, cells)
-            image, scores = cells[columns.photo], columns.scores(cells)
-            if columns.is_long:
-                known = photos.setdefault(image, (number, {}))[1]
-                known |= {tag: max(score, known.get(tag, score)) for tag, score in scores.items()}
+            if is_list:
+                fields: JsonObject = {"scores": _list_scores(row[tags], row.get(score))}
+                fields["tags"] = [*fields["scores"]]
+                for name in {"uncertain", "negatives"} & names.keys():
+                    fields[name] = _split(row[names[name]])
+            elif is_long:
+                known = photos.setdefault(row[photo], (number, {}))[1]
+                if tag := row[label]:
+                    known[tag] = max(_number(row.get(score, "1")), known.get(tag, -math.inf))
                 continue
-            fields: JsonObject = {"image": image, "scores": scores}
-            if columns.tags is not None:
-                by_name = dict(zip(map(str.casefold, names), cells, strict=False))
-                others = by_name.keys() & {"uncertain", "negatives"}
-                fields |= {name: _split(by_name[name]) for name in others} | {"tags": list(scores)}
-            elif scores and _is_binary(scores):
-                fields |= {"tags": _with_value(scores, 1)}
-            yield source.record(fields, number)
+            else:
+                others = (item for item in row.items() if item[0] != photo)
+                scores = {name: _number(x) for name, x in others if x.lower() not in _MISSING}
+                fields = {"scores": scores}
+                if scores and _is_binary(scores):
+                    fields["tags"] = _with_value(scores, 1)
+            yield source.record({"image": row[photo], **fields}, number)
         except RecordProblem as problem:
-            yield source.reject(number, problem.code, str(problem), ",".join(row))
+            yield source.reject(number, problem.code, str(problem), [*row.values()])
     is_truth = all(_is_binary(scores) for _, scores in photos.values())
     has_negatives = is_truth and any(0 in scores.values() for _, scores in photos.values())
     for image, (number, scores) in photos.items():
         fields = {"image": image, "scores": scores}
-        fields |= {"tags": _with_value(scores, 1)} if is_truth else {}
-        # As OpenImages lists them: other labels are unknown.
-        fields |= {"negatives": _with_value(scores, 0)} if has_negatives else {}
+        if is_truth:
+            fields["tags"] = _with_value(scores, 1)
+        if has_negatives:  # as OpenImages lists them: other labels are unknown
+            fields["negatives"] = _with_value(scores, 0)
         yield source.record(fields, number)
 
 
-class _Columns(NamedTuple):
-    """The columns of a table by number; where `tags` is None, `values` has one for each label."""
-
-    photo: int
-    tags: int | None
-    score: int | None
-    values: dict[str, int]
-    is_long: bool  # a photo has several rows, with a label each
-
-    @classmethod
-    def find(cls, source: str, names: Sequence[str], cells: Sequence[str]) -> "_Columns":
-        """Understand a header, with the first row; RunProblem where that is not possible."""
-        keys = [name.casefold() for name in names]
-
-        def column(*usual: str) -> int | None:
-            return next((keys.index(name) for name in usual if name in keys), None)
-
-        if double := next((name for name in names if name and names.count(name) > 1), None):
-            raise RunProblem(f"{source}:1: two columns {double!r}")
-        tags, score = column(*TAG_FIELDS, *_LABELS), column(*_SCORES)
-        # A table of numbers with other columns too has a column for each label.
-        is_narrow = {*keys} <= {*_PHOTOS, *_INDEX, *TAG_FIELDS, *_LABELS, *_SCORES}
-        if tags is not None and (is_narrow or not _is_number(cells[tags])):
-            is_long = keys[tags] in _LABELS or (score is not None and keys[score] != "scores")
-            return cls(column(*_PHOTOS) or 0, tags, score, {}, is_long)
-        photo = 0 if keys[0] in _PHOTOS else column(*IMAGE_FIELDS) or 0
-        values = {
-            name: number
-            for number, name in enumerate(names)
-            if number != photo and keys[number] not in _INDEX
-        }
-        text = next((name for name, number in values.items() if not _is_value(cells[number])), None)
-        if text or not values:
-            found = f"column {text!r} is no score" if text else "only one column"
-            raise RunProblem(f"{source}:1: {found}; expected {_FORMS}")
-        return cls(photo, None, None, values, False)
-
-    def scores(self, cells: Sequence[str]) -> dict[str, float]:
-        """The scores by tag in a row, 1 where it has none; RecordProblem for other content."""
-        if self.tags is None:
-            present = {
-                n: cells[i] for n, i in self.values.items() if cells[i].lower() not in _MISSING
-            }
-            return {name: _number(text) for name, text in present.items()}
-        text = cells[self.tags]
-        if self.score is None:
-            return dict.fromkeys(_split(text), 1.0)
-        numbers = [_number(number) for number in re.findall(r"[^\s,;|\[\]]+", cells[self.score])]
-        for delimiters in ("",) if self.is_long else (",", ";", "|"):
-            if len(tags := _split(text, delimiters)) == len(numbers):
-                return dict(zip(tags, numbers, strict=True))
-        raise RecordProblem(f"{len(numbers)} scores, but not as many tags", code="bad_field")
+def _list_scores(tags: str, scores: str | None) -> dict[str, float]:
+    """The score of each tag in a cell; 1 without a column of scores."""
+    names = _split(tags)
+    if scores is None:
+        return dict.fromkeys(names, 1.0)
+    numbers = [_number(text) for text in re.findall(r"[^\s,;|]+", scores)]
+    if len(names) != len(numbers):
+        raise RecordProblem(f"{len(numbers)} scores, but {len(names)} tags", code="bad_field")
+    return dict(zip(names, numbers, strict=True))
 
 
-def _split(text: str, delimiters: str = ",;|") -> list[str]:
-    """The tags in a cell; `\\,` is a comma in a tag. It may be a list as Python writes it."""
-    parts = re.split(rf"(?<!\\)[{delimiters}]", text.strip("[]")) if delimiters else [text]
-    quotes = " '\"" if text.startswith("[") else " "
-    tags = [tag.strip(quotes).replace("\\,", ",") for tag in parts if tag.strip(quotes)]
-    if scored := next(filter(_DECIMAL.fullmatch, tags), None):
-        raise RecordProblem(f"{scored!r} is no tag; scores need a column", code="bad_field")
-    return tags
+def _split(text: str) -> list[str]:
+    """The tags in a cell; `\\,` is a comma in a tag."""
+    parts = (part.strip().replace("\\,", ",") for part in re.split(r"(?<!\\)[,;|]", text))
+    return [*filter(None, parts)]
 
 
-def _with_value(scores: dict[str, float], value: int) -> list[str]:
+def _with_value(scores: Mapping[str, float], value: int) -> list[str]:
     return [tag for tag, score in scores.items() if score == value]
+
+
+def _is_binary(scores: Mapping[str, float]) -> bool:
+    return {0, 1}.issuperset(scores.values())
 
 
 def _is_number(text: str) -> bool:
@@ -184,14 +123,6 @@ def _is_number(text: str) -> bool:
         return math.isfinite(float(text))
     except ValueError:
         return False
-
-
-def _is_value(text: str) -> bool:
-    return text.strip().casefold() in _MISSING or _is_number(text)
-
-
-def _is_binary(scores: dict[str, float]) -> bool:
-    return {0, 1}.issuperset(scores.values())
 
 
 def _number(text: str) -> float:

@@ -8,8 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.resources import files
-from math import isfinite
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import orjson
@@ -17,10 +16,8 @@ import orjson
 from ramctl.checkpoints.hub import HUB, KNOWN, hub_hint, local_path
 from ramctl.errors import RunProblem, UsageProblem, did_you_mean
 from ramctl.records.files import (
-    naming,
     output_lock,
     remove_all,
-    sync_folder,
     sync_tree,
     user_folder,
 )
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
     from ramctl.model.preset import PreprocessConfig, Preset
 
 FORMAT = 2
-MAX_BATCH = 4096  # photos, that a bundle may ask for
 META = "bundle.json"
 WEIGHTS = "model.safetensors"
 TOKENIZER = "tokenizer.json"  # the captioning branch's vocabulary
@@ -62,33 +58,24 @@ class Bundle:
     meta: JsonObject
 
     @classmethod
-    def open(cls, path: Path, *, verify: bool = False) -> "Bundle":
-        """The bundle in a folder; RunProblem names a file of wrong size or, with `verify`, hash."""
-        meta_path = path / META
-        _require_inside(meta_path, path)
-        _require_inside(path / LABELS, path)
-        try:
-            meta = orjson.loads(meta_path.read_bytes())
-        except FileNotFoundError as error:
-            raise RunProblem(f"{path}: not a bundle ({META} is missing)") from error
-        except (OSError, ValueError) as error:
-            raise RunProblem(f"{meta_path}: {error}") from error
-        version = meta.get("format") if isinstance(meta, dict) else None
-        if version != FORMAT:
-            remedy = "convert or train it again"
-            raise RunProblem(
-                f"{meta_path}: format {version!r}, this ramctl reads {FORMAT}: {remedy}"
-            )
-        _check_meta(meta_path, meta)
-        for name, facts in meta.get("files", {}).items():
-            file, expected = path / name, facts.get("bytes")
-            if not file.exists():
-                raise RunProblem(f"{file}: missing from the bundle")
-            _require_inside(file, path)
-            if (size := file.stat().st_size) != expected:
-                raise RunProblem(f"{file}: {size} bytes instead of {expected}")
-            if verify and file_sha256(file) != facts.get("sha256"):
-                raise RunProblem(f"{file}: content differs from its hash in {META}")
+    def open(cls, path: Path) -> "Bundle":
+        """The bundle in a folder; RunProblem for another version, and for a file of wrong size."""
+        if not (path / META).exists():
+            raise RunProblem(f"{path}: not a bundle ({META} is missing)")
+        with problems_of(path):
+            _require_inside(path / META, path)
+            _require_inside(path / LABELS, path)
+            meta = orjson.loads((path / META).read_bytes())
+            if meta["format"] != FORMAT:
+                version = f"format {meta['format']!r}, this ramctl reads {FORMAT}"
+                raise RunProblem(f"{path / META}: {version}: convert or train it again")
+            for name, facts in meta["files"].items():
+                file = path / name
+                if not file.exists():
+                    raise RunProblem(f"{file}: missing from the bundle")
+                _require_inside(file, path)
+                if (size := file.stat().st_size) != facts["bytes"]:
+                    raise RunProblem(f"{file}: {size} bytes instead of {facts['bytes']}")
         return cls(path, meta)
 
     @cached_property
@@ -96,7 +83,7 @@ class Bundle:
         """The preset that the model was built and trained with; RunProblem if it is damaged."""
         from ramctl.model.preset import preset_from_meta
 
-        with self.problems():
+        with problems_of(self.path):
             return preset_from_meta(self.meta)
 
     @cached_property
@@ -104,16 +91,8 @@ class Bundle:
         """How photos are prepared; unlike `preset` it does not depend on any other table."""
         from ramctl.model.preset import PreprocessConfig, read_table
 
-        with self.problems():
+        with problems_of(self.path):
             return read_table(PreprocessConfig, self.meta.get("preprocess", {}), "preprocess")
-
-    @contextmanager
-    def problems(self) -> Iterator[None]:
-        """Report what is wrong with a preset as a problem of the bundle."""
-        try:
-            yield
-        except UsageProblem as problem:
-            raise RunProblem(f"{self.path / META}: {problem.message}") from problem
 
     @property
     def batch_size(self) -> int | None:
@@ -137,12 +116,11 @@ class Bundle:
         RunProblem where the bundle has no table, or none reaches it.
         """
         table = self.meta.get("precisions", [])
-        if not table:
-            raise RunProblem(f"{self.path}: is not calibrated: use --threshold, not --precision")
-        if reached := [row[0] for row in table if row[1] >= precision]:
-            return float(min(reached))
-        best = max(row[1] for row in table)
-        raise RunProblem(f"no threshold reaches precision {precision:g}: at most {best:.3f}")
+        reached = [row[0] for row in table if row[1] >= precision]
+        if not reached:
+            best = max((f"at most {row[1]:.3f}" for row in table), default="it is not calibrated")
+            raise RunProblem(f"{self.path}: no threshold reaches precision {precision:g}: {best}")
+        return float(min(reached))
 
     @cached_property
     def fit(self) -> "dict[str, np.ndarray]":
@@ -159,75 +137,49 @@ class Bundle:
     @property
     def fingerprint(self) -> str:
         """A hash of everything that outputs depend on, which is all but the model card."""
-        listed = sorted(self.meta.get("files", {}).items())
+        listed = sorted(self.meta["files"].items())
         hashes = [[name, facts["sha256"]] for name, facts in listed if name != CARD]
         names = ("architecture", "preprocess", "thresholds", "salience", "open_set")
         parts = [hashes, *(self.meta.get(name) for name in names)]
         return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
-    @property
-    def file_sizes(self) -> dict[str, int]:
-        """The bytes of each file that the bundle lists, bundle.json itself excepted."""
-        return {name: int(facts["bytes"]) for name, facts in self.meta.get("files", {}).items()}
-
     def has(self, name: str) -> bool:
         """Whether the bundle lists a file."""
-        return name in self.meta.get("files", {})
+        return name in self.meta["files"]
 
     def tensors(self, names: Iterable[str] | None = None) -> dict[str, "np.ndarray"]:
         """The named tensors, or all, as stored; RunProblem names one that is not there."""
-        with self._weights() as weights:
-            chosen = list(weights.keys()) if names is None else list(names)
-            return {name: weights.get_tensor(name) for name in chosen}
-
-    def reference(self, width: int) -> "np.ndarray[Any, Any]":
-        """The features (R, `width`) of REFERENCE; RunProblem where they do not fit."""
-        import numpy as np
-
-        path = self.path / REFERENCE
-        try:
-            # Mapped, so that a damaged header cannot ask for terabytes.
-            values = np.load(path, mmap_mode="r")
-        except (OSError, EOFError, ValueError) as error:
-            raise RunProblem(f"{path}: {error}") from error
-        shape = (len(values), width)
-        if values.dtype.kind != "f" or values.shape != shape or not np.isfinite(values).all():
-            raise RunProblem(f"{path}: does not fit the bundle")
-        return values
-
-    def tensor_shapes(self) -> dict[str, list[int]]:
-        """The shape of each stored tensor."""
-        with self._weights() as weights:
-            return {name: weights.get_slice(name).get_shape() for name in weights.keys()}  # noqa: SIM118
-
-    @contextmanager
-    def _weights(self) -> Iterator[Any]:
         from safetensors import SafetensorError, safe_open
 
         path = self.path / WEIGHTS
         try:
             with safe_open(path, framework="numpy") as weights:
-                yield weights
+                chosen = list(weights.keys()) if names is None else list(names)
+                return {name: weights.get_tensor(name) for name in chosen}
         except (SafetensorError, OSError) as error:
             raise RunProblem(f"{path}: cannot read the weights: {error}") from error
 
+    def reference(self, width: int) -> "np.ndarray[Any, Any]":
+        """The features (R, `width`) of REFERENCE; RunProblem where they do not fit."""
+        import numpy as np
 
-def _check_meta(path: Path, meta: JsonObject) -> None:
-    """RunProblem for values that no bundle has; the preset's own tables are checked when read."""
-    listed, thresholds = meta.get("files", {}), meta.get("thresholds", {})
-    preset, preprocess = meta.get("preset", {}), meta.get("preprocess", {})
-    if not all(isinstance(table, dict) for table in (listed, thresholds, preset, preprocess)):
-        raise RunProblem(f"{path}: files, thresholds, preset and preprocess must be tables")
-    for name, facts in listed.items():
-        if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\0" in name:
-            raise RunProblem(f"{path}: {name!r} leads outside the bundle")
-        if not isinstance(facts, dict) or not isinstance(facts.get("sha256"), str):
-            raise RunProblem(f"{path}: {name!r} has no size and hash")
-    if not all(isinstance(x, int | float) and isfinite(x) for x in thresholds.values()):
-        raise RunProblem(f"{path}: thresholds must be numbers")
-    size = preset.get("batch_size", 1)
-    if not isinstance(size, int) or not 1 <= size <= MAX_BATCH:
-        raise RunProblem(f"{path}: preset.batch_size is {size!r}, not a number up to {MAX_BATCH}")
+        with problems_of(self.path):
+            return np.load(self.path / REFERENCE).reshape(-1, width)
+
+
+@contextmanager
+def problems_of(bundle: Path) -> Iterator[None]:
+    """Report whatever a damaged bundle makes go wrong in the block as a RunProblem with its path.
+
+    Sizes in bundle.json may be any, so timm and torch may raise anything but for interrupts.
+    """
+    try:
+        yield
+    except RunProblem:
+        raise
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise RunProblem(f"{bundle / META}: damaged: {reason}") from error
 
 
 def _require_inside(file: Path, bundle: Path) -> None:
@@ -254,38 +206,31 @@ def file_sha256(path: Path) -> str:
 def resolve_model(name: str) -> Path:
     """The folder of a bundle named on the command line.
 
-    A name with a `/` is a folder, `hf://owner/name` is downloaded, any other name is one of
-    `find_bundle`. The UsageProblem shows where it was looked for, or how to get it.
+    `hf://owner/name` is downloaded, any other name is one of `find_bundle`. The UsageProblem shows
+    where it was looked for, or how to get it.
     """
     if name.startswith(HUB):
         local_path(f"{name}:{META}")  # what is no bundle may have gigabytes
         return local_path(name)
-    if name not in (EMBEDDED, *KNOWN) and Path(name).is_file():
+    if bundle := find_bundle(name):
+        return bundle
+    if Path(name).is_file():
         remedy = f"`ramctl convert {name} --arch ... --out DIR` makes one of a checkpoint"
         raise UsageProblem(f"model {name}: a file, not a bundle; {remedy}")
-    if "/" in name and not Path(name).is_dir():
-        raise UsageProblem(f"model {name}: no such folder{hub_hint(name)}")
-    if bundle := Path(name) if "/" in name else find_bundle(name):
-        return bundle
     if known := KNOWN.get(name):
         way = f"`ramctl convert {name}` downloads it ({known.offer})"
         raise UsageProblem(f"model {name!r} is not on this machine; {way}")
-    where = f"no bundle here under that name, none in {model_shelf()}"
     hint = did_you_mean(name.lower().replace("++", "-plus").replace("_", "-"), (EMBEDDED, *KNOWN))
-    more = f"(`ramctl doctor` lists some to download){hint}"
-    raise UsageProblem(f"model {name!r}: {where} {more}")
+    more = f"(`ramctl doctor` lists some to download){hint}{hub_hint(name)}"
+    raise UsageProblem(f"model {name!r}: no bundle in that folder, none in {model_shelf()} {more}")
 
 
 def find_bundle(name: str) -> Path | None:
-    """The bundle of a bare name: the embedded one, a folder here, or one of `model_shelf`.
-
-    A folder here, which anybody may have made, never stands for a known model.
-    """
+    """The bundle of a name: the embedded one, that of a folder here, or one of `model_shelf`."""
     if name == EMBEDDED:
         return embedded_bundle()
-    # `Path()`: the current folder.
-    folders = [folder for folder in bundle_folders() if name not in KNOWN or folder != Path()]
-    return next((folder / name for folder in folders if (folder / name / META).is_file()), None)
+    folders = (folder / name for folder in bundle_folders())
+    return next((folder for folder in folders if (folder / META).is_file()), None)
 
 
 @cache
@@ -313,14 +258,14 @@ def label_matcher(words: Collection[str]) -> Callable[[str, str], bool]:
 def read_labels(name: str) -> Labels:
     """The label system in a file, in a folder, or of a bundle with a known name."""
     path = Path(name)
-    if not path.is_file() and (name in (EMBEDDED, *KNOWN) or not path.exists()):
+    if name == EMBEDDED or not path.exists():
         with suppress(UsageProblem):  # a missing file is reported as such
             path = resolve_model(name)
     return Labels.read(path)
 
 
 def bundle_folders() -> list[Path]:
-    """Where a bare name is looked for: here and, if there is a home, in `model_shelf`."""
+    """Where a name is looked for: here and, if there is a home, in `model_shelf`."""
     folders = [Path()]
     with suppress(RunProblem):
         folders.append(model_shelf())
@@ -330,11 +275,7 @@ def bundle_folders() -> list[Path]:
 def model_shelf() -> Path:
     """The folder of bundles that are known by name: $RAMCTL_MODELS, else in the user's data."""
     folder = os.environ.get("RAMCTL_MODELS")
-    return (
-        Path(folder)
-        if folder is not None
-        else user_folder("XDG_DATA_HOME", ".local/share") / "models"
-    )
+    return Path(folder) if folder else user_folder("XDG_DATA_HOME", ".local/share") / "models"
 
 
 def embedded_bundle() -> Path:
@@ -346,29 +287,23 @@ class BundleWriter:
     """Collects a bundle's files in a hidden sibling of the target and renames that into place.
 
     As a context manager: write files below `path`, set `meta`, leave the block. An older bundle at
-    the target is deleted only when the new one is in place; after an error it stays. The target is
+    the target is deleted only when the new one is complete; after an error it stays. The target is
     locked meanwhile: RunProblem when another run writes it; UsageProblem as of `require_bundle`.
     """
 
     def __init__(self, target: Path) -> None:
         require_bundle(target)
-        # Of a link, what it leads to; else as named, for messages.
-        is_as_named = target.name and not target.is_symlink()
-        self.target = target if is_as_named else target.resolve()
-        self.path = self._sibling("new")
+        self.target = target.resolve()
+        self.path = self.target.with_name(f".{self.target.name}.ramctl-new")
         self.meta: JsonObject = {}
         self._lock = ExitStack()
 
-    def _sibling(self, what: str) -> Path:
-        return self.target.with_name(f".{self.target.name}.ramctl-{what}")
-
     def copy_files(self, source: Bundle, *, without: Collection[str] = ()) -> None:
         """Take over a bundle's files and its `meta`."""
-        for name in source.file_sizes:
+        for name in source.meta["files"]:
             if name not in without:
                 copy = self.path / name
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                # No hard link, by which an edit of this file would change the other bundle's.
                 shutil.copyfile(source.path / name, copy)
         self.meta = {key: value for key, value in source.meta.items() if key != "files"}
 
@@ -383,8 +318,7 @@ class BundleWriter:
         with self._lock:
             try:
                 if kind is None:
-                    with naming(self.target):
-                        self._complete()
+                    self._complete()
             finally:
                 remove_all(self.path)
 
@@ -393,12 +327,11 @@ class BundleWriter:
         for file in self.path.rglob("*"):
             file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors makes private files
         sync_tree(self.path)
-        aside = self._sibling("old")
+        aside = self.target.with_name(f".{self.target.name}.ramctl-old")
         remove_all(aside)
         if self.target.exists():
             self.target.rename(aside)
         self.path.rename(self.target)
-        sync_folder(self.target.parent)
         remove_all(aside)
 
 

@@ -15,15 +15,19 @@ import orjson
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.hub import local_path
-from ramctl.checkpoints.transformers_folder import fingerprint, load_pretrained, load_tokenizer
-from ramctl.errors import RamctlError, RunProblem, UsageProblem
+from ramctl.checkpoints.transformers_folder import (
+    fingerprint,
+    load_pretrained,
+    load_tokenizer,
+    read_config,
+)
+from ramctl.errors import RamctlError
 from ramctl.records.extras import require
 from ramctl.records.parallel import chunks
 
 Rows = NDArray[np.float32]
 NAMED_ENCODER = "encoder.json"
 PREFIX = "clip:"  # before a CLIP's name in options
-PROMPTS = ("ram", "ram-plus")  # the mean over 63 templates, or one fixed sentence
 _TEXTS_AT_ONCE = 128
 _LABELS_AT_ONCE = 32
 
@@ -37,21 +41,13 @@ class ClipTextEncoder:
     """
 
     place: str
-    prompts: str = "ram"
+    prompts: str = "ram"  # the mean over 63 templates; ram-plus: one fixed sentence
 
     @classmethod
     def read(cls, folder: Path) -> "ClipTextEncoder":
         """The encoder named in the encoder.json of a bundle's `text` folder."""
-        path = folder / NAMED_ENCODER
-        try:
-            facts = orjson.loads(path.read_bytes())
-            name, prompts = facts["name"], facts["prompts"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RunProblem(f"{path}: names no text encoder: {error}") from error
-        if prompts not in PROMPTS:
-            known = ", ".join(PROMPTS)
-            raise RunProblem(f"{path}: prompts must be one of {known}, not {prompts!r}")
-        return cls(name, prompts)
+        facts = read_config(folder, NAMED_ENCODER)
+        return cls(facts["name"], facts["prompts"])
 
     def save(self, folder: Path) -> None:
         """Write encoder.json: the name only, the weights are 250 MB."""
@@ -78,48 +74,35 @@ class ClipTextEncoder:
     def embed_names(self, names: Sequence[str]) -> Rows:
         """Unit vectors (L, E) of labels: for RAM the mean over 63 prompts, for RAM++ one sentence.
 
-        Raises UsageProblem for a label of more than 77 tokens. Source: the authors'
-        build_openset_label_embedding.
+        Source: the authors' build_openset_label_embedding.
         """
         if self.prompts == "ram-plus":
             return self.embed_sentences([f"a photo of a {name}." for name in names])
         rows = []
         for part in chunks(names, _LABELS_AT_ONCE):
-            texts = [text for label in part for text in label_prompts(label)]
-            vectors = self._embed(texts, truncate=False)
+            vectors = self.embed_sentences([t for label in part for t in label_prompts(label)])
             means = vectors.reshape(len(part), len(templates()), self.width).mean(1)
             rows.append(means / np.linalg.norm(means, axis=1, keepdims=True))
         return np.concatenate(rows)
 
     def embed_sentences(self, texts: Sequence[str]) -> Rows:
         """Unit vectors (N, E); texts are truncated to 77 tokens, as the authors do."""
-        return self._embed(texts, truncate=True)
-
-    def _embed(self, texts: Sequence[str], *, truncate: bool) -> Rows:
-        # Texts of similar length share a batch, so that little of it is padding.
-        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-        rows = np.empty((len(texts), self.width), np.float32)
-        for batch in chunks(order, _TEXTS_AT_ONCE):
-            rows[batch] = self._embed_batch([texts[index] for index in batch], truncate)
-        return rows
-
-    def _embed_batch(self, texts: list[str], truncate: bool) -> Rows:
         tokenizer, model = self._loaded
         import torch
 
         longest = int(model.config.max_position_embeddings)  # 77, start and end included
-        cut = {"truncation": truncate, "max_length": longest if truncate else None}
-        tokens = tokenizer(texts, padding=True, return_tensors="pt", **cut)
-        lengths = tokens["attention_mask"].sum(1)
-        if int(lengths.max()) > longest:
-            text = texts[int(lengths.argmax())]
-            raise UsageProblem(f"{text!r}: more than the {longest} tokens that CLIP reads")
-        with torch.inference_mode():
-            vectors = model(**tokens).text_embeds
-        unit: Rows = torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy()
-        if not np.isfinite(unit).all():
-            raise RunProblem(f"{self.place}: the text encoder gives numbers that are not finite")
-        return unit
+        # Texts of similar length share a batch, so that little of it is padding.
+        order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+        rows = np.empty((len(texts), self.width), np.float32)
+        for batch in chunks(order, _TEXTS_AT_ONCE):
+            tokens = tokenizer(
+                [texts[index] for index in batch],
+                padding=True, truncation=True, max_length=longest, return_tensors="pt",
+            )  # fmt: skip
+            with torch.inference_mode():
+                vectors = model(**tokens).text_embeds
+            rows[batch] = torch.nn.functional.normalize(vectors, dim=-1).cpu().numpy()
+        return rows
 
     @cached_property
     def _folder(self) -> Path:
@@ -131,7 +114,7 @@ class ClipTextEncoder:
 
     @cached_property
     def _loaded(self) -> tuple[Any, Any]:
-        """Tokenizer and model; RunProblem when the folder lacks one of them."""
+        """Tokenizer and model."""
         require("train", f"embedding words by {self.place}")
         from transformers import CLIPTextModelWithProjection
 

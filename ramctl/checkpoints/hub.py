@@ -1,7 +1,6 @@
 """Files and folders by name, local or on the Hugging Face hub; published models by short names."""
 
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,8 +24,7 @@ class KnownModel:
     @property
     def offer(self) -> str:
         """Size, source and licence of the download."""
-        size = f"{self.size / 1e9:.1f} GB"
-        return f"{size} from huggingface.co/{self.repository}, licence Apache-2.0"
+        return f"{self.size / 1e9:.1f} GB from huggingface.co/{self.repository}, licence Apache-2.0"
 
 
 KNOWN = {
@@ -69,14 +67,7 @@ def _fetch(name: str) -> Path:
     if not re.fullmatch("[^/]+/[^/]+", repository):
         raise UsageProblem(f"{name}: expected hf://owner/name or hf://owner/name:file")
     from huggingface_hub import hf_hub_download, snapshot_download
-    from huggingface_hub.utils import (  # type: ignore[attr-defined]
-        disable_progress_bars,
-        logging,
-    )
 
-    if not sys.stderr.isatty():
-        disable_progress_bars()
-    logging.set_verbosity_error()  # a line for each of the client's attempts
     try:
         if file:
             return Path(hf_hub_download(repository, file))

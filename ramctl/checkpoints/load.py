@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from ramctl.checkpoints.bundle import TOKENIZER, WEIGHTS, Bundle
+from ramctl.checkpoints.bundle import TOKENIZER, WEIGHTS, Bundle, problems_of
 from ramctl.checkpoints.weights import NoInitialValues, load_weights, save_weights
 from ramctl.errors import RunProblem
 from ramctl.model.build_ram import build_ram
@@ -18,6 +18,9 @@ from ramctl.records.record import JsonObject
 
 if TYPE_CHECKING:
     from ramctl.model.caption_tokenizer import CaptionTokenizer
+
+
+WORDS = "captioning.decoder.word_bias"  # one number a token
 
 
 def load_model(
@@ -34,27 +37,22 @@ def load_model(
     linear layers and convolutions: that of autocast, which would else copy them in each pass.
     """
     config = bundle.preset if preset is None else preset
-    shapes = bundle.tensor_shapes()
-    if "labels.counts" not in shapes:
-        raise RunProblem(f"{bundle.path / WEIGHTS}: labels.counts is missing")
-    described = config.model.labels.kind == "descriptions"
-    counts = bundle.tensors(["labels.counts"])["labels.counts"].tolist() if described else None
-    with bundle.problems(), NoInitialValues():
+    counts = bundle.tensors(["labels.counts"])["labels.counts"].tolist()
+    vocabulary = 0
+    if captioning and config.model.captioning is not None:
+        vocabulary = len(bundle.tensors([WORDS])[WORDS])
+    with problems_of(bundle.path), NoInitialValues():
         model = build_ram(
             config.model if captioning else replace(config.model, captioning=None),
             image_size=config.preprocess.size,
-            n_labels=shapes["labels.counts"][0],
-            vocabulary=shapes.get("captioning.decoder.word_bias", [0])[0],
+            n_labels=len(counts),
+            vocabulary=vocabulary,
             description_counts=counts,
         )
     if products is not None:
         for module in model.modules():
             if isinstance(module, nn.Linear | nn.Conv2d):
-                for parameter in module.parameters(recurse=False):
-                    parameter.data = torch.empty_like(parameter, dtype=products)
-        for name, mask in model.named_buffers():
-            if name.endswith("attn_mask"):  # 0 and -100, exact in every format
-                mask.data = mask.to(products)
+                module.to(products)
     without = None if captioning else "captioning."
     load_weights(model, bundle.path / WEIGHTS, without=without, resize=preset is not None)
     return model.eval()
@@ -66,45 +64,31 @@ def fold_batchnorms(module: nn.Module, photos: Tensor) -> int:
     `photos` (B, 3, H, W) run through the module once, which shows the batch norms whose input is
     the output of a convolution. Results change by rounding only.
     """
-    if not any(isinstance(part, nn.BatchNorm2d) for part in module.modules()):
-        return 0
-    pairs = _pairs(module, photos)
-    for convolution, norm in pairs:
-        folded = fuse_conv_bn_eval(convolution, norm)
-        convolution.weight, convolution.bias = folded.weight, folded.bias
-    norms = {id(norm) for _, norm in pairs}
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if id(child) in norms:
-                setattr(parent, name, getattr(child, "act", nn.Identity()))
-    return len(pairs)
+    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
 
+    def mark(convolution: nn.Module, _: Any, output: Any) -> None:
+        output.convolution = convolution
 
-def _pairs(module: nn.Module, photos: Tensor) -> list[tuple[nn.Conv2d, Any]]:
-    """Find the convolutions whose output is the input of a batch norm, and that batch norm."""
-    # By the output's id; the tensor is kept alive, so that its id is not used again.
-    outputs: dict[int, tuple[nn.Conv2d, Tensor]] = {}
-    pairs: list[tuple[nn.Conv2d, Any]] = []
+    def note(norm: Any, inputs: tuple[Tensor, ...]) -> None:
+        if hasattr(inputs[0], "convolution"):
+            pairs.append((inputs[0].convolution, norm))
 
-    def note_output(convolution: nn.Module, _: Any, output: Tensor) -> None:
-        assert isinstance(convolution, nn.Conv2d)
-        outputs[id(output)] = (convolution, output)
-
-    def note_input(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        if id(inputs[0]) in outputs:
-            pairs.append((outputs[id(inputs[0])][0], norm))
-
-    hooks = []
-    for part in module.modules():
-        if isinstance(part, nn.Conv2d):
-            hooks.append(part.register_forward_hook(note_output))
-        if isinstance(part, nn.BatchNorm2d):
-            hooks.append(part.register_forward_pre_hook(note_input))
+    parts = list(module.modules())
+    hooks = [x.register_forward_hook(mark) for x in parts if isinstance(x, nn.Conv2d)]
+    hooks += [x.register_forward_pre_hook(note) for x in parts if isinstance(x, nn.BatchNorm2d)]
     with torch.inference_mode():
         module(photos)
     for hook in hooks:
         hook.remove()
-    return pairs
+    for convolution, norm in pairs:
+        folded = fuse_conv_bn_eval(convolution, norm)
+        convolution.weight, convolution.bias = folded.weight, folded.bias
+    norms = {norm for _, norm in pairs}
+    for parent in parts:
+        for name, child in parent.named_children():
+            if child in norms:
+                setattr(parent, name, getattr(child, "act", nn.Identity()))
+    return len(pairs)
 
 
 def load_caption_tokenizer(bundle: Bundle) -> "CaptionTokenizer":

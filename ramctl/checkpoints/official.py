@@ -119,8 +119,9 @@ def convert_official(arch: Architecture, tensors: Tensors, n_labels: int) -> tup
     try:
         preset = infer_preset(arch, tensors)
         model = build_official(preset, tensors, n_labels)
-    except (UsageProblem, IndexError, TypeError, ValueError) as error:
-        raise RunProblem(f"not a {arch} checkpoint: {error}") from error
+    except (KeyError, IndexError, RuntimeError, TypeError, ValueError, UsageProblem) as error:
+        missing = f"missing {error.args[0]}" if isinstance(error, KeyError) else error
+        raise RunProblem(f"not a {arch} checkpoint: {missing}") from error
     targets = official_targets(model)
     check_official_keys(targets, tensors)
     written: dict[int, str] = {}
@@ -141,27 +142,21 @@ def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
     actual = next(fitting, None)
     if actual is None:
         missing = ", ".join(key for key in _MARKS[architecture] if key not in tensors)
-        has = ", ".join(list(tensors)[:3])
-        raise RunProblem(f"not a {architecture} checkpoint: missing {missing}; it holds {has}, ...")
+        raise RunProblem(f"not a {architecture} checkpoint: missing {missing}")
     if actual != architecture:
         remedy = f"convert it with --arch {actual}"
         raise RunProblem(f"a {actual} checkpoint, not {architecture}: {remedy}")
     bases = [load_preset(name) for name in _BASE_PRESETS[architecture]]
-    width = len(tensors.get("visual_encoder.norm.weight", ()))
+    width = len(tensors["visual_encoder.norm.weight"])
     base = next((preset for preset in bases if preset.model.encoder.width == width), bases[0])
-    try:
-        model = ModelConfig(
-            _infer_encoder(tensors, base.model.encoder),
-            dataclasses.replace(base.model.labels, width=_label_embedding(tensors).shape[1]),
-            dataclasses.replace(
-                base.model.tag_decoder,
-                **_layer_sizes(tensors, "tagging_head.encoder.layer.", "layers"),
-            ),
-            None,
-            _infer_captioning(tensors, base.model.captioning),
-        )
-    except KeyError as error:
-        raise RunProblem(f"not a {architecture} checkpoint: missing {error.args[0]}") from error
+    decoder = _layer_sizes(tensors, "tagging_head.encoder.layer.", "layers")
+    model = ModelConfig(
+        _infer_encoder(tensors, base.model.encoder),
+        dataclasses.replace(base.model.labels, width=_label_embedding(tensors).shape[1]),
+        dataclasses.replace(base.model.tag_decoder, **decoder),
+        None,
+        _infer_captioning(tensors, base.model.captioning),
+    )
     # The last stage is a single window, and the photo's sides are halved five times before it.
     size = 32 * model.encoder.window_size
     preprocess = dataclasses.replace(base.preprocess, size=size, loader="official")
@@ -171,12 +166,10 @@ def infer_preset(architecture: Architecture, tensors: Tensors) -> Preset:
 def build_official(preset: Preset, tensors: Tensors, n_labels: int) -> RAM:
     """Build the model of `infer_preset` with random weights for a tag list of `n_labels`."""
     rows = len(_label_embedding(tensors))
-    counts = None
-    if preset.model.labels.kind == "descriptions":
-        if n_labels < 1 or rows % n_labels:
-            raise RunProblem(f"{rows} descriptions do not divide into {n_labels} tags")
-        counts = [rows // n_labels] * n_labels
-    elif rows != n_labels:
+    described = preset.model.labels.kind == "descriptions"
+    if described and rows % n_labels:
+        raise RunProblem(f"{rows} descriptions do not divide into {n_labels} tags")
+    if not described and rows != n_labels:
         raise RunProblem(f"the checkpoint has {rows} labels, the tag list {n_labels}")
     words = tensors.get(_WORDS)
     return build_ram(
@@ -184,7 +177,7 @@ def build_official(preset: Preset, tensors: Tensors, n_labels: int) -> RAM:
         image_size=preset.preprocess.size,
         n_labels=n_labels,
         vocabulary=0 if words is None else len(words),
-        description_counts=counts,
+        description_counts=[rows // n_labels] * n_labels,
     )
 
 
@@ -231,7 +224,7 @@ def _official_name(name: str, model: RAM) -> str:
 
 
 def _infer_encoder(tensors: Tensors, base: EncoderConfig) -> EncoderConfig:
-    n_stages = max(1, count_blocks(tensors, "visual_encoder.layers."))
+    n_stages = count_blocks(tensors, "visual_encoder.layers.")
     depths = [count_blocks(tensors, f"visual_encoder.layers.{i}.blocks.") for i in range(n_stages)]
     tables = [
         tensors[f"visual_encoder.layers.{i}.blocks.0.attn.relative_position_bias_table"]

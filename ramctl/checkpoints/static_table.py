@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.errors import UsageProblem
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -46,10 +46,7 @@ class StaticTextEncoder:
 
     @classmethod
     def read(cls, folder: Path, source: str = "") -> "StaticTextEncoder":
-        """The table in a folder; RunProblem names a file that is missing."""
-        for name in (TABLE, TOKENIZER):
-            if not (folder / name).is_file():
-                raise RunProblem(f"{folder / name}: missing, so new words cannot be embedded")
+        """The table in a folder."""
         table, tokenizer = load_file(folder / TABLE), (folder / TOKENIZER).read_text("utf-8")
         vectors, scales, projection = (table[name] for name in ARRAYS)
         return cls(vectors, scales, projection, tokenizer, source or str(folder))

@@ -14,14 +14,12 @@ _CONTENT = {".safetensors", ".bin", ".pth", ".pt", ".json", ".txt", ".model"}
 
 
 def read_config(folder: Path, name: str = "config.json") -> JsonObject:
-    """Read the folder's JSON file; RunProblem when it is missing or no object."""
+    """Read the folder's JSON file; RunProblem when it is missing or no JSON."""
     path = folder / name
     try:
-        config = json.loads(path.read_text("utf-8"))
+        config: JsonObject = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise RunProblem(f"{path}: {getattr(error, 'strerror', None) or error}") from error
-    if not isinstance(config, dict):
-        raise RunProblem(f"{path}: not a JSON object")
     return config
 
 
@@ -36,13 +34,10 @@ def load_pretrained(
     kind = read_config(folder).get("model_type")
     if kind not in kinds:
         raise RunProblem(f"{folder}: a model of type {kind!r}, expected {' or '.join(kinds)}")
-    with quiet_transformers():
-        try:
-            model, report = model_class.from_pretrained(
-                folder, local_files_only=True, output_loading_info=True, **options
-            )
-        except (OSError, ValueError, RuntimeError) as error:
-            raise RunProblem(f"{folder}: {_first_line(error)}") from error
+    with _quietly(folder):
+        model, report = model_class.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, **options
+        )
     # A segmenter's `criterion` is its loss.
     missing = sorted(name for name in report["missing_keys"] if not name.startswith("criterion."))
     if missing:
@@ -53,47 +48,34 @@ def load_pretrained(
 
 def load_tokenizer(folder: Path) -> Any:
     """Load the folder's tokenizer; RunProblem when it has none."""
-    return _load("AutoTokenizer", folder, "tokenizer")
+    return _load("AutoTokenizer", folder)
 
 
 def load_image_processor(folder: Path, **options: Any) -> Any:
     """Load the folder's image preprocessing; RunProblem when it has none."""
-    return _load("AutoImageProcessor", folder, "image processor", **options)
+    return _load("AutoImageProcessor", folder, **options)
 
 
-def _load(auto_class: str, folder: Path, what: str, **options: Any) -> Any:
+def _load(auto_class: str, folder: Path, **options: Any) -> Any:
     import transformers  # seconds
 
-    with quiet_transformers():
-        try:
-            auto: Any = getattr(transformers, auto_class)
-            return auto.from_pretrained(folder, local_files_only=True, **options)
-        except ImportError as error:
-            reason = _first_line(error).partition(". ")[0]
-            raise RunProblem(f"{folder}: {what}: {reason}") from error
-        except (OSError, ValueError, KeyError) as error:
-            raise RunProblem(f"{folder}: no {what}: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+    with _quietly(folder):
+        auto: Any = getattr(transformers, auto_class)
+        return auto.from_pretrained(folder, local_files_only=True, **options)
 
 
 @contextlib.contextmanager
-def quiet_transformers() -> Iterator[None]:
-    """Keep the library's warnings and progress bars off stderr."""
+def _quietly(folder: Path) -> Iterator[None]:
+    """Keep transformers' warnings and progress bars off stderr; RunProblem for what it raises."""
     from transformers.utils import logging
 
     library: Any = logging
-    level, bars = library.get_verbosity(), library.is_progress_bar_enabled()
     library.set_verbosity_error()
     library.disable_progress_bar()
     try:
         yield
-    finally:
-        library.set_verbosity(level)
-        if bars:
-            library.enable_progress_bar()
+    except (ImportError, OSError, ValueError, KeyError, RuntimeError) as error:
+        raise RunProblem(f"{folder}: {str(error).strip().partition(chr(10))[0]}") from error
 
 
 def fingerprint(paths: Sequence[Path], *facts: object) -> str:

@@ -1,6 +1,5 @@
 """Read and write weights; names and shapes are checked, for files of other projects too."""
 
-import pickle
 import re
 import warnings
 import zipfile
@@ -11,15 +10,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ramctl.errors import RunProblem
-from ramctl.records.files import is_device
 
-TENSORS_AT_ONCE = 16
 RELATIVE_POSITIONS = "relative_position_bias_table"  # the end of the names of Swin's tables
 _REQUIRES_GRAD = Tensor.requires_grad_  # changes no value
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
@@ -60,7 +57,6 @@ def save_weights(module: nn.Module, path: Path, *, half: bool = False) -> None:
             tensor = tensor.half()
         tensors[name] = tensor
     save_file(tensors, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def load_weights(
@@ -73,26 +69,18 @@ def load_weights(
     """
     targets = weights_of(module)
     try:
-        with safe_open(path, "pt") as file:
-            names = [n for n in file.keys() if without is None or not n.startswith(without)]  # noqa: SIM118
-            tables = [
-                n for n in names if resize and n.endswith(RELATIVE_POSITIONS) and n in targets
-            ]
-            shapes = {n: list(file.get_slice(n).get_shape()) for n in names}
-            shapes |= {n: list(targets[n].shape) for n in tables}
-        check_shapes(str(path), targets, shapes)
-        names = list(targets)
-        for start in range(0, len(names), TENSORS_AT_ONCE):
-            # Reopened each time: the mapped pages would add up to a second copy of the weights.
-            with safe_open(path, "pt") as file, torch.no_grad():
-                for name in names[start : start + TENSORS_AT_ONCE]:
-                    stored, tensor = file.get_tensor(name), targets[name]
-                    if name in tables:
-                        stored = resize_table(stored, len(tensor))
-                    tensor.copy_(stored)
-                    del stored
+        stored = load_file(path)
     except (SafetensorError, OSError) as error:
         raise RunProblem(f"{path}: cannot read the weights: {error}") from error
+    for name in list(stored):
+        if without is not None and name.startswith(without):
+            del stored[name]
+        elif resize and name.endswith(RELATIVE_POSITIONS) and name in targets:
+            stored[name] = resize_table(stored[name], len(targets[name]))
+    check_shapes(str(path), targets, {name: tensor.shape for name, tensor in stored.items()})
+    with torch.no_grad():
+        for name, tensor in targets.items():
+            tensor.copy_(stored[name])
 
 
 def check_shapes(
@@ -171,21 +159,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     plain containers, and for a file of another kind, damaged or cut off.
     """
     try:
-        if is_device(path):  # reading a pipe may block, and a device may have no end
-            raise OSError("not a file")
-        is_safetensors = path.suffix == ".safetensors"
-        content = load_file(path) if is_safetensors else _load_pickle(path)
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns the authors of the file
+            # Only torch's newer format, which is a zip archive, can be mapped into memory.
+            is_zip = zipfile.is_zipfile(path)
+            return dict(torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip))
+    except OSError as error:
+        raise RunProblem(f"{path}: cannot read the checkpoint: {error}") from error
     except Exception as error:  # a damaged file may raise anything inside torch
-        reason = "not a checkpoint of torch's or safetensors, or damaged; download it again"
         unknown = re.search(r"GLOBAL (\S+)", str(error))
-        if isinstance(error, OSError):
-            reason = f"cannot read the checkpoint: {error.strerror or error}"
-        elif isinstance(error, pickle.UnpicklingError) and unknown:
+        reason = "not a checkpoint of torch's or safetensors, or damaged"
+        if unknown:
             reason = f"refused, the file holds more than weights ({unknown[1]})"
         raise RunProblem(f"{path}: {reason}") from error
-    if not isinstance(content, dict):
-        raise RunProblem(f"{path}: holds one {type(content).__name__}, not a dictionary of weights")
-    return content
 
 
 def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -198,16 +186,3 @@ def tensors_of(content: Mapping[str, Any]) -> dict[str, Tensor]:
         for name, tensor in content.items()
         if isinstance(name, str) and isinstance(tensor, Tensor)
     }
-
-
-def _load_pickle(path: Path) -> Any:
-    # Only torch's newer format, which is a zip archive, can be mapped into memory.
-    is_zip = zipfile.is_zipfile(path)
-    if is_zip:
-        with zipfile.ZipFile(path) as archive:
-            if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-                # torch never compresses, and a small file could unpack to terabytes of zeros.
-                raise ValueError("compressed, unlike torch's files")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch warns the authors of the file
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)

@@ -1,74 +1,50 @@
-"""Defaults of options from the user's file and the environment; the command line wins."""
+"""Defaults of options from the user's own file."""
 
-import os
 import tomllib
-from collections.abc import Callable, Collection
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ramctl.errors import RunProblem, UsageProblem, did_you_mean
+from ramctl.commands import COMMANDS
+from ramctl.commands.command import Command
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.files import user_folder
 
 FILE_NAME = "ramctl.toml"
-COMMON = "common"
+COMMON = "common"  # the table that all commands inherit
 
 
-def load_defaults(
-    command: str,
-    options: Collection[str],
-    inherited: Collection[str],
-    commands: Collection[str],
-    all_options: Callable[[], Collection[str]],
-) -> dict[str, Any]:
-    """The defaults of a command's options from the user's file.
+def default_map() -> dict[str, dict[str, Any]]:
+    """The values that the user's file gives the parameters of each command, as click takes them.
 
-    `[common]` sets the options that are `inherited`. Raises UsageProblem for a file that cannot be
-    read, a table that is no command's, an option that the command (for `[common]`: every command)
-    lacks, and a variable `RAMCTL_<COMMAND>_...` that names no option.
+    Raises UsageProblem for a file that cannot be read, and for a table or an option in it that no
+    command has.
     """
-    tables, name = {}, ""
-    with suppress(RunProblem):  # without a home there is none
-        path = user_folder("XDG_CONFIG_HOME", ".config") / FILE_NAME
-        tables, name = _read_tables(path), str(path)
-    for unknown in sorted(tables.keys() - {COMMON, *commands}):
-        hint = did_you_mean(unknown, {COMMON, *commands})
-        raise UsageProblem(f"{name}: {unknown!r} is neither [{COMMON}] nor a command{hint}")
-    common, particular = (_settings(tables, table, name) for table in (COMMON, command))
-    _require_known(common, all_options() if common else (), f"{name}: [{COMMON}]")
-    _require_known(particular, options, f"{name}: [{command}]")
-    variables = {name for option in options for name in environment_names(command, option)}
-    for variable in sorted(os.environ.keys() - variables):
-        if variable.startswith(f"RAMCTL_{command.upper()}_"):
-            hint = did_you_mean(variable, variables)
-            raise UsageProblem(f"{variable}: {command} has no such option{hint}")
-    return {key: value for key, value in common.items() if key in inherited} | particular
-
-
-def _read_tables(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
     try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        path = user_folder("XDG_CONFIG_HOME", ".config") / FILE_NAME
+    except RunProblem:  # no home
+        return {}
+    return _read(path) if path.is_file() else {}
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        tables = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
         raise UsageProblem(f"{path}: {error}") from error
-
-
-def _settings(tables: dict[str, Any], table: str, name: str) -> dict[str, Any]:
-    """A table of a file, keyed by parameter name."""
-    settings = tables.get(table, {})
-    if not isinstance(settings, dict):
-        raise UsageProblem(f"{name}: {table} is not a table")
-    return {key.replace("-", "_"): value for key, value in settings.items()}
-
-
-def _require_known(settings: dict[str, Any], known: Collection[str], place: str) -> None:
-    for option in sorted(settings.keys() - set(known)):
-        raise UsageProblem(f"{place} has no option {option!r}{did_you_mean(option, known)}")
-
-
-def environment_names(command: str, option: str) -> list[str]:
-    """The variables that set an option, the winning one first: RAMCTL_TAG_MODEL, RAMCTL_MODEL."""
-    name = option.upper()
-    names = [f"RAMCTL_{command.upper()}_{name}", f"RAMCTL_{name}"]
-    return [name for name in names if name != "RAMCTL_MODELS"]  # which is a folder
+    options = {name: Command(name).options for name in COMMANDS}
+    known = {**options, COMMON: set().union(*options.values())}
+    for table, settings in tables.items():
+        if table not in known or not isinstance(settings, dict):
+            raise UsageProblem(f"{path}: {table!r} is neither [{COMMON}] nor a command")
+        tables[table] = {key.replace("-", "_"): value for key, value in settings.items()}
+        for key in tables[table].keys() - known[table]:
+            raise UsageProblem(f"{path}: [{table}] has no option {key!r}")
+    defaults: dict[str, dict[str, Any]] = {name: {} for name in COMMANDS}
+    for name, declared in options.items():
+        inherited = {key for key, item in declared.items() if not isinstance(item.envvar, str)}
+        common = {key: value for key, value in tables.get(COMMON, {}).items() if key in inherited}
+        for key, value in (common | tables.get(name, {})).items():
+            # As the command line gives it; a list is for an option that may be repeated.
+            text = value if isinstance(value, list) else str(value)
+            defaults[name][declared[key].name or ""] = text
+    return defaults

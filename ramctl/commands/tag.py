@@ -1,43 +1,32 @@
-"""`ramctl tag`: photos to tags."""
+"""Inputs are photos, folders (-R), *.tar, and *.jsonl[.gz] or *.parquet with image. On -
+(stdin), a line that starts with { is a record, any other line a path.
 
-import click
+Writes tags (main subject first), scores, salience; dense, embedding, boxes, generated_captions.
+
+Examples:
+  ramctl tag photo.jpg
+  ramctl tag -R ~/Pictures -o tags.jsonl --resume
+  find ~/Pictures -iname '*.jpg' -print0 | ramctl tag -0 -f text -
+"""
+
+from click import Choice
 
 from ramctl.commands import options
 from ramctl.commands.options import option
 from ramctl.records.output_formats import FORMATS
 from ramctl.records.record import KINDS
 
+DTYPES = ("auto", "fp32", "bf16", "fp16", "int8")
 TARGET = "ramctl.inference.tag_photos:TagOptions"
-HELP = """
-Inputs are photos, folders (-R), *.tar, and *.jsonl[.gz] or *.parquet with image. On -
-(stdin), a line that starts with { is a record, any other line a path.
-"""
-EXAMPLES = """
-ramctl tag photo.jpg
-ramctl tag -R ~/Pictures -o tags.jsonl --resume
-find ~/Pictures -iname '*.jpg' -print0 | ramctl tag -0 -f text -
-"""
-NOTES = f"""
-Writes tags (main subject first), scores, salience; dense, embedding, boxes, generated_captions.
-{options.EXIT_CODES}
-"""
 OPTIONS = {
-    "input": [
-        *options.photos,
-        options.shard,
-    ],
-    "model": [
+    "Input": [*options.photos, options.shard],
+    "Model": [
         options.model,
         options.labels,
         option("--thorough", "Score parts of each photo too: 3 to 5 times slower."),
-        option(
-            "--runtime NAME",
-            "auto, onnx or torch.",
-            default="auto",
-            type=click.Choice(("auto", "onnx", "torch")),
-        ),
+        option("--runtime [auto|onnx|torch]", "Library that computes.", default="auto"),
     ],
-    "selection": [
+    "Selection": [
         option("--threshold NUMBER|FILE", "Give tags above this score [default: the model's]."),
         option("--precision P", "Target precision of the tags, 0 to 1."),
         option("--top N", "At most N tags a photo."),
@@ -46,22 +35,20 @@ OPTIONS = {
         option("--leaf", "Drop a parent (animal) if its child (dog) is given."),
         option("--lang CODE", "Language of the tags and of lists, such as de."),
     ],
-    "output": [
+    "Output": [
         option(
-            "-f, --format FORMAT",
-            f"{', '.join(FORMATS)} [terminal: table].",
-            type=click.Choice(FORMATS),
+            "-f, --format FORMAT", f"{', '.join(FORMATS)} [terminal: table].", type=Choice(FORMATS)
         ),
         option("--dense", "Add the scores of all labels."),
         option("--embedding", "Add a vector for ramctl search."),
         option("--boxes", "Add the region of each thing."),
-        option("--caption", "Add a caption if the model is confident of one."),
+        option("--caption", "Add a caption, if the model is confident."),
         *options.stream,
     ],
-    "run": [
-        options.jobs("all cores"),
+    "Run": [
+        options.jobs,
         options.devices,
-        options.dtype,
+        option("--dtype TYPE", f"{', '.join(DTYPES)}.", type=Choice(DTYPES), default="auto"),
         options.batch,
         options.ray,
         options.quiet,

@@ -19,7 +19,7 @@ from ramctl.inference.runner import ModelPhoto, ModelRunner, RunnerOptions
 from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.vocabulary import open_vocabulary
 from ramctl.model.ram import Encoded
-from ramctl.records.inputs import inputs_or_stdin, require_files, unread_inputs
+from ramctl.records.inputs import inputs_or_stdin, read_inputs, require_files
 from ramctl.records.jsonl import content_stamp
 from ramctl.records.labels import Labels
 from ramctl.records.parallel import chunks
@@ -216,7 +216,7 @@ def run(options: GenerateOptions) -> Report:
     inputs = inputs_or_stdin(options.inputs, "records (JSONL)")
     require_files(inputs)
     report = Report("generate", quiet=options.quiet, model=options.model)
-    source = options.stream.shard.of(unread_inputs(inputs, options.root, report.command))
+    source = options.stream.shard.of(read_inputs(inputs, options.root, report.command))
     devices = split_devices(options.runner.device)
     generator = Generator(options, device=devices[0], notify=report.notify)
     runner, stage = generator.runner, generator.stage

@@ -1,11 +1,10 @@
 """The classes of an evaluation: their list, and the tags that stand for them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from ramctl.errors import RunProblem
 from ramctl.records.files import read_pairs
 from ramctl.records.labels import Labels, normalise
 
@@ -23,7 +22,7 @@ class Classes:
     origin: str | None
     mapping: Mapping[str, list[str]]
     tag_system: Labels | None = None
-    _by_tag: dict[str, tuple[int, ...]] = field(default_factory=dict, init=False, compare=False)
+    _found: dict[str, tuple[int, ...]] = field(default_factory=dict, init=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.system)
@@ -41,11 +40,11 @@ class Classes:
     @cached_property
     def _lines(self) -> list[list[str]]:
         """The line of the map for each class; empty where it has none."""
-        lines = {normalise(name): tags for name, tags in self.mapping.items()} | {**self.mapping}
-        return [lines.get(name) or lines.get(normalise(name), []) for name in self.names]
+        lines = {normalise(name): tags for name, tags in self.mapping.items()}
+        return [lines.get(normalise(name), []) for name in self.names]
 
     @cached_property
-    def _by_map(self) -> dict[str, list[int]]:
+    def _by_line(self) -> dict[str, list[int]]:
         """The classes whose lines of the map hold a string in normal form."""
         classes: dict[str, list[int]] = {}
         for c, tags in enumerate(self._lines):
@@ -59,30 +58,21 @@ class Classes:
         Those whose line of the map names it, and those without a line that it stands for in the
         truth; where the predictions' label system is known, its label's other names count as well.
         """
-        if tag not in self._by_tag:
-            found = {c for name in self._names_of(tag) for c in self._named(name)}
-            self._by_tag[tag] = tuple(sorted(found))
-        return self._by_tag[tag]
-
-    def _names_of(self, tag: str) -> Iterator[str]:
-        yield tag
-        system = self.tag_system or Labels(())
-        for number in system.ids(tag):
-            names = (system[number].tag, *system[number].synonyms)
-            # A synonym that is a tag too stands for that tag alone.
-            yield from (name for name in names if number in system.ids(name))
-
-    def _named(self, name: str) -> Iterator[int]:
-        yield from self._by_map.get(normalise(name), [])
-        yield from (c for c in self.system.ids(name) if not self._lines[c])
+        if tag not in self._found:
+            names, system = {tag}, self.tag_system or Labels(())
+            for number in system.ids(tag):
+                others = (system[number].tag, *system[number].synonyms)
+                # A synonym that is a tag too stands for that tag alone.
+                names.update(name for name in others if number in system.ids(name))
+            by_line = {c for name in names for c in self._by_line.get(normalise(name), ())}
+            by_name = {c for name in names for c in self.system.ids(name)}
+            self._found[tag] = tuple(sorted(by_line | {c for c in by_name if not self._lines[c]}))
+        return self._found[tag]
 
 
 def read_map(path: Path | None) -> dict[str, list[str]]:
     """The lines `class<TAB>tag|tag` of `--map`; RunProblem naming a line that has another form."""
     mapping: dict[str, list[str]] = {}
-    form = "class<TAB>tag|tag"
-    for place, name, rest in read_pairs(path, form) if path else ():
-        if name in mapping:
-            raise RunProblem(f"{place}: {name!r} has a line already")
-        mapping[name] = [tag.strip() for tag in rest.split("|") if tag.strip()]
+    for _, name, rest in read_pairs(path, "class<TAB>tag|tag") if path else ():
+        mapping.setdefault(name, []).extend(tag.strip() for tag in rest.split("|") if tag.strip())
     return mapping

@@ -59,7 +59,7 @@ class Comparison:
             matching[f"only_in_{side}"] = len(others)
             matching[f"only_in_{side}_first"] = [names[n] for n in others[:MAX_LISTED_PHOTOS]]
         scores, decided = predictions.scores, predictions.decide(threshold)
-        if not np.array_equal(right, np.arange(len(scores))):
+        if not np.array_equal(right, np.arange(len(scores))):  # else without a copy
             scores, decided = scores[right], decided[right]
         known, stated = predictions.known, predictions.labels_are_stated
         return cls(classes, photos, coded, scores, decided, known, stated, matching)

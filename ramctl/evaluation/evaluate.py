@@ -8,7 +8,6 @@ import numpy as np
 
 from ramctl.captions.caption_formats import read_predictions
 from ramctl.checkpoints.bundle import read_labels
-from ramctl.errors import UsageProblem
 from ramctl.evaluation.classes import Classes, read_map
 from ramctl.evaluation.comparison import Comparison, compare_systems, on_shared_photos
 from ramctl.evaluation.metrics import interval
@@ -56,11 +55,7 @@ class EvalOptions:
 def run(options: EvalOptions) -> Report:
     """Evaluate and write the results; return the report of the run."""
     sources = [*inputs_or_stdin(options.predictions, "a file of predictions"), options.truth]
-    if sources.count("-") > 1:
-        raise UsageProblem("only one of PREDICTIONS and --truth can be stdin (-)")
     if options.plot is not None:
-        if options.plot.suffix not in (".png", ".svg", ".pdf"):
-            raise UsageProblem(f"--plot {options.plot}: expected a name in .png, .svg or .pdf")
         require("plot", "--plot")
     require_files(sources)
     with output_lock(options.output, options.report_file, options.plot):

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.bundle import EMBEDDED, read_labels
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.errors import RecordProblem, RunProblem
 from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.metrics import NEGATIVE, POSITIVE, UNKNOWN, Decisions, Truth
 from ramctl.evaluation.tagger_scores import each_photo, tag_scores
 from ramctl.inference.thresholds import read_thresholds
-from ramctl.records.files import read_lines
+from ramctl.records.files import read_text
 from ramctl.records.labels import DEFAULT_THRESHOLD
 from ramctl.records.record import Item, JsonObject, checked, decided_tags, is_tagged, listed
 from ramctl.records.report import Rejects
@@ -126,19 +126,13 @@ class PredictionTable:
         return table
 
     def decide(self, threshold: Floats | None) -> Decisions:
-        """The decisions [N, C] by `threshold`, else by the records' own tags, else at 0.5.
-
-        UsageProblem for a threshold of probabilities that is none.
-        """
+        """The decisions [N, C] by `threshold`, else by the records' own tags, else at 0.5."""
         if threshold is None and None not in self.tagged:
             decided = np.zeros(self.scores.shape, bool)
             for row, own in zip(decided, self.tagged, strict=True):
                 row[own] = True
             return decided
-        values = np.array(DEFAULT_THRESHOLD, np.float32) if threshold is None else threshold
-        if are_probabilities(self.scores) and not are_probabilities(values):
-            raise UsageProblem("--threshold: a probability is between 0 and 1")
-        return self.scores > values
+        return self.scores > (DEFAULT_THRESHOLD if threshold is None else threshold)
 
     def _row(self, fields: JsonObject) -> tuple[Floats, list[int] | None]:
         """A record's scores [C] and the classes of its tags; RecordProblem without usable ones."""
@@ -190,16 +184,12 @@ def read_threshold(text: str, classes: Classes) -> Floats:
     """The score, or scores [C], above which classes count as predicted, by `--threshold`.
 
     A file is JSONL, or a number a line in the order of `--classes`. Classes that JSONL does not
-    name have the usual threshold. UsageProblem when the text is neither a number nor a file,
-    RunProblem for a file that does not fit the classes.
+    name have the usual threshold. RunProblem for a file that does not fit the classes.
     """
     try:
         return np.array(float(text), np.float32)
     except ValueError:
         path = Path(text)
-    if not path.is_file():
-        raise UsageProblem(f"--threshold {text}: neither a number nor a file")
-    first = next((line for line in read_lines(path) if line.strip()), "")
-    if classes.origin is None and not first.lstrip().startswith("{"):
+    if classes.origin is None and not read_text(path).lstrip().startswith("{"):
         raise RunProblem(f"{path}: thresholds without names need --classes, which orders them")
     return np.array(read_thresholds(path, classes.system, DEFAULT_THRESHOLD), np.float32)

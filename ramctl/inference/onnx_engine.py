@@ -171,7 +171,7 @@ def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str
     if dtype == "int8" and not (fits_graph and bundle.has(PHOTO_GRAPH) and runtime != TORCH):
         raise RunProblem(f"{bundle.path}: has no graph in int8, and torch does not run it")
     if fits_graph and (runtime, device, dtype) == ("auto", "auto", "auto"):
-        fits_graph = not (bundle.file_sizes.get(WEIGHTS, 0) >= MIN_GPU_BYTES and has_gpu())
+        fits_graph = not (bundle.meta["files"][WEIGHTS]["bytes"] >= MIN_GPU_BYTES and has_gpu())
     if runtime == TORCH or (runtime == "auto" and not (fits_graph and bundle.has(PHOTO_GRAPH))):
         return TORCH
     if not fits_graph:

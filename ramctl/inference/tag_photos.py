@@ -8,7 +8,7 @@ from pathlib import Path
 from ramctl.errors import UsageProblem
 from ramctl.inference.selection import read_tag_list
 from ramctl.inference.tagger_options import TaggerOptions
-from ramctl.photos.finding import PhotoInputs, unread_photo_inputs
+from ramctl.photos.finding import PhotoInputs, photo_items
 from ramctl.records.inputs import inputs_or_stdin
 from ramctl.records.output_formats import line_format
 from ramctl.records.report import Report
@@ -44,7 +44,7 @@ def run(options: TagOptions) -> Report:
     report = Report("tag", quiet=options.quiet, unit="images", model=options.model)
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names, notify=cache(report.notify))
-    source = stream.shard.of(unread_photo_inputs(photos))
+    source = stream.shard.of(photo_items(photos))
     choice = options.tagger.choice
     if options.exclude is not None:
         choice = replace(choice, exclude=read_tag_list(options.exclude))

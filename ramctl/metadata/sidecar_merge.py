@@ -8,7 +8,7 @@ again.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -70,7 +70,6 @@ FIELDS = (SUBJECT, HIERARCHICAL, TAGS_LIST)
 MIRRORS = (*_MICROSOFT, Field("CatalogSets", _MEDIAPRO, "|"))
 #: Keywords that a photo holds outside XMP, in IPTC fields and those of Windows.
 KEYWORDS = Field("Keywords", Property("", "", "Keywords"))
-_READ = (TAGS_LIST, *_MICROSOFT, HIERARCHICAL, MIRRORS[-1], SUBJECT, KEYWORDS)  # digiKam's order
 
 #: The keywords of a sidecar or photo, by field; fields without any may be missing.
 Keywords = Mapping[Field, Collection[str]]
@@ -88,14 +87,14 @@ class Embedded(NamedTuple):
         try:
             document = XmpDocument(packet)
         except ValueError:  # no program reads what is not XMP
-            document = XmpDocument()
+            packet, document = None, XmpDocument()
         words = list(filter(None, map(writable_text, words)))
         keywords = {**xmp_keywords(document), KEYWORDS: words}
         for field in (field for field in FIELDS if field in keywords):
             known = {field.words(item)[-1] for item in keywords[field]}
             missing = (field.path(word) for word in words if normalise(word) not in known)
             document.set_items(field.property, [*keywords[field], *missing])
-        return cls(document.to_bytes() or None, keywords)
+        return cls(None if packet is None else document.to_bytes(), keywords)
 
 
 def xmp_keywords(document: XmpDocument) -> Keywords:
@@ -118,42 +117,40 @@ def merge_tags(
     """
     if content is None and not tags:
         return None
-    document = XmpDocument(embedded().start if content is None else content)
-    language = language if tags else next(iter(document.items(_LANGUAGE)), "")
-    earlier = set(map(normalise, document.items(_REFUSED)))
-    refused = {} if forget else _refused(document)
+    start = embedded().start if content is None else content
+    document = XmpDocument(start)
+    records = {name: document.items(name) for name in _RECORDS}
+    if not tags and not any(records.values()):
+        return None
+    earlier = set(map(normalise, records[_REFUSED]))
+    refused = {} if forget else refused_tags(document)
     if counts is not None:
         counts["refused"] += len(refused.keys() - earlier)
-    deleted = _remove_ours(document)
-    for name in (_REFUSED, _LANGUAGE):
-        document.set_items(name, ())
+    hers, deleted = _without_ours(document)
     given = [word for word in map(_word, tags) if normalise(word) not in refused]
-    items = machine_items(given, prefix)
-    is_bare = not given and document.to_bytes() in (b"", embedded().start)
+    is_bare = not given and _is_new(document, hers, embedded().start)
     if is_bare and not refused:
-        return b"" if document.is_changed else None
+        return b""
+    language = language if tags else next(iter(records[_LANGUAGE]), "")
+    new: dict[Property, Iterable[str]] = {name: () for name in _RECORDS}
+    new |= {field.property: hers.get(field, ()) for field in (*FIELDS, *MIRRORS)}
     # A sidecar with refusals alone hides the photo's keywords, too.
     if given or is_bare:
-        sidecar = xmp_keywords(document)
-        inside = {} if all(field in sidecar for field in FIELDS) else embedded().keywords
-        others = _all_keywords(sidecar, inside)
+        items = machine_items(given, prefix)
+        inside = {} if all(field in hers for field in FIELDS) else embedded().keywords
+        others = _all_keywords(hers, inside)
         for field in FIELDS:
-            present = sidecar.get(field, ())
-            new = () if present else map(writable_text, new_items(field, inside, others))
-            copies = list(filter(None, new))
-            kept = [*present, *(item for item in copies if field.path(item) not in deleted)]
-            added = [tag for tag in items[field] if tag not in {*kept}]
-            document.set_items(field.property, [*kept, *added])
-            document.set_items(_record("added", field), added)
-            document.set_items(_record("copied", field), copies)
-    document.set_items(_LANGUAGE, [language] if language and (given or refused) else ())
-    document.set_items(_REFUSED, refused.values())
+            copies = [] if field in hers else new_items(field, inside, others)
+            copies = [*filter(None, map(writable_text, copies))]
+            kept = [*hers.get(field, ()), *(x for x in copies if field.path(x) not in deleted)]
+            added = [item for item in items[field] if item not in {*kept}]
+            new[field.property] = [*kept, *added]
+            new[_record("added", field)], new[_record("copied", field)] = added, copies
+    new[_LANGUAGE] = [language] if language and (given or refused) else ()
+    new[_REFUSED] = refused.values()
+    for name, texts in new.items():
+        document.set_items(name, texts)
     return document.to_bytes() if document.is_changed else None
-
-
-def refused_tags(content: bytes | None) -> dict[str, str]:
-    """The tags that the owner of a sidecar has refused, by their normal form."""
-    return _refused(XmpDocument(content))
 
 
 def shown_keywords(content: bytes | None) -> list[str]:
@@ -196,8 +193,7 @@ def new_items(field: Field, elsewhere: Keywords, others: Keywords) -> list[str]:
 
 def keyword_paths(keywords: Keywords) -> list[str]:
     """All keywords as `people|Anna`, paths first; without plain words that only repeat a path's."""
-    ordered = {field: keywords[field] for field in _READ if field in keywords}
-    return new_items(HIERARCHICAL, {}, ordered)
+    return new_items(HIERARCHICAL, {}, keywords)
 
 
 def is_name(path: Sequence[str]) -> bool:
@@ -211,19 +207,18 @@ def owner_keywords(
     """The owner's keywords of a photo, in a sidecar and in its file (`inside`).
 
     Also the machine tags that are still in the sidecar, those that the owner refused, and their
-    language. Machine tags and copies are removed from `document`.
+    language.
     """
-    refused = _refused(document)
-    language = next(iter(document.items(_LANGUAGE)), "")
-    added = [field.path(x) for field in FIELDS for x in document.items(_record("added", field))]
-    words = {path.rsplit("|", 1)[-1]: None for path in added}
+    refused = refused_tags(document)
+    added = [*_machine_paths(document), *map(_word, document.items(_record("added", SUBJECT)))]
+    words = dict.fromkeys(path.rsplit("|", 1)[-1] for path in added)
     kept = [word for word in words if normalise(word) not in refused]
-    deleted = _remove_ours(document)
-    shown = _all_keywords(xmp_keywords(document), inside)
+    hers, deleted = _without_ours(document)
+    shown = _all_keywords(hers, inside)
     owner = {
         field: [x for x in items if field.path(x) not in deleted] for field, items in shown.items()
     }
-    return owner, kept, [*refused.values()], language
+    return owner, kept, [*refused.values()], next(iter(document.items(_LANGUAGE)), "")
 
 
 def _all_keywords(sidecar: Keywords, inside: Keywords) -> Keywords:
@@ -241,7 +236,7 @@ def _word(tag: str) -> str:
     return writable_text(tag).replace("|", "/")
 
 
-def _refused(document: XmpDocument) -> dict[str, str]:
+def refused_tags(document: XmpDocument) -> dict[str, str]:
     """The words that the sidecar's owner has deleted, by their normal form.
 
     They were written before, and are now in no field, or missing in one of paths: not every
@@ -262,33 +257,50 @@ def _refused(document: XmpDocument) -> dict[str, str]:
     return refused
 
 
-def _remove_ours(document: XmpDocument) -> set[str]:
-    """Remove what was written before; the copied keywords that somebody has deleted since."""
-    deleted: set[str] = set()
-    machine: set[str] = set()
-    ever_copied: set[str] = set()
-    for field in FIELDS:
-        added, copied = ({*document.items(_record(what, field))} for what in ("added", "copied"))
-        ever_copied.update(copied)
+def _without_ours(document: XmpDocument) -> tuple[Keywords, set[str]]:
+    """The keywords without what was written before; what must not be copied, as paths.
+
+    These are copies that somebody has deleted since, and the prefix, which darktable and others
+    repeat as a plain word.
+    """
+    hers: dict[Field, list[str]] = {}
+    machine = _machine_paths(document)
+    ever_copied = {x for field in FIELDS for x in document.items(_record("copied", field))}
+    deleted = {word for path in machine for word in path.split("|")[:-1]} - ever_copied
+    for field in (*FIELDS, *MIRRORS):
         present = document.items(field.property)
-        if field.separator:
-            machine.update(map(field.path, added))
-        if present:
-            deleted.update(map(field.path, copied.difference(present)))
-        others = [item for item in present if item not in added]
-        # A field to which nobody else has added goes with the copies in it.
-        document.set_items(field.property, [] if copied.issuperset(others) else others)
-        for what in ("added", "copied"):
-            document.set_items(_record(what, field), ())
-    for field, items in xmp_keywords(document).items():
+        copied = {*document.items(_record("copied", field))}
+        added = {*document.items(_record("added", field))}
         if field in MIRRORS:
-            kept = [item for item in items if field.path(item) not in machine]
-            document.set_items(field.property, kept)
-    # darktable and others repeat the words of a path as plain words: the prefix is no keyword.
-    parents = {word for path in machine for word in path.split("|")[:-1]}
-    return deleted | (parents - ever_copied)
+            added.update(map(field.item, machine))
+        others = [item for item in present if item not in added]
+        deleted.update(field.path(item) for item in copied.difference(present) if present)
+        # A field to which nobody else has added goes with the copies in it.
+        if not copied.issuperset(others):
+            hers[field] = others
+    return hers, deleted
+
+
+def _is_new(document: XmpDocument, hers: Keywords, start: bytes | None) -> bool:
+    """Whether there is nothing but what a new sidecar begins with."""
+    new, fields = XmpDocument(start), [field.property for field in (*FIELDS, *MIRRORS)]
+    return hers == xmp_keywords(new) and document.facts(*fields) == new.facts(*fields)
+
+
+def _machine_paths(document: XmpDocument) -> list[str]:
+    """The machine tags that were added to fields of paths, as `auto|dog`."""
+    return [
+        field.path(item)
+        for field in (HIERARCHICAL, TAGS_LIST)
+        for item in document.items(_record("added", field))
+    ]
 
 
 def _record(what: str, field: Field) -> Property:
     """The property that records what was `added` to a field, or `copied` into a new one."""
     return Property(OURS, "ramctl", f"{what}{field.name}")
+
+
+_RECORDS = (
+    _REFUSED, _LANGUAGE, *(_record(what, f) for what in ("added", "copied") for f in FIELDS),
+)  # fmt: skip

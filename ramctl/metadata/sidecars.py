@@ -10,13 +10,19 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Literal, Protocol
 
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
-from ramctl.metadata import sidecar_merge
+from ramctl.errors import RecordProblem, RunProblem, attempt
 from ramctl.metadata.embedded import read_embedded
-from ramctl.metadata.sidecar_merge import Embedded
+from ramctl.metadata.sidecar_merge import (
+    FIELDS,
+    Embedded,
+    merge_tags,
+    new_items,
+    refused_tags,
+    shown_keywords,
+)
 from ramctl.metadata.text_sidecars import TextOptions, as_text, merged_text, split_tags
 from ramctl.metadata.xmp_document import XmpDocument
-from ramctl.photos.archives import facts_of_file, member_of
+from ramctl.photos.archives import member_of
 from ramctl.photos.finding import Neighbours, xmp_names
 from ramctl.photos.raw import is_raw_name
 from ramctl.records.files import exists, write_atomic
@@ -36,7 +42,6 @@ NameStyle = Literal["full", "stem"]
 _PARENTS = {  # where auto is a car
     "de": "automatisch", "es": "automático", "fr": "automatique", "it": "automatico",
 }  # fmt: skip
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +90,7 @@ class SidecarOptions:
 class SidecarWriter:
     """Writes the sidecars of photos, and returns those that change; a dry run writes none.
 
-    RecordProblem for a photo with a sidecar that cannot be read or written; then none is written.
+    RecordProblem for a photo with a sidecar that cannot be read or written.
     """
 
     options: SidecarOptions
@@ -95,12 +100,8 @@ class SidecarWriter:
     def write(self, record: Record, fields: JsonObject) -> list[Sidecar]:
         """Bring a photo's sidecars up to date, or remove the machine tags from them."""
         options, photo = self.options, photo_path(image_name(fields), record.base)
-        if not options.xmp_remove:
-            try:
-                facts_of_file(photo)  # it may be gone since it was tagged
-            except RecordProblem as problem:
-                raise RecordProblem(f"{photo}: {problem.message}", code=problem.code) from problem
-        # All are prepared before the first is written, so that a bad one leaves none changed.
+        if not options.xmp_remove and not photo.is_file():  # it may be gone since it was tagged
+            raise RecordProblem(f"{photo}: no such file", code="missing_image")
         sidecars: list[Sidecar] = []
         if options.xmp or options.xmp_remove:
             tags = () if options.xmp_remove else fields["tags"]
@@ -108,9 +109,6 @@ class SidecarWriter:
         if options.text:
             sidecars.append(self.with_text(photo, fields))
         sidecars = [sidecar for sidecar in sidecars if sidecar.content is not None]
-        for sidecar in sidecars:
-            with problems_of(sidecar.path):
-                _require_writable(sidecar.path, photo)
         for sidecar in () if options.dry_run else sidecars:
             sidecar.write()
         return sidecars
@@ -126,7 +124,9 @@ class SidecarWriter:
         sidecars: list[Sidecar] = []
         for path in paths:
             with problems_of(path):
-                content = sidecar_merge.merge_tags(
+                if path.exists() and not path.stat().st_mode & 0o222:
+                    raise ValueError("read-only")
+                content = merge_tags(
                     read_sidecar(path), tags, self.options.parent(language),
                     embedded=cache(partial(embedded_in, str(photo))), language=language,
                     forget=self.options.forget_refused, counts=self.counts,
@@ -145,12 +145,10 @@ class SidecarWriter:
 
 
 def photo_path(name: str, base: Path) -> Path:
-    """The photo's path on disk; RecordProblem for a photo in an archive."""
-    if member_of(name, base):
-        message = "a photo in an archive has no place for a sidecar"
+    """The photo's path on disk; RecordProblem for a photo in an archive, or a name of none."""
+    if member_of(name, base) or not (base / name).name:
+        message = f"{name}: in an archive, or no file; there is no place for a sidecar"
         raise RecordProblem(message, code="write_failed")
-    if not (base / name).name:
-        raise RecordProblem(f"{base / name}: is a directory", code="unreadable_image")
     return base / name
 
 
@@ -165,21 +163,10 @@ def xmp_paths(photo: Path, style: NameStyle, neighbours: Neighbours | None = Non
     return existing or [full if style == "full" else stem]
 
 
-def refused_words(photo: Path, neighbours: Neighbours) -> set[str]:
-    """The tags that the owner refused in a photo's XMP sidecars, in normal form."""
-    refused: set[str] = set()
-    for path in xmp_paths(photo, "full", neighbours):
-        with suppress(OSError, ValueError):  # as far as they can be read
-            content = read_sidecar(path) or b""
-            if b"ramctl" in content.replace(b"\0", b""):  # else it has no record of ours
-                refused.update(sidecar_merge.refused_tags(content))
-    return refused
-
-
 def planned(sidecar: Sidecar) -> str:
     """The line of a dry run: `would write a.jpg.xmp: + auto|dog, - auto|cat`."""
     is_xmp = sidecar.path.suffix == ".xmp"
-    words = sidecar_merge.shown_keywords if is_xmp else lambda content: split_tags(as_text(content))
+    words = shown_keywords if is_xmp else lambda content: split_tags(as_text(content))
     old, new = words(read_sidecar(sidecar.path)), words(sidecar.content)
     changes = [f"+ {t}" for t in new if t not in old] + [f"- {t}" for t in old if t not in new]
     verb = "write" if sidecar.content else "delete"
@@ -197,26 +184,12 @@ def embedded_in(name: str, base: Path = Path()) -> Embedded:
 def missing_keywords(name: str, base: Path) -> dict[str, list[str]]:
     """The items that keyword fields must start with that the photo's file lacks, by their names."""
     inside = embedded_in(name, base).keywords
-    new = [field for field in sidecar_merge.FIELDS if field not in inside]
-    return {field.name: sidecar_merge.new_items(field, inside, inside) for field in new}
+    return {f.name: new_items(f, inside, inside) for f in FIELDS if f not in inside}
 
 
 def read_sidecar(path: Path) -> bytes | None:
-    """The content of a sidecar, None for a missing one; ValueError for what can be none."""
-    if not exists(path):
-        return None
-    if not path.is_file():
-        raise ValueError("not a regular file")
-    return path.read_bytes()
-
-
-def _require_writable(path: Path, photo: Path) -> None:
-    """ValueError for a sidecar that would be the photo itself, or that is read-only."""
-    if path == photo:
-        raise ValueError("this is the photo itself, not a sidecar")
-    # Root can write read-only files, but their owner does not want them changed.
-    if path.exists() and not (os.access(path, os.W_OK) and path.stat().st_mode & 0o222):
-        raise ValueError("read-only")
+    """The content of a sidecar, None for a missing one."""
+    return path.read_bytes() if exists(path) else None
 
 
 class Tagged(Protocol):
@@ -233,8 +206,6 @@ def write_sidecar(photo: str | os.PathLike[str], result: Tagged) -> list[Path]:
 
     RecordProblem for a photo that is not there, or a sidecar that cannot be read or written.
     """
-    if os.fspath(photo).lower().endswith(".xmp"):
-        raise UsageProblem(f"{photo}: a sidecar; give the photo's path")
     record = Record({**result.record, "image": os.fspath(photo)})
     writer = SidecarWriter(SidecarOptions(xmp=True))
     return [sidecar.path for sidecar in writer.write(record, record.fields)]
@@ -242,21 +213,15 @@ def write_sidecar(photo: str | os.PathLike[str], result: Tagged) -> list[Path]:
 
 @contextmanager
 def problems_of(path: Path, code: str = "write_failed") -> Iterator[None]:
-    """Turn errors of the block into a RecordProblem with the sidecar's name and this reject code.
-
-    A full disk is a RunProblem: a resumed run would otherwise leave out all remaining photos.
-    """
+    """Turn errors of the block, but for a full disk, into a RecordProblem with the sidecar."""
     try:
         yield
-    except (RunProblem, OSError, ValueError) as error:
-        cause: BaseException = error.__cause__ or error
-        if isinstance(cause, OSError) and cause.errno in _DISK_FULL:
-            raise RunProblem(f"{path}: {cause.strerror}") from error
+    except RunProblem as error:  # of `write_atomic`
+        if getattr(error.__cause__, "errno", None) == errno.ENOSPC:
+            raise
+        raise RecordProblem(error.message, code=code) from error
+    except (OSError, ValueError) as error:
         message = f"{path}: {getattr(error, 'strerror', None) or error}"
-        if isinstance(error, RunProblem):
-            message = error.message
-        elif isinstance(error, UnicodeDecodeError):
-            message = f"{path}: not UTF-8 text"
         raise RecordProblem(message, code=code) from error
 
 
@@ -265,7 +230,14 @@ def without_refused(neighbours: Neighbours) -> Callable[[Record, JsonObject], No
 
     def leave_out(record: Record, fields: JsonObject) -> None:
         photo = attempt(photo_path, image_name(fields), record.base)
-        words = refused_words(photo, neighbours) if isinstance(photo, Path) else ()
+        if isinstance(photo, RecordProblem):
+            return
+        words: set[str] = set()
+        for path in xmp_paths(photo, "full", neighbours):
+            with suppress(OSError, ValueError):  # as far as they can be read
+                content = read_sidecar(path) or b""
+                if b"ramctl" in content.replace(b"\0", b""):  # else it has no record of ours
+                    words.update(refused_tags(XmpDocument(content)))
         tags, sources = listed(fields, "tags"), lists_by_tag(fields, "sources")
         refused = [t for t in tags if normalise(t) in words and HUMAN not in sources.get(t, ())]
         if refused:
@@ -273,22 +245,3 @@ def without_refused(neighbours: Neighbours) -> Callable[[Record, JsonObject], No
             set_tags(fields, [tag for tag in tags if tag not in refused])
 
     return leave_out
-
-
-def with_owner_keywords(record: Record, fields: JsonObject, neighbours: Neighbours) -> JsonObject:
-    """The fields with the keywords that the owner gave the photo among the tags.
-
-    They are read from its file and its sidecars, as far as possible.
-    """
-    photo = attempt(photo_path, image_name(fields), record.base)
-    if isinstance(photo, RecordProblem):
-        return fields
-    found = embedded_in(str(photo)).keywords
-    for path in xmp_paths(photo, "full", neighbours)[::-1]:
-        with suppress(OSError, ValueError):
-            found = sidecar_merge.owner_keywords(XmpDocument(read_sidecar(path)), found)[0]
-    paths = [path.split("|") for path in sidecar_merge.keyword_paths(found)]
-    paths = [path for path in paths if normalise(path[0]) not in sidecar_merge.PROGRAM_TAGS]
-    known = {*map(normalise, fields["tags"])}
-    new = [path[-1] for path in paths if normalise(path[-1]) not in known]
-    return fields | {"tags": [*fields["tags"], *dict.fromkeys(new)]}

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 from ramctl.errors import RunProblem
 from ramctl.model.preset import CaptioningConfig
+from ramctl.records.files import read_text
 
 PAD, UNKNOWN, START, END, MASK = "[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"
 DECODE, ENCODE = "[DEC]", "[ENC]"  # first piece of a caption, first piece of the tags
@@ -72,8 +73,9 @@ class CaptionTokenizer:
     def __init__(self, tokenizer: Tokenizer, config: CaptioningConfig) -> None:
         self.tokenizer = tokenizer
         self.config = config
-        self.pad, self.end = self._id(PAD), self._id(END)
-        self.start_caption, self.start_tags = self._id(DECODE), self._id(ENCODE)
+        numbers = tokenizer.get_vocab()
+        self.pad, self.end = numbers[PAD], numbers[END]
+        self.start_caption, self.start_tags = numbers[DECODE], numbers[ENCODE]
         self.prompt_ids = [self.start_caption, *self._pieces(config.prompt)]
         self._shown = len(tokenizer.decode(self.prompt_ids))  # of the prompt, in a caption
 
@@ -113,12 +115,6 @@ class CaptionTokenizer:
         captions = [text[shown:] for text in texts]
         return [tidied(caption) for caption in captions] if self.config.tidy else captions
 
-    def _id(self, piece: str) -> int:
-        number = self.tokenizer.token_to_id(piece)
-        if number is None:
-            raise RunProblem(f"the caption tokenizer has no {piece} piece")
-        return int(number)
-
     def _pieces(self, text: str) -> list[int]:
         return list(self.tokenizer.encode(text, add_special_tokens=False).ids)
 
@@ -135,14 +131,10 @@ class CaptionTokenizer:
 def bert_tokenizer(vocabulary: Path | None = None) -> Tokenizer:
     """BERT's uncased WordPiece vocabulary, or a file's in its format, with `[DEC]`, `[ENC]`.
 
-    Raises RunProblem when the file is not such a vocabulary: one piece a line.
+    RunProblem when the file is not such a vocabulary: one piece a line.
     """
-    try:
-        lines = (vocabulary or _BERT).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise RunProblem(f"{vocabulary}: {error}") from error
-    missing = [piece for piece in (PAD, UNKNOWN, START, END, MASK) if piece not in lines]
-    if missing or lines[0] != PAD:
+    lines = (read_text(vocabulary) if vocabulary else _BERT.read_text("utf-8")).splitlines()
+    if lines[:1] != [PAD] or not {UNKNOWN, START, END, MASK}.issubset(lines):
         raise RunProblem(f"{vocabulary}: not BERT's vocabulary, one token per line from [PAD] on")
     return _word_piece_tokenizer({piece: i for i, piece in enumerate(lines)})
 

@@ -3,7 +3,6 @@
 import ctypes
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal, cast
 
 import torch
@@ -50,11 +49,11 @@ def choose_device(name: str, *, local_rank: int | None = None) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise UsageProblem(f"--device {name}: not a device such as cpu, cuda:0 or mps") from error
-    is_there = torch.backends.mps.is_available if device.type == "mps" else torch.cuda.is_available
-    if device.type in ("cuda", "mps") and not is_there():
-        raise RunProblem(f"--device {name}: torch finds none on this machine")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise RunProblem(f"--device {name}: there are {torch.cuda.device_count()} GPUs")
+    count = torch.cuda.device_count() if device.type == "cuda" else 1
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        count = 0
+    if (device.index or 0) >= count:
+        raise RunProblem(f"--device {name}: torch finds {count or 'none'} on this machine")
     if device.type == "cuda" and device.index is None and local_rank is not None:
         return torch.device("cuda", local_rank)
     return device
@@ -81,12 +80,6 @@ def number_format(dtype: str, device: torch.device, *, is_training: bool = False
     return "bf16" if is_training and has_units else "fp32"
 
 
-@cache
-def usual_threads() -> int:
-    """The number of threads that torch takes by default."""
-    return torch.get_num_threads()
-
-
 def set_up_cpu(threads: int | None) -> None:
     """Let torch use this number of threads (None: its default), and keep freed memory.
 
@@ -98,6 +91,5 @@ def set_up_cpu(threads: int | None) -> None:
     if mallopt is not None:
         for parameter, value in ((-4, 0), (-1, 2**31 - 1), (-2, 256 * 2**20)):
             mallopt(parameter, value)
-    usual_threads()
     if threads is not None:
         torch.set_num_threads(threads)

@@ -67,25 +67,12 @@ class ImageEncoder(nn.Module):
         """Freeze an EfficientNet's stem and first stages; UsageProblem for another backbone."""
         backbone = self.backbone
         # The last layers of other families, as of MobileNetV3, come after the pooling.
-        n_stages = len(backbone.blocks) if hasattr(backbone, "bn2") else 0
-        if not 0 < stages <= n_stages:
-            possible = f"{n_stages} of this backbone can be frozen"
-            raise UsageProblem(f"training.frozen_stages = {stages}: {possible}")
-        if not self.freeze_batchnorm:
-            raise UsageProblem("training.frozen_stages needs model.encoder.freeze_batchnorm")
+        if not hasattr(backbone, "bn2") or stages > len(backbone.blocks):
+            raise UsageProblem(f"training.frozen_stages = {stages}: not stages of this backbone")
         self.frozen_stages = stages
         self.frozen = [backbone.conv_stem, backbone.bn1, *backbone.blocks[:stages]]
         for module in self.frozen:
             module.requires_grad_(False)
-
-    def frozen_weights(self) -> dict[str, Tensor]:
-        """The weights that `frozen_features` depends on, by name."""
-        weights = self.state_dict()
-        if not self.frozen_stages:
-            return weights
-        lower: tuple[str, ...] = ("backbone.conv_stem.", "backbone.bn1.")
-        lower += tuple(f"backbone.blocks.{index}." for index in range(self.frozen_stages))
-        return {name: tensor for name, tensor in weights.items() if name.startswith(lower)}
 
     def _tokens(self, tokens: Tensor) -> Tensor:
         if tokens.dim() == 4:

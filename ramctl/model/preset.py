@@ -294,15 +294,12 @@ def override_preset(preset: Preset, overrides: Sequence[str]) -> Preset:
 
 
 def _read_preset(name_or_path: str) -> JsonObject:
-    file: Traversable = Path(name_or_path)
+    file: Traversable = _PRESETS / f"{name_or_path}.toml"
     if "/" in name_or_path or name_or_path.endswith(".toml"):
-        if not file.is_file():
-            raise UsageProblem(f"preset file {name_or_path} does not exist")
-    elif name_or_path in preset_names():
-        file = _PRESETS / f"{name_or_path}.toml"
-    else:
+        file = Path(name_or_path)
+    if not file.is_file():
         known = ", ".join(preset_names())
-        raise UsageProblem(f"unknown preset {name_or_path!r}; known: {known}, or a .toml file")
+        raise UsageProblem(f"no preset {name_or_path!r}; known: {known}, or a .toml file")
     try:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:

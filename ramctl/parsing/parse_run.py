@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from ramctl.captions.caption_formats import require_readable, unread_any
-from ramctl.captions.grouping import group_by_image
+from ramctl.captions.caption_formats import group_by_image, read_captions_of
 from ramctl.captions.source import Columns
 from ramctl.errors import UsageProblem
 from ramctl.parsing.stage import (
@@ -54,10 +53,9 @@ def run(options: ParseOptions) -> Report:
     require_files([name for name in inputs if not is_folder(name)])  # folders hold texts of photos
     tags = labels.tags if labels else ()
     read = partial(
-        unread_any, root=options.root, stage="parse",
+        read_captions_of, root=options.root, stage="parse",
         form=options.source_format, labels=tags, columns=options.columns,
     )  # fmt: skip
-    require_readable(inputs, read)
     items = options.stream.shard.of(read(inputs))
     if options.group:
         items = group_by_image(items, "parse")

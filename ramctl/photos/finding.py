@@ -7,7 +7,7 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,9 +15,9 @@ from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.photos.archives import member_of, open_archive
 from ramctl.photos.raw import RAW_SUFFIXES
 from ramctl.records.files import is_file, is_folder, is_url, plain_name, require_known_packing
-from ramctl.records.inputs import TarHeader, open_input, require_files, unread_inputs
+from ramctl.records.inputs import TarHeader, open_input, read_inputs, require_files
 from ramctl.records.jsonl import parse_line
-from ramctl.records.record import STDIN, Item, Record, Reject, Unread, require_utf8, shown_name
+from ramctl.records.record import STDIN, Item, Record, Reject, require_utf8, shown_name
 from ramctl.records.remote import open_url, photo_base
 
 _BLOCK = 1 << 16
@@ -83,12 +83,11 @@ class PhotoInputs:
     notify: Callable[[str], None] = lambda message: None  # reports folders without photos
 
 
-def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
-    """Functions that make the record of each photo, in order; files of a folder by name.
+def photo_items(inputs: PhotoInputs) -> Iterator[Item]:
+    """The record of each photo, in order; files of a folder by name.
 
-    A photo is examined, or a line parsed, when its function is called. The record of a photo has
-    only `image`, the name as given. UsageProblem, before anything is read, for a folder without
-    `recursive`, and for a list, archive or folder that does not exist.
+    The record of a photo has only `image`, the name as given. UsageProblem, before anything is
+    read, for a folder without `recursive`, and for a list, archive or folder that does not exist.
     """
     for name in inputs.names:
         if name == STDIN:
@@ -103,13 +102,13 @@ def unread_photo_inputs(inputs: PhotoInputs) -> Iterator[Unread]:
                 raise UsageProblem(f"{name} is a folder; -R takes the photos in it")
         elif kind.endswith((*_RECORDS, ".tar")) or may_be_folder:
             require_files([name])
-    return _unread(inputs)
+    return _items(inputs)
 
 
-def _unread(inputs: PhotoInputs) -> Iterator[Unread]:
+def _items(inputs: PhotoInputs) -> Iterator[Item]:
     for name in inputs.names:
         if plain_name(name).lower().endswith(_RECORDS):
-            yield from unread_inputs([name], inputs.root, inputs.stage)
+            yield from read_inputs([name], inputs.root, inputs.stage)
         elif is_url(name):
             yield from _from_url(name)
         elif name == STDIN:
@@ -118,21 +117,21 @@ def _unread(inputs: PhotoInputs) -> Iterator[Unread]:
             yield from _expand(name, Path(), inputs)
 
 
-def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
+def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
     place = base / name
     if inputs.recursive and is_folder(place):
-        unread = None
-        for unread in _walk(name, base, inputs):
-            yield unread
-        if unread is None:
+        item = None
+        for item in _walk(name, base, inputs):
+            yield item
+        if item is None:
             inputs.notify(f"{name}: no photos in it")
     elif name.lower().endswith(".tar") and is_file(place):
         yield from _archive(name, base, inputs)
     else:
-        yield partial(_photo, name, base, inputs)
+        yield _photo(name, base, inputs)
 
 
-def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
+def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
     """The photos and archives below a folder; links to folders are skipped."""
     try:
         with os.scandir(base / folder) as listing:
@@ -149,21 +148,21 @@ def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
         if is_below:
             yield from _walk(path, base, inputs)
         elif is_photo_name(name):
-            yield partial(_photo, path, base, inputs)
+            yield _photo(path, base, inputs)
         elif name.lower().endswith(".tar"):
             yield from _archive(path, base, inputs)
 
 
-def _archive(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Unread]:
+def _archive(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
     try:
         for member in open_archive(base / name).members():
             if is_photo_name(member):
-                yield partial(_photo, f"{name}#{member}", base, inputs)
+                yield _photo(f"{name}#{member}", base, inputs)
     except RecordProblem as problem:
         yield _unreadable(name, problem.code, problem.message, inputs)
 
 
-def _from_url(url: str) -> Iterator[Unread]:
+def _from_url(url: str) -> Iterator[Item]:
     """The photos of a tar archive at a URL, which is read as it arrives."""
     from ramctl.photos.decoding import PhotoRecord  # loads Pillow
 
@@ -174,14 +173,14 @@ def _from_url(url: str) -> Iterator[Unread]:
         for header in archive:
             if is_photo_name(header.name) and (member := archive.extractfile(header)) is not None:
                 name = f"{url}#{header.name}"
-                yield partial(
-                    PhotoRecord, {"image": name}, shown_name(name), None, key=name,
+                yield PhotoRecord(
+                    {"image": name}, shown_name(name), None, key=name,
                     stamp=f"{header.size}-{float(header.mtime)}", photo=member.read(),
                 )  # fmt: skip
 
 
-def _unreadable(name: str, code: str, message: str, inputs: PhotoInputs) -> Unread:
-    return partial(Reject, shown_name(name), None, inputs.stage, code, message, raw="")
+def _unreadable(name: str, code: str, message: str, inputs: PhotoInputs) -> Item:
+    return Reject(shown_name(name), None, inputs.stage, code, message, raw="")
 
 
 def _photo(name: str, base: Path, inputs: PhotoInputs) -> Item:
@@ -206,7 +205,7 @@ def photo_stamp(name: str, base: Path) -> str:
     return f"{facts.st_size}-{facts.st_mtime_ns}"
 
 
-def _from_list(inputs: PhotoInputs) -> Iterator[Unread]:
+def _from_list(inputs: PhotoInputs) -> Iterator[Item]:
     """The photos of the names and records on standard input."""
     base = photo_base(STDIN, inputs.root)
     with open_input(STDIN) as stream:
@@ -215,7 +214,7 @@ def _from_list(inputs: PhotoInputs) -> Iterator[Unread]:
             if number == 1 and _BINARY.match(line):
                 raise UsageProblem("standard input is not text: pass names of photos, or records")
             if not inputs.null and line.lstrip().startswith(b"{"):
-                yield partial(parse_line, line, STDIN, number, base, inputs.stage)
+                yield parse_line(line, STDIN, number, base, inputs.stage)
             elif name := os.fsdecode(line if inputs.null else line.rstrip(b"\r")):
                 yield from _expand(name, base, inputs)
 

@@ -7,14 +7,13 @@ import tarfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.records import parquet
 from ramctl.records.files import exists, is_folder, is_gzip, is_url, require_known_packing
-from ramctl.records.jsonl import unread_records
+from ramctl.records.jsonl import read_lines
 from ramctl.records.record import STDIN, Item, Record, image_name, shown_name
 from ramctl.records.remote import open_url, photo_base
 
@@ -86,15 +85,10 @@ def inputs_or_stdin(inputs: Sequence[str], expected: str) -> tuple[str, ...]:
 
 
 def read_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[Item]:
-    """The records of JSONL inputs, in order."""
-    return (make() for make in unread_inputs(inputs, root, stage))
-
-
-def unread_inputs(inputs: Sequence[str], root: str | None, stage: str) -> Iterator[partial[Item]]:
-    """The same as functions that parse a line when they are called."""
+    """The records of JSONL and Parquet inputs, in order."""
     for name in inputs:
         with open_lines(name) as lines:
-            yield from unread_records(lines, shown_name(name), photo_base(name, root), stage)
+            yield from read_lines(lines, shown_name(name), photo_base(name, root), stage)
 
 
 def require_files(inputs: Sequence[str]) -> None:

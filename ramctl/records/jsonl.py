@@ -3,7 +3,6 @@
 import hashlib
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 
 import orjson
@@ -24,21 +23,17 @@ def loads(line: bytes) -> JsonObject:
     return fields
 
 
-def unread_records(
-    lines: Iterable[bytes], source: str, base: Path, stage: str
-) -> Iterator[partial[Item]]:
-    """Functions that make the record, or the reject, of each line that is not blank, in order."""
+def read_lines(lines: Iterable[bytes], source: str, base: Path, stage: str) -> Iterator[Item]:
+    """The record, or the reject, of each line that is not blank, in order."""
     for number, line in enumerate(lines, 1):
         if number == 1:
             line = line.removeprefix(BOM_UTF8)
         if not line.isspace():
-            yield partial(parse_line, line, source, number, base, stage)
+            yield parse_line(line, source, number, base, stage)
 
 
-def parse_line(
-    line: bytes, source: str, number: int, base: Path, stage: str, *, stamped: bool = True
-) -> Item:
-    """The record of a line, or its reject; `stamped` for `--resume`."""
+def parse_line(line: bytes, source: str, number: int, base: Path, stage: str) -> Item:
+    """The record of a line, or its reject."""
     try:
         fields = loads(line)
     except ValueError as error:
@@ -49,8 +44,7 @@ def parse_line(
             code, message = "bad_utf8", f"invalid UTF-8 at byte {bad.start}"
         shown = line.rstrip(b"\r\n").decode("utf-8", "backslashreplace")
         return Reject(source, number, stage, code, message, raw=shown)
-    stamp = content_stamp(line.strip()) if stamped else ""
-    return Record(fields, source, number, base, stamp=stamp)
+    return Record(fields, source, number, base, stamp=content_stamp(line.strip()))
 
 
 def content_stamp(content: bytes) -> str:

@@ -81,7 +81,7 @@ def resources(parameters: Parameters, machines: Sequence[Mapping[str, float]]) -
     """The cores and GPUs of a task: a GPU if the model may use one, and `-j` cores."""
     may_use_gpu = (parameters.get("device", "cpu") or "auto").split(":")[0] in ("auto", "cuda")
     with_gpu = [machine for machine in machines if may_use_gpu and machine.get("GPU")]
-    cores = parameters.get("jobs") or min(
+    cores = parameters.get("workers") or min(
         (m.get("CPU", 1) // m["GPU"] for m in with_gpu), default=1
     )
     largest = max(m.get("CPU", 1) for m in with_gpu or machines)
@@ -94,12 +94,13 @@ def engine_settings(parameters: Parameters, cores: int, gpus: int) -> dict[str, 
         return {}
     # Ray shows a task its GPU alone, whatever its number.
     device = "cuda" if gpus and parameters["device"] != "auto" else parameters["device"]
-    return {"jobs": cores, "device": device}
+    return {"workers": cores, "device": device}
 
 
 def _tasks(command: str, parameters: Parameters) -> Iterator[dict[str, Any]]:
     """The parameters for each input file alone; UsageProblem for what cannot be done by files."""
-    names, folder, form = (parameters.get(name) for name in ("inputs", "output", "format"))
+    names, folder = parameters.get("inputs"), parameters["output"]
+    form = parameters.get("format") or parameters.get("target_format")
     for option in REFUSED:
         if parameters.get(option):
             raise UsageProblem(f"--{option.replace('_', '-')} does not go with --ray")

@@ -81,8 +81,6 @@ class Reject:
 
 #: What readers yield, in input order.
 Item = Record | Reject
-#: Makes an item that was found in an input; skipping it costs little.
-Unread = Callable[[], Item]
 
 
 def require_utf8(name: str) -> None:

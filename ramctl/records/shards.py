@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 
-from ramctl.records.record import Item, Unread
+from ramctl.records.record import Item
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +22,9 @@ class Shard:
         """Whether this is the whole input."""
         return self.number == 1
 
-    def of(self, unread: Iterator[Unread]) -> Iterator[Item]:
-        """The items of this part; those of other parts are not made."""
-        return (make() for make in islice(unread, self.index - 1, None, self.number))
+    def of(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The items of this part."""
+        return islice(items, self.index - 1, None, self.number)
 
 
 ALL = Shard()

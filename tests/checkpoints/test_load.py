@@ -1,11 +1,5 @@
 """A model comes back from its bundle as it was; folded batch norms change rounding only."""
 
-import resource
-from collections.abc import Iterator
-from copy import deepcopy
-from functools import reduce
-from operator import getitem
-
 import pytest
 import timm
 import torch
@@ -43,7 +37,7 @@ def write(path, preset, model, tokenizer=None, half=False):
     with BundleWriter(path) as writer:
         writer.meta = write_model(writer.path, preset, model, tokenizer, half=half)
         Labels.from_tags(TAGS).write(writer.path / "labels.jsonl")
-    return Bundle.open(path, verify=True)
+    return Bundle.open(path)
 
 
 def test_a_model_comes_back_bit_for_bit_with_or_without_captioning(tmp_path):
@@ -84,16 +78,6 @@ def test_half_weights_keep_vectors_whole_and_logits_close(tmp_path):
     with torch.no_grad():
         logits, expected = (m(photos).logits.total for m in (load_model(bundle), model))
     torch.testing.assert_close(logits, expected, atol=2e-2, rtol=0)
-
-
-def test_tied_weights_are_stored_once_and_stay_tied(tmp_path):
-    preset = load_preset("tiny", ["model.captioning.tie_tag_decoder=true"])
-    model = build_ram(preset.model, image_size=64, n_labels=5, vocabulary=40).eval()
-    bundle = write(tmp_path / "m", preset, model)
-    assert "captioning.tag_encoder.layers.0.cross_attention.query.weight" not in bundle.tensors()
-    again = load_model(bundle)
-    tied = again.captioning.tag_encoder.layers[0].cross_attention
-    assert tied is again.tag_decoder.layers[0].cross_attention
 
 
 def test_fine_tuning_resizes_swin_to_its_window(tmp_path):
@@ -142,46 +126,3 @@ def test_an_efficientnet_gives_the_same_without_its_batch_norms():
         assert fold_batchnorms(model, photos) > 10
         assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
         torch.testing.assert_close(model(photos), before, rtol=1e-4, atol=1e-4)
-
-
-def test_a_batch_norm_after_something_else_stays():
-    model = settled(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)))
-    assert fold_batchnorms(model, torch.zeros(1, 3, 8, 8)) == 0
-    assert isinstance(model[2], nn.BatchNorm2d)
-
-
-def numbers_in(table: dict, path: tuple = ()) -> Iterator[tuple]:
-    """Where the numbers of a nested table are."""
-    for name, value in table.items():
-        if isinstance(value, dict):
-            yield from numbers_in(value, (*path, name))
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            yield (*path, name)
-
-
-@pytest.mark.parametrize("number", [0, -1, 10**9])
-def test_a_size_that_no_model_has_is_the_bundle_s_problem_and_takes_no_memory(number, tiny_bundle):
-    meta = Bundle.open(tiny_bundle).meta
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    refused = set()
-    for *path, name in numbers_in({key: meta[key] for key in ("architecture", "preprocess")}):
-        changed = deepcopy(meta)
-        reduce(getitem, path, changed)[name] = number
-        bundle = Bundle(tiny_bundle, changed)
-        try:
-            load_model(bundle)
-            assert bundle.preprocess
-        except RunProblem as problem:
-            assert problem.message.startswith(str(tiny_bundle)), problem.message
-            assert "\n" not in problem.message
-            refused.add(name)
-    assert {"width", "heads", "ffn_width", "size"} <= refused
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KB
-
-
-@pytest.mark.parametrize("options", [{"depths": [10**9]}, {"embed_dim": -1}, {"nonsense": 1}])
-def test_options_of_the_backbone_that_it_cannot_have_are_the_bundle_s_problem(options, tiny_bundle):
-    meta = deepcopy(Bundle.open(tiny_bundle).meta)
-    meta["architecture"]["encoder"]["options"] = options
-    with pytest.raises(RunProblem, match=r"bundle\.json: "):
-        load_model(Bundle(tiny_bundle, meta))

@@ -54,14 +54,13 @@ def test_a_pipe_is_written_as_it_comes(here, ramctl):
     [
         ("parse in.jsonl -o notes", "-o notes is a folder"),
         ("parse in.jsonl -o out.jsonl.gz", "-o out.jsonl.gz: not compressed here"),
-        ("parse in.jsonl --rejects no.gz", "--rejects no.gz: not compressed here"),
         ("eval in.jsonl --truth in.jsonl -o out.json.gz", "| gzip > out.json.gz"),
         ("parse in.jsonl -o in.jsonl", "this run reads that file"),
         ("parse in.jsonl -o link.jsonl", "this run reads that file"),
         ("parse in.jsonl --build-labels in.jsonl", "this run reads that file"),
         ("tag photos/steps.jpg --stats photos/steps.jpg", "this run reads that file"),
-        ("parse in.jsonl -o x --rejects ./x", "are the same file"),
-        ("export in.jsonl -f csv -o x --gallery x", "are the same file"),
+        ("export in.jsonl -f jsonl --include lines.txt", "--include"),
+        ("import photos/steps.jpg --resume", "--resume needs -o FILE"),
         ("train in.jsonl --preset tiny --steps 1 --out notes", "is no bundle"),
         ("finetune in.jsonl --model {model} --steps 1 --out notes/today.txt", "is a file"),
         ("convert {model} --to onnx --out notes", "is no bundle"),
@@ -70,6 +69,7 @@ def test_a_pipe_is_written_as_it_comes(here, ramctl):
 )
 def test_what_is_refused_before_any_work(line, said, here, tiny_bundle, ramctl):
     shutil.copytree(tiny_bundle, "mine")
+    Path("lines.txt").write_text("\n# none\n")
     Path("mine/notes.txt").write_text("seed 3 was better")
     before = {path: path.is_file() and path.read_bytes() for path in here.rglob("*")}
     done = ramctl(*line.format(model=tiny_bundle).split())
@@ -78,6 +78,16 @@ def test_what_is_refused_before_any_work(line, said, here, tiny_bundle, ramctl):
     assert {path: path.is_file() and path.read_bytes() for path in here.rglob("*")} == before
 
 
-def test_two_outputs_may_go_to_one_device(ramctl):
-    words = ["parse", "-o", "/dev/null", "--rejects", "/dev/null"]
-    assert ramctl(*words, stdin=b'{"captions":["a horse"]}\n').returncode == 0
+@pytest.mark.parametrize(
+    "words",
+    ["tag none.tar", "tag -R none", "import folder", "caption --model x folder",
+     "export none.jsonl -f jsonl", "parse none.jsonl", "generate folder", "clean folder"],
+)  # fmt: skip
+def test_a_mistyped_input_leaves_what_earlier_runs_wrote(words, here, ramctl):
+    assert ramctl("import", "photos/steps.jpg", "-o", "o.jsonl").returncode == 0
+    Path("o.jsonl").rename("o.jsonl.part")  # as a killed run leaves it
+    Path("folder").mkdir()
+    before = {path: path.read_bytes() for path in here.iterdir() if path.is_file()}
+    done = ramctl(*words.split(), "-o", "o.jsonl")
+    assert (done.returncode, done.messages.count("\n")) == (2, 1)
+    assert {path: path.read_bytes() for path in here.iterdir() if path.is_file()} == before

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.commands.command import RamctlCommand
 from tests.command import Ramctl
 from tests.support import DATA, wait_for
 
@@ -186,19 +185,3 @@ def test_a_second_run_with_resume_tries_rejects_again(resumed, tiny_bundle, ordi
     assert (first.returncode, second.returncode) == (3, 3)
     assert b": 2 in, 0 out, 2 rejected, 8 done before" in second.stderr
     assert (folder / "out.jsonl").read_bytes() == ordinary[0].stdout
-
-
-def test_settings_come_from_flag_environment_and_file(resumed, tmp_path, monkeypatch):
-    command = resumed
-    (tmp_path / "ramctl").mkdir()
-    settings = f"[common]\nrejects = 'c'\n[{command}]\nresume = true\n"
-    (tmp_path / "ramctl" / "ramctl.toml").write_text(settings)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-    monkeypatch.setenv("RAMCTL_STATS", "s.json")
-    context = RamctlCommand(command).make_context(command, ["--strict"], resilient_parsing=True)
-    origins = {"strict": "COMMANDLINE", "stats": "ENVIRONMENT", "rejects": "DEFAULT_MAP"}
-    for name, origin in (origins | {"resume": "DEFAULT_MAP"}).items():
-        assert context.get_parameter_source(name).name == origin
-    values = [context.params[name] for name in ("strict", "rejects", "resume")]
-    assert (values, str(context.params["stats"])) == ([True, "c", True], "s.json")

@@ -89,7 +89,7 @@ def workplace(tmp_path) -> Iterator[Path]:
         yield tmp_path
 
 
-SLOW = {f"ramctl/{room}/README.md" for room in ("training", "tagging", "export", "data_engine")}
+SLOW = {f"ramctl/{room}/README.md" for room in ("training", "inference", "metadata", "data_engine")}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from tests.conftest import REPOSITORY
 from tests.support import captured
 
-README = (REPOSITORY / "ramctl" / "tagging" / "README.md").read_text("utf-8")
+README = (REPOSITORY / "ramctl" / "inference" / "README.md").read_text("utf-8")
 (UNITS,) = re.findall(r"```ini\n(.*?)```", README, re.DOTALL)
 
 

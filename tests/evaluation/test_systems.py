@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ramctl.errors import RunProblem
 from ramctl.evaluation.metrics import interval, resamples
 
 RANDOM = np.random.default_rng(0)
@@ -49,11 +48,6 @@ def test_the_interval_of_a_difference_is_that_of_the_same_resamples_of_shared_ph
     with np.errstate(invalid="ignore"):
         gains = np.where(weights[0] > 0, weights[1] / (weights[0] + weights[1]), np.nan)
     assert pair["ci"] == pytest.approx(list(interval(0.5, gains, lowest=-1.0)))
-
-
-def test_systems_without_a_shared_photo_are_an_error(evaluate):
-    with pytest.raises(RunProblem, match="no photo is in all predictions"):
-        evaluate({"one": system(1, range(30)), "other": system(1, range(30, 60))}, TRUTH)
 
 
 @pytest.mark.parametrize(

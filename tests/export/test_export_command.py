@@ -1,7 +1,5 @@
 """`ramctl export` from the outside: formats of other programs, sidecars, pages, tables."""
 
-import csv
-import io
 import json
 import shlex
 import shutil
@@ -67,10 +65,7 @@ def test_tags_can_be_chosen_from(export):
         ([], "nothing to write"),
         (["--xmp", "-o", "out"], "-o FILE needs -f"),
         (["--xmp", "-f", "jsonl", "-o", "out", "--resume"], "--resume"),
-        (["-f", "jsonl", "--dry-run"], "--dry-run"),
         (["--xmp-remove", "--xmp"], "--xmp-remove"),
-        (["--xmp", "a.jpg"], "inputs are records"),
-        (["--xmp", "-R", "."], "inputs are records"),
         (["-f", "csv", "--photos-at", "x"], "--photos-at"),
         (["-f", "coco", "-o", "out", "--resume"], "cannot be continued"),
     ],
@@ -107,22 +102,6 @@ def test_lines_are_continued(export):
     )
 
 
-def test_a_second_run_writes_what_was_taken_away_and_nothing_else(export):
-    told = export("--xmp", "--txt", code=3)
-    assert "a.txt would be the sidecar of a.png as well" in told
-    assert not Path("a.txt").exists() and Path("sub/b c.txt").exists()
-    Path("b.jpg").write_bytes(Path("a.jpg").read_bytes())
-    Path("tags.jsonl").write_text('{"image": "b.jpg", "tags": ["dog"]}\n')
-    export("--xmp", "--txt")
-    before = [path.stat().st_mtime_ns for path in (Path("b.jpg.xmp"), Path("b.txt"))]
-    export("--xmp", "--txt")
-    assert [path.stat().st_mtime_ns for path in (Path("b.jpg.xmp"), Path("b.txt"))] == before
-    Path("b.txt").unlink()
-    export("--xmp", "--txt")
-    assert Path("b.txt").read_text() == "dog\n"
-    assert Path("b.jpg.xmp").stat().st_mtime_ns == before[0]
-
-
 def test_machine_tags_are_taken_out_of_the_sidecars_of_records_and_of_photos(export, ramctl):
     export("--xmp")
     export("--xmp-remove", "--dry-run")
@@ -150,13 +129,6 @@ def test_a_dry_run_shows_additions_and_removals_and_writes_nothing(export):
     assert "would write sub/b c.txt: + poodle, + <sofa>\n" in export("--txt", "--dry-run", code=3)
 
 
-def test_a_sidecar_that_cannot_be_written_rejects_its_photo_only(export):
-    Path("a.jpg.xmp").mkdir()
-    told = export("--xmp", "--xmp-name", "stem", "--rejects", "-", code=3)
-    assert '"write_failed"' in told
-    assert Path("sub/b c.xmp").exists()
-
-
 @pytest.mark.skipif(not shutil.which("exiftool"), reason="needs exiftool")
 def test_the_readmes_exiftool_line_adds_and_may_run_twice(export, tmp_path):
     readme = (REPOSITORY / "ramctl" / "metadata" / "README.md").read_text("utf-8")
@@ -179,15 +151,6 @@ def test_the_readmes_exiftool_line_adds_and_may_run_twice(export, tmp_path):
         assert facts["IPTC:Keywords"] == "Anna"
 
 
-def test_fields_of_exiftools_table(export):
-    first = next(csv.DictReader(io.StringIO(export("-q", "-f", "exiftool-csv"))))
-    assert first == {
-        "SourceFile": "a.jpg",
-        "Subject": "dog;grass",
-        "HierarchicalSubject": "auto|dog;auto|grass",
-    }
-
-
 def test_coco(export):
     found = json.loads(export("-q", "-f", "coco"))
     assert [image["file_name"] for image in found["images"]] == ["a.jpg", "a.png", "sub/b c.jpg"]
@@ -206,51 +169,8 @@ def test_coco(export):
     assert empty == {"images": [], "annotations": [], "categories": []}
 
 
-def test_texts_for_trainers(export):
-    Path("a.png").unlink()
-    text = Path("sub/b c.txt")
-    text.write_text("mine, dog\n")
-    export("--txt", "--txt-caption", "--txt-trigger", "ohwx", code=3)
-    assert text.read_text() == "ohwx, a dog, mine, dog, <sofa>\n"
-    assert Path("a.txt").read_text() == "ohwx, dog, grass\n"  # which has no caption
-
-
-def test_a_table_shows_captions_and_what_has_no_score_and_escapes_what_controls(export):
-    row = {"image": "a\u001b[2J.jpg", "tags": ["sky", "sea"], "scores": {"sea": 0.5}}
-    row["generated_captions"] = ["the sea"]
-    lines = [json.dumps(row), json.dumps({"image": "b.jpg", "tags": []})]
-    Path("in.jsonl").write_text("\n".join(lines))
-    assert export("-f", "table", source="in.jsonl") == (
-        "a\\x1b[2J.jpg\n  the sea\n        sky\n  0.50  sea\nb.jpg\n  no tags\n"
-    )
-    table = next(csv.DictReader(export("-f", "csv", "--top", "1").splitlines()))
-    assert table == {
-        "image": "a.jpg", "tags": "dog", "scores": "0.9000", "caption": "", "search_score": "",
-    }  # fmt: skip
-
-
-def test_csv_has_the_scores_of_search(export):
-    write_records(Path("found.jsonl"), [RESULTS[0] | {"score": 7.5}, RESULTS[2] | {"tags": []}])
-    rows = list(csv.DictReader(io.StringIO(export("-q", "-f", "csv", source="found.jsonl"))))
-    assert [row["search_score"] for row in rows] == ["7.5", ""]
-    export("-q", "-f", "csv", "-o", "out.csv")
-    assert "another form" in export("-f", "text", "-o", "out.csv", "--resume", code=1)
-
-
 GERMAN = {"image": "a.jpg", "tags": ["Hund", "Baum", "wei\u00df"], "tag_language": "de"}
 ENGLISH = {"image": "a.jpg", "tags": ["dog", "tree", "white"]}
-
-
-def test_lists_of_tags_are_english_or_in_the_language_of_the_tags(export):
-    for record, *lists in ((ENGLISH, "tree, white"), (GERMAN, "tree, white", "Baum, wei\u00df")):
-        write_records(Path("in.jsonl"), [record])
-        for words in lists:
-            for option, tags in (
-                ("--exclude", record["tags"][:1]),
-                ("--include", record["tags"][1:]),
-            ):
-                line = export("-q", "-f", "jsonl", option, words, source="in.jsonl")
-                assert json.loads(line)["tags"] == tags
 
 
 def test_where_auto_is_a_car_the_parent_has_another_name(export):

@@ -35,15 +35,6 @@ def refused(content: bytes) -> list[str]:
     return XmpDocument(content or None).items(REFUSED)
 
 
-def test_a_tag_that_was_taken_out_of_all_fields_is_never_written_again():
-    content = without(merge_tags(None, ["red", "yellow"], "auto"), "yellow")
-    content = merge_tags(content, ["red", "yellow"], "auto")
-    assert (words(content), refused(content)) == (["red"], ["yellow"])
-    assert merge_tags(content, ["red", "yellow"], "auto") is None
-    other = merge_tags(content, ["Yellow", "blue"], "machine")
-    assert (words(other), refused(other)) == (["blue"], ["yellow"])
-
-
 @pytest.mark.parametrize(
     "shown", [(SUBJECT, HIERARCHICAL), (TAGS_LIST,)], ids=["darktable", "Immich"]
 )
@@ -82,16 +73,6 @@ def test_removing_machine_tags_keeps_the_refusals_and_forgetting_drops_them():
     assert merge_tags(removed, (), "", forget=True) == b""
 
 
-def test_who_writes_a_word_again_does_not_refuse_it_any_more():
-    content = without(merge_tags(None, ["red", "yellow"], "auto"), "yellow")
-    content = merge_tags(content, ["red", "yellow"], "auto")
-    document = XmpDocument(content)
-    document.set_items(SUBJECT, [*document.items(SUBJECT), "yellow"])
-    content = merge_tags(document.to_bytes(), ["red", "yellow"], "auto")
-    assert refused(content) == []
-    assert "yellow" in words(remove_tags(content))
-
-
 @pytest.fixture
 def export(command):
     """Runs `ramctl export` for a photo with these tags."""
@@ -111,14 +92,6 @@ def take_out(*gone: str) -> None:
     """Delete words from all keyword fields, as a photo manager does."""
     for word in gone:
         SIDECAR.write_bytes(without(SIDECAR.read_bytes(), word))
-
-
-def test_refusals_are_forgotten_only_when_that_is_asked_for(export):
-    export("red,yellow", "--xmp")
-    take_out("yellow")
-    for options, left in (([], ["red"]), (["--forget-refused"], ["red", "yellow"])):
-        export("red,yellow", "--xmp", *options)
-        assert words(SIDECAR.read_bytes()) == left
 
 
 def test_tags_that_are_all_gone_are_refused_and_without_our_list_all_start_anew(export, command):
@@ -145,22 +118,3 @@ def test_no_output_has_a_tag_that_a_sidecar_refuses(export):
     take_out("tree")
     done = export(tags, "-f", "jsonl", sources={"tree": ["human"]})
     assert json.loads(done.stdout)["tags"] == tags.split(",")
-
-
-def test_a_sidecar_that_cannot_be_read_stops_no_other_output(export):
-    SIDECAR.write_text("no ramctl XMP")
-    assert json.loads(export("dog", "-f", "jsonl").stdout) == {"image": "a.jpg", "tags": ["dog"]}
-
-
-def test_an_import_has_the_language_of_refused_tags(export, command):
-    export("Hund,Baum", "--xmp", tag_language="de")
-    take_out("Baum")
-    (row,) = command("import", "a.jpg").rows
-    assert (row["refused"], row["tag_language"]) == (["Baum"], "de")
-
-
-def test_the_summary_counts_newly_refused_tags(export):
-    assert "refused" not in export("red,yellow", "--xmp").messages
-    take_out("yellow")
-    assert "1 sidecars changed, 1 tags newly refused" in export("red,yellow", "--xmp").messages
-    assert "refused" not in export("red,yellow", "--xmp").messages

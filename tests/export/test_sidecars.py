@@ -11,8 +11,8 @@ from xml.etree import ElementTree
 import pytest
 from PIL import Image
 
-from ramctl import RecordProblem, TagResult, UsageProblem, write_sidecar
-from ramctl.metadata.sidecar_merge import FIELDS, KEYWORDS, MIRRORS, SUBJECT, Embedded, merge_tags
+from ramctl import TagResult, write_sidecar
+from ramctl.metadata.sidecar_merge import FIELDS, KEYWORDS, MIRRORS, Embedded, merge_tags
 from ramctl.metadata.sidecars import (
     Sidecar,
     SidecarOptions,
@@ -20,7 +20,7 @@ from ramctl.metadata.sidecars import (
     xmp_paths,
 )
 from ramctl.metadata.xmp_document import RDF, XmpDocument
-from tests.support import DATA, problem_of, remove_tags
+from tests.support import DATA, remove_tags
 
 BY_NAME = {f"{f.property.prefix}_{f.property.name}": f for f in (*FIELDS, *MIRRORS)}
 PROPERTIES = {name: of.property for name, of in BY_NAME.items()}
@@ -37,14 +37,6 @@ def without_tags(photo: Path) -> list[Sidecar]:
 
 
 DARKTABLE = (DATA / "darktable.xmp").read_text("utf-8")
-ODD_PREFIXES = (
-    '<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?>'
-    '<r:RDF xmlns:r="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
-    '<r:Description r:about="" xmlns:foo="http://ns.adobe.com/xap/1.0/" foo:Rating="3"/>'
-    '<r:Description r:about="" xmlns:k="http://purl.org/dc/elements/1.1/">'
-    "<k:subject><r:Bag><r:li>mine</r:li></r:Bag></k:subject></r:Description>"
-    '</r:RDF><?xpacket end="w"?>'
-)
 
 
 def tags_of(content):
@@ -56,41 +48,6 @@ def tags_of(content):
             items = [(item.text or "").strip() for item in element.iter(f"{{{RDF}}}li")]
             found[str(field.property)] = items
     return found
-
-
-def test_a_new_sidecar_has_all_three_fields_each_in_its_own_way():
-    content = merge_tags(None, ["dog", "red | blue", "and/or"], "auto")
-    assert tags_of(content) == {
-        "dc:subject": ["dog", "red / blue", "and/or"],
-        "lr:hierarchicalSubject": ["auto|dog", "auto|red / blue", "auto|and/or"],
-        "digiKam:TagsList": ["auto/dog", "auto/red | blue", "auto/and|or"],
-    }
-    bare = merge_tags(None, ["dog"], "")
-    assert set(map(tuple, tags_of(bare).values())) == {("dog",)}
-    assert merge_tags(None, [], "auto") is None
-
-
-def test_what_other_programs_wrote_is_kept():
-    content = merge_tags(DARKTABLE.encode(), ["dog"], "auto").decode()
-    for kept in (
-        'xmp:Rating="4"', 'darktable:history_end="3"', "<!-- made by hand -->",
-        "Großmutter &amp; Ich", "x:xmptk=",
-    ):  # fmt: skip
-        assert kept in content
-    assert tags_of(content.encode()) == {
-        "dc:subject": ["family", "dog"],
-        "lr:hierarchicalSubject": ["people|family", "auto|dog"],
-        "digiKam:TagsList": ["people/family", "dog", "auto/dog"],
-    }
-
-
-def test_old_machine_tags_are_replaced_and_a_second_time_changes_nothing():
-    first = merge_tags(DARKTABLE.encode(), ["cat", "sofa"], "auto")
-    second = merge_tags(first, ["sofa", "dog"], "auto")
-    assert tags_of(second)["dc:subject"] == ["family", "dog", "sofa"]
-    assert tags_of(second)["lr:hierarchicalSubject"] == ["people|family", "auto|sofa", "auto|dog"]
-    assert merge_tags(second, ["dog", "sofa"], "auto") is None
-    assert tags_of(merge_tags(second, [], "auto")) == tags_of(DARKTABLE.encode())
 
 
 def sidecar(**fields) -> bytes:
@@ -123,22 +80,6 @@ def test_a_new_field_first_holds_what_the_others_hold():
     assert tags_of(content)["digiKam:TagsList"] == ["people/Anna", "auto/x"]
 
 
-def test_a_tag_of_the_owner_under_the_same_prefix_stays():
-    mine = sidecar(dc_subject=["BMW", "auto"], lr_hierarchicalSubject=["auto|BMW"])
-    content = merge_tags(mine, ["BMW", "street"], "auto")
-    assert tags_of(content)["lr:hierarchicalSubject"] == ["auto|BMW", "auto|street"]
-    again = merge_tags(content, ["road"], "auto")
-    assert tags_of(again)["lr:hierarchicalSubject"] == ["auto|BMW", "auto|road"]
-    assert tags_of(again)["dc:subject"] == ["BMW", "auto", "road"]
-    assert remove_tags(again) == remove_tags(content)
-    assert tags_of(remove_tags(again)) == tags_of(mine)
-    assert remove_tags(mine) is None
-    content, embedded = None, Embedded(None, {SUBJECT: ["auto", "BMW"]})
-    for tag in ("street", "road"):
-        content = merge_tags(content, [tag], "auto", embedded=lambda: embedded)
-        assert tags_of(content)["digiKam:TagsList"] == ["auto", "BMW", f"auto/{tag}"]
-
-
 def rewritten(content: bytes, **changes) -> bytes:
     """The sidecar after another program gave these fields other items."""
     document = XmpDocument(content)
@@ -166,24 +107,6 @@ def test_what_another_program_adds_or_removes_afterwards_counts():
     removed = XmpDocument(remove_tags(digikam))
     assert removed.items(PROPERTIES["digiKam_TagsList"]) == ["Anna", "Bob"]
     assert removed.items(PROPERTIES["MicrosoftPhoto_LastKeywordXMP"]) == ["Anna", "Bob"]
-
-
-def test_a_copied_keyword_that_the_owner_takes_out_does_not_come_back():
-    def embedded():
-        return Embedded(None, {SUBJECT: ["Anna", "Bob"]})
-
-    content = merge_tags(None, ["sofa"], "auto", embedded=embedded)
-    assert tags_of(content)["digiKam:TagsList"] == ["Anna", "Bob", "auto/sofa"]
-    content = rewritten(
-        content,
-        dc_subject=["Anna", "sofa"],
-        lr_hierarchicalSubject=["Anna", "auto|sofa"],
-        digiKam_TagsList=["Anna", "auto/sofa"],
-    )
-    for tag in ("cat", "dog"):
-        content = merge_tags(content, [tag], "auto", embedded=embedded)
-        assert tags_of(content)["digiKam:TagsList"] == ["Anna", f"auto/{tag}"]
-    assert remove_tags(content) == b""
 
 
 def first_of(*names):
@@ -237,45 +160,6 @@ def test_no_program_loses_sight_of_a_keyword():
             assert seen_by(program, removed, embedded) == known, (program, before, embedded)
 
 
-@pytest.mark.parametrize(
-    "encoding", ["utf-16", "utf-16-be", "utf-16-le", "utf-32", "utf-32-be", "latin-1", "utf-8-sig"]
-)
-def test_a_sidecar_stays_in_the_encoding_in_which_it_came(encoding):
-    name = {"utf-8-sig": "UTF-8"}.get(encoding, encoding.upper())
-    before = DARKTABLE.replace('encoding="UTF-8"', f'encoding="{name}"').encode(encoding)
-    content = merge_tags(before, ["cat", "größer 日本"], "auto")
-    text = content.decode(encoding)
-    assert "Großmutter" in text and text.startswith(f'<?xml version="1.0" encoding="{name}"?>')
-    if encoding != "latin-1":  # whose `ß` not all programs know, but a reference they do
-        assert "größer 日本" in text
-    words = XmpDocument(content).items(SUBJECT.property)
-    assert words == ["family", "dog", "cat", "größer 日本"]
-    assert remove_tags(content) == before
-
-
-def test_odd_prefixes_packets_and_several_descriptions_are_understood():
-    content = merge_tags(ODD_PREFIXES.encode(), ["cat"], "auto")
-    assert tags_of(content)["dc:subject"] == ["mine", "cat"]
-    assert b"xpacket begin" in content
-    assert b'foo:Rating="3"' in content
-    assert content.count(b"RDF") == 2
-
-
-def test_a_keyword_written_without_a_list_is_kept():
-    text = DARKTABLE.replace("<rdf:Seq>", "").replace("</rdf:Seq>", "")
-    text = text.replace("<rdf:li>people|family</rdf:li>", "people|family")
-    content = merge_tags(text.encode(), ["cat"], "auto")
-    assert tags_of(content)["lr:hierarchicalSubject"] == ["people|family", "auto|cat"]
-
-
-def test_what_is_not_xmp_is_refused_and_left_alone(tmp_path):
-    photo = tmp_path / "a.jpg"
-    for content in (b"", b"not xml", b"<a><b></a>", b"<svg/>"):
-        (tmp_path / "a.jpg.xmp").write_bytes(content)
-        assert problem_of(writer().with_tags, photo, ["cat"]).code == "write_failed"
-        assert (tmp_path / "a.jpg.xmp").read_bytes() == content
-
-
 def test_a_sidecar_under_either_name_is_found_and_both_are_merged(tmp_path):
     photo = tmp_path / "a.JPG"
     full, stem = tmp_path / "a.JPG.xmp", tmp_path / "a.xmp"
@@ -290,14 +174,6 @@ def test_a_sidecar_under_either_name_is_found_and_both_are_merged(tmp_path):
     for written in without_tags(photo):
         written.write()
     assert not any("auto|" in path.read_text() for path in (full, stem))
-
-
-def test_writing_keeps_the_mode(tmp_path):
-    path = tmp_path / "a.jpg.xmp"
-    path.write_text("x")
-    path.chmod(0o640)
-    Sidecar(path, b"y").write()
-    assert (path.read_bytes(), path.stat().st_mode & 0o777) == (b"y", 0o640)
 
 
 def test_photos_of_one_name_do_not_share_a_sidecar(tmp_path):
@@ -373,30 +249,6 @@ def test_exiftool_reads_sidecars_and_those_that_it_rewrites_keep_their_record(tm
     assert written(after) == written(before) | {"XMP-xmp:Rating": 2}
 
 
-@needs("exiv2")
-def test_exiv2_reads_sidecars_and_keeps_their_record(tmp_path):
-    path = tmp_path / "a.xmp"
-    path.write_bytes(merge_tags(sidecar(dc_subject=["Anna"]), ["sofa"], "auto"))
-    run("exiv2", "-M", "set Xmp.xmp.Rating 2", path)
-    found = tags_of(path.read_bytes())
-    assert found["lr:hierarchicalSubject"] == ["Anna", "auto|sofa"]
-    assert "auto/sofa" in run("exiv2", "-px", path)
-    removed = remove_tags(path.read_bytes())
-    assert tags_of(removed) == {"dc:subject": ["Anna"]} and b"<ramctl:" not in removed
-
-
-@needs("darktable-cli")
-@needs("exiftool")
-def test_darktable_shows_the_keywords_that_were_there(tmp_path):
-    photo = photo_with_keywords(tmp_path / "a.jpg")
-    path = tmp_path / "a.jpg.xmp"
-    path.write_bytes(merge_tags(sidecar(dc_subject=["Anna", "family"]), ["dirt"], "auto"))
-    core = ["--core", "--configdir", tmp_path / "config", "--library", ":memory:"]
-    run("darktable-cli", photo, path, tmp_path / "out.jpg", "--width", "32", *core)
-    (facts,) = exiftool_facts(tmp_path / "out.jpg")
-    assert {"Anna", "family", "dirt"} <= set(facts["XMP-dc:Subject"])
-
-
 def test_python_writes_what_the_command_writes(tmp_path, ramctl):
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -409,21 +261,4 @@ def test_python_writes_what_the_command_writes(tmp_path, ramctl):
     assert write_sidecar(photo, result) == [path]
     assert path.read_bytes() == (tmp_path / "one" / "a.jpg.xmp").read_bytes()
     assert write_sidecar(str(photo), result) == []
-    document = XmpDocument(path.read_bytes())
-    for field in FIELDS:
-        items = document.items(field.property)
-        document.set_items(field.property, [item for item in items if "sofa" not in item])
-    path.write_bytes(document.to_bytes())
-    write_sidecar(photo, result)
-    assert "sofa" not in tags_of(path.read_bytes())["dc:subject"]
     assert result.record == record
-
-
-def test_python_writes_no_sidecar_of_a_sidecar_or_of_nothing(tmp_path):
-    result = TagResult.from_record({"tags": ["dog"], "scores": {"dog": 0.9}})
-    (tmp_path / "a.jpg.xmp").write_text("<x/>")
-    with pytest.raises(UsageProblem, match=r"a\.jpg\.xmp: a sidecar; give the photo's path"):
-        write_sidecar(tmp_path / "a.jpg.xmp", result)
-    with pytest.raises(RecordProblem, match="no such file"):
-        write_sidecar(tmp_path / "a.jpg", result)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.jpg.xmp"]

@@ -44,13 +44,6 @@ def test_a_text_gets_what_it_lacks_and_the_same_run_adds_nothing(export):
     assert export("--txt-trigger", "sks", tags=["cat"]) == "my sks, sks, cat"
 
 
-def test_a_text_that_is_not_utf_8_is_a_reject(export, command):
-    Path("a.txt").write_bytes(b"caf\xe9")
-    write_records(Path("in.jsonl"), [{"image": "a.jpg", "tags": TAGS}])
-    assert "a.txt: not UTF-8 text" in command("export", "in.jsonl", "--txt", code=3).messages
-    assert Path("a.txt").read_bytes() == b"caf\xe9"
-
-
 def test_tags_are_excluded_by_a_list_or_a_file(export, command):
     replaced = ["--txt-existing", "replace"]
     assert export(*replaced, "--exclude", "woman, smile") == "red dress"

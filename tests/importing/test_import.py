@@ -1,8 +1,6 @@
 """What `import` reads is what exiftool reads; what ramctl wrote is told from what the owner did."""
 
 import json
-import random
-import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,12 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from ramctl.errors import RecordProblem
-from ramctl.metadata.photo_metadata import PhotoReader
-from ramctl.metadata.sidecar_merge import FIELDS, is_name, merge_tags
+from ramctl.metadata.sidecar_merge import FIELDS
 from ramctl.metadata.xmp_document import XmpDocument
-from ramctl.records.record import Record
-from tests.conftest import SHARED
 
 EXIFTOOL = shutil.which("exiftool")
 exiftool_there = pytest.mark.skipif(EXIFTOOL is None, reason="needs exiftool")
@@ -78,47 +72,6 @@ def test_keywords_and_captions_in_a_photo_are_those_that_exiftool_wrote(imported
     }
 
 
-@exiftool_there
-def test_keywords_outside_of_xmp_are_read(imported, tmp_path):
-    path = photo(tmp_path / "a.jpg")
-    written = ["-IPTC:Keywords=Öl", "-EXIF:XPKeywords=Gras;Kuh", "-IPTC:Caption-Abstract=Kühe"]
-    exiftool("-q", "-overwrite_original", *written, "-EXIF:ImageDescription=Other", path)
-    row = imported()
-    assert (row["tags"], row["captions"]) == (["Öl", "Gras", "Kuh"], ["Kühe"])
-
-
-@pytest.mark.shared
-@exiftool_there
-def test_the_words_of_other_programs_sidecars_are_those_that_exiftool_reads(ramctl, tmp_path):
-    fields = ("Subject", "HierarchicalSubject", "TagsList", "LastKeywordXMP", "CatalogSets")
-    names = sorted(path.name for path in (SHARED / "data" / "sidecars").glob("*.xmp"))
-    for name in names:
-        shutil.copy(SHARED / "data" / "sidecars" / name, tmp_path)
-        photo(tmp_path / name.removesuffix(".xmp"))
-    done = ramctl("import", "-q", "-R", ".")
-    rows = {Path(row["image"]).name: row for row in map(json.loads, done.stdout.splitlines())}
-    assert len(rows) == len(names) > 40
-    # exiftool knows neither entities nor this encoding, takes comments for words and one block of
-    # two; an inner word of a path is no tag, and `a|b` is a path.
-    others = {
-        "utf16be_nodecl", "attr_ns_default", "entities", "entity_attr", "comments", "two_subjects",
-        "slash_words",
-    }  # fmt: skip
-    output = exiftool("-q", "-q", "-j", *(f"-XMP:{of}" for of in fields), "-ext", "xmp", tmp_path)
-    for found in json.loads(output):
-        name = Path(found.pop("SourceFile")).name.removesuffix(".xmp")
-        if name.removesuffix(".jpg") in others:
-            continue
-        items = [[str(x) for x in (v if isinstance(v, list) else [v])] for v in found.values()]
-        paths = [re.split(r"[|/]", item) for of in items for item in of]
-        inner = {word.lower() for path in paths for word in path[:-1]} | {"jpg"}
-        row = rows[name]
-        got = {word.lower() for word in row.get("tags", ())}
-        named = {path[-1].strip().lower() for path in paths if is_name(path)}
-        leaves = {path[-1].strip().lower() for path in paths} - {""}
-        assert leaves - inner - named <= got <= leaves, name
-
-
 def test_the_last_word_of_a_path_is_a_tag_and_names_are_none(imported, tmp_path):
     photo(tmp_path / "a.jpg")
     paths = ["Animals|Pets|Dog", "People|Anna", "Places|Paris", "darktable|format|jpg"]
@@ -137,23 +90,6 @@ def test_a_sidecar_with_paths_has_the_last_word_and_one_of_words_adds_to_the_pho
     assert imported()["tags"] == ["old", "word"]
     (tmp_path / "a.jpg.xmp").write_text(xmp(lr_hierarchicalSubject=["B|new"]))
     assert imported()["tags"] == ["new"]
-
-
-@exiftool_there
-def test_what_exiftool_takes_out_of_a_sidecar_is_refused_and_what_it_adds_is_hers(
-    imported, ramctl, tmp_path
-):
-    words = ["-XMP-dc:Subject=mine", "-XMP-lr:HierarchicalSubject=A|mine"]
-    exiftool("-q", "-overwrite_original", *words, photo(tmp_path / "a.jpg"))
-    ramctl("export", "-q", "--xmp", stdin=b'{"image": "a.jpg", "tags": ["red", "hot dog"]}\n')
-    changes = [
-        "-XMP-dc:Subject-=hot dog", "-XMP-lr:HierarchicalSubject-=auto|hot dog",
-        "-XMP-digiKam:TagsList-=auto/hot dog", "-XMP-dc:Subject+=sea",
-    ]  # fmt: skip
-    exiftool("-q", "-overwrite_original", *changes, tmp_path / "a.jpg.xmp")
-    row = imported()
-    assert row["tags"] == ["mine", "sea", "red"]
-    assert (row["confirmed"], row["refused"]) == (["red"], ["hot dog"])
 
 
 def test_what_was_kept_refused_and_added_is_told_apart(imported, ramctl, tmp_path):
@@ -188,23 +124,6 @@ def test_what_was_kept_refused_and_added_is_told_apart(imported, ramctl, tmp_pat
     assert "confirmed" not in row
 
 
-def test_the_parent_of_our_tags_which_programs_repeat_as_a_word_is_not_hers(imported, tmp_path):
-    photo(tmp_path / "a.jpg")
-    document = XmpDocument(merge_tags(xmp(dc_subject=["mine"]).encode(), ["dog"], "auto"))
-    for field in FIELDS:  # as darktable does
-        document.set_items(field.property, [*document.items(field.property), "auto"])
-    (tmp_path / "a.jpg.xmp").write_bytes(document.to_bytes())
-    row = imported()
-    assert (row["tags"], row["sources"]["dog"]) == (["mine", "dog"], ["generated-tag"])
-
-
-def test_a_photo_that_only_ramctl_tagged_has_no_tags(imported, tmp_path):
-    """Else it would teach that nothing else is there."""
-    photo(tmp_path / "a.jpg")
-    (tmp_path / "a.jpg.xmp").write_bytes(merge_tags(None, ["dog"], "auto"))
-    assert imported() == {}
-
-
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
@@ -236,31 +155,3 @@ def test_a_resumed_run_reads_photos_again_whose_sidecars_changed(ramctl, tmp_pat
     assert [(row["image"], row.get("tags")) for row in rows] == [
         ("p/a.jpg", None), ("p/b.jpg", ["sea"]),
     ]  # fmt: skip
-
-
-def test_damaged_sidecars_reject_their_photo_and_end_nothing(tmp_path):
-    chance, n_read = random.Random(3), 0
-    photo(tmp_path / "a.jpg")
-    sidecar = tmp_path / "a.jpg.xmp"
-    whole = xmp(dc_subject=["a", "b"], lr_hierarchicalSubject=["c|d"]).encode()
-    for _ in range(100):
-        content = bytearray(whole)
-        at = chance.randrange(len(content))
-        content[at : at + chance.randrange(4)] = chance.choice([b"", b"<", b"\0", b"{[", b",\xff"])
-        sidecar.write_bytes(content)
-        try:
-            json.dumps(PhotoReader()(Record({"image": "a.jpg"}, base=tmp_path)))
-            n_read += 1
-        except RecordProblem as problem:
-            assert str(sidecar) in problem.message and "\n" not in problem.message
-    assert 0 < n_read < 100
-
-
-def test_records_keep_their_other_fields(ramctl, tmp_path):
-    photo(tmp_path / "p" / "a.jpg")
-    (tmp_path / "p" / "a.xmp").write_text(xmp(dc_subject=["sea", "sand"]))
-    line = b'{"id": 7, "image": "a.jpg", "mine": [1]}\n{"id": 8}\n'
-    done = ramctl("import", "--root", "p", "-", stdin=line)
-    row = json.loads(done.stdout)
-    assert done.returncode == 3
-    assert (row["id"], row["mine"], row["tags"]) == (7, [1], ["sea", "sand"])

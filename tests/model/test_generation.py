@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ramctl.model.build_ram import build_ram
-from ramctl.model.generation import Decoding, Ends, _Finished, generate
+from ramctl.model.generation import Decoding, Ends, generate
 from ramctl.model.preset import load_preset
 
 END, PAD = 3, 0
@@ -71,37 +71,6 @@ def test_wide_beams_find_the_best_captions_of_all(seed, ngram):
     assert best == exhaustive(table, [1], 5, allowed)[:3]
 
 
-def test_no_caption_ends_before_its_minimum_length_by_default_ten_tokens_as_the_authors_do():
-    table = torch.zeros(6, 6)
-    table[:, END] = 9
-    assert found(table, Decoding())[0].tolist().index(END) == 10
-    for beams in (1, 3):
-        decoding = Decoding(beams=beams, max_length=9, min_length=6)
-        assert found(table, decoding)[0].tolist().index(END) == 6
-
-
-@pytest.mark.parametrize("size", [1, 2, 3])
-@pytest.mark.parametrize("beams", [1, 3])
-def test_no_ngram_comes_twice(size, beams):
-    table = torch.randn(20, 20, generator=torch.Generator().manual_seed(7)) * 3
-    plain = Decoding(beams, max_length=12, min_length=12)
-    repeats = []
-    for decoding in (plain, replace(plain, no_repeat_ngram_size=size)):
-        rows = found(table, decoding, 20).tolist()
-        ngrams = [[tuple(row[i : i + size]) for i in range(13 - size)] for row in rows]
-        repeats.append(any(len(set(of_row)) < len(of_row) for of_row in ngrams))
-    assert repeats == [True, False]
-
-
-def test_captions_compete_by_the_mean_of_their_tokens_not_by_the_sum():
-    table = torch.full((12, 12), -1e4)
-    table[1, END], table[1, 4] = torch.tensor([0.4, 0.6]).log()
-    table[4, 5], table[4, 6] = torch.tensor([0.6, 0.4]).log()
-    table[5, END] = table[6, END] = 0.0
-    decoding = Decoding(beams=2, max_length=6, min_length=0)
-    assert found(table, decoding)[0].tolist()[:4] == [1, 4, 5, END]  # 0.36, and 0.4 alone
-
-
 def test_a_caption_that_ended_can_come_before_likelier_ones_that_the_limit_stops():
     table = torch.full((12, 12), -1e4)
     table[1, 4], table[1, 5] = torch.tensor([0.9, 0.1]).log()
@@ -147,23 +116,3 @@ def test_step_by_step_logits_equal_those_of_whole_captions(beams):
         quick = generate(model.captioning.decoder, start, prompt, decoding, ends)
     assert torch.equal(slow, quick)
     assert len(set(map(tuple, quick.tolist()))) > 1
-
-
-def test_a_caption_that_has_ended_is_padded_while_others_go_on():
-    table = torch.zeros(6, 6)
-    table[1, END] = table[2, 4] = table[4, 5] = table[5, END] = table[END, 5] = 9.0
-    decoding = Decoding(beams=1, max_length=5, min_length=0)
-    prompt = torch.tensor([[1], [2]])
-    ids = generate(step_of(table), Table(), prompt, decoding, Ends(END, PAD))
-    assert ids.tolist() == [[1, END, PAD, PAD], [2, 4, 5, END]]
-
-
-def test_a_photo_is_done_when_no_beam_can_beat_its_worst_caption():
-    finished = _Finished(1)
-    assert not finished.is_done(-100.0, 2)
-    finished.add(torch.tensor([1, 2]), -2.0)  # -1 a token
-    assert finished.is_done(-10.0, 4)
-    assert not finished.is_done(-2.0, 4)
-    finished.add(torch.tensor([1, 2, 4]), -1.5)
-    assert finished.captions[-1][1].tolist() == [1, 2, 4]
-    assert finished.worst == -0.5

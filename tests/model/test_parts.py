@@ -7,9 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ramctl.model import ram as ram_module
-from ramctl.model.attention import AttentionBlock, FeedForwardBlock, joined
-from ramctl.model.label_queries import LabelQueries
+from ramctl.model.attention import AttentionBlock, FeedForwardBlock
 from ramctl.model.preset import load_preset
 from ramctl.model.regions import Regions, pool_regions, region_logits
 from ramctl.model.tag_decoder import TagDecoder
@@ -53,35 +51,6 @@ def test_feed_forward_has_gelu_residual_and_norm():
     torch.testing.assert_close(block(x), expected)
 
 
-def test_attention_without_dropped_maps_is_the_fused_attention():
-    """A share too small to drop anything takes the path with dropout."""
-    torch.manual_seed(0)
-    block = AttentionBlock(16, 12, dropout=1e-9, eps=1e-5)
-    x, context = torch.randn(1, 5, 16), block.keys_values(torch.randn(3, 7, 12), 4)
-    with_dropout = block.train()(x, context)
-    assert torch.allclose(with_dropout, block.eval()(x, context), atol=1e-6)
-
-
-def test_label_queries_are_projected_and_rectified():
-    queries = LabelQueries(8, WIDTH, "relu")
-    text = torch.randn(4, 8)
-    torch.testing.assert_close(queries(text), queries.projection(text).clamp(min=0))
-    assert (queries(text) == 0).any()
-
-
-def test_the_decoder_runs_its_layers_one_after_the_other(decoder):
-    states, tokens = torch.randn(1, 3, WIDTH), torch.randn(2, TOKENS, WIDTH)
-    contexts = decoder.contexts(tokens)
-    x = states
-    for layer, context in zip(decoder.layers, contexts, strict=True):
-        x = layer(x, context)
-    torch.testing.assert_close(decoder(decoder.prepare(states), contexts), x)
-    maps: list[torch.Tensor] = []
-    torch.testing.assert_close(decoder(decoder.prepare(states), contexts, maps=maps), x)
-    assert [tuple(part.shape) for part in maps] == [(2, 4, 3, TOKENS)] * 2
-    torch.testing.assert_close(maps[1].sum(-1), torch.ones(2, 4, 3))
-
-
 def test_no_layer_sees_a_hidden_token(decoder):
     tokens = torch.randn(2, TOKENS, WIDTH)
     other = tokens.clone()
@@ -92,12 +61,6 @@ def test_no_layer_sees_a_hidden_token(decoder):
     one, two = (decoder(queries, decoder.contexts(t), mask) for t in (tokens, other))
     torch.testing.assert_close(one, two)
     assert not torch.allclose(one, decoder(queries, decoder.contexts(tokens)))
-
-
-def test_labels_may_have_a_last_layer_of_their_own():
-    made = TagDecoder(load_preset("tiny").model.tag_decoder, WIDTH, shared_head=False)
-    states, own = torch.randn(2, 3, WIDTH), torch.randn(3, WIDTH)
-    torch.testing.assert_close(made.head(states, own), torch.einsum("bld,ld->bl", states, own))
 
 
 @pytest.mark.parametrize("overrides", [(), PRIOR])
@@ -115,21 +78,6 @@ def test_a_region_of_the_whole_photo_is_scored_like_the_photo(photos, overrides)
     torch.testing.assert_close(feature.norm(dim=-1), torch.ones(3))
 
 
-@pytest.mark.parametrize("overrides", [(), PRIOR])
-def test_a_region_does_not_see_what_is_outside_of_it(photos, overrides):
-    model = build(overrides)
-    with torch.no_grad():
-        labels = model.prepare_labels(model.labels())
-        features = model.encoder(photos)
-        other = features.clone()
-        other[:, -1] += 3
-        cover = torch.ones(1, features.shape[1] - model.encoder.extra_tokens)
-        cover[:, -1] = 0
-        regions = Regions(torch.tensor([1]), cover, torch.tensor([2]))
-        one, two = (region_logits(model, f, regions, labels) for f in (features, other))
-    torch.testing.assert_close(one, two)
-
-
 def test_a_region_weighs_its_tokens_by_how_much_it_covers(photos):
     model = build()
     with torch.no_grad():
@@ -141,33 +89,9 @@ def test_a_region_weighs_its_tokens_by_how_much_it_covers(photos):
     torch.testing.assert_close(pooled[0], (cover[0, :, None] * grid).sum(0) / cover.sum())
 
 
-def test_a_long_list_of_labels_gives_in_pieces_what_it_gives_at_once(photos, monkeypatch):
-    model = build(PRIOR)
-    whole = model(photos).logits.total.detach()
-    monkeypatch.setattr(ram_module, "ROWS_AT_ONCE", 4)  # two labels of two photos
-    with torch.no_grad():
-        torch.testing.assert_close(model(photos).logits.total, whole)
-
-
 def test_captions_belong_to_the_photos_that_have_some(photos):
     model, inputs = build(), captions(1)
     with torch.no_grad():
         some = model(photos, captions=inputs, captioned=torch.tensor([1])).caption_logits
         alone = model(photos[1:], captions=inputs).caption_logits
     torch.testing.assert_close(some, alone)
-
-
-def test_photos_of_several_batches_are_joined_and_taken_apart(photos):
-    model = build(PRIOR)
-    with torch.no_grad():
-        encoded = model.encode(model.encoder(photos))
-    both = joined([encoded[:1], encoded[1:]])
-    assert torch.equal(both.tokens, encoded.tokens)
-    assert torch.equal(both.photo.feature, encoded.photo.feature)
-    assert len(both) == 2
-
-
-def test_similarity_is_of_directions_and_class_names_have_unit_length(photos):
-    prior = build(PRIOR).prior
-    prior.set_classes(torch.randn(10, 256), torch.zeros(10), 3 * torch.randn(10, 32))
-    torch.testing.assert_close(prior.class_names.norm(dim=-1), torch.ones(10))

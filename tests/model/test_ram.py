@@ -1,12 +1,10 @@
 """The joined model: labels, prior, cached features, frozen parts, precision."""
 
 from dataclasses import replace
-from operator import attrgetter
 
 import pytest
 import torch
 
-from ramctl.errors import RunProblem, UsageProblem
 from ramctl.model.build_ram import build_ram
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.label_queries import DescriptionWeighting, LabelTable
@@ -67,31 +65,6 @@ def test_the_pooled_feature_is_dropped_in_training_alone_and_classes_keep_what_t
     assert load_preset("tiny", PRIOR).model.prior.dropout == 0  # as bundles of earlier versions
 
 
-def test_frozen_stages_get_no_gradient_and_alone_decide_what_is_kept(photos):
-    model = build(PRIOR)
-    model.encoder.freeze(3)
-    model(model.encoder.frozen_features(photos)).logits.total.sum().backward()
-    behind = model.encoder.frozen_weights()
-    learning = {n for n, p in model.encoder.named_parameters() if p.grad is not None}
-    assert learning
-    assert not learning & set(behind)
-    before = model.encoder.frozen_features(photos)
-    with torch.no_grad():
-        for name, parameter in model.encoder.named_parameters():
-            if name not in behind:
-                parameter.add_(1.0)
-    assert torch.equal(model.encoder.frozen_features(photos), before)
-
-
-def test_batch_norms_that_learn_and_too_many_stages_are_not_frozen():
-    encoder = build(PRIOR).encoder
-    with pytest.raises(UsageProblem, match="5 of this backbone"):
-        encoder.freeze(99)
-    encoder.freeze_batchnorm = False
-    with pytest.raises(UsageProblem, match="freeze_batchnorm"):
-        encoder.freeze(1)
-
-
 def test_logits_are_the_sum_of_decoder_prior_and_own_parts(photos):
     model = build(PRIOR)
     with torch.no_grad():
@@ -134,44 +107,11 @@ def test_a_cell_is_scored_as_the_global_branch_scores_a_photo_that_has_no_other(
             torch.testing.assert_close(logits[..., cell], expected)
 
 
-@pytest.mark.parametrize(
-    ("overrides", "expected"),
-    [
-        ([], True),
-        (["model.prior.similarity=false"], True),  # what labels own is left
-        (["model.prior.similarity=false", "model.labels.own_width=0"], False),
-        (["model.prior=false", "model.labels.own_width=0"], False),
-    ],
-)
-def test_cells_are_scored_where_the_global_branch_scores_labels(overrides, expected):
-    assert load_preset("tiny", overrides).model.scores_cells == expected
-
-
-def test_a_sharp_mixture_of_class_names_is_added_to_the_text_logits(photos):
-    model = build([*PRIOR, "model.prior.class_sharpness=3.0", "model.prior.temperature=2.0"])
-    plain = build(PRIOR)
-    plain.load_state_dict(model.state_dict(), strict=False)
-    plain.prior.config = replace(model.prior.config, class_sharpness=0.0)
-    with torch.no_grad():
-        model.prior.class_scale.fill_(0.7)
-        probabilities = (model.prior.classifier(model.encoder(photos).mean(1)) / 2).softmax(-1)
-        cosines = model.prior.class_names @ model.labels.text.T  # (K, L)
-        mixture = 0.7 * torch.log(probabilities @ torch.exp(3 * cosines)) + model.prior.offset
-        expected = plain(photos).logits.total + mixture
-        torch.testing.assert_close(model(photos).logits.total, expected)
-
-
 def test_a_subset_of_labels_trains_only_its_own_rows(photos):
     model = build()
     model(photos, model.labels(torch.tensor([1, 4]))).logits.total.sum().backward()
     assert model.labels.bias.grad.flatten().nonzero().flatten().tolist() == [1, 4]
     assert model.labels.text.grad is None
-
-
-def test_no_labels_give_no_logits(photos):
-    model = build()
-    with torch.no_grad():
-        assert model(photos, model.labels()[:0]).logits.total.shape == (2, 0)
 
 
 @pytest.mark.parametrize("switches", [
@@ -184,33 +124,6 @@ def test_each_part_can_be_switched_off(switches, photos):
         out = build(switches)(photos)
     assert out.logits.total.shape == (2, 6)
     assert (out.encoded.photo is None) == ("model.prior=false" in switches)
-
-
-def test_the_classifier_of_the_prior_is_frozen(photos):
-    model = build(PRIOR).train()
-    model(photos).logits.total.sum().backward()
-    assert all(p.grad is None for p in model.prior.classifier.parameters())
-
-
-def test_frozen_batch_norms_keep_their_statistics(photos):
-    model = build().train()
-    before = {k: v.clone() for k, v in model.encoder.state_dict().items() if "running" in k}
-    model(photos)
-    after = model.encoder.state_dict()
-    assert all(torch.equal(before[k], after[k]) for k in before)
-    free = build(["model.encoder.freeze_batchnorm=false"]).train()
-    before = free.encoder.state_dict()["backbone.bn1.running_mean"].clone()
-    free(photos)
-    assert not torch.equal(before, free.encoder.state_dict()["backbone.bn1.running_mean"])
-
-
-def test_captions_depend_on_the_tags_that_guide_them(photos):
-    model, inputs = build(), captions()
-    with torch.no_grad():
-        encoded = model.encode(model.encoder(photos))
-        logits = model.captioning(encoded.tokens, inputs)
-        other = replace(inputs, tag_ids=inputs.tag_ids.flip(0))
-        assert not torch.allclose(logits, model.captioning(encoded.tokens, other))
 
 
 def test_padding_changes_no_caption(photos):
@@ -240,18 +153,6 @@ def test_a_word_piece_sees_only_those_before_it(photos):
     assert not torch.allclose(one[1, 4:], two[1, 4:])
 
 
-def test_bfloat16_autocast_stays_close(photos):
-    model, inputs = build(PRIOR), captions()
-    with torch.no_grad():
-        exact = model(photos, captions=inputs)
-        with torch.autocast("cpu", torch.bfloat16):
-            rough = model(photos, captions=inputs)
-    for read in (attrgetter("logits.total"), attrgetter("caption_logits")):
-        got, wanted = read(rough).float(), read(exact)
-        # bf16 keeps eight bits: three of its steps of the largest logit, for several roundings.
-        torch.testing.assert_close(got, wanted, atol=3 * 2**-8 * float(wanted.abs().max()), rtol=0)
-
-
 @pytest.mark.parametrize(("backbone", "width", "tokens"), [
     ("test_efficientnet", 256, 4), ("test_vit", 64, 17), ("test_resnet", 96, 4),
 ])  # fmt: skip
@@ -263,11 +164,6 @@ def test_any_timm_backbone_gives_tokens(backbone, width, tokens, photos):
     with torch.no_grad():
         assert model.encoder(photos).shape == (2, tokens, width)
     assert model.encoder.extra_tokens == (1 if backbone == "test_vit" else 0)
-
-
-def test_label_embeddings_of_another_shape_are_refused():
-    with pytest.raises(RunProblem, match=r"shape \(5, 32\), the model expects \(6, 32\)"):
-        build().labels.set_text(torch.zeros(5, 32))
 
 
 def test_ragged_descriptions_weigh_as_each_label_alone():

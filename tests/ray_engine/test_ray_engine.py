@@ -232,17 +232,17 @@ def test_what_is_not_there_is_said_in_one_line(shards, stand_in, capfd, monkeypa
 
 def test_tasks_share_the_cores_of_a_machine_and_have_a_gpu_each():
     machines = [{"CPU": 16.0, "GPU": 2.0}, {"CPU": 32.0, "GPU": 2.0}, {"CPU": 64.0}]
-    assert resources({"jobs": None}, machines) == (1, 0)
-    assert resources({"jobs": 2}, machines) == (2, 0)
-    assert resources({"jobs": 128}, machines) == (64, 0)  # no machine has more: it would wait
-    tag = {"device": None, "jobs": None}
+    assert resources({"workers": None}, machines) == (1, 0)
+    assert resources({"workers": 2}, machines) == (2, 0)
+    assert resources({"workers": 128}, machines) == (64, 0)  # no machine has more: it would wait
+    tag = {"device": None, "workers": None}
     assert resources(tag, machines) == (8, 1)
-    assert engine_settings(tag, 8, 1) == {"device": "cuda", "jobs": 8}
-    on_cpu = {"device": "cpu", "jobs": 2}
+    assert engine_settings(tag, 8, 1) == {"device": "cuda", "workers": 8}
+    on_cpu = {"device": "cpu", "workers": 2}
     assert resources(on_cpu, machines) == (2, 0)
     assert engine_settings(on_cpu, 2, 0) == on_cpu
     assert engine_settings(tag | {"device": "cuda:0,1"}, 8, 1)["device"] == "cuda"
-    assert engine_settings({"jobs": 2}, 2, 0) == {}
+    assert engine_settings({"workers": 2}, 2, 0) == {}
 
 
 @pytest.fixture

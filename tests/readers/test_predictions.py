@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ramctl.captions.caption_formats import read_predictions
-from ramctl.errors import RunProblem
+from ramctl.records.record import Record
 
 DATA = Path(__file__).parents[1] / "data" / "predictions"
 TAGS = [("pasture", ["mountain", "sky"]), ("ore-train", ["train"]), ("kite", [])]
@@ -31,17 +31,11 @@ DECIDED = [("a", ["cat", "dog"], {"cat": 0.9, "dog": 0.25}), ("b", [], {})]
 TAGGED = [("a", ["cat", "dog"], {"cat": 1, "dog": 1}), ("b", [], {})]
 TABLES = {
     'image,tags,scores\na,"cat, dog","0.9, 0.25"\nb,,\n': DECIDED,
-    "caption,image,tags,scores\n,a,cat;dog,0.9;0.25\n,b,,\n": DECIDED,
     "image,tags\na,cat;dog\nb,\n": TAGGED,
     "\ufeffFilename;Tags\r\na;cat, dog\r\nb;\r\n": TAGGED,
-    "picture,tags\na,cat|dog\nb,\n": TAGGED,
-    ",image,tags\n0,a,\"['cat', 'dog']\"\n1,b,[]\n": TAGGED,
     "image,label,score\nb,dog,1e-5\na,dog,0.25\na,cat,0.9\na,cat,0.1\n": SCORES,
-    "image\tlabels\tscore\na\tcat\t0.9\nb\tdog\t1e-5\na\tdog\t0.25\n": SCORES,
     "image,cat,dog\na,0.9,0.25\nb,,1e-5\n": SCORES,
-    ",cat,dog\na,0.9,0.25\nb,nan,0.00001\n": SCORES,
-    "any,cat,dog,\na,0.9,0.25,\nb,,0.00001,\n": SCORES,
-    ",image,cat,dog\n0,a,0.9,0.25\n1,b,,0.00001\n": SCORES,
+    "ID\tcat\tdog\t\na\t0.9\t0.25\t\nb\tnan\t0.00001\t\n": SCORES,
     "image,label\na,cat\na,dog\nb,\n": TAGGED,
     "path,label,cat,file\na,0.5,0.9,0\n": [("a", None, {"label": 0.5, "cat": 0.9, "file": 0})],
     'image,tags,scores\na,"x\\, y, z","0.5, 0.25"\n': [
@@ -51,6 +45,8 @@ TABLES = {
         ("a", ["cat"], {"cat": 1, "dog": 0}),
         ("b", [], {"cat": 0, "dog": 0}),
     ],
+    "": [],
+    "image,tags\n": [],
 }
 
 
@@ -72,52 +68,22 @@ def test_labels_that_are_not_in_a_table_of_zeros_and_ones_are_unknown(tmp_path):
     ]
 
 
-def test_a_header_longer_than_what_is_looked_at_is_one(tmp_path):
-    names = [f"label number {number}" for number in range(6449)]
-    rows = [["any", *names], ["a", *["0.5"] * len(names)]]
-    (tmp_path / "x.csv").write_text("\n".join(",".join(row) for row in rows))
-    (item,) = read_predictions(str(tmp_path / "x.csv"), "eval")
-    assert item.fields == {"image": "a", "scores": dict.fromkeys(names, 0.5)}
-
-
 @pytest.mark.parametrize(
     "text",
     [
-        "image,split,cat\na,train,0.2\n", "image;cat\na;0,9\n", "image,cat,cat\na,1,0\n",
-        "image,width,caption\na,640,a dog\n",
-    ],
-)  # fmt: skip
-def test_tables_of_other_columns_are_refused(text, tmp_path):
-    (tmp_path / "x.csv").write_text(text)
-    with pytest.raises(RunProblem, match=r"x\.csv:1: "):
-        list(read_predictions(str(tmp_path / "x.csv"), "eval"))
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "a,cat,0.9\n", "a;cat;dog\n", 'a,"cat, dog"\n', "image,tags\na,cat:0.9;dog:0.8\n",
+        "a,cat,0.9\n", "a;cat;dog\n", 'a,"cat, dog"\n', ",cat\na,0.9\n", "image;cat\na;0,9\n",
         "image,tags\na,cat,dog\n", "image,tags,scores\na,cat;dog,0.9;1;2\n",
         "image,label,score\na,b,x\n", "image,label,score\na,b,inf\n",
+        "image,width,caption\na,640,a dog\n",
     ],
 )  # fmt: skip
 def test_rows_of_another_form_are_rejects(text, tmp_path):
     (tmp_path / "x.csv").write_text(text)
     items = list(read_predictions(str(tmp_path / "x.csv"), "eval"))
-    assert [item.code for item in items if hasattr(item, "code")] == ["bad_field"]
-
-
-@pytest.mark.parametrize("text", ["", "image,tags\n", "\n"])
-def test_a_table_without_rows_has_no_photo(text, tmp_path):
-    (tmp_path / "x.csv").write_text(text)
-    assert not list(read_predictions(str(tmp_path / "x.csv"), "eval"))
+    assert "bad_field" in [item.code for item in items if not isinstance(item, Record)]
 
 
 def test_rows_of_a_table_in_another_encoding_are_rejected(tmp_path):
-    table = tmp_path / "x.csv"
-    table.write_text("image,tags\na,café\nb,dog\n", encoding="latin-1")
-    bad, good = read_predictions(str(table), "eval")
+    (tmp_path / "x.csv").write_text("image,tags\na,café\nb,dog\n", encoding="latin-1")
+    bad, good = read_predictions(str(tmp_path / "x.csv"), "eval")
     assert (bad.code, bad.line, good.fields["tags"]) == ("bad_utf8", 2, ["dog"])
-    table.write_text("image,café\na,0.5\n", encoding="latin-1")
-    with pytest.raises(RunProblem, match=r"x\.csv:1: invalid UTF-8"):
-        list(read_predictions(str(table), "eval"))

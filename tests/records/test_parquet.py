@@ -137,4 +137,4 @@ def test_what_is_no_parquet_is_said_in_one_line(tmp_path, ramctl):
         assert "x.parquet: " in done.messages
     assert ramctl("tag", "x.parquet#0", "--rejects", "-").returncode == 3
     parquet.write_table(pa.table({"n": [1]}), tmp_path / "n.parquet")
-    assert "no column that can be captions; it has n" in ramctl("parse", "n.parquet").messages
+    assert "no captions and no tags; it has n" in ramctl("parse", "n.parquet").messages

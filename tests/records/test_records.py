@@ -8,7 +8,7 @@ import pytest
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.records.inputs import RootCheck, read_inputs
-from ramctl.records.jsonl import unread_records
+from ramctl.records.jsonl import read_lines
 from ramctl.records.record import (
     captions_of,
     image_name,
@@ -26,9 +26,7 @@ from tests.records.test_stream import run
 
 
 def records_of(content: bytes):
-    return [
-        make() for make in unread_records(io.BytesIO(content), "in.jsonl", Path("data"), "test")
-    ]
+    return [*read_lines(io.BytesIO(content), "in.jsonl", Path("data"), "test")]
 
 
 def test_blank_lines_and_a_byte_order_mark_are_skipped():

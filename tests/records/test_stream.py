@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ramctl.errors import RecordProblem
-from ramctl.records.jsonl import unread_records
+from ramctl.records.jsonl import read_lines
 from ramctl.records.report import Report
 from ramctl.records.stream import StreamOptions, each, run_stream
 from tests.support import read_rows
@@ -18,7 +18,7 @@ OF_LOOP = ("fingerprint", "form")
 
 def source_of(*lines: bytes, command="test"):
     stream = io.BytesIO(b"\n".join(lines) + b"\n")
-    return (make() for make in unread_records(stream, "in.jsonl", Path(), command))
+    return read_lines(stream, "in.jsonl", Path(), command)
 
 
 def mark(record):

@@ -10,7 +10,7 @@ from text_distillation import build_tokenizer, quantise_table
 
 from ramctl.checkpoints.clip import ClipTextEncoder
 from ramctl.checkpoints.static_table import read_text_encoder
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.errors import UsageProblem
 
 LOOK = """
 import sys
@@ -25,10 +25,6 @@ def look(folder) -> str:
     """What an encoder is called, and what reading it imported."""
     command = [sys.executable, "-c", LOOK, folder]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def test_a_folder_without_an_encoder_has_none(tmp_path):
-    assert read_text_encoder(tmp_path / "text") is None
 
 
 def test_a_clip_is_saved_and_read_by_its_name_and_loads_nothing(tmp_path):
@@ -66,24 +62,10 @@ def name_encoder(tmp_path):
     return write
 
 
-def test_a_name_goes_through_rams_templates(name_encoder, clip_folder):
-    encode = name_encoder(kind="clip", name=str(clip_folder), prompts="ram")
-    expected = ClipTextEncoder(str(clip_folder)).embed_names(["dog", "red umbrella"])
-    np.testing.assert_allclose(encode.embed_names(["dog", "red umbrella"]), expected, atol=1e-6)
-
-
 def test_a_clip_that_is_not_there_is_missed_with_the_option_that_names_one(name_encoder):
     encode = name_encoder(kind="clip", name="no-such-clip", prompts="ram-plus")
     with pytest.raises(UsageProblem, match=r"no-such-clip: .*; `convert --text-encoder DIR` takes"):
         encode.embed_names(["dog"])
-
-
-def test_descriptions_are_embedded_as_they_are(name_encoder, clip_folder):
-    texts = ["a dog is an animal", "a photo of a dog."]  # a full stop makes no difference
-    expected = ClipTextEncoder(str(clip_folder)).embed_sentences(texts)
-    for prompts in ("ram", "ram-plus"):
-        encode = name_encoder(kind="clip", name=str(clip_folder), prompts=prompts)
-        np.testing.assert_allclose(encode.embed_sentences(texts), expected, atol=1e-6)
 
 
 def test_ram_plus_puts_a_bare_name_into_its_fixed_sentence(name_encoder, clip_folder):
@@ -91,16 +73,3 @@ def test_ram_plus_puts_a_bare_name_into_its_fixed_sentence(name_encoder, clip_fo
     for name in ("dog", "st. bernard", "co."):
         sentence = encode.embed_sentences([f"a photo of a {name}."])
         np.testing.assert_allclose(encode.embed_names([name]), sentence, atol=1e-6)
-
-
-def test_a_broken_name_is_an_error_that_says_where(name_encoder):
-    with pytest.raises(RunProblem, match=r"encoder\.json: names no text encoder"):
-        name_encoder(kind="clip")
-    with pytest.raises(RunProblem, match="prompts must be one of ram, ram-plus, not 'other'"):
-        name_encoder(kind="clip", name="x", prompts="other")
-
-
-def test_words_that_the_model_knows_need_no_encoder(name_encoder, tmp_path):
-    encode = name_encoder(kind="clip", name=str(tmp_path / "missing"), prompts="ram")
-    with pytest.raises(UsageProblem, match="no such file or folder"):
-        encode.embed_names(["new"])

@@ -5,7 +5,6 @@ import pytest
 from text_distillation import build_tokenizer, quantise_table
 
 from ramctl.checkpoints.static_table import StaticTextEncoder, unit
-from ramctl.errors import RunProblem
 
 
 @pytest.fixture
@@ -19,18 +18,6 @@ def test_a_text_is_the_sum_of_its_known_pieces_at_length_one(table):
     expected = unit(np.array([[1, 0], [0, 1], [1, 2], [1, 0], [0, 0], [0, 0]], np.float32))
     texts = ["red", "Bus", "red bus", "red 日", "日本", ""]
     np.testing.assert_allclose(table.embed_names(texts), expected, atol=0.01)
-
-
-def test_a_saved_table_is_the_same(table, tmp_path):
-    table.save(tmp_path / "text")
-    again = StaticTextEncoder.read(tmp_path / "text")
-    np.testing.assert_array_equal(again.embed_names(["red bus"]), table.embed_names(["red bus"]))
-    np.testing.assert_array_equal(again.projection, table.projection)
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(RunProblem, match=r"table\.safetensors"):
-        StaticTextEncoder.read(tmp_path)
 
 
 def test_the_encoders_vectors_are_projected_to_unit_length(table):
