@@ -52,10 +52,9 @@ _TAG = [
         "PIL.TiffImagePlugin", "PIL.GifImagePlugin", "PIL.BmpImagePlugin"]  # fmt: skip
 _EVAL = ["ramctl.evaluation.evaluate", "ramctl.commands.eval", "sklearn.metrics"]
 _TORCH = ["torch", "transformers.modeling_utils", "sklearn.cluster", "onnx", "ml_dtypes",
-          "torch.onnx", "ramctl.training.train_bundle", "ramctl.training.loop",
-          "ramctl.training.job", "ramctl.data_engine.cleaning", "ramctl.data_engine.additions",
-          "ramctl.apps.conversion", "ramctl.checkpoints.packages",
-          "ramctl.inference.torch_engine"]  # fmt: skip
+          "torch.onnx", "ramctl.training.train", "ramctl.data_engine.cleaning",
+          "ramctl.data_engine.additions", "ramctl.apps.conversion",
+          "ramctl.checkpoints.packages", "ramctl.inference.torch_engine"]  # fmt: skip
 # What a command is forked from has imported this and no more: the less it is, the faster a fork.
 _PRELOADED = {
     "parse": (*_FEW, *_PARSE),

@@ -8,8 +8,14 @@ R regions, of all tags or of one, F numbers a feature, K clusters, L labels.
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.data_engine.region_store import Features, RegionStore, Rows
-from ramctl.data_engine.removal import NOT_PREDICTED, OUTLIER, Decisions
+from ramctl.data_engine.region_store import (
+    NOT_PREDICTED,
+    OUTLIER,
+    Decisions,
+    Features,
+    RegionStore,
+    Rows,
+)
 from ramctl.inference.log_odds import Floats, sigmoid
 
 OUTLIERS = 0.1  # the fraction that goes; RAM sec. 3.3
@@ -70,7 +76,7 @@ def _centres(features: Features, rows: Rows, clusters: int, seed: int) -> NDArra
         rows = rows[np.sort(chosen)]
     sample = features[rows].astype(np.float32)
     n_distinct = len(np.unique(sample, axis=0))
-    means = KMeans(min(clusters, n_distinct), init="k-means++", n_init=1, random_state=seed)
+    means = KMeans(min(clusters, n_distinct), n_init=1, random_state=seed)  # k-means++
     # Sums over several threads depend on their number; one thread gives the same centres anywhere.
     with threadpool_limits(1):
         means.fit(sample)

@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Iterator
 from functools import cached_property
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,14 @@ REGION = np.dtype(
 RegionArray = NDArray[Any]  # (R,) of REGION
 Rows = NDArray[np.int64]
 Features = NDArray[np.float16]
+IMPROBABLE, OUTLIER, NOT_PREDICTED = "improbable", "outlier", "not-predicted"
+
+
+class Decisions(NamedTuple):
+    """A rule's decision on each region."""
+
+    reasons: NDArray[np.str_]  # (R,) why it loses its tag; "": it keeps it
+    distance: NDArray[np.float32]  # (R,) to its centre; NaN without one
 
 
 class RegionStore:

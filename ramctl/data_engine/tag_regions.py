@@ -66,24 +66,16 @@ class PhotoView:
 
 
 Box = Floats | tuple[float, float, float, float]
-# Finds a box for each of the photo's labels, None where there is none.
-Detector = Callable[[PhotoView], Sequence[Floats | None]]
-# Scores the label of each region, by the photo and the boxes.
+Boxes = Sequence[Floats | None]  # of each of a photo's labels, None where there is none
+Detector = Callable[[PhotoView], Boxes]
 Scorer = Callable[[PhotoView, Sequence[Box]], ScoredRegions]
-
-
-def by_attention(view: PhotoView) -> Sequence[Floats | None]:
-    """A `Detector`, the model itself: where it finds each tag, in a photo of the usual size.
-
-    Scores of regions from larger photos, as of `tag --boxes`, rank right tags no better.
-    """
-    return view.runner.engine.boxes(view.features, view.prepared)
 
 
 def open_detector(name: str, runner: ModelRunner) -> Detector:
     """The detector of a name; UsageProblem for an unknown one, RunProblem for unusable weights."""
     if name == ATTENTION:
-        return by_attention
+        # Scores of regions from larger photos, as of `tag --boxes`, rank right tags no better.
+        return lambda view: view.runner.engine.boxes(view.features, view.prepared)
     weights = name.removeprefix(GROUNDING_DINO)
     if weights in (name, ""):
         raise UsageProblem(f"--detector {name}: expected {ATTENTION} or {GROUNDING_DINO}WEIGHTS")
@@ -95,12 +87,9 @@ def open_detector(name: str, runner: ModelRunner) -> Detector:
     # There is no memory for another batch beside it.
     runner.side_by_side, runner.model_threads = 1, runner.options.workers
 
-    def by_prompt(view: PhotoView) -> Sequence[Floats | None]:
-        """The paper's detector: all labels of a photo in one prompt, as far as they fit.
-
-        Every label gets its best box, however doubtful, because the rules of `clean` decide whether
-        the tag is there. A label that the detector's vocabulary cannot spell gets none.
-        """
+    def by_prompt(view: PhotoView) -> Boxes:
+        # Every label gets its best box, however doubtful, because the rules of `clean` decide
+        # whether the tag is there. One that the detector's vocabulary cannot spell gets none.
         tags = [view.runner.labels[label].tag for label in view.labels]
         detections = model.detect(np.array(view.photo.convert("RGB")), tags)
         return [np.array(box.box, np.float32) if box.score > 0 else None for box in detections]

@@ -1,23 +1,34 @@
 """A record's tags in the data engine: who named them, which are looked for, what they imply."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable
 from itertools import chain
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from ramctl.checkpoints.bundle import known_labels
-from ramctl.data_engine.heads import fold_of
 from ramctl.records.labels import Labels
 from ramctl.records.record import (
     HUMAN,
     MODELS,
     PARSED,
     JsonObject,
+    image_name,
     kinds_of,
     listed,
     lists_by_tag,
     tags_by_caption,
 )
+
+FOLDS = 5  # of photos, for predictions by the other folds
+
+
+def fold_of(fields: JsonObject) -> int:
+    """The fold of a record's photo, whichever record it is in."""
+    name = PurePosixPath(image_name(fields).rsplit("#", 1)[-1]).name
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    return digest[0] % FOLDS
 
 
 def implied_ids(tags: Iterable[str], labels: Labels) -> set[int]:

@@ -7,7 +7,7 @@ import hashlib
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from io import FileIO
@@ -18,12 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.photos.archives import split_member
 from ramctl.records import record as record_fields
-from ramctl.records.files import exists
-from ramctl.records.inputs import ROOT_CHECK_RECORDS, RootCheck, photo_base, read_inputs
+from ramctl.records.inputs import photo_base, read_inputs
 from ramctl.records.labels import Label, Labels, normalise
 from ramctl.records.record import KINDS, JsonObject, Reject, listed, shown_name
+from ramctl.records.report import Rejects
 from ramctl.records.signals import raise_if_stopped
 
 MAX_LABELS = 5000
@@ -39,6 +38,8 @@ MAX_HELD_OUT = 5000
 SUFFICIENT_HELD_OUT = 100
 MIN_HELD_OUT = 50  # with fewer photos, curves would be guesses: nothing is held out
 NO_SLOT = PARTS * SLOTS  # of photos that are never held out
+
+NO_TAGS = "no tags field (ramctl parse writes it), or only a tagger's, beside its scores"
 
 Ids = NDArray[np.int64]
 
@@ -72,8 +73,7 @@ class Annotation(msgspec.Struct, frozen=True, array_like=True):
     def require_tags(self) -> None:
         """RecordProblem for a record without certain tags."""
         if not self.is_tagged:
-            lack = "no tags field (ramctl parse writes it), or only a tagger's, beside its scores"
-            raise RecordProblem(lack, code="missing_field")
+            raise RecordProblem(NO_TAGS, code="missing_field")
 
 
 def read_annotation(fields: JsonObject, source: int = 0, line: int | None = None) -> Annotation:
@@ -142,6 +142,7 @@ class Records:
     held_out: NDArray[np.bool_]  # (N,) only validated on
     counts: TagCounts
     n_lines: int  # of the inputs, good or bad
+    rejected: set[int] = field(default_factory=set)  # reported once, not in every epoch
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -155,12 +156,14 @@ class Records:
         """The folder of an annotation's photo, if its name is relative."""
         return self.inputs[note.source][1]
 
-    def reject(self, index: int, problem: RecordProblem, stage: str) -> Reject:
-        """The reject of a record whose photo cannot be used."""
-        note = self[index]
-        record = {"image": note.image, "tags": list(note.tags)}
-        name = shown_name(self.inputs[note.source][0])
-        return Reject(name, note.line, stage, problem.code, problem.message, record)
+    def reject(self, problems: Mapping[int, RecordProblem], rejects: Rejects) -> None:
+        """Report records that cannot be used, by their numbers, each once a run."""
+        for index in sorted(problems.keys() - self.rejected):
+            note, why = self[index], problems[index]
+            record = {"image": note.image, "tags": list(note.tags)}
+            name, stage = shown_name(self.inputs[note.source][0]), rejects.report.command
+            rejects.add(Reject(name, note.line, stage, why.code, why.message, record))
+        self.rejected.update(problems)
 
     @cached_property
     def _file(self) -> FileIO:
@@ -175,13 +178,13 @@ def read_records(
 
     With `hold_out`, 2 to 10 % of the photos are set aside, 5,000 at most, unless these are too few
     to choose thresholds on. With `takes_untagged`, records without tags are trained on too.
-    RunProblem when there is no record, or none of the first photos exists.
+    RunProblem when there is no record.
     """
     places = [(name, photo_base(name, root)) for name in inputs]
-    counts, root_check = TagCounts(), RootCheck()
+    counts = TagCounts()
     offsets, slots, n_lines = array("q", [0]), array("H"), 0
     with path.open("wb") as file:
-        for source, (name, base) in enumerate(places):
+        for source, name in enumerate(inputs):
             for item in read_inputs([name], root, stage):
                 raise_if_stopped()
                 n_lines += 1
@@ -196,8 +199,6 @@ def read_records(
                 except RecordProblem as problem:
                     on_reject(Reject.of(item, problem, stage))
                     continue
-                if len(slots) < ROOT_CHECK_RECORDS:
-                    root_check.count(note.image, exists=_exists(note.image, base))
                 offsets.append(offsets[-1] + file.write(msgspec.json.encode(note) + b"\n"))
                 counts.add(note, kinds)
                 slots.append(_slot(note.image) if note.is_tagged else NO_SLOT)
@@ -207,11 +208,6 @@ def read_records(
     if hold_out:
         held_out = _held_out(np.frombuffer(slots, np.uint16))
     return Records(path, places, np.frombuffer(offsets, np.int64), held_out, counts, n_lines)
-
-
-def _exists(image: str, base: Path) -> bool:
-    archive = (split_member(image) or [image])[0]
-    return any(exists(base / name) for name in {image, archive})
 
 
 def _held_out(slots: NDArray[np.uint16]) -> NDArray[np.bool_]:

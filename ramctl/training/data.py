@@ -1,11 +1,12 @@
-"""Annotations to batches; a batch is read by one worker.
+"""Records to batches: targets, photos or the features that a frozen encoder makes of them.
 
 B photos, L labels, N records, T image tokens, C channels, E text width, S tokens.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from ramctl.errors import RecordProblem
+from ramctl.checkpoints.static_table import TextEncoder
+from ramctl.errors import RecordProblem, attempt
 from ramctl.model.attention import map_tensors
 from ramctl.model.caption_tokenizer import CaptionTokenizer, clean_caption
 from ramctl.model.captioning import CaptionInputs
+from ramctl.model.encoder import ImageEncoder
+from ramctl.model.preset import PreprocessConfig
+from ramctl.records.files import naming
 from ramctl.records.labels import Labels
+from ramctl.records.signals import raise_if_stopped
 from ramctl.training.annotations import Annotation, Caption, Ids, Records
-from ramctl.training.augmentation import TrainingPhoto
+from ramctl.training.augmentation import UNCHANGED, TrainingPhoto
+from ramctl.training.start import embed_groups
 from ramctl.training.teachers import SoftTargets, soft_targets
 
 # What a record shows of a label. Implied: an ancestor of a present one; denied: known to be absent.
@@ -28,8 +35,12 @@ PRESENT, ABSENT, UNKNOWN, IMPLIED, DENIED = 1, 0, -1, -2, -3
 THINGS = ("object", "scene")  # kinds
 # Later mentions count less by this power; the first thing alone finds fewer main things.
 PLACE_EXPONENT = 3.0
+PHOTOS_AT_ONCE = 8  # a larger batch leaves the processor's cache
+CAPTIONED_AT_ONCE = 256  # records
 
 Array = NDArray[Any]
+Half = NDArray[np.float16]
+Advance = Callable[[int], object]
 Unreadable = tuple[int, RecordProblem]  # number of a record, and why its photo is unreadable
 Key = tuple[int, Ids]  # epoch and numbers of the records of one forward pass
 
@@ -50,11 +61,11 @@ class Targets:
         present = self._ids(note.tags)
         # Of labels without negatives beside them, those that nobody names are absent.
         states = np.full(len(self.labels), ABSENT if note.negatives is None else UNKNOWN, np.int8)
-        if note.negatives is None:
+        if note.negatives is not None:
+            states[self._ids(note.negatives)] = DENIED
+        else:
             states[self._ids([tag for i in present for tag in self.labels[i].parents])] = IMPLIED
             states[self._ids(note.uncertain)] = UNKNOWN
-        else:
-            states[self._ids(note.negatives)] = DENIED
         states[present] = PRESENT
         return states
 
@@ -160,17 +171,19 @@ class TrainingSet(Dataset[Batch]):
     """Records as batches, by the epoch and the numbers of the records."""
 
     records: Records
+    ids: Ids  # of those that are trained, or validated, on
     targets: Targets
     photo: TrainingPhoto
     seed: int = 0
+    workers: int = 0  # processes that read photos
     tokenizer: CaptionTokenizer | None = None
-    features: NDArray[np.float16] | None = None  # (N, views, T, C) in place of photos
-    texts: NDArray[np.float16] | None = None  # (N, E) caption vectors
+    features: Half | None = None  # (N, views, T, C) in place of photos
+    texts: Half | None = None  # (N, E) caption vectors
 
     def __getitem__(self, key: Key) -> Batch:
         epoch, ids = key
         good: list[int] = []
-        photos, rows, weights, rejected = [], [], [], []
+        photos, rows, rejected = [], [], []
         captions: list[tuple[int, str, list[str]]] = []  # row, text, tags
         in_order = self.tokenizer is not None and self.tokenizer.config.tag_order == "labels"
         for index in ids.tolist():
@@ -182,9 +195,7 @@ class TrainingSet(Dataset[Batch]):
             except RecordProblem as problem:
                 rejected.append((index, problem))
                 continue
-            target, weight = self.targets.row(index, note)
-            rows.append(target)
-            weights.append(weight)
+            rows.append(self.targets.row(index, note))
             if note.captions:
                 chosen = note.captions[random.integers(len(note.captions))]
                 if text := clean_caption(chosen.text):
@@ -196,16 +207,13 @@ class TrainingSet(Dataset[Batch]):
         stacked = np.stack(photos)
         if self.features is None:
             stacked = self.photo.preprocess.normalise(stacked)
+        targets, weights = (torch.from_numpy(np.stack(part)) for part in zip(*rows, strict=True))
         texts = None if self.texts is None else torch.from_numpy(self.texts[good]).float()
-        weighted = np.stack(weights)
         batch = Batch(
-            torch.from_numpy(stacked).float(),
-            torch.from_numpy(np.stack(rows)),
-            None if (weighted == 1).all() else torch.from_numpy(weighted),
-            teacher=texts,
-            taught=None if texts is None else (texts != 0).any(1).float(),
+            torch.from_numpy(stacked).float(), targets, None if (weights == 1).all() else weights,
+            teacher=texts, taught=None if texts is None else (texts != 0).any(1).float(),
             rejected=tuple(rejected),
-        )
+        )  # fmt: skip
         return self._with_captions(batch, captions) if captions else batch
 
     def _photo(self, index: int, note: Annotation, random: np.random.Generator) -> Array:
@@ -216,15 +224,12 @@ class TrainingSet(Dataset[Batch]):
 
     def _with_captions(self, batch: Batch, captions: list[tuple[int, str, list[str]]]) -> Batch:
         rows, texts, tags = zip(*captions, strict=True)
-        inputs = targets = None
-        if self.tokenizer is not None:
-            pieces, ids = self.tokenizer.encode_captions(texts), self.tokenizer.encode_tags(tags)
-            inputs = CaptionInputs(*map(torch.from_numpy, (*ids, pieces.ids, pieces.mask)))
-            targets = torch.from_numpy(pieces.targets)
-        return replace(
-            batch, captions=inputs, caption_targets=targets, caption_rows=torch.tensor(rows),
-            caption_texts=texts,
-        )  # fmt: skip
+        batch = replace(batch, caption_rows=torch.tensor(rows), caption_texts=texts)
+        if self.tokenizer is None:
+            return batch
+        pieces, ids = self.tokenizer.encode_captions(texts), self.tokenizer.encode_tags(tags)
+        inputs = CaptionInputs(*map(torch.from_numpy, (*ids, pieces.ids, pieces.mask)))
+        return replace(batch, captions=inputs, caption_targets=torch.from_numpy(pieces.targets))
 
     def _stand_in(self, rejected: Sequence[Unreadable]) -> Batch:
         size = self.photo.preprocess.config.size
@@ -232,15 +237,14 @@ class TrainingSet(Dataset[Batch]):
         photos, targets = torch.zeros(1, *shape), torch.zeros(1, len(self.targets.labels))
         return Batch(photos, targets, is_real=False, rejected=tuple(rejected))
 
-    def batches(self, keys: Iterator[Key], workers: int, *, pins: bool = False) -> Iterator[Batch]:
-        """The batch of each key, made by worker processes; 0: by this one."""
-        return iter(
-            DataLoader(
-                self, sampler=keys, batch_size=None, num_workers=workers, pin_memory=pins,
-                prefetch_factor=4 if workers else None,
-                multiprocessing_context="fork" if workers else None,
-            )
+    def batches(self, keys: Iterator[Key], *, pins: bool = False) -> Iterator[Batch]:
+        """The batch of each key, made by worker processes if there are any."""
+        loader = DataLoader(
+            self, sampler=keys, batch_size=None, num_workers=self.workers, pin_memory=pins,
+            prefetch_factor=4 if self.workers else None,
+            multiprocessing_context="fork" if self.workers else None,
         )  # fmt: skip
+        return iter(loader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -288,3 +292,68 @@ class Sampler:
             for number in range(self.n_passes(step)):
                 block = order[first + number * size :][:size]
                 yield epoch, block[self.rank :: self.world]  # none on some ranks, at the end
+
+
+def photo_features(
+    records: Records, encoder: ImageEncoder, preprocess: PreprocessConfig, advance: Advance, *,
+    flip: bool,
+) -> tuple[Half, dict[int, RecordProblem]]:  # fmt: skip
+    """The frozen stages' output (N, views, T, C) of all photos and, with `flip`, mirror images.
+
+    Also the numbers of the photos that cannot be read, whose features are NaN, and why.
+    """
+    encoder.eval()
+    device, photo = next(encoder.parameters()).device, TrainingPhoto(preprocess, UNCHANGED)
+
+    def read(index: int) -> NDArray[np.float32] | RecordProblem:
+        note = records[index]
+        return attempt(photo, note.image, records.base(note), np.random.default_rng(0))
+
+    def encode(photos: NDArray[np.float32]) -> Half:
+        with torch.inference_mode():
+            batch = torch.from_numpy(np.ascontiguousarray(photos)).to(device)
+            batch = batch.contiguous(memory_format=torch.channels_last)
+            return encoder.frozen_features(batch).half().cpu().numpy()
+
+    def compute(block: range) -> Half:
+        rows = np.full((len(block), *shape), np.nan, np.float16)
+        photos = {row: read(index) for row, index in enumerate(block)}
+        good = {row: x for row, x in photos.items() if not isinstance(x, RecordProblem)}
+        if good:
+            stacked = np.stack(list(good.values()))
+            views = (stacked, stacked[..., ::-1]) if flip else (stacked,)
+            rows[list(good)] = np.stack([encode(view) for view in views], 1)
+        return rows
+
+    shape = (1 + flip, *encode(np.zeros((1, 3, *2 * [preprocess.size]), np.float32)).shape[1:])
+    path = records.path.with_suffix(".features")
+    features = _computed(path, (len(records), *shape), PHOTOS_AT_ONCE, compute, advance)
+    unread = np.flatnonzero(np.isnan(features[:, 0, 0, 0])).tolist()
+    reasons = {index: read(index) for index in unread}
+    return features, {i: why for i, why in reasons.items() if isinstance(why, RecordProblem)}
+
+
+def caption_vectors(records: Records, encoder: TextEncoder, advance: Advance) -> Half:
+    """The mean vector of each record's captions (N, E); zeros without captions."""
+
+    def compute(block: range) -> NDArray[np.float32]:
+        texts = [[caption.text for caption in records[index].captions] for index in block]
+        return embed_groups(texts, encoder)
+
+    path, shape = records.path.with_suffix(".captions"), (len(records), encoder.width)
+    return _computed(path, shape, CAPTIONED_AT_ONCE, compute, advance)
+
+
+def _computed(
+    path: Path, shape: tuple[int, ...], at_once: int,
+    compute: Callable[[range], NDArray[np.floating]], advance: Advance,
+) -> Half:  # fmt: skip
+    """Rows on disk, mapped; a file that is there, of a resumed run or another process, stays."""
+    if not path.is_file():
+        with naming(path), path.open("wb") as file:
+            for start in range(0, shape[0], at_once):
+                raise_if_stopped()
+                block = range(start, min(start + at_once, shape[0]))
+                file.write(compute(block).astype(np.float16).tobytes())
+                advance(len(block))
+    return np.memmap(path, np.float16, "r", shape=shape)

@@ -15,12 +15,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ramctl.checkpoints.clip import PREFIX as CLIP
 from ramctl.errors import UsageProblem
 from ramctl.model.caption_tokenizer import IGNORED
 from ramctl.model.preset import TrainingConfig
 from ramctl.model.ram import RAM, Encoded, RamOutput, TagLogits
 from ramctl.training.data import Batch
-from ramctl.training.teachers import ClipTeacher, without_scores
+from ramctl.training.teachers import FORM, ClipTeacher, without_scores
 
 ABSENT_DIVISOR = 4  # at least one in four sampled labels is absent from the batch
 PRESENT = 0.1  # a label with a target above it counts as present in the batch
@@ -171,7 +172,7 @@ class TrainingTask(nn.Module):
 
     Everything with a gradient happens in its forward, as DistributedDataParallel needs it. Each
     loss is a sum and a count, so that its mean does not depend on how a batch is split.
-    UsageProblem for teachers and losses that the model cannot have.
+    UsageProblem for teachers that the model cannot have, and losses that would be left out.
     """
 
     trained: Tensor | None
@@ -186,47 +187,33 @@ class TrainingTask(nn.Module):
         super().__init__()
         self.config, self.model, self.clip = config, model, clip
         self.register_buffer("trained", trained, persistent=False)  # (L,) bool; None: all labels
-        # Files of scores are in the targets already.
-        teachers = [name.partition(":")[0] for name in without_scores(config.distill)]
         weights = {
             "tag": config.tag_weight,
             "tag text": config.tag_weight * config.decouple_own,
             "caption": config.caption_weight * (model.captioning is not None),
         }
         if not config.captions_alone:
-            weights |= {f"distill {name}": config.distill_weight for name in teachers}
+            for name in without_scores(config.distill):  # files of scores are in the targets
+                if not (name in ("caption", "imagenet") or name.startswith(CLIP)):
+                    known = f"{CLIP}FOLDER, caption, imagenet, {FORM}, none"
+                    raise UsageProblem(f"--distill {name}: known are {known}")
+                weights[f"distill {name.partition(':')[0]}"] = config.distill_weight
             # The classes of a frozen backbone stay as they were.
-            classes_weight = config.classes_weight if config.backbone_lr_factor else 0.0
-            weights |= {"classes": classes_weight, "alignment": config.alignment_weight}
+            weights["classes"] = config.classes_weight if config.backbone_lr_factor else 0.0
+            weights["alignment"] = config.alignment_weight
         # The weights of the losses that are computed, by their names in logs.
         self.weights = {name: weight for name, weight in weights.items() if weight}
-        self._require_parts(teachers)
-        self.needs_former = not self.weights.keys().isdisjoint({"distill imagenet", "classes"})
+        self.needs_former = bool(self.weights.keys() & {"distill imagenet", "classes"})
+        if self.needs_former and (model.prior is None or model.prior.classifier is None):
+            remedy = "--distill caption, and training.classes_weight=0"
+            raise UsageProblem(f"without model.prior.classes: {remedy}")
+        if self.weights.keys() & {"tag text", "classes"} and config.loss == "ram-official":
+            raise UsageProblem("training.loss=ram-official has no decouple_own and classes_weight")
         self.former: Any = None  # encoder and prior from before training
         # A frozen backbone stays as it was: only one that is trained needs a copy.
         if self.needs_former and config.backbone_lr_factor > 0:
             parts: Any = {"encoder": model.encoder, "prior": model.prior}
             self.former = copy.deepcopy(nn.ModuleDict(parts)).requires_grad_(False)
-
-    def _require_parts(self, teachers: list[str]) -> None:
-        """UsageProblem where a loss needs what the model or the preset does not have."""
-        model, names = self.model, self.weights.keys()
-        has_classes = model.prior is not None and model.prior.classifier is not None
-        problems = {
-            "--distill: known are clip:FOLDER, caption, imagenet, scores:FILE, none":
-                {*teachers} - {"caption", "imagenet", "clip"},
-            "--distill needs a model with a global feature":
-                teachers and model.prior is None and not model.encoder.mean_token,
-            "without model.prior.classes: --distill caption, and training.classes_weight=0":
-                names & {"distill imagenet", "classes"} and not has_classes,
-            "--distill clip and training.alignment_weight need a folder: --distill clip:FOLDER":
-                names & {"distill clip", "alignment"} and self.clip is None,
-            "training.loss=ram-official is without decouple_own and classes_weight":
-                names & {"tag text", "classes"} and self.config.loss == "ram-official",
-        }  # fmt: skip
-        for problem, is_there in problems.items():
-            if is_there:
-                raise UsageProblem(problem)
 
     def train(self, mode: bool = True) -> "TrainingTask":
         """As in torch, but teachers and frozen encoders stay in evaluation mode."""
@@ -281,12 +268,7 @@ class TrainingTask(nn.Module):
         if output.caption_logits is not None and batch.caption_targets is not None:
             logits, smoothing = output.caption_logits, config.label_smoothing
             sums["caption"] = caption_loss(logits, batch.caption_targets, smoothing=smoothing)
-        if "distill clip" in self.weights:
-            assert self.clip is not None
-            vector = self.clip.photo_features(batch.photos)
-            kind = config.distill_loss
-            sums["distill clip"] = distillation_loss(_feature(output), vector, kind=kind)
-        sums |= self._caption_teacher(batch, output) | self._memory(photos, output)
+        sums |= self._distillation(batch, photos, output)
         if "alignment" in self.weights and batch.caption_rows is not None:
             sums["alignment"] = self._alignment(batch, output.encoded[batch.caption_rows])
         if not batch.is_real:  # without photos a process still needs every gradient
@@ -295,7 +277,7 @@ class TrainingTask(nn.Module):
 
     def _alignment(self, batch: Batch, captioned: Encoded) -> Tensor:
         """The loss of each photo against all captions of the pass, scored as labels."""
-        assert self.clip is not None
+        assert self.clip is not None, "training.alignment_weight needs --distill clip:FOLDER"
         texts, same = self.clip.text_features(batch.caption_texts), None
         logits = self.model.tag_logits(captioned, texts).total
         if self.config.loss != "ram-official":
@@ -303,33 +285,30 @@ class TrainingTask(nn.Module):
             same = torch.tensor(rows, device=logits.device)
         return alignment_loss(logits, same, clip=self.config.clip)
 
-    def _caption_teacher(self, batch: Batch, output: RamOutput) -> dict[str, Tensor]:
-        """The distance of the global feature to the vector of the photo's captions."""
-        if "distill caption" not in self.weights:
-            return {}
-        feature, kind = _feature(output), self.config.distill_loss
-        if batch.teacher is None:  # a stand-in: the loss must still reach the global feature
-            return {"distill caption": feature.sum() * 0}
-        loss = distillation_loss(feature, batch.teacher, kind=kind, present=batch.taught)
-        return {"distill caption": loss}
-
-    def _memory(self, photos: Tensor, output: RamOutput) -> dict[str, Tensor]:
-        """The losses that keep what the backbone's classifier knew before training."""
-        if not self.needs_former:
-            return {}
-        sums, prior, features = {}, self.model.prior, output.features
-        assert prior is not None
-        with torch.no_grad():
-            former, before = prior, features
-            if self.former is not None:
-                former, before = self.former["prior"], self.former["encoder"](photos)
-            mixture = former.class_probabilities(before) @ former.class_names  # (B, E)
-            logits = former.class_logits(before)  # (B, K)
-        if "distill imagenet" in self.weights:
-            kind = self.config.distill_loss
-            sums["distill imagenet"] = distillation_loss(_feature(output), mixture, kind=kind)
-        if "classes" in self.weights:
-            sums["classes"] = class_memory_loss(prior.class_logits(features), logits)
+    def _distillation(self, batch: Batch, photos: Tensor, output: RamOutput) -> dict[str, Tensor]:
+        """The distances of the global feature to each teacher's vector, and class memory."""
+        sums, names, prior = {}, self.weights.keys(), self.model.prior
+        distance = partial(distillation_loss, kind=self.config.distill_loss)
+        if "distill clip" in names and self.clip is not None:
+            vector = self.clip.photo_features(batch.photos)
+            sums["distill clip"] = distance(_feature(output), vector)
+        if "distill caption" in names and batch.teacher is not None:
+            loss = distance(_feature(output), batch.teacher, present=batch.taught)
+            sums["distill caption"] = loss
+        elif "distill caption" in names:  # a stand-in: the loss must still reach the feature
+            sums["distill caption"] = _feature(output).sum() * 0
+        if self.needs_former and prior is not None:
+            former: Any = prior
+            before = output.features
+            with torch.no_grad():
+                if self.former is not None:
+                    former, before = self.former["prior"], self.former["encoder"](photos)
+                mixture = former.class_probabilities(before) @ former.class_names  # (B, E)
+                logits = former.class_logits(before)  # (B, K)
+            if "distill imagenet" in names:
+                sums["distill imagenet"] = distance(_feature(output), mixture)
+            if "classes" in names:
+                sums["classes"] = class_memory_loss(prior.class_logits(output.features), logits)
         return sums
 
 

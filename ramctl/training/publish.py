@@ -1,11 +1,16 @@
-"""A trained model as a bundle: weights, calibrated labels, graphs and model card. L labels."""
+"""Validation of a model, and its bundle: weights, calibrated labels, graphs and model card.
 
-import shlex
+Photos are scored as in tagging, without changes, by the first process. N photos, L labels.
+"""
+
 import shutil
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +22,10 @@ from ramctl import __version__
 from ramctl.checkpoints.bundle import AXES, CARD, TEXT_FOLDER, Bundle, BundleWriter
 from ramctl.checkpoints.load import write_model
 from ramctl.checkpoints.onnx_graph import export_graphs
+from ramctl.checkpoints.static_table import TextEncoder
 from ramctl.checkpoints.weights import weights_of
+from ramctl.errors import RecordProblem
+from ramctl.evaluation.metrics import POSITIVE, mean_average_precision
 from ramctl.inference.embedding import SAMPLE, write_axes
 from ramctl.inference.fitting import MIN_PHOTOS, Judged, Mentioned, calibrate, open_curve
 from ramctl.inference.log_odds import Probabilities
@@ -25,98 +33,165 @@ from ramctl.inference.vocabulary import borrowed
 from ramctl.model.device import Runtime
 from ramctl.model.preset import Preset
 from ramctl.model.ram import RAM
-from ramctl.records.labels import DEFAULT_THRESHOLD, LABELS, Labels
+from ramctl.records.labels import LABELS, Labels
 from ramctl.records.record import JsonObject, shown_name
+from ramctl.records.report import Rejects
 from ramctl.training.annotations import Ids
 from ramctl.training.augmentation import UNCHANGED, TrainingPhoto
-from ramctl.training.data import main_things, mentions
-from ramctl.training.job import Examples, Job, Run
+from ramctl.training.data import TrainingSet, main_things, mentions
 from ramctl.training.start import rows_in
-from ramctl.training.validation import Scored, score, validate
 
-MAX_PHOTOS = 5000  # of those trained on, whose scores fit salience and the axes
+MAX_VALIDATED = 20_000  # photos whose logits are held in memory
+MAX_SHOWN = 5000  # photos of those trained on, whose scores fit salience and the axes
 MAX_READ = 20_000  # records in which captions are looked for
+PHOTOS_AT_ONCE = 32
 HEADROOM_QUANTILE = 0.99
 CALIBRATED = ("precisions", "salience", "open_set", "thresholds")  # of bundle.json
+Flags = NDArray[np.bool_]
 
 
-def publish(run: Run, job: Job) -> JsonObject:
-    """Write the job's bundle, and return what was measured for its card."""
-    preset, init, out, model = run.preset, run.init, run.options.out, job.model
-    if job.trainer.task.trained is not None:
-        fill_untrained_labels(model, job.examples.trained | job.examples.known)
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The parts of a run that its bundle is made of."""
+
+    out: Path
+    command: str
+    preset: Preset
+    init: Bundle | None  # that it started from
+    model: RAM
+    encoder: TextEncoder | None
+    data: TrainingSet
+    validation: TrainingSet
+    held_out: str  # the origin of the validation photos
+    evidence: Flags  # (L,) whether enough photos or a teacher show the label
+    learnt: Flags  # (L,) whether the label was trained, in this run or before it
+    runtime: Runtime
+    rejects: Rejects
+    is_main: bool
+
+
+class Scored(NamedTuple):
+    """Logits and truth (1, 0, -1: unknown), both (N, L), of the records `ids` (N,)."""
+
+    logits: NDArray[np.float32]
+    truth: NDArray[np.int8]
+    ids: Ids
+
+
+def score(
+    run: Run, data: TrainingSet, ids: Ids, runtime: Runtime,
+    logits_of: Callable[[RAM, Tensor], Tensor] | None = None,
+) -> Scored:  # fmt: skip
+    """The photos that can be read, by all logits of the model or by `logits_of`."""
+    model, blocks = run.model.eval(), np.split(ids, range(PHOTOS_AT_ONCE, len(ids), PHOTOS_AT_ONCE))
+    logits = [np.zeros((0, len(data.targets.labels)), np.float32)]
+    problems: dict[int, RecordProblem] = {}
+    for batch in data.batches((0, block) for block in blocks):
+        problems |= dict(batch.rejected)
+        if batch.is_real:
+            with torch.inference_mode(), runtime.precision():
+                photos = batch.photos.to(runtime.device)
+                found = logits_of(model, photos) if logits_of else model(photos).logits.total
+            logits.append(found.float().cpu().numpy())
+    data.records.reject(problems, run.rejects)
+    ids = ids[~np.isin(ids, list(problems))]
+    truth = [data.targets.truth(data.records[index]) for index in ids.tolist()]
+    return Scored(np.concatenate(logits), np.array(truth).reshape(-1, logits[0].shape[1]), ids)
+
+
+def validate(run: Run, runtime: Runtime, step: int) -> tuple[Scored, JsonObject]:
+    """The scored validation photos, and the mAP over the labels with evidence that they show.
+
+    None, and nothing, where no photo can be used, and in all processes but the first.
+    """
+    ids, report = run.validation.ids[: MAX_VALIDATED * run.is_main], run.rejects.report
+    scored = score(run, run.validation, ids, runtime)
+    occurring = run.evidence & (scored.truth == POSITIVE).any(0)
+    if not occurring.any():
+        if len(ids):
+            report.notify(f"none of {len(ids)} validation photos shows a trained label")
+        return Scored(scored.logits[:0], scored.truth[:0], scored.ids[:0]), {}
+    logits = scored.logits[:, occurring].astype(np.float64)
+    value = mean_average_precision(logits, scored.truth[:, occurring])
+    facts = {"map": value, "labels": int(occurring.sum()), "photos": len(scored.ids)}
+    words = f"mAP {value:.4f} over {facts['labels']} labels, {facts['photos']} validation photos"
+    report.notify(f"step {step}: {words}")
+    return scored, facts
+
+
+def publish(run: Run, step: int) -> JsonObject:
+    """Write the bundle of a run after its last step; what was measured for its card."""
+    preset, init, model = run.preset, run.init, run.model
+    fill_untrained_labels(model, run.learnt)
     round_weights(model)
     # Scores in fp32 are calibrated, which most users' machines compute.
     runtime = Runtime(run.runtime.device)
-    scored, facts = validate(run, job, runtime)
-    held_out = run.options.val or "photos held out of the records, never trained on"
-    measured = {"validation": shown_name(held_out) if facts else "none"}
+    scored, facts = validate(run, runtime, step)
+    measured = {"validation": shown_name(run.held_out) if facts else "none"}
     measured |= {f"validation_{name.replace('map', 'mAP')}": x for name, x in facts.items()}
     whole = TrainingPhoto(preset.preprocess, UNCHANGED)
     data = replace(
-        job.data, photo=whole, targets=job.validation.targets, tokenizer=None, texts=None
+        run.data, photo=whole, targets=run.validation.targets, tokenizer=None, texts=None
     )
-    shown = score(run, job, data, _shown_ids(job.examples), runtime)
-    labels, meta = _calibrated(run, job, scored, shown, runtime)
+    shown = score(run, data, _shown_ids(run.data), runtime)
+    labels, meta = _calibrated(run, scored, shown, runtime)
     prior = preset.model.prior
     if prior and prior.similarity and prior.class_sharpness and preset.model.labels.own_width:
-        branch = score(run, job, data, shown.ids[:SAMPLE], runtime, branch_logits).logits
+        branch = score(run, data, shown.ids[:SAMPLE], runtime, branch_logits).logits
         added = np.quantile(shown.logits[:SAMPLE] - branch, HEADROOM_QUANTILE, axis=0)
         labels = labels.with_numbers("headroom", added, 2)
-    provenance = _provenance(run, job, measured)
-    with BundleWriter(out) as writer:
+    provenance = _provenance(run, measured)
+    with BundleWriter(run.out) as writer:
         if init is not None and init.has(AXES) and init.labels.tags == labels.tags:
             shutil.copy(init.path / AXES, writer.path / AXES)  # photos that were embedded are found
         else:
             write_axes(writer.path / AXES, Probabilities(labels)(shown.logits[:SAMPLE]))
-        writer.meta = write_model(writer.path, preset, model.cpu(), job.tokenizer, half=True)
+        writer.meta = write_model(writer.path, preset, model.cpu(), run.data.tokenizer, half=True)
         writer.meta |= meta | {"provenance": provenance}
         labels.write(writer.path / LABELS)
-        if job.encoder is not None:
-            job.encoder.save(writer.path / TEXT_FOLDER)
+        if run.encoder is not None:
+            run.encoder.save(writer.path / TEXT_FOLDER)
         export_graphs(model, preset.preprocess.size, writer.path)
-        card = _model_card(out.name, preset, labels, provenance)
+        card = _model_card(run.out.name, preset, labels, provenance)
         (writer.path / CARD).write_text(card, encoding="utf-8")
     return measured
 
 
-def _shown_ids(examples: Examples) -> Ids:
+def _shown_ids(data: TrainingSet) -> Ids:
     """Some of the records trained on; of those with captions, where there are any."""
-    ids = examples.ids[:: -(-len(examples.ids) // MAX_READ)]
-    captioned = [index for index in ids.tolist() if examples.records[index].captions]
+    ids = data.ids[:: -(-len(data.ids) // MAX_READ)]
+    captioned = [index for index in ids.tolist() if data.records[index].captions]
     chosen = np.array(captioned, np.int64) if captioned else ids
-    return chosen[:: -(-len(chosen) // MAX_PHOTOS)]
+    return chosen[:: -(-len(chosen) // MAX_SHOWN)]
 
 
 def _calibrated(
-    run: Run, job: Job, scored: Scored | None, shown: Scored, runtime: Runtime
+    run: Run, scored: Scored, shown: Scored, runtime: Runtime
 ) -> tuple[Labels, JsonObject]:
     """The labels with their curves, and the part of the bundle's `meta` that belongs to them.
 
     Where there are too few photos to fit curves, those of the bundle that it began from stay.
     """
-    examples, init, preset = job.examples, run.init, run.preset
-    labels, evidence = examples.targets.labels, examples.evidence
-    shape = 0 if scored is None else len(scored.ids), len(labels)
-    is_few = shape[0] < MIN_PHOTOS
+    init, preset, labels = run.init, run.preset, run.data.targets.labels
+    is_few = len(scored.ids) < MIN_PHOTOS
     is_same_view = init is not None and init.preprocess == preset.preprocess
     if init is not None and is_same_view and (is_few or preset.training.captions_alone):
         return _inherited(init, labels)
-    if scored is None or is_few:
-        words = f"{shape[0]} validation photos are too few to calibrate the scores"
-        run.report.notify(f"{words}: the threshold is 0.5 (see --val)")
-        marked = (replace(x, validated=bool(y)) for x, y in zip(labels, evidence, strict=True))
-        return Labels(marked), {"thresholds": {"threshold": DEFAULT_THRESHOLD}}
-    main = np.zeros(shape, bool)
+    main = np.zeros(scored.truth.shape, bool)
     for row, index in zip(main, scored.ids.tolist(), strict=True):
-        row[main_things(examples.held_out[index], labels)] = True
+        row[main_things(run.validation.records[index], labels)] = True
     right, known = scored.truth == 1, scored.truth >= 0
     judged = Judged(scored.logits.astype(np.float64), right, known, main)
-    weights = np.stack([mentions(examples.records[i], labels) for i in shown.ids.tolist()])
-    labels, meta = calibrate(
-        labels, evidence, judged, Mentioned(shown.logits, weights), preset.precision
-    )
-    as_new = _logits_as_new(run, job, scored, runtime)
+    mentioned = None
+    if not is_few:
+        weights = [mentions(run.data.records[index], labels) for index in shown.ids.tolist()]
+        mentioned = Mentioned(shown.logits, np.stack(weights))
+    labels, meta = calibrate(labels, run.evidence, judged, mentioned, preset.precision)
+    if is_few:
+        words = f"{len(scored.ids)} validation photos are too few to calibrate the scores"
+        run.rejects.report.notify(f"{words}: the threshold is 0.5 (see --val)")
+        return labels, meta
+    as_new, evidence = _logits_as_new(run, scored, runtime), run.evidence
     curve = open_curve(as_new[:, evidence], right[:, evidence], known[:, evidence])
     return labels, meta | {"open_set": {"calibration": curve}}
 
@@ -132,9 +207,9 @@ def _inherited(init: Bundle, labels: Labels) -> tuple[Labels, JsonObject]:
     return Labels(kept), meta
 
 
-def _logits_as_new(run: Run, job: Job, scored: Scored, runtime: Runtime) -> NDArray[np.float64]:
+def _logits_as_new(run: Run, scored: Scored, runtime: Runtime) -> NDArray[np.float64]:
     """The logits (N, L) of labels as if each were a new word, of text and borrowed vectors."""
-    table = job.model.labels
+    table = run.model.labels
     rows = table().detach().cpu().numpy()
     width = table.widths[0]
     if table.described or rows.shape[1] == width:  # labels have no vectors of their own
@@ -146,8 +221,7 @@ def _logits_as_new(run: Run, job: Job, scored: Scored, runtime: Runtime) -> NDAr
     def logits_of(model: RAM, photos: Tensor) -> Tensor:
         return model(photos, labels=given).logits.total
 
-    found = score(run, job, job.validation, scored.ids, runtime, logits_of)
-    return found.logits.astype(np.float64)
+    return score(run, run.validation, scored.ids, runtime, logits_of).logits.astype(np.float64)
 
 
 def branch_logits(model: RAM, photos: Tensor) -> Tensor:
@@ -180,16 +254,16 @@ def fill_untrained_labels(model: RAM, learnt: NDArray[np.bool_]) -> None:
                 part[words.to(part.device)] = torch.from_numpy(rows).to(part.device)
 
 
-def _provenance(run: Run, job: Job, measured: JsonObject) -> JsonObject:
-    records, init = job.examples.records, run.init
+def _provenance(run: Run, measured: JsonObject) -> JsonObject:
+    records, init = run.data.records, run.init
     keeps_tagger = init is not None and run.preset.training.captions_alone
     before = init.meta["provenance"]["commands"] if init and keeps_tagger else []
     return {
-        "commands": [*before, shlex.join(["ramctl", *run.options.argv])],
+        "commands": [*before, run.command],
         "seed": run.preset.training.seed,
         "data": {
             "records": len(records),
-            "records_trained_on": len(job.examples.ids),
+            "records_trained_on": len(run.data.ids),
             "captions": records.counts.n_captions,
             "tag_mentions": sum(records.counts.tags.values()),
         },

@@ -55,15 +55,15 @@ def choose_labels(
     name: str | None, init: Bundle | None, counts: TagCounts, notify: Notify
 ) -> Labels:
     """The label system of `--labels`, of the bundle to start from, or of the tags counted."""
-    if name is None and init is None:
-        labels = build_labels(counts)
-        notify(f"no --labels: {len(labels)} labels built from the tags")
-        return labels
-    if name is None or not name.startswith("+"):
-        return init.labels if name is None and init else read_labels(name or "")
-    if init is None:
-        raise RunProblem("--labels +FILE appends to the labels of a bundle: name one")
-    return init.labels.extended(read_labels(name[1:]))
+    if init is not None and name is not None and name.startswith("+"):
+        return init.labels.extended(read_labels(name[1:]))
+    if name is not None:
+        return read_labels(name)
+    if init is not None:
+        return init.labels
+    labels = build_labels(counts)
+    notify(f"no --labels: {len(labels)} labels built from the tags")
+    return labels
 
 
 def caption_tokenizer(
@@ -91,18 +91,18 @@ def initial_model(
 ) -> RAM:  # fmt: skip
     """Build the model before its first step; `notify` gets the origin of its weights.
 
-    `vocabulary` is the size of the captioning branch's vocabulary, `encoder` embeds labels that
-    are new (None for learnt queries), `init` is the bundle to start from.
+    `vocabulary` is the number of the captioning branch's tokens, `encoder` embeds labels that are
+    new (None for learnt queries), `init` is the bundle to start from.
     """
-    config, kind = preset.training, preset.model.labels.kind
+    config, labelling = preset.training, preset.model.labels
     torch.manual_seed(config.seed)
     texts = []
     if encoder is not None:
-        texts = _label_vectors(labels, preset.model.labels, encoder, init, notify)
+        texts = _label_vectors(labels, labelling, encoder, init, notify)
+    counts = list(map(len, texts)) if labelling.kind == "descriptions" else None
     model = build_ram(
         preset.model, image_size=preset.preprocess.size, n_labels=len(labels),
-        vocabulary=vocabulary,
-        description_counts=list(map(len, texts)) if kind == "descriptions" else None,
+        vocabulary=vocabulary, description_counts=counts,
     )  # fmt: skip
     if texts:
         model.labels.set_text(torch.from_numpy(np.concatenate(texts)))
@@ -112,13 +112,12 @@ def initial_model(
     else:
         notify(f"backbone {preset.model.encoder.backbone} {_initialise(model, preset, encoder)}")
     if config.captions_alone:
-        has_tagger = init is not None and init.labels.tags == labels.tags
         captioning = preset.model.captioning
         is_own = captioning is not None and not captioning.tie_tag_decoder
-        if not (has_tagger and is_own and model.captioning and config.caption_weight):
+        if init is None or init.labels.tags != labels.tags or not (is_own and model.captioning):
             raise UsageProblem(
                 "training.tag_weight = 0 trains captions alone: it needs a tagger with these "
-                "labels to start from, and a captioning branch with weights of its own and a loss"
+                "labels to start from, and a captioning branch with weights of its own"
             )
         model.requires_grad_(False)
         model.captioning.requires_grad_(True)
@@ -144,10 +143,9 @@ def _initialise(model: RAM, preset: Preset, encoder: TextEncoder | None) -> str:
         head, source = load_encoder(model.encoder, origin)
         words = f"from {source}"
     if model.prior is not None and model.prior.classifier is not None:
-        if head is None or head[0].shape != model.prior.classifier.weight.shape or encoder is None:
-            lack = "texts for the ImageNet classes" if head else "classifier of ImageNet"
+        if head is None or encoder is None:
             without = "set model.prior.classes, class_token and class_sharpness to 0"
-            raise UsageProblem(f"backbone {words}: no {lack} for the prior: {without}")
+            raise UsageProblem(f"backbone {words}: no named classes for the prior: {without}")
         names = [[part.strip() for part in name.split(",")] for name in packages.class_names()]
         model.prior.set_classes(*head, torch.from_numpy(embed_groups(names, encoder)))
     return words
@@ -173,13 +171,12 @@ def load_encoder(encoder: ImageEncoder, name: str) -> tuple[Classifier | None, s
     other projects' names and interpolates a ViT's positions; Swin's tables are resized like those
     of bundles. RunProblem where the weights are missing, or belong to another backbone.
     """
-    backbone, architecture = encoder.backbone, name.partition(".")[0]
-    packaged = packages.PACKAGED.get(architecture)
-    place = weights_place(name)
+    backbone = encoder.backbone
+    packaged, place = packages.PACKAGED.get(name.partition(".")[0]), weights_place(name)
     if packaged is not None and packaged.is_installed and place != name:
         return packages.load_packaged(backbone, packaged), f"the package {packaged.project}"
     path = local_path(place)
-    tensors = _converted(backbone, weights.tensors_of(weights.read_checkpoint(path)), path)
+    tensors = _converted(backbone, weights.tensors_of(weights.read_checkpoint(path)))
     classifier = backbone.pretrained_cfg["classifier"]
     head = [tensors.pop(f"{classifier}.{part}", None) for part in ("weight", "bias")]
     weights.load_strictly(backbone, tensors, path)
@@ -199,7 +196,7 @@ def weights_place(name: str) -> str:
     return f"{HUB}{known.hf_hub_id}:{known.hf_hub_filename or 'model.safetensors'}"
 
 
-def _converted(backbone: nn.Module, tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+def _converted(backbone: nn.Module, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights under timm's names, resized to this backbone's photo and window size."""
     convert = getattr(sys.modules[type(backbone).__module__], "checkpoint_filter_fn", None)
     if convert is None:
@@ -208,11 +205,7 @@ def _converted(backbone: nn.Module, tensors: dict[str, Tensor], path: Path) -> d
     for name in expected.keys() & tensors.keys():
         if name.endswith(weights.RELATIVE_POSITIONS):
             tensors[name] = weights.resize_table(tensors[name], len(expected[name]))
-    try:
-        return convert(tensors, backbone)
-    except (AttributeError, KeyError, RuntimeError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise RunProblem(f"{path}: not the weights of this backbone ({reason})") from error
+    return convert(tensors, backbone)
 
 
 def _copy_bundle_weights(model: RAM, preset: Preset, labels: Labels, init: Bundle) -> None:
@@ -239,24 +232,19 @@ def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> 
     """The encoder of `--text`, else of the bundle that training starts from, else of the teacher.
 
     `text` is the folder of a static table. A bundle keeps its CLIP; without any the embedded
-    model's table serves. Raises UsageProblem when the width is not the preset's,
-    RunProblem when there is no table.
+    model's table serves.
     """
     labels, place = preset.model.labels, clip_place(preset.training.distill)
     if place is not None and init is None and text is None:
-        clip = ClipTextEncoder(place, "ram-plus" if labels.kind == "descriptions" else "ram")
-        if clip.width != labels.width:
-            raise UsageProblem(f"model.labels.width is {labels.width}, {place} has {clip.width}")
-        return clip
+        return ClipTextEncoder(place, "ram-plus" if labels.kind == "descriptions" else "ram")
     encoder: TextEncoder | None = None
     if text is not None:
         encoder = StaticTextEncoder.read(Path(text))
     elif init is not None:
         encoder = read_text_encoder(init.path / TEXT_FOLDER)
     encoder = encoder or read_text_encoder(embedded_bundle() / TEXT_FOLDER)
-    if encoder is None:
-        raise RunProblem("no text embedding for the labels: name a folder of one with --text")
     if not isinstance(encoder, StaticTextEncoder):
+        assert encoder is not None  # the embedded model has a table
         return encoder
     is_installed = find_spec(packages.SENTENCE_ENCODER) is not None
     use_encoder = is_installed and len(encoder.projection) == packages.WIDTH
@@ -276,17 +264,17 @@ def _label_vectors(
         text, counts = init.tensors(["labels.text", "labels.counts"]).values()
         stored, rows = _split(text.astype(np.float32), counts), rows_in(init.labels, labels)
     new = [label for label, row in zip(labels, rows, strict=True) if row < 0]
-    if new:
+    embedded: Iterator[Rows] = iter(())
+    if new:  # else a CLIP is not even opened
         notify(f"queries of {len(new)} labels from {encoder.name}")
-    embedded: Iterator[Rows] = iter(())  # without new labels a CLIP is not even opened
-    if new and config.kind == "descriptions":
-        # "a photo of a TAG." is the first. Source: the authors' generate_tag_des_llm.py.
-        texts = [[f"a photo of a {label.tag}.", *label.descriptions] for label in new]
-        vectors = encoder.embed_sentences([text for group in texts for text in group])
+        if config.kind == "descriptions":
+            # "a photo of a TAG." is the first. Source: the authors' generate_tag_des_llm.py.
+            texts = [[f"a photo of a {label.tag}.", *label.descriptions] for label in new]
+            vectors = encoder.embed_sentences([text for group in texts for text in group])
+        else:
+            texts = [[label.tag] for label in new]
+            vectors = encoder.embed_names([label.tag for label in new])
         embedded = iter(_split(vectors, [len(group) for group in texts]))
-    elif new:
-        vectors = encoder.embed_names([label.tag for label in new])
-        embedded = iter(_split(vectors, [1] * len(new)))
     return [next(embedded) if row < 0 else stored[row] for row in rows]
 
 

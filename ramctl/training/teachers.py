@@ -88,15 +88,11 @@ def _column(values: Sequence[float]) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class ScoresTeacher:
-    """A tagger's output as a teacher: records with `image` and `scores`.
-
-    `weight` is the weight of its targets beside a caption's; `map` has lines
-    `label<TAB>name|name` for labels that it knows by other names.
-    """
+    """A tagger's output as a teacher: records with `image` and `scores`."""
 
     path: Path
-    weight: float = 1.0
-    map: Path | None = None
+    weight: float = 1.0  # of its targets, beside a caption's
+    map: Path | None = None  # lines `label<TAB>name|name`, for labels with other names there
 
 
 def scores_teachers(distill: Sequence[str]) -> list[ScoresTeacher]:

@@ -6,7 +6,7 @@ seeded anew for each step, so that a resumed run repeats an uninterrupted one.
 
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,25 +91,20 @@ class Trainer:
         total = self.world.total(torch.stack(table))
         # Read together: the process waits for the GPU here, once a step.
         *values, grad_norm = torch.cat([total.flatten(), norm.to(total.dtype)[None]]).tolist()
-        self._update(is_finite=bool(np.isfinite(grad_norm)))
+        if is_finite := math.isfinite(grad_norm):
+            self.scaler.step(self.optimiser)
+        self.skipped_in_a_row = 0 if is_finite else self.skipped_in_a_row + 1
+        if self.skipped_in_a_row == MAX_SKIPPED:
+            where = f"in {MAX_SKIPPED} steps in a row, the last of them {self.step}"
+            raise RunProblem(f"the gradient was not finite {where}: try a lower training.lr")
+        self.scaler.update()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.step += 1
 
         sums = {name: sum(values[index :: len(counts)]) for index, name in enumerate(counts)}
         means = {name: value / max(counts[name], 1.0) for name, value in sums.items()}
         loss = sum(task.weights[name] * value for name, value in means.items())
         return Step(loss, means, grad_norm, n_photos, rejected)
-
-    def _update(self, *, is_finite: bool) -> None:
-        if is_finite:
-            self.scaler.step(self.optimiser)
-        self.scaler.update()
-        self.optimiser.zero_grad(set_to_none=True)
-        self.skipped_in_a_row = 0 if is_finite else self.skipped_in_a_row + 1
-        if self.skipped_in_a_row >= MAX_SKIPPED:
-            raise RunProblem(
-                f"the gradient was not finite in {MAX_SKIPPED} steps in a row "
-                f"(at step {self.step}); a lower training.lr may help"
-            )
-        self.step += 1
 
     def save(self, path: Path) -> None:
         """Write everything that the next step depends on."""
@@ -119,35 +114,30 @@ class Trainer:
             "optimiser": self.optimiser.state_dict(), "scaler": self.scaler.state_dict(),
         }  # fmt: skip
         with replacing(path) as stream:
-            try:
-                torch.save(state, stream)
-            except RuntimeError as error:
-                # torch fails to end a file that could not be written, which hides why.
-                raise error.__context__ or error from None
+            torch.save(state, stream)
 
     def restore(self, path: Path) -> None:
         """Go on where a run was saved; UsageProblem names what else was given to that run."""
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        before, now = dict(_flat(state["given"])), dict(_flat(self.given))
-        if others := [key for key in before | now if before.get(key) != now.get(key)]:
-            raise UsageProblem(
-                f"the unfinished run in {path.parent} differs in {', '.join(others)}"
-            )
+        before, now = _flat(state["given"]), _flat(self.given)
+        others = ", ".join(key for key in before | now if before.get(key) != now.get(key))
+        if others:
+            raise UsageProblem(f"the unfinished run in {path.parent} differs in {others}")
         with torch.no_grad():
             for name, tensor in weights_of(self.task.model).items():
                 tensor.copy_(state["model"][name])
         self.optimiser.load_state_dict(state["optimiser"])
-        if self.scaler.is_enabled() and state["scaler"]:  # else the run had another number format
-            self.scaler.load_state_dict(state["scaler"])
+        self.scaler.load_state_dict(state["scaler"])
         self.step = state["step"]
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flat(table: Mapping[str, Any], prefix: str = "") -> JsonObject:
+    """The values of nested tables by their dotted names."""
+    flat: JsonObject = {}
     for key, value in table.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+        name = prefix + key
+        flat |= _flat(value, f"{name}.") if isinstance(value, Mapping) else {name: value}
+    return flat
 
 
 def build_optimiser(model: nn.Module, config: TrainingConfig) -> torch.optim.AdamW:

@@ -22,7 +22,7 @@ from tests.support import DATA
 OPTIONS = {
     "caption": ("ramctl.captions.caption_photos", "CaptionOptions", {}),
     "parse": ("ramctl.parsing.parse_run", "ParseOptions", {}),
-    "train": ("ramctl.training.job", "TrainOptions", {}),
+    "train": ("ramctl.training.train", "TrainOptions", {}),
     "generate": ("ramctl.data_engine.additions", "GenerateOptions", {}),
     "clean": ("ramctl.data_engine.cleaning", "CleanOptions", {}),
     "search": ("ramctl.apps.search_photos", "SearchOptions", {"file": "tags.jsonl"}),

@@ -6,12 +6,10 @@ from functools import partial
 import numpy as np
 import pytest
 
-from ramctl.checkpoints.bundle import Bundle, BundleWriter
-from ramctl.data_engine import additions
-from ramctl.data_engine.additions import BY_CAPTION, CONFIRM, Caption, merge_generated
+from ramctl.data_engine.additions import Caption, merge_generated
 from ramctl.records.labels import Label, Labels
 from tests.data_engine.conftest import LABELS
-from tests.support import lines, with_caption_threshold
+from tests.support import lines
 
 SYSTEM = Labels(LABELS)
 EVERY = np.ones(len(LABELS), bool)
@@ -87,11 +85,6 @@ def test_what_other_tags_imply_is_not_added():
     assert tags({"tags": [], "removed": [{"tag": "boy"}]}, [0, 1]) == ["person"]
 
 
-def test_without_captions_their_fields_are_left_as_they_were():
-    fields = {"tags": [], "generated_captions": ["old"]}
-    assert merged(fields, [0], None)["generated_captions"] == ["old"]
-
-
 def test_a_caption_s_tag_that_the_model_does_not_confirm_is_not_added():
     fields = {"tags": ["pony"], "sources": {"pony": ["parsed"]}}
     captions = [Caption("a horse stands in a field", ["horse", "stand", "field"])]
@@ -137,18 +130,6 @@ def test_precision_decides_how_many_tags_are_added(command, photo_records):
     assert b"leave out --threshold" in refused.stderr
 
 
-def test_tags_of_captions_need_a_fraction_of_their_threshold(generate, photo_records, monkeypatch):
-    every = [Caption("all", [label.tag for label in LABELS])]
-    monkeypatch.setattr(additions, "write_captions", lambda *inputs: [every] * len(inputs[2]))
-    rows = lines([{**row, "tags": []} for row in photo_records])
-    scores = [row["scores"] for row in generate("--threshold", 0, stdin=rows).rows]
-    middle = np.median([list(own.values()) for own in scores])
-    done = generate("--threshold", middle / CONFIRM, stdin=rows)
-    for row, own in zip(done.rows, scores, strict=True):
-        by_caption = {tag for tag, names in row["sources"].items() if BY_CAPTION in names}
-        assert by_caption == {tag for tag in own if own[tag] > middle}
-
-
 def test_captions_do_not_depend_on_the_batch_the_workers_or_the_neighbours(generate, photo_records):
     arguments = ["--captions", 3]
     whole = generate(*arguments, stdin=lines(photo_records)).rows
@@ -163,15 +144,6 @@ def test_captions_do_not_depend_on_the_batch_the_workers_or_the_neighbours(gener
         assert generate(*arguments, "-b", size, stdin=lines(photo_records)).rows == whole
 
 
-def test_captions_below_the_bundle_s_threshold_are_left_out(
-    command, engine_bundle, photo_records, tmp_path
-):
-    model = with_caption_threshold(engine_bundle, tmp_path, 0.0)
-    arguments = ["generate", "--model", model, "--captions", 2]
-    for row in command(*arguments, stdin=lines(photo_records)).rows:
-        assert row["generated_captions"] == row["generated_caption_tags"] == []
-
-
 @pytest.mark.slow
 def test_several_devices_give_what_one_gives_and_count_the_same(generate, photo_records, tmp_path):
     rows = [*photo_records[:3], {"image": "none.jpg", "tags": []}, *photo_records[3:]]
@@ -184,20 +156,3 @@ def test_several_devices_give_what_one_gives_and_count_the_same(generate, photo_
     files = [json.loads((tmp_path / name).read_bytes()) for name in ("one.json", "two.json")]
     assert files[0]["tags_by_source"] == files[1]["tags_by_source"]
     assert generate("--device", "cpu,gpu0", code=2).stdout == b""
-
-
-def test_a_model_with_a_table_of_precisions_adds_by_it(
-    command, engine_bundle, photo_records, tmp_path
-):
-    with BundleWriter(tmp_path / "knows") as writer:
-        writer.copy_files(Bundle.open(engine_bundle))
-        writer.meta["precisions"] = [[0.1, 0.3, 9.0], [0.45, 0.8, 3.0], [0.9, 0.95, 0.1]]
-    generate = partial(command, "generate", "--captions", 0, stdin=lines(photo_records))
-    done = generate("--model", tmp_path / "knows")
-    assert done.stdout == generate("--model", engine_bundle, "--threshold", 0.45).stdout
-    assert generate("--model", engine_bundle).stdout  # by its own threshold
-    done = generate("--model", tmp_path / "knows", "--precision", 0.99, code=1)
-    assert b"no threshold reaches precision 0.99: at most 0.95" in done.stderr
-    assert (
-        b"not calibrated" in generate("--model", engine_bundle, "--precision", 0.5, code=1).stderr
-    )

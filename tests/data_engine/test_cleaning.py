@@ -1,20 +1,19 @@
 """`clean` as a whole: every line comes out, tags go only with a reason, nothing else changes."""
 
 import json
-import weakref
-from dataclasses import replace
+from collections import Counter
 
+import numpy as np
 import pytest
 
-from ramctl.checkpoints.bundle import Bundle, BundleWriter
-from ramctl.data_engine import model_rule, tag_regions
-from ramctl.data_engine.region_store import RegionStore
-from ramctl.data_engine.tag_regions import RegionFinder, whole
-from ramctl.inference.runner import ModelRunner, RunnerOptions
-from ramctl.records.labels import Labels
-from ramctl.records.record import KINDS, Record
-from tests.conftest import REPOSITORY
-from tests.data_engine.conftest import DATA
+from ramctl.checkpoints.bundle import embedded_bundle
+from ramctl.data_engine import model_rule
+from ramctl.data_engine import tags as tags_module
+from ramctl.data_engine.cleaning import cleaned
+from ramctl.data_engine.region_store import REGION, Decisions, RegionStore
+from ramctl.data_engine.tags import implied_ids
+from ramctl.records.labels import Label, Labels
+from ramctl.records.record import Record
 from tests.support import lines
 
 PAPER = ("--rule", "paper")
@@ -63,15 +62,6 @@ def test_by_the_paper_tags_go_only_with_a_reason_and_nothing_else_changes(clean,
     assert n_low and summary in done.stderr.decode()
 
 
-def test_a_tag_goes_when_the_model_does_not_predict_it_and_stays_when_it_does(clean, records):
-    unseen = removed(clean(*ALL, stdin=lines(records)).rows)
-    assert {entry["reason"] for entry in unseen} == {"not-predicted"}
-    assert {entry["distance"] for entry in unseen} == {None}  # nobody looked for outliers
-    assert {entry["tag"] for entry in unseen} == {"horse", "field", "sky", "man"}
-    no_rule = [*PAPER, "--outliers", 0, "--threshold", 0]
-    assert clean(*no_rule, stdin=lines(records)).rows == records
-
-
 def test_thresholds_are_the_model_s_or_a_file_s(clean, records, tmp_path):
     paper = [*PAPER, "--outliers", 0]
     by_default = clean(*paper, stdin=lines(records))
@@ -80,12 +70,6 @@ def test_thresholds_are_the_model_s_or_a_file_s(clean, records, tmp_path):
     (tmp_path / "t.jsonl").write_bytes(lines([*low, {"tag": "horse", "threshold": 1}]))
     done = clean(*paper, "--threshold", "t.jsonl", stdin=lines(records))
     assert {entry["tag"] for entry in removed(done.rows)} == {"horse"}
-
-
-@pytest.mark.parametrize("option", [("--outliers", 0.1), ("--threshold", 0.5)])
-def test_the_paper_s_options_need_its_rule(clean, records, option):
-    done = clean(*option, stdin=lines(records), code=2)
-    assert b"add --rule paper" in done.stderr and done.stdout == b""
 
 
 @pytest.mark.parametrize("rule", [ALL, ("--kinds", "all")])
@@ -119,14 +103,6 @@ def test_by_the_model_improbable_tags_go_and_the_entry_has_the_photo_s_score(
     assert all(entry["score"] < 0.6 for entry in entries)
 
 
-def test_tags_that_the_detector_does_not_find_are_left_alone(clean, records, monkeypatch):
-    nothing = lambda *_: lambda view: [None] * len(view.labels)  # noqa: E731
-    monkeypatch.setattr(tag_regions, "open_detector", nothing)
-    done = clean(*ALL, stdin=lines(records))
-    assert done.rows == records
-    assert b" 0 of 0 tags removed\n" in done.stderr
-
-
 def test_rejects_come_in_their_places_and_temporary_files_go(clean, records, tmp_path, monkeypatch):
     (tmp_path / "scratch").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
@@ -143,70 +119,6 @@ def test_rejects_come_in_their_places_and_temporary_files_go(clean, records, tmp
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_few_records_of_a_long_stream_are_in_memory(engine_bundle, tmp_path):
-    bundle = Bundle.open(engine_bundle)
-    runner = ModelRunner(bundle, RunnerOptions(batch=4, workers=1))
-    finder, store = RegionFinder(bundle, runner, "attention", KINDS, whole), RegionStore()
-    photos = sorted((DATA / "photos").glob("*.jpg"))
-    alive: weakref.WeakSet[Record] = weakref.WeakSet()
-    most = 0
-
-    def stream():
-        nonlocal most
-        for number in range(200):
-            fields = {"image": photos[number % 8].name, "tags": ["no such label"], "n": number}
-            item = Tracked(fields, base=DATA / "photos")
-            alive.add(item)
-            most = max(most, len(alive))
-            yield item
-
-    for item, found in finder.find(stream()):
-        store.add(item, *found)
-    assert most <= 80  # a few batches, and 57 that `tee` keeps
-    assert [item.fields["n"] for item in store.inputs()] == list(range(200))
-
-
-class Tracked(Record):
-    """A record that can be referred to weakly."""
-
-    __slots__ = ("__weakref__",)
-    __hash__ = object.__hash__
-
-
-DOUBLED = {"train": "horse", "sky": "field"}  # of one the first label scores more, of one the last
-
-
-@pytest.fixture(scope="module")
-def doubled_bundle(engine_bundle, tmp_path_factory):
-    """The same model with strings that are two labels each, as some of a converted bundle are."""
-    path = tmp_path_factory.mktemp("doubled") / "bundle"
-    bundle = Bundle.open(engine_bundle)
-    labels = [replace(label, tag=DOUBLED.get(label.tag, label.tag)) for label in bundle.labels]
-    with BundleWriter(path) as writer:
-        writer.copy_files(bundle)
-        Labels(labels).write(writer.path / "labels.jsonl")
-    return path
-
-
-def test_a_doubled_string_scores_the_maximum_over_its_ids(
-    command, doubled_bundle, engine_bundle, photo_records
-):
-    rows = [{**row, "tags": ["horse", "field"]} for row in photo_records]
-    single = [{**row, "tags": ["horse", "field", "train", "sky"]} for row in photo_records]
-    alone = command("clean", "--model", engine_bundle, *ALL, stdin=lines(single)).rows
-    doubled = command("clean", "--model", doubled_bundle, *ALL, stdin=lines(rows)).rows
-    for one, row in zip(alone, doubled, strict=True):
-        scores = {entry["tag"]: entry["score"] for entry in one["removed"]}
-        joint = {entry["tag"]: entry["score"] for entry in row["removed"]}
-        both = [("horse", "train"), ("field", "sky")]
-        assert joint == {tag: max(scores[tag], scores[other]) for tag, other in both}
-    generated = command(
-        "generate", "--model", doubled_bundle, "--captions", 0, "--threshold", 0, stdin=lines(rows)
-    )
-    for row in generated.rows:
-        assert row["tags"].count("horse") == row["tags"].count("field") == 1
-
-
 @pytest.mark.slow
 @pytest.mark.shared
 def test_real_photos_lose_things_that_their_captions_made_up(command, shared):
@@ -216,7 +128,7 @@ def test_real_photos_lose_things_that_their_captions_made_up(command, shared):
     rows = [json.loads(text) for text in texts]
     has_dog = [any("dog" in caption.lower() for caption in row["captions"]) for row in rows]
     one = [{"image": row["image"], "captions": row["captions"][:1]} for row in rows]
-    labels = REPOSITORY / "ramctl" / "bundles" / "mini" / "labels.jsonl"
+    labels = embedded_bundle() / "labels.jsonl"
     parsed = command("parse", "--labels", labels, stdin=lines(one)).rows
     made_up = [n for n in range(160) if not has_dog[n]][::3]
     for number in made_up:
@@ -230,3 +142,62 @@ def test_real_photos_lose_things_that_their_captions_made_up(command, shared):
     n_named = sum(len(row["tags"]) for row in parsed) - len(made_up)
     n_lost = sum(map(len, lost)) - sum("dog" in lost[n] for n in made_up)
     assert n_lost <= 0.03 * n_named  # captions are right
+
+
+PEOPLE = Labels([
+    Label("boy", parents=("child", "person")), Label("child", parents=("person",)),
+    Label("person"), Label("sky"),
+])  # fmt: skip
+
+
+@pytest.fixture
+def store():
+    """Two inputs with a region for each of four tags."""
+    store = RegionStore()
+    for _ in range(2):
+        regions = np.zeros(4, REGION)
+        regions["place"], regions["log_odds"] = range(4), [0, 1, 2, 3]
+        store.add(Record({}), regions, np.ones((4, 2), np.float16))
+    return store
+
+
+@pytest.mark.parametrize(
+    ("lost", "stays"),
+    [
+        (["person", "sky"], ["boy", "child", "person"]),
+        (["child", "person"], ["boy", "child", "person", "sky"]),
+        (["boy", "person"], ["child", "person", "sky"]),  # by the child
+        (["boy", "child", "person"], ["sky"]),
+    ],
+)
+def test_what_other_tags_imply_stays_beside_them(lost, stays, store):
+    reasons = np.array(["outlier" if tag in lost else "" for tag in PEOPLE.tags] * 2)
+    decisions = Decisions(reasons, np.full(8, np.nan))
+    row = cleaned(Record({"tags": PEOPLE.tags}, key="0"), store, PEOPLE, decisions, Counter())
+    assert row["tags"] == stays
+    assert {entry["tag"] for entry in row.get("removed", [])} == set(PEOPLE.tags) - set(stays)
+
+
+def test_labels_without_parents_have_those_of_the_embedded_model(monkeypatch):
+    built = Labels.from_tags(["boy", "person"])  # as `train` builds them of tags
+    monkeypatch.setattr(tags_module, "known_labels", lambda: PEOPLE)
+    assert implied_ids(["boy"], built) == {1}
+    assert implied_ids(["person", "unheard of"], built) == set()
+
+
+def test_a_record_loses_its_tags_with_reasons_and_keeps_earlier_ones(store):
+    store.regions["is_human"][5] = True
+    reasons = np.array([""] * 5 + ["outlier", "outlier", ""])
+    decisions, counts = Decisions(reasons, np.full(8, 0.33336)), Counter()
+    tags = ["horse", "sky", "tree", "man"]
+    fields = {
+        "tags": tags, "sources": {tag: ["parsed"] for tag in tags}, "removed": [{"tag": "old"}],
+    }  # fmt: skip
+    row = cleaned(Record(fields, key="1"), store, Labels(), decisions, counts)
+    assert row["tags"] == list(row["sources"]) == ["horse", "sky", "man"]
+    assert row["removed"] == [
+        {"tag": "old"},
+        {"tag": "tree", "reason": "outlier", "box": [0.0] * 4, "score": 0.8808,
+         "distance": 0.3334},
+    ]  # fmt: skip
+    assert counts == {"outlier": 1}

@@ -5,11 +5,16 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.linear_model import Ridge
 
-from ramctl.data_engine import heads, model_rule
-from ramctl.data_engine.heads import FOLDS, RIDGE, fold_of, out_of_fold_log_odds
-from ramctl.data_engine.model_rule import deviations, improbable_tags, probabilities, tag_log_odds
+from ramctl.data_engine import model_rule
+from ramctl.data_engine.model_rule import (
+    RIDGE,
+    improbable_tags,
+    out_of_fold_log_odds,
+    probabilities,
+    tag_log_odds,
+)
 from ramctl.data_engine.region_store import REGION, RegionStore
-from ramctl.data_engine.tags import requested_tags
+from ramctl.data_engine.tags import FOLDS, fold_of, requested_tags
 from ramctl.records.labels import Label, Labels
 from ramctl.records.record import Record
 
@@ -63,7 +68,7 @@ def store(photos):
 
 
 def test_predictions_are_those_of_ridge_regression_on_the_other_folds(photos, store, monkeypatch):
-    monkeypatch.setattr(heads, "AT_ONCE", 64)
+    monkeypatch.setattr(model_rule, "AT_ONCE", 64)
     features, is_cat, tags = photos
     found = out_of_fold_log_odds(store.regions, store.features)
     fold = np.array([fold_of({"image": f"y/{name}"}) for name in NAMES])  # whatever the folder
@@ -99,15 +104,6 @@ def test_heads_count_for_a_model_s_tags_where_photos_are_many(photos, store, mon
     assert both[~named].std() > 0
 
 
-@pytest.mark.parametrize("sources", [[PARSED], []])
-def test_without_a_model_s_tags_there_is_nothing_to_compare(sources, monkeypatch):
-    monkeypatch.setattr(model_rule, "MIN_PHOTOS", 1)
-    store = RegionStore()
-    regions = regions_of([CAT] * len(sources), sources)
-    store.add(Record({}), regions, np.ones((len(sources), 4), np.float16))
-    assert len(probabilities(store, LABELS)) == len(sources)
-
-
 @pytest.mark.parametrize(
     ("sources", "expected"),
     [
@@ -134,13 +130,6 @@ def test_a_thing_that_one_caption_names_is_judged_by_how_much_likelier_its_photo
     named, slope = model_rule.NAMED, model_rule.LIFT_SLOPE
     assert found.tolist() == [named - slope * 4, named, 8, 8, 8, -6]
     assert expit(found[0]) < model_rule.MIN_PROBABILITY
-
-
-def test_few_regions_of_a_tag_are_compared_with_those_of_all():
-    labels = np.array([CAT] * 30 + [DOG], np.uint32)
-    found = deviations(np.array([0.0] * 30 + [31.0]), labels)
-    # All: 1 on average. 30 cats at 0 and 5 at that: 5 / 35. A dog at 31 and 5 at 1: 6.
-    assert found[[0, 30]].tolist() == pytest.approx([0 - 5 / 35, 31 - 6])
 
 
 @pytest.mark.parametrize(

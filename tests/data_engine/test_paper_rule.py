@@ -1,10 +1,8 @@
 """The paper's rule: clusters of each tag's regions, the farthest of them, and thresholds."""
 
 import numpy as np
-import pytest
 
-from ramctl.data_engine import paper_rule
-from ramctl.data_engine.paper_rule import _centres, cluster_distances, farthest, unlike_tags
+from ramctl.data_engine.paper_rule import cluster_distances, farthest, unlike_tags
 from ramctl.data_engine.region_store import REGION, RegionStore
 from ramctl.records.record import Record
 
@@ -27,28 +25,6 @@ def test_distances_are_to_the_nearest_centre_that_scikit_learn_finds():
     chosen = points[rows].astype(np.float32)
     means = KMeans(3, n_init=1, random_state=3).fit(chosen)
     np.testing.assert_allclose(distance, means.transform(chosen).min(1), atol=1e-5)
-
-
-@pytest.mark.parametrize(("n", "expected"), [(1, 1), (149, 2), (900, 8)])
-def test_there_is_a_cluster_for_every_fifty_regions_and_eight_at_most(monkeypatch, n, expected):
-    numbers, plain = [], paper_rule._centres
-    monkeypatch.setattr(paper_rule, "_centres", lambda *a: numbers.append(a[2]) or plain(*a))
-    cluster_distances(blobs(n), np.arange(n))
-    assert numbers == [expected]
-
-
-def test_equal_regions_make_one_cluster():
-    points, rows = np.ones((150, 4), np.float16), np.arange(150)
-    assert len(_centres(points, rows[:30], 4, 0)) == 1
-    assert not cluster_distances(points, rows).any()
-
-
-def test_many_regions_are_fitted_on_a_sample_and_all_get_a_distance(monkeypatch):
-    monkeypatch.setattr(paper_rule, "MAX_SAMPLE", 200)
-    monkeypatch.setattr(paper_rule, "CHUNK", 64)
-    points = np.random.default_rng(0).standard_normal((500, 2)).astype(np.float16)
-    distance = cluster_distances(points, np.arange(500))
-    assert len(distance) == 500 and (distance > 0).all()
 
 
 def test_fractions_are_rounded_down_and_ties_are_broken_by_order():

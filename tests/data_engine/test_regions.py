@@ -1,7 +1,5 @@
 """Tags to regions: heat maps, boxes, tokens, and the model's view of a region."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -9,12 +7,10 @@ from PIL import Image
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.data_engine.tag_regions import PhotoView, cropped, pooled, whole
-from ramctl.inference import boxes, torch_engine
+from ramctl.inference import boxes
 from ramctl.inference.runner import ModelRunner, RunnerOptions
-from ramctl.model.preset import load_preset
 from ramctl.parsing.parser import CaptionParser
 from tests.data_engine.conftest import DATA
-from tests.support import fits
 
 WHOLE = np.array([0, 0, 1, 1], np.float32)
 
@@ -30,51 +26,10 @@ def test_a_box_holds_the_region_around_the_peak_and_no_other():
     assert 3 / 7 <= y1 <= 3.6 / 7
 
 
-def test_a_flat_map_gives_the_whole_photo():
-    flat = np.full((7, 7), 0.02, np.float32)
-    assert boxes.heat_map_box(flat, peak_fraction=0.5).tolist() == [0, 0, 1, 1]
-
-
-def test_a_map_below_zero_has_a_box_as_the_same_map_above_it():
-    heat = np.random.default_rng(0).normal(size=(7, 7)).astype(np.float32)
-    above = boxes.heat_map_box(heat + 10, peak_fraction=0.6).tolist()
-    assert boxes.heat_map_box(heat - 10, peak_fraction=0.6).tolist() == above != [0, 0, 1, 1]
-
-
-def test_a_cell_counts_with_its_neighbours():
-    logits = np.zeros((2, 3, 16), np.float32)
-    logits[0, 1, 0] = 9.0  # a corner stands for what would be beside it
-    logits[1, 2, 6] = 9.0  # row 1, column 2
-    heat = boxes.cell_heat(logits)
-    assert heat.shape == (2, 3, 4, 4)
-    corner = [[4, 2, 0, 0], [2, 1, 0, 0], [0] * 4, [0] * 4]
-    middle = [[0, 1, 1, 1], [0, 1, 1, 1], [0, 1, 1, 1], [0] * 4]
-    np.testing.assert_allclose(heat[0, 1], corner, atol=1e-5)
-    np.testing.assert_allclose(heat[1, 2], middle, atol=1e-5)
-    heat[0, 1], heat[1, 2] = 0, 0
-    assert np.abs(heat).max() < 1e-5
-
-
-def test_labels_are_looked_for_in_larger_photos_where_cells_are_scored():
-    mini, swin = load_preset("mini"), load_preset("ram-swin-b")
-    at_256 = replace(mini.preprocess, size=256)
-    assert boxes.enlarged(at_256, mini.model) == replace(mini.preprocess, size=448)
-    assert boxes.enlarged(swin.preprocess, swin.model) == swin.preprocess
-    assert boxes.enlarged(at_256, replace(mini.model, prior=None)) == at_256
-
-
 def test_tokens_under_a_box_are_weighted_by_what_it_covers():
     cover = boxes.tokens_under((0.25, 0.5, 1.0, 1.0), 2, 2)
     assert cover.tolist() == [0, 0, 0.5, 1]
     assert boxes.tokens_under(WHOLE, 3, 3).tolist() == [1] * 9
-
-
-@pytest.mark.parametrize("box", [(0.5, 0.5, 0.5, 0.5), (1, 1, 1, 1), (0, 0, 1e-9, 1e-9)])
-def test_the_smallest_box_covers_a_token_and_a_pixel(box):
-    assert boxes.tokens_under(box, 7, 7).sum() > 0
-    left, top, right, bottom = boxes.crop_pixels(box, 10, 5)
-    assert 0 <= left < right <= 10
-    assert 0 <= top < bottom <= 5
 
 
 def open_runner(path, **options):
@@ -156,50 +111,6 @@ def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(runner, p
     for box, label_heat in zip(engine.boxes(features[:1], labels), heat[0], strict=True):
         expected = boxes.heat_map_box(label_heat, peak_fraction=boxes.PEAK_FRACTION)
         assert box.tolist() == expected.tolist()
-
-
-def test_a_short_batch_gives_the_features_of_a_full_one(engine_bundle):
-    runner = open_runner(engine_bundle, batch=4)
-    random = np.random.default_rng(1)
-    photos = [Image.fromarray(random.integers(0, 255, (50, 80, 3), np.uint8)) for _ in range(6)]
-    together = runner.features(photos)
-    assert torch.equal(together[4:], runner.features(photos[4:]))
-
-
-def test_regions_that_do_not_fit_in_memory_are_done_in_parts(runner, photos, view, monkeypatch):
-    view.labels = [7, 1, 0, 7, 1, 0]
-    features, scored = runner.features(photos), pooled(view, [WHOLE] * 6)
-    engine, messages = runner.engine, []
-    monkeypatch.setattr(engine, "notify", messages.append)
-    model = engine.model
-    monkeypatch.setattr(model.encoder, "forward", fits(model.encoder.forward, 2, len))
-
-    def number(_model, _features, regions, _labels):
-        return len(regions.label)
-
-    monkeypatch.setattr(torch_engine, "region_logits", fits(torch_engine.region_logits, 4, number))
-    np.testing.assert_allclose(runner.features(photos), features, atol=1e-5)
-    parts = pooled(view, [WHOLE] * 6)
-    np.testing.assert_allclose(parts.logits, scored.logits, atol=1e-5)
-    np.testing.assert_allclose(parts.features, scored.features, atol=1e-6)
-    assert [message.partition(": ")[2] for message in messages] == [
-        "out of memory with 4 photos, going on with 2",
-        "out of memory with 6 regions, going on with 3",
-    ]
-
-
-def test_captions_that_do_not_fit_in_memory_are_done_in_parts(runner, monkeypatch):
-    photos = np.random.default_rng(0).normal(size=(4, 3, 64, 64)).astype(np.float32)
-    engine, writer = runner.engine, runner.writer
-    seen = engine.encode(photos)
-    logits, tags = engine.logits(seen), [["horse"], ["field", "sky"], [], ["man"]]
-    expected = writer.write(engine, runner.score, seen, tags)
-    model, branch = engine.model, engine.model.captioning
-    monkeypatch.setattr(branch, "start", fits(branch.start, 2, lambda tokens, *others: len(tokens)))
-    monkeypatch.setattr(model.encoder, "forward", fits(model.encoder.forward, 2, len))
-    again = engine.encode(photos)
-    np.testing.assert_allclose(engine.logits(again), logits, atol=1e-5)
-    assert writer.write(engine, runner.score, again, tags) == expected
 
 
 def test_a_caption_is_chosen_by_the_scores_of_its_labels(monkeypatch):

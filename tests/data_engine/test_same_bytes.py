@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.data_engine import additions, removal
+from ramctl.data_engine import additions, cleaning
 from ramctl.inference import selection
 from tests.data_engine.conftest import DATA
 from tests.support import lines
@@ -16,7 +16,7 @@ WAYS = [(1, 2), (7, 1), (4, 2)]  # photos a batch, jobs
 @pytest.fixture(autouse=True)
 def all_digits(monkeypatch):
     monkeypatch.setattr(additions, "DECIMALS", DIGITS)
-    monkeypatch.setattr(removal, "DIGITS", DIGITS)
+    monkeypatch.setattr(cleaning, "DIGITS", DIGITS)
     monkeypatch.setattr(selection, "DECIMALS", DIGITS)
 
 
@@ -42,10 +42,9 @@ def options(batch: int, jobs: int) -> list[object]:
     [
         ["generate", "--threshold", 0.001, "--captions", 2],
         ["clean", "--rule", "paper", "--threshold", 1, "--outliers", 0.5],
-        ["tag", "--dense", "--threshold", 0.01],
         ["tag", "--threshold", 0.001, "--runtime", "torch", "--boxes", "--caption"],
     ],
-    ids=["generate", "clean", "graph", "torch"],
+    ids=["generate", "clean", "tag"],
 )
 def test_records(command, records, words):
     def output(*way: int) -> bytes:

@@ -1,14 +1,16 @@
 """A small training set: the repository's eight photos, with tags and captions."""
 
-import signal
 from pathlib import Path
 
 import pytest
 
-from tests.command import Ramctl
+from tests.peers.conftest import clip_tokenizer, own_cache
+from tests.peers.support import save_clip
 from tests.support import DATA, command, read_rows, write_records
 
-__all__ = ["DATA", "command", "read_rows", "write_records"]
+__all__ = ["DATA", "clip_tokenizer", "command", "own_cache", "read_rows", "write_records"]
+
+SMALL_SWIN = DATA / "small_swin.toml"
 
 
 def steps_of(path: Path | str) -> list[dict]:
@@ -34,32 +36,22 @@ def training_records() -> list[dict]:
     return records
 
 
-SMALL_SWIN = DATA / "small_swin.toml"
-
-
 @pytest.fixture(scope="session")
 def parsed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The eight records as a file; photos are relative to tests/data."""
     return write_records(tmp_path_factory.mktemp("records") / "parsed.jsonl", training_records())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_options(tiny_bundle) -> list[object]:
     """Options with which `train` learns the preset `tiny` from the repository's photos."""
-    text = tiny_bundle / "text"
-    return ["--preset", "tiny", "--root", DATA, "--text", text]
+    return ["--preset", "tiny", "--root", DATA, "--text", tiny_bundle / "text"]
 
 
-@pytest.fixture
-def small_swin() -> Path:
-    """A preset file: RAM with a Swin of a few thousand weights, photos of 64 px."""
-    return SMALL_SWIN
-
-
-@pytest.fixture
-def swin_options(tiny_options, small_swin) -> list[object]:
-    """Options with which `train` learns it from the repository's photos."""
-    return ["--preset", small_swin, *tiny_options[2:]]
+@pytest.fixture(scope="session")
+def swin_options(tiny_options) -> list[object]:
+    """Options with which it learns RAM with a Swin of a few thousand weights."""
+    return ["--preset", SMALL_SWIN, *tiny_options[2:]]
 
 
 @pytest.fixture
@@ -68,25 +60,7 @@ def train(command, tiny_options):
     return lambda *arguments, **options: command("train", *arguments, *tiny_options, **options)
 
 
-STOP = """
-import signal
-from ramctl.training.trainer import Trainer
-step = Trainer.take_step
-def signalled(*arguments):
-    signal.raise_signal(signal.SIGTERM)
-    return step(*arguments)
-Trainer.take_step = signalled
-"""
-
-
-@pytest.fixture
-def stopped(tiny_options, tmp_path):
-    """Runs `ramctl train`, which a signal stops after the first step; its messages."""
-
-    def run(*arguments: object, stdin: bytes = b"") -> str:
-        words = ["train", *arguments, *tiny_options]
-        done = Ramctl(tmp_path).process(*words, before=STOP, stdin=stdin)
-        assert done.returncode == -signal.SIGTERM, done.messages
-        return done.messages
-
-    return run
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory, clip_tokenizer) -> Path:
+    """A CLIP with random weights, as wide as the labels of `tiny`."""
+    return save_clip(tmp_path_factory.mktemp("clip"), clip_tokenizer, width=32)

@@ -6,7 +6,6 @@ from PIL import Image
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.inference.tagger import Tagger
-from ramctl.training.fit import _with_new_labels
 from tests.command import Ramctl
 from tests.support import DATA, write_records
 
@@ -73,15 +72,6 @@ def test_the_model_s_files_and_the_tags_of_other_photos_stay(fitted):
         assert before == after
 
 
-def test_torch_and_onnx_agree_on_the_collection(fitted):
-    folder, _ = fitted
-    onnx, torch = (
-        Tagger.from_pretrained(folder / "mine", runtime=name).tag(picture("widget", 105)).tags
-        for name in ("onnx", "torch")
-    )
-    assert onnx[0] == torch[0] == "widget"
-
-
 def test_refused_tags_become_less_likely(tmp_path):
     rows = records(tmp_path)
     for row in rows:
@@ -111,16 +101,6 @@ def test_a_fitted_model_is_not_trained_on(fitted, command):
     done = Ramctl(folder)(command, "parsed.jsonl", "--model", "mine", "--out", "again")
     assert done.returncode == 1 and b"mine: is fitted" in done.stderr
     assert not (folder / "again").exists() and not (folder / "again.work").exists()
-
-
-def test_new_labels_have_the_parents_of_the_hierarchy(tmp_path):
-    (tmp_path / "new.txt").write_text("fencer\npork\nbomber jacket\nhem\ndog\n")
-    bundle = Bundle.open(embedded_bundle())
-    labels = _with_new_labels(bundle, str(tmp_path / "new.txt"), [])
-    found = {label.tag: label.parents for label in labels[len(bundle.labels) :]}
-    assert list(found) == ["fencer", "pork", "bomber jacket", "hem"]
-    assert found["fencer"] == ("person",) and found["pork"][0] == "meat" and not found["hem"]
-    assert found["bomber jacket"][0] == "jacket" and "clothing" in found["bomber jacket"]
 
 
 def test_the_records_of_a_photo_count_once(tmp_path):

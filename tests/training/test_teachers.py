@@ -1,16 +1,24 @@
-"""`--distill scores:FILE`: a tagger's scores as targets."""
+"""Teachers: a tagger's scores as targets, CLIP's image features."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.evaluation.tagger_scores import TaggerScores
+from ramctl.model.preset import load_preset
 from ramctl.records.labels import Label, Labels
 from ramctl.training.annotations import Annotation
 from ramctl.training.data import Targets
-from ramctl.training.teachers import ScoresTeacher, SoftTargets, scores_teachers, soft_targets
+from ramctl.training.teachers import (
+    ClipTeacher,
+    ScoresTeacher,
+    SoftTargets,
+    scores_teachers,
+    soft_targets,
+)
 from tests.training.conftest import write_records
 
 LABELS = Labels([
@@ -19,40 +27,25 @@ LABELS = Labels([
 ])  # fmt: skip
 
 
-def teacher(folder: Path, *records, text="", **settings):
+def teacher(folder: Path, *records, **settings):
     path = write_records(folder / f"teacher{len(list(folder.iterdir()))}.jsonl", records)
-    path.write_text(path.read_text() + text)
     return ScoresTeacher(path, **settings), TaggerScores.read(path, "train")
 
 
-def soft_of(taught, rows, labels=LABELS) -> SoftTargets:
-    told, scores = taught
-    return SoftTargets(told, scores, scores.rows_of(rows), labels)
+def soft_of(taught, *photos, labels=LABELS) -> SoftTargets:
+    described, scores = taught
+    return SoftTargets(described, scores, scores.rows_of(photos), labels)
 
 
-def photos(*names):
-    return list(names)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
+def test_the_forms_of_the_option():
+    for text, expected in (
         ("scores:t.jsonl", ScoresTeacher(Path("t.jsonl"))),
-        ("scores:a/t.jsonl,weight=0.5", ScoresTeacher(Path("a/t.jsonl"), 0.5)),
         ("scores:t.jsonl,map=m.tsv,weight=2", ScoresTeacher(Path("t.jsonl"), 2.0, Path("m.tsv"))),
-    ],
-)
-def test_the_forms_of_the_option(text, expected):
-    assert scores_teachers(["caption", text, "imagenet"]) == [expected]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["scores:", "scores:t,weight=0", "scores:t,weight=much", "scores:t,map=", "scores:t,m=1"],
-)
-def test_another_form_is_refused(text):
-    with pytest.raises(UsageProblem, match=r"expected scores:FILE\[,weight=W\]\[,map=FILE\]"):
-        scores_teachers([text])
+    ):
+        assert scores_teachers(["caption", text, "imagenet"]) == [expected]
+    for text in ("scores:", "scores:t,weight=0", "scores:t,weight=much", "scores:t,m=1"):
+        with pytest.raises(UsageProblem, match=r"expected scores:FILE\[,weight=W\]\[,map=FILE\]"):
+            scores_teachers([text])
 
 
 def test_names_are_labels_by_their_own_name_synonyms_and_the_map(tmp_path):
@@ -64,7 +57,7 @@ def test_names_are_labels_by_their_own_name_synonyms_and_the_map(tmp_path):
         {"image": "b.jpg", "scores": {"submarine": 0.9}},
         map=mapping,
     )
-    soft = soft_of(scores, photos("b.jpg", "c.jpg", "a.jpg"))
+    soft = soft_of(scores, "b.jpg", "c.jpg", "a.jpg")
     assert [LABELS[i].tag for i in soft.known] == ["dog", "sit"]
     assert soft.of(0).tolist() == [0, 0]  # it knows both, and sees neither
     assert soft.of(1) is None
@@ -74,38 +67,22 @@ def test_names_are_labels_by_their_own_name_synonyms_and_the_map(tmp_path):
 def test_several_teachers_are_averaged_by_weight(tmp_path):
     one = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.8, "red": 0.5}})
     two = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2}}, weight=3.0)
-    softs = [soft_of(scores, photos("a")) for scores in (one, two)]
+    softs = [soft_of(scores, "a") for scores in (one, two)]
     targets, weights = soft_targets(softs, 0, len(LABELS))
     np.testing.assert_allclose(targets, [(0.8 + 3 * 0.2) / 4, 0, 0, 0.5], rtol=1e-6)
     assert weights.tolist() == [4, 0, 0, 1]
 
 
-def test_photos_meet_by_base_name_as_in_eval(tmp_path):
-    _, scores = teacher(tmp_path, {"image": "elsewhere/a.jpg", "scores": {"dog": 1}})
-    assert scores.rows_of(photos("photos.tar#a.jpg", "b.jpg")).tolist() == [0, -1]
-
-
-def test_tags_without_scores_are_certain(tmp_path):
-    scores = teacher(tmp_path, {"image": "a", "tags": ["dog"]})
-    assert soft_of(scores, photos("a")).of(0).tolist() == [1]
-
-
-@pytest.mark.parametrize("line", ["{", '{"image": "a"}\n', '{"image": "a", "scores": [1]}\n'])
-def test_a_bad_line_is_named(tmp_path, line):
-    with pytest.raises(RunProblem, match=r"teacher0\.jsonl:2: "):
-        teacher(tmp_path, {"image": "z", "scores": {"dog": 0.5}}, text=line)
-
-
 def test_a_teacher_that_names_no_label_is_one_line(tmp_path):
     scores = teacher(tmp_path, {"image": "a", "scores": {"submarine": 0.5}})
     with pytest.raises(RunProblem, match="names none of the labels"):
-        soft_of(scores, photos("a"))
+        soft_of(scores, "a")
 
 
 def test_records_outrank_teachers_and_teachers_outrank_absence(tmp_path):
     labels = Labels([*LABELS, Label("tree"), Label("puppy", parents=("dog", "animal"))])
     scores = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2, "red": 0.6}}, weight=2.0)
-    soft = soft_of(scores, photos("a", "b"), labels)
+    soft = soft_of(scores, "a", "b", labels=labels)
     targets = Targets(labels, 0.25, (soft,))
 
     def row(tags, negatives=None, number=0):
@@ -127,3 +104,20 @@ def test_records_outrank_teachers_and_teachers_outrank_absence(tmp_path):
         [0, 0, 0.25, 0.25, 0.25, 1],
         [2, 0, 0, 1, 0, 0],  # with verified negatives all else is unknown, but for the teacher
     ]
+
+
+def test_the_teacher_sees_the_student_s_crop_in_its_own_normalisation(clip):
+    from transformers import CLIPModel
+
+    preprocess = load_preset("tiny").preprocess
+    teacher = ClipTeacher(clip, preprocess)
+    pixels = torch.rand(2, 3, 32, 32)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
+    given = teacher.photo_features((pixels - mean) / std)
+    clip_mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(1, 3, 1, 1)
+    clip_std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
+    model = CLIPModel.from_pretrained(clip).eval()
+    with torch.no_grad():
+        pooled = model.vision_model(pixel_values=(pixels - clip_mean) / clip_std).pooler_output
+        expected = model.visual_projection(pooled)
+    assert torch.allclose(given, expected, atol=1e-5)
