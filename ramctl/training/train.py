@@ -134,7 +134,7 @@ def _work_folder(options: TrainOptions, work: Path, world: World) -> Iterator[No
             yield
         finally:
             if not (work / LAST).is_file():
-                shutil.rmtree(work)
+                shutil.rmtree(work, ignore_errors=True)
 
 
 def _train(
@@ -205,7 +205,7 @@ def _train(
     if _loop(this, trainer, world, work, options.events, stop):
         if world.is_main:
             report.extra |= {"steps": trainer.step} | publish(this, trainer.step)
-            shutil.rmtree(work)
+            shutil.rmtree(work, ignore_errors=True)
             report.notify(f"wrote {options.out}")
         world.wait()
 
