@@ -11,7 +11,7 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from ramctl.captions.endpoint import Answer, Endpoint
+from ramctl.captions.endpoint import Answer, Endpoint, ServerProblem
 from ramctl.errors import RecordProblem, UsageProblem, attempt
 from ramctl.photos.decoding import Photo, photo_record, record_photo
 from ramctl.photos.finding import PhotoInputs, photo_items
@@ -89,10 +89,20 @@ class Captioner:
         return self._caption(record_photo(record, self.size))
 
     def stage(self, batches: Iterator[Batch], workers: int) -> Iterator[list[Outcome]]:
-        """The records of batches with `captions` and `captioner`, several requests at once."""
-        yield from ordered_map(
+        """The records of batches with `captions` and `captioner`, several requests at once.
+
+        Failures of the server wait for the next answer: where none comes they are an outage, which
+        ends the run, and no rejects.
+        """
+        waiting: list[list[Outcome]] = []
+        for outcomes in ordered_map(
             lambda batch: [attempt(self._captioned, record) for record in batch], batches, workers
-        )
+        ):
+            waiting.append(outcomes)
+            if not isinstance(outcomes[-1], ServerProblem):
+                yield from waiting
+                waiting.clear()
+        yield from waiting
 
     def _captioned(self, record: Record) -> JsonObject:
         caption = self._caption(record_photo(record, self.size))

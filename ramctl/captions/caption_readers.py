@@ -4,7 +4,7 @@ import re
 import tarfile
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, groupby
+from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -162,27 +162,28 @@ def read_tar(source: Source) -> Iterator[Item]:
     `shard.tar#member`, and not read. For a damaged archive the last item is a reject.
     """
     shard = PurePosixPath(plain_name(source.name)).name
-    number = 0
+    number, damage, key = 1, "", ""
+    fields: JsonObject = {}
+    texts: dict[str, bytes] = {}
     with open_input(source.name) as stream:
         try:
             with tarfile.open(fileobj=stream, mode="r|", tarinfo=TarHeader) as archive:
-                files = filter(tarfile.TarInfo.isfile, archive)
-                for _, members in groupby(files, lambda member: _split(member.name)[0]):
-                    fields: JsonObject = {}
-                    texts: dict[str, bytes] = {}
-                    for member in members:
-                        suffix = _split(member.name)[1]
-                        if suffix in PHOTO_SUFFIXES:
-                            fields["image"] = f"{shard}#{member.name}"
-                        elif suffix in ("txt", "json"):
-                            opened = archive.extractfile(member)
-                            texts[suffix] = opened.read() if opened else b""
-                    if fields or texts:
-                        number += 1
+                for member in filter(tarfile.TarInfo.isfile, archive):
+                    before, (key, suffix) = key, _split(member.name)
+                    if key != before and (fields or texts):
                         yield _sample(source, fields, texts, number)
+                        number, fields, texts = number + 1, {}, {}
+                    if suffix in PHOTO_SUFFIXES:
+                        fields["image"] = f"{shard}#{member.name}"
+                    elif suffix in ("txt", "json"):
+                        opened = archive.extractfile(member)
+                        texts[suffix] = opened.read() if opened else b""
         except (tarfile.TarError, OSError, ValueError) as error:
-            message = f"not a readable tar archive: {error}"
-            yield source.reject(number + 1, "unreadable_image", message, "")
+            damage = f"not a readable tar archive: {error}"
+    if fields or texts:
+        yield _sample(source, fields, texts, number)
+    if damage:
+        yield source.reject(number + 1, "unreadable_image", damage, "")
 
 
 def _split(name: str) -> tuple[str, str]:

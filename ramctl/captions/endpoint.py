@@ -30,6 +30,10 @@ class Answer(NamedTuple):
     is_refused: bool = False
 
 
+class ServerProblem(RecordProblem):
+    """The server has failed on a photo; others will show whether it fails on all."""
+
+
 class Endpoint:
     """A server of chat completions; threads may share it.
 
@@ -109,16 +113,15 @@ class Endpoint:
         status = getattr(error, "status_code", None)
         message = f"{self.url}: {self._reason(error)}"
         is_filtered = getattr(error, "code", None) == "content_filter"
-        reject = RecordProblem(message, code="refused" if is_filtered else "no_caption")
         if status in _BAD_REQUEST:
-            return reject
+            return RecordProblem(message, code="refused" if is_filtered else "no_caption")
         if status is not None and status < 500 and status not in _PASSING:
             return RunProblem(message)
         with self._lock:
             self._n_failures += 1
             is_unreached = status is None and not self._has_answered
             lasts = is_unreached or self._n_failures >= MAX_FAILURES
-        return RunProblem(message) if lasts else reject
+        return RunProblem(message) if lasts else ServerProblem(message, code="no_caption")
 
     def _reason(self, error: Exception) -> str:
         """An error in a few words, without the key, which a server may repeat."""

@@ -25,7 +25,7 @@ from ramctl.metadata.xmp_document import XmpDocument
 from ramctl.photos.archives import member_of
 from ramctl.photos.finding import Neighbours, xmp_names
 from ramctl.photos.raw import is_raw_name
-from ramctl.records.files import exists, write_atomic
+from ramctl.records.files import exists, is_file, write_atomic
 from ramctl.records.labels import normalise
 from ramctl.records.record import (
     HUMAN,
@@ -100,7 +100,7 @@ class SidecarWriter:
     def write(self, record: Record, fields: JsonObject) -> list[Sidecar]:
         """Bring a photo's sidecars up to date, or remove the machine tags from them."""
         options, photo = self.options, photo_path(image_name(fields), record.base)
-        if not options.xmp_remove and not photo.is_file():  # it may be gone since it was tagged
+        if not options.xmp_remove and not is_file(photo):  # it may be gone since it was tagged
             raise RecordProblem(f"{photo}: no such file", code="missing_image")
         sidecars: list[Sidecar] = []
         if options.xmp or options.xmp_remove:
@@ -217,7 +217,7 @@ def problems_of(path: Path, code: str = "write_failed") -> Iterator[None]:
     try:
         yield
     except RunProblem as error:  # of `write_atomic`
-        if getattr(error.__cause__, "errno", None) == errno.ENOSPC:
+        if getattr(error.__cause__, "errno", None) in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         raise RecordProblem(error.message, code=code) from error
     except (OSError, ValueError) as error:

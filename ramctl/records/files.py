@@ -156,8 +156,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with naming(path), path.open("ab") as device:
             yield device
         return
-    new = hidden_path(path.resolve(), ".ramctl-part")
     with naming(path):
+        new = hidden_path(path.resolve(), ".ramctl-part")
         try:
             with new.open("wb") as stream:
                 yield stream

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import IO, Self
 
 from ramctl import __version__
 from ramctl.errors import EXIT_OK, EXIT_REJECTS, one_line
@@ -141,7 +141,7 @@ class Rejects:
 
     def __init__(self, report: Report, name: str | None, *, strict: bool = False) -> None:
         self.report, self.strict, self._name = report, strict, name
-        self._stream: BinaryIO | None = None
+        self._stream: IO[bytes] | None = None
 
     def add(self, reject: Reject) -> None:
         """Count and write a reject; RunProblem with `strict`."""
@@ -149,23 +149,18 @@ class Rejects:
         if self._stream is not None:
             with naming(Path(self._name or "")):
                 self._stream.write(dumps(reject.to_json()))
+                self._stream.flush()
         if self.strict:
             reject.fail()
-
-    def flush(self) -> None:
-        """Hand everything to the operating system."""
-        if self._stream is not None:
-            self._stream.flush()
 
     def __enter__(self) -> Self:
         if self._name == "-":
             self._stream = sys.stderr.buffer
         elif self._name:
             with naming(Path(self._name)):
-                self._stream = Path(self._name).open("wb")
+                self._stream = Path(self._name).open("wb", buffering=0)
         return self
 
     def __exit__(self, *error: object) -> None:
-        self.flush()
         if self._stream is not None and self._name != "-":
             self._stream.close()

@@ -153,7 +153,6 @@ def run_stream(
                         continue
                     output.write(line, item.key, item.stamp)
                     report.n_out += 1
-                rejects.flush()
                 output.flush()
                 advance(len(outcomes))
         if stop.signum is None:

@@ -140,7 +140,7 @@ def test_a_changed_model_prompt_or_size_is_no_resume(chat, photos, ramctl, tmp_p
         ([*MODEL, "--size", "512"], "size"),
     ):
         done = ramctl(*words, *other, "--resume")
-        assert done.returncode == 1 and f"another {what}" in done.messages
+        assert done.returncode == 2 and f"another {what}" in done.messages
     same = [*MODEL, "--endpoint", chat.url.replace("127.0.0.1", "localhost")]
     assert ramctl(*words, *same, "--resume").returncode == 0  # the model moved
 

@@ -166,6 +166,11 @@ def contents(folder: Path) -> dict[str, bytes]:
     return found
 
 
+def sorted_lines(content: bytes) -> list[bytes]:
+    """The lines of a file in any order."""
+    return sorted(content.splitlines())
+
+
 def some_of(steps: Sequence[str], every: int) -> list[tuple[int, str]]:
     """Numbers and names of every N-th step and the last ones; of all with RAMCTL_EVERY_STEP."""
     if os.environ.get("RAMCTL_EVERY_STEP"):
@@ -181,10 +186,12 @@ def crash_matrix(
     again: Callable[[Path], tuple[int, str]],
     *,
     every: int = 1,
+    in_order: bool = True,
 ) -> int:
     """Crash `work` before each of its steps, run `again`, and compare with a run that was not.
 
-    `prepare` fills the folder. Of slow work only some steps are taken, as `some_of` says. Returns
+    `prepare` fills the folder; lines may come in another order unless `in_order`. Of slow work
+    only some steps are taken, as `some_of` says. Returns
     the number of all.
     """
     template = folder.with_name("template")
@@ -204,7 +211,8 @@ def crash_matrix(
         assert ended == code, f"{where}: {ended} {err}"
         left = contents(folder)
         assert left.keys() == whole.keys(), f"{where}: {left.keys() ^ whole.keys()}"
-        different = [name for name in whole if left[name] != whole[name]]
+        form = bytes if in_order else sorted_lines
+        different = [name for name in whole if form(left[name]) != form(whole[name])]
         assert not different, f"{where}: {different}"
     shutil.rmtree(template)
     return len(steps)

@@ -21,7 +21,6 @@ LONG = ',"mine":"' + "x" * 1500 + '"}'
     ("lines", "most_bytes", "named"),
     [
         (LINES, 0, "out"),
-        (LINES, 150, "rejects"),
         ([GOOD[0][:-1] + LONG, *LINES], 1500, "out"),
         (["{oops" + LONG, *LINES], 1500, "rejects"),
     ],

@@ -18,7 +18,7 @@ def test_killed_workers_of_parse_end_the_run_in_one_line(tmp_path, ramctl):
     run = ramctl.start(*words)
     run.stdin.write(LINE * 20)
     run.stdin.flush()
-    state = tmp_path / ".out.state.jsonl"
+    state = tmp_path / ".out.done"
     wait_for(lambda: state.exists() and state.read_bytes().count(b"\n") > 2)
     for worker in workers_of(run):  # one alone may be idle, and not be missed
         os.kill(worker, signal.SIGKILL)

@@ -83,8 +83,8 @@ def test_columns_of_another_program_are_fields(tmp_path, ramctl):
     fields = {"price": "1.20", "day": "2020-02-29", "words": ["a", "b"], "raw": None}
     assert fields.items() <= row.items() and row["nested"]["a"] == 1
     assert row["tags"] == ramctl("tag", PHOTOS[0]).rows[0]["tags"]
-    for words in (["-o", "x.parquet", "--resume"], ["-o", "y.parquet", "-f", "jsonl"]):
-        assert ramctl("tag", "in.parquet", "-f", "parquet", *words).returncode == 2
+    words = ["-o", "x.parquet", "--resume"]
+    assert ramctl("tag", "in.parquet", "-f", "parquet", *words).returncode == 2
 
 
 def test_files_whose_columns_have_other_types_lose_nothing(tmp_path, ramctl):
@@ -120,13 +120,6 @@ def test_captions_beside_photos_are_parsed_and_trained_on(photos, ramctl, tmp_pa
     ramctl("export", "p.jsonl", "-f", "parquet", "-o", "p.parquet")
     words = ["--preset", "tiny", "--steps", "1", "--distill", "none", "--out", "m"]
     assert "3 in, 3 out" in ramctl("train", "p.parquet", *words).messages
-
-
-def test_lines_are_not_written_under_the_name_of_parquet(tmp_path, ramctl):
-    for words in (["tag", PHOTOS[0]], ["parse", "in.jsonl"], ["export", "in.jsonl", "-f", "csv"]):
-        done = ramctl(*words, "-o", "x.parquet")
-        assert done.returncode == 2 and "export -f parquet" in done.messages, done.messages
-    assert not (tmp_path / "x.parquet.part").exists()
 
 
 def test_what_is_no_parquet_is_said_in_one_line(tmp_path, ramctl):
