@@ -112,10 +112,10 @@ def test_faults_of_single_photos_are_rejects_and_others_come_out(chat, photos, r
     )  # fmt: skip
 
 
-@pytest.mark.parametrize(("fault", "n_rejects"), [("503", 4), ("401", 0)])
+@pytest.mark.parametrize("fault", ["503", "401"])
 @pytest.mark.parametrize("jobs", ["-j1", "-j4"])
 def test_an_outage_keeps_what_is_done_and_resume_does_the_rest(
-    chat, photos, ramctl, tmp_path, fault, n_rejects, jobs
+    chat, photos, ramctl, tmp_path, fault, jobs
 ):
     words = ["caption", *MODEL, jobs, "-R", "photos", "-o", "out.jsonl", "--rejects", "no.jsonl"]
     chat.fault_of = lambda photo: fault if len(chat.requests) > 2 else ""
@@ -123,12 +123,11 @@ def test_an_outage_keeps_what_is_done_and_resume_does_the_rest(
     assert done.returncode == 1
     assert done.messages.splitlines()[-1].startswith(f"ramctl caption: {chat.url}: {fault} ")
     assert not (tmp_path / "out.jsonl").exists()
-    assert len(read_rows(tmp_path / "no.jsonl")) <= n_rejects
+    assert read_rows(tmp_path / "no.jsonl") == []
     chat.fault_of = lambda photo: ""
     done = ramctl(*words, "--resume")
     assert done.returncode == 0 and " 0 rejected" in done.messages, done.messages
-    rows = read_rows(tmp_path / "out.jsonl")  # photos that were rejected come last
-    assert sorted(captions(rows)) == sorted(CAPTIONS[name] for name in NAMES)
+    assert captions(read_rows(tmp_path / "out.jsonl")) == [CAPTIONS[name] for name in NAMES]
 
 
 def test_a_changed_model_prompt_or_size_is_no_resume(chat, photos, ramctl, tmp_path):
