@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from ramctl.apps.gallery import Gallery
-from ramctl.apps.pages import gallery as gallery_module
+from ramctl.apps import gallery as gallery_module
 from ramctl.errors import RunProblem
 from ramctl.records.record import Record
 from tests.support import gallery_names, gallery_photos, problem_of
