@@ -9,14 +9,7 @@ from pathlib import Path
 
 from ramctl import __version__
 from ramctl.captions.endpoint import Endpoint
-from ramctl.checkpoints.bundle import (
-    EMBEDDED,
-    META,
-    Bundle,
-    bundle_folders,
-    embedded_bundle,
-    find_bundle,
-)  # fmt: skip
+from ramctl.checkpoints.bundle import META, Bundle, bundle_folders, embedded_bundle, find_bundle
 from ramctl.checkpoints.hub import KNOWN
 from ramctl.errors import RamctlError, escaped
 from ramctl.inference.onnx_engine import TORCH, choose_runtime, has_gpu
@@ -59,9 +52,7 @@ def _facts() -> Iterator[tuple[str, str]]:
         yield "endpoint", _endpoint()
     # The bundles that a bare name finds: embedded, in this folder, and in the folder of models.
     paths = (meta.parent for folder in bundle_folders() for meta in folder.glob(f"*/{META}"))
-    # A folder here never stands for a known model.
-    by_name = (p for p in paths if p.parent != Path() or p.name not in (EMBEDDED, *KNOWN))
-    for path in (embedded_bundle(), *sorted(by_name)):
+    for path in (embedded_bundle(), *sorted(paths)):
         yield "model", f"{path.name}: {_model(path)}, {path.absolute()}"
     for name, known in KNOWN.items():
         state = "here" if find_bundle(name) else f"`ramctl convert {name}`"

@@ -75,26 +75,27 @@ class PhotoSearch:
         self._lines = list[bytes]()  # the records without vectors
         self._by_word = defaultdict[str, list[int]](list)  # of keywords: the places of photos
         self._refused = defaultdict[int, set[int]](set)  # labels, by the place of their photo
-        self._gone = set[int]()  # places of photos that were deleted since they were indexed
         self._base = Path()
+        decisions = {}
+        if keywords is not None:
+            decisions = {image_name(row.fields): row.fields for row in _records(keywords)}
         for record in _records(source):
             try:
-                packed += self._axes.decode(record.fields.pop("embedding", None))
-                self._images.append(image_name(record.fields))
+                vector = self._axes.decode(record.fields.pop("embedding", None))
+                name = image_name(record.fields)
             except RecordProblem as problem:
                 raise RunProblem(f"{record.place}: {problem.message}") from problem
-            self._lines.append(dumps(record.fields))
-            self._add_decisions(len(self) - 1, record.fields)
             self._base = record.base
+            if keywords is not None and not photo_stamp(name, self._base):
+                continue  # deleted since it was indexed
+            packed += vector
+            self._images.append(name)
+            self._lines.append(dumps(record.fields))
+            for fields in (record.fields, decisions.get(name, {})):
+                self._add_decisions(len(self) - 1, fields)
         if not self._images:
             origin = source if isinstance(source, str | Path) else "search"
             raise RunProblem(f"{origin}: no records")
-        if keywords is not None:
-            rows = {image_name(row.fields): row.fields for row in _records(keywords)}
-            for place, name in enumerate(self._images):
-                self._add_decisions(place, rows.get(name, {}))
-                if not photo_stamp(name, self._base):
-                    self._gone.add(place)
         vectors = np.frombuffer(packed, "<f2").reshape(len(self), self._axes.axes.shape[1])
         self._points = vectors.astype(np.float32)
         self._mean = self._points.mean(0)
@@ -218,7 +219,7 @@ class PhotoSearch:
             cosines = points[start : start + BLOCK] @ points[start:].T
             for first, other in np.argwhere(np.triu(cosines, 1) >= DUPLICATE).tolist():
                 near[start + first].append(start + other)
-        groups, taken = list[list[str]](), {*self._gone}
+        groups, taken = list[list[str]](), set[int]()
         for first, others in near.items():
             group = [place for place in (first, *others) if place not in taken]
             names = {self._images[place] for place in group}
@@ -256,7 +257,6 @@ class PhotoSearch:
 
     def _best(self, scores: Floats, n: int) -> list[Found]:
         """The photos of the n highest finite scores."""
-        scores[[*self._gone]] = -np.inf
         best = np.argsort(-scores, kind="stable")[:n].tolist()
         return [
             Found(self._images[place], float(scores[place]), place)

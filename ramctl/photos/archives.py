@@ -71,7 +71,7 @@ class TarIndex:
                     if header.isfile():
                         place = header.offset_data, header.size, float(header.mtime)
                         self._places.setdefault(header.name, place)
-        except (tarfile.TarError, OSError, ValueError, ArithmeticError, RecursionError) as error:
+        except Exception as error:  # headers that lie end in errors of all kinds
             self._problem = f"not a readable tar archive: {error}"
 
     def members(self) -> Iterator[str]:
