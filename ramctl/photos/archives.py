@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, cast
 
-from ramctl.errors import RecordProblem
+from ramctl.errors import RecordProblem, RunProblem
 from ramctl.records.files import is_file
 from ramctl.records.inputs import TarHeader
 from ramctl.records.parquet import DAMAGE, SUFFIX, opened, photo_column
@@ -107,7 +107,10 @@ class ParquetPhotos:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = opened(str(path))
+        try:
+            self._file = opened(str(path))
+        except RunProblem as problem:
+            raise RecordProblem(problem.message, code="unreadable_image") from problem
         self._column = photo_column(self._file)
         groups = range(self._file.num_row_groups)
         n_rows = (self._file.metadata.row_group(index).num_rows for index in groups)

@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.photos.archives import member_of, open_archive
 from ramctl.photos.raw import RAW_SUFFIXES
-from ramctl.records.files import is_file, is_folder, is_url, plain_name
+from ramctl.records.files import is_file, is_folder, is_url, plain_name, require_known_packing
 from ramctl.records.inputs import TarHeader, open_input, read_inputs, require_files
 from ramctl.records.jsonl import parse_line
 from ramctl.records.record import STDIN, Item, Record, Reject, require_utf8, shown_name
@@ -82,6 +82,7 @@ def photo_items(inputs: PhotoInputs) -> Iterator[Item]:
     read, for a folder without `recursive`, and for a list, archive or folder that does not exist.
     """
     for name in inputs.names:
+        require_known_packing(name)
         is_list = plain_name(name).lower().endswith((*_RECORDS, ".tar"))
         if is_url(name) and not is_list:
             raise UsageProblem(f"{name}: an input at a URL must be records, or a tar of photos")
