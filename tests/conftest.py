@@ -101,7 +101,7 @@ def chromium(tmp_path_factory):
 
 
 @pytest.fixture
-def browser(chromium, tmp_path: Path):
-    """A real browser, which puts what it downloads into `tmp_path`."""
-    chromium.renew(tmp_path)
+def browser(chromium):
+    """A real browser with an empty tab."""
+    chromium.renew()
     return chromium

@@ -11,9 +11,9 @@ from heapq import heappush, heappushpop
 from itertools import count
 from operator import itemgetter
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
-from ramctl.apps.pages import render
 from ramctl.errors import RecordProblem, attempt
 from ramctl.photos.archives import facts_of_file, member_of
 from ramctl.photos.decoding import record_photo
@@ -73,6 +73,17 @@ class Gallery:
         with naming(page):
             page.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(page, b"".join([head, *shown, tail]))
+
+
+def render(template: str, **values: Any) -> str:
+    """A template of `templates/` filled with these values, which are escaped for HTML.
+
+    A page is one file that needs no network: it loads no fonts, scripts or photos from elsewhere.
+    """
+    from jinja2 import Environment, PackageLoader  # most runs of `export` write no page
+
+    pages = Environment(loader=PackageLoader("ramctl.apps"), autoescape=True)
+    return pages.get_template(template).render(values)
 
 
 def _modified(record: Record) -> int:

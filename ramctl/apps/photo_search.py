@@ -4,7 +4,7 @@ N photos, L labels, D axes, E width of embeddings of texts.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
 from itertools import chain
@@ -20,6 +20,7 @@ from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.inference.embedding import Floats, PhotoAxes
 from ramctl.photos.finding import Neighbours, photo_stamp
 from ramctl.records.inputs import read_inputs
+from ramctl.records.jsonl import dumps, loads
 from ramctl.records.record import (
     HUMAN,
     JsonObject,
@@ -67,31 +68,34 @@ class PhotoSearch:
         self, source: str | Path | Sequence[JsonObject], model: str = "mini", *,
         keywords: str | Path | None = None,
     ) -> None:  # fmt: skip
-        self._source, self._model = source, model
+        self._model = model
         self._bundle = Bundle.open(resolve_model(model))
         self._axes = PhotoAxes.from_bundle(self._bundle)
         packed, self._images = bytearray(), list[str]()
+        self._lines = list[bytes]()  # the records without vectors
         self._by_word = defaultdict[str, list[int]](list)  # of keywords: the places of photos
         self._refused = defaultdict[int, set[int]](set)  # labels, by the place of their photo
-        self._gone = set[int]()  # places of photos that were deleted since they were indexed
         self._base = Path()
-        for _, record in _records(source):
+        decisions = {}
+        if keywords is not None:
+            decisions = {image_name(row.fields): row.fields for row in _records(keywords)}
+        for record in _records(source):
             try:
-                packed += self._axes.decode(record.fields.get("embedding"))
-                self._images.append(image_name(record.fields))
+                vector = self._axes.decode(record.fields.pop("embedding", None))
+                name = image_name(record.fields)
             except RecordProblem as problem:
                 raise RunProblem(f"{record.place}: {problem.message}") from problem
-            self._add_decisions(len(self) - 1, record.fields)
             self._base = record.base
+            if keywords is not None and not photo_stamp(name, self._base):
+                continue  # deleted since it was indexed
+            packed += vector
+            self._images.append(name)
+            self._lines.append(dumps(record.fields))
+            for fields in (record.fields, decisions.get(name, {})):
+                self._add_decisions(len(self) - 1, fields)
         if not self._images:
             origin = source if isinstance(source, str | Path) else "search"
             raise RunProblem(f"{origin}: no records")
-        if keywords is not None:
-            rows = {image_name(row.fields): row.fields for _, row in _records(keywords)}
-            for place, name in enumerate(self._images):
-                self._add_decisions(place, rows.get(name, {}))
-                if not photo_stamp(name, self._base):
-                    self._gone.add(place)
         vectors = np.frombuffer(packed, "<f2").reshape(len(self), self._axes.axes.shape[1])
         self._points = vectors.astype(np.float32)
         self._mean = self._points.mean(0)
@@ -106,22 +110,15 @@ class PhotoSearch:
             self._refused[place].update(self._bundle.labels.by_name(tag, tag_language(fields)))
 
     def rows(self, found: Sequence[Found]) -> list[JsonObject]:
-        """The records of photos found, with scores, without tags that sidecars refuse.
-
-        A file is read once more.
-        """
+        """The records of photos found, with scores, without tags that sidecars refuse."""
         from ramctl.metadata.sidecars import without_refused  # it takes a while
 
-        records = dict(_records(self._source, {photo.place for photo in found}))
-        leave_out = without_refused(Neighbours())
+        leave_out, rows = without_refused(Neighbours()), []
         for photo in found:
-            record = records.get(photo.place)
-            if record is None or image_name(record.fields) != photo.image:
-                raise RunProblem(f"{self._source}: has changed since it was read: start again")
-            leave_out(record, record.fields)
-            del record.fields["embedding"]
-            record.fields["score"] = round(photo.score, DECIMALS)
-        return [records[photo.place].fields for photo in found]
+            fields = loads(self._lines[photo.place])
+            leave_out(Record(fields, base=self._base), fields)
+            rows.append(fields | {"score": round(photo.score, DECIMALS)})
+        return rows
 
     def __len__(self) -> int:
         return len(self._images)
@@ -222,7 +219,7 @@ class PhotoSearch:
             cosines = points[start : start + BLOCK] @ points[start:].T
             for first, other in np.argwhere(np.triu(cosines, 1) >= DUPLICATE).tolist():
                 near[start + first].append(start + other)
-        groups, taken = list[list[str]](), {*self._gone}
+        groups, taken = list[list[str]](), set[int]()
         for first, others in near.items():
             group = [place for place in (first, *others) if place not in taken]
             names = {self._images[place] for place in group}
@@ -260,7 +257,6 @@ class PhotoSearch:
 
     def _best(self, scores: Floats, n: int) -> list[Found]:
         """The photos of the n highest finite scores."""
-        scores[[*self._gone]] = -np.inf
         best = np.argsort(-scores, kind="stable")[:n].tolist()
         return [
             Found(self._images[place], float(scores[place]), place)
@@ -269,17 +265,12 @@ class PhotoSearch:
         ]
 
 
-def _records(
-    source: str | Path | Sequence[JsonObject], places: Collection[int] | None = None
-) -> Iterator[tuple[int, Record]]:
-    """The records at these places, or all, with their places."""
+def _records(source: str | Path | Sequence[JsonObject]) -> Iterator[Record]:
     if not isinstance(source, str | Path):
         for place, fields in enumerate(source):
-            if places is None or place in places:
-                yield place, Record({**fields}, f"records[{place}]")
+            yield Record({**fields}, f"records[{place}]")
         return
-    for place, item in enumerate(read_inputs([str(source)], None, "search")):
-        if places is None or place in places:
-            if isinstance(item, Reject):
-                raise RunProblem(f"{item.place}: {item.message}")
-            yield place, item
+    for item in read_inputs([str(source)], None, "search"):
+        if isinstance(item, Reject):
+            raise RunProblem(f"{item.place}: {item.message}")
+        yield item

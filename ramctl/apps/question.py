@@ -1,7 +1,6 @@
 """The words of a question: which labels and keywords they name, in any language and inflection."""
 
 import re
-import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
@@ -33,16 +32,13 @@ def words_in(text: str) -> list[str]:
 def read_question(text: str, labels: Sequence[Label], language: str = "") -> Question:
     """The labels that a text names in this language, or else in the one that names most words."""
     words = words_in(text)
-    starts = tuple(_start(word) for word in words if word not in function_words(""))
     names: dict[str, dict[tuple[str, ...], list[int]]] = {ENGLISH: {}}  # by language and stems
     for index, label in enumerate(labels):
         english = ((ENGLISH, name) for name in (label.tag, *label.synonyms))
         for code, name in chain(english, label.names.items()):
-            # Few names are left to find the stems of.
-            if (not language or code == language) and _start(name).startswith(starts):
+            if not language or code == language:
                 parts = words_in(name)
-                stems = tuple(stem(part, code) for part in parts)
-                for key in {tuple(parts), stems}:
+                for key in {tuple(parts), tuple(stem(part, code) for part in parts)}:
                     names.setdefault(code, {}).setdefault(key, []).append(index)
     found = {code: _label_spans(words, names[code], code) for code in names}
     code = max(found, key=lambda code: sum(map(len, found[code])))
@@ -73,8 +69,7 @@ def _label_spans(
 def inflections(word: str, others: Iterable[str], language: str = "") -> list[str]:
     """Those of the others that a word is or is an inflection of, in this or in any language."""
     stems = [(code, stem(word, code)) for code in ([language] if language else _STEMMERS)]
-    near = [other for other in others if _start(other) == _start(word)]
-    return [x for x in near if x == word or any(stem(x, code) == root for code, root in stems)]
+    return [x for x in others if x == word or any(stem(x, code) == root for code, root in stems)]
 
 
 @cache
@@ -85,17 +80,6 @@ def stem(word: str, language: str) -> str:
     from Stemmer import Stemmer
 
     return str(Stemmer(_STEMMERS[language]).stemWord(word))
-
-
-def _start(name: str) -> str:
-    """The first letters without accents: inflection keeps them (`Haus`, `Häuser`)."""
-    return _plain(name[:2])
-
-
-@cache
-def _plain(letters: str) -> str:
-    parts = unicodedata.normalize("NFD", letters.casefold())
-    return "".join(part for part in parts if not unicodedata.combining(part))
 
 
 @cache

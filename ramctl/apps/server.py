@@ -3,22 +3,19 @@
 Photos come as bytes: no request can name a file of this machine.
 """
 
-import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
-from socketserver import ThreadingTCPServer
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qsl
 
 from PIL import Image
 
-from ramctl.apps.pages import render
+from ramctl.apps.gallery import render
 from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
-from ramctl.inference.device_pool import split_devices
 from ramctl.inference.selection import SelectionOptions
 from ramctl.inference.tagger import Tagger
 from ramctl.inference.tagger_options import TaggerOptions
@@ -27,9 +24,7 @@ from ramctl.records.record import JsonObject
 from ramctl.records.report import Report
 
 MAX_TAGGERS = 4  # in memory; the page has one for tags, a threshold, boxes with a caption, words
-BLOCK = 1 << 20  # bytes
 MAX_BYTES = 30_000_000  # of a photo
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,40 +41,32 @@ class ServeOptions:
 
 def run(options: ServeOptions) -> Report:
     """Serve until a signal; RunProblem when the address is in use."""
-    if len(split_devices(options.device)) > 1:
-        raise UsageProblem(f"--device {options.device}: a server has one device: start several")
     report = Report("serve", quiet=options.quiet)
     with PhotoServer(options, report) as server:
-        name = f"[{options.host}]" if ":" in options.host else options.host
-        place = f"http://{name}:{server.server_address[1]}/"
+        place = f"http://{options.host}:{server.server_port}/"
         report.notify(f"{place} tags photos with {options.model}; Ctrl-C ends it")
-        if options.host not in LOOPBACK:
+        if options.host not in ("127.0.0.1", "localhost"):
             report.warn("there is no password: anybody who reaches this address can use it")
         server.serve_forever()
     return report
 
 
-class PhotoServer(ThreadingTCPServer):
+class PhotoServer(ThreadingHTTPServer):
     """Tags the photos of requests, each in a thread, as many at a time as the model can."""
 
-    allow_reuse_address = daemon_threads = True
     request_queue_size = 64
 
     def __init__(self, options: ServeOptions, report: Report) -> None:
         self.report = report
         self.page = render("serve.html", model=options.model, max_bytes=MAX_BYTES).encode()
         self._open = lru_cache(MAX_TAGGERS)(partial(_open, options))
-        self._opening = threading.Lock()
         tagger = self._open()
         tagger.tag(Image.new("RGB", (8, 8)))  # loads now what the first photo would load
         self._turns = threading.Semaphore(tagger.runner.side_by_side)
-        place = (options.host, options.port)
         try:
-            self.address_family = socket.getaddrinfo(*place, type=socket.SOCK_STREAM)[0][0]
-            super().__init__(place, _Request)
-        except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise RunProblem(f"{options.host}:{options.port}: {reason}") from error
+            super().__init__((options.host, options.port), _Request)
+        except OSError as error:
+            raise RunProblem(f"{options.host}:{options.port}: {error.strerror}") from error
 
     def tag(self, photo: bytes, query: str) -> JsonObject:
         """The record that `ramctl tag` writes with these options, without `image`."""
@@ -90,10 +77,7 @@ class PhotoServer(ThreadingTCPServer):
         )  # fmt: skip
         choice.check()
         threshold = given.pop("threshold", None)
-        if threshold is not None and "precision" in given:
-            raise UsageProblem("precision chooses the thresholds: leave out threshold")
-        with self._opening:
-            opened = self._open(scores_all=threshold is not None, **given)
+        opened = self._open(scores_all=threshold is not None, **given)
         chosen = opened.vocabulary.with_threshold(threshold)
         tagger = Tagger(opened.runner, chosen, replace(opened.options, choice=choice))
         with self._turns:
@@ -102,7 +86,7 @@ class PhotoServer(ThreadingTCPServer):
         return record
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """Nothing: a client has left, or all is said to it and on standard error."""
+        """Nothing: a client has left."""
 
 
 def _open(
@@ -146,7 +130,7 @@ def _read(query: str) -> dict[str, Any]:
 
 class _Request(BaseHTTPRequestHandler):
     server: PhotoServer
-    protocol_version = "HTTP/1.1"  # with which curl asks before it sends a large photo
+    protocol_version = "HTTP/1.1"  # with which curl does not wait before it sends a large photo
     timeout = 30  # seconds of silence after which a connection is closed
 
     def do_GET(self) -> None:
@@ -158,13 +142,19 @@ class _Request(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Tag the photo that is the body."""
-        if not self._has_good_length():
-            return
-        photo = self.rfile.read(int(self.headers["content-length"]))
         path, _, query = self.path.partition("?")
+        length = self.headers.get("content-length", "")
         if path != "/tag":
             self.send_error(HTTPStatus.NOT_FOUND)
-            return
+        elif not length.isdecimal():
+            self.send_error(HTTPStatus.LENGTH_REQUIRED)
+        elif int(length) > MAX_BYTES:
+            message = f"the photo has more than {MAX_BYTES} bytes"
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message)
+        else:
+            self._tag(self.rfile.read(int(length)), query)
+
+    def _tag(self, photo: bytes, query: str) -> None:
         try:
             self._send(HTTPStatus.OK, dumps(self.server.tag(photo, query)))
         except RecordProblem as problem:
@@ -174,41 +164,17 @@ class _Request(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.BAD_REQUEST, "usage", problem.message.replace("--", ""))
         except Exception as error:
             self.server.report.warn(f"{type(error).__name__}: {error}")
-            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR)
-
-    def handle_expect_100(self) -> bool:
-        """Let a photo be sent if it is not too large."""
-        return self._has_good_length() and super().handle_expect_100()
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer with a problem, also for requests that the base class refuses."""
-        status = HTTPStatus(code)
-        self._refuse(status, status.name.lower(), message or status.phrase)
-
-    def _has_good_length(self) -> bool:
-        length = self.headers.get("content-length", "")
-        if not length.isdecimal():
-            self.send_error(HTTPStatus.LENGTH_REQUIRED)
-            return False
-        if int(length) <= MAX_BYTES:
-            return True
-        remaining = 0 if "expect" in self.headers else int(length)
-        while remaining > 0 and (block := self.rfile.read(min(remaining, BLOCK))):
-            remaining -= len(block)  # or the sender would see no answer
-        message = f"the photo has more than {MAX_BYTES} bytes"
-        self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too_large", message)
-        return False
+            status = HTTPStatus.INTERNAL_SERVER_ERROR
+            self._refuse(status, status.name.lower(), status.phrase)
 
     def _refuse(self, status: HTTPStatus, code: str, message: str) -> None:
-        self.close_connection = True  # what is left of the request is no other request
         self._send(status, dumps({"code": code, "message": message}))
 
     def _send(self, status: HTTPStatus, content: bytes, kind: str = "application/json") -> None:
         self.send_response(status)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
+        self.send_header("Connection", "close")  # what is left of a request is no other request
         self.end_headers()
         self.wfile.write(content)
 

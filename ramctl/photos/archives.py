@@ -1,23 +1,23 @@
-"""Photos in tar archives (webdataset shards) and Parquet files, by member name."""
+"""Photos in tar archives (webdataset shards), by member name, and in Parquet files, by row."""
 
 import os
 import re
 import stat
 import tarfile
+from bisect import bisect_right
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from threading import Lock
+from typing import Any, cast
 
-from ramctl.errors import RecordProblem
-from ramctl.photos.parquet_photos import ParquetPhotos
+from ramctl.errors import RecordProblem, RunProblem
 from ramctl.records.files import is_file
 from ramctl.records.inputs import TarHeader
-from ramctl.records.parquet import SUFFIX
+from ramctl.records.parquet import DAMAGE, SUFFIX, opened, photo_column
 
 _MEMBER = re.compile(r"(.*?\.(?:tar|parquet))#(.*)", re.DOTALL)
-_MAX_OPEN = 32  # archives
-_DAMAGE = (tarfile.TarError, OSError, ValueError, ArithmeticError, MemoryError, RecursionError)
 
 
 def split_member(name: str) -> tuple[str, str] | None:
@@ -42,12 +42,17 @@ def facts_of_file(path: Path, what: str = "file") -> os.stat_result:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise RecordProblem(f"no such {what}", code="missing_image") from error
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise RecordProblem(reason.lower(), code="unreadable_image") from error
+        raise unreadable(error) from error
     if not stat.S_ISREG(facts.st_mode):
         reason = "is a directory" if stat.S_ISDIR(facts.st_mode) else "not a regular file"
         raise RecordProblem(reason, code="unreadable_image")
     return facts
+
+
+def unreadable(error: Exception) -> RecordProblem:
+    """The problem of a file that the system cannot read."""
+    reason = getattr(error, "strerror", None) or str(error)
+    return RecordProblem(reason.lower(), code="unreadable_image")
 
 
 class TarIndex:
@@ -66,7 +71,7 @@ class TarIndex:
                     if header.isfile():
                         place = header.offset_data, header.size, float(header.mtime)
                         self._places.setdefault(header.name, place)
-        except _DAMAGE as error:
+        except Exception as error:  # headers that lie end in errors of all kinds
             self._problem = f"not a readable tar archive: {error}"
 
     def members(self) -> Iterator[str]:
@@ -95,8 +100,54 @@ class TarIndex:
         raise RecordProblem("no such member in the archive", code="missing_image")
 
 
+class ParquetPhotos:
+    """The photos in a Parquet file by row number (from 0); two row groups are in memory.
+
+    `datasets` and img2dataset write such files.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = opened(str(path))
+        except RunProblem as problem:
+            raise RecordProblem(problem.message, code="unreadable_image") from problem
+        self._column = photo_column(self._file)
+        groups = range(self._file.num_row_groups)
+        n_rows = (self._file.metadata.row_group(index).num_rows for index in groups)
+        self._starts = [0, *accumulate(n_rows)]  # of each group, and the end
+        self._lock = Lock()
+        self._group = lru_cache(2)(self._read_group)  # threads read around the end of one
+
+    def members(self) -> Iterator[str]:
+        """The names of all photos."""
+        return map(str, range(self._starts[-1] if self._column else 0))
+
+    def stamp(self, member: str) -> str:
+        """A constant for an existing photo; RecordProblem for others."""
+        if not (self._column and member.isdecimal() and int(member) < self._starts[-1]):
+            raise RecordProblem("no such photo in the file", code="missing_image")
+        return member
+
+    def read(self, member: str) -> bytes:
+        """The bytes of a row's photo; RecordProblem if it is missing."""
+        row = int(self.stamp(member))
+        group = bisect_right(self._starts, row) - 1
+        try:
+            with self._lock:
+                photo = self._group(group)[row - self._starts[group]].as_py()
+        except DAMAGE as error:
+            raise RecordProblem(str(error).splitlines()[0], code="unreadable_image") from error
+        content = photo.get("bytes") if isinstance(photo, dict) else photo
+        if content is None:
+            raise RecordProblem("the row has no photo", code="missing_image")
+        return cast(bytes, content)
+
+    def _read_group(self, group: int) -> Any:
+        return self._file.read_row_group(group, columns=[self._column]).column(0)
+
+
 # Size and time are in the key, so that a changed file is opened anew.
-@lru_cache(_MAX_OPEN)
+@lru_cache(32)
 def _index(path: Path, size: int, mtime_ns: int) -> TarIndex | ParquetPhotos:
     return ParquetPhotos(path) if path.suffix == SUFFIX else TarIndex(path)
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -17,19 +17,16 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from ramctl.errors import RecordProblem, attempt
-from ramctl.photos.archives import facts_of_file, member_of, open_archive
-from ramctl.photos.raw import decode_raw, is_raw_name, raw_size
+from ramctl.photos.archives import facts_of_file, member_of, open_archive, unreadable
+from ramctl.photos.raw import decode_raw, is_raw_name
 from ramctl.records.extras import needs
 from ramctl.records.record import Record, image_name, shown_name
 
 MAX_PIXELS = 200_000_000  # the largest phone photos have just under 200 megapixels
 _LARGE = 30_000_000  # pixels; larger photos are decoded one at a time, for the sake of memory
-_MAX_SCANS = 500  # of a progressive JPEG; programs write about ten, and thousands take hours
 # Not all formats of Pillow: some start other programs (EPS), some are not photos (WMF).
 # Pillow knows the first five from the start; only the others make it load all its plugins.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", "AVIF")
-_HEIF_BRANDS = frozenset((b"heic", b"heix", b"mif1", b"msf1", b"hevc", b"heim", b"heis"))
-_AVIF_BRANDS = frozenset((b"avif", b"avis"))
 _ORIENTATION = 0x0112
 _pillow_limit, _large_photo = Lock(), Lock()
 
@@ -41,12 +38,11 @@ def record_photo(record: Record, target: int | None = None, official: bool = Fal
         if not isinstance(record, PhotoRecord):
             name = image_name(record.fields)
             return load_photo(name, record.base, target=target, official=official)
-        if "image" in record.fields:
-            name = record.fields["image"]
         if isinstance(record.photo, RecordProblem):
             raise record.photo
         if isinstance(record.photo, Image.Image):
             return record.photo
+        name = record.fields.get("image", name)
         return decode_photo(record.photo, name, target=target, official=official)
     except RecordProblem as problem:
         if record.line is None:
@@ -69,15 +65,13 @@ def load_photo(
 
 
 def photo_size(name: str, base: Path = Path()) -> tuple[int, int]:
-    """Width and height of the upright photo, from its header; RecordProblem as of `load_photo`."""
+    """Width and height of the upright photo; RecordProblem as of `load_photo`."""
     data = read_photo(name, base)
+    if is_raw_name(name):
+        return decode_photo(data, name, target=MAX_PIXELS).size  # no preview is as large
     try:
-        if is_raw_name(name):
-            return raw_size(data)
         photo = open_photo(data)
         is_turned = photo.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
-    except RecordProblem:
-        raise
     except Exception as error:
         raise RecordProblem(unknown_format(data), code="unreadable_image") from error
     return (photo.height, photo.width) if is_turned else photo.size
@@ -92,8 +86,7 @@ def read_photo(name: str, base: Path = Path()) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, MemoryError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise RecordProblem(reason.lower(), code="unreadable_image") from error
+        raise unreadable(error) from error
 
 
 def decode_photo(
@@ -107,13 +100,10 @@ def decode_photo(
         raise RecordProblem("the file is empty", code="unreadable_image")
     try:
         if is_raw_name(name):
-            decode = partial(decode_photo, target=target)
-            return decode_raw(data, target, decode, one_at_a_time)
-        is_jpeg = data.startswith(b"\xff\xd8")
-        if is_jpeg and (n_scans := data.count(b"\xff\xda")) > _MAX_SCANS:
-            raise RecordProblem(f"a JPEG of {n_scans} scans", code="too_large")
+            return decode_raw(data, target, _decode_jpeg, one_at_a_time)
         # Pillow is what the authors use.
-        if is_jpeg and not official and (photo := _decode_jpeg(data, target or 0)) is not None:
+        if not official and (photo := _decode_jpeg(data, target or 0)) is not None:
+            _turn_upright(photo, data)
             return photo
         opened = open_photo(data)
         with one_at_a_time(opened.width, opened.height):
@@ -142,7 +132,9 @@ def one_at_a_time(width: int, height: int) -> Iterator[None]:
 
 
 def _decode_jpeg(data: bytes, target: int) -> Image.Image | None:
-    """Decode a JPEG by libjpeg-turbo; None if Pillow does better (CMYK, slight damage)."""
+    """The pixels of a JPEG by libjpeg-turbo; None if Pillow does better (CMYK, slight damage)."""
+    if not data.startswith(b"\xff\xd8"):
+        return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(data)
         if colours not in ("YCbCr", "Gray", "RGB"):
@@ -151,18 +143,21 @@ def _decode_jpeg(data: bytes, target: int) -> Image.Image | None:
             pixels = simplejpeg.decode_jpeg(
                 data, "RGB", min_height=target, min_width=target, min_factor=2 if target else 1
             )
-            photo = Image.fromarray(pixels)
+            return Image.fromarray(pixels)
     except RecordProblem:
         raise
     except Exception:
         return None
+
+
+def _turn_upright(photo: Image.Image, data: bytes) -> None:
+    """Turn a photo as the Exif data of its JPEG demand."""
     start = data.find(b"Exif\x00\x00", 0, 1 << 17)
     if start >= 0:
         # Damaged EXIF data do not mean damaged pixels.
         with suppress(Exception):
             photo.getexif().load(data[start : start + (1 << 16)])
             ImageOps.exif_transpose(photo, in_place=True)
-    return photo
 
 
 @cache
@@ -194,12 +189,8 @@ def open_photo(data: bytes) -> ImageFile.ImageFile:
 
 
 def _is_heif(data: bytes) -> bool:
-    """Whether an ISO media file claims to be HEIF, and not AVIF."""
-    if data[4:8] != b"ftyp":
-        return False
-    end = min(int.from_bytes(data[:4], "big"), 256)
-    brands = {data[8:12], *(data[place : place + 4] for place in range(16, end, 4))}
-    return bool(brands & _HEIF_BRANDS) and not brands & _AVIF_BRANDS
+    """Whether a file is of the ISO media kind, and none of its first brands is AVIF."""
+    return data[4:8] == b"ftyp" and b"avi" not in data[8:64]
 
 
 def _has_heif() -> bool:
@@ -286,7 +277,7 @@ def _picture(photo: Image.Image | NDArray[Any], official: bool) -> Image.Image:
             message = f"an array of {photo.dtype} {photo.shape}, not of uint8 (height, width, 3)"
             raise RecordProblem(message, code="unreadable_image")
         photo = Image.fromarray(photo)
-    if not photo.width * photo.height:
+    if 0 in photo.size:
         raise RecordProblem("a picture without pixels", code="unreadable_image")
     with one_at_a_time(*photo.size):
         try:

@@ -1,15 +1,15 @@
 """Find photos: in folders, archives, records, and lists on standard input."""
 
 import os
-import re
 import tarfile
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.photos.archives import member_of, open_archive
@@ -19,20 +19,12 @@ from ramctl.records.inputs import TarHeader, open_input, photo_base, read_inputs
 from ramctl.records.jsonl import parse_line
 from ramctl.records.record import STDIN, Item, Record, Reject, require_utf8, shown_name
 
-_BLOCK = 1 << 16
-# How common binary formats begin; no file name does.
-_BINARY = re.compile(
-    rb"\xff\xd8\xff|\x89PNG\r|GIF8[79]a[^.]|RIFF.{4}WEBP|II\*\0|MM\0\*|\0.{3}ftyp"
-    rb"|\x1f\x8b|PAR1\x15", re.DOTALL,
-)  # fmt: skip
 _RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".parquet")
 SUFFIXES = RAW_SUFFIXES | {
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".tif", ".tiff",
     ".bmp", ".ppm", ".pgm", ".ico", ".heic", ".heif", ".hif", ".avif", ".jp2",
 }  # fmt: skip
-_MAX_LISTINGS = 16  # of folders; photos usually come one folder at a time
-# Folders of thumbnails and deleted files of network drives, systems and archivers. Hidden names,
-# such as .thumbnails and .Trash-1000, are skipped too.
+# Thumbnails and deleted files of network drives and systems; hidden folders are skipped too.
 _SYSTEM_FOLDERS = frozenset({
     "@eaDir", "#recycle", "#snapshot", "@Recycle", "@Recently-Snapshot", "$RECYCLE.BIN",
     "System Volume Information", "lost+found", "__MACOSX",
@@ -54,7 +46,7 @@ class Neighbours:
     """Find photos of the same stem in a folder, as it was when first listed."""
 
     def __init__(self) -> None:
-        self._listing = lru_cache(maxsize=_MAX_LISTINGS)(_names_by_stem)
+        self._listing = lru_cache(16)(_names_by_stem)
 
     def __call__(self, photo: Path) -> list[str]:
         """The names of the other photos beside this one with its stem: `a.png` for `a.jpg`."""
@@ -89,16 +81,13 @@ def photo_items(inputs: PhotoInputs) -> Iterator[Item]:
     read, for a folder without `recursive`, and for a list, archive or folder that does not exist.
     """
     for name in inputs.names:
-        if name == STDIN:
-            continue
-        kind = plain_name(name).lower()
-        if is_url(name) and not kind.endswith((*_RECORDS, ".tar")):
+        is_list = plain_name(name).lower().endswith((*_RECORDS, ".tar"))
+        if is_url(name) and not is_list:
             raise UsageProblem(f"{name}: an input at a URL must be records, or a tar of photos")
-        may_be_folder = inputs.recursive and not is_photo_name(name)
         if is_folder(name):
             if not inputs.recursive:
                 raise UsageProblem(f"{name} is a folder; -R takes the photos in it")
-        elif kind.endswith((*_RECORDS, ".tar")) or may_be_folder:
+        elif is_list or (inputs.recursive and not is_photo_name(name)):
             require_files([name])
     return _items(inputs)
 
@@ -116,14 +105,13 @@ def _items(inputs: PhotoInputs) -> Iterator[Item]:
 
 
 def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
-    place = base / name
-    if inputs.recursive and is_folder(place):
+    if inputs.recursive and is_folder(base / name):
         item = None
         for item in _walk(name, base, inputs):
             yield item
         if item is None:
             inputs.notify(f"{name}: no photos in it")
-    elif name.lower().endswith(".tar") and is_file(place):
+    elif name.lower().endswith(".tar") and is_file(base / name):
         yield from _archive(name, base, inputs)
     else:
         yield _photo(name, base, inputs)
@@ -139,10 +127,9 @@ def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
         yield _unreadable(folder, "unreadable_image", message, inputs)
         return
     for name, is_below in entries:
-        is_system = is_below and name in _SYSTEM_FOLDERS
-        if is_system or name.startswith("."):
-            continue
         path = os.path.join(folder, name)  # noqa: PTH118 (keeps ./ as the user wrote it)
+        if name.startswith(".") or (is_below and name in _SYSTEM_FOLDERS):
+            continue
         if is_below:
             yield from _walk(path, base, inputs)
         elif is_photo_name(name):
@@ -208,25 +195,20 @@ def _from_list(inputs: PhotoInputs) -> Iterator[Item]:
     base = photo_base(STDIN, inputs.root)
     with open_input(STDIN) as stream:
         for number, entry in enumerate(_entries(stream, null=inputs.null), 1):
-            line = entry.removeprefix(BOM_UTF8) if number == 1 and not inputs.null else entry
-            if number == 1 and _BINARY.match(line):
-                raise UsageProblem("standard input is not text: pass names of photos, or records")
+            line = entry if inputs.null or number > 1 else entry.removeprefix(BOM_UTF8)
             if not inputs.null and line.lstrip().startswith(b"{"):
                 yield parse_line(line, STDIN, number, base, inputs.stage)
-            elif name := os.fsdecode(line if inputs.null else line.rstrip(b"\r")):
+            elif name := os.fsdecode(line):
                 yield from _expand(name, base, inputs)
 
 
 def _entries(stream: BinaryIO, *, null: bool) -> Iterator[bytes]:
     """The entries of a list as soon as they arrive, without terminators."""
     if not null:
-        for line in stream:
-            yield line.removesuffix(b"\n")
+        yield from (line.rstrip(b"\r\n") for line in stream)
         return
-    read: Callable[[int], bytes] = getattr(stream, "read1", stream.read)
     rest = b""
-    while block := read(_BLOCK):
+    for block in iter(partial(cast(BufferedReader, stream).read1, 1 << 16), b""):
         *complete, rest = (rest + block).split(b"\0")
-        yield from (entry for entry in complete if entry)
-    if rest:
-        yield rest
+        yield from complete
+    yield rest

@@ -1,6 +1,6 @@
 """Parquet: any file is read as JSON lines; records are written by columns, in row groups.
 
-`photos.parquet_photos` reads the photos that such a file may hold.
+`photos.archives` reads the photos that such a file may hold.
 """
 
 import base64

@@ -5,8 +5,6 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
@@ -39,30 +37,15 @@ class Browser:
         os.close(answers)
         self._number, self._rest, self._session, self._own = 0, b"", {}, {}
 
-    def renew(self, downloads: Path) -> None:
+    def renew(self) -> None:
         """Go on in another tab that knows nothing of those before."""
         self._session = {}
         if self._own:
             self.do("Target.disposeBrowserContext", **self._own)  # with its tabs
-        own = self._own = self.do("Target.createBrowserContext")
-        place = {"behavior": "allow", "downloadPath": str(downloads)}
-        self.do("Browser.setDownloadBehavior", **place, **own)
-        self._session = self._new_tab()
-
-    def _new_tab(self) -> dict:
+        self._own = self.do("Target.createBrowserContext")
         tab = self.do("Target.createTarget", url="about:blank", **self._own)
         attached = self.do("Target.attachToTarget", **tab, flatten=True)
-        return {"sessionId": attached["sessionId"]}
-
-    @contextmanager
-    def another_tab(self) -> Iterator[None]:
-        """Be in a tab beside the one before, with what that keeps, and then in that again."""
-        before = self._session
-        self._session = {}
-        self._session = self._new_tab()
-        yield
-        self._session = before
-        self.do("Page.bringToFront")
+        self._session = {"sessionId": attached["sessionId"]}
 
     def do(self, method: str, **parameters) -> dict:
         """The answer to a command."""
@@ -107,21 +90,12 @@ class Browser:
         places = [f"document.querySelector('{one}').getBoundingClientRect()" for one in (of, at)]
         return self.value(f"{shares}({', '.join(places)})")
 
-    def press(self, *keys: str) -> None:
-        """Press keys one after the other, named as in KeyboardEvent.key."""
-        for key in keys:
-            text = {"text": key} if len(key) == 1 else {}
-            self.do("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
-            self.do("Input.dispatchKeyEvent", type="keyUp", key=key)
-
-    def look(self, width: int = 1280, *, scheme: str = "light") -> None:
-        """Show the page at another width of the window, or in another colour scheme."""
+    def look(self, width: int) -> None:
+        """Show the page at another width of the window."""
         self.do(
             "Emulation.setDeviceMetricsOverride",
             width=width, height=900, deviceScaleFactor=1, mobile=width < 600,
         )  # fmt: skip
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.do("Emulation.setEmulatedMedia", features=features)
 
     def close(self) -> None:
         """End the browser."""

@@ -115,133 +115,40 @@ def search(browser, text):
     return shown(browser)
 
 
-@pytest.mark.parametrize(
-    ("asked", "found"),
-    [
-        ("", [0, 1, 2, 3, 4]),
-        ("do", [0, 1, 2]),
-        ("DOG grass", [0, 2]),
-        ("dog, grass", [0, 2]),
-        ('"dog"', [0, 2]),
-        ('"hot dog"', [1]),
-        ("-dog", [3, 4]),
-        ("dog -hot", [0, 2]),
-        ('house -"row house"', [3]),
-        ("zebra", []),
-        ("- ,", [0, 1, 2, 3, 4]),
-        ('"', [0, 1, 2, 3, 4]),
-    ],
-)
-def test_photos_are_found_by_parts_of_tags_and_by_what_they_lack(browser, tmp_path, asked, found):
-    browser.open(written(tmp_path, ROWS))
-    assert search(browser, asked) == found
-    assert browser.value("byId('count').value") == f"{len(found)} of 5 photos"
-
-
-def test_numbers_at_tags_follow_the_search_and_no_row_of_them_is_cut(browser, tmp_path):
-    browser.open(written(tmp_path, [*ROWS, {f"tag {n}": 0.5 for n in range(150)}]))
-    chips = (
-        "[...document.querySelectorAll('#common button')]"
-        ".map((one) => [one.dataset.tag, one.lastChild.textContent])"
-    )
-
-    def numbers():
-        return {tag: int(number) for tag, number in browser.value(chips)}
-
-    assert numbers()["grass"] == 2 and numbers()["house"] == 1
-    search(browser, "dog -hot")
-    assert (numbers()["grass"], numbers()["dog"], numbers()["house"]) == (2, 2, 0)
-    for width in (1200, 390):
-        browser.look(width)
-        ends = browser.value(
-            "[...document.querySelectorAll('#common button')]"
-            ".map((one) => one.getBoundingClientRect().bottom)"
-        )
-        edge = browser.value("byId('common').getBoundingClientRect().bottom")
-        assert len({round(end) for end in ends if end <= edge + 1}) == 3
-        tops = browser.value(
-            "[...document.querySelectorAll('#common button')]"
-            ".map((one) => one.getBoundingClientRect().top)"
-        )
-        cut = [(top, end) for top, end in zip(tops, ends, strict=True) if top < edge < end - 1]
-        assert not cut
-
-
-def test_photos_are_sorted_by_the_score_of_what_was_asked_for(browser, tmp_path):
-    browser.open(written(tmp_path, ROWS))
-
-    def sort(order):
-        browser.value(f"byId('order').value = {order}")
-        browser.value("byId('order').dispatchEvent(new Event('change'))")
-        return shown(browser)
-
-    assert sort(-1) == [1, 0, 2, 3, 4]
-    search(browser, "dog")
-    assert sort(-1) == [0, 1, 2] and sort(1) == [2, 1, 0] and sort(0) == [0, 1, 2]
+def test_photos_are_found_sorted_and_shown(browser, folder):
+    browser.open(written(folder, ROWS))
+    for text, found in {
+        "": [0, 1, 2, 3, 4], "DOG, grass": [0, 2], '"hot dog"': [1], "dog -hot": [0, 2],
+        'house -"row house"': [3], "zebra": [], "- ,": [0, 1, 2, 3, 4],
+    }.items():  # fmt: skip
+        assert search(browser, text) == found, text
+        assert browser.value("byId('count').value") == f"{len(found)} of 5 photos"
     search(browser, "dog grass")
-    assert sort(-1) == [2, 0]  # by the less sure of both
-
-
-def test_a_click_asks_for_a_tag_then_for_photos_without_it_then_for_neither(browser, tmp_path):
-    browser.open(written(tmp_path, ROWS))
-    button = "document.querySelector('#common [data-tag=dog]')"
+    browser.value("byId('order').value = -1")
+    browser.value("byId('order').dispatchEvent(new Event('change'))")
+    assert shown(browser) == [2, 0]  # by the less sure of both
+    search(browser, "")
     states = []
     for _ in range(3):
-        browser.value(f"{button}.click()")
-        states.append((browser.value("byId('search').value"), shown(browser)))
+        browser.value("document.querySelector('#common [data-tag=dog]').click()")
+        states.append((browser.value("byId('search').value"), sorted(shown(browser))))
     assert states == [
         ('"dog"', [0, 2]), ('-"dog"', [1, 3, 4]), ("", [0, 1, 2, 3, 4]),
     ]  # fmt: skip
-    browser.value("document.querySelector('figure [data-tag=grass]').click()")
-    browser.value(f"{button}.click()")
-    assert browser.value("byId('search').value") == '"grass" "dog"'
-    assert browser.value(f"{button}.className") == "on"
 
-
-def test_a_photo_links_to_its_original_and_shows_what_is_known(browser, folder):
     boxes = {"a<b": [[0.1, 0.25, 0.6, 1.0], 0.5]}
-    plain = tagged(folder, "plain.png", tags=["sky"], scores={})
     odd = tagged(folder, ODD, boxes=boxes, generated_captions=["a & b"])
-    browser.open(page_of(folder / "page.html", odd, plain))
-    texts = "[...document.querySelectorAll('figcaption')].map((one) => one.textContent)"
-    assert browser.value(texts) == [f"{ODD}a & ba<b", "plain.pngsky"]
-    titles = "[...document.querySelectorAll('figcaption button')].map((one) => one.title)"
-    assert browser.value(titles) == ["score 0.50", ""]
-    assert browser.value("[...document.images].map((img) => img.alt)") == ["a & b", "sky"]
-    browser.wait("[...document.images].every((img) => img.naturalWidth === 240)")
+    many = [tagged(folder, "plain.png")] * 200
+    browser.open(page_of(folder / "page.html", odd, *many))
+    browser.look(390)
+    assert browser.value("document.documentElement.scrollWidth") <= 390
+    assert browser.value("document.querySelector('figcaption').textContent") == f"{ODD}a & ba<b"
+    browser.wait("document.images[0].naturalWidth === 240")
     browser.value("document.querySelector('.box').classList.add('shown')")
-    assert browser.part("img", ".box") == pytest.approx([0.1, 0.25, 0.6, 1.0], abs=0.004)
+    assert browser.part("img", ".box") == pytest.approx([0.1, 0.25, 0.6, 1.0], abs=0.01)
+    n_shown = "document.querySelectorAll('figure').length"
+    assert 60 <= browser.value(n_shown) < 201
+    browser.wait(f"scrollTo(0, document.body.scrollHeight), {n_shown} === 201")
     original = browser.value("document.querySelector('a.photo').href")
     browser.do("Page.navigate", url=original)
     browser.wait("document.images[0]?.naturalWidth === 300")
-
-
-def test_a_photo_in_an_archive_has_no_link(browser, tmp_path):
-    import tarfile
-
-    Image.new("RGB", (30, 20)).save(tmp_path / "in.png")
-    with tarfile.open(tmp_path / "shard.tar", "w") as tar:
-        tar.add(tmp_path / "in.png", "in.png")
-    browser.open(page_of(tmp_path / "page.html", tagged(tmp_path, "shard.tar#in.png")))
-    assert not browser.value("document.querySelector('a.photo').hasAttribute('href')")
-
-
-def test_more_photos_follow_when_the_end_comes_near(browser, tmp_path):
-    browser.open(written(tmp_path, [{"sky": 0.5}] * 300))
-    browser.look()
-    n_shown = "document.querySelectorAll('figure').length"
-    assert 60 <= browser.value(n_shown) < 300
-    browser.wait(f"scrollTo(0, document.body.scrollHeight), {n_shown} === 300")
-    browser.wait("[...document.images].at(-1).naturalWidth === 30")
-    assert len(search(browser, "sky")) < 300
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_fits_a_phone_in_both_schemes(browser, tmp_path, scheme):
-    browser.open(written(tmp_path, ROWS))
-    browser.look(390, scheme=scheme)
-    assert browser.value("document.documentElement.scrollWidth") <= 390
-    rights = "[...document.querySelectorAll('figure')].map(f => f.getBoundingClientRect().right)"
-    assert max(browser.value(rights)) <= 390
-    background = browser.value("getComputedStyle(document.querySelector('header')).backgroundColor")
-    assert (background == "rgb(255, 255, 255)") == (scheme == "light")

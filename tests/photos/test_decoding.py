@@ -4,7 +4,6 @@ import io
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,10 +11,9 @@ from PIL import Image
 
 from ramctl.errors import RecordProblem
 from ramctl.photos import decoding
-from ramctl.photos.archives import open_archive
 from ramctl.photos.decoding import decode_photo, load_photo, photo_size, record_photo
 from ramctl.records.record import Record
-from tests.support import problem_of, read_rows, write_tar
+from tests.support import problem_of, read_rows
 
 
 def picture(size=(64, 48), mode="RGB", seed=0) -> Image.Image:
@@ -111,16 +109,16 @@ def blue_corner(photo: Image.Image) -> tuple[int, int]:
 TURNS = list(enumerate([(0, 0), (1, 0), (1, 1), (0, 1)] * 2, 1))  # by EXIF
 
 
-@pytest.mark.parametrize(("orientation", "corner"), TURNS)
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
-def test_photos_are_turned_upright(tmp_path, orientation, corner, form):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    (tmp_path / "photo").write_bytes(encoded(marked((64, 32)), form, exif=exif))
-    photo = load_photo("photo", tmp_path)
-    size = (64, 32) if orientation < 5 else (32, 64)
-    assert photo.size == photo_size("photo", tmp_path) == size
-    assert blue_corner(photo) == corner
+def test_photos_are_turned_upright(tmp_path, form):
+    for orientation, corner in TURNS:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        (tmp_path / "photo").write_bytes(encoded(marked((64, 32)), form, exif=exif))
+        photo = load_photo("photo", tmp_path)
+        size = (64, 32) if orientation < 5 else (32, 64)
+        assert photo.size == photo_size("photo", tmp_path) == size
+        assert blue_corner(photo) == corner
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG"])
@@ -153,13 +151,6 @@ def test_large_photos_are_decoded_one_at_a_time(monkeypatch):
     assert found == [1] * 4
 
 
-def test_a_jpeg_of_thousands_of_scans_is_refused():
-    data = encoded(picture(), "JPEG", progressive=True)
-    start = data.index(b"\xff\xda")
-    problem = problem_of(decode_photo, data[:start] + data[start:-2] * 200 + data[-2:])
-    assert problem.code == "too_large" and "scans" in problem.message
-
-
 @pytest.mark.parametrize(
     ("values", "expected"),
     [
@@ -172,16 +163,6 @@ def test_a_jpeg_of_thousands_of_scans_is_refused():
 def test_other_depths_come_to_eight_bits(values, expected):
     data = encoded(Image.fromarray(values), "TIFF")
     assert decode_photo(data).getpixel((0, 0)) == (expected,) * 3
-
-
-def test_floating_point_from_0_to_1_is_the_picture_that_it_is_from_0_to_255(tmp_path):
-    steps = np.arange(256, dtype=np.float32).reshape(16, 16)
-    values = np.minimum(steps + np.float32(0.25), 255)  # of which rounding makes no other step
-    Image.fromarray(values).save(tmp_path / "to 255.tif")
-    Image.fromarray(values / np.float32(255)).save(tmp_path / "to 1.tif")
-    for name in ("to 255.tif", "to 1.tif"):
-        found = np.asarray(load_photo(name, tmp_path))
-        assert (found == steps[..., None]).all(), name
 
 
 def test_the_first_frame_of_an_animation_counts():
@@ -203,25 +184,6 @@ def test_a_problem_of_a_listed_photo_names_it(tmp_path):
         record_photo(record)
     with pytest.raises(RecordProblem, match=r"^no such file"):
         record_photo(Record({"image": "none.jpg"}, "none.jpg", None, tmp_path))
-
-
-@pytest.fixture
-def archive(tmp_path) -> Path:
-    photos = {"a.jpg": picture(), "sub/b.jpg": picture((32, 32))}
-    content = {name: encoded(photo, "JPEG") for name, photo in photos.items()}
-    write_tar(tmp_path / "shard.tar", **content, **{"a.txt": b"words"})
-    return tmp_path / "shard.tar"
-
-
-def test_members_of_an_archive_are_read_by_name_in_any_order(archive):
-    assert load_photo("shard.tar#sub/b.jpg", archive.parent).size == (32, 32)
-    assert load_photo("shard.tar#a.jpg", archive.parent).size == (64, 48)
-    assert list(open_archive(archive).members()) == ["a.jpg", "sub/b.jpg", "a.txt"]
-
-
-def test_a_missing_member_and_a_missing_archive_are_missing_images(archive):
-    for name in ("shard.tar#none.jpg", "none.tar#a.jpg"):
-        assert problem_of(load_photo, name, archive.parent).code == "missing_image"
 
 
 def test_a_file_whose_own_name_looks_like_a_member_is_read(tmp_path):

@@ -9,7 +9,6 @@ from PIL import Image, features
 from ramctl.errors import RecordProblem
 from ramctl.photos import decoding
 from ramctl.photos.decoding import decode_photo, load_photo, photo_size
-from ramctl.photos.raw import is_raw_name
 from tests.photos.raw_files import dng
 from tests.photos.test_decoding import blue_corner, encoded, marked
 from tests.support import problem_of
@@ -45,13 +44,6 @@ def test_photos_are_upright(rawpy, flip, corner, tmp_path):
     assert decode_photo(dng(flip=flip), RAW, target=200).size == upright
 
 
-def test_a_preview_that_says_how_it_is_turned_is_turned_once(rawpy):
-    preview = marked((320, 240))
-    preview.getexif()[0x0112] = 6
-    photo = decode_photo(dng(preview=preview, flip=6), RAW, target=150)
-    assert (photo.size, blue_corner(photo)) == ((240, 320), (1, 0))
-
-
 @pytest.mark.parametrize(("size", "corner"), [((320, 240), (1, 0)), ((240, 320), (0, 0))])
 def test_a_preview_that_does_not_say_it_is_turned_unless_the_camera_has_done_so(
     rawpy, size, corner
@@ -83,7 +75,7 @@ def test_damaged_and_too_large_raw_files_are_problems(rawpy, monkeypatch):
 def test_a_raw_file_that_is_cut_is_the_whole_photo_or_none(rawpy, preview):
     data = dng(preview=preview)
     whole = decode_photo(data, RAW, target=224).tobytes()
-    for cut in range(1, len(data), len(data) // 40):
+    for cut in range(1, len(data), len(data) // 20):
         try:
             assert decode_photo(data[:cut], RAW, target=224).tobytes() == whole
         except RecordProblem as problem:
@@ -97,11 +89,6 @@ def test_without_its_extra_a_raw_file_is_named_not_taken_for_its_stamp(monkeypat
         problem = problem_of(read, "a.dng", tmp_path)
         assert problem.message == "a raw file needs the extra raw: pip install 'ramctl[raw]'"
         assert problem.code == "unreadable_image"
-
-
-def test_a_raw_file_is_known_by_its_extension():
-    assert is_raw_name("a/IMG_1.CR2") and is_raw_name("shard.tar#a.dng")
-    assert not is_raw_name("dng") and not is_raw_name("a.dng/b.tif")
 
 
 @pytest.mark.skipif(not features.check("avif"), reason="Pillow without AVIF")

@@ -8,7 +8,7 @@ import pytest
 
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.photos.finding import PhotoInputs
-from ramctl.records.inputs import photo_base, read_inputs
+from ramctl.records.inputs import read_inputs
 from tests.support import DATA, read_photo_inputs, web_folder, write_tar
 
 RECORDS = b'{"image":"1.jpg"}\n{oops\n{"image":"2.jpg"}\n'
@@ -24,14 +24,6 @@ def test_records_at_a_url_are_those_of_the_file(tmp_path):
             found = list(read_inputs([url], None, "parse"))
             assert [item.line for item in found] == [1, 2, 3]
             assert found[0].base == Path() and found[1].code == "bad_json"
-
-
-def test_photos_are_relative_to_the_root_else_to_the_folder_of_a_file_else_to_this_one():
-    for name, root, base in (
-        ("there/records.jsonl", None, "there"), ("there/records.jsonl", "photos", "photos"),
-        ("s3://bucket/records.jsonl", "photos", "photos"), ("-", None, "."),
-    ):  # fmt: skip
-        assert photo_base(name, root) == Path(base)
 
 
 def test_photos_of_a_tar_at_a_url_are_tagged_as_those_of_a_file(tmp_path, ramctl):

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import signal
+import socket
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,6 +57,12 @@ class Server(NamedTuple):
         is_json = got.headers["content-type"] == "application/json"
         return Answer(got.status, json.loads(content) if is_json else {})
 
+    def status_of(self, head: str) -> bytes:
+        """The status of the answer to a request without a body."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as line:
+            line.sendall(f"{head}\r\nHost: localhost\r\n\r\n".encode())
+            return line.recv(100).split()[1]
+
 
 @contextmanager
 def served(*words: object, folder: Path, before: str = ""):
@@ -81,8 +88,7 @@ def answering(process: Forked | subprocess.Popen):
 @pytest.fixture(scope="session")
 def server(colours, tmp_path_factory):
     """One that sees colours, writes no captions and takes small photos."""
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "red.png").write_bytes(photo("red"))
     before = f"from ramctl.apps import server; server.MAX_BYTES = {MAX_BYTES}"
+    folder = tmp_path_factory.mktemp("server")
     with served("--model", colours, folder=folder, before=before) as running:
         yield running

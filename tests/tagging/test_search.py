@@ -1,9 +1,7 @@
 """`tag --embedding` and `search`: vectors that give scores back, and what is found by them."""
 
-import base64
 import json
 import shutil
-import signal
 from functools import partial
 from pathlib import Path
 
@@ -80,24 +78,10 @@ def test_axes_are_the_principal_ones(tmp_path):
     assert load_file(MINI / AXES)["axes"].shape == (len(Bundle.open(MINI).labels), N_AXES)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--labels", "words.txt"], "needs a bundle and its labels"),
-        (["-f", "csv"], "need -f jsonl"),
-        (["--model", "clip:somewhere"], "needs a bundle and its labels"),
-        (["--model", "{plain}"], "embeddings need axes.safetensors"),
-    ],
-)
-def test_what_has_no_embeddings_is_refused_before_any_work(
-    model, colours, photos, arguments, message
-):
-    (photos / "words.txt").write_text("red\n")
-    arguments = [word.format(plain=colours) for word in arguments]
-    done = Ramctl(photos)("tag", "--model", model, "red.png", "--embedding", *arguments)
+def test_a_model_without_axes_gives_no_embeddings(colours, photos):
+    done = Ramctl(photos)("tag", "--model", colours, "red.png", "--embedding")
     assert (done.returncode in (1, 2), done.stdout) == (True, b"")
-    assert message in done.messages
-    assert done.messages.count("\n") == 1
+    assert "embeddings need axes.safetensors" in done.messages
 
 
 def test_words_find_the_photos_that_show_them(search):
@@ -140,13 +124,9 @@ def test_answers_are_text_too_and_make_a_gallery(search, photos):
     ("arguments", "message"),
     [
         ([], "name what to search for"),
-        (["  "], "name what to search for"),
         (["red", "--duplicates"], "name what to search for"),
-        (["?!"], "knows no word"),
         (["zebra"], "knows no word"),
         (["--like", "nowhere.png"], "nowhere.png: no such file"),
-        (["--like", "broken.jpg"], "broken.jpg"),
-        (["red", "-n", "0"], "'-n'"),
     ],
 )
 def test_questions_without_an_answer_are_one_line(search, arguments, message):
@@ -156,44 +136,20 @@ def test_questions_without_an_answer_are_one_line(search, arguments, message):
     assert done.messages.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"image": "a.jpg", "tags": []}', "FILE:2: no embedding field (ramctl tag --embedding"),
-        ('{"image": "a.jpg", "embedding": 3}', "FILE:2: not an embedding of tag"),
-        ('{"image": "a.jpg", "embedding": "{STAMP}:AAAA"}', "FILE:2: not an embedding of tag"),
-        ('{"image": "a.jpg", "embedding": "{STAMP}:??"}', "FILE:2: not an embedding of tag"),
-        ('{"image": "a.jpg", "embedding": "01234567:AAAA"}', "FILE:2: the embedding is another"),
-        ('{"embedding": "{OWN}"}', "FILE:2: no image"),
-        ('{"image": "a.jpg", "embedding": "{INF}"}', "FILE:2: not an embedding of tag"),
-        ("[1]", "FILE:2: bad JSON: not a JSON object"),
-        ("{oops", "FILE:2: bad JSON"),
-    ],
-)
-def test_other_records_are_named(search, photos, model, line, message):
+def test_other_records_are_named(search, photos):
     first = (photos / FILE).read_text().splitlines()[0]
-    own = json.loads(first)["embedding"]
-    n_axes = len(base64.b64decode(own[9:])) // 2
-    infinite = base64.b64encode(np.full(n_axes, np.inf, "<f2").tobytes()).decode()
-    for name, text in (("STAMP", own[:8]), ("OWN", own), ("INF", own[:9] + infinite)):
-        line = line.replace(f"{{{name}}}", text)
-    (photos / FILE).write_text(f"{first}\n{line}\n")
-    done = search("red")
-    assert (done.returncode, done.stdout) == (1, b"")
-    assert message.replace("FILE", FILE) in done.messages
-    assert done.messages.count("\n") == 1
-
-
-def test_files_without_records_are_named(search, photos):
+    for line, message in (
+        ('{"image": "a.jpg", "tags": []}', "no embedding field (ramctl tag --embedding"),
+        ('{"image": "a.jpg", "embedding": "xx"}', "not an embedding of tag"),
+        ('{"image": "a.jpg", "embedding": "01234567:AAAA"}', "the embedding is another"),
+        (first.replace("image", "name"), "no image"), ("{oops", "bad JSON"),
+    ):  # fmt: skip
+        (photos / FILE).write_text(f"{first}\n{line}\n")
+        done = search("red")
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert f"{FILE}:2: {message}" in done.messages
     (photos / FILE).write_text("")
     assert "no records" in search("red").messages
-    (photos / FILE).unlink()
-    assert search("red").returncode == 2
-    photo = Ramctl(photos)("search", "red.png", "red")
-    message = "red.png is a photo; search takes a folder of photos, or records\n"
-    assert (photo.returncode, photo.messages) == (2, f"ramctl search: {message}")
-    piped = Ramctl(photos)("search", "-", "red", stdin=b"{}")
-    assert (piped.returncode, "name a file" in piped.messages) == (2, True)
 
 
 PICTURES = sorted((REPOSITORY / "tests/data/pictures").glob("*.jpg"))
@@ -232,16 +188,13 @@ LABELS_OF_HERS = Labels([
         ("Two dogs walked along the sea-shores", "en", "dog walk beach"),
         ("Hunde am Strand", "de", "dog beach"),
         ("rote Häuser", "de", "red house"),
-        ("Berge", "de", "mountain"),
         ("spazieren gehen", "de", "walk"),
         ("les chevaux rouges sur la plage", "fr", "horse red beach"),
         ("perros y casas rojas", "es", "dog house red"),
-        ("montañas", "es", "mountain"),
         ("i cani rossi", "it", "dog red"),
         ("海滩上的狗", "zh", "beach dog"),
         ("山の家", "ja", "mountain house"),
         ("xqzzv", "", ""),
-        ("", "", ""),
         ("the of", "", ""),
     ],
 )
@@ -249,9 +202,6 @@ def test_texts_name_labels_in_any_language_and_inflection(text, language, tags):
     question = read_question(text, LABELS_OF_HERS)
     assert question.language == language
     assert [LABELS_OF_HERS[ids[0]].tag for ids in question.labels] == tags.split()
-    assert question.unlabelled == (
-        ["two", "along"] if "Two" in text else text.split()[:1] * ("x" in text[:1])
-    )
 
 
 def test_words_are_of_one_language(search):
@@ -338,46 +288,10 @@ def test_a_folder_is_indexed_and_searched_in_one_command(model, photos, tmp_path
     assert str(photos / "moved.png") not in names(run("--like", "photos/moved.png"))
 
 
-INTERRUPTING = """
-import os, signal
-from ramctl.records import stream
-class Once:
-    def notice(self, record, outcome):
-        if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return outcome
-stream.RootCheck = Once
-"""
-
-
-def test_an_index_that_is_interrupted_or_empty_names_no_option_of_tag(
-    model, photos, tmp_path, monkeypatch
-):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "empty").mkdir()
-    (photos / "broken.jpg").unlink()
-    run = partial(Ramctl(tmp_path), "search", "--model", model)
-    for _ in range(2):
-        done = run("empty", "blue")
-        message = "ramctl search: empty: no photos in it (is the disk mounted?)\n"
-        assert (done.returncode, done.messages) == (1, message)
-        (tmp_path / "empty" / "notes.txt").write_text("no photo")
-    words = ("search", "--model", model, "photos", "blue")
-    done = Ramctl(tmp_path).process(*words, before=INTERRUPTING)
-    assert done.returncode == -signal.SIGTERM
-    assert done.messages.endswith("ramctl search: terminated: the same command continues\n")
-    assert names(run("photos", "blue"))[0] == str(photos / "blue.png")
-
-
 XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF
  xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description
  xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:subject><rdf:Bag><rdf:li>Oma Erna</rdf:li>
 </rdf:Bag></dc:subject></rdf:Description></rdf:RDF></x:xmpmeta>"""
-
-
-def test_words_of_other_languages_find_what_labels_are_called_there(search):
-    assert names(search("蓝色", "-n", "1")) == ["blue.png"]
-    assert search("蓝色").stdout != search("blue").stdout  # without the text's embedding
 
 
 def test_a_model_without_a_table_of_texts_is_asked_by_its_labels(tiny_bundle, photos, tmp_path):
@@ -393,9 +307,3 @@ def test_every_label_of_the_embedded_model_has_a_name_in_six_languages():
     for label in Bundle.open(MINI).labels:
         assert set(label.names) == {"de", "fr", "es", "it", "ja", "zh"}, label.tag
         assert all(name.strip() == name != "" for name in label.names.values()), label.tag
-
-
-def test_vectors_of_the_surest_scores_are_a_photos(model):
-    axes = PhotoAxes.from_bundle(Bundle.open(model))
-    for scores in (np.ones(len(LABELS)), np.zeros(len(LABELS))):
-        assert np.linalg.norm(axes.vector(scores)) <= axes.max_length

@@ -12,7 +12,6 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from tests.command import Ramctl
 from tests.support import DATA, lines, read_rows
@@ -170,17 +169,6 @@ def test_resume_refuses_a_bundle_whose_threshold_changed(name, tiny_bundle, ramc
     done = ramctl(*words, "-o", "out.jsonl", "--resume")
     assert done.returncode == 1
     assert "the earlier part was made with another model" in done.messages
-
-
-@pytest.mark.parametrize("form", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "AVIF", "Parquet"])
-def test_a_photo_on_standard_input_is_refused_in_a_line_without_its_bytes(form, tag):
-    stream = io.BytesIO(b"PAR1\x15\4\x15")
-    if form != "Parquet":
-        Image.new("RGB", (64, 48), "red").save(stream, form)
-    done = tag("-", stdin=stream.getvalue())
-    message = "ramctl tag: standard input is not text: pass names of photos, or records"
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert done.stderr.decode() == f"{message}\n"
 
 
 def test_a_hundred_missing_names_ask_for_the_root(tag, photos):
