@@ -1,11 +1,15 @@
-"""The text of captions, cleaned for the parser, and the result of parsing."""
+"""The text of captions, cleaned for the parser; whether it is English; the result of parsing."""
 
 import html
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from operator import attrgetter
+
+from ramctl.parsing.english.lexicon import AFTER_LATIN, Lexicon, word_set
 
 URL = re.compile(r"(?:https?://|www\.)\S+")
 MARKUP = re.compile(r"<[^<>]{1,200}>")
@@ -20,10 +24,21 @@ PLAIN_FILE = re.compile(r"(?<![\w.-])([a-z]{3,})\.(?:jpe?g|png|gif|webp|tiff?)(?
 # Longer strings are no words, and the tokenizer's time grows with the square of their length.
 MAX_WORD = 100
 NO_WORD = re.compile(rf"\S{{{MAX_WORD + 1},}}")
+# Text in single quotes; an apostrophe inside a word does not count as one.
+SINGLE_QUOTED = re.compile(r"(?<!\w)'(?!(?:s|t|m|re|ve|ll|d)\b)((?:[^'\n]|(?<=\w)'(?=\w))+)'(?!\w)")
+WORD = re.compile(r"[^\W\d_]{2,}")
+# The minimum fraction of known words in a text that has more function words of other languages
+# than English ones, and in one that has neither.
+MIN_KNOWN_AMONG_FOREIGN = 0.6
+MIN_KNOWN = 0.5
+MIN_WORDS = 4  # fewer without function words tell no language: "tennis racke", "Sonnenuntergang"
 
 
 def clean(text: str) -> str:
-    """The caption without mark-up, entities, URLs and strings too long for a word; in NFC."""
+    """The caption without mark-up, entities, URLs and strings too long for a word; in NFC.
+
+    Single quotes become double ones.
+    """
     text = html.unescape(text) if "&" in text else text
     if "<" in text:
         text = MARKUP.sub(" ", text)
@@ -38,7 +53,8 @@ def clean(text: str) -> str:
     text = text.translate(CURLY_APOSTROPHE).replace("``", '"').replace("''", '"')
     if len(text) > MAX_WORD:
         text = NO_WORD.sub(" ", text)
-    return " ".join(text.split())
+    text = " ".join(text.split())
+    return SINGLE_QUOTED.sub(r'"\1"', text) if text.count("'") > 1 else text
 
 
 def without_accents(word: str) -> str:
@@ -47,6 +63,42 @@ def without_accents(word: str) -> str:
         return word
     parts = unicodedata.normalize("NFD", word)
     return "".join(part for part in parts if not unicodedata.combining(part))
+
+
+@cache
+def _english_alone() -> frozenset[str]:
+    return word_set("english") - word_set("shared_words")
+
+
+def is_english(text: str, lexicon: Lexicon) -> bool:
+    """Whether a text is English, or too short to tell: names and slips are no other language."""
+    words = WORD.findall(text.lower())
+    if lexicon.foreign.isdisjoint(words) and not _english_alone().isdisjoint(words):
+        return True
+    words = WORD.findall(clean(text))
+    n_english = sum(word.lower() in _english_alone() for word in words)
+    n = Counter(_kinds(words, lexicon))
+    n_words = n["known"] + n["unknown"] + n["foreign"]
+    if n["foreign"] > n_english:
+        return len(words) == 1 or n["known"] >= MIN_KNOWN_AMONG_FOREIGN * n_words
+    is_unknown = n_words >= MIN_WORDS and n_english < 2 and n["known"] < MIN_KNOWN * n_words
+    return n["other script"] <= n["known"] and not is_unknown
+
+
+def _kinds(words: list[str], lexicon: Lexicon) -> Iterator[str]:
+    """The kind of each word: known, foreign (a function word), name, other script or unknown."""
+    for i, word in enumerate(words):
+        form = word.lower()
+        forms = (form, lexicon.noun(form), lexicon.verb(form))
+        if form in lexicon.foreign:
+            in_name = 0 < i < len(words) - 1 and (words[i - 1][0] + words[i + 1][0]).isupper()
+            yield "name" if in_name else "foreign"  # "Sangre de Cristo"
+        elif form[0] >= AFTER_LATIN:
+            yield "other script"
+        elif form in lexicon.english or any(map(lexicon.is_known, forms)):
+            yield "known"
+        else:
+            yield "unknown" if word == form else "name"
 
 
 @dataclass(frozen=True, slots=True)

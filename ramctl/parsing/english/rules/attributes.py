@@ -1,8 +1,14 @@
 """Adjectives, colours and participles to tags (guidelines: attributes)."""
 
 from ramctl.parsing.english.lexicon import word_set
-from ramctl.parsing.english.rules.rule_tables import Reading, RuleTable
-from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Findings, Sentence
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    NOUNS,
+    Findings,
+    Reading,
+    RuleTable,
+    Sentence,
+)
 
 SECOND_PARTS = word_set("second_parts")
 GIVES_FIRST_PART = word_set("gives_first_part")

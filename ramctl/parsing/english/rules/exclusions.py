@@ -2,13 +2,15 @@
 
 from ramctl.parsing.english.lexicon import Lexicon, word_set
 from ramctl.parsing.english.rules import names, remarks
-from ramctl.parsing.english.rules.rule_tables import Exclusion, RuleTable, Span
 from ramctl.parsing.english.rules.sentence import (
     BOUNDARIES,
     DETERMINERS,
     NOUNS,
     VERBS,
+    Exclusion,
+    RuleTable,
     Sentence,
+    Span,
     subject_of,
 )
 

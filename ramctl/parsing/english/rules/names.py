@@ -1,8 +1,7 @@
 """Names that are read as things: of people, places, makers, firms and programs."""
 
 from ramctl.parsing.english.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules.rule_tables import Exclusion, Span
-from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Sentence
+from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Exclusion, Sentence, Span
 
 # How many words a maker and a model have before the model's number.
 MAX_MODEL = 3

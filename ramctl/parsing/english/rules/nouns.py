@@ -8,12 +8,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from ramctl.parsing.english.lexicon import NATURAL_KINDS, Lexicon, word_set
-from ramctl.parsing.english.rules.rule_tables import Rule, RuleTable
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     NOUNS,
     VERBS,
     Findings,
+    Rule,
+    RuleTable,
     Sentence,
     is_person_or_animal,
 )

@@ -1,14 +1,15 @@
 """Remarks on the picture rather than on its contents: figures of speech, use, credit."""
 
 from ramctl.parsing.english.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules.rule_tables import Exclusion, Span
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     BOUNDARIES,
     DETERMINERS,
     NOUNS,
     VERBS,
+    Exclusion,
     Sentence,
+    Span,
     subject_of,
 )
 

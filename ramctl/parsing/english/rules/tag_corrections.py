@@ -1,13 +1,14 @@
 """Corrections of part-of-speech tags that the tagger gets wrong in captions, as tables."""
 
 from ramctl.parsing.english.lexicon import VISIBLE_FILES, Lexicon, word_set
-from ramctl.parsing.english.rules.rule_tables import Correction, RuleTable
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     DETERMINERS,
     MAKES_NOUN,
     NOUNS,
     VERBS,
+    Correction,
+    RuleTable,
     Sentence,
     is_person_or_animal,
 )

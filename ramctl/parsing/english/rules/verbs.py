@@ -1,12 +1,13 @@
 """Verbs to tags: actions, gerunds, light verbs, figures of speech (guidelines: actions)."""
 
 from ramctl.parsing.english.rules import attributes
-from ramctl.parsing.english.rules.rule_tables import Reading, RuleTable
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     DETERMINERS,
     NOUNS,
     Findings,
+    Reading,
+    RuleTable,
     subject_of,
 )
 
