@@ -89,7 +89,7 @@ def build_labels(
     lists: these come first and are never dropped. The same counts give the same system.
     """
     lexicon, decisions = Lexicon.shared(), decisions or {}
-    mentions = _mentions(counts, lexicon)
+    mentions = _mentions(counts, lexicon, min_count)
     lists: dict[str, str] = {}
     for name, source in (listed or {}).items():
         forms = (name, lexicon.noun(name))
@@ -114,22 +114,25 @@ def build_labels(
     return _system(counts, found, lists, size, min_count)
 
 
-def _mentions(counts: TagCounts, lexicon: Lexicon) -> Counter[str]:
+def _mentions(counts: TagCounts, lexicon: Lexicon, min_count: int) -> Counter[str]:
     """How often captions name each word that may become a label."""
-    found = Counter(counts.tags)
+    found, parts = Counter(counts.tags), Counter[str]()
     for tag, n in counts.tags.items():
         head = tag.rpartition(" ")[2]
         is_compound = head != tag and lexicon.noun_kind(head) is not None
         if is_compound and lexicon.wordnet.is_kind_of(tag, head):  # a golden retriever
-            found[head] += n
+            parts[head] += n
     # "Tan dog": both parts are tags; "story building" has lost its number.
     no_first_words = lexicon.colors | lexicon.cut_modifiers
     for phrase, n in counts.phrases.items():
         modifier = phrase.rpartition(" ")[0]
         if modifier not in lexicon.modifier_tags and lexicon.noun_kind(modifier) is not None:
-            found[modifier] += n
+            parts[modifier] += n
         if n >= MIN_PHRASE_COUNT and phrase.partition(" ")[0] not in no_first_words:
             found[phrase] += n
+    for word, n in parts.items():
+        if n >= min_count or found[word] >= min_count:
+            found[word] += n
     for tag, gerunds in counts.gerunds.items():
         form = min(gerunds, key=lambda form: (-gerunds[form], form))
         is_activity = form not in counts.tags and lexicon.first_file(form) == "noun.act"
@@ -231,8 +234,7 @@ def _other_forms(label: str, counts: TagCounts, min_count: int) -> list[str]:
     """Other strings of a label: "surfing", "play tennis", British spellings."""
     lexicon = Lexicon.shared()
     forms = [form for form, lemma in lexicon.british.items() if lemma == label]
-    if counts.kind(label) == "action":
-        gerunds = counts.gerunds.get(label, {})
+    if counts.kind(label) == "action" and (gerunds := counts.gerunds.get(label)):
         forms = sorted(form for form, n in gerunds.items() if n >= min_count) + forms
     if lexicon.is_game(label):
         forms += [f"play {label}", f"playing {label}"]
