@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ramctl.errors import RunProblem
 from ramctl.parsing.english.lexicon import POS_OF_KIND, Lexicon, word_set
-from ramctl.parsing.english.wordnet import NOUN, VERB, spelled
+from ramctl.parsing.english.wordnet import NOUN, spelled
 from ramctl.parsing.parsed_caption import ParsedCaption
 from ramctl.records.files import read_text, write_atomic
 from ramctl.records.labels import Label, Labels, normalise
@@ -250,33 +250,31 @@ def reviewed_parents() -> dict[tuple[str, str], list[str]]:
 
 
 def parents_of(tag: str, names: Mapping[str, str], kinds: Mapping[str, str]) -> tuple[str, ...]:
-    """The labels above one, nearest first: reviewed, else those of its first sense.
+    """The labels above one, nearest first: reviewed, else of its first sense if it is a noun.
 
     `names` maps strings to labels, `kinds` labels to their kinds.
     """
     pos = POS_OF_KIND[kinds[tag]]
     above = reviewed_parents().get((tag, pos))
     if above is None:
-        above = _hypernyms(tag, pos)
+        above = _hypernyms(tag) if pos == NOUN else []
     found = dict.fromkeys(names[name] for name in above if name in names)
     return tuple(x for x in found if x != tag and POS_OF_KIND[kinds[x]] == pos)
 
 
-def _hypernyms(tag: str, pos: str) -> list[str]:
-    """The words above a noun's or verb's first sense; the head of a compound without any."""
+def _hypernyms(tag: str) -> list[str]:
+    """The words above a noun's first sense; the head of a compound that WordNet lacks."""
     lexicon, wordnet = Lexicon.shared(), Lexicon.shared().wordnet
-    senses = lexicon.senses(tag, pos)
-    if pos not in (NOUN, VERB) or not senses:
-        return [tag.rpartition(" ")[2]] if pos == NOUN else []
-    path = wordnet.hypernym_path(senses[0][0])
+    senses = lexicon.senses(tag, NOUN)
+    if not senses:
+        return [tag.rpartition(" ")[2]]
     words: list[str] = []
-    # Verbs soon become too general: to run is to hurry is to travel is to move.
-    for synset in map(wordnet.synset, path[:1] if pos == VERB else path):
+    for synset in map(wordnet.synset, wordnet.hypernym_path(senses[0][0])):
         lemmas = [spelled(lemma) for lemma in synset.lemmas]
         if not EVERYDAY.isdisjoint(lemmas):
             words += lemmas
         elif synset.file != "noun.Tops":  # a woodwind is no "wood"
-            words += [x for x in lemmas if lexicon.senses(x, pos)[0][0] == synset.number]
+            words += [x for x in lemmas if lexicon.senses(x, NOUN)[0][0] == synset.number]
     return words
 
 

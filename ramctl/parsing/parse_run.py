@@ -16,7 +16,7 @@ from ramctl.parsing import label_builder
 from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.parsed_caption import ParsedCaption, is_english
-from ramctl.parsing.parser import parsed_batches
+from ramctl.parsing.parser import parse_batches
 from ramctl.records.files import is_folder, output_lock
 from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.jsonl import dumps
@@ -136,19 +136,18 @@ def _tag_batches(
         work = [attempt(captions, record) for record in batch]
         return work, [text for _, texts in _good(work) for text in texts]
 
-    with parsed_batches(options.labels, options.workers) as parse:
-        for work, parsed in parse(map(read, batches)):
-            found = iter(parsed)
-            outcomes = [
-                one if isinstance(one, RecordProblem)
-                else attempt(_tagged, one[0], list(islice(found, len(one[1]))), options, mapper)
-                for one in work
-            ]  # fmt: skip
-            n_images += len(_good(work))
-            n_captions += len(parsed)
-            for fields in _good(outcomes):
-                counts.update(fields["tags"])
-            yield outcomes
+    for work, parsed in parse_batches(map(read, batches), options.labels, options.workers):
+        found = iter(parsed)
+        outcomes = [
+            one if isinstance(one, RecordProblem)
+            else attempt(_tagged, one[0], list(islice(found, len(one[1]))), options, mapper)
+            for one in work
+        ]  # fmt: skip
+        n_images += len(_good(work))
+        n_captions += len(parsed)
+        for fields in _good(outcomes):
+            counts.update(fields["tags"])
+        yield outcomes
     total = counts.total()
     stats.update({
         "images": n_images, "captions": n_captions, "tags": total, "distinct_tags": len(counts),
@@ -209,7 +208,7 @@ def _captions_to_parse(record: Record, stats: JsonObject, *, strict: bool) -> li
             raise RecordProblem(message, code="too_large")
         if not caption.strip():
             stats["empty_captions"] = stats.get("empty_captions", 0) + 1
-        elif not is_english(caption, Lexicon.shared()):
+        elif not is_english(caption):
             stats["foreign_captions"] = stats.get("foreign_captions", 0) + 1
             if strict:
                 raise RecordProblem(f"not in English: {caption[:80]!r}", code="other_language")
@@ -257,10 +256,10 @@ def _build_labels(options: ParseOptions, path: Path, items: Iterable[Item], repo
         return _captions_to_parse(record, report.extra, strict=strict)
 
     def captions(rejects: Rejects) -> Iterator[ParsedCaption]:
-        with report.progress() as advance, parsed_batches(None, options.workers) as parse:
+        with report.progress() as advance:
             read = chunks(accepted(items, texts_of, rejects), BATCH)
             batches = ((len(some), [text for _, texts in some for text in texts]) for some in read)
-            for n_records, parsed in parse(batches):
+            for n_records, parsed in parse_batches(batches, None, options.workers):
                 yield from parsed
                 report.n_out += n_records
                 advance(n_records)

@@ -39,28 +39,17 @@ def clean(text: str) -> str:
 
     Single quotes become double ones.
     """
-    text = html.unescape(text) if "&" in text else text
-    if "<" in text:
-        text = MARKUP.sub(" ", text)
-    if "://" in text or "www." in text:
-        text = URL.sub(" ", text)
-    if "_" in text or "." in text:
-        if " " in text:
-            text = PLAIN_FILE.sub(r"\1", text)
-        text = FILE_NAME.sub(" ", text)
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text)
-    text = text.translate(CURLY_APOSTROPHE).replace("``", '"').replace("''", '"')
-    if len(text) > MAX_WORD:
-        text = NO_WORD.sub(" ", text)
+    text = URL.sub(" ", MARKUP.sub(" ", html.unescape(text)))
+    if " " in text:
+        text = PLAIN_FILE.sub(r"\1", text)
+    text = unicodedata.normalize("NFC", FILE_NAME.sub(" ", text)).translate(CURLY_APOSTROPHE)
+    text = NO_WORD.sub(" ", text.replace("``", '"').replace("''", '"'))
     text = " ".join(text.split())
     return SINGLE_QUOTED.sub(r'"\1"', text) if text.count("'") > 1 else text
 
 
 def without_accents(word: str) -> str:
     """The word as dictionaries have it: "coupe" for "coupé"."""
-    if word.isascii():
-        return word
     parts = unicodedata.normalize("NFD", word)
     return "".join(part for part in parts if not unicodedata.combining(part))
 
@@ -70,8 +59,9 @@ def _english_alone() -> frozenset[str]:
     return word_set("english") - word_set("shared_words")
 
 
-def is_english(text: str, lexicon: Lexicon) -> bool:
+def is_english(text: str) -> bool:
     """Whether a text is English, or too short to tell: names and slips are no other language."""
+    lexicon = Lexicon.shared()
     words = WORD.findall(text.lower())
     if lexicon.foreign.isdisjoint(words) and not _english_alone().isdisjoint(words):
         return True

@@ -13,8 +13,6 @@ from typing import Final
 
 import numpy as np
 
-from ramctl.errors import RunProblem
-
 # Parts of speech, and the letters that stand for them in the compiled file.
 NOUN, VERB, ADJECTIVE, ADVERB = "n", "v", "a", "r"
 
@@ -68,12 +66,9 @@ class WordNet:
 
     def __init__(self, data: bytes) -> None:
         header, _, _ = data.partition(b"\n")
-        name, version, n_words, _ = header.decode().split()
-        if (name, version) != ("ramctl-wordnet", "1"):
-            raise RunProblem(f"the compiled WordNet has an unknown version: {header.decode()}")
         self._data = data
         self._ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
-        self._n_words = int(n_words)
+        self._n_words = int(header.split()[2])
         self.entry = lru_cache(maxsize=50_000)(self._entry)
         self.synset = lru_cache(maxsize=50_000)(self._synset)
 
