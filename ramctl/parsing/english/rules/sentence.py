@@ -3,10 +3,10 @@
 At each word, from left to right, the first row of a table that matches is applied.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Any
 
 from ramctl.parsing.english.lexicon import Lexicon, word_set
 from ramctl.parsing.parsed_caption import Mention, without_accents
@@ -161,44 +161,37 @@ class Findings:
         return end
 
 
-Pattern = TypeVar("Pattern")
-Row = TypeVar("Row", bound="Rule")  # type: ignore[type-arg]
+Span = tuple[int, int] | None  # from an index to the one after
 
 
 @dataclass(frozen=True)
-class Rule(Generic[Pattern]):
-    """A row of a table; each kind, `Correction` to `Naming`, defines what its pattern returns."""
+class Rule:
+    """A row of a table, whose pattern is called at an index of a sentence; None: no match.
+
+    It returns the word's right tag (`tag_corrections`), the span of words that give no tags
+    (`exclusions`), the index after those whose tags it has added (`attributes`, `verbs`), or the
+    tag of a noun (`nouns`).
+    """
 
     name: str
-    pattern: Pattern
+    pattern: Callable[..., Any]
     fires: str  # a caption in which it does
     spares: str  # one in which it must not
-    at: frozenset[str] | None = None  # the words or tags at which it is tried; None: at all
+    at: Set[str] | None = None  # the words or tags at which it is tried; None: at all
 
 
-class RuleTable(tuple[Row, ...]):
+class RuleTable(tuple[Rule, ...]):
     """Rows in their order, with those to be tried at a word looked up at once."""
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self.rows_at: Callable[..., tuple[Row, ...]] = lru_cache(maxsize=50_000)(self._rows_at)
+    def __init__(self, rows: Iterable[Rule]) -> None:
+        self.rows_at: Callable[..., tuple[Rule, ...]] = lru_cache(maxsize=50_000)(self._rows_at)
 
-    def _rows_at(self, *keys: str) -> tuple[Row, ...]:
+    def _rows_at(self, *keys: str) -> tuple[Rule, ...]:
         """The rows for a word and whatever else is known of it: its tag."""
         return tuple(row for row in self if row.at is None or not row.at.isdisjoint(keys))
 
 
-# The word at an index has the tag that the pattern returns.
-Correction = Rule[Callable[[Sentence, int, Lexicon], str | None]]
-
-Span = tuple[int, int] | None  # from an index to the one after
-# The words of the span that the pattern finds at an index give no tags.
-Exclusion = Rule[Callable[[Sentence, int, Lexicon], Span]]
-
-# The pattern adds the tags of the word at an index; it returns the index after.
-Reading = Rule[Callable[[Findings, int], int | None]]
-
-
-def read_word(rules: RuleTable[Reading], findings: Findings, i: int) -> int:
+def read_word(rules: RuleTable, findings: Findings, i: int) -> int:
     """Add the tags of the first row that matches at an index; returns the index after it."""
     sentence = findings.sentence
     for rule in rules.rows_at(sentence.words[i], sentence.tags[i]):
