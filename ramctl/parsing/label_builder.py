@@ -77,21 +77,19 @@ class TagCounts:
 
 def build_labels(
     counts: TagCounts,
-    *,
-    decisions: Mapping[str, Candidate] | None = None,
-    listed: Mapping[str, str] | None = None,
+    decisions: Mapping[str, Candidate],
+    listed: Mapping[str, str],
     size: int = MAX_LABELS,
-    min_count: int = MIN_COUNT,
 ) -> tuple[Labels, list[Candidate]]:
     """The `size` most frequent labels, and the decision on each tag, most frequent first.
 
     `decisions` of a person, by tag, override ours. `listed` maps the names of class lists to their
     lists: these come first and are never dropped. The same counts give the same system.
     """
-    lexicon, decisions = Lexicon.shared(), decisions or {}
-    mentions = _mentions(counts, lexicon, min_count)
+    lexicon = Lexicon.shared()
+    mentions = _mentions(counts, lexicon)
     lists: dict[str, str] = {}
-    for name, source in (listed or {}).items():
+    for name, source in listed.items():
         forms = (name, lexicon.noun(name))
         lists[next((form for form in forms if form in mentions), name)] = source
     found: dict[str, Candidate] = {}
@@ -101,20 +99,19 @@ def build_labels(
             found[tag] = replace(decisions[tag], count=count or decisions[tag].count)
             continue
         kind = _kind(tag, counts, lexicon)
-        is_frequent, source = count >= min_count, lists.get(tag, "")
+        source = lists.get(tag, "")
         reason = "" if source else _why_dropped(tag, kind, lexicon)
+        decision, of = "drop" if reason else "label", ""
         if not reason and (same := _same_label(tag, kind, counts, found)):
-            of, rule = same
-            reason = f"{rule}; {source}" if source else rule
-            found[tag] = Candidate(tag, "synonym", of, kind, count, reason)
-        elif is_frequent or source:
-            decision = "drop" if reason else "label"
-            reason = reason or "; ".join(filter(None, ("frequent" * is_frequent, source)))
-            found[tag] = Candidate(tag, decision, "", kind, count, reason)
-    return _system(counts, found, lists, size, min_count)
+            decision, (of, reason) = "synonym", same
+        elif count < MIN_COUNT and not source:
+            continue
+        reason = "; ".join(filter(None, (reason, source))) or "frequent"
+        found[tag] = Candidate(tag, decision, of, kind, count, reason)
+    return _system(counts, found, lists, size)
 
 
-def _mentions(counts: TagCounts, lexicon: Lexicon, min_count: int) -> Counter[str]:
+def _mentions(counts: TagCounts, lexicon: Lexicon) -> Counter[str]:
     """How often captions name each word that may become a label."""
     found, parts = Counter(counts.tags), Counter[str]()
     for tag, n in counts.tags.items():
@@ -131,7 +128,7 @@ def _mentions(counts: TagCounts, lexicon: Lexicon, min_count: int) -> Counter[st
         if n >= MIN_PHRASE_COUNT and phrase.partition(" ")[0] not in no_first_words:
             found[phrase] += n
     for word, n in parts.items():
-        if n >= min_count or found[word] >= min_count:
+        if n >= MIN_COUNT or found[word] >= MIN_COUNT:
             found[word] += n
     for tag, gerunds in counts.gerunds.items():
         form = min(gerunds, key=lambda form: (-gerunds[form], form))
@@ -197,7 +194,7 @@ def _spellings(word: str, counts: TagCounts, lexicon: Lexicon) -> Iterator[str]:
 
 
 def _system(
-    counts: TagCounts, found: dict[str, Candidate], lists: Iterable[str], size: int, min_count: int
+    counts: TagCounts, found: dict[str, Candidate], lists: Iterable[str], size: int
 ) -> tuple[Labels, list[Candidate]]:
     """The labels of the candidates, and the candidates with those dropped that are too rare."""
     totals = Counter[str]()
@@ -219,7 +216,7 @@ def _system(
             synonyms[label].append(tag)
     taken, kinds = set(names), {tag: c.kind for tag, c in kept.items()}
     for label, strings in synonyms.items():
-        forms = [form for form in _other_forms(label, counts, min_count) if form not in taken]
+        forms = [form for form in _other_forms(label, counts) if form not in taken]
         taken.update(forms)
         strings += forms
     labels = Labels(
@@ -230,12 +227,12 @@ def _system(
     return labels, list(found.values())
 
 
-def _other_forms(label: str, counts: TagCounts, min_count: int) -> list[str]:
+def _other_forms(label: str, counts: TagCounts) -> list[str]:
     """Other strings of a label: "surfing", "play tennis", British spellings."""
     lexicon = Lexicon.shared()
     forms = [form for form, lemma in lexicon.british.items() if lemma == label]
     if counts.kind(label) == "action" and (gerunds := counts.gerunds.get(label)):
-        forms = sorted(form for form, n in gerunds.items() if n >= min_count) + forms
+        forms = sorted(form for form, n in gerunds.items() if n >= MIN_COUNT) + forms
     if lexicon.is_game(label):
         forms += [f"play {label}", f"playing {label}"]
     return forms

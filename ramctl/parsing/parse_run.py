@@ -37,6 +37,7 @@ from ramctl.records.record import (
 )
 from ramctl.records.report import Rejects, Report
 from ramctl.records.stream import (
+    BATCH,
     JSONL,
     Batch,
     Encoder,
@@ -49,7 +50,6 @@ from ramctl.records.stream import (
 )
 
 T = TypeVar("T")
-BATCH = 256
 # Longer texts are no captions: dense descriptions have about 2,000 characters.
 MAX_CAPTION = 100_000
 # The number of most frequent tags whose mentions the paper counts.
@@ -76,7 +76,7 @@ class ParseOptions:
     keep_tags: bool = False
     explain: bool = False
     workers: int | None = None  # all cores
-    stream: StreamOptions = field(default_factory=lambda: StreamOptions(batch=BATCH))
+    stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
 
 
@@ -84,9 +84,7 @@ def run(options: ParseOptions) -> Report:
     """Parse the captions and write records or a label system; returns the report of the run."""
     labels, target = options.labels, options.target_format
     if options.build_labels and labels:
-        raise UsageProblem(
-            "--build-labels builds a label system, --labels uses one: give one of them"
-        )
+        raise UsageProblem("--build-labels builds a label system, --labels uses one: give one")
     if target == "ram" and not labels:
         raise UsageProblem("-f ram needs --labels: the tag list that its ids refer to")
     report = Report("parse", quiet=options.quiet, counted=COUNTED)
@@ -268,14 +266,12 @@ def _build_labels(options: ParseOptions, path: Path, items: Iterable[Item], repo
         counts = label_builder.TagCounts(captions(rejects))
     if not counts.tags:
         raise RunProblem("no tags in the input: nothing to build a label system from")
-    listed = {name: ", ".join(files) for name, files in names.items()}
-    size = options.size or label_builder.MAX_LABELS
     labels, candidates = label_builder.build_labels(
-        counts, decisions=decisions, listed=listed, size=size
-    )
+        counts, decisions, {name: ", ".join(files) for name, files in names.items()},
+        options.size or label_builder.MAX_LABELS,
+    )  # fmt: skip
     if not labels:
-        least = f"{label_builder.MIN_COUNT} captions"
-        raise RunProblem(f"no tag is named in {least} or more: nothing to build a label system of")
+        raise RunProblem(f"no tag is named in {label_builder.MIN_COUNT} captions or more")
     labels.write(path)
     if review:
         label_builder.write_review(review, candidates)

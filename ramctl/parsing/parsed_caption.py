@@ -6,7 +6,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 from operator import attrgetter
 
 from ramctl.parsing.english.lexicon import AFTER_LATIN, Lexicon, word_set
@@ -32,6 +31,8 @@ WORD = re.compile(r"[^\W\d_]{2,}")
 MIN_KNOWN_AMONG_FOREIGN = 0.6
 MIN_KNOWN = 0.5
 MIN_WORDS = 4  # fewer without function words tell no language: "tennis racke", "Sonnenuntergang"
+# Words of English that are not also words of other languages.
+ENGLISH_ALONE = word_set("english") - word_set("shared_words")
 
 
 def clean(text: str) -> str:
@@ -50,23 +51,17 @@ def clean(text: str) -> str:
 
 def without_accents(word: str) -> str:
     """The word as dictionaries have it: "coupe" for "coupé"."""
-    parts = unicodedata.normalize("NFD", word)
-    return "".join(part for part in parts if not unicodedata.combining(part))
-
-
-@cache
-def _english_alone() -> frozenset[str]:
-    return word_set("english") - word_set("shared_words")
+    return "".join(x for x in unicodedata.normalize("NFD", word) if not unicodedata.combining(x))
 
 
 def is_english(text: str) -> bool:
     """Whether a text is English, or too short to tell: names and slips are no other language."""
     lexicon = Lexicon.shared()
     words = WORD.findall(text.lower())
-    if lexicon.foreign.isdisjoint(words) and not _english_alone().isdisjoint(words):
+    if lexicon.foreign.isdisjoint(words) and not ENGLISH_ALONE.isdisjoint(words):
         return True
     words = WORD.findall(clean(text))
-    n_english = sum(word.lower() in _english_alone() for word in words)
+    n_english = sum(word.lower() in ENGLISH_ALONE for word in words)
     n = Counter(_kinds(words, lexicon))
     n_words = n["known"] + n["unknown"] + n["foreign"]
     if n["foreign"] > n_english:

@@ -102,11 +102,8 @@ class WordNet:
     def is_kind_of(self, noun: str, lemma: str) -> bool:
         """Whether the noun's first sense is below a synset that has the lemma."""
         senses = self.entry(noun).senses.get(NOUN, ())
-        return bool(senses) and self.is_below(senses[0][0], lemma)
-
-    def is_below(self, number: int, lemma: str) -> bool:
-        """Whether a hypernym of a synset has the lemma."""
-        return any(lemma in self.synset(above).lemmas for above in self.hypernym_path(number))
+        path = self.hypernym_path(senses[0][0]) if senses else []
+        return any(lemma in self.synset(above).lemmas for above in path)
 
     def compounds(self) -> set[str]:
         """The nouns of two to four words."""

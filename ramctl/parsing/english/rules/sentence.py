@@ -195,7 +195,7 @@ def read_word(rules: RuleTable, findings: Findings, i: int) -> int:
     """Add the tags of the first row that matches at an index; returns the index after it."""
     sentence = findings.sentence
     for rule in rules.rows_at(sentence.words[i], sentence.tags[i]):
-        end = rule.pattern(findings, i)
+        end: int | None = rule.pattern(findings, i)
         if end is not None:
             findings.read.add(rule.name)
             return end
