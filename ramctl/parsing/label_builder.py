@@ -141,9 +141,8 @@ def _mentions(counts: TagCounts, lexicon: Lexicon) -> Counter[str]:
 def _kind(tag: str, counts: TagCounts, lexicon: Lexicon) -> str:
     if tag in counts.kinds:
         return counts.kind(tag)
-    if any(tag in gerunds for gerunds in counts.gerunds.values()):
-        return "action"
-    return lexicon.kind(tag)
+    is_activity = any(tag in gerunds for gerunds in counts.gerunds.values())
+    return "action" if is_activity else lexicon.kind(tag)
 
 
 def _why_dropped(tag: str, kind: str, lexicon: Lexicon) -> str:
@@ -164,8 +163,7 @@ def _same_label(
     """The label that a tag is a spelling of or has the main sense of, and which of the two."""
     lexicon = Lexicon.shared()
     same = [(other, "spelling") for other in _spellings(tag, counts, lexicon)]
-    if tag in counts.kinds:
-        same += [(other, "main sense") for other in lexicon.synonyms(tag, kind)]
+    same += [(other, "main sense") for other in lexicon.synonyms(tag, kind)]
     for other, rule in same:
         c = found.get(other)
         if c is None or c.decision == "drop":
