@@ -17,8 +17,7 @@ ramctl parse --labels labels.jsonl --from coco captions_val2017.json
 """
 NOTES = f"""
 Reads captions (or caption); writes tags, caption_tags, kinds, sources; with --explain, explain.
-Memory stays constant, except four bytes a tag mention for --build-labels, which does not parse
-records of --explain again. --group writes temporary files.
+Memory stays constant. --group writes temporary files.
 {options.EXIT_CODES}
 """
 OPTIONS = {

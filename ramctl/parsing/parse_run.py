@@ -87,6 +87,8 @@ def run(options: ParseOptions) -> Report:
         raise UsageProblem("--build-labels builds a label system, --labels uses one: give one")
     if target == "ram" and not labels:
         raise UsageProblem("-f ram needs --labels: the tag list that its ids refer to")
+    if (options.build_labels or options.group) and not options.stream.shard.is_all:
+        raise UsageProblem("--build-labels and --group need all records, so not with --shard")
     report = Report("parse", quiet=options.quiet, counted=COUNTED)
     inputs = inputs_or_stdin(options.inputs, "captions")
     require_files([name for name in inputs if not is_folder(name)])  # folders hold texts of photos

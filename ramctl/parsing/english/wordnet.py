@@ -53,9 +53,6 @@ class Entry:
     base_forms: dict[str, tuple[str, ...]]  # the lemmas that it is an irregular form of
 
 
-NO_ENTRY: Final = Entry({}, {})
-
-
 def spelled(lemma: str) -> str:
     """A lemma as captions are read: lower case, spaces for hyphens."""
     return lemma.lower().replace("-", " ")
@@ -118,7 +115,7 @@ class WordNet:
         words = range(1, self._n_words + 1)  # the lines that hold them, sorted by their bytes
         place = bisect_left(words, key, key=lambda i: self._line(i).partition(b"\t")[0])
         if place == len(words) or not self._line(words[place]).startswith(key + b"\t"):
-            return NO_ENTRY
+            return Entry({}, {})
         senses: dict[str, tuple[tuple[int, int], ...]] = {}
         base_forms: dict[str, tuple[str, ...]] = {}
         for field in self._line(words[place]).decode().split("\t")[1:]:

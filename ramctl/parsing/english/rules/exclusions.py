@@ -19,7 +19,6 @@ QUOTES = frozenset('"\u201c\u201d')
 # The files of things in figures of speech: a waterfall of curls, a forest of cranes.
 FIGURED = frozenset({"noun.body", "noun.artifact", "noun.person", "noun.animal", "noun.plant",
                       "noun.shape"})  # fmt: skip
-NEGATORS = word_set("negators")
 FREE_OF = frozenset({"free", "empty", "devoid", "lack", "absence", "instead", "void", "absent",
                      "reminiscent", "evocative"})  # fmt: skip
 BARE_PHRASE_STARTS = NOUNS | {"DT", "PRP$", "CD"}
@@ -250,7 +249,8 @@ RULES = RuleTable((
     Rule("figure of speech", _figure, "A sea of people in a stadium.", "A river of water.", NOUNS),
     Rule("nobody does it", _nobody_does, "Nobody is sitting on the bench.",
          "Somebody is sitting on the bench.", {"nobody", "noone", "no", "none", "neither"}),
-    Rule("negation", _negated, "A man without a hat.", "A man not only with a hat.", NEGATORS),
+    Rule("negation", _negated, "A man without a hat.", "A man not only with a hat.",
+         word_set("negators")),
     Rule("free of", _free_of, "A street empty of cars.", "A street full of cars.", {"of", "than"}),
     Rule("missing", _missing, "A car missing a wheel.", "A missing dog on a poster.", {"missing"}),
     Rule("would", _would, "He would rather have tea, but drinks coffee.",

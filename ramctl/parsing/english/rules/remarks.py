@@ -19,7 +19,6 @@ DOES = FINITE | {"VBG"}
 ABSTRACT = frozenset({"noun.attribute", "noun.cognition", "noun.feeling", "noun.state",
                       "noun.relation", "noun.motive"})  # fmt: skip
 ALIVE = frozenset({"noun.person", "noun.animal", "noun.group", "noun.Tops"})
-GOOD_FOR = frozenset({"perfect", "ideal", "suitable"})
 OURS = frozenset({"gallery", "shop", "store", "website", "site", "blog", "page", "collection"})
 VIEWERS = frozenset({"viewer", "viewers", "observer", "onlooker", "beholder"})
 CHANGES = frozenset({"turn", "transform", "multiply"})
@@ -144,7 +143,7 @@ RULES = (
          {"become", "becomes", "becoming", "became"}),
     Rule("guard", _guard, "Two dogs stand guard.", "A guard at a gate.", {"guard"}),
     Rule("good for", _used_for, "A cactus drawing, perfect for cards and posters.",
-         "A perfect cactus.", GOOD_FOR),
+         "A perfect cactus.", {"perfect", "ideal", "suitable"}),
     Rule("ours", _ours, "A bride, more in our gallery.", "Our dog in a gallery.", {"our"}),
     Rule("credit", _credit, "A bride, photography by Amber Fields", "A house by the sea",
          word_set("credited")),

@@ -24,7 +24,6 @@ BEFORE_GERUND = NOUNS | VERBS | {"CC", ",", "PRP", "RB", ""}
 ONE = frozenset({"a", "an", "this", "one", "another", "each", "every"})
 COMMON = frozenset({"NN", "NNS"})
 PROPER = frozenset({"NNP", "NNPS"})
-GERUND = frozenset({"VBG"})
 # Colours that are things as often.
 THINGS_OF_COLOR = frozenset({"orange", "gold", "silver", "salmon"})
 NEVER_NOUNS = word_set("never_nouns")
@@ -344,7 +343,7 @@ WORDS = RuleTable((
     Rule("verb form", _verb_form, "A dog leaps in the air to catch a disc.",
          "a pony with long rides", COMMON),
     Rule("one subject", _one_does, "a lizard perches on a wall", "a man with balls", COMMON),
-    Rule("thing and no doing", _gerund_thing, "building by a road", "men building a wall", GERUND),
+    Rule("thing and no doing", _gerund_thing, "building by a road", "men building a wall", {"VBG"}),
     Rule("no adjective", _no_adjective, "ducks and geese near a pond", "a wet pond", ADJECTIVES),
     Rule("head of its phrase", _head_of_phrase, "a locomotive at a station", "an empty station",
          ADJECTIVES),
