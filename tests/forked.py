@@ -43,7 +43,7 @@ _FEW = [
 _PARSE = [
     "ramctl.parsing.parse_run",
     "ramctl.commands.parse",
-    "ramctl.parsing.label_building.label_builder",
+    "ramctl.parsing.label_builder",
 ]
 _TAG = [
     "ramctl.inference.tag_photos", "ramctl.commands.tag", "ramctl.inference.tagger", "onnxruntime",

@@ -2,8 +2,7 @@
 --labels only the labels in that file. Input formats are recognised; --from forces one.
 
 Reads captions (or caption); writes tags, caption_tags, kinds, sources; with --explain, explain.
-Memory stays constant, except four bytes a tag mention for --build-labels, which does not parse
-records of --explain again. --group holds all records in memory.
+Memory stays constant, but --group holds all records in memory.
 
 Examples:
   ramctl parse captions.jsonl > tagged.jsonl

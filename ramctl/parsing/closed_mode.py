@@ -49,7 +49,6 @@ class LabelMapper:
             self._by_string[normalise(label.tag)] = label
         for string, label in list(self._by_string.items()):
             self._by_string.setdefault(without_accents(string), label)
-        self._longest = max(map(len, self._by_string), default=0)
         # By base form, as an action and as anything else: "clogs" by "clog", "casting" by "cast".
         self._by_form: dict[tuple[str, bool], Label] = {}
         for label in labels if self._is_plain else ():
@@ -64,7 +63,7 @@ class LabelMapper:
 
     def label_of_whole_text(self, text: str) -> ParsedCaption | None:
         """The label that the whole text names, even one that is no tag within a sentence."""
-        label = self.find(text) if len(text) <= self._longest else None
+        label = self.find(text)
         if label is None:
             return None
         return ParsedCaption((Mention(0, label.tag, label.kind, text, "the whole text"),))

@@ -1,25 +1,60 @@
 """`ramctl parse`: captions to tagged records, or to a label system."""
 
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 from ramctl.captions.caption_formats import group_by_image, read_captions_of
 from ramctl.captions.source import Columns
-from ramctl.errors import UsageProblem
-from ramctl.parsing.stage import (
-    BATCH,
-    COUNTED,
-    ParseStage,
-    build_label_file,
-    encode_tags,
-    ram_encoder,
-)
+from ramctl.errors import RecordProblem, RunProblem, UsageProblem, attempt
+from ramctl.parsing import label_builder
+from ramctl.parsing.closed_mode import LabelMapper
+from ramctl.parsing.english.lexicon import Lexicon
+from ramctl.parsing.parsed_caption import ParsedCaption, is_english
+from ramctl.parsing.parser import parse_batches
 from ramctl.records.files import is_folder
 from ramctl.records.inputs import inputs_or_stdin, require_files
+from ramctl.records.jsonl import dumps
 from ramctl.records.labels import Labels
+from ramctl.records.parallel import chunks
+from ramctl.records.record import (
+    HUMAN,
+    PARSED,
+    Item,
+    JsonObject,
+    Record,
+    captions_of,
+    image_name,
+    kinds_of,
+    listed,
+    listed_names,
+    set_tags,
+)
 from ramctl.records.report import Rejects, Report
-from ramctl.records.stream import JSONL, Format, StreamOptions, run_stream
+from ramctl.records.stream import (
+    BATCH,
+    JSONL,
+    Batch,
+    Encoder,
+    Format,
+    Outcome,
+    StreamOptions,
+    accepted,
+    run_stream,
+    separated,
+)
+
+T = TypeVar("T")
+# Longer texts are no captions: dense descriptions have about 2,000 characters.
+MAX_CAPTION = 100_000
+# The number of most frequent tags whose mentions the paper counts.
+COMMON_TAGS = 10_000
+# What is counted for --stats and the closing line if there is any.
+COUNTED = {"empty_captions": "empty captions", "foreign_captions": "captions not in English"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,71 +75,205 @@ class ParseOptions:
     keep_tags: bool = False
     explain: bool = False
     workers: int | None = None  # all cores
-    stream: StreamOptions = field(default_factory=lambda: StreamOptions(batch=BATCH))
+    stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
 
 
 def run(options: ParseOptions) -> Report:
     """Parse the captions and write records or a label system; returns the report of the run."""
-    _check(options)
+    labels, target = options.labels, options.target_format
+    if options.build_labels and labels:
+        raise UsageProblem("--build-labels builds a label system, --labels uses one: give one")
+    if target == "ram" and not labels:
+        raise UsageProblem("-f ram needs --labels: the tag list that its ids refer to")
+    if (options.build_labels or options.group) and not options.stream.shard.is_all:
+        raise UsageProblem("--build-labels and --group need all records, so not with --shard")
     report = Report("parse", quiet=options.quiet, counted=COUNTED)
-    labels = options.labels
     inputs = inputs_or_stdin(options.inputs, "captions")
     require_files([name for name in inputs if not is_folder(name)])  # folders hold texts of photos
-    tags = labels.tags if labels else ()
     read = partial(
-        read_captions_of, root=options.root, stage="parse",
-        form=options.source_format, labels=tags, columns=options.columns,
+        read_captions_of, root=options.root, stage="parse", form=options.source_format,
+        labels=labels.tags if labels else (), columns=options.columns,
     )  # fmt: skip
     items = options.stream.shard.of(read(inputs))
     if options.group:
         items = group_by_image(items, "parse")
     if options.build_labels:
-        stream = options.stream
-        with Rejects(report, stream.rejects, strict=stream.strict) as rejects:
-            build_label_file(
-                items, rejects, options.build_labels,
-                review=options.review, merge=options.merge, size=options.size,
-                jobs=options.workers,
-            )  # fmt: skip
+        _build_labels(options, options.build_labels, items, report)
         report.finish(options.stream.stats)
         return report
-    to_ram = options.target_format == "ram"
-    stage = ParseStage(
-        labels, options.workers, options.keep_tags, options.explain, to_ram,
-        strict=options.stream.strict,
-    )  # fmt: skip
-    report.extra = stage.stats
-    form = Format(encode=encode_tags) if options.target_format == "tags" else JSONL
-    if to_ram and labels is not None:
+    form = Format(encode=_photo_and_tags) if target == "tags" else JSONL
+    if target == "ram" and labels:
         form = Format(b"[\n", ram_encoder(labels), lambda: (b"\n]\n",))
-    fingerprint = {"labels": labels.sha256} if labels else {}
-    if options.target_format == "tags":
-        fingerprint["form"] = "tags"
     settings = {
+        "labels": labels and labels.sha256, "form": target == "tags" and "tags",
         "keep_tags": options.keep_tags, "explain": options.explain,
         "image_column": options.columns.image, "caption_column": options.columns.caption,
     }  # fmt: skip
-    fingerprint |= {name: str(v) for name, v in settings.items() if v}
+    fingerprint = {name: str(value) for name, value in settings.items() if value}
+    stage = partial(_tag_batches, options, report.extra)
     return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, form=form)
 
 
-def _check(options: ParseOptions) -> None:
-    for name in ("review", "merge", "size"):
-        if getattr(options, name) and not options.build_labels:
-            raise UsageProblem(f"--{name} needs --build-labels")
-    if options.build_labels and options.labels:
-        message = "--build-labels builds a label system, --labels uses one: give one of them"
-        raise UsageProblem(message)
-    to_ram = options.target_format == "ram"
-    whole = {"--group": options.group, "--build-labels": options.build_labels, "-f ram": to_ram}
-    for name, is_given in whole.items():
-        if is_given and not options.stream.shard.is_all:
-            raise UsageProblem(f"{name} needs all records in one run, so not with --shard")
-    if options.explain and options.target_format != "jsonl":
-        raise UsageProblem(f"-f {options.target_format} has no place for what --explain adds")
-    if to_ram:
-        if not options.labels:
-            raise UsageProblem("-f ram needs --labels: the tag list that its ids refer to")
-        if options.stream.resume:
-            raise UsageProblem("-f ram writes one JSON list, which --resume cannot continue")
+def _tag_batches(
+    options: ParseOptions, stats: JsonObject, batches: Iterator[Batch]
+) -> Iterator[list[Outcome]]:
+    """The records of each batch with their tags; counts in `stats`, as the tables of the paper."""
+    mapper = LabelMapper(options.labels or Labels(()), Lexicon.shared())
+    counts = Counter[str]()  # of records by tag
+    n_images = n_captions = 0
+
+    def captions(record: Record) -> tuple[Record, list[str]]:
+        texts = _captions_to_parse(record, stats, strict=options.stream.strict)
+        if options.target_format == "ram":
+            image_name(record.fields)
+        return record, texts
+
+    def read(batch: Batch) -> tuple[list[tuple[Record, list[str]] | RecordProblem], list[str]]:
+        work = [attempt(captions, record) for record in batch]
+        return work, [text for _, texts in _good(work) for text in texts]
+
+    for work, parsed in parse_batches(map(read, batches), options.labels, options.workers):
+        found = iter(parsed)
+        outcomes = [
+            one if isinstance(one, RecordProblem)
+            else attempt(_tagged, one[0], list(islice(found, len(one[1]))), options, mapper)
+            for one in work
+        ]  # fmt: skip
+        n_images += len(_good(work))
+        n_captions += len(parsed)
+        for fields in _good(outcomes):
+            counts.update(fields["tags"])
+        yield outcomes
+    total = counts.total()
+    stats.update({
+        "images": n_images, "captions": n_captions, "tags": total, "distinct_tags": len(counts),
+        "common_tags": sum(n for _, n in counts.most_common(COMMON_TAGS)),
+        "tags_per_image": round(total / n_images, 3) if n_images else 0.0,
+    })  # fmt: skip
+
+
+def _good(outcomes: Iterable[T | RecordProblem]) -> list[T]:
+    return [outcome for outcome in outcomes if not isinstance(outcome, RecordProblem)]
+
+
+def _tagged(
+    record: Record, parsed: Sequence[ParsedCaption], options: ParseOptions, mapper: LabelMapper
+) -> JsonObject:
+    """The record's fields with its captions' tags; without captions, tags that came in stay."""
+    fields = record.fields
+    kinds: dict[str, str] = {}
+    for caption in parsed:
+        for tag, kind in caption.kinds.items():
+            kinds.setdefault(tag, kind)
+    sources: dict[str, list[str]] = {tag: [PARSED] for tag in kinds}
+    if options.keep_tags or not parsed:
+        known = kinds_of(fields)
+        for tag in listed(fields, "tags"):
+            label = mapper.find(tag)
+            kind = label.kind if label else Lexicon.shared().kind(tag)
+            kinds.setdefault(tag, known.get(tag) or kind)
+            sources.setdefault(tag, []).append(HUMAN)
+    fields["tags"] = list(kinds)
+    fields["caption_tags"] = [caption.tags for caption in parsed]
+    fields["kinds"], fields["sources"] = kinds, sources
+    set_tags(fields, list(kinds))
+    if options.explain:
+        explained: dict[str, list[JsonObject]] = {}
+        for number, caption in enumerate(parsed):
+            for mention in caption.mentions:
+                reason = {"caption": number, "words": mention.words, "rule": mention.rule}
+                if compounds := [x for x in caption.phrases if x.endswith(f" {mention.tag}")]:
+                    reason["compounds"] = compounds
+                explained.setdefault(mention.tag, []).append(reason)
+        fields["explain"] = explained
+    return fields
+
+
+def _captions_to_parse(record: Record, stats: JsonObject, *, strict: bool) -> list[str]:
+    """The record's captions; RecordProblem where there is nothing to parse or keep.
+
+    Counts in `stats` those of COUNTED; with `strict` one that is not in English is a problem.
+    """
+    captions = captions_of(record.fields)
+    if not captions and not {"captions", "caption", "tags"} & record.fields.keys():
+        has = listed_names(record.fields) or "no fields"
+        raise RecordProblem(f"no captions and no tags; it has {has}", code="missing_field")
+    for caption in captions:
+        if len(caption) > MAX_CAPTION:
+            message = f"a caption of {len(caption)} characters (at most {MAX_CAPTION})"
+            raise RecordProblem(message, code="too_large")
+        if not caption.strip():
+            stats["empty_captions"] = stats.get("empty_captions", 0) + 1
+        elif not is_english(caption):
+            stats["foreign_captions"] = stats.get("foreign_captions", 0) + 1
+            if strict:
+                raise RecordProblem(f"not in English: {caption[:80]!r}", code="other_language")
+    return captions
+
+
+def _photo_and_tags(fields: JsonObject) -> bytes:
+    return dumps({name: fields[name] for name in ("image", "tags") if name in fields})
+
+
+def ram_encoder(labels: Labels) -> Encoder:
+    """An encoder of records as items of the RAM authors' JSON list, without its brackets.
+
+    Tags outside the label system have no id and are omitted.
+    """
+
+    def ids(tags: list[str]) -> list[int]:
+        return sorted({number for tag in tags for number in labels.ids(tag)})
+
+    def encode(fields: JsonObject) -> bytes:
+        row = {
+            "image_path": image_name(fields),
+            "caption": captions_of(fields),
+            "union_label_id": ids(fields["tags"]),
+            "parse_label_id": [ids(tags) for tags in fields["caption_tags"]],
+        }
+        return dumps(row).rstrip(b"\n")
+
+    return separated(encode)
+
+
+def _build_labels(options: ParseOptions, path: Path, items: Iterable[Item], report: Report) -> None:
+    """Write the label system of all captions, and the review table if there is one.
+
+    A table that exists is read first and its decisions win. RunProblem when there is no caption.
+    """
+    strict, review = options.stream.strict, options.review
+    decisions = label_builder.read_review(review) if review else {}
+    names: dict[str, list[str]] = {}
+    for file in options.merge:
+        for name in dict.fromkeys(label_builder.read_class_list(file)):
+            names.setdefault(name, []).append(file.name)
+
+    def texts_of(record: Record) -> list[str]:
+        return _captions_to_parse(record, report.extra, strict=strict)
+
+    def captions(rejects: Rejects) -> Iterator[ParsedCaption]:
+        with report.progress() as advance:
+            read = chunks(accepted(items, texts_of, rejects), BATCH)
+            batches = ((len(some), [text for _, texts in some for text in texts]) for some in read)
+            for n_records, parsed in parse_batches(batches, None, options.workers):
+                yield from parsed
+                report.n_out += n_records
+                advance(n_records)
+
+    with Rejects(report, options.stream.rejects, strict=strict) as rejects:
+        counts = label_builder.TagCounts(captions(rejects))
+    if not counts.tags:
+        raise RunProblem("no tags in the input: nothing to build a label system from")
+    labels, candidates = label_builder.build_labels(
+        counts, decisions, {name: ", ".join(files) for name, files in names.items()},
+        options.size or label_builder.MAX_LABELS,
+    )  # fmt: skip
+    if not labels:
+        raise RunProblem(f"no tag is named in {label_builder.MIN_COUNT} captions or more")
+    labels.write(path)
+    if review:
+        label_builder.write_review(review, candidates)
+    report.extra["labels"] = len(labels)
+    report.extra["strings"] = sum(1 + len(label.synonyms) for label in labels)
+    report.notify(f"{len(labels)} labels in {path}")

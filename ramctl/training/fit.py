@@ -24,8 +24,7 @@ from ramctl.inference.runner import ModelRunner, RunnerOptions
 from ramctl.inference.salience import THINGS, Salience
 from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.vocabulary import Vocabulary, label_rows, rows_of_words
-from ramctl.parsing.english.lexicon import Lexicon
-from ramctl.parsing.label_building.hierarchy import Hierarchy
+from ramctl.parsing.label_builder import parents_of
 from ramctl.records.inputs import inputs_or_stdin, read_inputs
 from ramctl.records.labels import LABELS, Label, Labels
 from ramctl.records.parallel import chunks
@@ -141,12 +140,10 @@ def _with_new_labels(bundle: Bundle, listed_in: str | None, photos: Sequence[Pho
     things = [label for label in known if label.kind in THINGS]
     names = {name: x.tag for x in things for name in (*x.synonyms, x.tag)} | {x: x for x in new}
     all_kinds = {x.tag: x.kind for x in things} | new
-    # Contexts are for actions.
-    hierarchy = Hierarchy(Lexicon.shared(), None, all_kinds)  # type: ignore[arg-type]
     slope, offset = bundle.meta["open_set"]["calibration"]
     usual = float(np.nanmedian(known.numbers("salience", np.nan)))
     made = [
-        Label(tag, kind, parents=hierarchy.parents(tag, names), count=counts[tag],
+        Label(tag, kind, parents=parents_of(tag, names, all_kinds), count=counts[tag],
               calibration=(slope, offset), salience=usual)
         for tag, kind in new.items()
     ]  # fmt: skip

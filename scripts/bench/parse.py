@@ -26,9 +26,8 @@ use_venv("spacy")
 import spacy
 from measuring import core_seconds
 
-from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES, PosTagger
-from ramctl.parsing.english.rules.sentence import clean
-from ramctl.parsing.parser import CaptionParser
+from ramctl.parsing.parsed_caption import clean
+from ramctl.parsing.parser import MODEL_PACKAGES, CaptionParser, PosTagger
 from ramctl.records.inputs import read_inputs
 from ramctl.records.labels import Labels
 from ramctl.records.record import Record, captions_of

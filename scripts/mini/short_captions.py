@@ -25,7 +25,7 @@ use_venv()
 import spacy
 from spacy.tokens import Span, Token
 
-from ramctl.parsing.english.pos_tagger import MODEL_PACKAGES
+from ramctl.parsing.parser import MODEL_PACKAGES
 
 MIN_WORDS, MAX_SHORT_WORDS = 3, 14
 ARTICLE, VOWELS = re.compile(r"\b([Aa])n? (\w)"), "aeiou"

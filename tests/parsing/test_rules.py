@@ -3,10 +3,10 @@
 import pytest
 
 from ramctl.parsing.english.lexicon import Lexicon
-from ramctl.parsing.english.pos_tagger import PosTagger
 from ramctl.parsing.english.rules import attributes, exclusions, nouns, tag_corrections, verbs
 from ramctl.parsing.english.rules.apply import apply_rules
-from ramctl.parsing.english.rules.sentence import clean
+from ramctl.parsing.parsed_caption import clean
+from ramctl.parsing.parser import PosTagger, batches
 
 ROWS = [
     *tag_corrections.NAMES,
@@ -25,7 +25,8 @@ ROWS = [
 def acting() -> dict[str, set[str]]:
     """The names of the rules that act in each example."""
     captions = [caption for row in ROWS for caption in (row.fires, row.spares)]
-    tagged = PosTagger.shared().tag(clean(caption) for caption in captions)
+    texts = batches(map(clean, captions))
+    tagged = [tagged for batch in texts for tagged in PosTagger.shared().tag(batch)]
     names = {}
     for caption, (words, tags) in zip(captions, tagged, strict=True):
         findings = apply_rules(words, tags, Lexicon.shared())

@@ -155,11 +155,6 @@ class Lexicon:
         """Whether WordNet or a list has the phrase as a compound."""
         return phrase in self.compounds or phrase in self.plural_only
 
-    def is_tag_before_noun(self, word: str) -> bool:
-        """Whether a word before a noun is itself a tag: "brick" in "brick house"."""
-        is_substance = self.first_file(word) == "noun.substance"
-        return word in self.modifier_tags | self.colors | self.visible_adjectives or is_substance
-
     def is_game(self, word: str) -> bool:
         """Whether it is a sport or a game by one of its first two senses."""
         senses = self.wordnet.entry(word).senses.get(NOUN, ())

@@ -13,8 +13,6 @@ from typing import Final
 
 import numpy as np
 
-from ramctl.errors import RunProblem
-
 # Parts of speech, and the letters that stand for them in the compiled file.
 NOUN, VERB, ADJECTIVE, ADVERB = "n", "v", "a", "r"
 
@@ -55,9 +53,6 @@ class Entry:
     base_forms: dict[str, tuple[str, ...]]  # the lemmas that it is an irregular form of
 
 
-NO_ENTRY: Final = Entry({}, {})
-
-
 def spelled(lemma: str) -> str:
     """A lemma as captions are read: lower case, spaces for hyphens."""
     return lemma.lower().replace("-", " ")
@@ -68,12 +63,9 @@ class WordNet:
 
     def __init__(self, data: bytes) -> None:
         header, _, _ = data.partition(b"\n")
-        name, version, n_words, _ = header.decode().split()
-        if (name, version) != ("ramctl-wordnet", "1"):
-            raise RunProblem(f"the compiled WordNet has an unknown version: {header.decode()}")
         self._data = data
         self._ends = np.flatnonzero(np.frombuffer(data, dtype=np.uint8) == ord("\n"))
-        self._n_words = int(n_words)
+        self._n_words = int(header.split()[2])
         self.entry = lru_cache(maxsize=50_000)(self._entry)
         self.synset = lru_cache(maxsize=50_000)(self._synset)
 
@@ -107,11 +99,8 @@ class WordNet:
     def is_kind_of(self, noun: str, lemma: str) -> bool:
         """Whether the noun's first sense is below a synset that has the lemma."""
         senses = self.entry(noun).senses.get(NOUN, ())
-        return bool(senses) and self.is_below(senses[0][0], lemma)
-
-    def is_below(self, number: int, lemma: str) -> bool:
-        """Whether a hypernym of a synset has the lemma."""
-        return any(lemma in self.synset(above).lemmas for above in self.hypernym_path(number))
+        path = self.hypernym_path(senses[0][0]) if senses else []
+        return any(lemma in self.synset(above).lemmas for above in path)
 
     def compounds(self) -> set[str]:
         """The nouns of two to four words."""
@@ -126,7 +115,7 @@ class WordNet:
         words = range(1, self._n_words + 1)  # the lines that hold them, sorted by their bytes
         place = bisect_left(words, key, key=lambda i: self._line(i).partition(b"\t")[0])
         if place == len(words) or not self._line(words[place]).startswith(key + b"\t"):
-            return NO_ENTRY
+            return Entry({}, {})
         senses: dict[str, tuple[tuple[int, int], ...]] = {}
         base_forms: dict[str, tuple[str, ...]] = {}
         for field in self._line(words[place]).decode().split("\t")[1:]:

@@ -3,8 +3,14 @@
 from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.english.rules import attributes, nouns, verbs
 from ramctl.parsing.english.rules.exclusions import exclude_words
-from ramctl.parsing.english.rules.rule_tables import read_word
-from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, VERBS, Findings, read_sentence
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    NOUNS,
+    VERBS,
+    Findings,
+    read_sentence,
+    read_word,
+)
 from ramctl.parsing.english.rules.tag_corrections import correct_tags
 from ramctl.parsing.english.wordnet import VERB
 from ramctl.parsing.parsed_caption import Mention, ParsedCaption

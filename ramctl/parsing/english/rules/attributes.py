@@ -1,8 +1,14 @@
 """Adjectives, colours and participles to tags (guidelines: attributes)."""
 
 from ramctl.parsing.english.lexicon import word_set
-from ramctl.parsing.english.rules.rule_tables import Reading, RuleTable
-from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Findings, Sentence
+from ramctl.parsing.english.rules.sentence import (
+    ADJECTIVES,
+    NOUNS,
+    Findings,
+    Rule,
+    RuleTable,
+    Sentence,
+)
 
 SECOND_PARTS = word_set("second_parts")
 GIVES_FIRST_PART = word_set("gives_first_part")
@@ -136,18 +142,18 @@ def participle(findings: Findings, i: int) -> int | None:
 
 
 ADJECTIVE_RULES = RuleTable((
-    Reading("black and white", _black_and_white, "a black and white photo", "a black and tan dog",
-            frozenset({"black"})),
-    Reading("lightness of a colour", _lightness, "a dusty pink wall", "a dark wall",
-            LIGHTNESS | DULLNESS),
-    Reading("word for a colour", color, "a green wall", "a tall wall"),
-    Reading("adjective", _look, "a wooden chair", "a former chair"),
+    Rule("black and white", _black_and_white, "a black and white photo", "a black and tan dog",
+         {"black"}),
+    Rule("lightness of a colour", _lightness, "a dusty pink wall", "a dark wall",
+         LIGHTNESS | DULLNESS),
+    Rule("word for a colour", color, "a green wall", "a tall wall"),
+    Rule("adjective", _look, "a wooden chair", "a former chair"),
 ))  # fmt: skip
 
 # Of a word and the second part after it: "snow" for "snow covered" but "heart shaped" whole.
 PAIR_RULES = RuleTable((
-    Reading("attribute phrase", _phrase, "a multi colored dog", "a snow covered hill"),
-    Reading("vague first part", _vague_pair, "light colored walls", "a snow covered hill"),
-    Reading("first part", _first_part, "a snow covered hill", "a heart shaped box"),
-    Reading("two parts", _two_parts, "a heart shaped box", "a snow covered hill"),
+    Rule("attribute phrase", _phrase, "a multi colored dog", "a snow covered hill"),
+    Rule("vague first part", _vague_pair, "light colored walls", "a snow covered hill"),
+    Rule("first part", _first_part, "a snow covered hill", "a heart shaped box"),
+    Rule("two parts", _two_parts, "a heart shaped box", "a snow covered hill"),
 ))  # fmt: skip

@@ -1,8 +1,7 @@
 """Names that are read as things: of people, places, makers, firms and programs."""
 
 from ramctl.parsing.english.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules.rule_tables import Exclusion, Span
-from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Sentence
+from ramctl.parsing.english.rules.sentence import ADJECTIVES, NOUNS, Rule, Sentence, Span
 
 # How many words a maker and a model have before the model's number.
 MAX_MODEL = 3
@@ -132,24 +131,21 @@ def _rival(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 RULES = (
-    Exclusion("named thing", _named_thing, "The skyline of Salt Lake City", "a lake and a city",
-              NOUNS | ADJECTIVES),
-    Exclusion("maker", _maker, "Apple MacBook on a desk", "Apple Pie on a Desk",
-              word_set("makers")),
-    Exclusion("company", _company, "A bag of Blue Whale Brewing Co.", "A blue whale and co.",
-              frozenset({"co", "co.", "inc", "inc.", "ltd", "ltd.", "llc", "gmbh"})),
-    Exclusion("named place", _place, "a girl lights a candle at Brown Chapel",
-              "a girl lights a candle at a brown chapel", NOUNS | ADJECTIVES),
-    Exclusion("address", _address, "A house at 14 Maple Street", "A maple on 14 streets",
-              word_set("streets")),
-    Exclusion("name and age", _aged, "Rose Parks, 91, lights a candle", "Two Parks, 3 lakes",
-              frozenset({","})),
-    Exclusion("officer", _officer, "Minister Petra Stone Opens a Bridge",
-              "Minister of Stone Opens a Bridge", NOUNS),
-    Exclusion("name", _name, "Rose Byrne smiles at a child", "Rose and byre in a garden",
-              NOUNS | ADJECTIVES),
-    Exclusion("program", _program, "a fox in a forest, blender", "a blender on a counter",
-              word_set("programs")),
-    Exclusion("rival", _rival, "A player scores against City.", "A boy leans against a wall.",
-              NOUNS),
+    Rule("named thing", _named_thing, "The skyline of Salt Lake City", "a lake and a city",
+         NOUNS | ADJECTIVES),
+    Rule("maker", _maker, "Apple MacBook on a desk", "Apple Pie on a Desk", word_set("makers")),
+    Rule("company", _company, "A bag of Blue Whale Brewing Co.", "A blue whale and co.",
+         {"co", "co.", "inc", "inc.", "ltd", "ltd.", "llc", "gmbh"}),
+    Rule("named place", _place, "a girl lights a candle at Brown Chapel",
+         "a girl lights a candle at a brown chapel", NOUNS | ADJECTIVES),
+    Rule("address", _address, "A house at 14 Maple Street", "A maple on 14 streets",
+         word_set("streets")),
+    Rule("name and age", _aged, "Rose Parks, 91, lights a candle", "Two Parks, 3 lakes", {","}),
+    Rule("officer", _officer, "Minister Petra Stone Opens a Bridge",
+         "Minister of Stone Opens a Bridge", NOUNS),
+    Rule("name", _name, "Rose Byrne smiles at a child", "Rose and byre in a garden",
+         NOUNS | ADJECTIVES),
+    Rule("program", _program, "a fox in a forest, blender", "a blender on a counter",
+         word_set("programs")),
+    Rule("rival", _rival, "A player scores against City.", "A boy leans against a wall.", NOUNS),
 )  # fmt: skip

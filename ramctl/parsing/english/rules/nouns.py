@@ -4,16 +4,16 @@ A phrase is its last noun, the head, and the nouns before it. Each is read by th
 matches: `HEADS` for the head, `MODIFIERS` for the others, most of which describe the head.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from ramctl.parsing.english.lexicon import NATURAL_KINDS, Lexicon, word_set
-from ramctl.parsing.english.rules.rule_tables import Rule, RuleTable
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     NOUNS,
     VERBS,
     Findings,
+    Rule,
+    RuleTable,
     Sentence,
     is_person_or_animal,
 )
@@ -47,7 +47,6 @@ class Noun(NamedTuple):
 # A tag with its kind; NOTHING where the noun gives no tag; None where the row does not match.
 Tag = tuple[str, str]
 NOTHING: Tag = ("", "")
-Naming = Rule[Callable[[Findings, Noun], Tag | None]]
 
 
 def find_compounds(sentence: Sentence, lexicon: Lexicon) -> None:
@@ -154,7 +153,7 @@ def _parts(findings: Findings, start: int) -> tuple[list[Noun], int]:
     return parts, i
 
 
-def _read(findings: Findings, rows: "RuleTable[Naming]", noun: Noun) -> bool:
+def _read(findings: Findings, rows: RuleTable, noun: Noun) -> bool:
     """Add the tag of the first row that matches; returns whether there is one."""
     for row in rows.rows_at(noun.lemma, findings.sentence.tags[noun.end - 1]):
         tag = row.pattern(findings, noun)
@@ -283,23 +282,21 @@ def _compound_before_noun(findings: Findings, noun: Noun) -> Tag | None:
 
 
 HEADS = RuleTable((
-    Naming("light verb and noun", _light_verb, "a man does a flip", "a flip chart"),
-    Naming("name of its own", _name, "a boy with Bryan", "a boy with a bat", NAMES),
-    Naming("colour", _color, "dressed in a deep red", "an orange on a table", COLORS),
-    Naming("unknown word", _unknown, "flibberation in style", "a flibberation"),
-    Naming("garment", _garment, "a girl in a pink top", "a bird on the top of a tree",
-           frozenset({"top"})),
-    Naming("game of ball", _played, "boys play basketball", "a basketball on the floor",
-           BALL_GAMES),
-    Naming("noun", _noun, "a dog", "a stop sign"),
-    Naming("compound", _compound, "a stop sign", "a dog"),
+    Rule("light verb and noun", _light_verb, "a man does a flip", "a flip chart"),
+    Rule("name of its own", _name, "a boy with Bryan", "a boy with a bat", NAMES),
+    Rule("colour", _color, "dressed in a deep red", "an orange on a table", COLORS),
+    Rule("unknown word", _unknown, "flibberation in style", "a flibberation"),
+    Rule("garment", _garment, "a girl in a pink top", "a bird on the top of a tree", {"top"}),
+    Rule("game of ball", _played, "boys play basketball", "a basketball on the floor", BALL_GAMES),
+    Rule("noun", _noun, "a dog", "a stop sign"),
+    Rule("compound", _compound, "a stop sign", "a dog"),
 ))  # fmt: skip
 
 MODIFIERS = RuleTable((
-    Naming("colour before a noun", _color_before_noun, "a gold ring", "a dog house", COLORS),
-    Naming("material", _material, "a brick wall", "a dog house"),
-    Naming("animal before a person", _animal, "a dog owner", "a dog house"),
-    Naming("thing before an empty head", _thing, "a pizza slice", "a dog house"),
-    Naming("plant before a noun", _plant, "a tree limb on a lawn", "a dog house"),
-    Naming("compound before a noun", _compound_before_noun, "a cowboy hat rack", "a dog house"),
+    Rule("colour before a noun", _color_before_noun, "a gold ring", "a dog house", COLORS),
+    Rule("material", _material, "a brick wall", "a dog house"),
+    Rule("animal before a person", _animal, "a dog owner", "a dog house"),
+    Rule("thing before an empty head", _thing, "a pizza slice", "a dog house"),
+    Rule("plant before a noun", _plant, "a tree limb on a lawn", "a dog house"),
+    Rule("compound before a noun", _compound_before_noun, "a cowboy hat rack", "a dog house"),
 ))  # fmt: skip

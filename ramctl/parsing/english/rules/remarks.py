@@ -1,14 +1,15 @@
 """Remarks on the picture rather than on its contents: figures of speech, use, credit."""
 
 from ramctl.parsing.english.lexicon import Lexicon, word_set
-from ramctl.parsing.english.rules.rule_tables import Exclusion, Span
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     BOUNDARIES,
     DETERMINERS,
     NOUNS,
     VERBS,
+    Rule,
     Sentence,
+    Span,
     subject_of,
 )
 
@@ -18,7 +19,6 @@ DOES = FINITE | {"VBG"}
 ABSTRACT = frozenset({"noun.attribute", "noun.cognition", "noun.feeling", "noun.state",
                       "noun.relation", "noun.motive"})  # fmt: skip
 ALIVE = frozenset({"noun.person", "noun.animal", "noun.group", "noun.Tops"})
-GOOD_FOR = frozenset({"perfect", "ideal", "suitable"})
 OURS = frozenset({"gallery", "shop", "store", "website", "site", "blog", "page", "collection"})
 VIEWERS = frozenset({"viewer", "viewers", "observer", "onlooker", "beholder"})
 CHANGES = frozenset({"turn", "transform", "multiply"})
@@ -129,27 +129,25 @@ def _unwanted(sentence: Sentence, i: int, lexicon: Lexicon) -> Span:
 
 
 RULES = (
-    Exclusion("doing of an abstraction", _abstract_doer, "Her softness stands in contrast.",
-              "A number of people walking.", VERBS),
-    Exclusion("doing of the lifeless", _lifeless_doer, "A bowl fills the frame.",
-              "A man fills a bowl.", VERBS),
-    Exclusion("doing of light", _light_doer, "Sunlight dances on the water.",
-              "A girl dances on a stage.", VERBS),
-    Exclusion("done to the viewer", _to_viewer, "The road leaves the viewer to wonder.",
-              "A man leaves the house.", VERBS),
-    Exclusion("changed into", _into, "Fog turns the hill into an island.",
-              "A man turns the hill into an island.", frozenset({"into"})),
-    Exclusion("what it becomes", _becomes, "The city becomes a dream of color.",
-              "A dress becomes her.", frozenset({"become", "becomes", "becoming", "became"})),
-    Exclusion("guard", _guard, "Two dogs stand guard.", "A guard at a gate.", frozenset({"guard"})),
-    Exclusion("good for", _used_for, "A cactus drawing, perfect for cards and posters.",
-              "A perfect cactus.", GOOD_FOR),
-    Exclusion("ours", _ours, "A bride, more in our gallery.", "Our dog in a gallery.",
-              frozenset({"our"})),
-    Exclusion("credit", _credit, "A bride, photography by Amber Fields",
-              "A house by the sea", word_set("credited")),
-    Exclusion("agency", _agency, "A bridge. REUTERS/Max Stone", "a man and/or a stone",
-              frozenset({"/"})),
-    Exclusion("negative prompt", _unwanted, "a lake, negative prompt: people, boats",
-              "a negative of a boat", frozenset({"prompt"})),
+    Rule("doing of an abstraction", _abstract_doer, "Her softness stands in contrast.",
+         "A number of people walking.", VERBS),
+    Rule("doing of the lifeless", _lifeless_doer, "A bowl fills the frame.", "A man fills a bowl.",
+         VERBS),
+    Rule("doing of light", _light_doer, "Sunlight dances on the water.",
+         "A girl dances on a stage.", VERBS),
+    Rule("done to the viewer", _to_viewer, "The road leaves the viewer to wonder.",
+         "A man leaves the house.", VERBS),
+    Rule("changed into", _into, "Fog turns the hill into an island.",
+         "A man turns the hill into an island.", {"into"}),
+    Rule("what it becomes", _becomes, "The city becomes a dream of color.", "A dress becomes her.",
+         {"become", "becomes", "becoming", "became"}),
+    Rule("guard", _guard, "Two dogs stand guard.", "A guard at a gate.", {"guard"}),
+    Rule("good for", _used_for, "A cactus drawing, perfect for cards and posters.",
+         "A perfect cactus.", {"perfect", "ideal", "suitable"}),
+    Rule("ours", _ours, "A bride, more in our gallery.", "Our dog in a gallery.", {"our"}),
+    Rule("credit", _credit, "A bride, photography by Amber Fields", "A house by the sea",
+         word_set("credited")),
+    Rule("agency", _agency, "A bridge. REUTERS/Max Stone", "a man and/or a stone", {"/"}),
+    Rule("negative prompt", _unwanted, "a lake, negative prompt: people, boats",
+         "a negative of a boat", {"prompt"}),
 )  # fmt: skip

@@ -1,10 +1,13 @@
-"""A caption in words with part-of-speech tags, and the findings of the rules in it."""
+"""A caption in words with part-of-speech tags, the findings of the rules, and tables of rules.
 
-import re
-from collections.abc import Collection
+At each word, from left to right, the first row of a table that matches is applied.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
-from ramctl.parsing import parsed_caption
 from ramctl.parsing.english.lexicon import Lexicon, word_set
 from ramctl.parsing.parsed_caption import Mention, without_accents
 
@@ -17,15 +20,6 @@ BOUNDARIES = frozenset({".", ":", "``", "''", "-LRB-", "-RRB-"})
 MAKES_NOUN = DETERMINERS | ADJECTIVES
 # How many words away the subject of a verb may be.
 NEAR = 40
-
-# Text in single quotes; an apostrophe inside a word does not count as one.
-SINGLE_QUOTED = re.compile(r"(?<!\w)'(?!(?:s|t|m|re|ve|ll|d)\b)((?:[^'\n]|(?<=\w)'(?=\w))+)'(?!\w)")
-
-
-def clean(text: str) -> str:
-    """The caption as `parsed_caption.clean` leaves it, with single quotes as double ones."""
-    text = parsed_caption.clean(text)
-    return SINGLE_QUOTED.sub(r'"\1"', text) if text.count("'") > 1 else text
 
 
 @dataclass(slots=True)
@@ -165,3 +159,44 @@ class Findings:
             rule = f"{rule}, by {', '.join(names)}"
         self.mentions.append(Mention(start, tag, kind, written, rule))
         return end
+
+
+Span = tuple[int, int] | None  # from an index to the one after
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A row of a table, whose pattern is called at an index of a sentence; None: no match.
+
+    It returns the word's right tag (`tag_corrections`), the span of words that give no tags
+    (`exclusions`), the index after those whose tags it has added (`attributes`, `verbs`), or the
+    tag of a noun (`nouns`).
+    """
+
+    name: str
+    pattern: Callable[..., Any]
+    fires: str  # a caption in which it does
+    spares: str  # one in which it must not
+    at: Set[str] | None = None  # the words or tags at which it is tried; None: at all
+
+
+class RuleTable(tuple[Rule, ...]):
+    """Rows in their order, with those to be tried at a word looked up at once."""
+
+    def __init__(self, rows: Iterable[Rule]) -> None:
+        self.rows_at: Callable[..., tuple[Rule, ...]] = lru_cache(maxsize=50_000)(self._rows_at)
+
+    def _rows_at(self, *keys: str) -> tuple[Rule, ...]:
+        """The rows for a word and whatever else is known of it: its tag."""
+        return tuple(row for row in self if row.at is None or not row.at.isdisjoint(keys))
+
+
+def read_word(rules: RuleTable, findings: Findings, i: int) -> int:
+    """Add the tags of the first row that matches at an index; returns the index after it."""
+    sentence = findings.sentence
+    for rule in rules.rows_at(sentence.words[i], sentence.tags[i]):
+        end: int | None = rule.pattern(findings, i)
+        if end is not None:
+            findings.read.add(rule.name)
+            return end
+    return i + 1

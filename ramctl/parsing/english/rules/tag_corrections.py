@@ -1,13 +1,14 @@
 """Corrections of part-of-speech tags that the tagger gets wrong in captions, as tables."""
 
 from ramctl.parsing.english.lexicon import VISIBLE_FILES, Lexicon, word_set
-from ramctl.parsing.english.rules.rule_tables import Correction, RuleTable
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     DETERMINERS,
     MAKES_NOUN,
     NOUNS,
     VERBS,
+    Rule,
+    RuleTable,
     Sentence,
     is_person_or_animal,
 )
@@ -23,7 +24,6 @@ BEFORE_GERUND = NOUNS | VERBS | {"CC", ",", "PRP", "RB", ""}
 ONE = frozenset({"a", "an", "this", "one", "another", "each", "every"})
 COMMON = frozenset({"NN", "NNS"})
 PROPER = frozenset({"NNP", "NNPS"})
-GERUND = frozenset({"VBG"})
 # Colours that are things as often.
 THINGS_OF_COLOR = frozenset({"orange", "gold", "silver", "salmon"})
 NEVER_NOUNS = word_set("never_nouns")
@@ -50,7 +50,7 @@ def correct_tags(sentence: Sentence, lexicon: Lexicon) -> None:
         _correct(sentence, i, RULES, lexicon)
 
 
-def _correct(sentence: Sentence, i: int, table: RuleTable[Correction], lexicon: Lexicon) -> None:
+def _correct(sentence: Sentence, i: int, table: RuleTable, lexicon: Lexicon) -> None:
     for rule in table.rows_at(sentence.words[i], sentence.tags[i]):
         if tag := rule.pattern(sentence, i, lexicon):
             sentence.tags[i] = tag
@@ -327,51 +327,46 @@ def _given_name(sentence: Sentence, i: int, lexicon: Lexicon) -> str | None:
 
 # Applied to names first; the other tables then see the corrected tags.
 NAMES = RuleTable((
-    Correction("colour in a name", _name_color, "white bus on road", "a visit to Portugal", PROPER),
-    Correction("real name", _real_name, "a street in China", "China on a shelf", PROPER),
-    Correction("no name but a thing", _name_thing, "orange jello", "a visit to Portugal", PROPER),
-    Correction("no name but an adjective", _name_adjective, "Snowy hills", "Oslo hills", PROPER),
+    Rule("colour in a name", _name_color, "white bus on road", "a visit to Portugal", PROPER),
+    Rule("real name", _real_name, "a street in China", "China on a shelf", PROPER),
+    Rule("no name but a thing", _name_thing, "orange jello", "a visit to Portugal", PROPER),
+    Rule("no name but an adjective", _name_adjective, "Snowy hills", "Oslo hills", PROPER),
 ))  # fmt: skip
 
 WORDS = RuleTable((
-    Correction("adjective before a noun", _adjective_before_noun, "a matte gray wall",
-               "a wall of stone", COMMON),
-    Correction("thing in -ing", _thing_in_ing, "a ceiling with a lamp", "a man surfing", COMMON),
-    Correction("doing in -ing", _doing_in_ing, "a flag furling in the wind", "an earring", COMMON),
-    Correction("no noun", _no_noun, "drawing of an arty pen", "a field", COMMON),
-    Correction("colour of a noun", _color_of_noun, "a woman in teal", "an orange on a table",
-               COMMON),
-    Correction("verb form", _verb_form,
-               "A dog leaps in the air to catch a disc.", "a pony with long rides", COMMON),
-    Correction("one subject", _one_does, "a lizard perches on a wall", "a man with balls", COMMON),
-    Correction("thing and no doing", _gerund_thing, "building by a road", "men building a wall",
-               GERUND),
-    Correction("no adjective", _no_adjective, "ducks and geese near a pond", "a wet pond",
-               ADJECTIVES),
-    Correction("head of its phrase", _head_of_phrase, "a locomotive at a station",
-               "an empty station", ADJECTIVES),
-    Correction("noun by use", _noun_by_use, "mirror over sink", "dogs run", FINITE_OR_PAST),
-    Correction("mistaken noun", _mistaken_noun, "two geese near a metal can",
-               "a boy can jump", RARELY_NOUNS),
-    Correction("noun after all", _noun_after_all, "a yellow rose next to a tree",
-               "a cat sleeps", FINITE_OR_PAST),
+    Rule("adjective before a noun", _adjective_before_noun, "a matte gray wall", "a wall of stone",
+         COMMON),
+    Rule("thing in -ing", _thing_in_ing, "a ceiling with a lamp", "a man surfing", COMMON),
+    Rule("doing in -ing", _doing_in_ing, "a flag furling in the wind", "an earring", COMMON),
+    Rule("no noun", _no_noun, "drawing of an arty pen", "a field", COMMON),
+    Rule("colour of a noun", _color_of_noun, "a woman in teal", "an orange on a table", COMMON),
+    Rule("verb form", _verb_form, "A dog leaps in the air to catch a disc.",
+         "a pony with long rides", COMMON),
+    Rule("one subject", _one_does, "a lizard perches on a wall", "a man with balls", COMMON),
+    Rule("thing and no doing", _gerund_thing, "building by a road", "men building a wall", {"VBG"}),
+    Rule("no adjective", _no_adjective, "ducks and geese near a pond", "a wet pond", ADJECTIVES),
+    Rule("head of its phrase", _head_of_phrase, "a locomotive at a station", "an empty station",
+         ADJECTIVES),
+    Rule("noun by use", _noun_by_use, "mirror over sink", "dogs run", FINITE_OR_PAST),
+    Rule("mistaken noun", _mistaken_noun, "two geese near a metal can", "a boy can jump",
+         RARELY_NOUNS),
+    Rule("noun after all", _noun_after_all, "a yellow rose next to a tree", "a cat sleeps",
+         FINITE_OR_PAST),
 ))  # fmt: skip
 
 RULES = RuleTable((
-    Correction("given name", _given_name, "Jack Black plays the guitar", "A jack and a black cat",
-               word_set("given_names")),
-    Correction("surname", _surname, "Portrait of John Green, a baker", "A portrait of a green man",
-               NOUNS | ADJECTIVES | VERBS),
-    Correction("participle before its noun", _participle_before_noun,
-               "Around it, crumpled wrapping paper.", "A man crumpled wrapping paper.",
-               frozenset({"VBD"})),
-    Correction("doing of one", _doing_of_one,
-               "A farmer herds sheep down a lane.", "The dog bowls on the floor.",
-               frozenset({"NNS"})),
-    Correction("doing to it", _doing_to_it, "His left hand grips a wrench.",
-               "He sells flowers the whole day.", frozenset({"NNS"})),
-    Correction("lie of the land", _lie_of_land, "A road slopes toward the sea.",
-               "A woman eats with forks.", LAND_VERBS),
-    Correction("doing of many", _doing_of_many, "Its seeds drift across the field.",
-               "A sports car in a garage.", frozenset({"NN"})),
+    Rule("given name", _given_name, "Jack Black plays the guitar", "A jack and a black cat",
+         word_set("given_names")),
+    Rule("surname", _surname, "Portrait of John Green, a baker", "A portrait of a green man",
+         NOUNS | ADJECTIVES | VERBS),
+    Rule("participle before its noun", _participle_before_noun,
+         "Around it, crumpled wrapping paper.", "A man crumpled wrapping paper.", {"VBD"}),
+    Rule("doing of one", _doing_of_one, "A farmer herds sheep down a lane.",
+         "The dog bowls on the floor.", {"NNS"}),
+    Rule("doing to it", _doing_to_it, "His left hand grips a wrench.",
+         "He sells flowers the whole day.", {"NNS"}),
+    Rule("lie of the land", _lie_of_land, "A road slopes toward the sea.",
+         "A woman eats with forks.", LAND_VERBS),
+    Rule("doing of many", _doing_of_many, "Its seeds drift across the field.",
+         "A sports car in a garage.", {"NN"}),
 ))  # fmt: skip

@@ -1,12 +1,13 @@
 """Verbs to tags: actions, gerunds, light verbs, figures of speech (guidelines: actions)."""
 
 from ramctl.parsing.english.rules import attributes
-from ramctl.parsing.english.rules.rule_tables import Reading, RuleTable
 from ramctl.parsing.english.rules.sentence import (
     ADJECTIVES,
     DETERMINERS,
     NOUNS,
     Findings,
+    Rule,
+    RuleTable,
     subject_of,
 )
 
@@ -113,12 +114,11 @@ def _head_after(findings: Findings, i: int) -> str:
 
 
 RULES = RuleTable((
-    Reading("participle", attributes.participle, "a parked car", "a man rides a horse",
-            frozenset({"VBN", "VBD"})),
-    Reading("no doing", _no_doing, "a man is happy", "a man sits"),
-    Reading("seeming", _seeming, "a woman looks nice", "a woman looks at a dog"),
-    Reading("course", _course, "the road cuts through a forest", "a man cuts a cake"),
-    Reading("purpose", _purpose, "a riding helmet on a shelf", "a crashing wave",
-            frozenset({"VBG"})),
-    Reading("verb", _action, "a man rides a horse", "a man is happy"),
+    Rule("participle", attributes.participle, "a parked car", "a man rides a horse",
+         {"VBN", "VBD"}),
+    Rule("no doing", _no_doing, "a man is happy", "a man sits"),
+    Rule("seeming", _seeming, "a woman looks nice", "a woman looks at a dog"),
+    Rule("course", _course, "the road cuts through a forest", "a man cuts a cake"),
+    Rule("purpose", _purpose, "a riding helmet on a shelf", "a crashing wave", {"VBG"}),
+    Rule("verb", _action, "a man rides a horse", "a man is happy"),
 ))  # fmt: skip

@@ -1,1 +1,0 @@
-"""A label system from the tags of a caption corpus."""
