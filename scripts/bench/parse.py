@@ -63,7 +63,7 @@ def main() -> None:
         "spaCy, default pipeline": (captions, lambda some: list(nlp.pipe(some))),
         "its tagger alone, as we run it": (
             captions,
-            lambda some: list(PosTagger.shared().tag(map(clean, some))),
+            lambda some: list(PosTagger.shared().tag([*map(clean, some)])),
         ),
         "open mode": (captions, lambda some: list(CaptionParser.open().parse(some))),
         "closed mode": (captions, lambda some: list(CaptionParser.closed(labels).parse(some))),

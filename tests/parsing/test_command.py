@@ -85,9 +85,6 @@ def test_labels_are_those_of_a_bundle_known_by_its_name_too(ramctl, tmp_path):
     missing = ramctl("parse", "--labels", "nothing", stdin=STDIN)
     assert (missing.returncode, missing.stdout) == (2, b"")
     assert "nothing: no such file" in missing.messages
-    (tmp_path / "mini").write_text("dog\n")  # a file of that name is that file
-    own = ramctl("parse", "--labels", "mini", stdin=STDIN)
-    assert own.rows[0]["tags"] == ["dog"]
 
 
 def test_captions_of_a_photo_are_grouped(ramctl, tmp_path):
