@@ -58,7 +58,8 @@ class RamctlCommand(click.Command):
 
     Its module in this package holds TARGET, `package.module:Options`: the command calls that
     module's `run` with that dataclass; OPTIONS, under the headings of the help; HELP, EXAMPLES and
-    NOTES; ARGUMENTS unless these are INPUTS; and EXTRA, if it needs an extra of the package.
+    NOTES; ARGUMENTS unless these are INPUTS; EXTRA, if it needs an extra of the package; and
+    ENVIRONMENT, variables that the libraries of TARGET read when they are imported.
     """
 
     def __init__(self, name: str) -> None:
@@ -105,6 +106,8 @@ class RamctlCommand(click.Command):
 
     def run(self, parameters: Mapping[str, Any]) -> Report:
         """Call the `run` of the command's module with its dataclass; the report of the run."""
+        for name, value in getattr(self.module, "ENVIRONMENT", {}).items():
+            os.environ.setdefault(name, value)
         module_name, _, options_name = self.module.TARGET.partition(":")
         module = import_module(module_name)
         fields = self.field_values(parameters)

@@ -7,6 +7,8 @@ from ramctl.commands.options import option
 from ramctl.records.output_formats import FORMATS
 from ramctl.records.record import KINDS
 
+# Threads of numpy's that wait for work would double the core-time: `tag` has one of its own a core.
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 TARGET = "ramctl.inference.tag_photos:TagOptions"
 HELP = """
 Inputs are photos, folders (-R), *.tar, and *.jsonl[.gz] or *.parquet with image. On -
