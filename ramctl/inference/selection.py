@@ -118,7 +118,7 @@ class TagSelector:
             likely_first = inputs @ np.array(FIRST)
             if first != NO_FIRST:
                 likely_first[first] = np.inf
-            likely_first[(groups != 0) | ~np.isin(np.arange(len(scores)), given)] = -np.inf
+            likely_first[(groups != 0) | ~(is_given & self._can_be_given)] = -np.inf
             is_first = np.zeros(len(scores), bool)
             is_first[likely_first.argmax()] = likely_first.max() > -np.inf
             order.append(~is_first)
