@@ -180,13 +180,15 @@ class Labels(tuple[Label, ...]):
 
         UsageProblem for a language without names.
         """
+        if language is None:
+            return ""
         known = sorted({code for label in self for code in label.names})
-        code = (language or "").lower().replace("_", "-")
-        if language is not None and code not in known:
+        code = language.lower().replace("_", "-")
+        if code not in known:
             code = code.partition("-")[0]
         if code == "en" and code not in known:
             return ""
-        if language is not None and code not in known:
+        if code not in known:
             have = f"names in {', '.join(known)}" if known else "no names in other languages"
             raise UsageProblem(f"language {language!r}: the labels have {have}")
         return code
