@@ -100,7 +100,7 @@ class Branch:
         assert labels.rows is not None
         width = class_names.shape[1]
         text, own, bias = np.split(labels.rows, [width, width + own_width], 1)
-        self._text, self._own = scale * text.T, own.T
+        self._scale, self._text, self._own = scale, text.T, own.T
         likeness = class_names @ text.T  # (K, L), 14 MB: changed in place
         likeness *= sharpness
         self._likeness = np.exp(likeness, out=likeness)
@@ -116,7 +116,8 @@ class Branch:
 
     def likeliest(self, encoded: EncodedPhotos) -> NDArray[np.bool_]:
         """Whether a label could be among a photo's likeliest, or what it is of (B, L)."""
-        branch = unit(encoded["feature"]) @ self._text + encoded["own"] @ self._own
+        feature = self._scale * unit(encoded["feature"])
+        branch = feature @ self._text + encoded["own"] @ self._own
         branch += self._class_scale * np.log(encoded["classes"] @ self._likeness)
         ranked = self._slopes * branch + self._most
         listed = _highest(ranked, self._size)
@@ -142,12 +143,9 @@ def _session(path: Path) -> "InferenceSession":
     options.log_severity_level = 3
     if _adds_in_16_bits():
         options.add_session_config_entry("session.x64quantprecision", "1")
-    # Its kernel takes four times as long as the addition and the norm that it joins.
-    slow = ["SkipLayerNormFusion"]
+    options.enable_cpu_mem_arena = False
     try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=slow
-        )
+        return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions share no base class
         raise RunProblem(f"{path}: onnxruntime cannot load it: {error}") from error
 

@@ -179,6 +179,9 @@ class ModelRunner(Runner):
 
             self.writer = CaptionWriter(bundle)
         self._loading = threading.Lock()
+        self._onnx_engine: OnnxEngine | None = None
+        if engine != TORCH:
+            self._onnx_engine = OnnxEngine(bundle, self.labels, scores_all=scores_all)
 
     @cached_property
     def runtime(self) -> "Runtime":
@@ -203,10 +206,6 @@ class ModelRunner(Runner):
             self.bundle, self.runtime, labels=self.labels, captioning=self._captions,
             fold=self._fold, notify=self.notify,
         )  # fmt: skip
-
-    @cached_property
-    def _onnx_engine(self) -> OnnxEngine:
-        return OnnxEngine(self.bundle, self.labels, scores_all=self._scores_all)
 
     def read(self, record: Record) -> ModelPhoto:
         # From one decoded photo, so that scores do not depend on whether there are boxes.
@@ -243,8 +242,7 @@ class ModelRunner(Runner):
         return score_logits(changed), first
 
     def _chosen_engine(self) -> Any:
-        with self._loading:
-            return self._torch_engine if self._engine == TORCH else self._onnx_engine
+        return self._onnx_engine or self.engine
 
     def look(self, photos: Sequence[Pixels]) -> Iterator[tuple[Scores, Scores]]:
         """The pooled features (C,) and log-odds (L,) of each of the photos."""

@@ -107,7 +107,7 @@ def label_rows(bundle: Bundle) -> Labels:
     tensors = bundle.tensors([*_ROW_PARTS, "labels.counts"])
     counts = tensors.pop("labels.counts")
     if len(tensors[TEXTS]) == len(counts):
-        rows = np.concatenate([tensors[name].astype(np.float32) for name in _ROW_PARTS], 1)
+        rows = np.concatenate([tensors[name] for name in _ROW_PARTS], 1, dtype=np.float32)
     else:
         text = tensors[TEXTS].astype(np.float32, copy=False)
         rows = _padded(np.split(text, np.cumsum(counts)[:-1]), max(counts), text.shape[1])
