@@ -20,8 +20,7 @@ from ramctl.apps.pages import render
 from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
 from ramctl.inference.device_pool import split_devices
 from ramctl.inference.selection import SelectionOptions
-from ramctl.inference.tagger import Tagger
-from ramctl.inference.tagger_options import TaggerOptions
+from ramctl.inference.tagger import Tagger, TaggerOptions
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Report

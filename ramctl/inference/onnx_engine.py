@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import LABEL_GRAPH, PHOTO_GRAPH, WEIGHTS, Bundle
 from ramctl.checkpoints.static_table import unit
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.inference.salience import N_LIKELIEST, Salience
+from ramctl.inference.log_odds import N_LIKELIEST, Salience
 from ramctl.records.labels import Labels
 
 if TYPE_CHECKING:

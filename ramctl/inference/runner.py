@@ -18,8 +18,14 @@ from PIL import Image
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.boxes import enlarged
-from ramctl.inference.collection import NO_FIRST, Collection
-from ramctl.inference.log_odds import Probabilities, log_odds_of, score_logits, sigmoid
+from ramctl.inference.log_odds import (
+    NO_FIRST,
+    Collection,
+    Probabilities,
+    log_odds_of,
+    score_logits,
+    sigmoid,
+)
 from ramctl.inference.onnx_engine import TORCH, OnnxEngine
 from ramctl.inference.vocabulary import label_rows
 from ramctl.model.preprocess import Preprocess
@@ -137,24 +143,23 @@ class ModelRunner(Runner):
         if requested or engine == TORCH:
             require("train", requested or "running this model in torch")
         self.bundle, self.options, self.notify = bundle, options, notify
-        self._engine, self.labels = engine, label_rows(bundle) if labels is None else labels
+        self.labels = label_rows(bundle) if labels is None else labels
         self.probabilities = Probabilities(self.labels)
         self.collection = Collection(**bundle.fit) if bundle.fit else None
-        self._scores_all = scores_all
         self._captions, self._thorough, self._fold = captions, thorough, fold
         usual = bundle.batch_size or DEFAULT_BATCH
         self.batch = options.batch or usual
         self.workers = options.workers or usable_cores()
-        on_cpu, backend = True, f"cpu, onnxruntime {bundle.dtype}"
+        # Photos a run of the model. The graphs take 9 % longer by one, but the first comes earlier.
+        self.at_once, backend = 1, f"cpu, onnxruntime {bundle.dtype}"
         if engine == TORCH:
             from ramctl.inference.torch_engine import photos_that_fit
 
             device, size = self.runtime.device, bundle.preprocess.size
-            on_cpu, backend = device.type == "cpu", f"{device}, torch {self.runtime.dtype}"
+            backend = f"{device}, torch {self.runtime.dtype}"
             self.batch = options.batch or photos_that_fit(device, size, usual)
+            self.at_once = usual if device.type == "cpu" else self.batch
         self.description = f"{backend}, batch {self.batch}"
-        # Photos a run of the model. The graphs take 9 % longer by one, but the first comes earlier.
-        self.at_once = 1 if engine != TORCH else usual if on_cpu else self.batch
         # Boxes and captions need a torch model, also beside a graph. A large one uses all cores
         # itself. For small operations several batches with one thread each are faster
         # than one batch whose threads wait for each other.
@@ -241,19 +246,16 @@ class ModelRunner(Runner):
         changed, first = self.collection(log_odds, values)
         return score_logits(changed), first
 
-    def _chosen_engine(self) -> Any:
-        return self._onnx_engine or self.engine
-
     def look(self, photos: Sequence[Pixels]) -> Iterator[tuple[Scores, Scores]]:
         """The pooled features (C,) and log-odds (L,) of each of the photos."""
-        engine = self._chosen_engine()
+        engine = self._onnx_engine or self.engine
         for part in chunks(photos, self.at_once):
             encoded = engine.encode(self.preprocess.full_batch(part, self.at_once))
             log_odds = self.probabilities.log_odds(engine.logits(encoded))
             yield from zip(engine.pooled(encoded)[: len(part)], log_odds[: len(part)], strict=True)
 
     def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Ids]:
-        engine = self._chosen_engine()
+        engine = self._onnx_engine or self.engine
         views = [photo.pixels for photo in photos]
         views += [part for photo in photos for part in photo.parts]
         each = [self._score(engine, engine.encode(batch)) for batch in self.full_batches(views)]

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.errors import UsageProblem
-from ramctl.inference.collection import NO_FIRST
-from ramctl.inference.log_odds import log_odds_of
-from ramctl.inference.salience import FIRST, allowances
+from ramctl.inference.log_odds import FIRST, NO_FIRST, allowances, log_odds_of
 from ramctl.inference.vocabulary import Vocabulary
 from ramctl.records.files import read_lines
 from ramctl.records.labels import NEVER, Labels

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, read_labels
 from ramctl.checkpoints.static_table import StaticTextEncoder, read_text_encoder, unit
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.inference.salience import Salience
+from ramctl.inference.log_odds import Salience
 from ramctl.inference.thresholds import Threshold, user_thresholds
 from ramctl.records.files import read_text, unpacked_name
 from ramctl.records.labels import Label, Labels

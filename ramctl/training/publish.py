@@ -18,8 +18,8 @@ from ramctl.checkpoints.bundle import AXES, CARD, TEXT_FOLDER, Bundle, BundleWri
 from ramctl.checkpoints.load import write_model
 from ramctl.checkpoints.onnx_graph import export_graphs
 from ramctl.checkpoints.weights import weights_of
+from ramctl.inference.calibration import MIN_PHOTOS, Judged, Mentioned, calibrate, open_curve
 from ramctl.inference.embedding import SAMPLE, write_axes
-from ramctl.inference.fitting import MIN_PHOTOS, Judged, Mentioned, calibrate, open_curve
 from ramctl.inference.log_odds import Probabilities
 from ramctl.inference.vocabulary import borrowed
 from ramctl.model.device import Runtime

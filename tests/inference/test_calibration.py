@@ -4,8 +4,17 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from ramctl.inference.calibration import PIVOT, RIDGE, fit_curves, precision_table
-from ramctl.inference.fitting import Judged, Mentioned, calibrate, choose_threshold, open_curve
+from ramctl.inference.calibration import (
+    PIVOT,
+    RIDGE,
+    Judged,
+    Mentioned,
+    calibrate,
+    choose_threshold,
+    fit_curves,
+    open_curve,
+    precision_table,
+)
 from ramctl.inference.log_odds import Probabilities, log_odds_of, score_logits, sigmoid
 from ramctl.records.labels import Label, Labels
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 import ramctl
 from ramctl import RamctlError, RecordProblem, RunProblem, Tagger, TagResult, UsageProblem
-from ramctl.inference.tagger_options import TaggerOptions
+from ramctl.inference.tagger import TaggerOptions
 from ramctl.records.labels import Labels
 from tests.tagging.conftest import save_photo
 

@@ -9,8 +9,7 @@ from PIL import Image
 from torchvision import transforms
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.inference.tagger import Tagger, open_runner
-from ramctl.inference.tagger_options import TaggerOptions
+from ramctl.inference.tagger import Tagger, TaggerOptions, open_runner
 from ramctl.model.preset import load_preset, write_table
 from ramctl.records.record import Record
 

@@ -9,8 +9,7 @@ from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.inference.caption_writer import CaptionWriter
 from ramctl.inference.selection import SelectionOptions, TagSelector
-from ramctl.inference.tagger import open_runner, significant
-from ramctl.inference.tagger_options import TaggerOptions
+from ramctl.inference.tagger import TaggerOptions, open_runner, significant
 from ramctl.inference.vocabulary import Vocabulary
 from ramctl.model.regions import cell_logits
 from ramctl.photos.decoding import load_photo
