@@ -151,14 +151,15 @@ class ModelRunner(Runner):
         self.batch = options.batch or usual
         self.workers = options.workers or usable_cores()
         # Photos a run of the model. The graphs take 9 % longer by one, but the first comes earlier.
-        self.at_once, backend = 1, f"cpu, onnxruntime {bundle.dtype}"
+        self.at_once, self._scored_at_once = usual, 1
+        backend = f"cpu, onnxruntime {bundle.dtype}"
         if engine == TORCH:
             from ramctl.inference.torch_engine import photos_that_fit
 
             device, size = self.runtime.device, bundle.preprocess.size
             backend = f"{device}, torch {self.runtime.dtype}"
             self.batch = options.batch or photos_that_fit(device, size, usual)
-            self.at_once = usual if device.type == "cpu" else self.batch
+            self.at_once = self._scored_at_once = usual if device.type == "cpu" else self.batch
         self.description = f"{backend}, batch {self.batch}"
         # Boxes and captions need a torch model, also beside a graph. A large one uses all cores
         # itself. For small operations several batches with one thread each are faster
@@ -219,10 +220,10 @@ class ModelRunner(Runner):
         parts = map(self.preprocess.resize, parts_of(photo) if self._thorough else ())
         return ModelPhoto(record, self.preprocess.resize(photo), larger, list(parts))
 
-    def full_batches(self, photos: Sequence[Pixels]) -> list[NDArray[np.float32]]:
+    def full_batches(self, photos: Sequence[Pixels], number: int = 0) -> list[Scores]:
         """The resized photos as the model takes them; blank ones fill the last batch."""
-        batches = chunks(photos, self.at_once)
-        return [self.preprocess.full_batch(batch, self.at_once) for batch in batches]
+        number = number or self.at_once
+        return [self.preprocess.full_batch(batch, number) for batch in chunks(photos, number)]
 
     def features(self, photos: Sequence[Image.Image]) -> "Tensor":
         """The encoder's features (n, extra + T, C) of n photos."""
@@ -248,17 +249,19 @@ class ModelRunner(Runner):
 
     def look(self, photos: Sequence[Pixels]) -> Iterator[tuple[Scores, Scores]]:
         """The pooled features (C,) and log-odds (L,) of each of the photos."""
-        engine = self._onnx_engine or self.engine
-        for part in chunks(photos, self.at_once):
-            encoded = engine.encode(self.preprocess.full_batch(part, self.at_once))
+        engine: Any = self._onnx_engine or self.engine
+        for part in chunks(photos, self._scored_at_once):
+            (batch,) = self.full_batches(part, self._scored_at_once)
+            encoded = engine.encode(batch)
             log_odds = self.probabilities.log_odds(engine.logits(encoded))
             yield from zip(engine.pooled(encoded)[: len(part)], log_odds[: len(part)], strict=True)
 
     def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Ids]:
-        engine = self._onnx_engine or self.engine
+        engine: Any = self._onnx_engine or self.engine
         views = [photo.pixels for photo in photos]
         views += [part for photo in photos for part in photo.parts]
-        each = [self._score(engine, engine.encode(batch)) for batch in self.full_batches(views)]
+        batches = self.full_batches(views, self._scored_at_once)
+        each = [self._score(engine, engine.encode(batch)) for batch in batches]
         scores, first = map(np.concatenate, zip(*each, strict=True))
         n = len(photos)
         if self._thorough:

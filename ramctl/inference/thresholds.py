@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.files import read_lines
 from ramctl.records.labels import NEVER, Labels
-from ramctl.records.record import JsonObject
 
 #: One threshold, one for each of some tags, or a file of them.
 Threshold = float | str | os.PathLike[str] | Mapping[str, float]
@@ -28,7 +27,7 @@ def user_thresholds(
     if not isinstance(threshold, Mapping):
         if (number := read_threshold(str(threshold))) is not None:
             return np.where(usual < NEVER, number, NEVER)
-        listed = np.array(read_thresholds(Path(threshold), labels, np.nan))
+        listed = np.array(read_thresholds(Path(str(threshold)), labels, np.nan), np.float64)
         return np.where(np.isnan(listed), usual, listed)
     thresholds = usual.copy()
     for tag, value in threshold.items():
@@ -73,9 +72,7 @@ def _rows(path: Path) -> list[tuple[str | None, float]]:
         if not line.strip():
             continue
         try:
-            row: JsonObject = (
-                orjson.loads(line) if "{" in line else {"tag": None, "threshold": line}
-            )
+            row = orjson.loads(line) if "{" in line else {"tag": None, "threshold": line}
             value = float(row["threshold"])
             if not 0 <= value <= 1:
                 raise ValueError(line)
