@@ -95,7 +95,7 @@ def index_folder(folder: Path, model: str, report: Report) -> tuple[Path, Path]:
         return tags, keywords
     from ramctl.apps import import_photos  # not for each answer: they take a while
     from ramctl.inference import tag_photos
-    from ramctl.inference.tagger_options import TaggerOptions
+    from ramctl.inference.tagger import TaggerOptions
     from ramctl.records.stream import StreamOptions
 
     photos = PhotoInputs((root,), recursive=True)

@@ -17,8 +17,7 @@ from PIL import Image
 from ramctl.apps.gallery import render
 from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
 from ramctl.inference.selection import SelectionOptions
-from ramctl.inference.tagger import Tagger
-from ramctl.inference.tagger_options import TaggerOptions
+from ramctl.inference.tagger import Tagger, TaggerOptions
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import JsonObject
 from ramctl.records.report import Report

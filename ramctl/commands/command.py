@@ -25,11 +25,13 @@ class Command(click.Command):
     The module's docstring is the text of the help. OPTIONS are the parameters, under the headings
     of the help. TARGET is `package.module:Settings`: the command calls that module's `run` with
     that dataclass, which the parameters fill.
+    ENVIRONMENT are variables that the libraries of TARGET read when they are imported.
     """
 
     def __init__(self, name: str) -> None:
         module: Any = import_module(module_of(name))
         self.target: str = module.TARGET
+        self.environment: dict[str, str] = getattr(module, "ENVIRONMENT", {})
         # Copies: a parameter that several commands share has other variables in each.
         self.sections = {head: [*map(copy, group)] for head, group in module.OPTIONS.items()}
         parameters = [*chain.from_iterable(self.sections.values())]
@@ -67,6 +69,8 @@ class Command(click.Command):
 
     def run(self, parameters: Mapping[str, Any]) -> Report:
         """Call the `run` of the command's module with its settings; the report of the run."""
+        for name, value in self.environment.items():
+            os.environ.setdefault(name, value)
         module_name, _, settings_name = self.target.partition(":")
         module = import_module(module_name)
         values = {"command": self.name, "argv": tuple(sys.argv[1:]), **parameters}

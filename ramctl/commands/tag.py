@@ -17,6 +17,8 @@ from ramctl.records.output_formats import FORMATS
 from ramctl.records.record import KINDS
 
 DTYPES = ("auto", "fp32", "bf16", "fp16", "int8")
+# Threads of numpy's that wait for work would double the core-time: `tag` has one of its own a core.
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 TARGET = "ramctl.inference.tag_photos:TagOptions"
 OPTIONS = {
     "Input": [*options.photos, options.shard],

@@ -1,4 +1,4 @@
-"""Calibration: curves from logits to probabilities of being right, fitted to judged photos.
+"""Calibration: what a bundle knows of its labels' logits, from photos whose tags are known.
 
 A label's probability is sigmoid(slope x logit + offset). Slopes and offsets are shrunk towards
 those of one curve for all labels, most where few photos show the label: one threshold on calibrated
@@ -6,14 +6,19 @@ scores does better than thresholds chosen label by label. N photos, L labels.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.inference.log_odds import Floats, sigmoid
+from ramctl.inference.log_odds import MAIN, Floats, Salience, allowances, sigmoid
+from ramctl.records.labels import DEFAULT_THRESHOLD, Labels
+from ramctl.records.record import JsonObject
 
 Flags = NDArray[np.bool_]
+MIN_PHOTOS = 50  # judged ones; with fewer, curves would be guesses
+MAX_LOGITS = 5_000_000  # in a calibration: more cost minutes and give the same
 FOLDS = 5  # parts of the photos, each calibrated by the others
 RIDGE = np.array([4.0, 30.0])  # the penalties on a label's offset and slope
 MIN_SLOPE = 0.1  # a higher logit never speaks against a label
@@ -21,6 +26,11 @@ PIVOT = -4.0  # the logit at which a label's slope changes nothing
 NEWTON_STEPS = 30
 MIN_STEP = 1e-6  # smaller ones are not halved
 MIN_TAGS = 30  # that a precision must rest on
+THINGS = ("object", "scene")
+SALIENCE_RIDGE = 1.0  # the penalty on a weight; from 0.05 to 2 it makes little difference
+ROUNDS = 60  # of L-BFGS
+MAIN_RIDGE = 0.1
+MIN_MAIN = 50  # known main things; with fewer, `main` is not fitted
 
 
 class Curves(NamedTuple):
@@ -135,3 +145,136 @@ def precision_table(log_odds: Floats, right: Flags) -> list[Precision]:
             row = sigmoid(values[last]), precision[last], number[last] / len(right)
             table.append(Precision(*(round(float(x), 4) for x in row)))
     return sorted(set(table))
+
+
+def fit_main(salience: Salience, log_odds: Floats, is_main: Flags, can_be_given: Flags) -> Salience:
+    """The salience with `main` as photos (N, L) with known main things give it.
+
+    Without MIN_MAIN main things it stays as it is. `can_be_given` is (L,).
+    """
+    counts = can_be_given & np.isfinite(salience.weights)
+    is_main_thing = is_main[:, counts].ravel()
+    if is_main_thing.sum() < MIN_MAIN:
+        return salience
+    inputs = salience.inputs(log_odds)[:, counts].reshape(-1, 3)
+
+    def cost_at(main: Floats) -> float:
+        logits = inputs @ main
+        loss = np.logaddexp(0, logits) - is_main_thing * logits
+        return float(loss.sum() + MAIN_RIDGE * (main**2).sum() / 2)
+
+    def step_at(main: Floats) -> Floats:
+        probability = sigmoid(inputs @ main)
+        gradient = inputs.T @ (is_main_thing - probability) - MAIN_RIDGE * main
+        hessian = (inputs * (probability * (1 - probability))[:, None]).T @ inputs
+        return np.asarray(np.linalg.solve(hessian + MAIN_RIDGE * np.eye(3), gradient))
+
+    certain, fraction, constant = newton(np.array(MAIN), step_at, cost_at).tolist()
+    return replace(salience, main=(certain, fraction, constant))
+
+
+def fit_salience(
+    log_odds: Floats, mentions: NDArray[np.float32], labels: Labels
+) -> Salience | None:
+    """The salience that captioned photos' log-odds and mentions (N, L) give; None without mentions.
+
+    It is the most likely one, with mentions as fractions of a softmax over all things.
+    """
+    import torch
+
+    things = np.flatnonzero([label.kind in THINGS for label in labels])
+    is_captioned = mentions[:, things].any(1)
+    if not is_captioned.any():
+        return None
+    inputs = torch.from_numpy(log_odds[is_captioned][:, things]).float()
+    fractions = torch.from_numpy(mentions[is_captioned][:, things])
+    fractions /= fractions.sum(1, keepdim=True)
+    slope = torch.ones((), requires_grad=True)
+    weights = torch.zeros(len(things), requires_grad=True)
+    optimiser = torch.optim.LBFGS([slope, weights], max_iter=ROUNDS, line_search_fn="strong_wolfe")
+
+    def cost() -> torch.Tensor:
+        optimiser.zero_grad()
+        likelihood = (fractions * (slope * inputs + weights).log_softmax(1)).sum()
+        loss = (SALIENCE_RIDGE * weights.square().sum() - likelihood) / len(fractions)
+        loss.backward()
+        return loss.detach()
+
+    optimiser.step(cost)
+    all_weights = np.full(len(labels), -np.inf)
+    all_weights[things] = weights.detach().numpy()
+    return Salience(float(slope.detach()), all_weights)
+
+
+class Judged(NamedTuple):
+    """The logits (N, L) of photos, and which of their labels are right."""
+
+    logits: Floats
+    right: Flags  # (N, L)
+    known: Flags  # (N, L) whether `right` is known
+    main: Flags  # (N, L) the main things
+
+
+class Mentioned(NamedTuple):
+    """The logits (N, L) of photos, and how early and often their captions name labels."""
+
+    logits: NDArray[np.float32]
+    weights: NDArray[np.float32]  # (N, L)
+
+
+def calibrate(
+    labels: Labels, evidence: Flags, judged: Judged, captioned: Mentioned | None, precision: float
+) -> tuple[Labels, JsonObject]:
+    """The labels with their curves and salience, and the bundle's `meta` of them.
+
+    Labels without `evidence` (L,) are not given. The threshold is the one for the `precision`, on
+    photos that the curves did not see; where none reaches it, and for 0, that of the best F1.
+    Without photos enough there are no curves, and the threshold is 0.5.
+    """
+    labels = Labels(
+        replace(label, validated=bool(known)) for label, known in zip(labels, evidence, strict=True)
+    )
+    step = -(-judged.logits.size // MAX_LOGITS) or 1
+    judged = Judged(*(part[::step] for part in judged))  # type: ignore[arg-type]
+    logits, right, known, main = judged
+    if len(logits) < MIN_PHOTOS or not right[:, evidence].any():
+        return labels, {"thresholds": {"threshold": DEFAULT_THRESHOLD}}
+    curves = fit_curves(logits, right, known)
+    log_odds = held_out_log_odds(logits, right, known)
+    salience, meta = None, JsonObject()
+    if captioned is not None:
+        found = curves.log_odds(captioned.logits)
+        salience = fit_salience(found, captioned.weights, labels)
+    needed = log_odds
+    if salience is not None:
+        salience = fit_main(salience, log_odds, main, evidence)
+        needed = log_odds + allowances(salience.probabilities(salience.inputs(log_odds)))
+        numbers = [round(number, 4) for number in salience.main]
+        meta["salience"] = {"slope": round(salience.slope, 4), "main": numbers}
+        labels = labels.with_numbers("salience", salience.weights, 3)
+    table = precision_table(np.where(known & evidence, needed, -np.inf), right)
+    meta["precisions"] = [list(row) for row in table]
+    meta["thresholds"] = {"threshold": choose_threshold(table, precision, right)}
+    slopes_offsets = zip(labels, curves.labels.tolist(), strict=True)
+    return Labels(
+        replace(label, calibration=(round(slope, 4), round(offset, 4)))
+        for label, (slope, offset) in slopes_offsets
+    ), meta
+
+
+def choose_threshold(table: list[Precision], precision: float, right: Flags) -> float:
+    """The lowest threshold of a precision; else, and for precision 0, that of the best F1.
+
+    0.5 where the table is empty.
+    """
+    if not table:
+        return DEFAULT_THRESHOLD
+    if reached := [row.threshold for row in table if precision and row.precision >= precision]:
+        return min(reached)
+    n_right = right.sum() / len(right)
+    return max(table, key=lambda row: row.precision * row.tags / (row.tags + n_right)).threshold
+
+
+def open_curve(logits: Floats, right: Flags, known: Flags) -> list[float]:
+    """The slope and offset of all labels together, for words that are no labels."""
+    return [round(number, 4) for number in fit_curves(logits, right, known).pooled]

@@ -1,6 +1,5 @@
 """Several devices: a process on each, which take turns; outcomes come in order."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
@@ -19,20 +18,11 @@ Step = tuple[Outcomes, list[str]]  # and messages for the user
 
 
 def split_devices(names: str) -> list[str]:
-    """The devices of `cuda:0,1` or `cpu,cpu`; a bare number takes the kind of the one before.
-
-    Raises UsageProblem when one of several is no device's name.
-    """
+    """The devices of `cuda:0,1` or `cpu,cpu`; a bare number takes the kind of the one before."""
     devices: list[str] = []
     for name in names.split(","):
         kind = devices[-1].partition(":")[0] if devices and name.isdigit() else ""
         devices.append(f"{kind}:{name}" if kind else name)
-    for name in devices if len(devices) > 1 else ():
-        # The names that everyone uses are known without torch, which takes seconds to import.
-        if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-            from ramctl.model.device import choose_device
-
-            choose_device(name)
     return devices
 
 

@@ -9,7 +9,7 @@ import platform
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import LABEL_GRAPH, PHOTO_GRAPH, WEIGHTS, Bundle
 from ramctl.checkpoints.static_table import unit
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.inference.salience import N_LIKELIEST, Salience
+from ramctl.inference.log_odds import N_LIKELIEST, Salience
 from ramctl.records.labels import Labels
 
 if TYPE_CHECKING:
@@ -34,28 +34,21 @@ EncodedPhotos = dict[str, Floats]  # the outputs of photo.onnx by name
 
 
 class OnnxEngine:
-    """The graphs of a bundle with a fixed list of labels, on the CPU.
+    """The graphs of a bundle with a fixed list of labels, on the CPU in one thread.
 
-    Labels that are not among a photo's likeliest have the logit -inf, unless it `scores_all`.
+    The workers keep all cores busy. Labels that are not among a photo's likeliest have the logit
+    -inf, unless it `scores_all`.
     """
 
-    def __init__(
-        self, bundle: Bundle, labels: Labels, threads: int, *, scores_all: bool = False
-    ) -> None:
-        self._photo = _session(bundle.path / PHOTO_GRAPH, threads)
-        self._labels = _session(bundle.path / LABEL_GRAPH, threads)
+    def __init__(self, bundle: Bundle, labels: Labels, *, scores_all: bool = False) -> None:
+        self._photo = _session(bundle.path / PHOTO_GRAPH)
+        self._labels = _session(bundle.path / LABEL_GRAPH)
         assert labels.rows is not None
         self._rows = labels.rows
         self._takes = {given.name for given in self._labels.get_inputs()} - {"rows"}
-        (photos,) = self._photo.get_inputs()
-        side = bundle.preprocess.size
-        if sizes := {size for size in photos.shape[2:] if isinstance(size, int)} - {side}:
-            message = f"takes photos of {max(sizes)} px, and the bundle has {side}"
-            raise RunProblem(f"{bundle.path / PHOTO_GRAPH}: {message}")
-        self._branch: Branch | None = None
         has_headroom = any(label.headroom is not None for label in labels)
-        if has_headroom and not scores_all and len(labels) > MIN_LISTED:
-            self._branch = Branch(bundle, labels)
+        use_branch = has_headroom and not scores_all and len(labels) > MIN_LISTED
+        self._branch = Branch(bundle, labels) if use_branch else None
 
     def encode(self, photos: Floats) -> EncodedPhotos:
         """The outputs of the photo graph for photos (B, 3, S, S)."""
@@ -69,16 +62,15 @@ class OnnxEngine:
     def logits(self, encoded: EncodedPhotos, lifted: Sequence[Ids] | None = None) -> Floats:
         """Logits (B, L) of the labels; for each photo some may be `lifted` among its likeliest."""
         if self._branch is None:
-            blocks = range(0, len(self._rows), ROWS_AT_ONCE)
-            parts = [self._score(encoded, self._rows[i : i + ROWS_AT_ONCE]) for i in blocks]
+            parts = [self._score(encoded, rows) for rows in _blocks(self._rows)]
             return np.concatenate(parts, 1)
         listed = self._branch.likeliest(encoded)
-        found = np.full((len(listed), len(self._rows)), -np.inf, np.float32)
-        for index, ids in enumerate(listed):
-            if lifted is not None:
-                ids = np.union1d(ids, lifted[index])
+        for index, ids in enumerate(lifted or ()):
+            listed[index, ids] = True
+        found = np.full(listed.shape, -np.inf, np.float32)
+        for index, is_listed in enumerate(listed):
             photo = {name: values[index : index + 1] for name, values in encoded.items()}
-            found[index, ids] = self._score(photo, self._rows[ids])[0]
+            found[index, is_listed] = self._score(photo, self._rows[is_listed])[0]
         return found
 
     def _score(self, encoded: EncodedPhotos, rows: Floats) -> Floats:
@@ -86,10 +78,14 @@ class OnnxEngine:
         return np.asarray(self._labels.run(["logits"], feed)[0])
 
 
+def _blocks(rows: Floats) -> list[Floats]:
+    return [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
+
+
 class Branch:
     """Ranks labels by what the global branch and the decoder at most could give them.
 
-    The formula is that of `ramctl.model.global_branch`.
+    The formula is that of `ramctl.model.global_branch`. K classes of the backbone.
     """
 
     def __init__(self, bundle: Bundle, labels: Labels) -> None:
@@ -98,50 +94,58 @@ class Branch:
         class_names, scale, class_scale, offset = (
             tensors[f"prior.{name}"].astype(np.float32) for name in names
         )
-        config, prior = bundle.preset.model.labels, bundle.preset.model.prior
-        assert labels.rows is not None and prior is not None
-        ends = np.cumsum([config.width, config.own_width])
-        text, own, bias = np.split(labels.rows, ends, 1)
-        self._text, self._own = scale * text.T, own.T
-        self._likeness = np.exp(prior.class_sharpness * (text @ class_names.T)).T  # (K, L)
+        # The whole preset takes as long to read as two photos to tag.
+        own_width = bundle.meta["architecture"]["labels"]["own_width"]
+        sharpness = bundle.meta["architecture"]["prior"]["class_sharpness"]
+        assert labels.rows is not None
+        width = class_names.shape[1]
+        text, own, bias = np.split(labels.rows, [width, width + own_width], 1)
+        self._scale, self._text, self._own = scale, text.T, own.T
+        likeness = class_names @ text.T  # (K, L), 14 MB: changed in place
+        likeness *= sharpness
+        self._likeness = np.exp(likeness, out=likeness)
         self._class_scale = class_scale
         headroom = labels.numbers("headroom", np.nan)
-        usual = np.nanquantile(headroom, USUAL_HEADROOM)
-        most = bias[:, -1] + offset + np.where(np.isnan(headroom), usual, headroom)
+        if np.isnan(headroom).any():
+            headroom[np.isnan(headroom)] = np.nanquantile(headroom, USUAL_HEADROOM)
+        most = bias[:, -1] + offset + headroom
         self._slopes, offsets = labels.curves.T.astype(np.float32)
         self._most = (self._slopes * most + offsets).astype(np.float32)
         self._size = max(MIN_LISTED, len(labels) // LISTED_FRACTION)
         self._salience = Salience.from_bundle(bundle.meta.get("salience"), labels)
 
-    def likeliest(self, encoded: EncodedPhotos) -> list[NDArray[np.intp]]:
-        """The ids of the labels that could be likeliest, or what a photo is of, for each photo."""
-        branch = unit(encoded["feature"]) @ self._text + encoded["own"] @ self._own
+    def likeliest(self, encoded: EncodedPhotos) -> NDArray[np.bool_]:
+        """Whether a label could be among a photo's likeliest, or what it is of (B, L)."""
+        feature = self._scale * unit(encoded["feature"])
+        branch = feature @ self._text + encoded["own"] @ self._own
         branch += self._class_scale * np.log(encoded["classes"] @ self._likeness)
         ranked = self._slopes * branch + self._most
-        listed = np.argpartition(-ranked, self._size - 1, axis=1)[:, : self._size]
-        if self._salience is None:
-            return list(listed)
-        main = self._salience.slope * ranked + self._salience.weights
-        return list(map(np.union1d, listed, np.argsort(-main, axis=1)[:, : 4 * N_LIKELIEST]))
+        listed = _highest(ranked, self._size)
+        if self._salience is not None:
+            main = self._salience.slope * ranked + self._salience.weights
+            listed |= _highest(main, 4 * N_LIKELIEST)
+        return listed
 
 
-def _session(path: Path, threads: int) -> "InferenceSession":
+def _highest(values: NDArray[Any], number: int) -> NDArray[np.bool_]:
+    """Which of the values (B, L) are among the `number` highest of their row."""
+    kept = np.zeros(values.shape, bool)
+    ids = np.argpartition(-values, number - 1, axis=1)[:, :number]
+    np.put_along_axis(kept, ids, True, axis=1)
+    return kept
+
+
+def _session(path: Path) -> "InferenceSession":
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
     if _adds_in_16_bits():
         options.add_session_config_entry("session.x64quantprecision", "1")
-    # Waiting threads that spin would take the cores from the workers that decode.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Its kernel takes four times as long as the addition and the norm that it joins.
-    slow = ["SkipLayerNormFusion"]
+    options.enable_cpu_mem_arena = False
     try:
-        return onnxruntime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"], disabled_optimizers=slow
-        )
+        return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions share no base class
         raise RunProblem(f"{path}: onnxruntime cannot load it: {error}") from error
 

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.errors import UsageProblem
-from ramctl.inference.collection import NO_FIRST
-from ramctl.inference.log_odds import log_odds_of
-from ramctl.inference.salience import FIRST, allowances
+from ramctl.inference.log_odds import FIRST, NO_FIRST, allowances, log_odds_of
 from ramctl.inference.vocabulary import Vocabulary
 from ramctl.records.files import read_lines
 from ramctl.records.labels import NEVER, Labels
@@ -118,7 +116,7 @@ class TagSelector:
             likely_first = inputs @ np.array(FIRST)
             if first != NO_FIRST:
                 likely_first[first] = np.inf
-            likely_first[(groups != 0) | ~np.isin(np.arange(len(scores)), given)] = -np.inf
+            likely_first[(groups != 0) | ~(is_given & self._can_be_given)] = -np.inf
             is_first = np.zeros(len(scores), bool)
             is_first[likely_first.argmax()] = likely_first.max() > -np.inf
             order.append(~is_first)

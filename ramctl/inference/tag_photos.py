@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ramctl.errors import UsageProblem
 from ramctl.inference.selection import read_tag_list
-from ramctl.inference.tagger_options import TaggerOptions
+from ramctl.inference.tagger import TaggerOptions
 from ramctl.photos.finding import PhotoInputs, photo_items
 from ramctl.records.inputs import inputs_or_stdin
 from ramctl.records.output_formats import line_format

@@ -7,26 +7,67 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any, NamedTuple, cast, overload
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.inference.device_pool import run_on_devices, split_devices
 from ramctl.inference.embedding import PhotoAxes
 from ramctl.inference.onnx_engine import choose_runtime
 from ramctl.inference.peers import PeerRunner, is_peer
-from ramctl.inference.runner import ModelPhoto, ModelRunner, Runner, mute
+from ramctl.inference.runner import WARN, ModelPhoto, ModelRunner, Runner, RunnerOptions, mute
 from ramctl.inference.selection import DECIMALS, Choice, SelectionOptions, TagSelector, unknown_tags
-from ramctl.inference.tagger_options import TaggerOptions
-from ramctl.inference.vocabulary import Vocabulary, open_vocabulary, plain_vocabulary, read_words
+from ramctl.inference.thresholds import Threshold
+from ramctl.inference.vocabulary import (
+    Vocabulary,
+    Words,
+    open_vocabulary,
+    plain_vocabulary,
+    read_words,
+)
 from ramctl.photos.decoding import PHOTO_KINDS, Photo, photo_record
 from ramctl.records.parallel import chunks
 from ramctl.records.record import JsonObject, Record, set_tags
 
 Outcome = JsonObject | RecordProblem
 Batch = list[Record]
-DENSE_DIGITS = 6
+
+
+_CHOICES: dict[str, tuple[str | None, ...]] = {
+    "runtime": ("auto", "onnx", "torch"),
+    "dtype": ("auto", "fp32", "bf16", "fp16", "int8"),
+    "preprocess": (None, "official", "fast"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TaggerOptions(RunnerOptions):
+    """How photos are tagged; the defaults are those of `ramctl tag`."""
+
+    labels: Words | None = None  # the only words to look for; +FILE: besides the labels
+    threshold: Threshold | None = None  # None: the model's, per tag
+    precision: float | None = None  # the fraction of the tags that shall be right
+    choice: SelectionOptions = field(default_factory=SelectionOptions)
+    thorough: bool = False  # look at parts of each photo too
+    dense: bool = False  # give the scores of all labels too
+    embedding: bool = False  # give a vector to search by
+    boxes: bool = False  # give where the model looked for each tag
+    caption: bool = False  # give a caption
+    preprocess: str | None = None  # official, fast: how photos are read; None: the model's way
+    runtime: str = "auto"  # or onnx, torch
+    notify: Callable[[str], None] = WARN  # called with what the user should know
+
+    def check(self) -> None:
+        """UsageProblem for values that click would refuse, from Python."""
+        for name, known in _CHOICES.items():
+            if (value := getattr(self, name)) not in known:
+                choices = ", ".join(filter(None, known))
+                raise UsageProblem(f"{name} {value!r} is not one of {choices}")
+        numbers = {"batch": self.batch, "jobs": self.workers}
+        for name, number in numbers.items():
+            if number is not None and number < 1:
+                raise UsageProblem(f"{name} {number} is less than 1")
+        if self.precision is not None and not 0 < self.precision < 1:
+            raise UsageProblem(f"precision {self.precision:g} is not between 0 and 1")
+        self.choice.check()
 
 
 class Box(NamedTuple):
@@ -55,7 +96,6 @@ class TagResult:
     def from_record(cls, record: JsonObject) -> "TagResult":
         """The result in a record that a tagger made."""
         boxes: JsonObject = record.get("boxes", {})
-        dense = record.get("dense")
         return cls(
             image=record.get("image"),
             tags=record["tags"],
@@ -63,13 +103,13 @@ class TagResult:
             salience=record.get("salience", {}),
             boxes={tag: Box(*corners) for tag, (corners, _) in boxes.items()},
             caption=next(iter(record.get("generated_captions", ())), None),
-            dense=None if dense is None else dense.tolist(),
+            dense=record.get("dense"),
             record=record,
         )
 
     def to_dict(self) -> JsonObject:
         """The record, of types that `json.dumps` takes."""
-        return self.record if self.dense is None else self.record | {"dense": self.dense}
+        return self.record
 
 
 class Tagger:
@@ -221,7 +261,7 @@ class Tagger:
             fields, tags = photo.record.fields, list(choice.scores)
             if "dense" in fields:  # of an earlier tagger, as are the fields below
                 del fields["dense"]
-                fields.pop("labels", None)
+                fields.pop("label_names", None)
             fields.pop("tag_language", None)
             for name in ("salience", "boxes"):
                 if isinstance(fields.get(name), dict):  # else another program's
@@ -233,7 +273,9 @@ class Tagger:
             if self._choose.language:
                 fields["tag_language"] = self._choose.language
             if self.options.dense:
-                fields["dense"] = significant(row[self.vocabulary.columns[1]], DENSE_DIGITS)
+                fields["dense"] = [
+                    float(f"{score:.6g}") for score in row[self.vocabulary.columns[1]].tolist()
+                ]
             if self._axes is not None:
                 fields["embedding"] = self._axes.encode(row)
             fields |= more
@@ -252,8 +294,8 @@ class Tagger:
             for choice in chosen
         ]
         # The model was trained on its tags, not on those of --lang.
-        by_score = [[ids[tag] for tag in choice.scores] for choice in chosen]
         in_label_order = runner.writer is not None and runner.writer.in_label_order
+        by_score = [[ids[tag] for tag in choice.scores] for choice in chosen]
         guides = [choice.labels for choice in chosen] if in_label_order else by_score
         each = runner.annotate(
             photos,
@@ -315,15 +357,3 @@ def _raised(outcome: TagResult | RecordProblem) -> TagResult:
     if isinstance(outcome, RecordProblem):
         raise outcome
     return outcome
-
-
-def significant(values: NDArray[np.float32], digits: int) -> NDArray[np.float64]:
-    """The values rounded to `digits` significant digits, so that no more are printed."""
-    wide = values.astype(np.float64)
-    exponent = np.floor(np.log10(np.maximum(np.abs(wide), 1e-12)))
-    factor = 10.0 ** (digits - 1 - exponent)
-    rounded: NDArray[np.float64] = np.round(wide * factor) / factor
-    # Powers of ten beyond 22 are inexact in floating point: a quotient could have more digits.
-    tiny = np.abs(wide) < 1e-12
-    rounded[tiny] = [float(f"{value:.{digits}g}") for value in wide[tiny].tolist()]
-    return rounded

@@ -25,21 +25,16 @@ def user_thresholds(
 
     One for all leaves out the labels that are never given.
     """
-    if isinstance(threshold, Mapping):
-        thresholds = usual.copy()
-        for tag, value in threshold.items():
-            if not (ids := labels.ids(tag)):
-                raise UsageProblem(f"threshold: no label is called {tag!r}")
-            thresholds[list(ids)] = value
-        threshold = "threshold"
-    else:
-        listed = np.array(label_thresholds(str(threshold), labels, np.nan))
-        thresholds = np.where(np.isnan(listed), usual, listed)
-        if read_threshold(str(threshold)) is not None:
-            thresholds = np.where(usual < NEVER, thresholds, NEVER)
-    for tag, value in zip(labels.tags, thresholds.tolist(), strict=True):
-        if not 0 <= value <= 1:
-            raise RunProblem(f"{threshold}: {value:g}, for {tag!r}, is not between 0 and 1")
+    if not isinstance(threshold, Mapping):
+        if (number := read_threshold(str(threshold))) is not None:
+            return np.where(usual < NEVER, number, NEVER)
+        listed = np.array(read_thresholds(Path(str(threshold)), labels, np.nan), np.float64)
+        return np.where(np.isnan(listed), usual, listed)
+    thresholds = usual.copy()
+    for tag, value in threshold.items():
+        if not (ids := labels.ids(tag)):
+            raise UsageProblem(f"threshold: no label is called {tag!r}")
+        thresholds[list(ids)] = value
     return thresholds
 
 
@@ -59,8 +54,10 @@ def read_thresholds(path: Path, labels: Labels, default: float) -> list[float]:
 
     Labels that a JSONL file does not name take `default`. Raises RunProblem naming file and line.
     """
-    rows = _threshold_rows(path, n_labels=len(labels))
-    if rows and rows[0][0] is None:
+    rows = _rows(path)
+    if any(tag is None for tag, _ in rows):
+        if len(rows) != len(labels):
+            raise RunProblem(f"{path}: {len(rows)} thresholds for {len(labels)} labels")
         return [value for _, value in rows]
     thresholds = [default] * len(labels)
     for tag, value in rows:
@@ -69,12 +66,23 @@ def read_thresholds(path: Path, labels: Labels, default: float) -> list[float]:
     return thresholds
 
 
-def label_thresholds(text: str, labels: Labels, default: float) -> list[float]:
-    """A threshold for each label in id order, by `--threshold NUMBER|FILE`."""
-    number = read_threshold(text)
-    if number is None:
-        return read_thresholds(Path(text), labels, default)
-    return [number] * len(labels)
+def _rows(path: Path) -> list[tuple[str | None, float]]:
+    """The tag and the threshold of each line; None as tag of a bare number."""
+    rows: list[tuple[str | None, float]] = []
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            bare: JsonObject = {"tag": None, "threshold": line}
+            row = orjson.loads(line) if "{" in line else bare
+            value = float(row["threshold"])
+            if not 0 <= value <= 1:
+                raise ValueError(line)
+            rows.append((row["tag"], value))
+        except (ValueError, KeyError, TypeError) as error:
+            expected = '{"tag": ..., "threshold": number from 0 to 1}'
+            raise RunProblem(f"{path}:{number}: expected {expected}") from error
+    return rows
 
 
 def tag_thresholds(text: str) -> Callable[[str], float]:
@@ -82,30 +90,5 @@ def tag_thresholds(text: str) -> Callable[[str], float]:
     number = read_threshold(text)
     if number is not None:
         return lambda tag: number
-    by_tag = dict(_threshold_rows(Path(text)))
-    if None in by_tag:
-        raise RunProblem(f'{text}: expected lines of {{"tag": ..., "threshold": number}}')
+    by_tag = dict(_rows(Path(text)))
     return lambda tag: by_tag.get(tag, -math.inf)
-
-
-def _threshold_rows(path: Path, n_labels: int | None = None) -> list[tuple[str | None, float]]:
-    """The tag and the threshold of each line; None as tag if the lines are bare numbers.
-
-    RunProblem where there is not a number for each of `n_labels`.
-    """
-    lines = [line for line in read_lines(path) if line.strip()]
-    is_bare = bool(lines) and not lines[0].lstrip().startswith("{")
-    if is_bare and n_labels not in (None, len(lines)):
-        raise RunProblem(f"{path}: {len(lines)} thresholds for {n_labels} labels")
-    expected = "a finite number" if is_bare else '{"tag": ..., "threshold": number}'
-    rows: list[tuple[str | None, float]] = []
-    for number, line in enumerate(lines, 1):
-        try:
-            row: JsonObject = {"tag": None, "threshold": line} if is_bare else orjson.loads(line)
-            tag, value = row["tag"], float(row["threshold"])
-            if not math.isfinite(value) or not (is_bare or isinstance(tag, str)):
-                raise ValueError(line)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise RunProblem(f"{path}:{number}: expected {expected}") from error
-        rows.append((tag, value))
-    return rows

@@ -141,13 +141,6 @@ class TorchEngine:
 
         return np.concatenate(self._run(score, len(encoded)))
 
-    def branch_logits(self, encoded: Encoded) -> Floats:
-        """Logits (B, L) by the global branch alone, for a model that `scores_cells`."""
-        assert isinstance(self.labels, PreparedLabels)
-        with torch.inference_mode(), self.runtime.precision():
-            by_text, by_label = self.model.branch_logits(encoded, self.labels)
-        return torch.as_tensor(by_text + by_label).float().cpu().numpy()
-
     def features(self, photos: Floats | Tensor) -> Tensor:
         """The encoder's features of photos, (B, T, C) in fp32."""
         return torch.cat(self._run(lambda part: self._features(photos[part]).float(), len(photos)))

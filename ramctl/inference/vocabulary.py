@@ -16,18 +16,16 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, read_labels
 from ramctl.checkpoints.static_table import StaticTextEncoder, read_text_encoder, unit
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.inference.salience import Salience
+from ramctl.inference.log_odds import Salience
 from ramctl.inference.thresholds import Threshold, user_thresholds
 from ramctl.records.files import read_text, unpacked_name
 from ramctl.records.labels import Label, Labels
-from ramctl.records.parallel import chunks
 
 Rows = NDArray[np.float32]
 #: Words to look for, or the name of a file or bundle that holds them; `+FILE` adds to the labels.
 Words = str | os.PathLike[str] | Iterable[str] | Labels
 SHARPNESS = 20.0  # of the mixture of neighbours; chosen on labels left out
 BLOCK = 128  # new words whose neighbours are mixed at a time
-EMBEDDED_AT_ONCE = 8192  # new words, which bounds the memory that a long list needs
 TEXTS = "labels.text"  # the bundle's tensor of its labels' embeddings
 _ROW_PARTS = (TEXTS, "labels.own", "labels.head", "labels.bias")
 
@@ -107,7 +105,7 @@ def label_rows(bundle: Bundle) -> Labels:
     tensors = bundle.tensors([*_ROW_PARTS, "labels.counts"])
     counts = tensors.pop("labels.counts")
     if len(tensors[TEXTS]) == len(counts):
-        rows = np.concatenate([tensors[name].astype(np.float32) for name in _ROW_PARTS], 1)
+        rows = np.concatenate([tensors[name] for name in _ROW_PARTS], 1, dtype=np.float32)
     else:
         text = tensors[TEXTS].astype(np.float32, copy=False)
         rows = _padded(np.split(text, np.cumsum(counts)[:-1]), max(counts), text.shape[1])
@@ -211,18 +209,17 @@ def rows_of_words(
     if encoder is None:
         return known, [label.tag for label in new]
     vectors, unknown = list[Rows](), list[str]()
-    for part in chunks(new, EMBEDDED_AT_ONCE):
-        names = [label.tag for label in part if not label.descriptions]
-        name_vectors = iter(encoder.embed_names(names) if names else ())
-        for label in part:
-            texts = label.descriptions
-            found = encoder.embed_sentences(texts) if texts else next(name_vectors)[None]
-            is_sure = guesses or bool(texts) or not isinstance(encoder, StaticTextEncoder)
-            knows = isinstance(encoder, StaticTextEncoder) and encoder.knows_some(label.tag)
-            if found.any(1).all() and (is_sure or knows):
-                vectors.append(found)
-            else:
-                unknown.append(label.tag)
+    names = [label.tag for label in new if not label.descriptions]
+    name_vectors = iter(encoder.embed_names(names) if names else ())
+    for label in new:
+        texts = label.descriptions
+        found = encoder.embed_sentences(texts) if texts else next(name_vectors)[None]
+        is_sure = guesses or bool(texts) or not isinstance(encoder, StaticTextEncoder)
+        knows = isinstance(encoder, StaticTextEncoder) and encoder.knows_some(label.tag)
+        if found.any(1).all() and (is_sure or knows):
+            vectors.append(found)
+        else:
+            unknown.append(label.tag)
     if not vectors:
         return known, unknown
     if known.ndim == 3:

@@ -14,6 +14,7 @@ from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import orjson
 
 from ramctl.errors import RunProblem, UsageProblem
@@ -66,31 +67,18 @@ class Label:
                 row[name] = list(value) if isinstance(value, tuple) else value
         return row if self.validated else row | {"validated": False}
 
-    @classmethod
-    def from_json(cls, row: JsonObject) -> "Label":
-        """The label in one line; ValueError with a reason when a field has the wrong type."""
-        tag, kind = row.get("tag"), row.get("kind", "object")
-        if not isinstance(tag, str) or not tag.strip():
-            raise ValueError("no tag")
-        if kind not in KINDS:
-            raise ValueError(f"kind is not one of {', '.join(KINDS)}")
-        fields: dict[str, Any] = {}
-        for name in LISTS:
-            value = row.get(name) or []
-            if not isinstance(value, list) or not all(isinstance(v, str) for v in value):
-                raise ValueError(f"{name} is not a list of strings")
-            fields[name] = tuple(value)
-        for name in NUMBERS:
-            value = row.get(name)
-            if value is not None and (not isinstance(value, int | float) or not isfinite(value)):
-                raise ValueError(f"{name} is not a number")
-            fields[name] = value
-        if not isinstance(names := row.get("names") or {}, dict):
-            raise ValueError("names are not a table")
-        if (curve := row.get("calibration")) is not None:
-            slope, offset = map(float, curve)
-            fields["calibration"] = slope, offset
-        return cls(tag, kind, names=names, validated=row.get("validated") is not False, **fields)
+
+_read = msgspec.json.Decoder(Label).decode
+
+
+def _parsed(line: str) -> Label:
+    """The label in a line of `labels.jsonl`; ValueError with a reason when it is none."""
+    label = _read(line)
+    if not label.tag.strip():
+        raise ValueError("no tag")
+    if label.kind not in KINDS:
+        raise ValueError(f"kind is not one of {', '.join(KINDS)}")
+    return label
 
 
 def normalise(text: str) -> str:
@@ -192,13 +180,15 @@ class Labels(tuple[Label, ...]):
 
         UsageProblem for a language without names.
         """
+        if language is None:
+            return ""
         known = sorted({code for label in self for code in label.names})
-        code = (language or "").lower().replace("_", "-")
-        if language is not None and code not in known:
+        code = language.lower().replace("_", "-")
+        if code not in known:
             code = code.partition("-")[0]
         if code == "en" and code not in known:
             return ""
-        if language is not None and code not in known:
+        if code not in known:
             have = f"names in {', '.join(known)}" if known else "no names in other languages"
             raise UsageProblem(f"language {language!r}: the labels have {have}")
         return code
@@ -245,7 +235,7 @@ class Labels(tuple[Label, ...]):
         for number, line in enumerate(read_text(path).split("\n"), 1):
             try:
                 if line.lstrip().startswith("{"):
-                    labels.append(Label.from_json(orjson.loads(line)))
+                    labels.append(_parsed(line))
                 elif word := line.strip() if not line.startswith("#") else "":
                     labels.append(Label(word))
             except (ValueError, TypeError) as error:

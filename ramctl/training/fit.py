@@ -17,11 +17,10 @@ from safetensors.numpy import load_file, save_file
 
 from ramctl.checkpoints.bundle import AXES, CARD, FIT, Bundle, BundleWriter, resolve_model
 from ramctl.errors import RecordProblem, RunProblem
-from ramctl.inference.collection import NO_FIRST, Array, Collection
-from ramctl.inference.log_odds import score_logits, sigmoid
+from ramctl.inference.calibration import THINGS
+from ramctl.inference.log_odds import NO_FIRST, Array, Collection, Salience, score_logits, sigmoid
 from ramctl.inference.onnx_engine import choose_runtime
 from ramctl.inference.runner import ModelRunner, RunnerOptions
-from ramctl.inference.salience import THINGS, Salience
 from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.vocabulary import Vocabulary, label_rows, rows_of_words
 from ramctl.parsing.label_builder import parents_of

@@ -26,8 +26,8 @@ from ramctl.checkpoints.static_table import TextEncoder
 from ramctl.checkpoints.weights import weights_of
 from ramctl.errors import RecordProblem
 from ramctl.evaluation.metrics import POSITIVE, mean_average_precision
+from ramctl.inference.calibration import MIN_PHOTOS, Judged, Mentioned, calibrate, open_curve
 from ramctl.inference.embedding import SAMPLE, write_axes
-from ramctl.inference.fitting import MIN_PHOTOS, Judged, Mentioned, calibrate, open_curve
 from ramctl.inference.log_odds import Probabilities
 from ramctl.inference.vocabulary import borrowed
 from ramctl.model.device import Runtime

@@ -26,12 +26,11 @@ from mentions import DENSE, Mentions
 from own_vectors import read_notes
 
 from ramctl.checkpoints.bundle import AXES, Bundle, BundleWriter
+from ramctl.inference.calibration import THINGS, Judged, Mentioned, calibrate, open_curve
 from ramctl.inference.embedding import SAMPLE, write_axes
-from ramctl.inference.fitting import Judged, Mentioned, calibrate, open_curve
 from ramctl.inference.log_odds import Floats, Probabilities, log_odds_of
 from ramctl.inference.onnx_engine import ONNX
 from ramctl.inference.runner import ModelRunner, RunnerOptions
-from ramctl.inference.salience import THINGS
 from ramctl.inference.vocabulary import borrowed, label_rows
 from ramctl.records.labels import LABELS, Labels
 from ramctl.records.parallel import chunks, ordered_map

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ramctl.inference.salience import THINGS
+from ramctl.inference.calibration import THINGS
 from ramctl.records.labels import Labels
 from ramctl.training.annotations import Annotation
 from ramctl.training.data import DENIED, IMPLIED, PRESENT, UNKNOWN, Targets, mentions

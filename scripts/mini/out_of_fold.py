@@ -22,10 +22,15 @@ use_venv()
 import numpy as np
 
 from ramctl.checkpoints.bundle import Bundle
-from ramctl.inference.calibration import FOLDS, fit_curves, held_out_log_odds, precision_table
-from ramctl.inference.fitting import choose_threshold
-from ramctl.inference.log_odds import log_odds_of, sigmoid
-from ramctl.inference.salience import Salience, allowances
+from ramctl.inference.calibration import (
+    FOLDS,
+    choose_threshold,
+    fit_curves,
+    fit_main,
+    held_out_log_odds,
+    precision_table,
+)
+from ramctl.inference.log_odds import Salience, allowances, log_odds_of, sigmoid
 from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.vocabulary import Vocabulary
 
@@ -65,7 +70,7 @@ def main() -> None:
         held_out = held_out_log_odds(*others)
         salience = Salience.from_bundle(bundle.meta["salience"], labels)
         assert salience is not None
-        salience = salience.fitted(held_out, main[~own], evidence)
+        salience = fit_main(salience, held_out, main[~own], evidence)
         needed = held_out + allowances(salience.probabilities(salience.inputs(held_out)))
         table = precision_table(np.where(evidence, needed, -np.inf), right[~own])
         thresholds = labels.thresholds(choose_threshold(table, precision, right[~own]))

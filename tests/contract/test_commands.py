@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from ramctl.cli import COMMANDS, cli
 from ramctl.commands.command import filled
 from ramctl.inference import tag_photos as tagging
-from ramctl.inference.tagger_options import TaggerOptions
+from ramctl.inference.tagger import TaggerOptions
 from ramctl.parsing import parse_run as parsing
 from ramctl.photos.finding import PhotoInputs
 from ramctl.records.stream import StreamOptions

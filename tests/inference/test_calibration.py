@@ -4,8 +4,15 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from ramctl.inference.calibration import PIVOT, RIDGE, fit_curves, precision_table
-from ramctl.inference.fitting import Judged, Mentioned, calibrate, choose_threshold, open_curve
+from ramctl.inference.calibration import (
+    PIVOT,
+    RIDGE,
+    Judged,
+    calibrate,
+    choose_threshold,
+    fit_curves,
+    precision_table,
+)
 from ramctl.inference.log_odds import Probabilities, log_odds_of, score_logits, sigmoid
 from ramctl.records.labels import Label, Labels
 
@@ -64,30 +71,10 @@ def test_the_fit_is_the_most_likely_one():
     np.testing.assert_allclose(ours.labels[:, 1], expected, atol=2e-2)
 
 
-def test_a_label_s_own_slope_is_learnt_from_many_photos_and_hardly_from_few():
-    logits, right = judged(n_photos=6000)
-    expected = sigmoid(2.0 * logits[:, 0] + 0.5)  # the other labels' slope is 0.7
-    right[:, 0] = np.random.default_rng(1).random(len(logits)) < expected
-    many = fit_curves(logits, right, known(right)).labels[:, 0]
-    few = fit_curves(logits[:15], right[:15], known(right)[:15]).labels[:, 0]
-    assert many[0] == pytest.approx(2, abs=0.3) and many[1:] == pytest.approx(0.7, abs=0.15)
-    assert np.ptp(few) < 0.7
-
-
 def test_a_higher_logit_never_speaks_against_a_tag():
     logits, right = judged(n_photos=2000)
     right[:, 0] = logits[:, 0] < -1
     assert fit_curves(logits, right, known(right)).labels[:, 0].min() > 0
-
-
-def test_calibrated_scores_are_the_fraction_that_is_right():
-    logits, right = judged(n_photos=4000)
-    seen = Judged(logits, right, known(right), right)
-    made, _ = calibrate(labels_of(12), np.ones(12, bool), seen, None, 0.9)
-    calibrated = Probabilities(made)(logits.astype(np.float32))
-    for low in (0.2, 0.5, 0.8):
-        inside = (calibrated >= low) & (calibrated < low + 0.1)
-        assert right[inside].mean() == pytest.approx(low + 0.05, abs=0.02)
 
 
 @pytest.mark.parametrize("precision", [0.6, 0.8, 0.9])
@@ -121,19 +108,3 @@ def test_too_few_photos_leave_the_labels_their_plain_sigmoid():
     seen = Judged(logits, right, known(right), right)
     made, meta = calibrate(labels_of(12), np.ones(12, bool), seen, None, 0.9)
     assert made == labels_of(12) and meta == {"thresholds": {"threshold": 0.5}}
-
-
-def test_words_that_are_no_labels_have_the_curve_of_all():
-    logits, right = judged()
-    assert open_curve(logits, right, known(right)) == pytest.approx(
-        fit_curves(logits, right, known(right)).pooled, abs=1e-4
-    )
-
-
-def test_captioned_photos_give_labels_their_salience():
-    logits, right = judged(n_photos=300)
-    named = np.random.default_rng(1).random(logits.shape).astype(np.float32)
-    seen = Judged(logits, right, known(right), right)
-    made, meta = calibrate(labels_of(12), np.ones(12, bool), seen, Mentioned(logits, named), 0.8)
-    assert all(label.salience is not None for label in made)
-    assert meta["salience"].keys() == {"slope", "main"} and len(meta["salience"]["main"]) == 3

@@ -28,17 +28,6 @@ def test_a_device_that_is_not_there_is_a_problem_of_the_run():
         choose_device("cuda:1")
 
 
-@pytest.mark.parametrize(
-    ("command", "device"),
-    [(["tag", "--runtime", "torch"], "gpu0"), (["tag"], "cpu,gpu0"), (["generate"], "gpu0"),
-     (["train"], "gpu0")],
-)  # fmt: skip
-def test_every_command_says_so_before_it_starts_a_process(ramctl, tmp_path, command, device):
-    (tmp_path / "in.jsonl").write_bytes(b'{"image": "a.jpg", "captions": ["a dog"], "tags": []}\n')
-    done = ramctl(*command, "--device", device, "in.jsonl")
-    assert done.returncode == 2 and "--device gpu0: not a device" in done.messages
-
-
 def test_auto_is_bf16_only_where_the_processor_has_it_and_the_caller_wants_it():
     cpu = torch.device("cpu")
     assert number_format("auto", cpu) == "fp32"
@@ -90,14 +79,6 @@ def test_one_rule_chooses_what_runs_a_model(monkeypatch, asked, n_bytes, gpu, ex
     meta = {"files": files, "dtype": "int8"}
     meta |= preset_to_meta(finetuning_preset(load_preset("ram-swin-l")))
     assert choose_runtime(Bundle(Path("x"), meta), **options) == expected
-
-
-def test_a_device_and_a_number_format_that_cannot_be_had_are_told(tiny_bundle):
-    bundle = Bundle.open(tiny_bundle)
-    with pytest.raises(UsageProblem, match="CPU"):
-        choose_runtime(bundle, "onnx", "cuda", "auto")
-    with pytest.raises(RunProblem, match="int8"):
-        choose_runtime(bundle, "auto", "cpu", "int8")
 
 
 def test_a_gpu_takes_as_many_photos_as_half_of_its_free_memory_holds(monkeypatch):

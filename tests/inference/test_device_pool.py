@@ -1,14 +1,13 @@
 """Several workers, and devices tried with processes on the CPU: order, deaths, errors."""
 
 import multiprocessing
-from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
 from ramctl import Tagger
 from ramctl.errors import Interrupted, RunProblem
-from ramctl.inference.device_pool import run_on_devices, split_devices
+from ramctl.inference.device_pool import split_devices
 from ramctl.records.parallel import ordered_map
 
 
@@ -28,11 +27,6 @@ def load(tiny_bundle, device):
 def test_results_come_in_the_order_of_the_items(workers):
     squares = [n * n for n in range(100)]
     assert list(ordered_map(lambda n: n * n, iter(range(100)), workers)) == squares
-
-
-def test_an_error_in_a_worker_reaches_the_caller():
-    with pytest.raises(ZeroDivisionError):
-        list(ordered_map(lambda n: 1 // n, [1, 1, 0, 1], 2))
 
 
 def test_after_an_item_that_a_signal_interrupts_no_later_one_comes():
@@ -67,26 +61,6 @@ def test_a_process_that_is_killed_ends_the_run_in_one_line(tiny_bundle, many):
             for worker in multiprocessing.active_children():
                 worker.kill()
     assert not multiprocessing.active_children()
-
-
-def test_what_a_process_says_reaches_the_user(tiny_bundle, many):
-    said = []
-    batches = iter([[1, 2], [3], [4], [5, 6], [7]])
-    found = run_on_devices(Talker, ["cpu", "cpu"], said.append, batches)
-    assert list(found) == [[2, 4], [6], [8], [10, 12], [14]]
-    assert said == ["open"] * 2
-
-
-class Talker:
-    """A worker that doubles numbers."""
-
-    runner = SimpleNamespace(workers=2, read=lambda number: number)
-
-    def __init__(self, device, notify):
-        notify("open")
-
-    def work(self, numbers):
-        return [2 * number for number in numbers]
 
 
 def test_what_a_process_cannot_open_is_told_as_usual(tiny_bundle, many):

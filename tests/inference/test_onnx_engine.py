@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch as torch_library
 
 from ramctl.checkpoints.bundle import PHOTO_GRAPH, Bundle, embedded_bundle
 from ramctl.errors import RunProblem
 from ramctl.inference import onnx_engine
 from ramctl.inference.onnx_engine import Branch, OnnxEngine
-from ramctl.inference.tagger import Tagger
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.inference.vocabulary import label_rows
 from ramctl.model.device import Runtime
@@ -37,36 +37,24 @@ def test_a_damaged_graph_is_told_in_one_line(mini, tmp_path):
     shutil.copytree(mini.path, tmp_path / "broken")
     (tmp_path / "broken" / PHOTO_GRAPH).write_bytes((mini.path / PHOTO_GRAPH).read_bytes()[:-5])
     with pytest.raises(RunProblem, match=f"{PHOTO_GRAPH}: onnxruntime cannot load it: ") as told:
-        OnnxEngine(Bundle(tmp_path / "broken", mini.meta), few_labels(mini), 1)
+        OnnxEngine(Bundle(tmp_path / "broken", mini.meta), few_labels(mini))
     assert "\n" not in str(told.value)
 
 
-OUTSIDE = ["ABSOLUTE", "../outside.bin", "text/../../outside.bin", "link/outside.bin", "file"]
-
-
-@pytest.mark.parametrize("location", OUTSIDE)
+@pytest.mark.parametrize("location", ["../outside.bin", "link/outside.bin"])
 def test_onnxruntime_refuses_weights_outside_of_the_bundle(mini, tmp_path, location):
     onnx = pytest.importorskip("onnx")
     outside, folder = tmp_path / "outside.bin", tmp_path / "bundle"
     shutil.copytree(mini.path, folder)
     shutil.copy(mini.path / "model.safetensors", outside)
     (folder / "link").symlink_to(tmp_path)
-    (folder / "file").symlink_to(outside)
-    location = str(outside) if location == "ABSOLUTE" else location
     graph = onnx.load(folder / "labels.onnx", load_external_data=False)
     stored = next(tensor for tensor in graph.graph.initializer if tensor.external_data)
     for entry in stored.external_data:
         entry.value = location if entry.key == "location" else entry.value
     onnx.save(graph, folder / "labels.onnx")
     with pytest.raises(RunProblem, match=r"labels\.onnx: onnxruntime cannot load it: .*xternal"):
-        OnnxEngine(Bundle(folder, mini.meta), few_labels(mini), 1)
-
-
-@pytest.mark.parametrize("size", [1, 255, 4096])
-def test_a_graph_for_photos_of_another_size_is_named(mini, size):
-    meta = mini.meta | {"preprocess": mini.meta["preprocess"] | {"size": size}}
-    with pytest.raises(RunProblem, match=f"{PHOTO_GRAPH}: takes photos of 256 px, .* has {size}"):
-        OnnxEngine(Bundle(mini.path, meta), few_labels(mini), 1)
+        OnnxEngine(Bundle(folder, mini.meta), few_labels(mini))
 
 
 @pytest.mark.parametrize(
@@ -89,16 +77,6 @@ def test_processors_that_add_in_16_bits_are_known(monkeypatch, machine, flags, e
     assert onnx_engine._adds_in_16_bits() is expected
 
 
-def test_logits_do_not_depend_on_the_place_in_the_batch(tiny_bundle):
-    bundle = Bundle.open(tiny_bundle)
-    one, three = (OnnxEngine(bundle, label_rows(bundle), n) for n in (1, 3))
-    photos = np.random.default_rng(0).normal(size=(8, 3, 64, 64)).astype(np.float32)
-    logits = one.logits(one.encode(photos))
-    order = np.random.default_rng(1).permutation(8)
-    np.testing.assert_array_equal(one.logits(one.encode(photos[order])), logits[order])
-    np.testing.assert_array_equal(three.logits(three.encode(photos)), logits)  # nor on threads
-
-
 def with_headroom(bundle: Bundle) -> Labels:
     """The labels with a curve each, whose decoder adds at most 1 to 10."""
     labels = label_rows(bundle)
@@ -111,27 +89,23 @@ def with_headroom(bundle: Bundle) -> Labels:
 
 def test_the_likeliest_labels_are_those_of_torchs_branch_and_have_their_logits(ranked, monkeypatch):
     labels = with_headroom(ranked)
-    everything = OnnxEngine(ranked, labels, 1)  # ten are no more than are listed
+    everything = OnnxEngine(ranked, labels)  # ten are no more than are listed
     assert np.isfinite(everything.logits(everything.encode(PIXELS))).all()
     monkeypatch.setattr(onnx_engine, "MIN_LISTED", FEW)
     torch = TorchEngine.open(ranked, Runtime.choose("cpu"), labels=labels)
-    branch = torch.branch_logits(torch.encode(PIXELS)) + np.arange(1, 11)
+    with torch_library.inference_mode():
+        by_text, by_label = torch.model.branch_logits(torch.encode(PIXELS), torch.labels)
+    branch = (by_text + by_label).numpy() + np.arange(1, 11)
     slopes, offsets = labels.curves.T
-    expected = np.sort(np.argsort(-(slopes * branch + offsets), 1)[:, :FEW], 1)
-    seen = everything.encode(PIXELS)
-    np.testing.assert_array_equal(np.sort(Branch(ranked, labels).likeliest(seen), 1), expected)
+    likeliest = np.argsort(-(slopes * branch + offsets), axis=1)[:, :FEW]
     listed = np.zeros((3, 10), bool)
-    np.put_along_axis(listed, expected, True, 1)
-    few = OnnxEngine(ranked, labels, 1).logits(seen)
+    np.put_along_axis(listed, likeliest, True, axis=1)
+    seen = everything.encode(PIXELS)
+    np.testing.assert_array_equal(Branch(ranked, labels).likeliest(seen), listed)
+    few = OnnxEngine(ranked, labels).logits(seen)
     np.testing.assert_allclose(few, np.where(listed, everything.logits(seen), -np.inf), atol=1e-5)
-    alone = OnnxEngine(ranked, labels, 1, scores_all=True)
+    alone = OnnxEngine(ranked, labels, scores_all=True)
     assert np.isfinite(alone.logits(seen)).all()
-
-
-def test_mini_gives_the_tags_that_it_gives_when_it_is_asked_about_all_labels():
-    few, everything = (Tagger.from_pretrained("mini", dense=dense) for dense in (False, True))
-    for one, other in zip(few.tag(PHOTOS), everything.tag(PHOTOS), strict=True):
-        assert one.scores == other.scores
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,15 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.linear_model import LogisticRegression
 
-from ramctl.inference.fitting import Judged, Mentioned, calibrate
-from ramctl.inference.log_odds import Probabilities, sigmoid
-from ramctl.inference.salience import RIDGE, Salience, fit_salience
+from ramctl.inference.calibration import (
+    SALIENCE_RIDGE,
+    Judged,
+    Mentioned,
+    calibrate,
+    fit_main,
+    fit_salience,
+)
+from ramctl.inference.log_odds import Probabilities, Salience, sigmoid
 from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.vocabulary import Vocabulary
 from ramctl.records.labels import Label, Labels
@@ -51,7 +57,7 @@ def test_weights_are_the_likeliest_for_what_captions_name():
         logits = parameters[0] * log_odds[:, THINGS] + parameters[1:]
         logs = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
         likelihood = (named[:, THINGS] / 3 * logs).sum()
-        return (RIDGE * (parameters[1:] ** 2).sum() - likelihood) / 400
+        return (SALIENCE_RIDGE * (parameters[1:] ** 2).sum() - likelihood) / 400
 
     best = minimize(cost, np.r_[1, np.zeros(5)], method="BFGS").x
     ours = fit_salience(log_odds, named, LABELS)
@@ -68,12 +74,12 @@ def test_judged_photos_show_how_often_a_thing_of_a_fraction_is_a_main_one():
     is_main = np.zeros((500, 7), bool)
     expected = sigmoid(0.5 * log_odds[:, THINGS] + logs + 1)
     is_main[:, THINGS] = random.random(expected.shape) < expected
-    ours = salience.fitted(log_odds, is_main, np.ones(7, bool))
+    ours = fit_main(salience, log_odds, is_main, np.ones(7, bool))
     inputs = [log_odds[:, THINGS].ravel(), logs.ravel()]
     theirs = LogisticRegression(C=1e4).fit(np.stack(inputs, -1), is_main[:, THINGS].ravel())
     np.testing.assert_allclose(ours.main, [*theirs.coef_[0], theirs.intercept_[0]], atol=0.02)
     assert not ours.probabilities(ours.inputs(log_odds))[:, [3, 4]].any()
-    few = salience.fitted(log_odds[:5], is_main[:5], np.ones(7, bool))
+    few = fit_main(salience, log_odds[:5], is_main[:5], np.ones(7, bool))
     assert few.main == salience.main
 
 

@@ -6,8 +6,7 @@ from math import exp, log
 import numpy as np
 import pytest
 
-from ramctl.inference.log_odds import sigmoid
-from ramctl.inference.salience import Salience
+from ramctl.inference.log_odds import Salience, sigmoid
 from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.vocabulary import Vocabulary
 from ramctl.records.labels import Label, Labels

@@ -2,15 +2,13 @@
 
 import gzip
 import json
-import tracemalloc
 
 import numpy as np
 import pytest
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.errors import RunProblem
-from ramctl.inference.vocabulary import borrowed, label_rows, open_vocabulary, read_words
-from tests.support import TAGS
+from ramctl.inference.vocabulary import borrowed, open_vocabulary, read_words
 
 TEXTS = np.eye(3, 4, dtype=np.float32)
 TRAINED = np.array([[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]], np.float32)
@@ -36,10 +34,6 @@ def test_the_authors_descriptions_are_read_as_published(shared, tmp_path):
     assert len(set(words.tags)) == 200
     assert {len(word.descriptions) for word in words} == {51}
     assert words[0].descriptions[0] == f"a photo of a {words[0].tag.lower()}."
-
-
-def test_a_model_s_name_is_a_list_of_its_labels():
-    assert read_words("mini").tags == Bundle.open(embedded_bundle()).labels.tags
 
 
 @pytest.mark.parametrize("content", [["heron"], [{"heron": ["a"]}, 3], "heron", 3])
@@ -99,34 +93,3 @@ def test_a_word_gets_the_vectors_of_its_neighbours_by_how_near_they_are():
     near = np.array([[1, 0, 0], [0.6, 0.8, 0]], np.float32)
     own = borrowed(near, near, TRAINED[:2], but_own=True)
     np.testing.assert_allclose(own, 0.36 * TRAINED[[1, 0]], atol=1e-6)
-
-
-def test_without_neighbours_and_without_labels_nothing_is_borrowed():
-    word = np.array([[0, 0, 0, 1]], np.float32)
-    assert not borrowed(word, TEXTS, TRAINED).any()
-    assert not borrowed(-TEXTS[:1], TEXTS[:1], TRAINED[:1]).any()
-    assert borrowed(TEXTS, TEXTS[:0], TRAINED[:0]).tolist() == [[0, 0]] * 3
-
-
-def test_many_words_take_little_more_than_their_rows_and_none_depends_on_the_others(
-    tiny_bundle, tmp_path, monkeypatch
-):
-    monkeypatch.setattr("ramctl.inference.vocabulary.EMBEDDED_AT_ONCE", 500)
-    bundle, path = Bundle.open(tiny_bundle), tmp_path / "words.txt"
-    words = [f"{TAGS[n % 10]} {TAGS[n // 10 % 10]} {n}" for n in range(3000)]
-    path.write_text("\n".join(["one", *words, TAGS[0]]))
-    open_vocabulary(bundle, str(path))  # what is loaded then does not count
-    tracemalloc.start()
-    try:
-        chosen = open_vocabulary(bundle, str(path)).labels
-        _, most = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    n = len(chosen)
-    assert chosen.rows.shape == (n, chosen.rows.shape[1])
-    assert (most - 2 * chosen.rows.nbytes) / n < 1200
-    assert np.array_equal(chosen.rows[-1], label_rows(bundle).rows[0])
-    for place in (0, 1, 200, n - 2):
-        path.write_text(chosen.tags[place])
-        alone = open_vocabulary(bundle, str(path)).labels.rows[0]
-        assert np.array_equal(alone, chosen.rows[place])

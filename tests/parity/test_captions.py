@@ -9,8 +9,7 @@ import torch
 from ramctl.apps.conversion import ConvertOptions, convert_checkpoint
 from ramctl.inference.caption_writer import CaptionWriter
 from ramctl.inference.runner import ModelPhoto
-from ramctl.inference.tagger import Tagger, open_runner
-from ramctl.inference.tagger_options import TaggerOptions
+from ramctl.inference.tagger import Tagger, TaggerOptions, open_runner
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.model.device import Runtime
 from ramctl.model.generation import Decoding, Ends

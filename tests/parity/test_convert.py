@@ -45,7 +45,7 @@ def test_checkpoint_to_bundle_to_graph_gives_the_authors_decisions(
     pytest.importorskip("onnxruntime")
     labels = label_rows(bundle)
     np.testing.assert_array_equal(labels.rows, model.labels().detach().numpy())
-    engine = OnnxEngine(bundle, labels, 1)
+    engine = OnnxEngine(bundle, labels)
     logits = engine.logits(engine.encode(io["image"].numpy()))
     np.testing.assert_allclose(logits, io["eval.logits"].numpy(), atol=1e-3)
     decided = Probabilities(labels)(logits) > labels.thresholds(bundle.threshold)

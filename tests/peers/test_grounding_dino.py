@@ -1,14 +1,12 @@
 """Grounding DINO against its own processor and raw outputs."""
 
 import itertools
-import shutil
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.peers import open_peer
 from ramctl.inference.peers.grounding_dino import MAX_TOKENS, GroundingDino, pack_prompts
 from ramctl.model.device import Runtime
@@ -62,17 +60,6 @@ def test_port_scores_equal_the_raw_outputs_of_the_librarys_processor(port, photo
     assert scores.std() > 1e-3 and scores.min() > 0.01 and scores.max() < 0.99
 
 
-def test_each_photo_is_asked_for_its_own_labels(port, photos):
-    peer = GroundingDino(port, (), RUNTIME)
-    wanted = [["dog", "red"], [], ["living room"]]
-    found = [peer.detect(photo, own) for photo, own in zip(photos, wanted, strict=True)]
-    assert [len(row) for row in found] == [2, 0, 1]
-    assert peer.detect(photos[2], ["living room"]) == found[2]
-    for row in found:
-        for (x0, y0, x1, y1), score in row:
-            assert 0 <= x0 <= x1 <= 1 and 0 <= y0 <= y1 <= 1 and 0 < score < 1
-
-
 def test_a_label_without_letters_scores_nothing(port, photos):
     found = GroundingDino(port, (), RUNTIME).detect(photos[0], ["...", "St. Bernard"])
     assert found[0].score == 0 and found[0].box == (0, 0, 1, 1)
@@ -96,37 +83,3 @@ def test_every_label_is_whole_in_exactly_one_prompt(bert_tokenizer):
     for prompt, following in itertools.pairwise(prompts):
         n_tokens = len(bert_tokenizer(prompt.text)["input_ids"])
         assert n_tokens + len(tokenize(labels[following.labels[0]])) + 1 > MAX_TOKENS
-
-
-def test_a_label_longer_than_a_prompt_is_wrong_usage(bert_tokenizer):
-    with pytest.raises(UsageProblem, match="longer than one prompt"):
-        pack_prompts(["dog " * 260], lambda text: text.split())
-
-
-def test_another_vocabulary_than_berts_is_refused(port, clip_tokenizer, tmp_path):
-    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
-        shutil.copy(port / name, tmp_path)
-    clip_tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(RunProblem, match="bert-base-uncased"):
-        open_peer(f"grounding-dino:{tmp_path}", LABELS, device="cpu")
-
-
-def test_an_original_checkpoint_is_refused_with_the_name_of_its_port(tmp_path):
-    (tmp_path / "groundingdino_swint_ogc.pth").write_bytes(b"")
-    for path in (tmp_path, tmp_path / "groundingdino_swint_ogc.pth"):
-        with pytest.raises(RunProblem, match="IDEA-Research/grounding-dino-tiny"):
-            open_peer(f"grounding-dino:{path}", LABELS, device="cpu")
-
-
-def test_in_a_strip_nothing_is_found(port):
-    strip = np.zeros((3, 2000, 3), np.uint8)
-    assert GroundingDino(port, (), RUNTIME).detect(strip, ["dog"]) == [((0, 0, 1, 1), 0)]
-
-
-@pytest.mark.slow
-def test_bf16_moves_scores_a_little(port, photos):
-    exact, half = (
-        open_peer(f"grounding-dino:{port}", LABELS, device="cpu", dtype=dtype).scores(photos[:1])
-        for dtype in ("fp32", "bf16")
-    )
-    np.testing.assert_allclose(half, exact, atol=0.2)

@@ -20,12 +20,6 @@ def test_an_empty_folder_is_refused_in_one_line(kind, tmp_path):
     assert "\n" not in str(problem.value) and str(tmp_path) in str(problem.value)
 
 
-def test_a_hub_name_is_looked_for_on_the_hub_alone(monkeypatch, tmp_path):
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(RunProblem, match="hf://owner/name: cannot be downloaded"):
-        open_peer("clip:hf://owner/name", ["dog"])
-
-
 @pytest.mark.parametrize("spec", ["clip:", "clip", "clap:here", "resnet"])
 def test_what_names_no_tagger_is_wrong_usage(spec):
     with pytest.raises(UsageProblem, match=r"expected KIND:PATH with blip, .*clip, ") as problem:

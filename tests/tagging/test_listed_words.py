@@ -66,10 +66,3 @@ def test_precision_asks_for_surer_tags_of_listed_words_too():
     assert set(tags(precision=0.6, labels=words)) == set(usual) & set(words)
     with pytest.raises(RunProblem, match=r"no threshold reaches precision 0\.999: at most 0\.99"):
         tags(precision=0.999)
-
-
-def test_boxes_and_captions_work_with_words():
-    (result,) = Tagger.from_pretrained(labels=["horses", "grass"], boxes=True, caption=True,
-                                       threshold=0.1).tag([HORSES])  # fmt: skip
-    assert set(result.tags) == set(result.boxes) == {"horses", "grass"}
-    assert "generated_captions" in result.record

@@ -9,8 +9,7 @@ from PIL import Image
 from torchvision import transforms
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.inference.tagger import Tagger, open_runner
-from ramctl.inference.tagger_options import TaggerOptions
+from ramctl.inference.tagger import Tagger, TaggerOptions, open_runner
 from ramctl.model.preset import load_preset, write_table
 from ramctl.records.record import Record
 
@@ -63,25 +62,15 @@ def picture(mode: str, size=(850, 650)) -> Image.Image:
 TURNED = Image.Exif()
 TURNED[ORIENTATION] = 6
 FILES = {
-    "grey.png": ("L", {}),
     "grey-alpha.png": ("LA", {}),
-    "palette.png": ("P", {}),
     "palette-clear.png": ("P", {"transparency": 3}),
-    "palette-alpha.png": ("P", {"transparency": bytes(range(256))}),
-    "colour.png": ("RGB", {}),
     "colour-clear.png": ("RGB", {"transparency": (0, 0, 0)}),
     "alpha.png": ("RGBA", {}),
-    "alpha.webp": ("RGBA", {"lossless": True}),
-    "bits.png": ("1", {}),
     "deep.png": ("I;16", {}),
     "float.tiff": ("F", {}),
     "cmyk.jpg": ("CMYK", {}),
     "large.jpg": ("RGB", {"quality": 80}),
-    "large-444.jpg": ("RGB", {"subsampling": 0}),
-    "large-grey.jpg": ("L", {}),
-    "progressive.jpg": ("RGB", {"progressive": True}),
     "turned.jpg": ("RGB", {"exif": TURNED}),
-    "turned.png": ("RGB", {"exif": TURNED}),
     "animation.gif": ("P", {}),
 }
 

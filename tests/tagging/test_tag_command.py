@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import os
-import re
 import shutil
 import subprocess
 import tarfile
@@ -28,13 +27,6 @@ def test_a_photo_gets_its_tags_with_scores_by_falling_score(tag):
     assert row["image"] == "red.png"
     assert row["tags"] == list(row["scores"]) == ["red", "colour"]
     assert row["scores"]["red"] == pytest.approx(1 / (1 + 2.718281828**-6), abs=1e-4)
-
-
-def test_the_model_s_own_thresholds_decide_per_tag(tag, photos):
-    assert tags(tag("green.png")) == ["green", "colour"]
-    save_photo(photos / "pale.png", (128, 223, 128))  # green by 0.82, and its threshold is 0.9
-    assert tags(tag("pale.png")) == ["colour"]
-    assert tags(tag("--threshold", "0.8", "pale.png")) == ["colour", "green"]
 
 
 def test_good_photos_are_tagged_and_bad_ones_named_with_their_reason(tag, photos):
@@ -149,14 +141,6 @@ def test_dense_gives_every_score_and_the_names_once(tag):
     assert min(first["dense"]) > 0
 
 
-def test_resume_refuses_other_thresholds_in_the_same_file(tag):
-    arguments = ["red.png", "-o", "tags.jsonl", "--resume"]
-    tag(*arguments)
-    done = tag(*arguments, "--threshold", "0.3")
-    assert done.returncode == 1
-    assert b"another thresholds" in done.stderr
-
-
 @pytest.mark.parametrize("name", ["threshold", "caption"])
 def test_resume_refuses_a_bundle_whose_threshold_changed(name, tiny_bundle, ramctl, tmp_path):
     bundle = shutil.copytree(tiny_bundle, tmp_path / "model")
@@ -169,26 +153,6 @@ def test_resume_refuses_a_bundle_whose_threshold_changed(name, tiny_bundle, ramc
     done = ramctl(*words, "-o", "out.jsonl", "--resume")
     assert done.returncode == 1
     assert "the earlier part was made with another model" in done.messages
-
-
-def test_a_hundred_missing_names_ask_for_the_root(tag, photos):
-    lines = b"".join(b'{"image": "elsewhere/%d.jpg"}\n' % n for n in range(120))
-    done = tag("-", stdin=lines)
-    assert done.returncode == 1
-    assert b"--root" in done.stderr
-
-
-def test_a_long_label_is_not_printed_whole(tag, photos):
-    long = "very long word " * 7000
-    (photos / "only.txt").write_text(f"{long}\nred\n")
-    done = tag("red.png", "--exclude", "only.txt")
-    assert done.returncode == 0
-    assert "1 tags that you named are not in the label system: very long word" in (
-        said := done.stderr.decode()
-    )
-    assert max(map(len, said.splitlines())) < 1100
-    refused = tag("red.png", "--threshold", long)  # said by another place
-    assert refused.returncode == 1 and len(refused.stderr) < 1100
 
 
 def on_a_terminal(*words: object, folder: Path) -> str:
@@ -222,16 +186,6 @@ def test_on_a_terminal_tags_are_shown_for_people_and_in_pipes_as_records(colours
     assert "need -f" not in on_a_terminal(*words, "--boxes", folder=photos)
     assert on_a_terminal(*words, "-o", "tags.jsonl", folder=photos) == ""
     assert (photos / "tags.jsonl").read_bytes().startswith(b'{"image":"red.png"')
-
-
-def test_progress_is_shown_beside_a_file_not_between_records(colours, photos):
-    (photos / "many").mkdir()
-    for number in range(400):
-        (photos / "many" / f"{number:03}.png").symlink_to(photos / "red.png")
-    words = ["tag", "--model", colours, "-R", "many", "-b1"]
-    shown = on_a_terminal(*words, "-o", "tags.jsonl", folder=photos)
-    assert re.search(r"tag: \d+ images \[00:0\d, ", shown)
-    assert "images [" not in on_a_terminal(*words, folder=photos)
 
 
 def test_each_record_comes_before_the_next_name_is_read(photos, colours):

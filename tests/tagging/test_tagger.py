@@ -9,8 +9,6 @@ from ramctl import Tagger
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.inference.caption_writer import CaptionWriter
 from ramctl.inference.selection import SelectionOptions, TagSelector
-from ramctl.inference.tagger import open_runner, significant
-from ramctl.inference.tagger_options import TaggerOptions
 from ramctl.inference.vocabulary import Vocabulary
 from ramctl.model.regions import cell_logits
 from ramctl.photos.decoding import load_photo
@@ -38,23 +36,6 @@ def test_a_small_torch_model_scores_batches_side_by_side_with_the_same_result(ti
         return [(row.image, list(row.dense)) for row in tagger.tag(PHOTOS)]
 
     assert tag(3) == tag(1)
-
-
-def test_a_large_torch_model_takes_one_batch_at_a_time(tiny_bundle):
-    bundle = Bundle.open(tiny_bundle)
-    meta = bundle.meta | {"preset": bundle.meta.get("preset", {}) | {"batch_size": 1}}
-    options = TaggerOptions(runtime="torch", device="cpu", workers=2)
-    large, _ = open_runner(Bundle(bundle.path, meta), options)
-    assert (large.side_by_side, open_runner(bundle, options)[0].side_by_side) == (1, 2)
-
-
-def test_significant_digits_are_those_of_the_format():
-    values = np.random.default_rng(0).random(1000).astype(np.float32) ** 4
-    values[::3] = values[::3] ** 8 + 1e-37
-    values[0] = 0
-    assert [repr(v) for v in significant(values, 6).tolist()] == [
-        repr(float(f"{float(v):.6g}")) for v in values
-    ]
 
 
 def selector(labels, threshold, **options):

@@ -9,7 +9,7 @@ import numpy as np
 
 from ramctl.checkpoints.hub import local_path
 from ramctl.errors import RecordProblem, UsageProblem
-from ramctl.inference.collection import NO_FIRST
+from ramctl.inference.log_odds import NO_FIRST
 from ramctl.inference.peers.peer import Peer, is_strip
 from ramctl.inference.runner import Ids, ModelPhoto, Runner, RunnerOptions, Scores
 from ramctl.records.extras import load_plugin, plugins
