@@ -136,9 +136,9 @@ def _tag_batches(
     for work, parsed in parse_batches(map(read, batches), options.labels, options.workers):
         found = iter(parsed)
         outcomes = [
-            one if isinstance(one, RecordProblem)
-            else attempt(_tagged, one[0], list(islice(found, len(one[1]))), options, mapper)
-            for one in work
+            item if isinstance(item, RecordProblem)
+            else attempt(_tagged, item[0], list(islice(found, len(item[1]))), options, mapper)
+            for item in work
         ]  # fmt: skip
         n_images += len(_good(work))
         n_captions += len(parsed)

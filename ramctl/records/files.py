@@ -181,19 +181,19 @@ def replacing_folder(target: Path) -> Iterator[Path]:
     """
     target = target.resolve()
     new, old = (hidden_path(target, f".ramctl-{end}") for end in ("new", "old"))
+    shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
     with naming(target):
-        shutil.rmtree(new, ignore_errors=True)  # of a run that was killed
         new.mkdir(parents=True)
-        try:
-            with locked(new, target):
-                yield new
-                for path in (*new.rglob("*"), new):
-                    sync(path)
-                shutil.rmtree(old, ignore_errors=True)
-                if target.exists():
-                    target.rename(old)
-                new.rename(target)
-                sync(target.parent)
-        finally:
-            shutil.rmtree(new, ignore_errors=True)
+    try:
+        yield new
+        with naming(target):
+            for path in (*new.rglob("*"), new):
+                sync(path)
             shutil.rmtree(old, ignore_errors=True)
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
+            sync(target.parent)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

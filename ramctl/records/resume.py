@@ -96,7 +96,9 @@ class FileOutput(Output):
         file = self._part if self._part.exists() else self._file
         if not first.strip(b"\0\n"):  # none, or lost in a power cut
             if file is self._file and file.exists():
-                raise RunProblem(f"{self._path}: nothing tells what is done in it; {START_OVER}")
+                raise RunProblem(
+                    f"{self._path}: there is no list of what is done in it; {START_OVER}"
+                )
             return False
         before = orjson.loads(first)
         names = sorted(before.keys() | self._made_by.keys())

@@ -108,21 +108,23 @@ def run_stream(
     report.fingerprint = {**(fingerprint or {}), **shard}
     made_by = {"command": report.command, **report.fingerprint}
     is_continued = options.output is not None and form.footer is tuple
+    # Not between records that are written to the same screen.
+    is_on_screen = options.output is None and form is not NO_RECORDS and sys.stdout.isatty()
     missing = RootCheck()
     in_flight: deque[list[Item]] = deque()
     with (
         StopRequest(GOES_ON if is_continued else "") as stop,
         open_output(options.output, made_by, form.header, resume=options.resume) as output,
         Rejects(report, options.rejects, strict=options.strict) as rejects,
-        report.progress(shown=options.progress) as advance,
+        report.progress(shown=options.progress and not is_on_screen) as advance,
     ):
 
         def batches() -> Iterator[Batch]:
             """The records to process; rejects wait between them, to keep the order."""
             batch: list[Item] = []
             for item in _new_items(source, output, report, stop):
-                if isinstance(item, Reject) and not batch and not in_flight:
-                    rejects.add(item)
+                if isinstance(item, Reject) and not batch:
+                    in_flight[-1].append(item) if in_flight else rejects.add(item)
                     continue
                 batch.append(item)
                 if len(batch) == (options.batch or BATCH):

@@ -112,8 +112,7 @@ def test_faults_of_single_photos_are_rejects_and_others_come_out(chat, photos, r
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", ["503", "401"])
-@pytest.mark.parametrize("jobs", ["-j1", "-j4"])
+@pytest.mark.parametrize(("fault", "jobs"), [("503", "-j1"), ("401", "-j4")])
 def test_an_outage_keeps_what_is_done_and_resume_does_the_rest(
     chat, photos, ramctl, tmp_path, fault, jobs
 ):

@@ -139,7 +139,7 @@ NEEDS = [
     (["tag", "--caption", "no-such.jpg"], "--caption needs the extra train"),  # before any work
     (["tag", "--runtime", "torch", "photos/kite.jpg"], "in torch needs the extra train"),
     (["tag", "--device", "cuda", "photos/kite.jpg"], "in torch needs the extra train"),
-    (["tag", "--device", "cpu,gpu0", "photos/kite.jpg"], "this needs the extra train"),
+    (["tag", "--device", "cpu,gpu0", "photos/kite.jpg"], "in torch needs the extra train"),
     (["tag", "--model", "clip:none", "photos/kite.jpg"], "clip:none needs the extra train"),
     # Last: it forgets the modules that this process hides.
     (["parse", "captions.jsonl"], "parsing captions needs the extra parse"),

@@ -170,14 +170,6 @@ def test_an_interrupted_run_that_cannot_be_resumed_does_not_say_that_it_can(
     assert err.decode().splitlines()[-1] == f"ramctl {command}: terminated"
 
 
-def test_a_new_run_says_what_it_discards(tmp_path, ramctl):
-    (tmp_path / ".out.jsonl.state.jsonl").write_text("{}\n")
-    (tmp_path / "out.jsonl.part").write_text("{}\n{}\n")
-    done = ramctl("parse", "-", "-o", "out.jsonl")
-    assert "out.jsonl.part: an unfinished run is discarded" in done.messages
-    assert (tmp_path / "out.jsonl").read_bytes() == b""  # of an empty input
-
-
 def test_a_second_run_with_resume_tries_rejects_again(resumed, tiny_bundle, ordinary):
     _, folder = ordinary
     arguments = [*arguments_of(resumed, tiny_bundle), "in.jsonl", "-o", "out.jsonl", "--resume"]

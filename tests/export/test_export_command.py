@@ -98,7 +98,7 @@ def test_lines_are_continued(export):
         "image", *(record["image"] for record in RESULTS), "new.jpg",
     ]  # fmt: skip
     assert "another choice of tags" in export(
-        "-f", "csv", "-o", "out.csv", "--resume", "--top", "1", code=1
+        "-f", "csv", "-o", "out.csv", "--resume", "--top", "1", code=2
     )
 
 

@@ -75,7 +75,7 @@ def test_a_checkpoint_that_only_tags_is_a_bundle_that_says_so(files, ramctl, tmp
         ({"tags": "short.txt", "thresholds": None}, "24 labels, the tag"),
         ({"tags": None, "thresholds": None}, "has 24 labels, the tag list 4585"),
         ({"tags": "short.txt"}, "24 thresholds for 2 labels"),
-        ({"thresholds": "short.txt"}, "2 thresholds for 24 labels"),
+        ({"thresholds": "short.txt"}, "short.txt:1: expected .*threshold"),
         ({"vocab": "short.txt"}, "short.txt: not BERT's vocabulary"),
         ({"vocab": "latin.txt"}, "latin.txt: not UTF-8"),
         ({"arch": "ram-plus"}, "a ram checkpoint, not ram-plus: .*--arch ram"),

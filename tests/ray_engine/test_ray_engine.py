@@ -184,7 +184,7 @@ def test_what_a_dead_worker_left_is_continued(shards, stand_in, capfd):
     # The first shard as a kill after two records leaves it, the state included.
     part = Path("out/in0.jsonl").rename("out/in0.jsonl.part")
     part.write_bytes(b"".join(part.read_bytes().splitlines(keepends=True)[:2]))
-    state = Path("out/.in0.jsonl.state.jsonl")
+    state = Path("out/.in0.jsonl.done")
     state.write_bytes(b"".join(state.read_bytes().splitlines(keepends=True)[:3]))
     Path("out/rejects/in0.jsonl").unlink()
     Path("out/rejects/in0.jsonl.part").write_bytes(b"")
