@@ -65,7 +65,7 @@ class Probabilities:
 
 
 class Collection(NamedTuple):
-    """The part of a model that `ramctl fit` learnt of one owner's photos: linear functions of the features.
+    """Linear functions of the features, which `ramctl fit` learnt of one owner's photos.
 
     Photos that are not of the collection are tagged as before. F labels that the fit changes, T
     things that captions begin with.
