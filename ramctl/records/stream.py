@@ -5,6 +5,7 @@ outcome is an output object, or a RecordProblem for the rejects. A stage gets an
 can work ahead, such as decode while the model runs.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
