@@ -71,13 +71,12 @@ class ConvertOptions:
     text_encoder: str = CLIP  # embeds new words: a folder, or hf://owner/name
     out: Path | None = None
     target: str | None = None  # `onnx`: add a graph to a bundle
-    quiet: bool = False
     argv: tuple[str, ...] = ()  # the command line, for the bundle's provenance
 
 
 def run(options: ConvertOptions) -> Report:
     """Convert, or add a graph; return the report of the run."""
-    report = Report("convert", quiet=options.quiet)
+    report = Report("convert")
     if options.target:
         source = Bundle.open(resolve_model(options.source))
         if options.out is None and source.path == embedded_bundle():

@@ -10,13 +10,12 @@ from ramctl.apps.gallery import Adder, Gallery
 from ramctl.apps.program_formats import ADDED, DOCUMENTS, output_format
 from ramctl.checkpoints.bundle import label_matcher
 from ramctl.errors import RecordProblem, UsageProblem
-from ramctl.inference.selection import read_tag_list
 from ramctl.inference.thresholds import tag_thresholds
 from ramctl.metadata.photo_metadata import with_owner_keywords
 from ramctl.metadata.sidecars import SidecarOptions, SidecarWriter, planned, without_refused
 from ramctl.metadata.text_sidecars import split_tags
 from ramctl.photos.finding import Neighbours, PhotoInputs, photo_items
-from ramctl.records.files import is_file
+from ramctl.records.files import is_file, read_lines
 from ramctl.records.inputs import inputs_or_stdin, read_inputs, require_files
 from ramctl.records.record import (
     JsonObject,
@@ -52,7 +51,6 @@ class ExportOptions:
     gallery: Path | None = None
     sidecars: SidecarOptions = field(default_factory=SidecarOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
-    quiet: bool = False
 
     def check(self) -> None:
         """UsageProblem for options that do not go together, or that request nothing."""
@@ -76,7 +74,7 @@ def run(options: ExportOptions) -> Report:
     if sidecars.dry_run:
         stream = replace(stream, output=None)
         options = replace(options, format=None, gallery=None)
-    report = Report("export", quiet=options.quiet)
+    report = Report("export")
     report.extra["sidecars"] = 0
     if sidecars.are_changed:
         verb = "would change" if sidecars.dry_run else "changed"
@@ -166,5 +164,6 @@ def tag_list(value: str | Path) -> list[str]:
     """The tags of a file, or of a text with commas between them."""
     is_name = "," not in str(value) and ("/" in str(value) or str(value).endswith(".txt"))
     if isinstance(value, Path) or is_name or is_file(value):
-        return read_tag_list(Path(value))
+        lines = map(str.strip, read_lines(Path(value)))
+        return [line for line in lines if line and not line.startswith("#")]
     return split_tags(value)

@@ -35,12 +35,11 @@ class ServeOptions:
     model: str = "mini"
     labels: str | None = None  # a file of words, instead of the model's
     device: str = "auto"
-    quiet: bool = False
 
 
 def run(options: ServeOptions) -> Report:
     """Serve until a signal; RunProblem when the address is in use."""
-    report = Report("serve", quiet=options.quiet)
+    report = Report("serve")
     with PhotoServer(options, report) as server:
         place = f"http://{options.host}:{server.server_port}/"
         report.notify(f"{place} tags photos with {options.model}; Ctrl-C ends it")
@@ -70,10 +69,7 @@ class PhotoServer(ThreadingHTTPServer):
     def tag(self, photo: bytes, query: str) -> JsonObject:
         """The record that `ramctl tag` writes with these options, without `image`."""
         given = _read(query)
-        choice = SelectionOptions(
-            top=given.pop("top", None), kinds=given.pop("kinds", None),
-            lang=given.pop("lang", None),
-        )  # fmt: skip
+        choice = SelectionOptions(given.pop("top", None), given.pop("lang", None))
         choice.check()
         threshold = given.pop("threshold", None)
         opened = self._open(scores_all=threshold is not None, **given)
@@ -110,7 +106,7 @@ def _is_yes(text: str) -> bool:
 
 _PARAMETERS: dict[str, Callable[[str], Any]] = {
     "threshold": float, "precision": float, "top": int, "labels": _words, "lang": str,
-    "kinds": _words, "boxes": _is_yes, "caption": _is_yes,
+    "boxes": _is_yes, "caption": _is_yes,
 }  # fmt: skip
 
 

@@ -31,5 +31,5 @@ OPTIONS = {
         ),
     ],
     "Output": [options.output, options.rejects, options.strict, options.stats],
-    "Run": [options.device, options.jobs, options.batch, options.quiet],
+    "Run": [options.device, options.quiet],
 }

@@ -10,7 +10,6 @@ Examples:
 
 import click
 
-from ramctl.commands import options
 from ramctl.commands.options import NAME, option
 
 TARGET = "ramctl.apps.conversion:ConvertOptions"
@@ -29,5 +28,4 @@ OPTIONS = {
         option("--to [onnx]", "Add photo.onnx and labels.onnx to a bundle.", field="target"),
     ],
     "Output": [option("--out DIR", "Bundle to write [--to onnx: BUNDLE].")],
-    "Run": [options.quiet],
 }

@@ -39,9 +39,5 @@ OPTIONS = {
         options.output,
         option("--report FILE", "Write a CSV row for each class.", "report_file", type=OUTPUT),
         option("--plot FILE", "Draw curves and classes (.png, .svg, .pdf).", type=OUTPUT),
-        options.rejects,
-        options.strict,
-        options.stats,
     ],
-    "Run": [options.quiet],
 }

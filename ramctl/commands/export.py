@@ -46,7 +46,7 @@ OPTIONS = {
     "Output": [
         option("-f, --format FORMAT", f"{', '.join(FORMATS)}.", type=Choice(FORMATS)),
         option("--gallery FILE", "Write an HTML page of the newest photos.", type=OUTPUT),
-        *options.stream,
+        options.output,
+        options.rejects,
     ],
-    "Run": [options.quiet],
 }

@@ -24,8 +24,5 @@ OPTIONS = {
     "Output": [
         option("--out DIR", "Bundle to write.", default="fitted"),
         options.rejects,
-        options.strict,
-        options.stats,
     ],
-    "Run": [options.jobs, options.device, options.quiet],
 }

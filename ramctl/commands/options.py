@@ -81,12 +81,7 @@ root = option(
     type=click.Path(file_okay=False),
 )
 shard = option("--shard I/N", "Process every N-th input, from the I-th.")
-photos = [
-    inputs,
-    option("-R, --recursive", "Search folders for photos."),
-    option("-0, --null", "Names on stdin end with NUL."),
-    root,
-]
+photos = [inputs, option("-R, --recursive", "Search folders for photos."), root]
 model = option("--model BUNDLE", "A folder, hf://owner/name or known name.", default="mini")
 labels = option("--labels [+]FILE", "Give only these words; +FILE: these as well.")
 
@@ -100,10 +95,9 @@ resume = option("--resume", "Continue an earlier -o FILE.")
 rejects = option("--rejects FILE", "Write rejected inputs as JSONL (-: stderr).", type=OutputFile())
 strict = option("--strict", "Fail at the first rejected input.")
 stats = option("--stats FILE", "Write counts, seconds and versions as JSON.", type=OUTPUT)
-stream = [output, resume, rejects, strict, stats]
+stream = [output, resume, rejects]
 
 jobs = option("-j, --jobs N", "Parallel workers [default: all cores].", field="workers")
-batch = option("-b, --batch N", "Records a batch [default: the command's].")
 device = option("--device DEVICE", "auto, cpu, mps or cuda[:N].", default="auto")
 devices = option("--device DEVICE", "auto, cpu, mps, cuda:0, cuda:0,1 [default: auto].")
 ray = option("--ray ADDRESS", "Process input files on a Ray cluster, into the folder -o.")

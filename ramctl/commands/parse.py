@@ -63,6 +63,8 @@ OPTIONS = {
         option("--keep-tags", "Keep the input's own tags, as a person's tags."),
         option("--explain", "Add the words and the rule behind each tag."),
         *options.stream,
+        options.strict,
+        options.stats,
     ],
-    "Run": [options.jobs, options.batch, options.ray, options.quiet],
+    "Run": [options.jobs, options.ray, options.quiet],
 }

@@ -32,5 +32,4 @@ OPTIONS = {
     "Output": [
         option("-f, --format [jsonl|text]", "Output format [default: jsonl; terminal: text]."),
     ],
-    "Run": [options.quiet],
 }

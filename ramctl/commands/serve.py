@@ -1,7 +1,7 @@
 """The page shows the tags, regions and caption of a photo that you drop on it. POST /tag takes a
 photo's bytes and answers with a record. No request can read files of this machine.
 
-POST /tag?threshold=0.5&top=9&labels=cat,dog&kinds=object&lang=de&boxes=1&caption=1, or
+POST /tag?threshold=0.5&top=9&labels=cat,dog&lang=de&boxes=1&caption=1, or
 precision=0.9 instead of threshold; all parameters are optional. Errors are {"code", "message"}.
 
 Examples:
@@ -21,5 +21,5 @@ OPTIONS = {
         option("--port N", "Port; 0: any free one.", type=click.IntRange(0, 65535), default=8000),
     ],
     "Model": [options.model, options.labels],
-    "Run": [options.device, options.quiet],
+    "Run": [options.device],
 }

@@ -14,27 +14,26 @@ from click import Choice
 from ramctl.commands import options
 from ramctl.commands.options import option
 from ramctl.records.output_formats import FORMATS
-from ramctl.records.record import KINDS
 
 DTYPES = ("auto", "fp32", "bf16", "fp16", "int8")
 # Threads of numpy's that wait for work would double the core-time: `tag` has one of its own a core.
 ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1"}
 TARGET = "ramctl.inference.tag_photos:TagOptions"
 OPTIONS = {
-    "Input": [*options.photos, options.shard],
+    "Input": [
+        *options.photos,
+        option("-0, --null", "Names on stdin end with NUL."),
+        options.shard,
+    ],
     "Model": [
         options.model,
         options.labels,
         option("--thorough", "Score parts of each photo too: 3 to 5 times slower."),
-        option("--runtime [auto|onnx|torch]", "Library that computes.", default="auto"),
     ],
     "Selection": [
         option("--threshold NUMBER|FILE", "Give tags above this score [default: the model's]."),
         option("--precision P", "Target precision of the tags, 0 to 1."),
         option("--top N", "At most N tags a photo."),
-        option("--kinds KIND,...", f"Only these: {', '.join(KINDS)}."),
-        option("--exclude FILE", "Never give the tags in FILE.", type=options.EXISTING_FILE),
-        option("--leaf", "Drop a parent (animal) if its child (dog) is given."),
         option("--lang CODE", "Language of the tags and of lists, such as de."),
     ],
     "Output": [
@@ -51,7 +50,6 @@ OPTIONS = {
         options.jobs,
         options.devices,
         option("--dtype TYPE", f"{', '.join(DTYPES)}.", type=Choice(DTYPES), default="auto"),
-        options.batch,
         options.ray,
         options.quiet,
     ],

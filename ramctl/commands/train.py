@@ -18,9 +18,10 @@ from ramctl.commands.options import NAME, OUTPUT, option
 TARGET = "ramctl.training.train:TrainOptions"
 
 
-def training_options(start: list[click.Option], out: str) -> dict[str, list[click.Parameter]]:
+def training_options(
+    start: list[click.Option], more: list[click.Option], out: str
+) -> dict[str, list[click.Parameter]]:
     """The options of a training command that starts from `start` and writes the bundle `out`."""
-    positive = click.FloatRange(0, min_open=True)
     return {
         "Input": [
             options.inputs,
@@ -29,40 +30,26 @@ def training_options(start: list[click.Option], out: str) -> dict[str, list[clic
         ],
         "Model": [*start],
         "Training": [
-            option("--steps N", "Optimiser steps, instead of epochs."),
-            option("--epochs N", "Passes over the records.", type=positive),
+            option(
+                "--epochs N",
+                "Passes over the records.",
+                type=click.FloatRange(0, min_open=True),
+            ),
             option(
                 "--set KEY=VALUE",
                 "Change a setting, as training.lr=1e-4; repeatable.",
                 "overrides",
                 multiple=True,
             ),
-            option(
-                "--distill TEACHER",
-                "caption, imagenet, clip:FOLDER, scores:FILE, none; repeatable.",
-                multiple=True,
-            ),
-            option("--seed N", "Random seed [default: the preset's].", type=int),
+            *more,
         ],
         "Output": [
             option("--out DIR", "Bundle to write.", default=out),
             option("--resume", "Continue the unfinished run in OUT.work."),
             options.rejects,
-            options.strict,
-            options.stats,
             option("--events FILE", "Write a line for each step and validation.", type=OUTPUT),
         ],
-        "Run": [
-            option(
-                "-j, --jobs N",
-                "Parallel workers [default: the preset's].",
-                "workers",
-                type=click.IntRange(0),
-            ),
-            options.device,
-            option("--dtype [auto|fp32|bf16|fp16]", "Number format.", default="auto"),
-            options.quiet,
-        ],
+        "Run": [options.device, options.quiet],
     }
 
 
@@ -77,4 +64,11 @@ START = [
     options.labels,
     option("--text DIR", "Text encoder of the labels [default: --model's].", type=NAME),
 ]
-OPTIONS = training_options(START, "model")
+MORE = [
+    option(
+        "--distill TEACHER",
+        "caption, imagenet, clip:FOLDER, scores:FILE, none; repeatable.",
+        multiple=True,
+    ),
+]
+OPTIONS = training_options(START, MORE, "model")

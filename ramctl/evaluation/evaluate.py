@@ -44,12 +44,8 @@ class EvalOptions:
     output: Path | None = None
     report_file: Path | None = None  # the table of classes
     plot: Path | None = None
-    rejects: str | None = None
-    strict: bool = False
     threshold: str | None = None
     ci: bool = False
-    stats: Path | None = None
-    quiet: bool = False
 
 
 def run(options: EvalOptions) -> Report:
@@ -62,8 +58,8 @@ def run(options: EvalOptions) -> Report:
 
 
 def _run(options: EvalOptions, systems: list[str]) -> Report:
-    report = Report("eval", quiet=options.quiet, unit="photos")
-    with Rejects(report, options.rejects, strict=options.strict) as rejects:
+    report = Report("eval", unit="photos")
+    with Rejects(report) as rejects:
         truth = read_truth(read_predictions(options.truth, "eval"), rejects)
         origin = None if options.classes is None else str(options.classes)
         system = read_labels(origin) if origin else Labels.from_tags(all_tags(truth.values()))
@@ -86,7 +82,7 @@ def _run(options: EvalOptions, systems: list[str]) -> Report:
     else:
         write_to_stdout(content.decode())
     report.n_out = len(first.photos)
-    report.finish(options.stats)
+    report.finish()
     return report
 
 

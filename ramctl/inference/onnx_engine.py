@@ -165,7 +165,7 @@ def _adds_in_16_bits() -> bool:
 
 
 def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str:
-    """`onnx` or `torch`, for `--runtime`, `--device` and `--dtype`.
+    """`onnx` or `torch`, for `runtime`, `--device` and `--dtype`.
 
     For `auto`: torch where there is a GPU and the model is large enough to gain by it, else the
     graphs on the CPU, or torch where there are none of that number format. UsageProblem when the
@@ -179,7 +179,7 @@ def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str
     if runtime == TORCH or (runtime == "auto" and not (fits_graph and bundle.has(PHOTO_GRAPH))):
         return TORCH
     if not fits_graph:
-        raise UsageProblem(f"--runtime onnx runs on the CPU in {bundle.dtype}")
+        raise UsageProblem(f"runtime onnx runs on the CPU in {bundle.dtype}")
     if not bundle.has(PHOTO_GRAPH):
         remedy = f"`ramctl convert {bundle.path} --to onnx` adds them"
         raise RunProblem(f"{bundle.path}: has no graphs; {remedy}")

@@ -1,8 +1,6 @@
 """Tag selection: from the probabilities of all labels to the tags that a photo is given."""
 
-from collections.abc import Collection
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,9 +9,7 @@ from numpy.typing import NDArray
 from ramctl.errors import UsageProblem
 from ramctl.inference.log_odds import FIRST, NO_FIRST, allowances, log_odds_of
 from ramctl.inference.vocabulary import Vocabulary
-from ramctl.records.files import read_lines
-from ramctl.records.labels import NEVER, Labels
-from ramctl.records.record import KINDS
+from ramctl.records.labels import NEVER
 
 DECIMALS = 4
 MIN_TAGS = 4  # a photo with fewer gets more things, of those that are more likely right than wrong
@@ -29,28 +25,15 @@ class Choice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SelectionOptions:
-    """Which tags are given; they are named by tag, synonym or name in the language `lang`."""
+    """How many tags are given, and in which language."""
 
     top: int | None = None  # at most this many of the tags above their thresholds
-    exclude: Collection[str] = ()
-    leaf: bool = False  # drop parent tags (animal) when a child (dog) is given
     lang: str | None = None  # of the tags' names, where the labels have them
-    kinds: Collection[str] | None = field(default=None, repr=False)  # only tags of these
 
     def check(self) -> None:
-        """UsageProblem for an unknown kind, and for one word instead of a list."""
-        for name in ("exclude", "kinds"):
-            if isinstance(getattr(self, name), str):
-                raise UsageProblem(f"{name}: not a list of words")
-        if unknown := set(self.kinds or ()) - set(KINDS):
-            raise UsageProblem(f"kinds: {min(unknown)!r} is not one of {', '.join(KINDS)}")
+        """UsageProblem for a number of tags below 1."""
         if self.top is not None and self.top < 1:
             raise UsageProblem(f"top {self.top} is less than 1")
-
-    @property
-    def key(self) -> str:
-        """A text that changes with any option, for `--resume`."""
-        return f"{self} kinds {self.kinds and sorted(self.kinds)}"
 
 
 class TagSelector:
@@ -67,10 +50,6 @@ class TagSelector:
             )
             for word, index in reversed(vocabulary.listed):
                 self._names[index] = labels[index].names.get(code) or word
-        can_be_given = can_be_given.copy()
-        can_be_given[sorted(_ids(labels, options.exclude, code))] = False
-        if options.kinds is not None:
-            can_be_given[[label.kind not in options.kinds for label in labels]] = False
         self._can_be_given = can_be_given
         self._parents = [frozenset(label.parents) for label in labels]
         self._wholes = [frozenset(label.part_of) for label in labels]
@@ -121,9 +100,6 @@ class TagSelector:
             is_first[likely_first.argmax()] = likely_first.max() > -np.inf
             order.append(~is_first)
         ids = given[np.lexsort([key[given] for key in order])].tolist()
-        if self._options.leaf:
-            general = frozenset().union(*(self._parents[index] for index in ids))
-            ids = [index for index in ids if self._tags[index] not in general]
         selected: dict[str, int] = {}
         for index in ids:
             selected.setdefault(self._names[index], index)
@@ -136,18 +112,3 @@ class TagSelector:
             else {name: round(float(main[i]), DECIMALS) for name, i in selected.items()},
             [index for index in sorted(ids) if self._names[index] in selected],
         )
-
-
-def _ids(labels: Labels, texts: Collection[str], language: str) -> set[int]:
-    return {index for text in texts for index in labels.by_name(text, language)}
-
-
-def unknown_tags(labels: Labels, options: SelectionOptions) -> list[str]:
-    """The tags of `exclude` that the labels lack, in order."""
-    code = labels.language_code(options.lang)
-    return [text for text in dict.fromkeys(options.exclude) if not labels.by_name(text, code)]
-
-
-def read_tag_list(path: Path) -> list[str]:
-    """The tags of a file, one a line; blank lines and lines that start with `#` are skipped."""
-    return [line for line in map(str.strip, read_lines(path)) if line and not line.startswith("#")]

@@ -3,10 +3,8 @@
 import sys
 from dataclasses import dataclass, field, replace
 from functools import cache
-from pathlib import Path
 
 from ramctl.errors import UsageProblem
-from ramctl.inference.selection import read_tag_list
 from ramctl.inference.tagger import TaggerOptions
 from ramctl.photos.finding import PhotoInputs, photo_items
 from ramctl.records.inputs import inputs_or_stdin
@@ -23,7 +21,6 @@ class TagOptions:
     photos: PhotoInputs = field(default_factory=PhotoInputs)
     model: str = "mini"
     tagger: TaggerOptions = field(default_factory=TaggerOptions)
-    exclude: Path | None = None  # a file of the tags in `tagger.choice`
     format: str = ""  # of FORMATS; empty: what suits the output
     stream: StreamOptions = field(default_factory=StreamOptions)
     quiet: bool = False
@@ -45,14 +42,9 @@ def run(options: TagOptions) -> Report:
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names, notify=cache(report.notify))
     source = stream.shard.of(photo_items(photos))
-    choice = options.tagger.choice
-    if options.exclude is not None:
-        choice = replace(choice, exclude=read_tag_list(options.exclude))
     from ramctl.inference.tagger import Tagger  # after the checks, as it takes a while
 
-    tagger = Tagger.open(
-        options.model, replace(options.tagger, choice=choice, notify=report.notify)
-    )
+    tagger = Tagger.open(options.model, replace(options.tagger, notify=report.notify))
     report.device = tagger.description
     written = line_format(form, caption=options.tagger.caption)
     # Of dense scores only the first line names the labels: they are as long as the scores.

@@ -14,7 +14,7 @@ from ramctl.inference.embedding import PhotoAxes
 from ramctl.inference.onnx_engine import choose_runtime
 from ramctl.inference.peers import PeerRunner, is_peer
 from ramctl.inference.runner import WARN, ModelPhoto, ModelRunner, Runner, RunnerOptions, mute
-from ramctl.inference.selection import DECIMALS, Choice, SelectionOptions, TagSelector, unknown_tags
+from ramctl.inference.selection import DECIMALS, Choice, SelectionOptions, TagSelector
 from ramctl.inference.thresholds import Threshold
 from ramctl.inference.vocabulary import (
     Vocabulary,
@@ -137,10 +137,10 @@ class Tagger:
     def from_pretrained(cls, model: str | os.PathLike[str] = "mini", **options: Any) -> "Tagger":
         """A tagger for a bundle's name or folder, `hf://owner/name`, or a peer (`clip:FOLDER`).
 
-        The options are those of `ramctl tag`: `threshold=0.4`, `top=5`, `lang="de"`. `labels` and
-        `exclude` take lists of words, `kinds` a list, `threshold` also a number for each of some
-        tags. Two more: `preprocess` (official, fast) for how photos are read, and
-        `notify`, called with what the user should know [a warning of the logger `ramctl`].
+        The options are those of `ramctl tag`: `threshold=0.4`, `top=5`, `lang="de"`. `labels` takes
+        a list of words too, `threshold` a number for each of some tags. More: `runtime` (onnx,
+        torch), `batch`, `preprocess` (official, fast) for how photos are read, and `notify`,
+        called with what the user should know [a warning of the logger `ramctl`].
 
         Raises UsageProblem for options that are wrong, RunProblem for a model or a part that is
         missing; both are RamctlErrors.
@@ -171,12 +171,9 @@ class Tagger:
             axes = PhotoAxes.from_bundle(bundle) if options.embedding else None
             tagger = cls(*open_runner(bundle, options), options, axes)
         untrained = f"labels always score 0: {model} was not trained on them"
-        missing = "tags that you named are not in the label system"
-        unknown = unknown_tags(tagger.labels, options.choice)
-        for names, what in ((unknown, missing), (tagger.runner.unknown, untrained)):
-            if names:
-                shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-                options.notify(f"{len(names)} {what}: {shown}")
+        if names := tagger.runner.unknown:
+            shown = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            options.notify(f"{len(names)} {untrained}: {shown}")
         return tagger
 
     @property
@@ -189,7 +186,7 @@ class Tagger:
     def fingerprint(self) -> dict[str, str]:
         """Hashes of all that the records depend on besides the photos, for `--resume`."""
         options, thresholds = self.options, self.vocabulary.thresholds
-        choice = [options.choice.key, options.dense, options.boxes, options.caption]
+        choice: list[Any] = [options.choice, options.dense, options.boxes, options.caption]
         choice.append(self.vocabulary.listed)
         choice.append(self._axes and self._axes.stamp)
         return self.runner.fingerprint | {
@@ -337,7 +334,7 @@ def open_runner(bundle: Bundle, options: TaggerOptions) -> tuple[ModelRunner, Vo
 def _open_peer(spec: str, options: TaggerOptions) -> tuple[Runner, Vocabulary]:
     """A tagger of another architecture, `KIND:PATH`, with its labels."""
     if options.runtime == "onnx":
-        raise UsageProblem(f"--runtime onnx needs a bundle, not {spec}")
+        raise UsageProblem(f"runtime onnx needs a bundle, not {spec}")
     for name in ("boxes", "caption", "precision", "preprocess", "thorough"):
         if getattr(options, name):
             raise UsageProblem(f"--{name} needs a bundle, not {spec}")

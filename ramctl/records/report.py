@@ -125,21 +125,17 @@ class Report:
         ) as bar:  # fmt: skip
             yield bar.update
 
-    def write_stats(self, path: Path | None) -> None:
-        """Write the file of `--stats`, if there is one."""
-        if path is not None:
-            write_atomic(path, dumps(self.stats()))
-
-    def finish(self, stats: Path | None) -> None:
+    def finish(self, stats: Path | None = None) -> None:
         """Write the file of `--stats`, if there is one, and the closing line."""
-        self.write_stats(stats)
+        if stats is not None:
+            write_atomic(stats, dumps(self.stats()))
         self.notify(self.summary())
 
 
 class Rejects:
     """Count and report rejects, and write them to the file of `--rejects`; `-` is stderr."""
 
-    def __init__(self, report: Report, name: str | None, *, strict: bool = False) -> None:
+    def __init__(self, report: Report, name: str | None = None, *, strict: bool = False) -> None:
         self.report, self.strict, self._name = report, strict, name
         self._stream: IO[bytes] | None = None
 

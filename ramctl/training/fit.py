@@ -60,24 +60,19 @@ class FitOptions:
     labels: str | None = None  # the only new ones
     out: Path = Path("fitted")
     rejects: str | None = None
-    strict: bool = False
-    stats: Path | None = None
-    device: str = "auto"
-    workers: int | None = None
-    quiet: bool = False
     argv: tuple[str, ...] = ()
 
 
 def run(options: FitOptions) -> Report:
     """Write the bundle `model` with what the records' photos teach."""
-    report = Report("fit", quiet=options.quiet, unit="photos")
+    report = Report("fit", unit="photos")
     bundle = Bundle.open(resolve_model(options.model))
     if bundle.fit or "salience" not in bundle.meta:
         why = "is fitted already" if bundle.fit else "cannot be fitted: it has no salience"
         raise RunProblem(f"{bundle.path}: {why}")
     reference = bundle.reference(bundle.preset.model.encoder.width).astype(np.float32)
     with (
-        Rejects(report, options.rejects, strict=options.strict) as rejects,
+        Rejects(report, options.rejects) as rejects,
         BundleWriter(options.out) as writer,
     ):
         photos: dict[str, Photo] = {}
@@ -115,7 +110,7 @@ def run(options: FitOptions) -> Report:
     report.notify(_described(figures))
     report.notify(f"wrote {options.out}")
     report.n_out, report.extra = len(looked), figures
-    report.finish(options.stats)
+    report.finish()
     return report
 
 
@@ -155,9 +150,8 @@ def _look(
     options: FitOptions, bundle: Bundle, labels: Labels, photos: Sequence[Photo], rejects: Rejects
 ) -> Iterator[tuple[Photo, tuple[Array, Array]]]:
     """Each photo with its features (C,) and log-odds (L,); what cannot be read is rejected."""
-    runtime = choose_runtime(bundle, "auto", options.device, "auto")
-    where = RunnerOptions(options.device, workers=options.workers)
-    runner = ModelRunner(bundle, where, runtime, labels=labels, scores_all=True)
+    runtime = choose_runtime(bundle, "auto", "auto", "auto")
+    runner = ModelRunner(bundle, RunnerOptions(), runtime, labels=labels, scores_all=True)
     rejects.report.device = runner.description
     outcomes = runner.run(
         chunks(photos, runner.at_once),

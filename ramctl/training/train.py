@@ -71,17 +71,11 @@ class TrainOptions:
     preset: str | None = None
     overrides: tuple[str, ...] = ()
     distill: tuple[str, ...] = ()
-    steps: int | None = None
     epochs: float | None = None
-    seed: int | None = None
     resume: bool = False
     device: str = "auto"
-    dtype: str = "auto"
-    workers: int | None = None
     rejects: str | None = None
-    strict: bool = False
     events: Path | None = None
-    stats: Path | None = None
     quiet: bool = False
 
 
@@ -105,12 +99,11 @@ def run(options: TrainOptions) -> Report:
     ):
         report.quiet = report.quiet or not world.is_main
         name = options.rejects if world.is_main else None
-        with Rejects(report, name, strict=options.strict) as rejects:
+        with Rejects(report, name) as rejects:
             _train(options, work, world, rejects, stop)
         report.n_out = report.n_in - report.n_rejected
         report.notify(report.summary())
         stop.raise_if_signalled()
-    report.write_stats(options.stats)
     return report
 
 
@@ -147,8 +140,7 @@ def _train(
     if init is not None and init.fit:
         raise RunProblem(f"{init.path}: is fitted to a collection; train the model it was made of")
     device = choose_device(options.device, local_rank=world.local_rank)
-    dtype = config.precision if options.dtype == "auto" else options.dtype
-    runtime = Runtime(device, number_format(dtype, device, is_training=True))
+    runtime = Runtime(device, number_format(config.precision, device, is_training=True))
     report.device = f"{device}, {runtime.dtype}"
 
     data, validation, shown, known = _read(options, preset, init, work, world, rejects)
@@ -226,10 +218,9 @@ def run_preset(options: TrainOptions) -> Preset:
         )
     else:
         preset = presets.override_preset(preset, options.overrides)
-    numbers: dict[str, Any] = {"steps": options.steps, "seed": options.seed}
-    changes = {name: n for name, n in numbers.items() if n is not None}
+    changes: dict[str, Any] = {}
     if options.epochs is not None:
-        changes |= {"epochs": options.epochs, "steps": 0}
+        changes = {"epochs": options.epochs, "steps": 0}
     if options.distill:
         changes["distill"] = [name for name in options.distill if name != "none"]
     return change_preset(preset, {"training": changes})
@@ -283,13 +274,12 @@ def _read(
         shown[tagger.known] = True
     if init is not None:
         known = np.array(start.rows_in(init.labels, labels)) >= 0
-    workers = config.workers if options.workers is None else options.workers
     data = TrainingSet(
         records, np.flatnonzero(is_usable & ~records.held_out), targets,
-        TrainingPhoto(preset.preprocess, config.augment), config.seed, workers,
+        TrainingPhoto(preset.preprocess, config.augment), config.seed, config.workers,
     )  # fmt: skip
     whole = TrainingPhoto(preset.preprocess, UNCHANGED)
-    validation = TrainingSet(held_out, held_out_ids, Targets(labels), whole, workers=workers)
+    validation = TrainingSet(held_out, held_out_ids, Targets(labels), whole, workers=config.workers)
     return data, validation, shown, known
 
 
