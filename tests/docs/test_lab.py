@@ -26,7 +26,7 @@ def commands_below(heading: str) -> list[str]:
 COMMANDS = commands_below("### 14 million pairs on 8 GPUs")
 # What is smaller here: the same options, with other values.
 SMALLER = {"-j": "2", "--preset": "small-swin.toml"}
-TRAINING = ["--steps", "2", "--device", "cpu", "--set", "training.batch_size=2"]
+TRAINING = ["--set", "training.steps=2", "--device", "cpu", "--set", "training.batch_size=2"]
 
 
 def at_toy_size(line: str, folder: Path, text: str) -> list[str]:

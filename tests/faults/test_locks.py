@@ -13,7 +13,7 @@ def test_a_bundle_that_another_run_trains_is_refused(tmp_path, ramctl):
     (tmp_path / "out.work").mkdir()
     descriptor = os.open(tmp_path / "out.work", os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-    done = ramctl("train", PARSED, "--steps", "1", "--out", "out")
+    done = ramctl("train", PARSED, "--set", "training.steps=1", "--out", "out")
     os.close(descriptor)
     assert done.returncode == 1
     assert done.messages.endswith("out: locked; another run is in progress\n")

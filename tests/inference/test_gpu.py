@@ -27,7 +27,9 @@ def test_a_gpu_gives_the_scores_of_the_cpu(dtype, bound, ramctl):
 
 
 def test_a_model_is_trained_on_a_gpu(train, parsed, ramctl, tmp_path):
-    done = train(parsed, "--steps", 3, "--device", "cuda:0", "--out", tmp_path / "model")
+    done = train(
+        parsed, "--set", "training.steps=3", "--device", "cuda:0", "--out", tmp_path / "model"
+    )
     assert done.returncode == 0, done.messages
     photo = DATA / "photos" / "kite.jpg"
     tagged = ramctl("tag", "--model", tmp_path / "model", "--device", "cuda:0", photo)

@@ -26,7 +26,7 @@ def finetune(ramctl, convert, tmp_path):
         done = ramctl(
             "finetune", write_records(tmp_path / "in.jsonl", rows), "--model",
             f"{tmp_path / 'bundle'}/", "--out", "tuned", "--root", DATA, "--distill", "none",
-            "--steps", 2, "-j", 0, "--events", "e.jsonl", *options,
+            "--set", "training.steps=2", "--set", "training.workers=0", "--events", "e.jsonl", *options,
         )  # fmt: skip
         assert done.returncode == 0, done.messages
         events = read_rows(tmp_path / "e.jsonl")
@@ -78,7 +78,7 @@ def test_fine_tuning_at_the_authors_rate_learns(finetune):
         "model.tag_decoder.dropout=0", "model.captioning.dropout=0",
         "model.encoder.options.drop_path_rate=0.0",
     ]  # fmt: skip
-    _, events, _ = finetune("ram", "--steps", 8, *settings(*changes))
+    _, events, _ = finetune("ram", "--set", "training.steps=8", *settings(*changes))
     steps = [event for event in events if event["event"] == "step"]
     assert steps[0]["lr"] == 5e-6
     tag, caption = ([step["losses"][name] for step in steps] for name in ("tag", "caption"))

@@ -118,7 +118,7 @@ def test_captions_beside_photos_are_parsed_and_trained_on(photos, ramctl, tmp_pa
     ]  # fmt: skip
     write_records(tmp_path / "p.jsonl", rows[:3])
     ramctl("export", "p.jsonl", "-f", "parquet", "-o", "p.parquet")
-    words = ["--preset", "tiny", "--steps", "1", "--distill", "none", "--out", "m"]
+    words = ["--preset", "tiny", "--set", "training.steps=1", "--distill", "none", "--out", "m"]
     assert "3 in, 3 out" in ramctl("train", "p.parquet", *words).messages
 
 

@@ -40,7 +40,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(train, parsed, tiny_opti
     path = write_records(tmp_path / "in.jsonl", [*records, *lost])
     val = write_records(tmp_path / "val.jsonl", [*records[:5], lost[0]])
     changes = settings("training.eps=1e-3", "training.augment.flip=0")
-    common = [path, "--val", val, "--steps", 6, "--device", "cpu", *changes]
+    common = [path, "--val", val, "--set", "training.steps=6", "--device", "cpu", *changes]
     options = ["--out", "one", "--events", "one.jsonl", "--rejects", "one.rejects"]
     train(*common, *options, "--set", "training.batch_size=6", code=3)
     options = ["--out", "two", "--events", "two.jsonl", "--rejects", "two.rejects"]
@@ -69,7 +69,16 @@ def test_torchrun_trains_a_swin_whose_parts_share_weights_as_one_process_does(
     command, parsed, swin_options, tmp_path
 ):
     # The tag encoder's layers are tied to the tag decoder's, and a pass may have no caption.
-    common = [parsed, "--steps", 3, "--device", "cpu", "--dtype", "fp32", *swin_options]
+    common = [
+        parsed,
+        "--set",
+        "training.steps=3",
+        "--device",
+        "cpu",
+        "--set",
+        "training.precision=fp32",
+        *swin_options,
+    ]
     larger = settings("training.batch_size=6")
     command("train", *common, "--out", "one", "--events", "one.jsonl", *larger)
     words = [*TORCHRUN, *common, "--out", "two", "--events", "two.jsonl"]

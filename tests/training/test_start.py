@@ -114,7 +114,12 @@ def test_a_named_frozen_encoder_trains_and_its_bundle_tags(
 
     monkeypatch.setattr("ramctl.training.start.local_path", fetched)
     start = "training.encoder=test_vit.r160_in1k", "training.backbone_lr_factor=0"
-    options = ["--steps", 2, *settings(*start, *backbone(*BACKBONES[0])), *tiny_options]
+    options = [
+        "--set",
+        "training.steps=2",
+        *settings(*start, *backbone(*BACKBONES[0])),
+        *tiny_options,
+    ]
     done = command("train", parsed, "--out", "m", *options)
     assert places == ["hf://timm/test_vit.r160_in1k:model.safetensors"]
     assert "backbone test_vit from test_vit.r160_in1k" in done.messages

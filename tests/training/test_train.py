@@ -44,7 +44,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def plain(folder, parsed, tiny_options):
     """A run of twenty steps without validation: its bundle, and what it printed."""
-    options = ["--out", "new/x", "--steps", 20, "--events", "e.jsonl"]
+    options = ["--out", "new/x", "--set", "training.steps=20", "--events", "e.jsonl"]
     changes = settings("training.batch_size=4")
     done = Ramctl(folder)("train", parsed, *options, *changes, *tiny_options)
     assert done.returncode == 0, done.messages
@@ -55,7 +55,16 @@ def plain(folder, parsed, tiny_options):
 def calibrated(folder, parsed, tiny_options):
     """A run that is validated on as many records, of the same photos, as curves need."""
     judged = write_records(folder / "judged.jsonl", 7 * training_records())
-    options = ["--out", "judged", "--val", judged, "--steps", 30, "--events", "judged.events"]
+    options = [
+        "--out",
+        "judged",
+        "--val",
+        judged,
+        "--set",
+        "training.steps=30",
+        "--events",
+        "judged.events",
+    ]
     changes = settings("precision=0.6", "training.lr=0.01", "training.fewest_positives=3")
     done = Ramctl(folder)("train", parsed, *options, *changes, *tiny_options)
     assert done.returncode == 0, done.messages
@@ -130,7 +139,15 @@ def test_a_missing_and_a_broken_photo_are_rejected_once_and_the_rest_is_trained(
     path = write_records(tmp_path / "in.jsonl", rows)
     path.write_text(path.read_text() + '{"image": "a.jpg"}\n{oops\n')
     for overrides in ([], ["--set", "training.backbone_lr_factor=0.0"]):
-        arguments = ["--out", "x", "--steps", 4, "--rejects", "rejects.jsonl", *overrides]
+        arguments = [
+            "--out",
+            "x",
+            "--set",
+            "training.steps=4",
+            "--rejects",
+            "rejects.jsonl",
+            *overrides,
+        ]
         done = train(path, *arguments, code=3)
         assert sorted((r["line"], r["code"]) for r in read_rows("rejects.jsonl")) == [
             (3, "missing_image"), (6, "unreadable_image"), (11, "missing_field"), (12, "bad_json"),
@@ -142,7 +159,7 @@ def test_a_missing_and_a_broken_photo_are_rejected_once_and_the_rest_is_trained(
 def test_without_a_readable_photo_nothing_is_written(train, tmp_path, changes):
     rows = [{**training_records()[0], "image": f"nowhere/{n}.jpg"} for n in range(20)]
     path = write_records(tmp_path / "in.jsonl", rows)
-    done = train(path, "--out", "x", "--steps", 9, *settings(*changes), code=1)
+    done = train(path, "--out", "x", "--set", "training.steps=9", *settings(*changes), code=1)
     assert "could be read" in done.messages
     assert not Path("x.work").exists() and not Path("x").exists()
 
@@ -163,7 +180,7 @@ def test_without_a_readable_photo_nothing_is_written(train, tmp_path, changes):
 def test_what_cannot_be_learnt_is_one_line_and_does_not_stand_in_the_way(
     train, parsed, arguments, message
 ):
-    done = train(parsed, "--out", "x", "--steps", 1, *arguments, code=2)
+    done = train(parsed, "--out", "x", "--set", "training.steps=1", *arguments, code=2)
     assert message in done.messages and done.messages.splitlines()[-1].startswith("ramctl train: ")
     assert not Path("x.work").exists()
 
@@ -180,7 +197,7 @@ def test_a_run_that_was_ended_resumes_to_the_same_weights_with_its_own_settings_
     train, parsed, tiny_options, tmp_path, signum, changes
 ):
     small = settings("training.batch_size=3", "model.tag_decoder.dropout=0.1", changes)
-    arguments = [parsed, "--steps", 9, *small]
+    arguments = [parsed, "--set", "training.steps=9", *small]
     train(*arguments, "--out", "whole")
     words, work = [*arguments, *tiny_options, "--out", "ended"], tmp_path / "ended.work"
     process = Ramctl(tmp_path).start("train", *words, before=SAVE_EACH_STEP)
@@ -192,7 +209,9 @@ def test_a_run_that_was_ended_resumes_to_the_same_weights_with_its_own_settings_
     assert (b"continue with --resume" in errors) == (signum == signal.SIGTERM)
     refused = train(*arguments, "--out", "ended", code=2).messages
     assert "ended.work holds an unfinished run: --resume continues it; delete the" in refused
-    other = train(*arguments, "--out", "ended", "--resume", "--steps", 8, code=2).messages
+    other = train(
+        *arguments, "--out", "ended", "--resume", "--set", "training.steps=8", code=2
+    ).messages
     assert other.strip().endswith("ended.work differs in training.steps")
     done = train(*arguments, "--out", "ended", "--resume")
     assert "continuing after step" in done.messages
@@ -208,7 +227,7 @@ def test_eight_photos_are_learnt_to_a_map_of_one_and_their_captions_by_heart(
             for row in training_records()]  # fmt: skip
     path = write_records(tmp_path / "in.jsonl", rows)
     train(
-        path, "--out", "x", "--val", path, "--steps", 150, "--events", "log.jsonl",
+        path, "--out", "x", "--val", path, "--set", "training.steps=150", "--events", "log.jsonl",
         *settings("training.augment.flip=0", "training.label_smoothing=0.0",
                   "training.lr=5e-3", "training.gamma_neg=2.0"),
     )  # fmt: skip
@@ -224,7 +243,14 @@ def test_captions_are_learnt_and_given_without_their_prompt(train, command, tmp_
         row |= {"captions": [text], "caption_tags": [[]]}
     path = write_records(tmp_path / "in.jsonl", rows)
     change = ("training.augment.flip=0", "training.label_smoothing=0.0", "training.lr=5e-3")
-    train(path, "--out", "x", "--steps", 100, *settings(*change, "model.captioning.prompt=[CLS]"))
+    train(
+        path,
+        "--out",
+        "x",
+        "--set",
+        "training.steps=100",
+        *settings(*change, "model.captioning.prompt=[CLS]"),
+    )
     done = command("tag", "--model", "x/", "--caption", PHOTO)
     assert json.loads(done.stdout)["generated_captions"] == [text]
 
@@ -234,7 +260,16 @@ def test_finetune_keeps_what_it_knew_and_appends_new_labels(calibrated, command,
     shown = {tag for row in rows for tag in row["tags"]}
     write_records(tmp_path / "some.jsonl", rows)
     Path("more.txt").write_text("chicken\nsky\n")
-    options = ["--model", f"{before.path}/", "--root", DATA, "--steps", 1, "--distill", "none"]
+    options = [
+        "--model",
+        f"{before.path}/",
+        "--root",
+        DATA,
+        "--set",
+        "training.steps=1",
+        "--distill",
+        "none",
+    ]
     changes = settings("training.fewest_positives=1", "training.lr=1e-4")
     command("finetune", "some.jsonl", *options, "--labels", "+more.txt", *changes)
     after = Bundle.open(tmp_path / "model-finetuned")
@@ -256,7 +291,16 @@ def test_without_a_weight_on_tags_captions_alone_are_learnt(
     calibrated, train, parsed, command, tmp_path
 ):
     before = calibrated[0]
-    train(parsed, "--out", "y", "--model", f"{before.path}/", "--steps", 2, *CAPTIONS_ALONE)
+    train(
+        parsed,
+        "--out",
+        "y",
+        "--model",
+        f"{before.path}/",
+        "--set",
+        "training.steps=2",
+        *CAPTIONS_ALONE,
+    )
     after = Bundle.open(tmp_path / "y")
     old, new = before.tensors(), after.tensors()
     changed = {name.split(".")[0] for name in old if not np.array_equal(old[name], new[name])}
@@ -274,7 +318,14 @@ def test_photos_that_only_a_teacher_knows_are_trained_on(train, command, tmp_pat
     teacher = write_records(tmp_path / "teacher.jsonl", rows)
     unknown = {"image": "photos/unknown.jpg", "scores": scores}
     path = write_records(tmp_path / "in.jsonl", [*rows, unknown])
-    options = ["--distill", f"scores:{teacher}", "--steps", 2, "--rejects", "r.jsonl"]
+    options = [
+        "--distill",
+        f"scores:{teacher}",
+        "--set",
+        "training.steps=2",
+        "--rejects",
+        "r.jsonl",
+    ]
     done = train(path, "--out", "m", *options, code=3)
     bundle = Bundle.open(tmp_path / "m")
     assert set(bundle.labels.tags) == {"horse", "grass"}  # what it gives with more than 0.5
@@ -283,13 +334,15 @@ def test_photos_that_only_a_teacher_knows_are_trained_on(train, command, tmp_pat
     assert [(row["code"], row["line"]) for row in read_rows("r.jsonl")] == [("missing_field", 9)]
     teacher.unlink()  # the user of a model does not have its teachers' files
     known = write_records(tmp_path / "known.jsonl", training_records())
-    command("train", known, "--model", "m/", "--out", "n", "--steps", 1, "--root", DATA)
+    command(
+        "train", known, "--model", "m/", "--out", "n", "--set", "training.steps=1", "--root", DATA
+    )
 
 
 def test_labels_without_evidence_are_given_only_where_they_are_listed(train, command, parsed):
     Path("labels.txt").write_text("unicorn\ntractor\nsky\n")
     rare = settings("training.fewest_positives=5")
-    train(parsed, "--labels", "labels.txt", "--out", "m", "--steps", 2, *rare)
+    train(parsed, "--labels", "labels.txt", "--out", "m", "--set", "training.steps=2", *rare)
     known = {label.tag: label.validated for label in Bundle.open(Path("m")).labels}
     # Nobody names it; too few captions do; no tag of these is named more often.
     assert known == {"unicorn": False, "tractor": False, "sky": True}
@@ -316,7 +369,16 @@ TAG2TEXT = [
 def test_ram_plus_trains_on_clip_queries_and_aligns_photos_with_captions(
     command, parsed, tiny_options, clip
 ):
-    options = ["--distill", f"clip:{clip}", "--events", "e.jsonl", "--out", "x", "--steps", 2]
+    options = [
+        "--distill",
+        f"clip:{clip}",
+        "--events",
+        "e.jsonl",
+        "--out",
+        "x",
+        "--set",
+        "training.steps=2",
+    ]
     command("train", parsed, *tiny_options[:4], *options, *settings(*RAM_PLUS))
     losses = steps_of("e.jsonl")[0]["losses"]
     assert set(losses) == {"tag", "distill clip", "alignment"} and min(losses.values()) > 0
@@ -335,7 +397,7 @@ def test_ram_plus_trains_on_clip_queries_and_aligns_photos_with_captions(
     ids=["the authors' options", "tags alone", "learnt queries"],
 )  # fmt: skip
 def test_the_switches_of_the_papers_tables(changes, expected, command, parsed, swin_options):
-    options = ["--out", "x", "--steps", 2, "--events", "e.jsonl", *swin_options]
+    options = ["--out", "x", "--set", "training.steps=2", "--events", "e.jsonl", *swin_options]
     command("train", parsed, *options, *settings(*changes))
     assert set(steps_of("e.jsonl")[0]["losses"]) == expected
     bundle = Bundle.open(Path("x"))
@@ -348,7 +410,7 @@ def test_the_manuals_preset_of_another_backbone_trains_and_tags(command, parsed,
     (text,) = re.findall(r"```toml\n(.*?)```", manual.read_text("utf-8"), re.DOTALL)
     (tmp_path / "mobilenet.toml").write_text(text)
     small = settings("training.encoder=", "preprocess.size=64", "training.batch_size=4")
-    options = ["--root", DATA, "--out", "x", "--steps", 1, *small]
+    options = ["--root", DATA, "--out", "x", "--set", "training.steps=1", *small]
     command("train", parsed, "--preset", "mobilenet.toml", *options)
     done = command("tag", "--model", "x/", "--threshold", 0, DATA / "photos" / "horses.jpg")
     assert json.loads(done.stdout)["tags"]
