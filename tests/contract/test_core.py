@@ -92,12 +92,12 @@ def test_tag_search_eval_and_export_need_only_the_core(core, tmp_path):
     assert done.stdout == b"photos/horses.jpg\thorse, zebra\n", done.stderr
     done = core("tag", "-q", "-R", "photos", "--dense", "--embedding", "-j2", "-o", str(tags))
     assert (done.returncode, done.stderr) == (0, b"")
-    done = core("search", "-q", str(tags), "horses", "-n", "1")
+    done = core("search", str(tags), "horses", "-n", "1")
     assert (json.loads(done.stdout)["image"], done.stderr) == ("photos/horses.jpg", b"")
-    done = core("eval", "-q", str(tags), "--truth", "truth.jsonl")
+    done = core("eval", str(tags), "--truth", "truth.jsonl")
     assert (done.returncode, done.stderr) == (0, b"")
     assert json.loads(done.stdout)["mAP"] > 0.5
-    done = core("export", "-q", "--root", ".", str(tags), "--gallery", str(page), "-f", "text")
+    done = core("export", "--root", ".", str(tags), "--gallery", str(page), "-f", "text")
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"animal" in done.stdout and page.exists()
 

@@ -29,8 +29,8 @@ for words in json.loads(sys.argv[1]):
 RUNS = [
     *(([*words, "--help"], set()) for words in ([], *([command] for command in COMMANDS))),
     (["--version"], set()),
-    (["export", "-q", TRUTH, "-f", "text"], {"PIL"}),
-    (["eval", "-q", TRUTH, "--truth", TRUTH], {"PIL"}),
+    (["export", TRUTH, "-f", "text"], {"PIL"}),
+    (["eval", TRUTH, "--truth", TRUTH], {"PIL"}),
     (["tag", "-q", PHOTO], {"onnxruntime", "PIL"}),
     (["parse", "-q", str(DATA / "captions.jsonl")], {"onnxruntime", "PIL", "spacy"}),
     (["generate", "-q", "--captions", "0", TRUTH], {"onnxruntime", *HEAVY[:3], "PIL", "spacy"}),

@@ -37,7 +37,7 @@ def export(command):
 
 
 def test_records_go_through_and_get_sidecars_and_a_page(export):
-    assert [json.loads(line) for line in export("-q", "-f", "jsonl").splitlines()] == RESULTS
+    assert [json.loads(line) for line in export("-f", "jsonl").splitlines()] == RESULTS
     export("--xmp", "--gallery", "page.html", "-o", "out.csv", "-f", "csv")
     assert "auto|dog" in Path("a.jpg.xmp").read_text()
     assert "auto|&lt;sofa&gt;" in Path("sub/b c.jpg.xmp").read_text()
@@ -47,7 +47,7 @@ def test_records_go_through_and_get_sidecars_and_a_page(export):
 
 def test_tags_can_be_chosen_from(export):
     def tags(*words):
-        lines = export("-q", "-f", "jsonl", *words).splitlines()
+        lines = export("-f", "jsonl", *words).splitlines()
         return [json.loads(line)["tags"] for line in lines]
 
     assert tags("--threshold", "0.7") == [["dog"], ["cat"], ["dog", "<sofa>"]]
@@ -152,7 +152,7 @@ def test_the_readmes_exiftool_line_adds_and_may_run_twice(export, tmp_path):
 
 
 def test_coco(export):
-    found = json.loads(export("-q", "-f", "coco"))
+    found = json.loads(export("-f", "coco"))
     assert [image["file_name"] for image in found["images"]] == ["a.jpg", "a.png", "sub/b c.jpg"]
     assert found["images"][0] == {"id": 1, "file_name": "a.jpg", "width": 40, "height": 30}
     names = {category["id"]: category["name"] for category in found["categories"]}
@@ -162,10 +162,10 @@ def test_coco(export):
     ]  # fmt: skip
     box = {"image": "a.jpg", "tags": ["dog"], "boxes": {"dog": [[0.25, 0, 0.75, 1], 0.9]}}
     Path("tags.jsonl").write_text(json.dumps(box) + "\n")
-    (annotation,) = json.loads(export("-q", "-f", "coco"))["annotations"]
+    (annotation,) = json.loads(export("-f", "coco"))["annotations"]
     assert (annotation["bbox"], annotation["area"]) == ([10, 0, 20, 30], 600)
     Path("tags.jsonl").write_text("")
-    empty = json.loads(export("-q", "-f", "coco"))
+    empty = json.loads(export("-f", "coco"))
     assert empty == {"images": [], "annotations": [], "categories": []}
 
 

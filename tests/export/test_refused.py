@@ -109,12 +109,12 @@ def test_no_output_has_a_tag_that_a_sidecar_refuses(export):
     tags = "dog,tree,white"
     export(tags, "--xmp")
     take_out("tree")  # no export has been run since
-    row = json.loads(export(tags, "-q", "-f", "jsonl").stdout)
+    row = json.loads(export(tags, "-f", "jsonl").stdout)
     assert row == {"image": "a.jpg", "tags": ["dog", "white"], "refused": ["tree"]}
     export(tags, "--gallery", "page.html", "--txt")
     assert list(gallery_photos(Path("page.html"))[0]["tags"]) == ["dog", "white"]
     assert Path("a.txt").read_text() == "dog, white\n"
-    assert b"tree" in export(tags, "-q", "-f", "text", "--forget-refused", "--xmp").stdout
+    assert b"tree" in export(tags, "-f", "text", "--forget-refused", "--xmp").stdout
     take_out("tree")
     done = export(tags, "-f", "jsonl", sources={"tree": ["human"]})
     assert json.loads(done.stdout)["tags"] == tags.split(",")

@@ -255,7 +255,7 @@ def test_python_writes_what_the_command_writes(tmp_path, ramctl):
         Image.new("RGB", (4, 4)).save(tmp_path / name / "a.jpg")
     record = {"image": "one/a.jpg", "tags": ["dog", "sofa"], "scores": {"dog": 0.9, "sofa": 0.8}}
     content = json.dumps(record).encode()
-    assert ramctl("export", "-q", "--xmp", "-", stdin=content).returncode == 0
+    assert ramctl("export", "--xmp", "-", stdin=content).returncode == 0
     result, photo = TagResult.from_record(record), tmp_path / "two" / "a.jpg"
     path = tmp_path / "two" / "a.jpg.xmp"
     assert write_sidecar(photo, result) == [path]

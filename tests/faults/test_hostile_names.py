@@ -60,19 +60,19 @@ def test_a_tag_is_one_line_of_a_message(hostile, ramctl):
 
 
 def test_text_and_table_hold_a_photo_in_their_lines(hostile, ramctl):
-    (line,) = hostile(ramctl("export", "-q", "-f", "text", "in.jsonl"))
+    (line,) = hostile(ramctl("export", "-f", "text", "in.jsonl"))
     assert line == f"={SHOWN}.jpg\t+{SHOWN}, -1, @x"
-    lines = hostile(ramctl("export", "-q", "-f", "table", "in.jsonl"))
+    lines = hostile(ramctl("export", "-f", "table", "in.jsonl"))
     assert lines[0] == f"={SHOWN}.jpg" and len(lines) == 5
 
 
 def test_a_csv_holds_a_photo_in_a_row(hostile, ramctl):
-    _, row = hostile(ramctl("export", "-q", "-f", "csv", "in.jsonl"))
+    _, row = hostile(ramctl("export", "-f", "csv", "in.jsonl"))
     assert row == f'={SHOWN}.jpg,"+{SHOWN}, -1, @x",0.5000,=1+1,'
 
 
 def test_tables_of_eval_hold_names_in_their_lines(hostile, ramctl):
-    words = ["eval", "-q", "in.jsonl", "--truth", "in.jsonl"]
+    words = ["eval", "in.jsonl", "--truth", "in.jsonl"]
     shutil.copy("in.jsonl", f"+x{BAD}")
     hostile(ramctl(*words, f"+x{BAD}", "-f", "table"))
 

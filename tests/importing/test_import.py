@@ -48,7 +48,7 @@ def imported(ramctl, tmp_path):
     """The record of a photo, without its name."""
 
     def run(name: str = "a.jpg", *options: str) -> dict:
-        done = ramctl("import", "-q", name, *options)
+        done = ramctl("import", name, *options)
         assert done.returncode == 0, done.stderr
         row = json.loads(done.stdout)
         assert row.pop("image") == name
@@ -97,7 +97,7 @@ def test_what_was_kept_refused_and_added_is_told_apart(imported, ramctl, tmp_pat
     sidecar = tmp_path / "a.jpg.xmp"
     sidecar.write_text(xmp(dc_subject=["mine"]))
     lines = b'{"image": "a.jpg", "tags": ["red", "yellow", "blue"]}\n'
-    assert ramctl("export", "-q", "--xmp", stdin=lines).returncode == 0
+    assert ramctl("export", "--xmp", stdin=lines).returncode == 0
     untouched = imported()  # nobody may have looked at it
     assert untouched["tags"] == ["mine", "red", "yellow", "blue"]
     assert "confirmed" not in untouched
@@ -116,9 +116,9 @@ def test_what_was_kept_refused_and_added_is_told_apart(imported, ramctl, tmp_pat
         "refused": ["yellow"],
     }  # fmt: skip
     assert imported() == expected
-    ramctl("export", "-q", "--xmp", stdin=lines)  # which moves what is refused into its record
+    ramctl("export", "--xmp", stdin=lines)  # which moves what is refused into its record
     assert imported() == expected
-    ramctl("export", "-q", "--xmp-remove", "a.jpg")
+    ramctl("export", "--xmp-remove", "a.jpg")
     row = imported()
     assert (row["tags"], row["refused"]) == (["mine", "green"], ["yellow"])
     assert "confirmed" not in row

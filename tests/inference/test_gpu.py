@@ -18,7 +18,7 @@ pytestmark = [
 @pytest.mark.parametrize(("dtype", "bound"), [("fp32", 0.02), ("fp16", 0.02), ("bf16", 0.06)])
 def test_a_gpu_gives_the_scores_of_the_cpu(dtype, bound, ramctl):
     photos = sorted((DATA / "photos").glob("*.jpg"))
-    common = ["tag", "--dense", "--runtime", "torch", *photos]
+    common = ["tag", "--dense", *photos]
     cpu, gpu = (
         np.array([row["dense"] for row in ramctl(*common, *more).rows])
         for more in (["--device", "cpu"], ["--device", "cuda:0", "--dtype", dtype])

@@ -116,7 +116,7 @@ def test_a_photo_finds_those_like_it(search, photos):
 
 def test_answers_are_text_too_and_make_a_gallery(search, photos):
     assert search("red", "-n", "1", "-f", "text").stdout.endswith(b"\tred.png\n")
-    page = Ramctl(photos)("export", "-q", "--gallery", "page.html", stdin=search("red").stdout)
+    page = Ramctl(photos)("export", "--gallery", "page.html", stdin=search("red").stdout)
     assert (page.returncode, "red.png" in (photos / "page.html").read_text()) == (0, True)
 
 

@@ -189,7 +189,7 @@ def test_on_a_terminal_tags_are_shown_for_people_and_in_pipes_as_records(colours
 
 
 def test_each_record_comes_before_the_next_name_is_read(photos, colours):
-    words = ("--model", colours, "-q", "-f", "text", "-b", "1", "-j", "1", "-")
+    words = ("--model", colours, "-q", "-f", "text", "-j", "1", "-")
     run = Ramctl(photos).start("tag", *words)
     for name in (b"red.png", b"blue.png"):
         run.stdin.write(name + b"\n")
