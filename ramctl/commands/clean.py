@@ -30,6 +30,6 @@ OPTIONS = {
             "Paper: remove tags whose regions score no more [default: the model's].",
         ),
     ],
-    "Output": [options.output, options.rejects, options.strict, options.stats],
+    "Output": [options.output, options.rejects, options.strict],
     "Run": [options.device, options.quiet],
 }

@@ -39,5 +39,6 @@ OPTIONS = {
         options.output,
         option("--report FILE", "Write a CSV row for each class.", "report_file", type=OUTPUT),
         option("--plot FILE", "Draw curves and classes (.png, .svg, .pdf).", type=OUTPUT),
+        options.rejects,
     ],
 }

@@ -13,4 +13,4 @@ from ramctl.commands.train import TARGET, training_options
 __all__ = ["TARGET"]
 
 start = option("--model BUNDLE", "The bundle to start from.", "init", default="mini")
-OPTIONS = training_options([start, options.labels], [], "model-finetuned")
+OPTIONS = training_options([start, options.labels], "model-finetuned")

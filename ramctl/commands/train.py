@@ -10,16 +10,19 @@ Examples:
   ramctl train parsed.jsonl --preset mini --val dev.jsonl --epochs 10
 """
 
+from collections.abc import Sequence
+
 import click
 
 from ramctl.commands import options
 from ramctl.commands.options import NAME, OUTPUT, option
 
+Options = Sequence[click.Option]
 TARGET = "ramctl.training.train:TrainOptions"
 
 
 def training_options(
-    start: list[click.Option], more: list[click.Option], out: str
+    start: list[click.Option], out: str, more: Options = ()
 ) -> dict[str, list[click.Parameter]]:
     """The options of a training command that starts from `start` and writes the bundle `out`."""
     return {
@@ -71,4 +74,4 @@ MORE = [
         multiple=True,
     ),
 ]
-OPTIONS = training_options(START, MORE, "model")
+OPTIONS = training_options(START, "model", MORE)

@@ -44,6 +44,7 @@ class EvalOptions:
     output: Path | None = None
     report_file: Path | None = None  # the table of classes
     plot: Path | None = None
+    rejects: str | None = None
     threshold: str | None = None
     ci: bool = False
 
@@ -59,7 +60,7 @@ def run(options: EvalOptions) -> Report:
 
 def _run(options: EvalOptions, systems: list[str]) -> Report:
     report = Report("eval", unit="photos")
-    with Rejects(report) as rejects:
+    with Rejects(report, options.rejects) as rejects:
         truth = read_truth(read_predictions(options.truth, "eval"), rejects)
         origin = None if options.classes is None else str(options.classes)
         system = read_labels(origin) if origin else Labels.from_tags(all_tags(truth.values()))
