@@ -31,6 +31,10 @@ class Done(NamedTuple):
         return self.stderr.decode(errors="surrogateescape")
 
 
+# Runs in the process of a command: each record is then written before the next is read.
+ONE_BY_ONE = "import ramctl.records.stream as stream; stream.BATCH = 1"
+
+
 class Ramctl:
     """Runs the command below a folder.
 

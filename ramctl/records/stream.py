@@ -40,7 +40,7 @@ class Format(NamedTuple):
 JSONL = Format()
 DOCUMENT = Format(footer=list)  # JSON lines that --resume cannot continue
 NO_RECORDS = Format(encode=lambda fields: b"")  # for commands that write other files alone
-BATCH = 256
+BATCH = 256  # most records at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ def run_stream(
                     in_flight[-1].append(item) if in_flight else rejects.add(item)
                     continue
                 batch.append(item)
-                if len(batch) == (options.batch or BATCH):
+                if len(batch) >= min(options.batch or BATCH, BATCH):
                     in_flight.append(batch)
                     yield [item for item in batch if isinstance(item, Record)]
                     batch = []

@@ -137,7 +137,7 @@ NEEDS = [
     (["convert", "mini"], "this needs the extra train"),
     (["tag", "--boxes", "photos/kite.jpg"], "--boxes needs the extra train"),
     (["tag", "--caption", "no-such.jpg"], "--caption needs the extra train"),  # before any work
-    (["tag", "--runtime", "torch", "photos/kite.jpg"], "in torch needs the extra train"),
+    (["tag", "--dtype", "fp32", "photos/kite.jpg"], "in torch needs the extra train"),
     (["tag", "--device", "cuda", "photos/kite.jpg"], "in torch needs the extra train"),
     (["tag", "--device", "cpu,gpu0", "photos/kite.jpg"], "in torch needs the extra train"),
     (["tag", "--model", "clip:none", "photos/kite.jpg"], "clip:none needs the extra train"),

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Ramctl
+from tests.command import ONE_BY_ONE, Ramctl
 from tests.support import DATA, wait_for
 
 COMMANDS = ["caption", "parse", "generate", "clean", "tag", "import"]
@@ -27,11 +27,6 @@ def arguments_of(command: str, bundle: Path) -> list[str]:
     if command == "caption":
         return ["caption", "--model", "m", "--root", str(DATA)]
     return [command, "--model", str(bundle), "--root", str(DATA)]
-
-
-def one_by_one(command: str) -> list[str]:
-    """The option by which each record is written before the next is read."""
-    return {"caption": ["-j1"], "import": []}.get(command, ["-b1"])
 
 
 def input_lines() -> list[bytes]:
@@ -135,8 +130,8 @@ def test_an_interrupted_run_can_be_resumed(resumed, tiny_bundle, ordinary, tmp_p
     """SIGINT while the command waits for more input: complete lines, the signal's own status."""
     command = resumed
     arguments = [*arguments_of(command, tiny_bundle), "-", "-o", "out.jsonl"]
-    arguments += one_by_one(command)
-    process = ramctl.start(*arguments)
+    arguments += ["-j1"] if command == "caption" else []
+    process = ramctl.start(*arguments, before=ONE_BY_ONE)
     lines = [line for line in input_lines() if line.startswith(b'{"id')]
     process.stdin.write(b"\n".join(lines[:4]) + b"\n")
     process.stdin.flush()
@@ -159,8 +154,8 @@ def test_an_interrupted_run_that_cannot_be_resumed_does_not_say_that_it_can(
     command, tiny_bundle, ramctl
 ):
     arguments = [*arguments_of(command, tiny_bundle), "-", "--rejects", "-"]
-    arguments += one_by_one(command)
-    process = ramctl.start(*arguments)
+    arguments += ["-j1"] if command == "caption" else []
+    process = ramctl.start(*arguments, before=ONE_BY_ONE)
     process.stdin.write(b"{oops\n")
     process.stdin.flush()
     wait_until_read(process)

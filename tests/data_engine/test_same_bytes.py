@@ -32,8 +32,8 @@ def records(tmp_path) -> Path:
     return path
 
 
-def options(batch: int, jobs: int) -> list[object]:
-    return ["--device", "cpu", "-b", batch, "-j", jobs]
+def options(jobs: int) -> list[object]:
+    return ["--device", "cpu", "-j", jobs]
 
 
 @pytest.mark.slow
@@ -42,7 +42,7 @@ def options(batch: int, jobs: int) -> list[object]:
     [
         ["generate", "--threshold", 0.001, "--captions", 2],
         ["clean", "--rule", "paper", "--threshold", 1, "--outliers", 0.5],
-        ["tag", "--threshold", 0.001, "--runtime", "torch", "--boxes", "--caption"],
+        ["tag", "--threshold", 0.001, "--boxes", "--caption"],
     ],
     ids=["generate", "clean", "tag"],
 )

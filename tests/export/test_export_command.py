@@ -64,10 +64,8 @@ def test_tags_can_be_chosen_from(export):
     [
         ([], "nothing to write"),
         (["--xmp", "-o", "out"], "-o FILE needs -f"),
-        (["--xmp", "-f", "jsonl", "-o", "out", "--resume"], "--resume"),
         (["--xmp-remove", "--xmp"], "--xmp-remove"),
         (["-f", "csv", "--photos-at", "x"], "--photos-at"),
-        (["-f", "coco", "-o", "out", "--resume"], "cannot be continued"),
     ],
 )
 def test_what_does_not_go_together_is_said_before_any_work(export, words, said):
@@ -87,19 +85,6 @@ def test_what_is_no_tagged_record_is_rejected(export):
     assert "image" in told
     Path("a.png").unlink()
     assert "a.png: no such file" in export("--xmp", code=3)
-
-
-def test_lines_are_continued(export):
-    export("-f", "csv", "-o", "out.csv")
-    with Path("tags.jsonl").open("a") as records:
-        records.write('{"image": "new.jpg", "tags": ["dog"]}\n')
-    export("-f", "csv", "-o", "out.csv", "--resume")
-    assert [line.split(",")[0] for line in Path("out.csv").read_text().splitlines()] == [
-        "image", *(record["image"] for record in RESULTS), "new.jpg",
-    ]  # fmt: skip
-    assert "another choice of tags" in export(
-        "-f", "csv", "-o", "out.csv", "--resume", "--top", "1", code=2
-    )
 
 
 def test_machine_tags_are_taken_out_of_the_sidecars_of_records_and_of_photos(export, ramctl):

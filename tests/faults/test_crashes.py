@@ -10,7 +10,7 @@ from tests.faults.crashes import crash_matrix, resumed_by, run
 from tests.faults.streams import GOOD, LINES, stream, with_lines
 from tests.support import DATA
 
-PARSE = ["parse", "in.jsonl", "-o", "out", "--rejects", "rejects", "-b1"]
+PARSE = ["parse", "in.jsonl", "-o", "out", "--rejects", "rejects"]
 
 
 def changed(folder: Path) -> None:
@@ -65,7 +65,7 @@ def photos(folder: Path) -> None:
 
 @pytest.mark.slow
 def test_tag(tiny_bundle, tmp_path):
-    words = ["tag", "--model", tiny_bundle, "-R", ".", "-f", "csv", "-b1", "-j1", "-o", "out"]
+    words = ["tag", "--model", tiny_bundle, "-R", ".", "-f", "csv", "-j1", "-o", "out"]
     words += ["--rejects", "rejects"]
     again = resumed_by([*words, "--resume"])
     assert crash_matrix(tmp_path / "run", photos, words, again, every=4) > 4

@@ -4,6 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
+from tests.command import ONE_BY_ONE
 from tests.support import DATA, wait_for
 
 CAPTIONS, PARSED = str(DATA / "captions.jsonl"), str(DATA / "parse_gold.jsonl")
@@ -20,7 +21,7 @@ def test_a_bundle_that_another_run_trains_is_refused(tmp_path, ramctl):
 
 
 def test_two_runs_at_once_write_one_output_once(tmp_path, ramctl):
-    first = ramctl.start("parse", "-", "-o", "c.out", "-b1", "-j1")
+    first = ramctl.start("parse", "-", "-o", "c.out", "-j1", before=ONE_BY_ONE)
     first.stdin.write(b'{"captions":["a horse"]}\n' * 40)
     first.stdin.flush()
     state = tmp_path / ".c.out.done"
@@ -35,7 +36,7 @@ def test_two_runs_at_once_write_one_output_once(tmp_path, ramctl):
 
 
 def test_the_lock_of_a_killed_run_is_free(tmp_path, ramctl):
-    first = ramctl.start("parse", "-", "-o", "c.out", "-b1", "-j2")
+    first = ramctl.start("parse", "-", "-o", "c.out", "-j2", before=ONE_BY_ONE)
     wait_for((tmp_path / ".c.out.done").exists)
     first.kill()
     assert first.stderr.read() == b""  # its end comes when the last worker has gone

@@ -61,7 +61,7 @@ def test_ram_plus_takes_ragged_descriptions_from_a_file(convert, ramctl, tmp_pat
     (tmp_path / "words.json").write_bytes(orjson.dumps(words))
     done = ramctl(
         "tag", "-q", "--model", f"{bundle.path}/", "--labels", "words.json",
-        "--threshold", 0, "--runtime", "torch", PHOTO,
+        "--threshold", 0, PHOTO,
     )  # fmt: skip
     assert done.returncode == 0, done.messages
     scores = done.rows[0]["scores"]

@@ -173,14 +173,14 @@ def test_what_was_made_otherwise_is_refused(shards, stand_in, capfd):
 
 
 def test_what_a_dead_worker_left_is_continued(shards, stand_in, capfd):
-    expected = one_process("parse", "-b1", shards=shards)
+    expected = one_process("parse", shards=shards)
     stand_in.dies_at = {"in0.jsonl", "in2.jsonl"}
-    run("parse", "-b1", *shards, "--ray", "local", "-o", "out", code=1)
+    run("parse", *shards, "--ray", "local", "-o", "out", code=1)
     assert stand_in.done == ["in1.jsonl"]
     said = capfd.readouterr().err
     assert said.count("a worker failed: The task died") == 2
     stand_in.dies_at = set()
-    run("parse", "-b1", "in0.jsonl", "--ray", "local", "-o", "out", code=3)
+    run("parse", "in0.jsonl", "--ray", "local", "-o", "out", code=3)
     # The first shard as a kill after two records leaves it, the state included.
     part = Path("out/in0.jsonl").rename("out/in0.jsonl.part")
     part.write_bytes(b"".join(part.read_bytes().splitlines(keepends=True)[:2]))
@@ -189,7 +189,7 @@ def test_what_a_dead_worker_left_is_continued(shards, stand_in, capfd):
     Path("out/rejects/in0.jsonl").unlink()
     Path("out/rejects/in0.jsonl.part").write_bytes(b"")
     capfd.readouterr()
-    run("parse", "-b1", *shards, "--ray", "local", "-o", "out", code=3)
+    run("parse", *shards, "--ray", "local", "-o", "out", code=3)
     assert by_ray(shards) == expected
     assert "4 done before" in capfd.readouterr().err  # 3 of another shard
 
@@ -284,8 +284,8 @@ def deadly(shards, monkeypatch):
 
 
 def parse_deadly(shards: list[str], address: str) -> None:
-    expected = one_process("parse", "-b1", shards=shards)
-    run("parse", "-b1", *shards, "--ray", address, "-o", "out", code=3)
+    expected = one_process("parse", shards=shards)
+    run("parse", *shards, "--ray", address, "-o", "out", code=3)
     assert Path("killed").exists()
     assert by_ray(shards) == expected
 

@@ -1,7 +1,6 @@
 """Photos as a Python program has them: names, contents, pictures, arrays."""
 
 import io
-import logging
 import os
 import pickle
 import tarfile
@@ -156,18 +155,6 @@ def test_wrong_options_are_problems_of_ramctl(options, problem, message, colours
     with pytest.raises(problem, match=message) as raised:
         Tagger.from_pretrained(options.pop("model", colours), **options)
     assert isinstance(raised.value, RamctlError)
-
-
-def test_tags_that_no_label_has_are_reported(colours, caplog, ramctl, red):
-    messages = []
-    Tagger.from_pretrained(colours, exclude=["xqzzv", "red"], notify=messages.append)
-    assert messages == ["1 tags that you named are not in the label system: xqzzv"]
-    with caplog.at_level(logging.WARNING, logger="ramctl"):
-        Tagger.from_pretrained(colours, exclude=["xqzzv"])
-    assert caplog.messages == messages
-    (red.parent / "words").write_text("xqzzv\n")
-    done = ramctl("tag", "--model", colours, red, "--exclude", red.parent / "words")
-    assert f"ramctl tag: {messages[0]}\n" in done.messages
 
 
 def test_defaults_of_python_are_those_of_the_command(monkeypatch):

@@ -104,11 +104,8 @@ def test_formats_that_would_leave_out_what_is_asked_for_are_wrong_usage(option, 
     assert option in done.messages and done.messages.endswith(f" {forms}, not {form}\n")
 
 
-def test_top_exclude_and_leaf(tag, photos):
-    (photos / "only.txt").write_text("# colours\nscarlet\nblue\nno such tag\n")
+def test_top_gives_the_likeliest_main_things(tag):
     assert tags(tag("--top", 1, "red.png")) == ["red"]
-    assert tags(tag("--exclude", "only.txt", "red.png")) == ["colour"]
-    assert tags(tag("--leaf", "red.png")) == ["red"]
 
 
 def test_thresholds_come_from_a_file(tag, photos):

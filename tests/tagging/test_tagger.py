@@ -12,7 +12,7 @@ from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.vocabulary import Vocabulary
 from ramctl.model.regions import cell_logits
 from ramctl.photos.decoding import load_photo
-from ramctl.records.labels import Label, Labels
+from ramctl.records.labels import Labels
 from ramctl.records.output_formats import line_format, table_lines
 from tests.conftest import REPOSITORY
 from tests.support import with_caption_threshold
@@ -52,14 +52,6 @@ def test_labels_that_share_a_name_give_it_their_highest_score():
     labels = Labels.from_tags(["bow", "cat", "bow"])
     choose = selector(labels, 0.1)
     assert choose(np.array([0.2, 0.5, 0.9], np.float32)).scores == {"bow": 0.9, "cat": 0.5}
-
-
-def test_leaf_keeps_the_special_tag_only():
-    dog, pug = Label("dog", parents=("animal",)), Label("pug", parents=("dog", "animal"))
-    labels = Labels([Label("animal"), dog, pug])
-    choose = selector(labels, 0.1, leaf=True)
-    assert list(choose(np.array([0.9, 0.8, 0.7], np.float32)).scores) == ["pug"]
-    assert list(choose(np.array([0.9, 0.8, 0.05], np.float32)).scores) == ["dog"]
 
 
 def test_boxes_and_captions_come_beside_the_same_tags(tiny_bundle):

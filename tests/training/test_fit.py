@@ -41,7 +41,7 @@ def fitted(tmp_path_factory):
     folder = tmp_path_factory.mktemp("fit")
     rows = [*records(folder), {"image": "none.png", "tags": ["sock"]}]
     write_records(folder / "parsed.jsonl", rows)
-    return folder, Ramctl(folder)("fit", "parsed.jsonl", "--out", "mine", "--stats", "s.json")
+    return folder, Ramctl(folder)("fit", "parsed.jsonl", "--out", "mine")
 
 
 def test_a_word_of_the_captions_becomes_a_label_and_comes_first(fitted):

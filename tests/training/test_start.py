@@ -124,6 +124,6 @@ def test_a_named_frozen_encoder_trains_and_its_bundle_tags(
     assert places == ["hf://timm/test_vit.r160_in1k:model.safetensors"]
     assert "backbone test_vit from test_vit.r160_in1k" in done.messages
     photo = DATA / "photos" / "horses.jpg"
-    for runtime in ("onnx", "torch"):
-        tag = ["--model", "m", "--runtime", runtime, "--threshold", 0, "--top", 2, "--boxes"]
+    for dtype in ("fp32", "bf16"):  # in onnxruntime and in torch
+        tag = ["--model", "m", "--dtype", dtype, "--threshold", 0, "--top", 2, "--boxes"]
         assert len(json.loads(command("tag", *tag, photo).stdout)["tags"]) == 2
