@@ -1,4 +1,4 @@
-"""The embedded model gives the same bytes whatever `-b` and `-j`, digit by digit."""
+"""The embedded model gives the same bytes whatever batch and `-j`, digit by digit."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 
 from ramctl.data_engine import additions, cleaning
 from ramctl.inference import selection
+from ramctl.records import stream
 from tests.data_engine.conftest import DATA
 from tests.support import lines
 
@@ -32,10 +33,6 @@ def records(tmp_path) -> Path:
     return path
 
 
-def options(jobs: int) -> list[object]:
-    return ["--device", "cpu", "-j", jobs]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
@@ -46,9 +43,11 @@ def options(jobs: int) -> list[object]:
     ],
     ids=["generate", "clean", "tag"],
 )
-def test_records(command, records, words):
-    def output(*way: int) -> bytes:
-        return command(*words, records, *options(*way), code=3).stdout
+def test_records(command, records, words, monkeypatch):
+    def output(batch: int, jobs: int) -> bytes:
+        monkeypatch.setattr(stream, "BATCH", batch)
+        more = [] if words[0] == "clean" else ["-j", jobs]
+        return command(*words, records, "--device", "cpu", *more, code=3).stdout
 
     whole = output(4, 1)
     assert whole.count(b"\n") == 8

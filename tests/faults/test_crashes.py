@@ -13,6 +13,11 @@ from tests.support import DATA
 PARSE = ["parse", "in.jsonl", "-o", "out", "--rejects", "rejects"]
 
 
+@pytest.fixture(autouse=True)
+def one_by_one(monkeypatch):
+    monkeypatch.setattr("ramctl.records.stream.BATCH", 1)
+
+
 def changed(folder: Path) -> None:
     """A finished run of which an input was changed, one mended, one added, and one is bad now."""
     with_lines(*LINES, GOOD[0])(folder)

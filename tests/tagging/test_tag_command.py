@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command import Ramctl
+from tests.command import ONE_BY_ONE, Ramctl
 from tests.support import DATA, lines, read_rows
 from tests.tagging.conftest import names, save_photo, tags
 
@@ -187,7 +187,7 @@ def test_on_a_terminal_tags_are_shown_for_people_and_in_pipes_as_records(colours
 
 def test_each_record_comes_before_the_next_name_is_read(photos, colours):
     words = ("--model", colours, "-q", "-f", "text", "-j", "1", "-")
-    run = Ramctl(photos).start("tag", *words)
+    run = Ramctl(photos).start("tag", *words, before=ONE_BY_ONE)
     for name in (b"red.png", b"blue.png"):
         run.stdin.write(name + b"\n")
         run.stdin.flush()
