@@ -7,7 +7,7 @@ from operator import attrgetter
 from pathlib import Path
 
 from ramctl.apps.gallery import Adder, Gallery
-from ramctl.apps.program_formats import ADDED, DOCUMENTS, output_format
+from ramctl.apps.program_formats import ADDED, output_format
 from ramctl.checkpoints.bundle import label_matcher
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.inference.thresholds import tag_thresholds
@@ -61,8 +61,6 @@ class ExportOptions:
             raise UsageProblem("-o FILE needs -f FORMAT")
         if self.stream.resume and (sidecars.are_changed or self.gallery):
             raise UsageProblem("--resume is for -f FORMAT -o FILE alone")
-        if self.stream.resume and self.format in DOCUMENTS:
-            raise UsageProblem(f"-f {self.format} is one document and cannot be continued")
         if sidecars.xmp_remove and (self.format or self.gallery or sidecars.xmp or sidecars.text):
             raise UsageProblem("--xmp-remove goes with no other output")
 
@@ -97,11 +95,10 @@ def run(options: ExportOptions) -> Report:
             act(record, fields)
         return fields
 
-    run_stream(
-        report, source, each(exported), stream,
-        fingerprint={"choice of tags": f"{options.choice}", "form": f"{options.format}"},
-        form=output_format(options.format, sidecars.parent) if options.format else NO_RECORDS,
-    )  # fmt: skip
+    form = output_format(options.format, sidecars.parent) if options.format else NO_RECORDS
+    if form.footer is tuple:  # its end could be continued, but the run has no --resume
+        form = form._replace(footer=list)
+    run_stream(report, source, each(exported), stream, form=form)
     if options.gallery:
         complete = partial(with_owner_keywords, neighbours=neighbours)
         gallery.write(options.gallery, complete, report.notify)

@@ -14,8 +14,6 @@ from ramctl.records.output_formats import Column, name_of, table
 from ramctl.records.record import JsonObject, numbers_in, scored_boxes, tag_language
 from ramctl.records.stream import Format, separated
 
-# Formats whose file is one document with an end: no lines can be appended to it.
-DOCUMENTS = ("coco", "parquet")
 EXIFTOOL_FIELDS = (SUBJECT, HIERARCHICAL)  # those that Lightroom reads
 
 

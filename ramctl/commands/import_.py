@@ -12,4 +12,4 @@ Examples:
 from ramctl.commands import options
 
 TARGET = "ramctl.apps.import_photos:ImportOptions"
-OPTIONS = {"Input": options.photos, "Output": [options.output, options.rejects]}
+OPTIONS = {"Input": options.photos, "Output": options.stream}

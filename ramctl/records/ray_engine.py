@@ -46,7 +46,7 @@ def run_on_cluster(command: str, parameters: Parameters, run: Run) -> Report:
                 advance(1)
     if n_failed:
         raise RunProblem(f"{n_failed} of {len(tasks)} files failed: run the same command again")
-    report.finish(parameters["stats"])
+    report.finish(parameters.get("stats"))
     return report
 
 

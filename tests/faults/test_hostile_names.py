@@ -53,8 +53,7 @@ def test_a_name_is_one_line_of_a_message(words, tmp_path, ramctl):
 
 
 def test_a_tag_is_one_line_of_a_message(hostile, ramctl):
-    Path("p.jsonl").write_text(json.dumps({"image": BAD, "tags": 3}) + "\n")
-    assert SHOWN in ramctl("tag", "-q", "--kinds", BAD, "in.jsonl").messages
+    assert SHOWN in ramctl("tag", "-q", "--lang", BAD, "in.jsonl").messages
     done = ramctl("eval", BAD, "--truth", "in.jsonl")
     assert done.messages.count("\n") == 1
 

@@ -70,7 +70,7 @@ def test_a_name_in_a_list_rejects_its_photo_alone(name, tmp_path, ramctl):
     (tmp_path / "ok.jpg").write_bytes(PHOTO)
     (tmp_path / "loop.jpg").symlink_to("loop.jpg")
     for words in (["tag", "-R"], ["import"], ["tag"]):
-        done = ramctl(*words, "-", "-q", "--rejects", "rejects", stdin=f"{name}\nok.jpg\n".encode())
+        done = ramctl(*words, "-", "--rejects", "rejects", stdin=f"{name}\nok.jpg\n".encode())
         assert (done.returncode, len(done.rows)) == (3 if name else 0, 1), done.messages
     if "\0" not in name and not name.endswith(".tar"):  # else there is an archive to name
         done = ramctl("tag", name, "ok.jpg", "-q")

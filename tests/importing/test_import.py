@@ -141,3 +141,17 @@ def test_what_cannot_be_read_rejects_its_photo_alone(ramctl, tmp_path, name, con
     lines = done.stderr.decode().splitlines()
     assert (done.returncode, done.stdout) == (3, b'{"image":"b.jpg"}\n')
     assert name in lines[0] and reason in lines[0] and len(lines) == 2
+
+
+def test_a_resumed_run_reads_photos_again_whose_sidecars_changed(ramctl, tmp_path):
+    for name in ("a.jpg", "b.jpg"):
+        photo(tmp_path / "p" / name)
+    words = ["import", "-R", "p", "-o", "out.jsonl"]
+    assert ramctl(*words).returncode == 0
+    (tmp_path / "p" / "b.jpg.xmp").write_text(xmp(dc_subject=["sea"]))
+    done = ramctl(*words, "--resume")
+    assert b"1 in, 1 out" in done.stderr
+    rows = [json.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
+    assert [(row["image"], row.get("tags")) for row in rows] == [
+        ("p/a.jpg", None), ("p/b.jpg", ["sea"]),
+    ]  # fmt: skip

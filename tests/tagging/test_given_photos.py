@@ -142,7 +142,6 @@ def test_thresholds_are_a_number_numbers_of_tags_or_a_file(tags, tmp_path):
         ({"threshold": 0.5, "precision": 0.8}, UsageProblem, "precision"),
         ({"precision": 1.5}, UsageProblem, r"precision 1\.5 is not between"),
         ({"top": 0}, UsageProblem, "top 0 is less than 1"),
-        ({"kinds": ["thing"]}, UsageProblem, "'thing' is not one of object"),
         ({"runtime": "onx"}, UsageProblem, "runtime 'onx' is not one of auto, onnx, torch"),
         ({"batch": 0}, UsageProblem, "^batch 0 is less than 1"),
         ({"jobs": 0}, UsageProblem, "^jobs 0 is less than 1"),
