@@ -100,11 +100,12 @@ def test_stderr_names_each_reject_in_plain_lines_and_ends_with_the_summary(ordin
 
 def test_the_same_input_gives_the_same_bytes_with_more_workers(ordinary, command, tiny_bundle):
     done, folder = ordinary
-    jobs = [] if command == "import" else ["-j2"]  # it has one
+    jobs = [] if command in ("import", "clean") else ["-j2"]
     again = Ramctl(folder)(*arguments_of(command, tiny_bundle), "in.jsonl", *jobs)
     assert again.stdout == done.stdout
 
 
+@pytest.mark.parametrize("command", ["parse", "generate", "clean"])
 def test_strict_fails_with_one_line(command, tiny_bundle, ramctl):
     done = ramctl(*arguments_of(command, tiny_bundle), "-", "--strict", "-q", stdin=b"{oops\n")
     assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
@@ -120,7 +121,8 @@ def test_a_missing_input_is_one_line(command, tiny_bundle, ramctl):
 def test_a_reader_who_left_is_no_error_message(command, tiny_bundle, ramctl):
     read_end, write_end = os.pipe()
     os.close(read_end)
-    process = ramctl.start(*arguments_of(command, tiny_bundle), "-", "-q", stdout=write_end)
+    quiet = [] if command == "import" else ["-q"]
+    process = ramctl.start(*arguments_of(command, tiny_bundle), "-", *quiet, stdout=write_end)
     os.close(write_end)
     _, err = process.communicate(b"\n".join(input_lines()[:3]) + b"\n")
     assert (process.returncode, err) == (141, b"")

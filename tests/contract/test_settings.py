@@ -37,19 +37,19 @@ def problem(ramctl):
 
 def test_the_nearest_setting_wins(here, ramctl, monkeypatch):
     def chosen(*words: str) -> str:
-        done = ramctl("import", KITE, *words)
+        done = ramctl("parse", *words, stdin=b'{"captions":["a horse"]}\n')
         assert (done.returncode, done.messages) == (0, "")  # quiet
         (path,) = here.glob("*.json")
         path.unlink()
         return path.stem
 
-    SETTINGS.write_text("[common]\nstats = 'common.json'\nquiet = true\nsteps = 3\n")
+    SETTINGS.write_text("[common]\nstats = 'common.json'\nquiet = true\nepochs = 3\n")
     assert chosen() == "common"
-    SETTINGS.write_text(SETTINGS.read_text() + "[import]\nstats = 'own.json'\n")
+    SETTINGS.write_text(SETTINGS.read_text() + "[parse]\nstats = 'own.json'\n")
     assert chosen() == "own"
     monkeypatch.setenv("RAMCTL_STATS", "variable.json")
     assert chosen() == "variable"
-    monkeypatch.setenv("RAMCTL_IMPORT_STATS", "own-variable.json")
+    monkeypatch.setenv("RAMCTL_PARSE_STATS", "own-variable.json")
     assert chosen() == "own-variable"
     assert chosen("--stats", "option.json") == "option"
 

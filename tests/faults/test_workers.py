@@ -6,6 +6,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from tests.command import ONE_BY_ONE
 from tests.faults.crashes import workers_of
 from tests.support import wait_for
 
@@ -14,8 +15,8 @@ LINE = b'{"captions":["a horse in a field near a house by the river"]}\n'
 
 def test_killed_workers_of_parse_end_the_run_in_one_line(tmp_path, ramctl):
     """It waited for the answer of the dead ones, for ever."""
-    words = ["parse", "-", "-o", "out", "-j2", "-b2"]
-    run = ramctl.start(*words)
+    words = ["parse", "-", "-o", "out", "-j2"]
+    run = ramctl.start(*words, before=ONE_BY_ONE)
     run.stdin.write(LINE * 20)
     run.stdin.flush()
     state = tmp_path / ".out.done"
