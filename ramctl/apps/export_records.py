@@ -51,6 +51,7 @@ class ExportOptions:
     gallery: Path | None = None
     sidecars: SidecarOptions = field(default_factory=SidecarOptions)
     stream: StreamOptions = field(default_factory=StreamOptions)
+    quiet: bool = False
 
     def check(self) -> None:
         """UsageProblem for options that do not go together, or that request nothing."""
@@ -72,7 +73,7 @@ def run(options: ExportOptions) -> Report:
     if sidecars.dry_run:
         stream = replace(stream, output=None)
         options = replace(options, format=None, gallery=None)
-    report = Report("export")
+    report = Report("export", quiet=options.quiet)
     report.extra["sidecars"] = 0
     if sidecars.are_changed:
         verb = "would change" if sidecars.dry_run else "changed"

@@ -30,6 +30,6 @@ OPTIONS = {
             "Paper: remove tags whose regions score no more [default: the model's].",
         ),
     ],
-    "Output": [options.output, options.rejects, options.strict],
+    "Output": [options.output, options.rejects],
     "Run": [options.device, options.quiet],
 }

@@ -41,4 +41,5 @@ OPTIONS = {
         option("--plot FILE", "Draw curves and classes (.png, .svg, .pdf).", type=OUTPUT),
         options.rejects,
     ],
+    "Run": [options.quiet],
 }

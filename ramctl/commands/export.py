@@ -49,4 +49,5 @@ OPTIONS = {
         options.output,
         options.rejects,
     ],
+    "Run": [options.quiet],
 }

@@ -24,6 +24,6 @@ OPTIONS = {
         option("--threshold NUMBER|FILE", "Add tags above this score."),
         option("--precision P", "Target precision of added tags [default: 0.8]."),
     ],
-    "Output": [*options.stream, options.strict],
+    "Output": options.stream,
     "Run": [options.devices, options.jobs, options.ray, options.quiet],
 }

@@ -28,7 +28,6 @@ from ramctl.records.record import (
     Item,
     JsonObject,
     Record,
-    Reject,
     listed,
     removed_from,
     set_tags,
@@ -76,8 +75,6 @@ def run(options: CleanOptions) -> Report:
     def inputs_after_all_are_read() -> Iterator[Item]:
         with report.progress() as tick:
             for item, found in finder.find(read_inputs(inputs, options.root, "clean")):
-                if isinstance(item, Reject) and options.stream.strict:
-                    item.fail()
                 store.add(item, *found)
                 tick(1)
         yield from store.inputs()

@@ -47,6 +47,7 @@ class EvalOptions:
     rejects: str | None = None
     threshold: str | None = None
     ci: bool = False
+    quiet: bool = False
 
 
 def run(options: EvalOptions) -> Report:
@@ -59,7 +60,7 @@ def run(options: EvalOptions) -> Report:
 
 
 def _run(options: EvalOptions, systems: list[str]) -> Report:
-    report = Report("eval", unit="photos")
+    report = Report("eval", quiet=options.quiet, unit="photos")
     with Rejects(report, options.rejects) as rejects:
         truth = read_truth(read_predictions(options.truth, "eval"), rejects)
         origin = None if options.classes is None else str(options.classes)

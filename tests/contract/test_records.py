@@ -105,7 +105,7 @@ def test_the_same_input_gives_the_same_bytes_with_more_workers(ordinary, command
     assert again.stdout == done.stdout
 
 
-@pytest.mark.parametrize("command", ["parse", "generate", "clean"])
+@pytest.mark.parametrize("command", ["parse"])
 def test_strict_fails_with_one_line(command, tiny_bundle, ramctl):
     done = ramctl(*arguments_of(command, tiny_bundle), "-", "--strict", "-q", stdin=b"{oops\n")
     assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
