@@ -156,7 +156,10 @@ def run(options: CaptionOptions) -> Report:
     if not prompt:
         raise UsageProblem(f"--prompt {options.prompt}: no text in it")
     stream = options.stream
-    report = Report("caption", quiet=options.quiet, unit="images", model=options.model)
+    report = Report(
+        "caption", options.quiet, unit="images", model=options.model,
+        counted={"tokens_in": "tokens in", "tokens_out": "tokens out"},
+    )  # fmt: skip
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names, stage="caption", notify=cache(report.notify))
     source = stream.shard.of(photo_items(photos))
@@ -165,7 +168,7 @@ def run(options: CaptionOptions) -> Report:
         report.notify(f"sends the photos, shrunk and without metadata, to {endpoint.host}")
     captioner = Captioner(endpoint, options.model, prompt, options.size)
     report.device = f"{options.model} at {endpoint.url}"
-    report.extra = endpoint.tokens  # for --stats
+    report.extra = endpoint.tokens
     return run_stream(
         report, source, partial(captioner.stage, workers=options.workers),
         replace(stream, batch=1),  # each caption is written as soon as it is there

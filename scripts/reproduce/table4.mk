@@ -33,7 +33,7 @@ PAPERS := --set model.prior.classes=0 --set model.prior.class_token=false \
   --set model.prior.class_sharpness=0 --set model.prior.similarity=false \
   --set model.labels.own_width=0 --set model.labels.own_bias=false \
   --set training.decouple_own=false
-TRAINED := --preset mini --root $(PHOTOS) --steps $(STEPS) $(PAPERS) \
+TRAINED := --preset mini --root $(PHOTOS) --set training.steps=$(STEPS) $(PAPERS) \
   --set training.frozen_stages=0 --set training.backbone_lr_factor=0 \
   --set training.classes_weight=0 --set training.augment.flip=0 \
   --set training.sampled_labels=64 --set training.warmup_steps=50 $(MORE)
@@ -72,7 +72,7 @@ $(WORK)/parsed-%.jsonl: $(WORK)/%.jsonl
 # $(call row,ROW,SEED,LABELS)
 define row
 $(WORK)/models/$(1)-$(2)/bundle.json: $(WORK)/parsed-$(3).jsonl $(WORK)/$(3).jsonl
-	$(RAMCTL) train $$< --labels $(WORK)/$(3).jsonl --seed $(2) $(TRAINED) $(OF_$(1)) \
+	$(RAMCTL) train $$< --labels $(WORK)/$(3).jsonl --set training.seed=$(2) $(TRAINED) $(OF_$(1)) \
 	  --out $$(@D) $$(if $$(wildcard $$(@D).work),--resume)
 endef
 $(foreach s,$(SEEDS),$(foreach r,plain captioned queries distilled,$(eval $(call row,$(r),$(s),small))))

@@ -42,9 +42,9 @@ RUNS := $(foreach seed,$(SEEDS),$(foreach row,$(ROWS),$(SIZES:%=%/$(row)-$(seed)
 SETTINGS := --set training.batch_size=32 --set training.frozen_stages=0 \
   --set training.backbone_lr_factor=0 --set training.classes_weight=0 --set training.augment.flip=0 \
   --set training.sampled_labels=64 --set training.workers=0
-TRAINED := --labels $(WORK)/labels.jsonl --distill imagenet --steps $(STEPS) $(SETTINGS) \
+TRAINED := --labels $(WORK)/labels.jsonl --distill imagenet --set training.steps=$(STEPS) $(SETTINGS) \
   --set training.warmup_steps=50 --set model.captioning=false
-TUNED := --distill imagenet --val $(WORK)/few.jsonl --steps $(TUNING_STEPS) $(SETTINGS)
+TUNED := --set 'training.distill=["imagenet"]' --val $(WORK)/few.jsonl --set training.steps=$(TUNING_STEPS) $(SETTINGS)
 
 export OMP_NUM_THREADS := 1
 .DELETE_ON_ERROR:
@@ -118,7 +118,7 @@ $(WORK)/detected.words: $(WORK)/detected_classes.txt
 $(WORK)/flickr8k_dev.words: $(EVAL)/flickr8k_dev_classes.txt
 	$(TABLE) words $< $(MAPS)/flickr8k.tsv > $@
 
-BY_FIRST = --root $(PHOTOS) --model $(WORK)/models/$*/parsed-0 -j 1 -q
+BY_FIRST = --root $(PHOTOS) --model $(WORK)/models/$*/parsed-0 -q
 $(WORK)/records/%/generated.jsonl: $(WORK)/records/%/parsed.jsonl $(WORK)/models/%/parsed-0/bundle.json
 	$(RAMCTL) generate $< $(BY_FIRST) --captions 0 -o $@
 $(WORK)/records/%/cleaned.jsonl: $(WORK)/records/%/generated.jsonl
@@ -131,13 +131,13 @@ endef
 # $(call row,SIZE,ROW,SEED)
 define row
 $(WORK)/models/$(1)/$(2)-$(3)/bundle.json: $(WORK)/records/$(1)/$(2).jsonl $(WORK)/few.jsonl
-	$$(call begun,train $$<,$$(TRAINED) --seed $(3) \
+	$$(call begun,train $$<,$$(TRAINED) --set training.seed=$(3) \
 	  --val $(if $(filter parsed-0,$(2)-$(3)),$(WORK)/judged_dev.jsonl,$(WORK)/few.jsonl))
 endef
 # $(call going_on,SIZE,ROW,SEED,RECORDS)
 define going_on
 $(WORK)/models/$(1)/$(2)-$(3)/bundle.json: $(WORK)/models/$(1)/cleaned-$(3)/bundle.json
-	$$(call begun,finetune $(4),--model $$(<D) --seed $(3) $(TUNED))
+	$$(call begun,finetune $(4),--model $$(<D) --set training.seed=$(3) $(TUNED))
 endef
 $(foreach size,$(SIZES),$(foreach s,$(SEEDS),\
   $(foreach r,parsed generated cleaned,$(eval $(call row,$(size),$(r),$(s))))\
