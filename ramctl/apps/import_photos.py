@@ -21,11 +21,12 @@ class ImportOptions:
     inputs: tuple[str, ...] = ()  # photos, folders, archives, records
     photos: PhotoInputs = field(default_factory=PhotoInputs)
     stream: StreamOptions = field(default_factory=StreamOptions)
+    quiet: bool = False
 
 
 def run(options: ImportOptions) -> Report:
     """Write the records of photos."""
-    report, neighbours = Report("import", unit="images"), Neighbours()
+    report, neighbours = Report("import", quiet=options.quiet, unit="images"), Neighbours()
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names, stage="import", notify=cache(report.notify))
 

@@ -32,6 +32,7 @@ class SearchOptions:
     language: str | None = None  # of the words; None: of most of them
     format: str = ""  # jsonl, text; empty: text on a terminal, else jsonl
     model: str = "mini"
+    quiet: bool = False
 
 
 def run(options: SearchOptions) -> Report:
@@ -39,7 +40,7 @@ def run(options: SearchOptions) -> Report:
     text = " ".join(options.words).strip()
     if (bool(text), options.like is not None, options.duplicates).count(True) != 1:
         raise UsageProblem("name what to search for: words, --like PHOTO or --duplicates")
-    report = Report("search", unit="photos")
+    report = Report("search", quiet=options.quiet, unit="photos")
     search = open_search(options.file, options.model, report)
     rows: list[JsonObject]
     if options.duplicates:
@@ -107,7 +108,7 @@ def index_folder(folder: Path, model: str, report: Report) -> tuple[Path, Path]:
         tagger=TaggerOptions(embedding=True), stream=StreamOptions(output=tags, resume=True),
     )  # fmt: skip
     import_options = import_photos.ImportOptions(
-        (root,), photos,
+        (root,), photos, quiet=report.quiet,
         stream=StreamOptions(output=keywords, resume=True),
     )  # fmt: skip
     try:

@@ -10,16 +10,13 @@ Examples:
 """
 
 from ramctl.commands import options
-from ramctl.commands.options import NAME, option
+from ramctl.commands.options import option
 
 TARGET = "ramctl.training.fit:FitOptions"
 OPTIONS = {
     "Input": [options.inputs, options.root],
     "Model": [
         options.model,
-        option(
-            "--labels FILE", "Words that become labels [default: things in captions].", type=NAME
-        ),
     ],
     "Output": [
         option("--out DIR", "Bundle to write.", default="fitted"),

@@ -32,4 +32,5 @@ OPTIONS = {
     "Output": [
         option("-f, --format [jsonl|text]", "Output format [default: jsonl; terminal: text]."),
     ],
+    "Run": [options.quiet],
 }

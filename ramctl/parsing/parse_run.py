@@ -255,7 +255,7 @@ def _build_labels(options: ParseOptions, path: Path, items: Iterable[Item], repo
     def captions(rejects: Rejects) -> Iterator[ParsedCaption]:
         with report.progress() as advance:
             read = chunks(accepted(items, texts_of, rejects), BATCH)
-            batches = ((len(some), [text for _, texts in some for text in texts]) for some in read)
+            batches = ((len(good), [text for _, texts in good for text in texts]) for good in read)
             for n_records, parsed in parse_batches(batches, None, options.workers):
                 yield from parsed
                 report.n_out += n_records

@@ -57,7 +57,6 @@ class FitOptions:
     inputs: tuple[str, ...] = ()
     root: str | None = None
     model: str = "mini"
-    labels: str | None = None  # the only new ones
     out: Path = Path("fitted")
     rejects: str | None = None
     argv: tuple[str, ...] = ()
@@ -81,7 +80,7 @@ def run(options: FitOptions) -> Report:
         for record, note in accepted(items, _annotation, rejects):
             photos.setdefault(os.path.normpath(record.base / note.image), []).append((record, note))
         chosen = list(photos.values())[:: -(-len(photos) // MAX_PHOTOS) or 1]
-        labels = _with_new_labels(bundle, options.labels, chosen)
+        labels = _with_new_labels(bundle, chosen)
         looked = list(_look(options, bundle, labels, chosen, rejects))
         states, first = _known([photo for photo, _ in looked], labels)
         if (n := (states >= IMPLIED).any(1).sum()) < MIN_PHOTOS:
@@ -120,16 +119,14 @@ def _annotation(record: Record) -> Annotation:
     return note
 
 
-def _with_new_labels(bundle: Bundle, listed_in: str | None, photos: Sequence[Photo]) -> Labels:
-    """The bundle's labels with their rows, and new things: those of a list, or of many captions."""
+def _with_new_labels(bundle: Bundle, photos: Sequence[Photo]) -> Labels:
+    """The bundle's labels with their rows, and new things: those that many captions name."""
     known, counts, kinds = label_rows(bundle), Counter[str](), dict[str, str]()
     for photo in photos:
         counts.update({tag for _, note in photo for tag in note.tags})
         for record, _ in photo:
             kinds |= kinds_of(record.fields)
     often = {tag: kinds[tag] for tag, n in counts.most_common() if n >= MIN_NEW and tag in kinds}
-    if listed_in is not None:
-        often = {label.tag: label.kind for label in Labels.read(Path(listed_in.removeprefix("+")))}
     new = {tag: kind for tag, kind in often.items() if kind in THINGS and not known.ids(tag)}
     things = [label for label in known if label.kind in THINGS]
     names = {name: x.tag for x in things for name in (*x.synonyms, x.tag)} | {x: x for x in new}
