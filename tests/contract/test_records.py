@@ -95,7 +95,9 @@ def test_stderr_names_each_reject_in_plain_lines_and_ends_with_the_summary(ordin
     assert not {"\x1b", "\r"} & set(ordinary[0].messages)
     lines = ordinary[0].messages.splitlines()
     assert any("in.jsonl:4: bad JSON" in line for line in lines)
-    assert re.match(rf"ramctl {command}: 10 in, 8 out, 2 rejected, [\d.]+ s, ", lines[-1])
+    tokens = r"\d+ tokens in, \d+ tokens out, " if command == "caption" else ""
+    counts = rf"ramctl {command}: 10 in, 8 out, 2 rejected, {tokens}[\d.]+ s, "
+    assert re.match(counts, lines[-1])
 
 
 def test_the_same_input_gives_the_same_bytes_with_more_workers(ordinary, command, tiny_bundle):

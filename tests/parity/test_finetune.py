@@ -25,8 +25,9 @@ def finetune(ramctl, convert, tmp_path):
             row.pop("caption_tags")
         done = ramctl(
             "finetune", write_records(tmp_path / "in.jsonl", rows), "--model",
-            f"{tmp_path / 'bundle'}/", "--out", "tuned", "--root", DATA, "--distill", "none",
-            "--set", "training.steps=2", "--set", "training.workers=0",
+            f"{tmp_path / 'bundle'}/", "--out", "tuned", "--root", DATA,
+            "--set", "training.distill=[]", "--set", "training.steps=2",
+            "--set", "training.workers=0",
             "--events", "e.jsonl", *options,
         )  # fmt: skip
         assert done.returncode == 0, done.messages

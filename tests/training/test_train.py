@@ -267,8 +267,8 @@ def test_finetune_keeps_what_it_knew_and_appends_new_labels(calibrated, command,
         DATA,
         "--set",
         "training.steps=1",
-        "--distill",
-        "none",
+        "--set",
+        "training.distill=[]",
     ]
     changes = settings("training.fewest_positives=1", "training.lr=1e-4")
     command("finetune", "some.jsonl", *options, "--labels", "+more.txt", *changes)
