@@ -12,8 +12,7 @@ import click
 from click.shell_completion import shell_complete
 
 from ramctl import __version__
-from ramctl.commands import COMMANDS
-from ramctl.commands.command import Command
+from ramctl.commands import photos, training
 from ramctl.commands.config import default_map
 from ramctl.errors import (
     EXIT_BROKEN_PIPE,
@@ -27,6 +26,8 @@ from ramctl.errors import (
 )
 from ramctl.records.extras import extra_of, needs
 
+GROUPS = {"Photos": photos.COMMANDS, "Training": training.COMMANDS}
+COMMANDS = {command.name: command for group in GROUPS.values() for command in group}
 COMPLETE = "_RAMCTL_COMPLETE"  # the variable by which shells ask for completions
 SENTENCE = """\
 ramctl tags photos with a 31 MB model that runs on any CPU. Give it your own words, or train
@@ -46,29 +47,28 @@ Exit codes: 0 all done; 1 failed; 2 wrong usage; 3 done, but some inputs were re
 130 interrupted; 141 the reader closed the pipe; 143 terminated."""
 
 
-class LazyGroup(click.Group):
-    """Finds commands by name and imports a command's module only when it is used."""
+class CommandGroup(click.Group):
+    """The commands in two groups; their code is imported when they run."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The commands in pipeline order."""
+        """The commands in the order of the help."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command, imported now; for an unknown name the nearest is suggested."""
-        if cmd_name in COMMANDS:
-            return Command(cmd_name)
-        if not ctx.resilient_parsing:
+        """The command; for an unknown name the nearest is suggested."""
+        if cmd_name not in COMMANDS and not ctx.resilient_parsing:
             ctx.fail(f"no command {cmd_name!r}{did_you_mean(cmd_name, COMMANDS)}")
-        return None
+        return COMMANDS.get(cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands with their summaries, without importing them."""
-        with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+        """Write the commands with their summaries, under the names of their groups."""
+        for heading, commands in GROUPS.items():
+            with formatter.section(heading):
+                formatter.write_dl([(item.name, item.short_help) for item in commands])
 
 
 @click.group(
-    cls=LazyGroup,
+    cls=CommandGroup,
     name="ramctl",
     invoke_without_command=True,
     help=HELP,
@@ -121,7 +121,7 @@ def _run(arguments: list[str]) -> int:
     """Answer a shell that completes a line, or run the command; the exit code."""
     if instruction := os.environ.get(COMPLETE):
         return shell_complete(cli, {}, "ramctl", COMPLETE, instruction)
-    with cli.make_context("ramctl", arguments, default_map=default_map()) as context:
+    with cli.make_context("ramctl", arguments, default_map=default_map(COMMANDS)) as context:
         code: Any = cli.invoke(context)
     return code or EXIT_OK
 

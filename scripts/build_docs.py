@@ -13,7 +13,7 @@ from venv_python import ROOT, use_venv
 
 use_venv()
 
-from ramctl.commands import COMMANDS
+from ramctl.cli import COMMANDS
 from ramctl.errors import REJECT_CODES
 
 BLOCK = re.compile(r"(<!-- (commands|codes) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -28,7 +28,7 @@ def documents() -> list[Path]:
 
 def command_table() -> str:
     """The commands with their summaries."""
-    rows = [(f"`{name}`", summary.rstrip(".")) for name, summary in COMMANDS.items()]
+    rows = [(f"`{name}`", item.short_help.rstrip(".")) for name, item in COMMANDS.items()]
     return table(("command", "what it does"), rows)
 
 

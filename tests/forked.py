@@ -42,15 +42,14 @@ _FEW = [
         "tests.faults.crashes"]  # fmt: skip
 _PARSE = [
     "ramctl.parsing.parse_run",
-    "ramctl.commands.parse",
     "ramctl.parsing.label_builder",
 ]
 _TAG = [
-    "ramctl.inference.tag_photos", "ramctl.commands.tag", "ramctl.inference.tagger", "onnxruntime",
+    "ramctl.inference.tag_photos", "ramctl.inference.tagger", "onnxruntime",
         "ramctl.apps.import_photos",
         "ramctl.metadata.embedded", "PIL.JpegImagePlugin", "PIL.PngImagePlugin",
         "PIL.TiffImagePlugin", "PIL.GifImagePlugin", "PIL.BmpImagePlugin"]  # fmt: skip
-_EVAL = ["ramctl.evaluation.evaluate", "ramctl.commands.eval", "sklearn.metrics"]
+_EVAL = ["ramctl.evaluation.evaluate", "sklearn.metrics"]
 _TORCH = ["torch", "transformers.modeling_utils", "sklearn.cluster", "onnx", "ml_dtypes",
           "torch.onnx", "ramctl.training.train", "ramctl.data_engine.cleaning",
           "ramctl.data_engine.additions", "ramctl.apps.conversion",
@@ -59,7 +58,7 @@ _TORCH = ["torch", "transformers.modeling_utils", "sklearn.cluster", "onnx", "ml
 _PRELOADED = {
     "parse": (*_FEW, *_PARSE),
     **dict.fromkeys(("tag", "import", "serve"), (*_FEW, *_TAG)),
-    "export": (*_FEW, "ramctl.apps.export_records", "ramctl.commands.export"),
+    "export": (*_FEW, "ramctl.apps.export_records"),
     "eval": (*_FEW, *_EVAL),
     **dict.fromkeys(
         ("generate", "clean", "train", "finetune", "convert"), (*_FEW, *_TAG, *_TORCH, *_PARSE)

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import click
 
-from ramctl.commands import COMMANDS, module_of
 from ramctl.commands.options import OutputFile, key_of
 from ramctl.records.report import Report
 
@@ -20,20 +19,33 @@ T = TypeVar("T")
 
 
 class Command(click.Command):
-    """A command, as its module in this package declares it.
+    """A command with its help, its target, and its options, each group after its heading.
 
-    The module's docstring is the text of the help. OPTIONS are the parameters, under the headings
-    of the help. TARGET is `package.module:Settings`: the command calls that module's `run` with
-    that dataclass, which the parameters fill.
-    ENVIRONMENT are variables that the libraries of TARGET read when they are imported.
+    `target` is `package.module:Settings`: the command calls that module's `run` with that
+    dataclass, which the parameters fill. `environment` are variables that the libraries of the
+    target read when they are imported.
     """
 
-    def __init__(self, name: str) -> None:
-        module: Any = import_module(module_of(name))
-        self.target: str = module.TARGET
-        self.environment: dict[str, str] = getattr(module, "ENVIRONMENT", {})
-        # Copies: a parameter that several commands share has other variables in each.
-        self.sections = {head: [*map(copy, group)] for head, group in module.OPTIONS.items()}
+    name: str
+    short_help: str
+
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        text: str,
+        target: str,
+        *parts: click.Parameter | str,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.target = target
+        self.environment = environment or {}
+        self.sections: dict[str, list[click.Parameter]] = {}
+        for part in parts:
+            if isinstance(part, str):
+                section = self.sections[part] = []
+            else:  # a copy: a parameter that several commands share has other variables in each
+                section.append(copy(part))
         parameters = [*chain.from_iterable(self.sections.values())]
         self.options = {
             key_of(item.opts[-1]): item for item in parameters if isinstance(item, click.Option)
@@ -41,13 +53,13 @@ class Command(click.Command):
         for key, declared in self.options.items():
             if declared.envvar is None:
                 declared.envvar = [f"RAMCTL_{name}_{key}".upper(), f"RAMCTL_{key}".upper()]
-        text = f"{COMMANDS[name]}\n\n{module.__doc__}"
+        paragraphs = f"{summary}\n{text}".rstrip().replace("\n\n", "\n\n\b\n")
         rejected = "; 3 some inputs rejected" if "rejects" in self.options else ""
         super().__init__(
             name,
             params=parameters,
-            help="\b\n" + text.replace("\n\n", "\n\n\b\n"),  # \b: click keeps the lines
-            short_help=COMMANDS[name],
+            help="\b\n" + paragraphs,  # \b: click keeps the lines
+            short_help=summary,
             epilog=f"Exit codes: 0 done; 1 failed; 2 wrong usage{rejected}.",
         )
 
@@ -65,7 +77,7 @@ class Command(click.Command):
             return self.run(ctx.params).exit_code
         from ramctl.records.ray_engine import run_on_cluster
 
-        return run_on_cluster(self.name or "", ctx.params, run_command).exit_code
+        return run_on_cluster(self.name, ctx.params, self.run).exit_code
 
     def run(self, parameters: Mapping[str, Any]) -> Report:
         """Call the `run` of the command's module with its settings; the report of the run."""
@@ -95,11 +107,6 @@ class Command(click.Command):
         for flag, path in written.items():
             if path and Path(path).is_file() and os.path.realpath(path) in read:
                 raise click.UsageError(f"{flag} {path}: this run reads that file")
-
-
-def run_command(name: str, parameters: Mapping[str, Any]) -> Report:
-    """Run a command in another process than the one that has read its options."""
-    return Command(name).run(parameters)
 
 
 def filled(kind: type[T], values: Mapping[str, Any]) -> T:

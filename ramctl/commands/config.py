@@ -1,10 +1,10 @@
 """Defaults of options from the user's own file."""
 
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ramctl.commands import COMMANDS
 from ramctl.commands.command import Command
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.files import user_folder
@@ -13,7 +13,7 @@ FILE_NAME = "ramctl.toml"
 COMMON = "common"  # the table that all commands inherit
 
 
-def default_map() -> dict[str, dict[str, Any]]:
+def default_map(commands: Mapping[str, Command]) -> dict[str, dict[str, Any]]:
     """The values that the user's file gives the parameters of each command, as click takes them.
 
     Raises UsageProblem for a file that cannot be read, and for a table or an option in it that no
@@ -23,15 +23,15 @@ def default_map() -> dict[str, dict[str, Any]]:
         path = user_folder("XDG_CONFIG_HOME", ".config") / FILE_NAME
     except RunProblem:  # no home
         return {}
-    return _read(path) if path.is_file() else {}
+    return _read(path, commands) if path.is_file() else {}
 
 
-def _read(path: Path) -> dict[str, dict[str, Any]]:
+def _read(path: Path, commands: Mapping[str, Command]) -> dict[str, dict[str, Any]]:
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise UsageProblem(f"{path}: {error}") from error
-    options = {name: Command(name).options for name in COMMANDS}
+    options = {name: command.options for name, command in commands.items()}
     known = {**options, COMMON: set().union(*options.values())}
     for table, settings in tables.items():
         if table not in known or not isinstance(settings, dict):
@@ -39,7 +39,7 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
         tables[table] = {key.replace("-", "_"): value for key, value in settings.items()}
         for key in tables[table].keys() - known[table]:
             raise UsageProblem(f"{path}: [{table}] has no option {key!r}")
-    defaults: dict[str, dict[str, Any]] = {name: {} for name in COMMANDS}
+    defaults: dict[str, dict[str, Any]] = {name: {} for name in commands}
     for name, declared in options.items():
         inherited = {key for key, item in declared.items() if not isinstance(item.envvar, str)}
         common = {key: value for key, value in tables.get(COMMON, {}).items() if key in inherited}

@@ -23,7 +23,7 @@ RECORDS = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz", ".tar", ".parquet")
 # Options that need all records in one run, and those of which each file has its own.
 REFUSED = ("shard", "rejects", "group", "build_labels")
 Parameters = Mapping[str, Any]  # the values of a command's options, by their names
-Run = Callable[[str, Parameters], Report]  # runs the command of a name
+Run = Callable[[Parameters], Report]  # runs the command
 
 
 def run_on_cluster(command: str, parameters: Parameters, run: Run) -> Report:
@@ -39,7 +39,7 @@ def run_on_cluster(command: str, parameters: Parameters, run: Run) -> Report:
         settings = engine_settings(parameters, cores, gpus)
         remote = ray.remote(num_cpus=cores, num_gpus=gpus, max_retries=RETRIES)(run_task)
         with report.progress(unit="files", total=len(tasks)) as advance:
-            running = [remote.remote(run, command, Path.cwd(), task | settings) for task in tasks]
+            running = [remote.remote(run, Path.cwd(), task | settings) for task in tasks]
             while running:
                 (done,), running = ray.wait(running)
                 n_failed += not _is_counted(ray, done, report)
@@ -50,16 +50,16 @@ def run_on_cluster(command: str, parameters: Parameters, run: Run) -> Report:
     return report
 
 
-def run_task(run: Run, command: str, folder: Path, parameters: Parameters) -> Report | RamctlError:
+def run_task(run: Run, folder: Path, parameters: Parameters) -> Report | RamctlError:
     """Run the command on one file, in the process of a Ray task; its report, or why it failed."""
     os.chdir(folder)
     output = parameters["output"]
     is_parquet = parameters.get("format") == "parquet"  # whose end cannot be continued
     if is_parquet and output.exists():
-        return Report(command)
+        return Report(output.name)
     is_begun = hidden_path(output, ".done").exists()
     try:
-        return run(command, {**parameters, "resume": is_begun and not is_parquet})
+        return run({**parameters, "resume": is_begun and not is_parquet})
     except RamctlError as problem:
         return RunProblem(problem.message)
 

@@ -39,10 +39,6 @@ def printed(*words: str, width: int = 80) -> str:
     return CliRunner().invoke(cli, words, prog_name="ramctl", terminal_width=width).output
 
 
-def command_of(name: str) -> click.Command:
-    return cli.get_command(click.Context(cli), name)
-
-
 def fields_of(kind: Any) -> set[str]:
     """The names of the fields of a dataclass and of those in it."""
     names = set()
@@ -57,9 +53,9 @@ def test_the_help_has_each_option_and_fits_sixty_lines(command):
     text = printed(command, "--help", width=100)
     assert printed(command, "-h", width=100) == text
     lines = text.splitlines()
-    assert lines[2].strip() == COMMANDS[command]
+    assert lines[2].strip() == COMMANDS[command].short_help
     assert len(lines) <= 60 and max(map(len, lines)) <= 100
-    for parameter in command_of(command).params:
+    for parameter in COMMANDS[command].params:
         if isinstance(parameter, click.Option):
             assert re.search(rf"^  (-\w, )?{parameter.opts[-1]}( |$)", text, re.MULTILINE)
 
@@ -73,16 +69,16 @@ def test_the_help_of_the_group_fits_a_screen():
 def test_a_command_s_defaults_are_the_library_s(command):
     module, name, required = OPTIONS[command]
     kind = getattr(import_module(module), name)
-    context = command_of(command).make_context(command, [], resilient_parsing=True)
+    context = COMMANDS[command].make_context(command, [], resilient_parsing=True)
     assert filled(kind, context.params | required) == kind(**required)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_has_a_field(command):
-    module, _, name = command_of(command).target.partition(":")
+    module, _, name = COMMANDS[command].target.partition(":")
     kind = getattr(import_module(module), name)
     names = fields_of(kind) | {"ray"}
-    assert {parameter.name for parameter in command_of(command).params} <= names
+    assert {parameter.name for parameter in COMMANDS[command].params} <= names
 
 
 def test_records_to_a_dash_reach_a_pipe(ramctl, tmp_path):

@@ -5,8 +5,7 @@ import re
 import click
 import pytest
 
-from ramctl.commands import COMMANDS
-from ramctl.commands.command import Command
+from ramctl.cli import COMMANDS
 from tests.conftest import REPOSITORY
 
 FILES = {"bash": "ramctl.bash", "zsh": "_ramctl", "fish": "ramctl.fish"}
@@ -20,8 +19,8 @@ def test_committed_completions_are_what_the_program_gives(shell, ramctl):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_names_of_files_are_offered_wherever_one_is_taken(command):
-    for parameter in Command(command).params:
+    for parameter in COMMANDS[command].params:
         is_read = isinstance(parameter.type, click.types.FuncParamType)  # parse --labels
         if not is_read and re.search("FILE|PHOTO|BUNDLE|DIR", parameter.metavar or ""):
-            (offered,) = parameter.shell_complete(click.Context(Command(command)), "ph")
+            (offered,) = parameter.shell_complete(click.Context(COMMANDS[command]), "ph")
             assert offered.type in ("file", "dir"), parameter.name

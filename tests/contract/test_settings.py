@@ -5,8 +5,7 @@ from pathlib import Path
 import click
 import pytest
 
-from ramctl.cli import cli
-from ramctl.commands.command import Command
+from ramctl.cli import COMMANDS, cli
 from ramctl.commands.config import default_map
 from tests.support import DATA
 
@@ -56,10 +55,10 @@ def test_the_nearest_setting_wins(here, ramctl, monkeypatch):
 
 def test_values_of_the_file_are_as_on_the_command_line():
     SETTINGS.write_text("[train]\nset = ['a=1', 'b=2']\n[export]\ntxt-trigger = 'x'\ntop = 3\n")
-    group = click.Context(cli, default_map=default_map())
-    export = Command("export").make_context("export", [], parent=group).params
+    group = click.Context(cli, default_map=default_map(COMMANDS))
+    export = COMMANDS["export"].make_context("export", [], parent=group).params
     assert (export["trigger"], export["top"]) == ("x", 3)
-    assert Command("train").make_context("train", [], parent=group).params["overrides"] == (
+    assert COMMANDS["train"].make_context("train", [], parent=group).params["overrides"] == (
         "a=1", "b=2",
     )  # fmt: skip
 
@@ -67,11 +66,11 @@ def test_values_of_the_file_are_as_on_the_command_line():
 def test_the_model_that_tags_is_no_start_of_a_training(monkeypatch):
     SETTINGS.write_text('[common]\nmodel = "elsewhere"\n')
     monkeypatch.setenv("RAMCTL_MODEL", "elsewhere")
-    group = click.Context(cli, default_map=default_map())
+    group = click.Context(cli, default_map=default_map(COMMANDS))
     for command, field, model in [
         ("tag", "model", "elsewhere"), ("train", "init", None), ("finetune", "init", "elsewhere"),
     ]:  # fmt: skip
-        assert Command(command).make_context(command, [], parent=group).params[field] == model
+        assert COMMANDS[command].make_context(command, [], parent=group).params[field] == model
 
 
 def test_a_mistyped_command_or_option_gets_a_suggestion(problem):

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from ramctl.cli import cli
-from ramctl.commands import COMMANDS
+from ramctl.cli import COMMANDS, cli
 from tests.conftest import REPOSITORY
 from tests.docs.test_links import by_name, documents
 

@@ -43,12 +43,12 @@ class StandIn:
         self.asked |= needs
         return lambda task: SimpleNamespace(remote=partial(partial, self._do, task))
 
-    def _do(self, task, run, command, folder, parameters):
+    def _do(self, task, run, folder, parameters):
         name = parameters["output"].name
         if name in self.dies_at:
             raise ChildProcessError("The task died")
         self.done.append(name)
-        return task(run, command, folder, parameters)
+        return task(run, folder, parameters)
 
     def wait(self, references):
         assert references  # else it would wait for ever
@@ -271,14 +271,14 @@ def deadly(shards, monkeypatch):
     Path("sitecustomize.py").write_text(
         "import os, signal\n"
         "from pathlib import Path\n"
-        "from ramctl.records import stream\n"
-        "write = stream._Run.write\n"
-        "def deadly(self, outcomes):\n"
-        "    write(self, outcomes)\n"
+        "from ramctl.records.resume import FileOutput\n"
+        "flush = FileOutput.flush\n"
+        "def deadly(self):\n"
+        "    flush(self)\n"
         "    if not Path('killed').exists():\n"
         "        Path('killed').touch()\n"
         "        os.kill(os.getpid(), signal.SIGKILL)\n"
-        "stream._Run.write = deadly\n"
+        "FileOutput.flush = deadly\n"
     )
     monkeypatch.setenv("PYTHONPATH", f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
 
