@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from operator import attrgetter
 from pathlib import Path
 
@@ -74,14 +74,10 @@ def run(options: ExportOptions) -> Report:
         stream = replace(stream, output=None)
         options = replace(options, format=None, gallery=None)
     report = Report("export", quiet=options.quiet)
-    report.extra["sidecars"] = 0
-    if sidecars.are_changed:
-        verb = "would change" if sidecars.dry_run else "changed"
-        report.counted = {"sidecars": f"sidecars {verb}"}
     names = inputs_or_stdin(options.inputs, "records")
 
     if sidecars.xmp_remove:
-        source = photo_items(replace(options.photos, names=names, notify=cache(report.notify)))
+        source = photo_items(replace(options.photos, names=names))
     else:
         require_files(names)
         source = read_inputs(names, options.photos.root, report.command)
@@ -120,9 +116,10 @@ def _actions(
 
     def change_sidecars(record: Record, fields: JsonObject) -> None:
         changed = writer.write(record, fields)
+        verb = "would change" if sidecars.dry_run else "changed"
+        report.counts[f"sidecars {verb}"] += len(changed)
         if n_refused := writer.counts["refused"]:
-            report.extra["refused"], report.counted["refused"] = n_refused, "tags newly refused"
-        report.extra["sidecars"] += len(changed)
+            report.counts["tags newly refused"] = n_refused
         for sidecar in changed if sidecars.dry_run else ():
             report.notify(planned(sidecar))
 

@@ -2,7 +2,6 @@
 
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 from ramctl.errors import RecordProblem
 from ramctl.metadata.photo_metadata import PhotoMetadata
@@ -28,7 +27,7 @@ def run(options: ImportOptions) -> Report:
     """Write the records of photos."""
     report, neighbours = Report("import", quiet=options.quiet, unit="images"), Neighbours()
     names = inputs_or_stdin(options.inputs, "photos")
-    photos = replace(options.photos, names=names, stage="import", notify=cache(report.notify))
+    photos = replace(options.photos, names=names, stage="import")
 
     def imported(record: Record) -> JsonObject:
         found = PhotoMetadata.read(image_name(record.fields), record.base, neighbours)

@@ -18,7 +18,7 @@ from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, resolve_model
 from ramctl.checkpoints.static_table import StaticTextEncoder, read_text_encoder, unit
 from ramctl.errors import RecordProblem, RunProblem, UsageProblem
 from ramctl.inference.embedding import Floats, PhotoAxes
-from ramctl.photos.finding import Neighbours, photo_stamp
+from ramctl.photos.finding import photo_stamp
 from ramctl.records.inputs import read_inputs
 from ramctl.records.jsonl import dumps, loads
 from ramctl.records.record import (
@@ -29,6 +29,7 @@ from ramctl.records.record import (
     image_name,
     listed,
     lists_by_tag,
+    set_tags,
     tag_language,
 )
 
@@ -110,13 +111,13 @@ class PhotoSearch:
             self._refused[place].update(self._bundle.labels.by_name(tag, tag_language(fields)))
 
     def rows(self, found: Sequence[Found]) -> list[JsonObject]:
-        """The records of photos found, with scores, without tags that sidecars refuse."""
-        from ramctl.metadata.sidecars import without_refused  # it takes a while
-
-        leave_out, rows = without_refused(Neighbours()), []
+        """The records of photos found, with scores, without tags that were refused."""
+        rows = []
         for photo in found:
-            fields = loads(self._lines[photo.place])
-            leave_out(Record(fields, base=self._base), fields)
+            fields, refused = loads(self._lines[photo.place]), self._refused[photo.place]
+            known, language = self._bundle.labels, tag_language(fields)
+            tags = listed(fields, "tags")
+            set_tags(fields, [t for t in tags if refused.isdisjoint(known.by_name(t, language))])
             rows.append(fields | {"score": round(photo.score, DECIMALS)})
         return rows
 

@@ -24,7 +24,7 @@ def output_format(name: str, parent: Callable[[str], str]) -> Format:
             return table(_exiftool_columns(parent))
         case "coco":
             return coco()
-    return formats.line_format(name, caption=True, found=name == "csv")
+    return formats.line_format(name, caption=True)
 
 
 def _exiftool_columns(parent: Callable[[str], str]) -> dict[str, Column]:

@@ -4,7 +4,7 @@ import base64
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -156,19 +156,16 @@ def run(options: CaptionOptions) -> Report:
     if not prompt:
         raise UsageProblem(f"--prompt {options.prompt}: no text in it")
     stream = options.stream
-    report = Report(
-        "caption", options.quiet, unit="images", model=options.model,
-        counted={"tokens_in": "tokens in", "tokens_out": "tokens out"},
-    )  # fmt: skip
+    report = Report("caption", options.quiet, unit="images", model=options.model)
     names = inputs_or_stdin(options.inputs, "photos")
-    photos = replace(options.photos, names=names, stage="caption", notify=cache(report.notify))
+    photos = replace(options.photos, names=names, stage="caption")
     source = stream.shard.of(photo_items(photos))
     endpoint = Endpoint(options.endpoint)
     if not endpoint.is_local:
         report.notify(f"sends the photos, shrunk and without metadata, to {endpoint.host}")
     captioner = Captioner(endpoint, options.model, prompt, options.size)
     report.device = f"{options.model} at {endpoint.url}"
-    report.extra = endpoint.tokens
+    report.counts = endpoint.tokens
     return run_stream(
         report, source, partial(captioner.stage, workers=options.workers),
         replace(stream, batch=1),  # each caption is written as soon as it is there

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from ipaddress import ip_address
 from threading import Lock
 from typing import Any, NamedTuple
@@ -51,7 +52,7 @@ class Endpoint:
         self.host = urlsplit(url).hostname or ""
         if not (self.host and url.startswith(("http://", "https://"))):
             raise UsageProblem(f"{self.url}: not a URL such as {OLLAMA}")
-        self.tokens = {"tokens_in": 0, "tokens_out": 0}
+        self.tokens = Counter({"tokens in": 0, "tokens out": 0})
         self._key = os.environ.get("OPENAI_API_KEY", "").strip()
         self._lock, self._n_failures, self._has_answered = Lock(), 0, False
         self._refused_settings: frozenset[str] = frozenset()
@@ -88,8 +89,8 @@ class Endpoint:
             raise self._problem(error) from None
         with self._lock:
             self._n_failures, self._has_answered = 0, True
-            self.tokens["tokens_in"] += getattr(usage, "prompt_tokens", None) or 0
-            self.tokens["tokens_out"] += getattr(usage, "completion_tokens", None) or 0
+            self.tokens["tokens in"] += getattr(usage, "prompt_tokens", None) or 0
+            self.tokens["tokens out"] += getattr(usage, "completion_tokens", None) or 0
         end = choice.finish_reason
         is_refused = bool(refusal) or end == "content_filter"
         return Answer(text or refusal or "", end == "length", is_refused)

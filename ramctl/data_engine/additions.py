@@ -3,7 +3,7 @@
 Source: RAM sec. 3.3. L labels.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -188,29 +188,19 @@ def _sources(
 
 
 def counted(stage: Stage, report: Report) -> Stage:
-    """The stage; at its end it reports the tags before and after it."""
-    counts, by_source = Counter[str](), Counter[str]()
-    before: deque[list[int]] = deque()  # tags of the records of each batch in the stage
-
-    def noted(batches: Iterator[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            before.append([len(record.fields.get("tags") or ()) for record in batch])
-            yield batch
+    """The stage; at its end it reports where the tags come from."""
 
     def run(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
-        for outcomes in stage(noted(batches)):
-            for n_tags, outcome in zip(before.popleft(), outcomes, strict=True):
+        n_records, by_source = 0, Counter[str]()
+        for outcomes in stage(batches):
+            for outcome in outcomes:
                 if not isinstance(outcome, RecordProblem):
-                    sources = outcome["sources"].values()
-                    counts.update(records=1, before=n_tags, after=len(sources))
+                    n_records += 1
                     # A tag counts once: by the last name, which is the one nearest to a person.
-                    by_source.update(max(names, default=HUMAN) for names in sources)
+                    by_source.update(max(x, default=HUMAN) for x in outcome["sources"].values())
             yield outcomes
-        report.extra["tags_by_source"] = dict(sorted(by_source.items()))
-        n = max(counts["records"], 1)
-        earlier, after = counts["before"] / n, counts["after"] / n
-        by = ", ".join(f"{name} {number / n:.2f}" for name, number in sorted(by_source.items()))
-        report.notify(f"tags a record: {earlier:.2f} before, {after:.2f} after ({by or 'none'})")
+        shares = [f"{x} {n / n_records:.2f}" for x, n in sorted(by_source.items())]
+        report.notify(f"tags a record: {', '.join(shares) or 'none'}")
 
     return run
 

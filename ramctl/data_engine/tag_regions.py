@@ -28,7 +28,6 @@ from ramctl.model.device import Runtime
 from ramctl.model.ram import PreparedLabels
 from ramctl.model.regions import Regions
 from ramctl.photos.decoding import record_photo
-from ramctl.records.inputs import RootCheck
 from ramctl.records.parallel import chunks
 from ramctl.records.record import Item, Record, Reject
 
@@ -150,10 +149,7 @@ class RegionFinder:
         items, ahead = tee(items)
         batches = chunks(ahead, self.runner.batch)
         outcomes = self.runner.run(batches, self._request, self._regions)
-        check = RootCheck()
         for item, outcome in zip(items, chain.from_iterable(outcomes), strict=True):
-            if isinstance(item, Record):
-                check.notice(item, outcome)
             if not isinstance(outcome, RecordProblem):
                 yield item, outcome
             elif isinstance(item, Record):

@@ -136,7 +136,7 @@ class ModelRunner(Runner):
         self, bundle: Bundle, options: RunnerOptions, engine: str = TORCH, *,
         labels: Labels | None = None, scores_all: bool = False,
         boxes: bool = False, captions: bool = False,
-        thorough: bool = False, loader: str | None = None, fold: bool = True,
+        thorough: bool = False, fold: bool = True,
         notify: Callable[[str], None] = mute,
     ) -> None:  # fmt: skip
         requested = "--boxes" if boxes else "--caption" if captions else ""
@@ -169,9 +169,7 @@ class ModelRunner(Runner):
         self.side_by_side = 1 if is_large else self.workers
         self.model_threads = options.workers if is_large else 1  # of torch
         self.fingerprint = {"model": bundle.fingerprint, "runtime": f"{engine} {options.dtype}"}
-        self.official = (loader or bundle.preprocess.loader) == "official"
-        if loader not in (None, bundle.preprocess.loader):
-            self.fingerprint["preprocess"] = str(loader)
+        self.official = bundle.preprocess.loader == "official"
         if thorough:
             self.fingerprint["look"] = "thorough"
         self.target = math.ceil(bundle.preprocess.size / (PART if thorough else 1))

@@ -2,7 +2,6 @@
 
 import sys
 from dataclasses import dataclass, field, replace
-from functools import cache
 
 from ramctl.errors import UsageProblem
 from ramctl.inference.tagger import TaggerOptions
@@ -40,7 +39,7 @@ def run(options: TagOptions) -> Report:
         raise UsageProblem("-f parquet needs -o FILE, whose end cannot be continued by --resume")
     report = Report("tag", quiet=options.quiet, unit="images", model=options.model)
     names = inputs_or_stdin(options.inputs, "photos")
-    photos = replace(options.photos, names=names, notify=cache(report.notify))
+    photos = replace(options.photos, names=names)
     source = stream.shard.of(photo_items(photos))
     from ramctl.inference.tagger import Tagger  # after the checks, as it takes a while
 

@@ -31,10 +31,9 @@ Outcome = JsonObject | RecordProblem
 Batch = list[Record]
 
 
-_CHOICES: dict[str, tuple[str | None, ...]] = {
+_CHOICES = {
     "runtime": ("auto", "onnx", "torch"),
     "dtype": ("auto", "fp32", "bf16", "fp16", "int8"),
-    "preprocess": (None, "official", "fast"),
 }
 
 
@@ -51,7 +50,6 @@ class TaggerOptions(RunnerOptions):
     embedding: bool = False  # give a vector to search by
     boxes: bool = False  # give where the model looked for each tag
     caption: bool = False  # give a caption
-    preprocess: str | None = None  # official, fast: how photos are read; None: the model's way
     runtime: str = "auto"  # or onnx, torch
     notify: Callable[[str], None] = WARN  # called with what the user should know
 
@@ -59,7 +57,7 @@ class TaggerOptions(RunnerOptions):
         """UsageProblem for values that click would refuse, from Python."""
         for name, known in _CHOICES.items():
             if (value := getattr(self, name)) not in known:
-                choices = ", ".join(filter(None, known))
+                choices = ", ".join(known)
                 raise UsageProblem(f"{name} {value!r} is not one of {choices}")
         numbers = {"batch": self.batch, "jobs": self.workers}
         for name, number in numbers.items():
@@ -139,8 +137,8 @@ class Tagger:
 
         The options are those of `ramctl tag`: `threshold=0.4`, `top=5`, `lang="de"`. `labels` takes
         a list of words too, `threshold` a number for each of some tags. More: `runtime` (onnx,
-        torch), `batch`, `preprocess` (official, fast) for how photos are read, and `notify`,
-        called with what the user should know [a warning of the logger `ramctl`].
+        torch), `batch`, and `notify`, called with what the user should know [a warning of the
+        logger `ramctl`].
 
         Raises UsageProblem for options that are wrong, RunProblem for a model or a part that is
         missing; both are RamctlErrors.
@@ -326,7 +324,7 @@ def open_runner(bundle: Bundle, options: TaggerOptions) -> tuple[ModelRunner, Vo
         # Else only labels that can be given are scored.
         scores_all=options.dense or options.embedding or options.threshold is not None,
         boxes=options.boxes, captions=options.caption,
-        thorough=options.thorough, loader=options.preprocess, notify=options.notify,
+        thorough=options.thorough, notify=options.notify,
     )  # fmt: skip
     return runner, vocabulary
 
@@ -335,7 +333,7 @@ def _open_peer(spec: str, options: TaggerOptions) -> tuple[Runner, Vocabulary]:
     """A tagger of another architecture, `KIND:PATH`, with its labels."""
     if options.runtime == "onnx":
         raise UsageProblem(f"runtime onnx needs a bundle, not {spec}")
-    for name in ("boxes", "caption", "precision", "preprocess", "thorough"):
+    for name in ("boxes", "caption", "precision", "thorough"):
         if getattr(options, name):
             raise UsageProblem(f"--{name} needs a bundle, not {spec}")
     words = [] if options.labels is None else read_words(options.labels).tags

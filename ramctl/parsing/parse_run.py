@@ -53,8 +53,6 @@ T = TypeVar("T")
 MAX_CAPTION = 100_000
 # The number of most frequent tags whose mentions the paper counts.
 COMMON_TAGS = 10_000
-# What is counted for --stats and the closing line if there is any.
-COUNTED = {"empty_captions": "empty captions", "foreign_captions": "captions not in English"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +86,7 @@ def run(options: ParseOptions) -> Report:
         raise UsageProblem("-f ram needs --labels: the tag list that its ids refer to")
     if (options.build_labels or options.group) and not options.stream.shard.is_all:
         raise UsageProblem("--build-labels and --group need all records, so not with --shard")
-    report = Report("parse", quiet=options.quiet, counted=COUNTED)
+    report = Report("parse", quiet=options.quiet)
     inputs = inputs_or_stdin(options.inputs, "captions")
     require_files([name for name in inputs if not is_folder(name)])  # folders hold texts of photos
     read = partial(
@@ -111,20 +109,20 @@ def run(options: ParseOptions) -> Report:
         "image_column": options.columns.image, "caption_column": options.columns.caption,
     }  # fmt: skip
     fingerprint = {name: str(value) for name, value in settings.items() if value}
-    stage = partial(_tag_batches, options, report.extra)
+    stage = partial(_tag_batches, options, report)
     return run_stream(report, items, stage, options.stream, fingerprint=fingerprint, form=form)
 
 
 def _tag_batches(
-    options: ParseOptions, stats: JsonObject, batches: Iterator[Batch]
+    options: ParseOptions, report: Report, batches: Iterator[Batch]
 ) -> Iterator[list[Outcome]]:
-    """The records of each batch with their tags; counts in `stats`, as the tables of the paper."""
+    """The records of each batch with their tags, counted as in the tables of the paper."""
     mapper = LabelMapper(options.labels or Labels(()), Lexicon.shared())
     counts = Counter[str]()  # of records by tag
     n_images = n_captions = 0
 
     def captions(record: Record) -> tuple[Record, list[str]]:
-        texts = _captions_to_parse(record, stats, strict=options.stream.strict)
+        texts = _captions_to_parse(record, report, strict=options.stream.strict)
         if options.target_format == "ram":
             image_name(record.fields)
         return record, texts
@@ -146,7 +144,7 @@ def _tag_batches(
             counts.update(fields["tags"])
         yield outcomes
     total = counts.total()
-    stats.update({
+    report.extra.update({
         "images": n_images, "captions": n_captions, "tags": total, "distinct_tags": len(counts),
         "common_tags": sum(n for _, n in counts.most_common(COMMON_TAGS)),
         "tags_per_image": round(total / n_images, 3) if n_images else 0.0,
@@ -190,10 +188,10 @@ def _tagged(
     return fields
 
 
-def _captions_to_parse(record: Record, stats: JsonObject, *, strict: bool) -> list[str]:
+def _captions_to_parse(record: Record, report: Report, *, strict: bool) -> list[str]:
     """The record's captions; RecordProblem where there is nothing to parse or keep.
 
-    Counts in `stats` those of COUNTED; with `strict` one that is not in English is a problem.
+    Counts those that are empty or not in English, which with `strict` are a problem.
     """
     captions = captions_of(record.fields)
     if not captions and not {"captions", "caption", "tags"} & record.fields.keys():
@@ -204,9 +202,9 @@ def _captions_to_parse(record: Record, stats: JsonObject, *, strict: bool) -> li
             message = f"a caption of {len(caption)} characters (at most {MAX_CAPTION})"
             raise RecordProblem(message, code="too_large")
         if not caption.strip():
-            stats["empty_captions"] = stats.get("empty_captions", 0) + 1
+            report.counts["empty captions"] += 1
         elif not is_english(caption):
-            stats["foreign_captions"] = stats.get("foreign_captions", 0) + 1
+            report.counts["captions not in English"] += 1
             if strict:
                 raise RecordProblem(f"not in English: {caption[:80]!r}", code="other_language")
     return captions
@@ -250,7 +248,7 @@ def _build_labels(options: ParseOptions, path: Path, items: Iterable[Item], repo
             names.setdefault(name, []).append(file.name)
 
     def texts_of(record: Record) -> list[str]:
-        return _captions_to_parse(record, report.extra, strict=strict)
+        return _captions_to_parse(record, report, strict=strict)
 
     def captions(rejects: Rejects) -> Iterator[ParsedCaption]:
         with report.progress() as advance:

@@ -3,7 +3,7 @@
 import os
 import tarfile
 from codecs import BOM_UTF8
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -71,7 +71,6 @@ class PhotoInputs:
     recursive: bool = False
     null: bool = False  # names on standard input end with NUL instead of newline
     stage: str = "tag"
-    notify: Callable[[str], None] = lambda message: None  # reports folders without photos
 
 
 def photo_items(inputs: PhotoInputs) -> Iterator[Item]:
@@ -106,11 +105,7 @@ def _items(inputs: PhotoInputs) -> Iterator[Item]:
 
 def _expand(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
     if inputs.recursive and is_folder(base / name):
-        item = None
-        for item in _walk(name, base, inputs):
-            yield item
-        if item is None:
-            inputs.notify(f"{name}: no photos in it")
+        yield from _walk(name, base, inputs)
     elif name.lower().endswith(".tar") and is_file(base / name):
         yield from _archive(name, base, inputs)
     else:

@@ -13,14 +13,13 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
+from ramctl.errors import RamctlError, RunProblem, UsageProblem
 from ramctl.records import parquet
 from ramctl.records.extras import require
 from ramctl.records.files import exists, is_folder, is_gzip, is_url
 from ramctl.records.jsonl import read_lines
-from ramctl.records.record import STDIN, Item, Record, shown_name
+from ramctl.records.record import STDIN, Item, shown_name
 
-ROOT_CHECK_RECORDS = 100
 PEEK = 1 << 16  # bytes that are read to recognise a format
 _BUFFER = 1 << 17  # bytes: several lines of `tag --dense`
 
@@ -146,28 +145,3 @@ def require_files(inputs: Sequence[str]) -> None:
             raise UsageProblem(f"{name}: no such file")
         if is_folder(name):
             raise UsageProblem(f"{name} is a folder, not a file")
-
-
-class RootCheck:
-    """End a run that finds none of its photos: most likely `--root` is missing."""
-
-    def __init__(self) -> None:
-        self._missing = 0
-        self._decided = False
-
-    def notice(self, record: Record, outcome: object) -> None:
-        """Count the photo of a record from a list, by its outcome."""
-        name = record.fields.get("image")
-        if record.line is not None and isinstance(name, str):
-            is_missing = isinstance(outcome, RecordProblem) and outcome.code == "missing_image"
-            self.count(name, exists=not is_missing)
-
-    def count(self, name: str, *, exists: bool) -> None:
-        """Count a photo; RunProblem where none of the first hundred relative ones exists."""
-        if self._decided or Path(name).is_absolute():
-            return
-        self._decided = exists
-        self._missing += 1
-        if not exists and self._missing >= ROOT_CHECK_RECORDS:
-            none = f"none of the first {self._missing} photos exists (such as {name!r})"
-            raise RunProblem(f"{none}; name the folder they are relative to with --root")

@@ -16,11 +16,8 @@ EXPORT_FORMATS = (*FORMATS, "exiftool-csv", "coco")  # of `export`
 Column = Callable[[JsonObject], str]
 
 
-def line_format(name: str, *, caption: bool, found: bool = False) -> Format:
-    """The format of that name, one of FORMATS.
-
-    csv may have a column of captions, and one of the scores of `ramctl search`.
-    """
+def line_format(name: str, *, caption: bool) -> Format:
+    """The format of that name, one of FORMATS; csv may have a column of captions."""
     if name == "parquet":
         writer = ParquetWriter()
         return Format(b"", writer.encode, writer.footer)
@@ -34,13 +31,8 @@ def line_format(name: str, *, caption: bool, found: bool = False) -> Format:
         }
         if caption:
             columns["caption"] = lambda row: escaped(" ".join(listed(row, "generated_captions")))
-        return table(columns | ({"search_score": _search_score} if found else {}))
+        return table(columns)
     return Format(b"", {"jsonl": dumps, "table": table_lines, "text": text_line}[name])
-
-
-def _search_score(record: JsonObject) -> str:
-    score = record.get("score")
-    return str(score) if isinstance(score, int | float) else ""
 
 
 def table(columns: Mapping[str, Column]) -> Format:

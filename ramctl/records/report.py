@@ -36,7 +36,7 @@ class Report:
     forgives_rejects: bool = False  # exit 0 instead of 3: the parent process counts rejects
     rejects: Counter[str] = field(default_factory=Counter)
     extra: JsonObject = field(default_factory=dict)  # a command's own counts, for `--stats`
-    counted: dict[str, str] = field(default_factory=dict)  # words for those in the closing line
+    counts: Counter[str] = field(default_factory=Counter)  # those of the closing line, by words
     started: float = field(default_factory=time.monotonic)
 
     @property
@@ -81,8 +81,7 @@ class Report:
         parts = [f"{self.n_in} in", f"{self.n_out} out", f"{self.n_rejected} rejected"]
         if self.n_skipped:
             parts.append(f"{self.n_skipped} done before")
-        known = [name for name in self.counted if name in self.extra]
-        parts += [f"{self.extra[name]} {self.counted[name]}" for name in known]
+        parts += [f"{number} {words}" for words, number in self.counts.items()]
         rate = self.n_out / seconds if seconds > 0 else 0.0
         parts += [f"{seconds:.1f} s", f"{rate:.{0 if rate >= 10 else 1}f} {self.unit}/s"]
         return ", ".join(parts) + f" ({self.device})"
@@ -106,6 +105,7 @@ class Report:
             "versions": {"ramctl": __version__, "python": platform.python_version()}
             | {n: str(sys.modules[n].__version__) for n in ENGINES if n in sys.modules},
             **self.extra,
+            **self.counts,
         }
 
     @contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ramctl.errors import Interrupted, RecordProblem, UsageProblem, attempt
-from ramctl.records.inputs import ALL, RootCheck, Shard
+from ramctl.records.inputs import ALL, Shard
 from ramctl.records.jsonl import dumps
 from ramctl.records.record import Item, JsonObject, Record, Reject
 from ramctl.records.report import Rejects, Report
@@ -101,7 +101,7 @@ def run_stream(
     """Run `stage` over `source` and write the outcomes; return the filled report.
 
     `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`. Only
-    a finished run has the footer of `form`. RunProblem also where none of the first photos exists.
+    a finished run has the footer of `form`.
     """
     if options.resume and form.footer is not tuple:
         raise UsageProblem("--resume cannot continue this format, which is one document: use jsonl")
@@ -111,7 +111,6 @@ def run_stream(
     is_continued = options.output is not None and form.footer is tuple
     # Not between records that are written to the same screen.
     is_on_screen = options.output is None and form is not NO_RECORDS and sys.stdout.isatty()
-    missing = RootCheck()
     in_flight: deque[list[Item]] = deque()
     with (
         StopRequest(GOES_ON if is_continued else "") as stop,
@@ -146,7 +145,6 @@ def run_stream(
                         rejects.add(item)
                         continue
                     outcome = next(remaining)
-                    missing.notice(item, outcome)
                     try:
                         if isinstance(outcome, RecordProblem):
                             raise outcome

@@ -32,7 +32,7 @@ def failure(do, *arguments) -> str:
 def test_a_photo_has_its_caption_in_python(chat):
     one = captioner(chat)
     assert one.caption(HORSES) == one.caption(HORSES.read_bytes()) == HORSES_CAPTION
-    assert one.endpoint.tokens == {"tokens_in": 2000, "tokens_out": 40}
+    assert one.endpoint.tokens == {"tokens in": 2000, "tokens out": 40}
     path, headers, body = chat.requests[0]
     assert path == "/v1/chat/completions"
     assert headers["authorization"] == f"Bearer {KEY}"

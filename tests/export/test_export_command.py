@@ -41,7 +41,7 @@ def test_records_go_through_and_get_sidecars_and_a_page(export):
     export("--xmp", "--gallery", "page.html", "-o", "out.csv", "-f", "csv")
     assert "auto|dog" in Path("a.jpg.xmp").read_text()
     assert "auto|&lt;sofa&gt;" in Path("sub/b c.jpg.xmp").read_text()
-    assert Path("out.csv").read_text().splitlines()[1] == 'a.jpg,"dog, grass","0.9000, 0.5000",,'
+    assert Path("out.csv").read_text().splitlines()[1] == 'a.jpg,"dog, grass","0.9000, 0.5000",'
     assert len(gallery_photos(Path("page.html"))) == 3
 
 

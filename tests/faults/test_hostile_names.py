@@ -67,7 +67,7 @@ def test_text_and_table_hold_a_photo_in_their_lines(hostile, ramctl):
 
 def test_a_csv_holds_a_photo_in_a_row(hostile, ramctl):
     _, row = hostile(ramctl("export", "-f", "csv", "in.jsonl"))
-    assert row == f'={SHOWN}.jpg,"+{SHOWN}, -1, @x",0.5000,=1+1,'
+    assert row == f'={SHOWN}.jpg,"+{SHOWN}, -1, @x",0.5000,=1+1'
 
 
 def test_tables_of_eval_hold_names_in_their_lines(hostile, ramctl):

@@ -130,7 +130,7 @@ def test_empty_captions_and_other_languages_are_counted_and_refused_when_strict(
     assert done.returncode == 0
     assert "1 empty captions, 1 captions not in English, " in done.messages
     stats = json.loads((tmp_path / "s.json").read_text())
-    assert (stats["empty_captions"], stats["foreign_captions"]) == (1, 1)
+    assert (stats["empty captions"], stats["captions not in English"]) == (1, 1)
     for words in ([], ["--build-labels", "l.jsonl"]):
         strict = ramctl("parse", "--strict", "--rejects", "r.jsonl", *words, stdin=text)
         assert strict.returncode == 1

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ramctl.errors import RecordProblem, RunProblem, UsageProblem
+from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.records.inputs import read_inputs
 from ramctl.records.jsonl import read_lines
 from ramctl.records.record import (
@@ -21,7 +21,6 @@ from ramctl.records.record import (
     scored_boxes,
     set_tags,
 )
-from ramctl.records.stream import each
 from tests.records.test_stream import run
 
 
@@ -131,16 +130,3 @@ def test_another_command_or_model_is_noticed(tmp_path):
         run(tmp_path, [], command="other", resume=True)
     with pytest.raises(UsageProblem, match="another labels, model"):
         run(tmp_path, [], resume=True, fingerprint={"model": "y"})
-
-
-def test_damaged_photos_do_not_count_as_missing(tmp_path):
-    def rejected(code):
-        def problem(record):
-            raise RecordProblem("no photo", code=code)
-
-        stage = each(problem)
-        return run(tmp_path, [b'{"image":"a.jpg"}'] * 150, stage=stage, batch=16).n_rejected
-
-    assert rejected("unreadable_image") == 150
-    with pytest.raises(RunProblem, match="--root"):
-        rejected("missing_image")

@@ -1,4 +1,4 @@
-"""`--preprocess official`: what the model sees is what torchvision gives the authors' models."""
+"""A converted bundle: what the model sees is what torchvision gives the authors' models."""
 
 import json
 from pathlib import Path
@@ -30,17 +30,13 @@ authors = transforms.Compose(
 
 @pytest.fixture(scope="module")
 def tagger():
-    """Taggers with the preprocessing of a converted bundle, by the `--preprocess` asked for."""
+    """A tagger with the preprocessing of a converted bundle."""
     mini = Bundle.open(resolve_model("mini"))
     official = write_table(load_preset("ram-swin-l").preprocess)
     official |= {"size": SIZE, "loader": "official"}
     bundle = Bundle(mini.path, mini.meta | {"preprocess": official})
 
-    def load(preprocess=None):
-        options = TaggerOptions(preprocess=preprocess)
-        return Tagger(*open_runner(bundle, options), options)
-
-    return load
+    return Tagger(*open_runner(bundle, TaggerOptions()), TaggerOptions())
 
 
 def seen(tagger: Tagger, path: Path) -> np.ndarray:
@@ -80,7 +76,7 @@ def test_photos_of_every_mode_are_seen_as_by_the_authors(tagger, tmp_path, name)
     mode, options = FILES[name]
     picture(mode).save(tmp_path / name, **options)
     expected = authors(Image.open(tmp_path / name)).numpy()
-    assert np.array_equal(seen(tagger(), tmp_path / name), expected)
+    assert np.array_equal(seen(tagger, tmp_path / name), expected)
 
 
 @pytest.mark.shared
@@ -91,21 +87,9 @@ def test_the_fixture_photos_are_seen_as_by_the_authors(tagger, shared):
     paths += (shared / "data" / "photos" / "fullsize").glob("*.jpg")
     paths += (shared / "parity").glob("preproc_*.png")
     assert len(paths) > 35
-    official = tagger()
     differ = [
         path.name
         for path in paths
-        if not np.array_equal(seen(official, path), authors(Image.open(path)).numpy())
+        if not np.array_equal(seen(tagger, path), authors(Image.open(path)).numpy())
     ]
     assert differ == []
-
-
-def test_official_is_a_bundles_or_the_users_choice(tagger):
-    official = [tagger(way).runner.official for way in (None, "official", "fast")]
-    assert official == [True, True, False]
-    assert "preprocess" not in tagger("official").fingerprint
-    assert tagger("fast").fingerprint["preprocess"] == "fast"
-    mini = Tagger.from_pretrained("mini")
-    assert not mini.runner.official
-    chosen = Tagger.from_pretrained("mini", preprocess="official")
-    assert chosen.runner.official and chosen.fingerprint != mini.fingerprint
