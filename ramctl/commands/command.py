@@ -58,6 +58,7 @@ class Command(click.Command):
         super().__init__(
             name,
             params=parameters,
+            context_settings={"help_option_names": ["-h", "--help"]},
             help="\b\n" + paragraphs,  # \b: click keeps the lines
             short_help=summary,
             epilog=f"Exit codes: 0 done; 1 failed; 2 wrong usage{rejected}.",

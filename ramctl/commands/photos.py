@@ -17,7 +17,7 @@ tag = Command(
 Inputs are photos, folders (-R), *.tar, and *.jsonl[.gz] or *.parquet with image. On -
 (stdin), a line that starts with { is a record, any other line a path.
 
-Writes tags (main subject first), scores, salience; dense, embedding, boxes, generated_captions.
+Writes tags (main subject first), scores; dense, embedding, boxes, generated_captions.
 
 Examples:
   ramctl tag photo.jpg

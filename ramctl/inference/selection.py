@@ -19,7 +19,6 @@ class Choice(NamedTuple):
     """The tags of a photo in their order, with their scores."""
 
     scores: dict[str, float]  # probabilities, to 4 decimals
-    salience: dict[str, float] | None  # probability that each names a main thing; None: unknown
     labels: list[int]  # the ids behind the tags, in id order
 
 
@@ -68,7 +67,7 @@ class TagSelector:
         is given, and first. Labels that share a name give it their highest score.
         """
         vocabulary, salience = self._vocabulary, self._vocabulary.salience
-        is_given, main = scores > vocabulary.thresholds, None
+        is_given = scores > vocabulary.thresholds
         order: list[NDArray[Any]] = [-scores]
         if salience is not None:
             log_odds = log_odds_of(scores.astype(np.float64))
@@ -107,8 +106,5 @@ class TagSelector:
                 break
         return Choice(
             {name: round(float(scores[i]), DECIMALS) for name, i in selected.items()},
-            None
-            if main is None
-            else {name: round(float(main[i]), DECIMALS) for name, i in selected.items()},
             [index for index in sorted(ids) if self._names[index] in selected],
         )

@@ -84,7 +84,6 @@ class TagResult:
     image: str | None  # the photo's name; None where it has none
     tags: list[str]
     scores: dict[str, float]  # probabilities of the tags, to 4 decimals
-    salience: dict[str, float]  # probabilities that tags name a main thing; may be empty
     boxes: dict[str, Box]  # empty without `boxes=True`
     caption: str | None  # None without `caption=True`, or where the model would only guess
     dense: list[float] | None  # with `dense=True`: of all labels, in the order of `Tagger.labels`
@@ -98,7 +97,6 @@ class TagResult:
             image=record.get("image"),
             tags=record["tags"],
             scores=record["scores"],
-            salience=record.get("salience", {}),
             boxes={tag: Box(*corners) for tag, (corners, _) in boxes.items()},
             caption=next(iter(record.get("generated_captions", ())), None),
             dense=record.get("dense"),
@@ -258,13 +256,10 @@ class Tagger:
                 del fields["dense"]
                 fields.pop("label_names", None)
             fields.pop("tag_language", None)
-            for name in ("salience", "boxes"):
-                if isinstance(fields.get(name), dict):  # else another program's
-                    del fields[name]
+            if isinstance(fields.get("boxes"), dict):  # else another program's
+                del fields["boxes"]
             set_tags(fields, tags)
             fields |= {"tags": tags, "scores": choice.scores}
-            if choice.salience is not None:
-                fields["salience"] = choice.salience
             if self._choose.language:
                 fields["tag_language"] = self._choose.language
             if self.options.dense:

@@ -20,7 +20,6 @@ from ramctl.records.record import JsonObject, listed, numbers_in
 
 SUFFIX = ".parquet"
 _LISTS = ("tags", "captions", "generated_captions")
-_PER_TAG = ("scores", "salience")  # parallel to `tags`, null for a tag without one
 _OTHER = "other"  # the rest of a record, as JSON
 _GROUP_ROWS = 1000
 _BATCH_ROWS = 64
@@ -43,8 +42,12 @@ class ParquetWriter:
 
         texts, halves = pa.list_(pa.string()), pa.list_(pa.float16())
         fields = {"image": pa.string()} | dict.fromkeys(_LISTS, texts)
-        fields |= dict.fromkeys(_PER_TAG, pa.list_(pa.float64()))
-        fields |= {"dense": halves, "embedding": halves, "embedding_model": pa.string()}
+        fields |= {
+            "scores": pa.list_(pa.float64()),
+            "dense": halves,
+            "embedding": halves,
+            "embedding_model": pa.string(),
+        }
         self._schema = pa.schema(fields | {_OTHER: pa.string()})
         self._table = pa.Table.from_pylist
         self._done = io.BytesIO()
@@ -87,11 +90,10 @@ def _to_row(record: JsonObject) -> JsonObject:
             row[name] = listed(record, name)
             del record[name]
     tags = row.get("tags", [])
-    for name in _PER_TAG:
-        numbers = numbers_in(record, name)
-        if numbers and [*numbers] == [tag for tag in tags if tag in numbers]:
-            row[name] = [numbers.get(tag) for tag in tags]
-            del record[name]
+    scores = numbers_in(record, "scores")
+    if scores and [*scores] == [tag for tag in tags if tag in scores]:
+        row["scores"] = [scores.get(tag) for tag in tags]  # null for a tag without one
+        del record["scores"]
     with suppress(ValueError, TypeError):  # another program's
         if record.get("dense") is not None:
             row["dense"] = np.array(record["dense"], np.float16)
@@ -107,10 +109,9 @@ def _to_row(record: JsonObject) -> JsonObject:
 def _to_record(row: JsonObject) -> JsonObject:
     """The record of a row that `_to_row` made."""
     record = {name: value for name, value in row.items() if value is not None}
-    for name in _PER_TAG:
-        if name in record:
-            pairs = zip(record["tags"], record[name], strict=True)
-            record[name] = {tag: number for tag, number in pairs if number is not None}
+    if "scores" in record:
+        pairs = zip(record["tags"], record["scores"], strict=True)
+        record["scores"] = {tag: score for tag, score in pairs if score is not None}
     if (model := record.pop("embedding_model", None)) is not None:
         halves = struct.pack(f"<{len(record['embedding'])}e", *record["embedding"])
         record["embedding"] = f"{model}:{base64.b64encode(halves).decode()}"

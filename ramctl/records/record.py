@@ -230,7 +230,7 @@ def barred_tags(fields: JsonObject) -> list[str]:
     return [*removed, *listed(fields, "negatives"), *listed(fields, "refused")]
 
 
-PER_TAG = ("kinds", "scores", "salience", "sources", "boxes")
+PER_TAG = ("kinds", "scores", "sources", "boxes")
 
 
 def set_tags(fields: JsonObject, tags: list[str]) -> None:

@@ -61,7 +61,7 @@ def test_records_and_names_mix_on_standard_input(tag):
 
 
 def test_what_another_model_said_of_a_photo_does_not_stay(tag):
-    said = {"salience": {"red": 0.9}, "boxes": {"red": [[0, 0, 1, 1], 0.5]}, "dense": [0.1]}
+    said = {"boxes": {"red": [[0, 0, 1, 1], 0.5]}, "dense": [0.1]}
     record = {"image": "red.png", "tags": ["red", "sky"], "mine": 1, **said}
     (row,) = tag("-", stdin=lines([record])).rows
     assert row["tags"] == ["red", "colour"]
@@ -69,7 +69,7 @@ def test_what_another_model_said_of_a_photo_does_not_stay(tag):
 
 
 def test_fields_of_the_owner_that_have_such_a_name_stay(tag):
-    own = {"labels": ["mine"], "boxes": [[0, 0, 9, 9]], "salience": "high"}
+    own = {"labels": ["mine"], "boxes": [[0, 0, 9, 9]]}
     (row,) = tag("-", stdin=lines([{"image": "red.png", **own}])).rows
     assert {name: row[name] for name in own} == own
 
