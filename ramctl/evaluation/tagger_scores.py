@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.captions.caption_formats import read_predictions
-from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.errors import RecordProblem
 from ramctl.records.labels import DEFAULT_THRESHOLD
 from ramctl.records.record import Item, JsonObject, Record, image_name, listed, numbers_in
 from ramctl.records.report import Rejects, Report
@@ -18,18 +18,6 @@ from ramctl.records.stream import accepted
 
 PREFIX = "scores:"
 Taken = TypeVar("Taken")
-
-
-def scores_file(option: str, text: str, form: str, *names: str) -> tuple[Path, dict[str, str]]:
-    """The file in an option's `FILE,name=value`, and the values of these `names`.
-
-    UsageProblem, which shows the `form`, for another text.
-    """
-    path, *settings = text.split(",")
-    values = dict(setting.partition("=")[::2] for setting in settings)
-    if not path or "" in values.values() or values.keys() - set(names):
-        raise UsageProblem(f"{option} {text}: expected {form}")
-    return Path(path), values
 
 
 def match(

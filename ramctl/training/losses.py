@@ -21,7 +21,7 @@ from ramctl.model.caption_tokenizer import IGNORED
 from ramctl.model.preset import TrainingConfig
 from ramctl.model.ram import RAM, Encoded, RamOutput, TagLogits
 from ramctl.training.data import Batch
-from ramctl.training.teachers import FORM, ClipTeacher, without_scores
+from ramctl.training.teachers import ClipTeacher, without_scores
 
 ABSENT_DIVISOR = 4  # at least one in four sampled labels is absent from the batch
 PRESENT = 0.1  # a label with a target above it counts as present in the batch
@@ -195,7 +195,7 @@ class TrainingTask(nn.Module):
         if not config.captions_alone:
             for name in without_scores(config.distill):  # files of scores are in the targets
                 if not (name in ("caption", "imagenet") or name.startswith(CLIP)):
-                    known = f"{CLIP}FOLDER, caption, imagenet, {FORM}, none"
+                    known = f"{CLIP}FOLDER, caption, imagenet, scores:FILE, none"
                     raise UsageProblem(f"--distill {name}: known are {known}")
                 weights[f"distill {name.partition(':')[0]}"] = config.distill_weight
             # The classes of a frozen backbone stay as they were.

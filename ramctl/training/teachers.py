@@ -4,7 +4,6 @@ B photos, S pixels a side, E text width, N records, L labels, K labels that a ta
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +18,14 @@ from ramctl.checkpoints.transformers_folder import (
     load_pretrained,
     load_tokenizer,
 )
-from ramctl.errors import RunProblem, UsageProblem
-from ramctl.evaluation.classes import Classes, read_map
+from ramctl.errors import RunProblem
+from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.tagger_scores import PREFIX as SCORES
-from ramctl.evaluation.tagger_scores import TaggerScores, scores_file
+from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.model.preset import PreprocessConfig
 from ramctl.records.labels import Labels
 
 Floats = NDArray[np.float32]
-
-FORM = "scores:FILE[,weight=W][,map=FILE]"
 
 
 def clip_place(teachers: Sequence[str]) -> str | None:
@@ -86,28 +83,9 @@ def _column(values: Sequence[float]) -> Tensor:
     return torch.tensor(list(values)).view(1, -1, 1, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class ScoresTeacher:
-    """A tagger's output as a teacher: records with `image` and `scores`."""
-
-    path: Path
-    weight: float = 1.0  # of its targets, beside a caption's
-    map: Path | None = None  # lines `label<TAB>name|name`, for labels with other names there
-
-
-def scores_teachers(distill: Sequence[str]) -> list[ScoresTeacher]:
-    """The teachers of `--distill` that are files of scores; UsageProblem for another form."""
-    teachers, form = [], f"{FORM} with a weight above 0"
-    for text in distill:
-        if text.startswith(SCORES):
-            name = text.removeprefix(SCORES)
-            path, options = scores_file("--distill", name, form, "weight", "map")
-            weight = options.get("weight", "1")
-            if not (weight.replace(".", "", 1).isdecimal() and float(weight) > 0):
-                raise UsageProblem(f"--distill {text}: expected {form}")
-            mapping = Path(options["map"]) if "map" in options else None
-            teachers.append(ScoresTeacher(path, float(weight), mapping))
-    return teachers
+def scores_files(teachers: Sequence[str]) -> list[Path]:
+    """The files of scores among the teachers; one that is named twice counts twice."""
+    return [Path(name.removeprefix(SCORES)) for name in teachers if name.startswith(SCORES)]
 
 
 class SoftTargets:
@@ -117,14 +95,12 @@ class SoftTargets:
     `rows` (N,) are the records' rows in its file, -1 for none.
     """
 
-    def __init__(
-        self, teacher: ScoresTeacher, table: TaggerScores, rows: NDArray[np.int64], labels: Labels
-    ) -> None:
-        self.weight, self._scores, self._rows = teacher.weight, table.scores, rows
-        classes = Classes(labels, None, read_map(teacher.map))
+    def __init__(self, table: TaggerScores, rows: NDArray[np.int64], labels: Labels) -> None:
+        self._scores, self._rows = table.scores, rows
+        classes = Classes(labels, None, {})
         pairs = [(n, c) for name, n in table.names.items() for c in classes.matching_tag(name)]
         if not pairs:
-            raise RunProblem(f"{teacher.path}: names none of the labels")
+            raise RunProblem(f"{table.path}: names none of the labels")
         name_ids, label_ids = np.array(pairs).T
         self.known, columns = np.unique(label_ids, return_inverse=True)
         # The columns of the labels that each name stands for.
@@ -146,11 +122,11 @@ def soft_targets(
 ) -> tuple[Floats, Floats]:
     """The teachers' targets of a record's photo (L,), and their weights: 0 where none knows it.
 
-    The target of a label that several know is the mean by weight.
+    The target of a label that several know is their mean.
     """
     sums, weights = np.zeros(n_labels, np.float32), np.zeros(n_labels, np.float32)
     for teacher in teachers:
         if (targets := teacher.of(index)) is not None:
-            sums[teacher.known] += teacher.weight * targets
-            weights[teacher.known] += teacher.weight
+            sums[teacher.known] += targets
+            weights[teacher.known] += 1
     return np.divide(sums, weights, out=sums, where=weights > 0), weights

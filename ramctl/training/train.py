@@ -235,7 +235,7 @@ def _read(
     Also which labels (L,) a teacher knows, and which the model to start from.
     """
     config, val, report = preset.training, options.val, rejects.report
-    taggers = teachers.scores_teachers(config.distill)
+    taggers = teachers.scores_files(config.distill)
 
     def read(name: str, names: Sequence[str], **how: bool) -> Records:
         inputs = inputs_or_stdin(names, "JSONL files of parsed records")
@@ -254,15 +254,13 @@ def _read(
         held_out = read("val.jsonl", [val])
         held_out_ids = np.arange(len(held_out))
 
-    tables = [TaggerScores.read(tagger.path, options.command) for tagger in taggers]
+    tables = [TaggerScores.read(path, options.command) for path in taggers]
     rows, is_usable = _taught(tables, records, rejects)
     tags = sum((table.given for table in tables), records.counts.tags)
     labels = start.choose_labels(
         options.labels, init, replace(records.counts, tags=tags), report.notify
     )
-    soft = [
-        teachers.SoftTargets(*parts, labels) for parts in zip(taggers, tables, rows, strict=True)
-    ]
+    soft = [teachers.SoftTargets(*parts, labels) for parts in zip(tables, rows, strict=True)]
     targets = Targets(labels, config.absent_weight, soft)
     _, n_tags, n_mentions = targets.counts(records.counts.tags)
     if n_tags:

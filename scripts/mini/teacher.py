@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Print a teacher's records: {"image", "scores"} of photos, without names that mean nothing.
 
-    scripts/mini/teacher.py --useless useless_names.txt -- SET.MODEL.jsonl...
-    scripts/mini/teacher.py --useless useless_names.txt --boxes PSEUDO femto80 -- SET.MODEL.jsonl...
+    scripts/mini/teacher.py --names names.tsv --useless useless_names.txt -- SET.MODEL.jsonl...
+    scripts/mini/teacher.py ... --boxes PSEUDO femto80 -- SET.MODEL.jsonl...
 
 With --boxes a second detector, SET.femto80.jsonl of the folder, counts too: a class has the mean
 of both log-odds, the second one's by its best box. A file of the second detector counts alone. The
@@ -41,16 +41,32 @@ def agreed(scores: dict[str, float], best: dict[str, float]) -> dict[str, float]
     return both
 
 
+def read_names(path: Path) -> dict[str, list[str]]:
+    lines = path.read_text("utf-8").splitlines()
+    rows = (line.split("\t") for line in lines if not line.startswith("#"))
+    return {label: names.split("|") for label, names in rows}
+
+
+def renamed(scores: dict[str, float], names: dict[str, list[str]]) -> dict[str, float]:
+    """The scores by labels: each has the greatest of its names in the list, and no other's."""
+    others = {n: s for n, s in scores.items() if n not in names}
+    found = {label: [others.pop(n, scores.get(n)) for n in own] for label, own in names.items()}
+    known = {label: [s for s in values if s is not None] for label, values in found.items()}
+    return others | {label: max(values) for label, values in known.items() if values}
+
+
 def read(path: Path) -> Iterator[dict[str, Any]]:
     return map(json.loads, path.open(encoding="utf-8"))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--names", type=Path, required=True)
     parser.add_argument("--useless", type=Path, nargs="+", required=True)
     parser.add_argument("--boxes", nargs=2, metavar=("FOLDER", "MODEL"))
     parser.add_argument("scores", nargs="+", type=Path)
     args = parser.parse_args()
+    names = read_names(args.names)
     useless = {name for path in args.useless for name in path.read_text("utf-8").splitlines()}
     for path in args.scores:
         photos, model, _ = path.name.split(".")
@@ -67,6 +83,7 @@ def main() -> None:
             )
         for record in records:
             scores = {n: s for n, s in record["scores"].items() if n not in left_out}
+            scores = renamed(scores, names)
             print(json.dumps({"image": record["image"], "scores": scores}, ensure_ascii=False))
 
 

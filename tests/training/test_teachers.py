@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from ramctl.errors import RunProblem, UsageProblem
+from ramctl.errors import RunProblem
 from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.model.preset import load_preset
 from ramctl.records.labels import Label, Labels
@@ -14,9 +14,7 @@ from ramctl.training.annotations import Annotation
 from ramctl.training.data import Targets
 from ramctl.training.teachers import (
     ClipTeacher,
-    ScoresTeacher,
     SoftTargets,
-    scores_teachers,
     soft_targets,
 )
 from tests.training.conftest import write_records
@@ -27,35 +25,20 @@ LABELS = Labels([
 ])  # fmt: skip
 
 
-def teacher(folder: Path, *records, **settings):
+def teacher(folder: Path, *records) -> TaggerScores:
     path = write_records(folder / f"teacher{len(list(folder.iterdir()))}.jsonl", records)
-    return ScoresTeacher(path, **settings), TaggerScores.read(path, "train")
+    return TaggerScores.read(path, "train")
 
 
-def soft_of(taught, *photos, labels=LABELS) -> SoftTargets:
-    described, scores = taught
-    return SoftTargets(described, scores, scores.rows_of(photos), labels)
+def soft_of(scores: TaggerScores, *photos, labels=LABELS) -> SoftTargets:
+    return SoftTargets(scores, scores.rows_of(photos), labels)
 
 
-def test_the_forms_of_the_option():
-    for text, expected in (
-        ("scores:t.jsonl", ScoresTeacher(Path("t.jsonl"))),
-        ("scores:t.jsonl,map=m.tsv,weight=2", ScoresTeacher(Path("t.jsonl"), 2.0, Path("m.tsv"))),
-    ):
-        assert scores_teachers(["caption", text, "imagenet"]) == [expected]
-    for text in ("scores:", "scores:t,weight=0", "scores:t,weight=much", "scores:t,m=1"):
-        with pytest.raises(UsageProblem, match=r"expected scores:FILE\[,weight=W\]\[,map=FILE\]"):
-            scores_teachers([text])
-
-
-def test_names_are_labels_by_their_own_name_synonyms_and_the_map(tmp_path):
-    mapping = tmp_path / "map.tsv"
-    mapping.write_text("sit\tsitting|seated\n")
+def test_names_are_labels_by_their_own_name_and_synonyms(tmp_path):
     scores = teacher(
         tmp_path,
-        {"image": "a.jpg", "scores": {"hound": 0.7, "Dog": 0.4, "sitting": 0.3, "seated": 0.9}},
+        {"image": "a.jpg", "scores": {"hound": 0.7, "Dog": 0.4, "sit": 0.9}},
         {"image": "b.jpg", "scores": {"submarine": 0.9}},
-        map=mapping,
     )
     soft = soft_of(scores, "b.jpg", "c.jpg", "a.jpg")
     assert [LABELS[i].tag for i in soft.known] == ["dog", "sit"]
@@ -64,10 +47,10 @@ def test_names_are_labels_by_their_own_name_synonyms_and_the_map(tmp_path):
     np.testing.assert_allclose(soft.of(2), [0.7, 0.9])
 
 
-def test_several_teachers_are_averaged_by_weight(tmp_path):
+def test_several_teachers_are_averaged_and_one_named_twice_counts_twice(tmp_path):
     one = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.8, "red": 0.5}})
-    two = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2}}, weight=3.0)
-    softs = [soft_of(scores, "a") for scores in (one, two)]
+    two = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2}})
+    softs = [soft_of(scores, "a") for scores in (one, two, two, two)]
     targets, weights = soft_targets(softs, 0, len(LABELS))
     np.testing.assert_allclose(targets, [(0.8 + 3 * 0.2) / 4, 0, 0, 0.5], rtol=1e-6)
     assert weights.tolist() == [4, 0, 0, 1]
@@ -81,9 +64,9 @@ def test_a_teacher_that_names_no_label_is_one_line(tmp_path):
 
 def test_records_outrank_teachers_and_teachers_outrank_absence(tmp_path):
     labels = Labels([*LABELS, Label("tree"), Label("puppy", parents=("dog", "animal"))])
-    scores = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2, "red": 0.6}}, weight=2.0)
+    scores = teacher(tmp_path, {"image": "a", "scores": {"dog": 0.2, "red": 0.6}})
     soft = soft_of(scores, "a", "b", labels=labels)
-    targets = Targets(labels, 0.25, (soft,))
+    targets = Targets(labels, 0.25, (soft, soft))
 
     def row(tags, negatives=None, number=0):
         return targets.row(number, Annotation("a", tags, (), negatives))
