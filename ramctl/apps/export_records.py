@@ -60,8 +60,6 @@ class ExportOptions:
             raise UsageProblem("nothing to write: -f, --xmp, --txt, --gallery ...?")
         if self.stream.output and not self.format:
             raise UsageProblem("-o FILE needs -f FORMAT")
-        if self.stream.resume and (sidecars.are_changed or self.gallery):
-            raise UsageProblem("--resume is for -f FORMAT -o FILE alone")
         if sidecars.xmp_remove and (self.format or self.gallery or sidecars.xmp or sidecars.text):
             raise UsageProblem("--xmp-remove goes with no other output")
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from ramctl.checkpoints.hub import local_path
 from ramctl.checkpoints.transformers_folder import (
-    fingerprint,
     load_pretrained,
     load_tokenizer,
     read_config,
@@ -65,11 +64,6 @@ class ClipTextEncoder:
     def width(self) -> int:
         """The width E of the vectors."""
         return int(self._loaded[1].config.projection_dim)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """A hash of the folder's weights and vocabulary."""
-        return fingerprint([self._folder])[:16]
 
     def embed_names(self, names: Sequence[str]) -> Rows:
         """Unit vectors (L, E) of labels: for RAM the mean over 63 prompts, for RAM++ one sentence.

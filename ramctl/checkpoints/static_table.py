@@ -5,7 +5,6 @@ text's vector is the sum of its pieces' vectors, scaled to unit length. A row's 
 piece's weight in the sum. N texts, V rows, E width of the table, F width of the sentence encoder.
 """
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -67,13 +66,6 @@ class StaticTextEncoder:
     def width(self) -> int:
         """The width E of the vectors."""
         return int(self.vectors.shape[1])
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of everything that the vectors depend on."""
-        digest = hashlib.sha256(self.vectors.tobytes() + self.scales.tobytes())
-        digest.update(self.projection.tobytes() + self.tokenizer_json.encode())
-        return f"{digest.hexdigest()[:16]}-{'encoder' if self.with_sentence_encoder else 'table'}"
 
     def embed_sentences(self, texts: Sequence[str]) -> Rows:
         """Unit vectors (N, E); zeros for a text without a known part."""

@@ -1,12 +1,10 @@
 """Decode photos, JPEG and other formats, to upright RGB pixels; RecordProblem if that fails."""
 
-import ctypes
 import io
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -109,8 +107,6 @@ def decode_photo(
             return photo
         opened = open_photo(data)
         with one_at_a_time(opened.width, opened.height):
-            if opened.format == "TIFF":
-                _silence_libtiff()
             opened.load()
             return rgb(opened, official)
     except RecordProblem:
@@ -160,17 +156,6 @@ def _turn_upright(photo: Image.Image, data: bytes) -> None:
         with suppress(Exception):
             photo.getexif().load(data[start : start + (1 << 16)])
             ImageOps.exif_transpose(photo, in_place=True)
-
-
-@cache
-def _silence_libtiff() -> None:
-    """Keep libtiff from printing on stderr: its lines name no file, and rejects report damage."""
-    folder = Path(Image.__file__).parent
-    libraries = [*folder.parent.glob("pillow.libs/libtiff*"), *folder.glob(".dylibs/libtiff*")]
-    with suppress(OSError, AttributeError):
-        library = ctypes.CDLL(str(next(iter(libraries), "libtiff.so.6")))
-        library.TIFFSetErrorHandler(None)
-        library.TIFFSetWarningHandler(None)
 
 
 def _damage(error: Exception) -> RecordProblem:

@@ -193,11 +193,6 @@ class Labels(tuple[Label, ...]):
             raise UsageProblem(f"language {language!r}: the labels have {have}")
         return code
 
-    def canonical(self, text: str) -> str | None:
-        """The tag that a tag or synonym stands for, as stored."""
-        ids = self.ids(text)
-        return self[ids[0]].tag if ids else None
-
     def extended(self, others: Iterable[Label]) -> "Labels":
         """The labels with the new ones of these at their end; existing ids stay."""
         return Labels([*self, *(label for label in others if not self.ids(label.tag))])

@@ -139,22 +139,7 @@ def run_stream(
 
         with suppress(Interrupted):
             for outcomes in stage(batches()):
-                remaining = iter(outcomes)
-                for item in in_flight.popleft():
-                    if isinstance(item, Reject):
-                        rejects.add(item)
-                        continue
-                    outcome = next(remaining)
-                    try:
-                        if isinstance(outcome, RecordProblem):
-                            raise outcome
-                        line = form.encode(outcome)  # which looks at fields that pass through
-                    except RecordProblem as problem:
-                        rejects.add(Reject.of(item, problem, report.command))
-                        continue
-                    output.write(line, item.key, item.stamp)
-                    report.n_out += 1
-                output.flush()
+                _write(in_flight.popleft(), outcomes, output, rejects, form)
                 advance(len(outcomes))
         if stop.signum is None:
             for part in form.footer():
@@ -163,6 +148,28 @@ def run_stream(
     report.finish(options.stats)
     stop.raise_if_signalled()
     return report
+
+
+def _write(
+    batch: list[Item], outcomes: list[Outcome], output: Output, rejects: Rejects, form: Format
+) -> None:
+    """Write the outcomes of a batch's records, and reject the others, in their order."""
+    report, remaining = rejects.report, iter(outcomes)
+    for item in batch:
+        if isinstance(item, Reject):
+            rejects.add(item)
+            continue
+        outcome = next(remaining)
+        try:
+            if isinstance(outcome, RecordProblem):
+                raise outcome
+            line = form.encode(outcome)  # which looks at fields that pass through
+        except RecordProblem as problem:
+            rejects.add(Reject.of(item, problem, report.command))
+            continue
+        output.write(line, item.key, item.stamp)
+        report.n_out += 1
+    output.flush()
 
 
 def _new_items(
