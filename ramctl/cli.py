@@ -12,7 +12,7 @@ import click
 from click.shell_completion import shell_complete
 
 from ramctl import __version__
-from ramctl.commands import photos, training
+from ramctl.commands import photo_commands, training_commands
 from ramctl.commands.config import default_map
 from ramctl.errors import (
     EXIT_BROKEN_PIPE,
@@ -26,7 +26,7 @@ from ramctl.errors import (
 )
 from ramctl.records.extras import extra_of, needs
 
-GROUPS = {"Photos": photos.COMMANDS, "Training": training.COMMANDS}
+GROUPS = {"Photos": photo_commands.COMMANDS, "Training": training_commands.COMMANDS}
 COMMANDS = {command.name: command for group in GROUPS.values() for command in group}
 COMPLETE = "_RAMCTL_COMPLETE"  # the variable by which shells ask for completions
 SENTENCE = """\

@@ -37,7 +37,7 @@ _AT_FIRST = dict(os.environ)
 _MOST_REQUEST = 1 << 20
 PLACE = "FORKERS_PLACE"  # the variable that says where the workers of a test run find them
 _FEW = [
-    "ramctl.cli", "ramctl.commands.config", "ramctl.commands.options", "ramctl.records.inputs",
+    "ramctl.cli", "ramctl.records.inputs",
         "numpy", "click.shell_completion", "tests.faults.streams",
         "tests.faults.crashes"]  # fmt: skip
 _PARSE = [

@@ -1,18 +1,14 @@
 """`ramctl search`: a file of vectors or a folder of photos, and a question, in; photos out."""
 
-import os
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
-from ramctl import __version__
+from ramctl.apps.photo_index import index_folder
 from ramctl.apps.photo_search import DECIMALS, PhotoSearch
-from ramctl.checkpoints.bundle import Bundle, resolve_model
-from ramctl.errors import Interrupted, RecordProblem, RunProblem, UsageProblem, escaped
-from ramctl.photos.finding import PhotoInputs, is_photo_name, photo_items
-from ramctl.records.files import is_folder, user_folder, write_atomic
+from ramctl.errors import RecordProblem, UsageProblem, escaped
+from ramctl.photos.finding import is_photo_name
+from ramctl.records.files import is_folder
 from ramctl.records.jsonl import dumps
 from ramctl.records.output_formats import table_row
 from ramctl.records.record import JsonObject
@@ -78,56 +74,3 @@ def open_search(source: Path, model: str, report: Report) -> PhotoSearch:
     if is_photo_name(str(source)):
         raise UsageProblem(f"{source} is a photo; search takes a folder of photos, or records")
     return PhotoSearch(source, model)
-
-
-def index_folder(folder: Path, model: str, report: Report) -> tuple[Path, Path]:
-    """Tag and import what is new or changed below a folder; both files, in the user's cache.
-
-    They hold absolute names.
-    """
-    root = str(folder.resolve())
-    made_by = f"{__version__} {Bundle.open(resolve_model(model)).fingerprint}"
-    key = blake2b(os.fsencode(root) + made_by.encode(), digest_size=8).hexdigest()
-    index = user_folder("XDG_CACHE_HOME", ".cache") / "search" / key
-    tags, keywords, stamp_file = (index / x for x in ("tags.jsonl", "keywords.jsonl", "stamp"))
-    stamp = _stamp_of(root)
-    if all(map(Path.is_file, (tags, keywords, stamp_file))) and stamp_file.read_bytes() == stamp:
-        return tags, keywords
-    from ramctl.apps import import_photos  # not for each answer: they take a while
-    from ramctl.inference import tag_photos
-    from ramctl.inference.tagger import TaggerOptions
-    from ramctl.records.stream import StreamOptions
-
-    photos = PhotoInputs((root,), recursive=True)
-    if next(photo_items(photos), None) is None:
-        raise RunProblem(f"{folder}: no photos in it (is the disk mounted?)")
-    report.notify(f"{folder}: new or changed photos; the index is {index}")
-    index.mkdir(parents=True, exist_ok=True)
-    tag_options = tag_photos.TagOptions(
-        (root,), photos, model=model, format="jsonl", quiet=report.quiet,
-        tagger=TaggerOptions(embedding=True), stream=StreamOptions(output=tags, resume=True),
-    )  # fmt: skip
-    import_options = import_photos.ImportOptions(
-        (root,), photos, quiet=report.quiet,
-        stream=StreamOptions(output=keywords, resume=True),
-    )  # fmt: skip
-    try:
-        tag_photos.run(tag_options)
-        import_photos.run(import_options)
-    except Interrupted as stop:  # its message names an option that search does not have
-        raise Interrupted(stop.signum, "the same command continues") from None
-    write_atomic(stamp_file, stamp)
-    return tags, keywords
-
-
-def _stamp_of(root: str) -> bytes:
-    """A hash that changes with any file below a folder."""
-    digest = blake2b(digest_size=16)
-    for folder, folders, names in os.walk(root):
-        folders.sort()
-        for name in sorted(names):
-            path = os.path.join(folder, name)  # noqa: PTH118 (fast)
-            with suppress(FileNotFoundError):  # deleted meanwhile
-                facts = os.lstat(path)
-                digest.update(os.fsencode(path) + f"{facts.st_size}-{facts.st_mtime_ns}".encode())
-    return digest.digest()

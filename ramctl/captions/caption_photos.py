@@ -1,7 +1,6 @@
 """`ramctl caption`: photos in, records with a model's captions out."""
 
 import base64
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -11,8 +10,9 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-from ramctl.captions.endpoint import Answer, Endpoint, ServerProblem
-from ramctl.errors import RecordProblem, UsageProblem, attempt
+from ramctl.captions.answer import caption_in
+from ramctl.captions.endpoint import Endpoint, ServerProblem
+from ramctl.errors import UsageProblem, attempt
 from ramctl.photos.decoding import Photo, photo_record, record_photo
 from ramctl.photos.finding import PhotoInputs, photo_items
 from ramctl.records.inputs import inputs_or_stdin
@@ -32,22 +32,6 @@ PROMPTS = {
 }
 MAX_TOKENS = 2048  # room for models that think first
 _QUALITY = 90  # of the JPEGs that are sent
-_MARKDOWN = (
-    (re.compile(r"^(?:```.*$|#{1,6} |[-*+>] |\d{1,2}[.)] )", re.MULTILINE), ""),
-    (re.compile(r"(\*{1,3}|`|\b_{1,2})(?=\S)([^\n]+?)(?<=\S)\1"), r"\2"),
-)
-_PHOTO = "(?:image|photo(?:graph)?|picture|scene)"
-_INTRODUCTION = re.compile(
-    r"(?:^|(?<=[.!?] ))(?:caption: )?"
-    rf"(?:(?:the|this) {_PHOTO} (?:shows|depicts|features|captures)|this is an? {_PHOTO} of"
-    rf"|in (?:the|this) {_PHOTO},?|caption:) (\w)",
-    re.IGNORECASE,
-)
-_REFUSAL = re.compile(
-    r"(?:i(?:['\u2019]m| am) (?:sorry|unable|not able)|i can(?:['\u2019]t|not)\b"
-    r"|(?:i apologi[sz]e|sorry|unfortunately|as an ai)\b)",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,24 +101,6 @@ class Captioner:
                 [picture, text], model=self.model, max_tokens=MAX_TOKENS, temperature=0
             )
         )
-
-
-def caption_in(answer: Answer) -> str:
-    """The plain sentences of an answer; RecordProblem (refused, no_caption) without any."""
-    text = re.split("</think(?:ing)?>", answer.text)[-1]  # a template may have written the start
-    text = re.split("<think(?:ing)?>", text)[0]  # of a thought that is cut off
-    for pattern, kept in _MARKDOWN:
-        text = pattern.sub(kept, text)
-    text = " ".join(text.split())
-    if answer.is_refused or _REFUSAL.match(text):
-        raise RecordProblem(f"the model refuses: {text[:100] or 'no reason'}", code="refused")
-    text = _INTRODUCTION.sub(lambda found: found[1].upper(), text)
-    if answer.is_cut:
-        text = text[: max(map(text.rfind, ".!?")) + 1]
-    if not re.search(r"[^\W\d_]", text):
-        reason = "cut off" if answer.is_cut else "empty"
-        raise RecordProblem(f"the model's answer is {reason}", code="no_caption")
-    return text
 
 
 def _data_url(photo: Image.Image, size: int) -> str:

@@ -5,9 +5,10 @@ import re
 from collections import Counter
 from ipaddress import ip_address
 from threading import Lock
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import urlsplit
 
+from ramctl.captions.answer import Answer
 from ramctl.errors import RamctlError, RecordProblem, RunProblem, UsageProblem
 from ramctl.records.extras import require
 from ramctl.records.record import JsonObject
@@ -21,14 +22,6 @@ _DOCTOR_S = 5.0  # for the list of models
 _BAD_REQUEST = (400, 413, 415, 422)  # HTTP status: the endpoint cannot take this message
 _PASSING = (408, 409, 429)  # HTTP status of a failure that passes; also 500 and more
 _OPTIONAL = ("max_tokens", "temperature")  # settings that some hosted models refuse
-
-
-class Answer(NamedTuple):
-    """A model's answer as it came."""
-
-    text: str
-    is_cut: bool = False  # at the maximum number of tokens
-    is_refused: bool = False
 
 
 class ServerProblem(RecordProblem):

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ramctl.commands.options import OutputFile, key_of
+from ramctl.commands.shared_options import OutputFile, key_of
 from ramctl.records.report import Report
 
 T = TypeVar("T")

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.inference.log_odds import MAIN, Floats, Salience, allowances, sigmoid
+from ramctl.inference.thresholds import Precision, choose_threshold
 from ramctl.records.labels import DEFAULT_THRESHOLD, Labels
 from ramctl.records.record import JsonObject
 
@@ -118,14 +119,6 @@ def held_out_log_odds(logits: Floats, right: Flags, known: Flags) -> Floats:
         part = np.arange(len(logits)) % FOLDS == fold
         found[part] = fit_curves(logits[~part], right[~part], known[~part]).log_odds(logits[part])
     return found
-
-
-class Precision(NamedTuple):
-    """The effect of a threshold on photos that did not choose it."""
-
-    threshold: float
-    precision: float
-    tags: float  # a photo
 
 
 def precision_table(log_odds: Floats, right: Flags) -> list[Precision]:
@@ -260,19 +253,6 @@ def calibrate(
         replace(label, calibration=(round(slope, 4), round(offset, 4)))
         for label, (slope, offset) in slopes_offsets
     ), meta
-
-
-def choose_threshold(table: list[Precision], precision: float, right: Flags) -> float:
-    """The lowest threshold of a precision; else, and for precision 0, that of the best F1.
-
-    0.5 where the table is empty.
-    """
-    if not table:
-        return DEFAULT_THRESHOLD
-    if reached := [row.threshold for row in table if precision and row.precision >= precision]:
-        return min(reached)
-    n_right = right.sum() / len(right)
-    return max(table, key=lambda row: row.precision * row.tags / (row.tags + n_right)).threshold
 
 
 def open_curve(logits: Floats, right: Flags, known: Flags) -> list[float]:

@@ -1,21 +1,55 @@
-"""Thresholds that a user gives: a number, or a file with one for each of some labels. L labels."""
+"""The thresholds above which tags are given, chosen by judged photos, or by the user.
+
+A user gives a precision, a number, or a file with one for each of some labels. L labels.
+"""
 
 import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
+from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.files import read_lines
-from ramctl.records.labels import NEVER, Labels
+from ramctl.records.labels import DEFAULT_THRESHOLD, NEVER, Labels
 from ramctl.records.record import JsonObject
 
 #: One threshold, one for each of some tags, or a file of them.
 Threshold = float | str | os.PathLike[str] | Mapping[str, float]
+
+
+class Precision(NamedTuple):
+    """The effect of a threshold on photos that did not choose it."""
+
+    threshold: float
+    precision: float
+    tags: float  # a photo
+
+
+def choose_threshold(table: list[Precision], precision: float, right: NDArray[np.bool_]) -> float:
+    """The lowest threshold of a precision; else, and for precision 0, that of the best F1.
+
+    0.5 where the table is empty.
+    """
+    if not table:
+        return DEFAULT_THRESHOLD
+    if reached := [row.threshold for row in table if precision and row.precision >= precision]:
+        return min(reached)
+    n_right = right.sum() / len(right)
+    return max(table, key=lambda row: row.precision * row.tags / (row.tags + n_right)).threshold
+
+
+def usual_thresholds(
+    bundle: Bundle, labels: Labels, precision: float | None
+) -> NDArray[np.float64]:
+    """The thresholds (L,): a label's own, else the bundle's usual one, or that of a precision."""
+    usual = bundle.threshold if precision is None else bundle.threshold_for(precision)
+    return labels.thresholds(usual)
 
 
 def user_thresholds(

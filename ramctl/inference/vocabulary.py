@@ -17,7 +17,7 @@ from ramctl.checkpoints.bundle import TEXT_FOLDER, Bundle, read_labels
 from ramctl.checkpoints.static_table import StaticTextEncoder, read_text_encoder, unit
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.log_odds import Salience
-from ramctl.inference.thresholds import Threshold, user_thresholds
+from ramctl.inference.thresholds import Threshold, user_thresholds, usual_thresholds
 from ramctl.records.files import read_text, unpacked_name
 from ramctl.records.labels import Label, Labels
 
@@ -91,9 +91,8 @@ def open_vocabulary(
             listed = None
         if salience is not None:
             salience = Salience.from_bundle(bundle.meta["salience"], labels)
-    usual = bundle.threshold if precision is None else bundle.threshold_for(precision)
     vocabulary = Vocabulary(
-        labels, labels.thresholds(usual), salience,
+        labels, usual_thresholds(bundle, labels, precision), salience,
         allows=salience is not None, fills_up=salience is not None and precision is None,
         listed=None if listed is None else tuple(listed),
     )  # fmt: skip

@@ -24,7 +24,6 @@ import numpy as np
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.inference.calibration import (
     FOLDS,
-    choose_threshold,
     fit_curves,
     fit_main,
     held_out_log_odds,
@@ -32,6 +31,7 @@ from ramctl.inference.calibration import (
 )
 from ramctl.inference.log_odds import Salience, allowances, log_odds_of, sigmoid
 from ramctl.inference.selection import SelectionOptions, TagSelector
+from ramctl.inference.thresholds import choose_threshold
 from ramctl.inference.vocabulary import Vocabulary
 
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from ramctl.captions.caption_photos import caption_in
-from ramctl.captions.endpoint import Answer
+from ramctl.captions.answer import Answer, caption_in
 from tests.support import problem_of, read_rows
 
 DOG = "A brown dog lies on a red sofa."

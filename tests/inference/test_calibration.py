@@ -9,11 +9,11 @@ from ramctl.inference.calibration import (
     RIDGE,
     Judged,
     calibrate,
-    choose_threshold,
     fit_curves,
     precision_table,
 )
 from ramctl.inference.log_odds import Probabilities, log_odds_of, score_logits, sigmoid
+from ramctl.inference.thresholds import choose_threshold
 from ramctl.records.labels import Label, Labels
 
 

@@ -3,7 +3,7 @@
 B photos, L labels, E width of the space that photos and texts share.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -21,43 +21,8 @@ from ramctl.inference.peers import peer
 from ramctl.model.device import Runtime
 
 
-class ContrastivePeer(peer.Peer):
-    """Score: (1 + cosine) / 2 of photo and text, which keeps the cosine's order."""
-
-    model_class: ClassVar[Any]
-    model_type: ClassVar[str]
-    _texts: Tensor  # unit vectors (L, E)
-
-    def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
-        super().__init__(folder, labels, runtime)
-        self._processor = load_image_processor(folder)
-        kinds = (self.model_type,)
-        self._model: Any = load_pretrained(self.model_class, folder, runtime.device, kinds=kinds)
-
-    @torch.inference_mode()
-    def score_batch(self, photos: Sequence[peer.Pixels]) -> peer.Scores:
-        pixels = peer.pixel_values(self._processor, photos, self._runtime)
-        with self._runtime.precision():
-            vectors = self._embed_photos(pixels)
-        return self._from_cosine(normalize(vectors.float(), dim=-1) @ self._texts.T)
-
-    @torch.inference_mode()
-    def _embed_labels(self, batches: Iterable[Any], embed: Callable[..., Tensor]) -> Tensor:
-        """Unit vectors (L, E) of the labels' tokens, which `embed` makes vectors of any length."""
-        with self._runtime.precision():
-            rows = [embed(**tokens).float() for tokens in batches]
-        return normalize(torch.cat(rows), dim=-1)
-
-    def _embed_photos(self, pixels: Tensor) -> Tensor:
-        """The photos in the shared space (B, E), of any length."""
-        raise NotImplementedError
-
-    def _from_cosine(self, cosines: Tensor) -> peer.Scores:
-        return peer.from_cosine(cosines)
-
-
-class ClipPeer(ContrastivePeer):
-    """CLIP: the cosine of a photo with the text of each label."""
+class ClipPeer(peer.Peer):
+    """Score: (1 + cosine) / 2 of a photo and the text of each label, in the cosine's order."""
 
     kind = model_type = "clip"
     model_class: ClassVar[Any] = CLIPModel
@@ -65,16 +30,30 @@ class ClipPeer(ContrastivePeer):
     template: ClassVar[str] = "a photo of a {}"
     text_options: ClassVar[Mapping[str, Any]] = {"padding": True, "truncation": True}
 
+    @torch.inference_mode()
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
         super().__init__(folder, labels, runtime)
-        tokens = peer.token_batches(
-            load_tokenizer(folder), self.template, labels, runtime, **self.text_options
-        )
-        embed = self._model.get_text_features
-        self._texts = self._embed_labels(tokens, lambda **inputs: embed(**inputs).pooler_output)
+        self._processor, tokenizer = load_image_processor(folder), load_tokenizer(folder)
+        kinds = (self.model_type,)
+        self._model: Any = load_pretrained(self.model_class, folder, runtime.device, kinds=kinds)
+        with runtime.precision():
+            rows = [
+                self._model.get_text_features(**tokens).pooler_output.float()
+                for tokens in peer.token_batches(
+                    tokenizer, self.template, labels, runtime, **self.text_options
+                )
+            ]
+        self._texts = normalize(torch.cat(rows), dim=-1)  # (L, E)
 
-    def _embed_photos(self, pixels: Tensor) -> Tensor:
-        return self._model.get_image_features(pixel_values=pixels).pooler_output
+    @torch.inference_mode()
+    def score_batch(self, photos: Sequence[peer.Pixels]) -> peer.Scores:
+        pixels = peer.pixel_values(self._processor, photos, self._runtime)
+        with self._runtime.precision():
+            vectors = self._model.get_image_features(pixel_values=pixels).pooler_output
+        return self._from_cosine(normalize(vectors.float(), dim=-1) @ self._texts.T)
+
+    def _from_cosine(self, cosines: Tensor) -> peer.Scores:
+        return peer.from_cosine(cosines)
 
 
 class SiglipPeer(ClipPeer):

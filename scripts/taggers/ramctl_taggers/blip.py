@@ -5,26 +5,40 @@ B photos, L labels, N image tokens.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 from transformers import BlipForImageTextRetrieval
 
-from ramctl.checkpoints.transformers_folder import load_tokenizer
-from ramctl.inference.peers.image_text import ContrastivePeer
-from ramctl.inference.peers.peer import Pixels, Scores, pixel_values, token_batches
+from ramctl.checkpoints.transformers_folder import (
+    load_image_processor,
+    load_pretrained,
+    load_tokenizer,
+)
+from ramctl.inference.peers.peer import (
+    Peer,
+    Pixels,
+    Scores,
+    from_cosine,
+    pixel_values,
+    token_batches,
+)
 from ramctl.model.device import Runtime
 
 
-class _BlipPeer(ContrastivePeer):
+class _BlipPeer(Peer):
     """The common part of both ways of scoring with BLIP."""
 
-    model_class = BlipForImageTextRetrieval
-    model_type = "blip"
     _TEMPLATE = "a picture of {}"  # the prompt that BLIP's captions were trained with
 
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
         super().__init__(folder, labels, runtime)
+        self._processor = load_image_processor(folder)
+        self._model: Any = load_pretrained(
+            BlipForImageTextRetrieval, folder, runtime.device, kinds=("blip",)
+        )
         tokenizer, cut = load_tokenizer(folder), {"padding": True, "truncation": True}
         batches = token_batches(tokenizer, self._TEMPLATE, labels, runtime, **cut)
         # Not BERT's third field, the segment ids, which this text encoder does not take.
@@ -67,12 +81,17 @@ class BlipContrastivePeer(_BlipPeer):
     kind = "BlipContrastivePeer"
     threshold = 0.65  # a cosine of 0.3
 
+    @torch.inference_mode()
     def __init__(self, folder: Path, labels: Sequence[str], runtime: Runtime) -> None:
         super().__init__(folder, labels, runtime)
         read, project = self._model.text_encoder, self._model.text_proj
-        self._texts = self._embed_labels(
-            self._tokens, lambda **inputs: project(read(**inputs).last_hidden_state[:, 0])
-        )
+        with runtime.precision():
+            rows = [project(read(**text).last_hidden_state[:, 0]).float() for text in self._tokens]
+        self._texts = normalize(torch.cat(rows), dim=-1)  # (L, E)
 
-    def _embed_photos(self, pixels: Tensor) -> Tensor:
-        return self._model.vision_proj(self._image_tokens(pixels)[:, 0])
+    @torch.inference_mode()
+    def score_batch(self, photos: Sequence[Pixels]) -> Scores:
+        pixels = pixel_values(self._processor, photos, self._runtime)
+        with self._runtime.precision():
+            vectors = self._model.vision_proj(self._image_tokens(pixels)[:, 0])
+        return from_cosine(normalize(vectors.float(), dim=-1) @ self._texts.T)

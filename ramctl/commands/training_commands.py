@@ -7,9 +7,9 @@ import click
 from click import Choice
 
 from ramctl.captions.caption_formats import FORMATS
-from ramctl.commands import options
+from ramctl.commands import shared_options as options
 from ramctl.commands.command import Command
-from ramctl.commands.options import NAME, OUTPUT, option
+from ramctl.commands.shared_options import NAME, OUTPUT, option
 
 
 def read_labels(name: str) -> Any:

@@ -3,9 +3,9 @@
 import click
 from click import Choice
 
-from ramctl.commands import options
+from ramctl.commands import shared_options as options
 from ramctl.commands.command import Command
-from ramctl.commands.options import OUTPUT, option
+from ramctl.commands.shared_options import OUTPUT, option
 from ramctl.records.output_formats import EXPORT_FORMATS, FORMATS
 
 DTYPES = ("auto", "fp32", "bf16", "fp16", "int8")
