@@ -110,10 +110,11 @@ def merge_tags(
 ) -> bytes | None:  # fmt: skip
     """The sidecar with `tags` as its machine tags; None when nothing has to change.
 
-    `content` is the existing sidecar, None for a new one. Tags that its owner has refused are left
-    out; `forget` deletes the refusals. `embedded` reads the photo's own file. Paths begin with
-    `prefix`. `language` is that of the tags. `counts` gains the newly `refused` tags. Empty bytes
-    when nothing is left but what a new sidecar begins with; ValueError when `content` is not XMP.
+    `content` is the existing sidecar, None for a new one. Tags that its owner has refused, or has
+    as keywords of her own, are left out; `forget` deletes the refusals. `embedded` reads the
+    photo's own file. Paths begin with `prefix`. `language` is that of the tags. `counts` gains the
+    newly `refused` tags. Empty bytes when nothing is left but what a new sidecar begins with;
+    ValueError when `content` is not XMP.
     """
     if content is None and not tags:
         return None
@@ -127,18 +128,19 @@ def merge_tags(
     if counts is not None:
         counts["refused"] += len(refused.keys() - earlier)
     hers, deleted = _without_ours(document)
-    given = [word for word in map(_word, tags) if normalise(word) not in refused]
+    inside = {} if all(field in hers for field in FIELDS) else embedded().keywords
+    others = _all_keywords(hers, inside)
+    own = {word for field, items in others.items() for x in items for word in field.words(x)}
+    given = [word for word in map(_word, tags) if normalise(word) not in own | refused.keys()]
     is_bare = not given and _is_new(document, hers, embedded().start)
     if is_bare and not refused:
-        return b""
+        return None if content is None else b""
     language = language if tags else next(iter(records[_LANGUAGE]), "")
     new: dict[Property, Iterable[str]] = {name: () for name in _RECORDS}
     new |= {field.property: hers.get(field, ()) for field in (*FIELDS, *MIRRORS)}
     # A sidecar with refusals alone hides the photo's keywords, too.
     if given or is_bare:
         items = machine_items(given, prefix)
-        inside = {} if all(field in hers for field in FIELDS) else embedded().keywords
-        others = _all_keywords(hers, inside)
         for field in FIELDS:
             copies = [] if field in hers else new_items(field, inside, others)
             copies = [*filter(None, map(writable_text, copies))]

@@ -51,6 +51,24 @@ def test_what_a_model_does_not_give_any_more_is_not_refused():
     assert (words(content), refused(content)) == (["red", "yellow"], [])
 
 
+def test_a_deleted_tag_whose_word_the_owner_has_herself_stays_deleted():
+    document = XmpDocument(merge_tags(None, ["red", "yellow"], "auto"))
+    document.set_items(SUBJECT, ["red", "yellow", "mine"])
+    document.set_items(HIERARCHICAL, ["auto|red", "colours|yellow"])
+    document.set_items(TAGS_LIST, ["auto/red"])
+    content = merge_tags(document.to_bytes(), ["red", "yellow"], "auto")
+    for _ in range(2):
+        assert XmpDocument(content).items(HIERARCHICAL) == ["auto|red", "colours|yellow"]
+        content = merge_tags(content, ["red", "yellow"], "auto") or content
+
+
+def test_a_refused_tag_that_the_owner_adds_again_is_no_longer_refused():
+    content = without(merge_tags(None, ["red", "yellow"], "auto"), "yellow")
+    document = XmpDocument(merge_tags(content, ["red", "yellow"], "auto"))
+    document.set_items(SUBJECT, ["red", "yellow"])
+    assert refused(merge_tags(document.to_bytes(), ["red", "yellow"], "auto")) == []
+
+
 def test_moving_a_tag_below_another_or_writing_it_differently_refuses_nothing():
     content = merge_tags(None, ["red", "caf\u00e9", "hot-dog"], "auto")
     document = XmpDocument(content)
