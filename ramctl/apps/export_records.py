@@ -105,7 +105,8 @@ def _actions(
 ) -> Iterator[Adder]:
     """The functions that are called with each record before it is written."""
     sidecars = options.sidecars
-    if not (sidecars.xmp_remove or sidecars.forget_refused):
+    has_others = options.format or options.gallery or sidecars.text  # beside XMP
+    if has_others and not sidecars.forget_refused:
         yield without_refused(neighbours)
     if options.format in ADDED:
         name, read = ADDED[options.format]

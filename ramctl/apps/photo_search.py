@@ -114,10 +114,11 @@ class PhotoSearch:
         """The records of photos found, with scores, without tags that were refused."""
         rows = []
         for photo in found:
-            fields, refused = loads(self._lines[photo.place]), self._refused[photo.place]
-            known, language = self._bundle.labels, tag_language(fields)
-            tags = listed(fields, "tags")
-            set_tags(fields, [t for t in tags if refused.isdisjoint(known.by_name(t, language))])
+            fields = loads(self._lines[photo.place])
+            if refused := self._refused.get(photo.place):
+                known, language = self._bundle.labels, tag_language(fields)
+                tags = ((t, known.by_name(t, language)) for t in listed(fields, "tags"))
+                set_tags(fields, [tag for tag, ids in tags if refused.isdisjoint(ids)])
             rows.append(fields | {"score": round(photo.score, DECIMALS)})
         return rows
 

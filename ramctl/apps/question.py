@@ -1,6 +1,7 @@
 """The words of a question: which labels and keywords they name, in any language and inflection."""
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
@@ -32,11 +33,13 @@ def words_in(text: str) -> list[str]:
 def read_question(text: str, labels: Sequence[Label], language: str = "") -> Question:
     """The labels that a text names in this language, or else in the one that names most words."""
     words = words_in(text)
+    starts = {_start(word) for word in words if word not in function_words("")}
     names: dict[str, dict[tuple[str, ...], list[int]]] = {ENGLISH: {}}  # by language and stems
     for index, label in enumerate(labels):
         english = ((ENGLISH, name) for name in (label.tag, *label.synonyms))
         for code, name in chain(english, label.names.items()):
-            if not language or code == language:
+            # Few names are left to find the stems of.
+            if (not language or code == language) and _start(name) in starts:
                 parts = words_in(name)
                 for key in {tuple(parts), tuple(stem(part, code) for part in parts)}:
                     names.setdefault(code, {}).setdefault(key, []).append(index)
@@ -80,6 +83,12 @@ def stem(word: str, language: str) -> str:
     from Stemmer import Stemmer
 
     return str(Stemmer(_STEMMERS[language]).stemWord(word))
+
+
+@cache
+def _start(name: str) -> str:
+    """The first letter without accents, which inflection keeps: `Apfel`, `Äpfel`."""
+    return unicodedata.normalize("NFD", name[:1].casefold())[:1]
 
 
 @cache

@@ -122,7 +122,7 @@ def run(options: CaptionOptions) -> Report:
     if not prompt:
         raise UsageProblem(f"--prompt {options.prompt}: no text in it")
     stream = options.stream
-    report = Report("caption", options.quiet, unit="images", model=options.model)
+    report = Report("caption", options.quiet, unit="images")
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names, stage="caption")
     source = stream.shard.of(photo_items(photos))

@@ -209,7 +209,7 @@ def run(options: GenerateOptions) -> Report:
     """Generate for every record of the inputs; returns the report of the run."""
     inputs = inputs_or_stdin(options.inputs, "records (JSONL)")
     require_files(inputs)
-    report = Report("generate", quiet=options.quiet, model=options.model)
+    report = Report("generate", quiet=options.quiet)
     source = options.stream.shard.of(read_inputs(inputs, options.root, report.command))
     devices = split_devices(options.runner.device)
     generator = Generator(options, device=devices[0], notify=report.notify)

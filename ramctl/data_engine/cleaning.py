@@ -62,7 +62,7 @@ def run(options: CleanOptions) -> Report:
         raise UsageProblem("--outliers and --threshold are the paper's: add --rule paper")
     inputs = inputs_or_stdin(options.inputs, "records (JSONL)")
     require_files(inputs)
-    report = Report("clean", quiet=options.quiet, model=options.model)
+    report = Report("clean", quiet=options.quiet)
     bundle = Bundle.open(resolve_model(options.model))
     vocabulary = open_vocabulary(bundle, threshold=options.threshold)
     labels, store = vocabulary.labels, RegionStore()
@@ -90,7 +90,6 @@ def run(options: CleanOptions) -> Report:
 
     def stage(batches: Iterator[Batch]) -> Iterator[list[Outcome]]:
         yield from each(lambda x: cleaned(x, store, labels, decisions(), reasons))(batches)
-        report.extra |= {"tags": len(store.regions), "removed": dict(sorted(reasons.items()))}
         words = ", ".join(f"{number:,} {reason}" for reason, number in sorted(reasons.items()))
         if not (words or by_paper):
             words = "--rule paper removes more"

@@ -37,7 +37,7 @@ def run(options: TagOptions) -> Report:
         raise UsageProblem("--caption needs -f jsonl, parquet, csv or table, not text")
     if form == "parquet" and (stream.resume or on_terminal):
         raise UsageProblem("-f parquet needs -o FILE, whose end cannot be continued by --resume")
-    report = Report("tag", quiet=options.quiet, unit="images", model=options.model)
+    report = Report("tag", quiet=options.quiet, unit="images")
     names = inputs_or_stdin(options.inputs, "photos")
     photos = replace(options.photos, names=names)
     source = stream.shard.of(photo_items(photos))

@@ -84,17 +84,17 @@ class Embedded(NamedTuple):
     @classmethod
     def of(cls, packet: bytes | None, words: Sequence[str]) -> "Embedded":
         """Of a photo's XMP packet, and its keywords outside of it, which fields of it may lack."""
-        try:
-            document = XmpDocument(packet)
-        except ValueError:  # no program reads what is not XMP
-            packet, document = None, XmpDocument()
         words = list(filter(None, map(writable_text, words)))
+        try:
+            document = XmpDocument(packet or b"")
+        except ValueError:  # no program reads what is not XMP
+            return cls(None, {KEYWORDS: words})
         keywords = {**xmp_keywords(document), KEYWORDS: words}
         for field in (field for field in FIELDS if field in keywords):
             known = {field.words(item)[-1] for item in keywords[field]}
             missing = (field.path(word) for word in words if normalise(word) not in known)
             document.set_items(field.property, [*keywords[field], *missing])
-        return cls(None if packet is None else document.to_bytes(), keywords)
+        return cls(document.to_bytes(), keywords)
 
 
 def xmp_keywords(document: XmpDocument) -> Keywords:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal
 
 from ramctl.errors import RecordProblem, RunProblem, attempt
 from ramctl.metadata.embedded import read_embedded
@@ -192,17 +192,8 @@ def read_sidecar(path: Path) -> bytes | None:
     return path.read_bytes() if exists(path) else None
 
 
-class Tagged(Protocol):
-    """A result with a record, as of `Tagger.tag`."""
-
-    @property
-    def record(self) -> JsonObject:
-        """The line that `ramctl tag` writes."""
-        ...
-
-
-def write_sidecar(photo: str | os.PathLike[str], result: Tagged) -> list[Path]:
-    """Write a photo's tags as `export --xmp` does; return the sidecars that changed.
+def write_sidecar(photo: str | os.PathLike[str], result: Any) -> list[Path]:
+    """Write the tags of `Tagger.tag` as `export --xmp` does; return the sidecars that changed.
 
     RecordProblem for a photo that is not there, or a sidecar that cannot be read or written.
     """

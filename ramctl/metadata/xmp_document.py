@@ -1,12 +1,15 @@
 """XMP documents: the items of list properties, read and changed; all other nodes are kept."""
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain
 from json import detect_encoding  # UTF-8, UTF-16 or UTF-32, by the first bytes
 from typing import Any
 from xml.dom import XMLNS_NAMESPACE
-from xml.dom.minidom import Element, Text, parseString
+from xml.dom.minidom import Attr, Element, Text, parseString
 from xml.parsers.expat import ExpatError
 from xml.sax.saxutils import escape, quoteattr
 
@@ -49,12 +52,15 @@ class XmpDocument:
         if not self._descriptions:
             self._descriptions = [self._added(root, RDF, "rdf:Description")]
         self.is_changed = False
+        self._texts: dict[Property, list[str]] = {}  # that were read
 
     def items(self, name: Property) -> list[str]:
         """The texts of a property, in order; none where the document lacks it."""
-        values = [attribute.value.strip() for attribute in self._attributes(name)]
-        texts = [_text(item) for element in self._elements(name) for item in _items(element)]
-        return list(dict.fromkeys(filter(None, values + texts)))
+        if name not in self._texts:
+            nodes = self._nodes[name.namespace, name.name]
+            texts = (_text(item) for node in nodes for item in _items(node))
+            self._texts[name] = list(dict.fromkeys(filter(None, texts)))
+        return self._texts[name]
 
     def set_items(self, name: Property, texts: Iterable[str]) -> None:
         """Set the texts of a property, which must fit XML; without any it is removed.
@@ -65,10 +71,12 @@ class XmpDocument:
         if texts.keys() == set(self.items(name)):
             return
         self.is_changed = True
-        for attribute in self._attributes(name):
-            attribute.ownerElement.removeAttributeNode(attribute)
         container = None
-        for element in self._elements(name):
+        for element in self._nodes[name.namespace, name.name]:
+            if isinstance(element, Attr):
+                parent: Any = element.ownerElement
+                parent.removeAttributeNode(element)
+                continue
             for item in _items(element):
                 text, is_bare = _text(item), item is element
                 if text and (text not in texts or is_bare):  # else it holds something else
@@ -78,6 +86,7 @@ class XmpDocument:
                 container = container or lists[0]
             elif lists:
                 element.parentNode.removeChild(element)
+        del self._nodes, self._texts[name]
         present = set(self.items(name))
         for text in (text for text in texts if text not in present):
             if container is None:
@@ -86,20 +95,16 @@ class XmpDocument:
             tag = f"{container.prefix}:li" if container.prefix else "li"
             item = container.appendChild(self._document.createElementNS(RDF, tag))
             item.appendChild(self._document.createTextNode(text))
+        del self._nodes, self._texts[name]
 
     def facts(self, *excluded: Property) -> set[tuple[str, ...]]:
         """All properties of the document but these and ours: namespace, name, value as XML."""
         keys = {(name.namespace, name.name) for name in excluded}
-        nodes = (
-            node
-            for description in self._descriptions
-            for node in (*description.attributes.values(), *description.childNodes)
-            if node.namespaceURI not in (None, RDF, OURS, XMLNS_NAMESPACE)
-        )
         return {
-            (node.namespaceURI, node.localName, "".join(map(_xml, node.childNodes)))
+            (*key, "".join(map(_xml, node.childNodes)))
+            for key, nodes in self._nodes.items()
             for node in nodes
-            if (node.namespaceURI, node.localName) not in keys
+            if key[0] not in (None, RDF, OURS, XMLNS_NAMESPACE) and key not in keys
         }
 
     def to_bytes(self) -> bytes:
@@ -107,14 +112,14 @@ class XmpDocument:
         declaration = ['<?xml version="1.0" encoding="UTF-8"?>'] * bool(self._document.version)
         return "\n".join([*declaration, *map(_xml, self._document.childNodes), ""]).encode()
 
-    def _elements(self, name: Property) -> list[Any]:
-        key = name.namespace, name.name
-        return [element for parent in self._descriptions for element in _children(parent, *key)]
-
-    def _attributes(self, name: Property) -> list[Any]:
-        """The attributes that stand for a property with one value."""
-        key = name.namespace, name.name
-        return [*filter(None, (d.getAttributeNodeNS(*key) for d in self._descriptions))]
+    @cached_property
+    def _nodes(self) -> defaultdict[tuple[str, str], list[Any]]:
+        """The attributes, each a property with one value, and elements of each property."""
+        found = defaultdict[tuple[str, str], list[Any]](list)
+        attributes = (node for d in self._descriptions for node in d.attributes.values())
+        for node in chain(attributes, *(d.childNodes for d in self._descriptions)):
+            found[node.namespaceURI, node.localName].append(node)
+        return found
 
     def _added(self, parent: Any, namespace: str, tag: str) -> Any:
         """A new element at the end of another, with its namespace unless that is the parent's."""
@@ -148,6 +153,8 @@ def _is_list(node: Any) -> bool:
 
 def _items(element: Any) -> list[Any]:
     """The list items in an element, of nested ones the innermost; without any, the element."""
+    if isinstance(element, Attr):
+        return [element]
     items = element.getElementsByTagNameNS(RDF, "li")
     return [item for item in items if not item.getElementsByTagNameNS(RDF, "li")] or [element]
 

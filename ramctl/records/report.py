@@ -4,7 +4,7 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +28,6 @@ class Report:
     quiet: bool = False
     unit: str = "records"
     device: str = "cpu"
-    model: str = ""
-    fingerprint: Mapping[str, str] = field(default_factory=dict)  # of what the output depends on
     n_in: int = 0
     n_out: int = 0
     n_skipped: int = 0  # done before
@@ -100,8 +98,6 @@ class Report:
             "rate": round(self.n_out / seconds, 3) if seconds > 0 else 0.0,
             "unit": self.unit,
             "device": self.device,
-            "model": self.model,
-            "fingerprint": dict(self.fingerprint),
             "versions": {"ramctl": __version__, "python": platform.python_version()}
             | {n: str(sys.modules[n].__version__) for n in ENGINES if n in sys.modules},
             **self.extra,

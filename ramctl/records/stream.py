@@ -106,8 +106,7 @@ def run_stream(
     if options.resume and form.footer is not tuple:
         raise UsageProblem("--resume cannot continue this format, which is one document: use jsonl")
     shard = {} if options.shard.is_all else {"shard": str(options.shard)}
-    report.fingerprint = {**(fingerprint or {}), **shard}
-    made_by = {"command": report.command, **report.fingerprint}
+    made_by = {"command": report.command, **(fingerprint or {}), **shard}
     is_continued = options.output is not None and form.footer is tuple
     # Not between records that are written to the same screen.
     is_on_screen = options.output is None and form is not NO_RECORDS and sys.stdout.isatty()

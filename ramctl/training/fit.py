@@ -108,7 +108,7 @@ def run(options: FitOptions) -> Report:
         report.notify(f"{len(added)} new labels: {', '.join(added)}")
     report.notify(_described(figures))
     report.notify(f"wrote {options.out}")
-    report.n_out, report.extra = len(looked), figures
+    report.n_out = len(looked)
     report.finish()
     return report
 

@@ -119,8 +119,8 @@ def validate(run: Run, runtime: Runtime, step: int) -> tuple[Scored, JsonObject]
     return scored, facts
 
 
-def publish(run: Run, step: int) -> JsonObject:
-    """Write the bundle of a run after its last step; what was measured for its card."""
+def publish(run: Run, step: int) -> None:
+    """Write the bundle of a run after its last step."""
     preset, init, model = run.preset, run.init, run.model
     fill_untrained_labels(model, run.learnt)
     round_weights(model)
@@ -154,7 +154,6 @@ def publish(run: Run, step: int) -> JsonObject:
         export_graphs(model, preset.preprocess.size, writer.path)
         card = _model_card(run.out.name, preset, labels, provenance)
         (writer.path / CARD).write_text(card, encoding="utf-8")
-    return measured
 
 
 def _shown_ids(data: TrainingSet) -> Ids:

@@ -196,7 +196,7 @@ def _train(
     )  # fmt: skip
     if _loop(this, trainer, world, work, options.events, stop):
         if world.is_main:
-            report.extra |= {"steps": trainer.step} | publish(this, trainer.step)
+            publish(this, trainer.step)
             shutil.rmtree(work, ignore_errors=True)
             report.notify(f"wrote {options.out}")
         world.wait()
@@ -394,7 +394,6 @@ def _loop(
                 if facts:
                     log.write(dumps({"event": "validation", "step": trainer.step} | facts))
     if left := total - trainer.step:
-        report.extra |= {"steps": trainer.step, "steps_left": left}
         report.notify(f"stopped after step {trainer.step}, {left} left; continue with --resume")
     return not left
 
