@@ -15,7 +15,6 @@ from ramctl.evaluation.plot import plot
 from ramctl.evaluation.predictions import (
     PredictionTable,
     all_tags,
-    are_probabilities,
     read_threshold,
     read_truth,
 )
@@ -52,14 +51,10 @@ class EvalOptions:
 
 def run(options: EvalOptions) -> Report:
     """Evaluate and write the results; return the report of the run."""
-    sources = [*inputs_or_stdin(options.predictions, "a file of predictions"), options.truth]
+    systems = inputs_or_stdin(options.predictions, "a file of predictions")
     if options.plot is not None:
         require("plot", "--plot")
-    require_files(sources)
-    return _run(options, sources[:-1])
-
-
-def _run(options: EvalOptions, systems: list[str]) -> Report:
+    require_files([*systems, options.truth])
     report = Report("eval", quiet=options.quiet, unit="photos")
     with Rejects(report, options.rejects) as rejects:
         truth = read_truth(read_predictions(options.truth, "eval"), rejects)
@@ -122,8 +117,9 @@ def _explain(report: Report, predictions: PredictionTable, result: JsonObject) -
     if unknown:
         names = listed_names(unknown)
         report.notify(f"{len(unknown)} classes without a predicted tag, AP 0 (see --map): {names}")
-    if not are_probabilities(predictions.scores):
-        ends = f"{predictions.scores.min():g} to {predictions.scores.max():g}"
+    lowest, highest = predictions.scores.min(), predictions.scores.max()
+    if lowest < 0 or highest > 1:
+        ends = f"{lowest:g} to {highest:g}"
         report.notify(f"scores are not probabilities ({ends}); decided by {result['decided_by']}")
     if predictions.missing[predictions.known].sum() > MAX_MISSING * predictions.known.sum():
         report.notify("many scores are missing, so mAP is a lower bound: predict with tag --dense")

@@ -171,11 +171,6 @@ class PredictionTable:
         scores[self._columns] = np.maximum.reduceat(values, self._starts)
 
 
-def are_probabilities(values: NDArray[np.float32]) -> bool:
-    """Whether none is below 0 or above 1."""
-    return bool(values.min() >= 0 and values.max() <= 1)
-
-
 def _are_numbers(value: object) -> bool:
     return isinstance(value, list) and {int, float}.issuperset(map(type, value))
 

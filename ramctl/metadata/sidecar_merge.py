@@ -9,6 +9,7 @@ again.
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -85,9 +86,10 @@ class Embedded(NamedTuple):
     def of(cls, packet: bytes | None, words: Sequence[str]) -> "Embedded":
         """Of a photo's XMP packet, and its keywords outside of it, which fields of it may lack."""
         words = list(filter(None, map(writable_text, words)))
-        try:
-            document = XmpDocument(packet or b"")
-        except ValueError:  # no program reads what is not XMP
+        document = None
+        with suppress(ValueError):  # no program reads what is not XMP
+            document = XmpDocument(packet) if packet else None
+        if document is None:
             return cls(None, {KEYWORDS: words})
         keywords = {**xmp_keywords(document), KEYWORDS: words}
         for field in (field for field in FIELDS if field in keywords):

@@ -124,10 +124,11 @@ class SidecarWriter:
         sidecars: list[Sidecar] = []
         for path in paths:
             with problems_of(path):
-                if path.exists() and not path.stat().st_mode & 0o222:
+                before = read_sidecar(path)
+                if before is not None and not path.stat().st_mode & 0o222:
                     raise ValueError("read-only")
                 content = merge_tags(
-                    read_sidecar(path), tags, self.options.parent(language),
+                    before, tags, self.options.parent(language),
                     embedded=cache(partial(embedded_in, str(photo))), language=language,
                     forget=self.options.forget_refused, counts=self.counts,
                 )  # fmt: skip

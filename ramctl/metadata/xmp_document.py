@@ -153,17 +153,21 @@ def _is_list(node: Any) -> bool:
 
 def _items(element: Any) -> list[Any]:
     """The list items in an element, of nested ones the innermost; without any, the element."""
-    if isinstance(element, Attr):
-        return [element]
-    items = element.getElementsByTagNameNS(RDF, "li")
-    return [item for item in items if not item.getElementsByTagNameNS(RDF, "li")] or [element]
+    return _innermost(element) or [element]
+
+
+def _innermost(node: Any) -> list[Any]:
+    inner = [x for n in node.childNodes if isinstance(n, Element) for x in _innermost(n)]
+    return inner or [node] * (node.localName == "li" and node.namespaceURI == RDF)
 
 
 def _text(element: Any) -> str:
     """The text of an element, or of the `rdf:value` in it."""
     text = "".join(node.data for node in element.childNodes if isinstance(node, Text)).strip()
+    if text or not element.hasChildNodes():
+        return text
     inner = (*_children(element, RDF, "value"), *_children(element, RDF, "Description"))
-    return text or next(filter(None, map(_text, inner)), "")
+    return next(filter(None, map(_text, inner)), "")
 
 
 def _xml(node: Any) -> str:

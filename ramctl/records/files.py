@@ -139,11 +139,9 @@ def sync(path: Path) -> None:
 
 
 def move_into_place(source: Path, target: Path) -> None:
-    """Give a complete file its name, also on the disk; a link at `target` is followed."""
-    sync(source)
-    target = target.resolve()
-    source.replace(target)
-    sync(target.parent)
+    """Give a complete file its name; a link at `target` is followed."""
+    sync(source)  # else a power cut could leave an empty file of that name
+    source.replace(target.resolve())
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import hashlib
 import unicodedata
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -81,6 +81,7 @@ def _parsed(line: str) -> Label:
     return label
 
 
+@lru_cache(50_000)
 def normalise(text: str) -> str:
     """The form in which strings are stored, and compared when an exact lookup finds nothing.
 
