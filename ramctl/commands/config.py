@@ -1,6 +1,5 @@
 """Defaults of options from the user's own file."""
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,8 @@ def default_map(commands: Mapping[str, Command]) -> dict[str, dict[str, Any]]:
 
 
 def _read(path: Path, commands: Mapping[str, Command]) -> dict[str, dict[str, Any]]:
+    import tomllib  # few have such a file
+
     try:
         tables = tomllib.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

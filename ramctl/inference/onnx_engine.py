@@ -7,6 +7,7 @@ photo's likeliest labels alone. B photos, S pixels a side, L labels, W width of 
 
 import platform
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,14 +42,16 @@ class OnnxEngine:
     """
 
     def __init__(self, bundle: Bundle, labels: Labels, *, scores_all: bool = False) -> None:
-        self._photo = _session(bundle.path / PHOTO_GRAPH)
-        self._labels = _session(bundle.path / LABEL_GRAPH)
         assert labels.rows is not None
         self._rows = labels.rows
-        self._takes = {given.name for given in self._labels.get_inputs()} - {"rows"}
         has_headroom = any(label.headroom is not None for label in labels)
         use_branch = has_headroom and not scores_all and len(labels) > MIN_LISTED
-        self._branch = Branch(bundle, labels) if use_branch else None
+        with ThreadPoolExecutor(1) as other:  # opening this graph takes as long as the rest
+            photo = other.submit(_session, bundle.path / PHOTO_GRAPH)
+            self._labels = _session(bundle.path / LABEL_GRAPH)
+            self._branch = Branch(bundle, labels) if use_branch else None
+            self._photo = photo.result()
+        self._takes = {given.name for given in self._labels.get_inputs()} - {"rows"}
 
     def encode(self, photos: Floats) -> EncodedPhotos:
         """The outputs of the photo graph for photos (B, 3, S, S)."""

@@ -50,14 +50,9 @@ class TagSelector:
             for word, index in reversed(vocabulary.listed):
                 self._names[index] = labels[index].names.get(code) or word
         self._can_be_given = can_be_given
-        self._parents = [frozenset(label.parents) for label in labels]
-        self._wholes = [frozenset(label.part_of) for label in labels]
-        self._is_part = np.array(list(map(bool, self._wholes)), bool)
-        self._tags = labels.tags
-        self.ids: dict[str, int] = {}  # the first label of each name
-        for index, name in enumerate(self._names):
-            self.ids.setdefault(name, index)
-        self.kinds = {name: label.kind for name, label in zip(self._names, labels, strict=True)}
+        self._is_part = np.array([bool(label.part_of) for label in labels], bool)
+        # The first label of each name.
+        self.ids = dict(zip(reversed(self._names), range(len(labels) - 1, -1, -1), strict=True))
 
     def __call__(self, scores: NDArray[np.float32], first: int = NO_FIRST) -> Choice:
         """The tags of probabilities (L,), in their order; ties in label order.
@@ -83,10 +78,11 @@ class TagSelector:
                 likely = self._has_evidence & ~is_given & (main > 0) & (log_odds > 0)
                 is_given[np.flatnonzero(likely)[np.argsort(-main[likely])[:lacking]]] = True
         if vocabulary.allows:  # a part comes only beside what it may be part of
+            labels = vocabulary.labels
             whole = np.flatnonzero(is_given & self._has_evidence).tolist()
-            present = {x for i in whole for x in (self._tags[i], *self._parents[i])}
+            present = {x for i in whole for x in (labels[i].tag, *labels[i].parents)}
             for index in np.flatnonzero(is_given & self._is_part).tolist():
-                is_given[index] = not self._wholes[index].isdisjoint(present)
+                is_given[index] = not present.isdisjoint(labels[index].part_of)
         if first != NO_FIRST:
             is_given[first] = True
         given = np.flatnonzero(is_given & self._can_be_given)

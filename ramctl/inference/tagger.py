@@ -270,7 +270,7 @@ class Tagger:
                 fields["embedding"] = self._axes.encode(row)
             fields |= more
             if "kinds" in fields:
-                fields["kinds"] = {tag: self._choose.kinds[tag] for tag in tags}
+                fields["kinds"] = {tag: self.labels[self._choose.ids[tag]].kind for tag in tags}
             tagged.append(fields)
         return tagged
 

@@ -8,6 +8,7 @@ identify labels and a string stands for all ids that have it. L labels.
 import hashlib
 import unicodedata
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import isfinite
@@ -68,12 +69,11 @@ class Label:
         return row if self.validated else row | {"validated": False}
 
 
-_read = msgspec.json.Decoder(Label).decode
+_decoder = msgspec.json.Decoder(Label)
 
 
-def _parsed(line: str) -> Label:
-    """The label in a line of `labels.jsonl`; ValueError with a reason when it is none."""
-    label = _read(line)
+def _checked(label: Label) -> Label:
+    """The label; ValueError with a reason when it is none."""
     if not label.tag.strip():
         raise ValueError("no tag")
     if label.kind not in KINDS:
@@ -201,10 +201,8 @@ class Labels(tuple[Label, ...]):
     @cached_property
     def sha256(self) -> str:
         """A hash of tags, kinds and synonyms in order, to which a model's outputs refer."""
-        digest = hashlib.sha256()
-        for label in self:
-            digest.update(orjson.dumps([label.tag, label.kind, list(label.synonyms)]) + b"\n")
-        return digest.hexdigest()
+        rows = ([label.tag, label.kind, list(label.synonyms)] for label in self)
+        return hashlib.sha256(b"".join(orjson.dumps(row) + b"\n" for row in rows)).hexdigest()
 
     def to_bytes(self) -> bytes:
         """The content of `labels.jsonl`."""
@@ -227,11 +225,14 @@ class Labels(tuple[Label, ...]):
         naming file and line for anything else.
         """
         path = path / LABELS if path.is_dir() else path
-        labels = []
-        for number, line in enumerate(read_text(path).split("\n"), 1):
+        labels, text = [], read_text(path)
+        if text.startswith("{"):
+            with suppress(ValueError, TypeError):  # whose line is found below
+                return cls(map(_checked, _decoder.decode_lines(text)))
+        for number, line in enumerate(text.split("\n"), 1):
             try:
                 if line.lstrip().startswith("{"):
-                    labels.append(_parsed(line))
+                    labels.append(_checked(_decoder.decode(line)))
                 elif word := line.strip() if not line.startswith("#") else "":
                     labels.append(Label(word))
             except (ValueError, TypeError) as error:

@@ -1,12 +1,10 @@
 """Map a function over items in threads or processes, with the results in input order."""
 
-import multiprocessing
 import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from itertools import islice, repeat
 from typing import Any, TypeVar
@@ -66,11 +64,14 @@ def ordered_map(
 @contextmanager
 def process_pool(
     jobs: int, start: Callable[..., object], *arguments: object, context: str | None = None
-) -> Iterator[ProcessPoolExecutor]:
-    """Processes, each of which calls `start(*arguments)` first; RunProblem when one dies.
+) -> Iterator[Any]:
+    """A ProcessPoolExecutor whose workers call `start(*arguments)`; RunProblem when one dies.
 
     `context` is how they are started, as `multiprocessing` names it.
     """
+    import multiprocessing  # not for every command
+    from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+
     pool = ProcessPoolExecutor(
         jobs, multiprocessing.get_context(context), _start_worker, (start, arguments)
     )

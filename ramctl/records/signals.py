@@ -1,11 +1,9 @@
 """Stop a run at a signal, after its batch."""
 
-import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing.connection import wait
 from threading import Thread
 from types import FrameType
 from typing import Any, Self
@@ -26,6 +24,9 @@ def raise_if_stopped() -> None:
 
 def end_with_parent() -> None:
     """End this worker process when its parent has ended."""
+    import multiprocessing  # not for every command
+    from multiprocessing.connection import wait
+
     parent = multiprocessing.parent_process()
     if parent is None:
         return
