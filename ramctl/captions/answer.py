@@ -1,7 +1,7 @@
 """The answer of a vision-language model, and the plain caption in it."""
 
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ramctl.errors import RecordProblem
 
@@ -29,6 +29,15 @@ class Answer(NamedTuple):
     text: str
     is_cut: bool = False  # at the maximum number of tokens
     is_refused: bool = False
+
+    @classmethod
+    def of(cls, completion: Any) -> "Answer":
+        """The answer in a chat completion; LookupError and others for what is none."""
+        choice = completion.choices[0]
+        text, refusal = choice.message.content or "", getattr(choice.message, "refusal", None)
+        text = text.encode("utf-8", "ignore").decode()  # half a character is none
+        is_refused = bool(refusal) or choice.finish_reason == "content_filter"
+        return cls(text or refusal or "", choice.finish_reason == "length", is_refused)
 
 
 def caption_in(answer: Answer) -> str:

@@ -75,18 +75,14 @@ class Endpoint:
         raise_if_stopped()
         try:
             completion = self._completion(content, settings)
-            choice, usage = completion.choices[0], completion.usage
-            text, refusal = choice.message.content or "", getattr(choice.message, "refusal", None)
-            text = text.encode("utf-8", "ignore").decode()  # half a character is none
+            answer, usage = Answer.of(completion), completion.usage
         except self._failures as error:
             raise self._problem(error) from None
         with self._lock:
             self._n_failures, self._has_answered = 0, True
             self.tokens["tokens in"] += getattr(usage, "prompt_tokens", None) or 0
             self.tokens["tokens out"] += getattr(usage, "completion_tokens", None) or 0
-        end = choice.finish_reason
-        is_refused = bool(refusal) or end == "content_filter"
-        return Answer(text or refusal or "", end == "length", is_refused)
+        return answer
 
     def _completion(self, content: list[JsonObject], settings: JsonObject) -> Any:
         messages = [{"role": "user", "content": content}]

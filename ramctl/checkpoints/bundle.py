@@ -105,18 +105,6 @@ class Bundle:
         """The threshold of labels that have none."""
         return float(self.meta.get("thresholds", {}).get("threshold", DEFAULT_THRESHOLD))
 
-    def threshold_for(self, precision: float) -> float:
-        """The lowest threshold at which this fraction of the tags is right on photos held out.
-
-        RunProblem where the bundle has no table, or none reaches it.
-        """
-        table = self.meta.get("precisions", [])
-        reached = [row[0] for row in table if row[1] >= precision]
-        if not reached:
-            best = max((f"at most {row[1]:.3f}" for row in table), default="it is not calibrated")
-            raise RunProblem(f"{self.path}: no threshold reaches precision {precision:g}: {best}")
-        return float(min(reached))
-
     @cached_property
     def fit(self) -> "dict[str, np.ndarray]":
         """The tensors that `ramctl fit` added; empty without."""

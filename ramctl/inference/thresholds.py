@@ -32,10 +32,7 @@ class Precision(NamedTuple):
 
 
 def choose_threshold(table: list[Precision], precision: float, right: NDArray[np.bool_]) -> float:
-    """The lowest threshold of a precision; else, and for precision 0, that of the best F1.
-
-    0.5 where the table is empty.
-    """
+    """The lowest threshold of a precision, else and for 0 that of the best F1; 0.5 without any."""
     if not table:
         return DEFAULT_THRESHOLD
     if reached := [row.threshold for row in table if precision and row.precision >= precision]:
@@ -47,9 +44,17 @@ def choose_threshold(table: list[Precision], precision: float, right: NDArray[np
 def usual_thresholds(
     bundle: Bundle, labels: Labels, precision: float | None
 ) -> NDArray[np.float64]:
-    """The thresholds (L,): a label's own, else the bundle's usual one, or that of a precision."""
-    usual = bundle.threshold if precision is None else bundle.threshold_for(precision)
-    return labels.thresholds(usual)
+    """The thresholds (L,): a label's own, else the bundle's usual one, or that of a precision.
+
+    RunProblem where no threshold of the bundle's table reaches the precision.
+    """
+    if precision is None:
+        return labels.thresholds(bundle.threshold)
+    table = [Precision(*row) for row in bundle.meta.get("precisions", ())]
+    if reached := [row.threshold for row in table if row.precision >= precision]:
+        return labels.thresholds(min(reached))
+    best = max((f"at most {row.precision:.3f}" for row in table), default="it is not calibrated")
+    raise RunProblem(f"{bundle.path}: no threshold reaches precision {precision:g}: {best}")
 
 
 def user_thresholds(

@@ -58,16 +58,6 @@ def test_another_format_is_refused_in_one_line(tmp_path):
     assert "\n" not in str(told.value)
 
 
-def test_a_precision_has_the_lowest_threshold_that_reaches_it(tmp_path):
-    table = [[0.3, 0.7, 9.0], [0.5, 0.92, 6.0], [0.6, 0.9, 5.0], [0.8, 0.95, 2.0]]
-    bundle = Bundle(tmp_path, {"precisions": table})
-    assert [bundle.threshold_for(p) for p in (0.5, 0.7, 0.9, 0.93)] == [0.3, 0.3, 0.5, 0.8]
-    with pytest.raises(RunProblem, match=r"no threshold reaches precision 0\.99: at most 0\.950$"):
-        bundle.threshold_for(0.99)
-    with pytest.raises(RunProblem, match="it is not calibrated"):
-        Bundle(tmp_path, {}).threshold_for(0.9)
-
-
 def test_models_are_found_by_folder_and_on_the_shelf(tmp_path, monkeypatch):
     write(tmp_path / "shelf" / "pets")
     monkeypatch.setenv("RAMCTL_MODELS", str(tmp_path / "shelf"))

@@ -8,7 +8,9 @@ import pytest
 
 from ramctl.checkpoints.bundle import Bundle, embedded_bundle
 from ramctl.errors import RunProblem
+from ramctl.inference.thresholds import usual_thresholds
 from ramctl.inference.vocabulary import borrowed, open_vocabulary, read_words
+from ramctl.records.labels import Labels
 
 TEXTS = np.eye(3, 4, dtype=np.float32)
 TRAINED = np.array([[1.0, 0.0], [0.0, 1.0], [5.0, 5.0]], np.float32)
@@ -54,9 +56,8 @@ def test_a_word_that_is_no_label_has_the_curve_of_such_words_and_a_known_one_its
     assert curves[rail].tolist() == bundle.meta["open_set"]["calibration"]
     assert curves[known].tolist() == list(bundle.labels[dog].calibration)
     assert chosen.thresholds[[rail, known]].tolist() == [bundle.threshold] * 2
-    assert open_vocabulary(bundle, ["dog"], precision=0.9).thresholds[dog] == (
-        bundle.threshold_for(0.9)
-    )
+    at_90 = min(row[0] for row in bundle.meta["precisions"] if row[1] >= 0.9)
+    assert open_vocabulary(bundle, ["dog"], precision=0.9).thresholds[dog] == at_90
     by_user = open_vocabulary(bundle, ["dog", "cat"], 0.7)
     assert set(by_user.thresholds) == {0.7, 1} and by_user.thresholds[dog] == 0.7
     assert not by_user.allows and not by_user.fills_up
@@ -93,3 +94,14 @@ def test_a_word_gets_the_vectors_of_its_neighbours_by_how_near_they_are():
     near = np.array([[1, 0, 0], [0.6, 0.8, 0]], np.float32)
     own = borrowed(near, near, TRAINED[:2], but_own=True)
     np.testing.assert_allclose(own, 0.36 * TRAINED[[1, 0]], atol=1e-6)
+
+
+def test_a_precision_has_the_lowest_threshold_that_reaches_it(tmp_path):
+    table = [[0.3, 0.7, 9.0], [0.5, 0.92, 6.0], [0.6, 0.9, 5.0], [0.8, 0.95, 2.0]]
+    bundle, labels = Bundle(tmp_path, {"precisions": table}), Labels.from_tags(["a"])
+    found = [usual_thresholds(bundle, labels, p)[0] for p in (0.5, 0.7, 0.9, 0.93)]
+    assert found == [0.3, 0.3, 0.5, 0.8]
+    with pytest.raises(RunProblem, match=r"no threshold reaches precision 0\.99: at most 0\.950$"):
+        usual_thresholds(bundle, labels, 0.99)
+    with pytest.raises(RunProblem, match="it is not calibrated"):
+        usual_thresholds(Bundle(tmp_path, {}), labels, 0.9)

@@ -11,6 +11,8 @@ import pytest
 import yaml
 
 from ramctl.checkpoints.bundle import Bundle
+from ramctl.inference.thresholds import usual_thresholds
+from ramctl.records.labels import Labels
 from tests.command import Ramctl
 from tests.conftest import REPOSITORY
 from tests.support import DATA, read_rows, write_records
@@ -106,7 +108,7 @@ def test_scores_are_calibrated_by_validation_photos(calibrated, command):
     bundle, _ = calibrated
     assert all(name in bundle.meta for name in CALIBRATED)
     assert {label.calibration is None for label in bundle.labels} == {False}
-    assert bundle.threshold == bundle.threshold_for(0.6)
+    assert usual_thresholds(bundle, Labels.from_tags(["a"]), 0.6) == [bundle.threshold]
     highest = max(row[1] for row in bundle.meta["precisions"])
     photos = [DATA / row["image"] for row in training_records()]
     options = ["--model", f"{bundle.path}/", "--precision"]
