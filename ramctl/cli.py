@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import click
-from click.shell_completion import shell_complete
 
 from ramctl import __version__
 from ramctl.commands import photo_commands, training_commands
@@ -120,6 +119,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
 def _run(arguments: list[str]) -> int:
     """Answer a shell that completes a line, or run the command; the exit code."""
     if instruction := os.environ.get(COMPLETE):
+        from click.shell_completion import shell_complete
+
         return shell_complete(cli, {}, "ramctl", COMPLETE, instruction)
     with cli.make_context("ramctl", arguments, default_map=default_map(COMMANDS)) as context:
         code: Any = cli.invoke(context)
