@@ -46,7 +46,7 @@ def record_photo(record: Record, target: int | None = None, official: bool = Fal
         if record.line is None:
             raise
         message = f"{shown_name(name)}: {problem.message}"
-        if problem.code == "missing_image" and not Path(name).is_absolute():
+        if problem.message == "no such file" and not Path(name).is_absolute():
             message += f" in {record.base} (--root names another folder)"
         raise RecordProblem(message, code=problem.code) from problem
 
