@@ -14,7 +14,6 @@ from tests.command import Ramctl
 from tests.forked import REPOSITORY
 from tests.pages import browser as real_browser
 
-pytest_plugins = ["tests.times"]
 SHARED = Path(os.environ.get("RAMCTL_SHARED", REPOSITORY.parent / "shared")).resolve()
 
 
@@ -46,16 +45,16 @@ def pytest_runtest_makereport(item: pytest.Item):
     return report
 
 
-def pytest_configure() -> None:
-    """Name the place, for workers that start later, where the forked interpreters are found."""
-    if forked.PLACE not in os.environ:
-        os.environ[forked.PLACE] = tempfile.mkdtemp(prefix="forkers-")
+def pytest_configure(config: pytest.Config) -> None:
+    """Start, for all workers, what commands are forked from."""
+    if not hasattr(config, "workerinput"):
+        forked.start(Path(tempfile.mkdtemp(prefix="forkers-")))
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    forked.close()
-    if not hasattr(session.config, "workerinput"):
-        shutil.rmtree(os.environ[forked.PLACE], ignore_errors=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        forked.close()
+        shutil.rmtree(os.environ[forked.PLACE])
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from ramctl.model.preset import preset_names
 from ramctl.records.output_formats import EXPORT_FORMATS
 from tests.conftest import REPOSITORY
 from tests.docs.examples import examples, run_example
-from tests.forked import program_for_shells
+from tests.forked import write_program
 from tests.support import DATA
 
 FOLDERS = [REPOSITORY / name for name in ("ramctl", "scripts", "tests")]
@@ -75,7 +75,7 @@ def test_there_are_examples_to_run():
 
 
 @pytest.fixture
-def workplace(tmp_path) -> Iterator[Path]:
+def workplace(tmp_path) -> Path:
     """A folder with the small photos and captions, in which a document's examples run."""
     shutil.copytree(DATA, tmp_path, dirs_exist_ok=True)
     (tmp_path / "collection").mkdir()
@@ -85,8 +85,8 @@ def workplace(tmp_path) -> Iterator[Path]:
         photo.crop((edge, edge, *photo.size)).save(tmp_path / "collection" / f"{number:02}.png")
     tools = tmp_path / "bin"
     tools.mkdir()
-    with program_for_shells(tools / "ramctl"):
-        yield tmp_path
+    write_program(tools / "ramctl")
+    return tmp_path
 
 
 SLOW = {f"ramctl/{room}/README.md" for room in ("training", "inference", "metadata", "data_engine")}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.forked import program_for_shells
+from tests.forked import write_program
 from tests.support import DATA, captured
 
 PLUGINS, CAT = REPOSITORY / "scripts" / "plugins", DATA / "pictures" / "cat.jpg"
@@ -36,12 +36,12 @@ def photo(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     (tmp_path / "it's mine").mkdir()
     photo = Path(shutil.copy(CAT, tmp_path / "it's mine"))
-    with program_for_shells(tmp_path / "ramctl"):
-        record = json.dumps({"image": str(photo), "tags": ["old"]})
-        captured(["ramctl", "export", "--xmp"], input=record)
-        xmp, field = Path(f"{photo}.xmp"), r"(<(?:lr:|digiKam:TagsList).*?<rdf:li>auto(.))old"
-        xmp.write_text(re.sub(field, r"\1BMW</rdf:li><rdf:li>auto\2old", xmp.read_text()))
-        yield photo
+    write_program(tmp_path / "ramctl")
+    record = json.dumps({"image": str(photo), "tags": ["old"]})
+    captured(["ramctl", "export", "--xmp"], input=record)
+    xmp, field = Path(f"{photo}.xmp"), r"(<(?:lr:|digiKam:TagsList).*?<rdf:li>auto(.))old"
+    xmp.write_text(re.sub(field, r"\1BMW</rdf:li><rdf:li>auto\2old", xmp.read_text()))
+    return photo
 
 
 @pytest.mark.slow
