@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import build_docs
@@ -53,25 +52,12 @@ def test_every_choice_is_explained(document):
     assert not [name for name in CHOICES[document] if f"`{name}`" not in DOCUMENTS[document]]
 
 
-OTHER_WORDS = re.compile(r"\b(doings?|beliefs?|word pieces?|likeliest|pieces of a caption)\b", re.I)
-
-
-@pytest.mark.parametrize("name", DOCUMENTS)
-def test_documents_use_the_words_of_the_field(name):
-    assert not OTHER_WORDS.findall(DOCUMENTS[name])
-
-
 @pytest.mark.parametrize("name", DOCUMENTS)
 def test_json_examples_parse(name):
     blocks = re.findall(r"```json\n(.*?)```", DOCUMENTS[name], re.DOTALL)
     lines = [line for block in blocks for line in block.strip().splitlines()]
     assert lines or name != "ramctl/records/README.md"
     assert all(isinstance(json.loads(line), dict) for line in lines)
-
-
-def test_there_are_examples_to_run():
-    steps = [code.count("\n$ ") + 1 for text in DOCUMENTS.values() for *_, code in examples(text)]
-    assert sum(steps) > 20
 
 
 @pytest.fixture
