@@ -80,7 +80,7 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def captioner():
     """A server of the captions of tests/data, which the environment names to `ramctl caption`."""
-    from tests.captioning.recorded_server import RecordedServer, of_test_photos
+    from tests.captions.recorded_server import RecordedServer, of_test_photos
 
     server = RecordedServer(of_test_photos())
     with pytest.MonkeyPatch.context() as patch:

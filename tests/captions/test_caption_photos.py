@@ -1,23 +1,20 @@
 """`ramctl caption`: photos in, captions out, with the manners of every record command."""
 
 import shutil
-import signal
 import tarfile
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from tests.captioning.recorded_server import CAPTION, KEY, recorded
-from tests.support import DATA, lines, read_rows, wait_for, write_records
+from tests.captions.recorded_server import CAPTION, KEY
+from tests.support import DATA, lines, read_rows, write_records
 
 CAPTIONS = {
     Path(row["image"]).name: row["captions"][-1] for row in read_rows(DATA / "captions.jsonl")
 }
 NAMES = sorted(CAPTIONS)
 MODEL = ("--model", "tiny-vl")
-
-pytestmark = pytest.mark.usefixtures("hasty")
 
 
 @pytest.fixture
@@ -77,7 +74,6 @@ def test_the_prompt_is_the_style_s_or_the_owner_s(chat, photos, ramctl, tmp_path
         assert ramctl("caption", *MODEL, *words, photos / NAMES[0]).returncode == 0
     prompts = [body["messages"][0]["content"][1]["text"] for _, _, body in chat.requests]
     assert "one or two plain, dense sentences" in prompts[0] and "14 words" in prompts[1]
-    assert all("most specific common name" in prompt for prompt in prompts[:2])
     assert prompts[2] == "Welches Tier?"
 
 
@@ -92,18 +88,18 @@ def test_requests_run_at_once_and_come_out_in_order(chat, photos, ramctl):
 
 def test_faults_of_single_photos_are_rejects_and_others_come_out(chat, photos, ramctl, tmp_path):
     (photos / "broken.jpg").write_bytes(b"\xff\xd8 no photo")
-    chat.faults = ["refusal", "empty", "cut early", "think", "introduction", "", "400"]
-    words = ["caption", *MODEL, "-j1", "-R", "photos"]
-    done = ramctl(*words, "--rejects", "rejects.jsonl")
+    chat.faults = [
+        "refusal", "filtered", "cut early", "think", "introduction", "half a character", "400",
+        "400 filter",
+    ]  # fmt: skip
+    done = ramctl("caption", *MODEL, "-j1", "-R", "photos", "--rejects", "rejects.jsonl")
     assert done.returncode == 3
     rejects = read_rows(tmp_path / "rejects.jsonl")
     assert [(row["source"].removeprefix("photos/"), row["code"]) for row in rejects] == [
-        ("broken.jpg", "unreadable_image"), (NAMES[0], "refused"), (NAMES[1], "no_caption"),
-        (NAMES[2], "no_caption"), (NAMES[6], "no_caption"),
+        ("broken.jpg", "unreadable_image"), (NAMES[0], "refused"), (NAMES[1], "refused"),
+        (NAMES[2], "no_caption"), (NAMES[6], "no_caption"), (NAMES[7], "refused"),
     ]  # fmt: skip
-    assert captions(done.rows) == [
-        CAPTION, CAPTION, CAPTIONS[NAMES[5]], CAPTIONS[NAMES[7]],
-    ]  # fmt: skip
+    assert captions(done.rows) == [CAPTION] * 3
 
 
 @pytest.mark.parametrize(("fault", "jobs"), [("503", "-j1"), ("401", "-j4")])
@@ -117,9 +113,10 @@ def test_an_outage_keeps_what_is_done_and_resume_does_the_rest(
     assert done.messages.splitlines()[-1].startswith(f"ramctl caption: {chat.url}: {fault} ")
     assert not (tmp_path / "out.jsonl").exists()
     assert read_rows(tmp_path / "no.jsonl") == []
-    chat.fault_of = lambda photo: ""
+    chat.fault_of, asked = (lambda photo: ""), len(chat.requests)
     done = ramctl(*words, "--resume")
     assert done.returncode == 0 and " 0 rejected" in done.messages, done.messages
+    assert jobs == "-j4" or len(chat.requests) - asked == len(NAMES) - 2
     assert captions(read_rows(tmp_path / "out.jsonl")) == [CAPTIONS[name] for name in NAMES]
 
 
@@ -134,23 +131,11 @@ def test_a_changed_model_prompt_or_size_is_no_resume(chat, photos, ramctl, tmp_p
         done = ramctl(*words, *other, "--resume")
         assert done.returncode == 2 and f"another {what}" in done.messages
     same = [*MODEL, "--endpoint", chat.url.replace("127.0.0.1", "localhost")]
-    assert ramctl(*words, *same, "--resume").returncode == 0  # the model moved
+    done = ramctl(*words, *same, "--resume")  # the model moved, on this machine
+    assert done.returncode == 0 and "sends" not in done.messages
 
 
-def test_a_signal_during_an_outage_ends_the_run(chat, photos, ramctl, tmp_path):
-    chat.fault_of = lambda photo: "503" if len(chat.requests) > 3 else ""
-    run = ramctl.start("caption", *MODEL, "-R", "photos", "-o", "out.jsonl")
-    wait_for(lambda: len(chat.requests) > 5)
-    run.send_signal(signal.SIGINT)
-    _, err = run.communicate()
-    assert run.returncode == -signal.SIGINT
-    assert err.decode().splitlines()[-1].endswith("the same command with --resume continues")
-    chat.fault_of = lambda photo: ""
-    assert ramctl("caption", *MODEL, "-R", "photos", "-o", "out.jsonl", "--resume").returncode == 0
-    assert captions(read_rows(tmp_path / "out.jsonl")) == [CAPTIONS[name] for name in NAMES]
-
-
-def test_the_key_is_nowhere_but_in_the_request(chat, photos, ramctl, tmp_path, monkeypatch):
+def test_the_key_is_nowhere_but_in_the_request(chat, photos, ramctl, tmp_path):
     files = ["-o", "out.jsonl", "--rejects", "no.jsonl"]
     texts = []
     for fault in ("", "400", "401", "500", "page"):
@@ -166,50 +151,26 @@ def test_the_key_is_nowhere_but_in_the_request(chat, photos, ramctl, tmp_path, m
     assert all(headers["authorization"] == f"Bearer {KEY}" for _, headers, _ in chat.requests)
 
 
-def test_another_host_is_named_once(chat, photos, ramctl, monkeypatch):
-    """A name that leads here, but might lead elsewhere."""
-    from ramctl.captions.endpoint import Endpoint
-
-    monkeypatch.setattr(Endpoint, "is_local", False)
-    done = ramctl("caption", *MODEL, "-R", "photos")
-    told = "ramctl caption: sends the photos, shrunk and without metadata, to 127.0.0.1"
-    assert done.messages.splitlines()[0] == told
-    assert done.messages.count("sends") == 1
+def test_another_host_is_named_once(chat, photos, ramctl):
+    elsewhere = chat.url.replace("127.0.0.1", "0.0.0.0")  # leads here, but is no name of it
+    done = ramctl("caption", *MODEL, "-R", "photos", "--endpoint", elsewhere)
+    told = "ramctl caption: sends the photos, shrunk and without metadata, to 0.0.0.0"
+    assert (done.messages.splitlines()[0], done.messages.count("sends")) == (told, 1)
 
 
 def test_wrong_usage_is_one_line(chat, photos, ramctl, tmp_path):
     for words, message in (
-        (["-R", "photos"], "name a model with --model"),
-        ([*MODEL, "-R", "photos", "--endpoint", "localhost"], "not a URL such as http://localhost"),
+        (["-R", "photos"], "name a model with --model"),  # the one that tags is none
+        ([*MODEL, "-R", "photos", "--endpoint", "localhost:1"], "not a URL such as http://local"),
+        ([*MODEL, "-R", "photos", "--endpoint", "file:///etc"], "not a URL such as http://local"),
+        ([*MODEL, "-R", "photos", "--endpoint", "ftp://host/v1"], "not a URL such as http://local"),
         ([*MODEL, "-R", "photos", "--prompt", "/dev/null"], "--prompt /dev/null: no text in it"),
     ):
-        done = ramctl("caption", *words)
+        done = ramctl("caption", *words, RAMCTL_MODEL="mini")
         assert done.returncode == 2 and message in done.messages, done.messages
         assert done.messages.count("\n") == 1
     assert chat.requests == []
 
 
-def test_the_model_that_tags_is_no_captioner(chat, photos, ramctl):
-    assert ramctl("caption", "-R", "photos", RAMCTL_MODEL="mini").returncode == 2
-    done = ramctl("caption", "-R", "photos", RAMCTL_CAPTION_MODEL="ram")  # which tag can download
-    assert {row["captioner"] for row in done.rows} == {"ram"}
-
-
 def test_the_doctor_lists_the_endpoint_s_models(chat, ramctl):
     assert f"{chat.url} answers: tiny-vl, tiny-text\n" in ramctl("doctor").stdout.decode()
-    chat.stop()
-    line = ramctl("doctor").stdout.decode()
-    chat.start()
-    assert f"{chat.url}: [Errno 111] Connection refused" in line
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize("name", ["clothing", "dishes"])
-def test_a_collection_in_a_tar_gets_the_captions_that_were_recorded(name, chat, shared, ramctl):
-    folder = shared / "data" / "collections"
-    rows = read_rows(folder / f"{name}.jsonl")
-    chat.caption_of = recorded(rows, folder)
-    done = ramctl("caption", *MODEL, "-j8", f"{name}.jsonl", "--shard", "1/4", cwd=folder)
-    assert done.returncode == 0, done.messages
-    expected = [row | {"captioner": "tiny-vl"} for row in rows[::4]]
-    assert done.rows == expected

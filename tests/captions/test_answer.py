@@ -3,7 +3,7 @@
 import pytest
 
 from ramctl.captions.answer import Answer, caption_in
-from tests.support import problem_of, read_rows
+from tests.support import problem_of
 
 DOG = "A brown dog lies on a red sofa."
 SAME = [
@@ -15,7 +15,6 @@ SAME = [
     f"```text\n{DOG}\n```",
     f"1. {DOG}",
     f"- {DOG}",
-    "A brown dog lies\ton a red sofa.\n",
     f"**Caption:** {DOG}",
     "The image shows a brown dog lies on a red sofa.",
     "This is a photo of a brown dog lies on a red sofa.",
@@ -32,7 +31,6 @@ KEPT = [
 ]
 REFUSALS = [
     "I\u2019m sorry, I can\u2019t help identify people.",
-    "I cannot describe this photo.",
     "As an AI, I have no eyes.",
     "**I can't** do that.",
 ]
@@ -68,10 +66,3 @@ def test_whole_sentences_of_a_cut_answer_stay():
 def test_no_caption_is_a_reject(text, is_cut, reason):
     problem = problem_of(caption_in, Answer(text, is_cut))
     assert (problem.code, problem.message) == ("no_caption", f"the model's answer is {reason}")
-
-
-@pytest.mark.shared
-@pytest.mark.parametrize("name", ["clothing", "dishes"])
-def test_real_captions_stay_as_they_are(name, shared):
-    for row in read_rows(shared / "data" / "collections" / f"{name}.jsonl"):
-        assert caption_in(Answer(row["captions"][0])) == row["captions"][0]

@@ -1,25 +1,21 @@
 """The client: what ends a run, what is one photo's fault, and what it hides."""
 
-import time
-
 import pytest
 from PIL import Image
 
 from ramctl.captions.caption_photos import Captioner
 from ramctl.captions.endpoint import MAX_FAILURES, MAX_RETRIES, Endpoint
-from ramctl.errors import RunProblem, UsageProblem
-from tests.captioning.recorded_server import CAPTION, KEY
+from ramctl.errors import RunProblem
+from tests.captions.recorded_server import KEY
 from tests.support import DATA, problem_of
 
 HORSES = DATA / "photos" / "horses.jpg"
 KITE = DATA / "photos" / "kite.jpg"
 HORSES_CAPTION = "Two black horses are grazing on a green hill under white clouds."
 
-pytestmark = pytest.mark.usefixtures("hasty")
 
-
-def captioner(chat, **options) -> Captioner:
-    return Captioner(Endpoint(chat.url, **options), "tiny-vl")
+def captioner(chat) -> Captioner:
+    return Captioner(Endpoint(chat.url), "tiny-vl")
 
 
 def failure(do, *arguments) -> str:
@@ -39,22 +35,20 @@ def test_a_photo_has_its_caption_in_python(chat):
     assert (body["model"], body["temperature"], body["max_tokens"]) == ("tiny-vl", 0, 2048)
 
 
-def test_the_client_tries_again_as_the_server_asks(chat):
-    chat.faults, begun = ["503", "429", "closed"], time.monotonic()
+def test_the_client_tries_again(chat):
+    chat.faults = ["503", "429", "closed"]
     assert captioner(chat).caption(HORSES) == HORSES_CAPTION
-    assert time.monotonic() - begun >= 0.9
 
 
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
-        ("503", "503 loading the model"), ("500", "500 crashed with ***"), ("slow", "timed out"),
-        ("closed", "disconnected"), ("garbage", ""), ("page", ""), ("error of 200", ""),
-        ("no choices", ""),
+        ("500", "500 crashed with ***"), ("closed", "disconnected"), ("garbage", ""), ("page", ""),
+        ("error of 200", ""), ("no choices", ""),
     ],
 )  # fmt: skip
 def test_five_failures_of_the_server_in_a_row_end_the_run(chat, fault, reason):
-    one = captioner(chat, timeout=0.05 if fault == "slow" else 5)
+    one = captioner(chat)
     one.caption(HORSES)
     chat.fault_of = lambda photo: fault
     for _ in range(MAX_FAILURES - 1):
@@ -86,52 +80,19 @@ def test_a_wrong_key_model_or_place_ends_the_run_at_once(chat, fault, reason):
 
 
 def test_nobody_at_the_endpoint_ends_the_run_at_once(chat):
-    chat.stop()
-    message = failure(captioner(chat).caption, HORSES)
-    chat.start()
-    assert message == f"{chat.url}: [Errno 111] Connection refused"
+    nobody = Captioner(Endpoint("http://127.0.0.1:9/v1"), "tiny-vl")
+    assert (
+        failure(nobody.caption, HORSES) == "http://127.0.0.1:9/v1: [Errno 111] Connection refused"
+    )
 
 
-@pytest.mark.parametrize(
-    ("fault", "code"),
-    [("400", "no_caption"), ("400 filter", "refused"), ("filtered", "refused")],
-)
-def test_what_is_wrong_with_one_photo_is_its_reject(chat, fault, code):
-    chat.fault_of = lambda photo: fault
-    one = captioner(chat)
-    for _ in range(MAX_FAILURES + 1):
-        assert problem_of(one.caption, HORSES).code == code
-
-
-def test_half_a_character_is_none(chat):
-    chat.faults = ["half a character"]
-    assert captioner(chat).caption(HORSES) == CAPTION
-
-
-@pytest.mark.parametrize("refused", [{"temperature"}, {"max_tokens", "temperature"}])
-def test_settings_that_a_model_refuses_are_left_out(chat, refused):
-    chat.refused_settings = refused
+def test_settings_that_a_model_refuses_are_left_out(chat):
+    chat.refused_settings = refused = {"max_tokens", "temperature"}
     one = captioner(chat)
     assert one.caption(HORSES) == one.caption(HORSES) == HORSES_CAPTION
     assert len(chat.requests) == 2 + len(refused)
     sent = chat.requests[-1][2]
-    assert not refused & sent.keys()
-    assert ("max_completion_tokens" in sent) == ("max_tokens" in refused)
-
-
-@pytest.mark.parametrize("url", ["localhost:11434", "ftp://host/v1", "http://", "file:///etc"])
-def test_another_url_is_wrong_usage(url):
-    with pytest.raises(UsageProblem, match="not a URL such as http://localhost:11434/v1"):
-        Endpoint(url)
-
-
-@pytest.mark.parametrize(
-    ("url", "is_local"),
-    [("http://localhost:1/v1", True), ("http://127.0.0.2/v1", True), ("http://[::1]:1/v1", True),
-     ("http://10.0.0.1/v1", False), ("http://localhost.example/v1", False)],
-)  # fmt: skip
-def test_what_is_on_this_machine(url, is_local):
-    assert Endpoint(url).is_local == is_local
+    assert "max_completion_tokens" in sent and not refused & sent.keys()
 
 
 def test_no_proxy_gets_what_stays_on_this_machine(chat, monkeypatch):

@@ -6,10 +6,9 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -32,7 +31,7 @@ ANSWERS = {
 }
 #: Faults that are an error: the status, headers and body.
 ERRORS = {
-    "429": (429, {"Retry-After": "1"}, {"error": {"message": "slow down"}}),
+    "429": (429, {}, {"error": {"message": "slow down"}}),
     "500": (500, {}, {"error": {"message": f"crashed with {KEY}"}}),
     "503": (503, {}, {"error": {"message": "loading the model"}}),
     "401": (401, {}, {"error": {"message": f"Incorrect API key provided: {KEY}"}}),
@@ -50,13 +49,8 @@ ERRORS = {
 class Chat(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
-    def setup(self):
-        super().setup()
-        self.server.owner.connections.append(self.connection)
-
     def do_GET(self):
-        server = self.server.owner
-        models = [{"id": name, "object": "model"} for name in server.models]
+        models = [{"id": name, "object": "model"} for name in NAMES]
         self.reply(200, {}, {"object": "list", "data": models})
 
     def do_POST(self):
@@ -83,8 +77,6 @@ class Chat(BaseHTTPRequestHandler):
             return self.reply(400, {}, {"error": error})
         if fault in ERRORS:
             return self.reply(*ERRORS[fault])
-        if fault == "slow":
-            time.sleep(3)
         if fault == "closed":
             self.connection.shutdown(socket.SHUT_RDWR)
             self.close_connection = True
@@ -125,9 +117,10 @@ def look(photo: Image.Image) -> np.ndarray:
     return np.asarray(photo.convert("RGB").resize((8, 8)), np.float32)
 
 
-def recorded(rows: Sequence[dict], folder: Path) -> Callable[[Image.Image], str]:
-    """The last caption of the record whose photo looks most like a given one."""
-    known = np.stack([look(load_photo(row["image"], folder)) for row in rows])
+def of_test_photos() -> Callable[[Image.Image], str]:
+    """The captions of tests/data, of the photo that looks most like a given one."""
+    rows = read_rows(DATA / "captions.jsonl")
+    known = np.stack([look(load_photo(row["image"], DATA)) for row in rows])
 
     def caption_of(photo: Image.Image) -> str:
         return rows[np.square(known - look(photo)).sum((1, 2, 3)).argmin()]["captions"][-1]
@@ -135,52 +128,23 @@ def recorded(rows: Sequence[dict], folder: Path) -> Callable[[Image.Image], str]
     return caption_of
 
 
-def of_test_photos() -> Callable[[Image.Image], str]:
-    """The captions of tests/data."""
-    return recorded(read_rows(DATA / "captions.jsonl"), DATA)
-
-
 class RecordedServer:
-    """The server, running in a thread between `start` and `stop`; it keeps its port."""
+    """The server, running in a thread until `stop`."""
 
-    def __init__(self, caption_of: Callable[[Image.Image], str] = lambda photo: CAPTION) -> None:
+    def __init__(self, caption_of: Callable[[Image.Image], str]) -> None:
         self.caption_of = caption_of
         self.faults: list[str] = []  # of the next requests
         self.fault_of: Callable[[Image.Image], str] = lambda photo: ""
         self.refused_settings: set[str] = set()
-        self.models: dict[str, dict] = {name: {} for name in NAMES}
         self.requests: list[tuple[str, dict, dict]] = []
         self.delay_s, self.n_at_once, self.max_at_once = 0.0, 0, 0
         self.lock = threading.Lock()
-        self.connections: list[socket.socket] = []
-        self.port = 0
-        self.start()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/v1"
-
-    def start(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), Chat)
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Chat)
         self._server.daemon_threads = True
         self._server.owner = self
-        self.port = self._server.server_port
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
-        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._server.server_port}/v1"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,)).start()
 
     def stop(self) -> None:
-        """Refuse connections from now on."""
         self._server.shutdown()
-        self._thread.join()
         self._server.server_close()
-        for connection in self.connections:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        self.connections.clear()
-
-
-def serving(caption_of: Callable[[Image.Image], str]) -> Iterator[RecordedServer]:
-    """The body of a fixture."""
-    server = RecordedServer(caption_of)
-    yield server
-    server.stop()
