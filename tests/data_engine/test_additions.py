@@ -1,15 +1,17 @@
 """`generate`: what is added, what is reported of it, and that it depends on the photo alone."""
 
-import json
+from collections import Counter
 from functools import partial
 
 import numpy as np
 import pytest
 
+from ramctl.data_engine import additions, cleaning
 from ramctl.data_engine.additions import Caption, merge_generated
+from ramctl.records import stream
 from ramctl.records.labels import Label, Labels
-from tests.data_engine.conftest import LABELS
-from tests.support import lines
+from tests.data_engine.conftest import DATA, LABELS
+from tests.support import lines, write_records
 
 SYSTEM = Labels(LABELS)
 EVERY = np.ones(len(LABELS), bool)
@@ -20,8 +22,8 @@ def scored(ids, system=SYSTEM, probabilities=PROBABILITIES):
     return {system[index].tag: float(probabilities[index]) for index in ids}
 
 
-def merged(fields, predicted=(), captions=()):
-    return merge_generated(fields, SYSTEM, PROBABILITIES, scored(predicted), captions, EVERY)
+def merged(fields, predicted=(), captions=(), confirmed=EVERY):
+    return merge_generated(fields, SYSTEM, PROBABILITIES, scored(predicted), captions, confirmed)
 
 
 def test_tags_are_joined_with_their_sources_kinds_and_scores():
@@ -33,8 +35,10 @@ def test_tags_are_joined_with_their_sources_kinds_and_scores():
         "mine": 1,
     }
     captions = [Caption("a horse stands in a field", ["horse", "stand", "field"])]
-    captions.append(Caption("the field", ["field"]))
-    assert merged(fields, [0, 1], captions) == {
+    captions.append(Caption("the field, a man", ["field", "man"]))
+    # A caption's tag that the model does not confirm is not added; one that is there has it.
+    confirmed = np.array([label.tag in ("stand", "field") for label in LABELS])
+    assert merged(fields, [0, 1], captions, confirmed) == {
         "image": "a.jpg",
         "tags": ["pony", "unheard of", "stand", "field"],
         "kinds": {"pony": "object", "unheard of": "object", "stand": "action", "field": "scene"},
@@ -46,8 +50,8 @@ def test_tags_are_joined_with_their_sources_kinds_and_scores():
         },
         "mine": 1,
         "scores": {"pony": 0.9, "stand": 0.05, "field": 0.6123},
-        "generated_captions": ["a horse stands in a field", "the field"],
-        "generated_caption_tags": [["horse", "stand", "field"], ["field"]],
+        "generated_captions": ["a horse stands in a field", "the field, a man"],
+        "generated_caption_tags": [["horse", "stand", "field"], ["field", "man"]],
     }
 
 
@@ -85,28 +89,15 @@ def test_what_other_tags_imply_is_not_added():
     assert tags({"tags": [], "removed": [{"tag": "boy"}]}, [0, 1]) == ["person"]
 
 
-def test_a_caption_s_tag_that_the_model_does_not_confirm_is_not_added():
-    fields = {"tags": ["pony"], "sources": {"pony": ["parsed"]}}
-    captions = [Caption("a horse stands in a field", ["horse", "stand", "field"])]
-    confirmed = np.array([label.tag == "field" for label in LABELS])
-    out = merge_generated(fields, SYSTEM, PROBABILITIES, {}, captions, confirmed)
-    assert out["sources"] == {
-        "pony": ["parsed", "generated-caption"],
-        "field": ["generated-caption"],
-    }
-    assert out["generated_caption_tags"] == [["horse", "stand", "field"]]
-
-
 @pytest.fixture
 def generate(command, engine_bundle):
     return partial(command, "generate", "--model", engine_bundle)
 
 
-def test_tags_are_added_never_removed_and_are_counted(generate, photo_records):
-    done = generate("--captions", 0, "--threshold", 0.45, stdin=lines(photo_records))
-    out = done.rows
+def test_tags_and_captions_are_added_none_is_removed_and_they_are_counted(generate, photo_records):
+    done = generate("--captions", 3, "--threshold", 0.45, stdin=lines(photo_records))
+    out, n_by = done.rows, Counter()
     assert [row["id"] for row in out] == [row["id"] for row in photo_records]
-    n_added = 0
     for given, row in zip(photo_records, out, strict=True):
         assert row["tags"][: len(given["tags"])] == given["tags"]
         assert row["mine"] == given["mine"]
@@ -114,10 +105,13 @@ def test_tags_are_added_never_removed_and_are_counted(generate, photo_records):
             above = row["scores"][tag] > 0.45
             assert above == ("generated-tag" in row["sources"][tag])
         assert set(row["kinds"]) == set(row["sources"]) == set(row["scores"]) == set(row["tags"])
-        n_added += len(row["tags"]) - len(given["tags"])
-    assert n_added
-    summary = f"tags a record: generated-tag {n_added / len(out):.2f}, parsed 4.00"
-    assert summary.encode() in done.stderr
+        n_by.update(max(names) for names in row["sources"].values())
+        texts = row["generated_captions"]
+        assert 1 <= len(texts) <= 3 and len(set(texts)) == len(texts)
+        assert len(row["generated_caption_tags"]) == len(texts)
+    assert n_by["generated-tag"]
+    shares = ", ".join(f"{name} {n / len(out):.2f}" for name, n in sorted(n_by.items()))
+    assert f"tags a record: {shares}\n" in done.messages
 
 
 def test_precision_decides_how_many_tags_are_added(command, photo_records):
@@ -130,25 +124,34 @@ def test_precision_decides_how_many_tags_are_added(command, photo_records):
     assert b"leave out --threshold" in refused.stderr
 
 
-def test_captions_do_not_depend_on_the_batch_the_workers_or_the_neighbours(generate, photo_records):
-    arguments = ["--captions", 3]
-    whole = generate(*arguments, stdin=lines(photo_records)).rows
-    for row in whole:
-        texts = row["generated_captions"]
-        assert 1 <= len(texts) <= 3
-        assert len(set(texts)) == len(texts)
-        assert len(row["generated_caption_tags"]) == len(texts)
-    again = generate(*arguments, "-j", 2, stdin=lines(photo_records[5:])).rows
-    assert again == whole[5:]
+WAYS = [(1, 2), (7, 1), (4, 2)]  # photos a batch, jobs
 
 
 @pytest.mark.slow
-def test_several_devices_give_what_one_gives_and_count_the_same(generate, photo_records, tmp_path):
-    rows = [*photo_records[:3], {"image": "none.jpg", "tags": []}, *photo_records[3:]]
-    arguments = ["--captions", 2, "--rejects", "r.jsonl"]
-    one = generate(*arguments, stdin=lines(rows), code=3)
-    several = [*arguments, "--device", "cpu,cpu"]
-    two = generate(*several, stdin=lines(rows), code=3)
-    assert two.stdout == one.stdout
-    assert json.loads((tmp_path / "r.jsonl").read_bytes())["code"] == "missing_image"
-    assert generate("--device", "cpu,gpu0", code=2).stdout == b""
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["generate", "--threshold", 0.001, "--captions", 2],
+        ["clean", "--rule", "paper", "--threshold", 1, "--outliers", 0.5],
+    ],
+    ids=lambda words: words[0],
+)
+def test_bytes_depend_on_the_photo_alone_digit_by_digit(command, tmp_path, words, monkeypatch):
+    """By the embedded model, whatever batch and `-j`; a photo is missing."""
+    monkeypatch.setattr(additions, "DECIMALS", 9)  # more than single precision has
+    monkeypatch.setattr(cleaning, "DIGITS", 9)
+    photos = sorted((DATA / "photos").glob("*.jpg"))
+    names = [*map(str, photos[:3]), "none.jpg", *map(str, photos[3:])]
+    tags = ["animal", "field", "sky", "train", "tree", "person", "outdoor", "water", "grass"]
+    records = ({"image": name, "tags": tags[i : i + 4]} for i, name in enumerate(names))
+    path = write_records(tmp_path / "in.jsonl", records)
+
+    def output(batch: int, jobs: int) -> bytes:
+        monkeypatch.setattr(stream, "BATCH", batch)
+        more = [] if words[0] == "clean" else ["-j", jobs]
+        return command(*words, path, "--device", "cpu", *more, code=3).stdout
+
+    whole = output(4, 1)
+    assert whole.count(b"\n") == 8
+    for way in WAYS:
+        assert output(*way) == whole, way

@@ -14,7 +14,8 @@ from ramctl.data_engine.region_store import REGION, Decisions, RegionStore
 from ramctl.data_engine.tags import implied_ids
 from ramctl.records.labels import Label, Labels
 from ramctl.records.record import Record
-from tests.support import lines
+from tests.peers.small_dino import bert_base_tokenizer, save_port
+from tests.support import lines, read_rows
 
 PAPER = ("--rule", "paper")
 ALL = (*PAPER, "--outliers", 0, "--threshold", 1)  # of objects and scenes
@@ -27,8 +28,11 @@ def records(photo_records):
     for turn in range(3):
         for row in photo_records:
             tags = row["tags"][turn:] + ["man"] * (turn == 1) + ["no such label"] * (turn == 2)
-            kinds = {tag: kind for tag, kind in row["kinds"].items() if tag in tags}
-            rows.append({**row, "id": len(rows), "tags": tags, "kinds": kinds})
+            of_tags = {
+                name: {tag: value for tag, value in row[name].items() if tag in tags}
+                for name in ("kinds", "sources")
+            }
+            rows.append({**row, "id": len(rows), "tags": tags, **of_tags})
     return rows
 
 
@@ -36,20 +40,31 @@ def removed(rows):
     return [entry for row in rows for entry in row.get("removed", [])]
 
 
-def test_by_the_paper_tags_go_only_with_a_reason_and_nothing_else_changes(clean, records):
-    done = clean(*PAPER, "--threshold", 0.48, stdin=lines(records))
+def test_by_the_paper_tags_go_only_with_a_reason_and_nothing_else_changes(clean, records, tmp_path):
+    """Unusable records are rejected in their places."""
+    earlier = {"tag": "old"}
+    records[0]["removed"] = [earlier]
+    unusable = b"{oops\n" + lines([{"image": "none.jpg"}])
+    stdin = lines(records[:2]) + unusable + lines(records[2:])
+    done = clean(*PAPER, "--threshold", 0.48, "--rejects", "r.jsonl", stdin=stdin, code=3)
+    rejects = read_rows(tmp_path / "r.jsonl")
+    assert [(row["line"], row["code"]) for row in rejects] == [
+        (3, "bad_json"), (4, "missing_image"),
+    ]  # fmt: skip
     out = done.rows
+    assert out[0]["removed"].pop(0) == earlier
     assert [row["id"] for row in out] == [row["id"] for row in records]
     for given, row in zip(records, out, strict=True):
         gone = [entry["tag"] for entry in row.get("removed", [])]
         assert [tag for tag in given["tags"] if tag not in gone] == row["tags"]
-        assert set(gone) <= set(given["tags"])
-        assert set(row["kinds"]) == set(row["tags"]) & set(given["kinds"])
+        for name in ("kinds", "sources"):
+            assert set(row[name]) == set(row["tags"]) & set(given[name])
         assert row["mine"] == given["mine"]
     for entry in removed(out):
         assert set(entry) == {"tag", "reason", "box", "score", "distance"}
         assert entry["reason"] == "outlier" or entry["score"] <= 0.48
         assert entry["distance"] > 0
+        assert all(entry[name] == round(entry[name], 4) for name in ("score", "distance"))
         x0, y0, x1, y1 = entry["box"]
         assert 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1
     # A tenth, rounded down, of each tag's regions.
@@ -60,16 +75,6 @@ def test_by_the_paper_tags_go_only_with_a_reason_and_nothing_else_changes(clean,
     n_all = sum(n_regions) + 8  # men
     summary = f"{len(reasons)} of {n_all} tags removed: {n_low} not-predicted, "
     assert n_low and summary in done.stderr.decode()
-
-
-def test_thresholds_are_the_model_s_or_a_file_s(clean, records, tmp_path):
-    paper = [*PAPER, "--outliers", 0]
-    by_default = clean(*paper, stdin=lines(records))
-    assert by_default.rows == clean(*paper, "--threshold", 0.5, stdin=lines(records)).rows
-    low = [{"tag": tag, "threshold": 0} for tag in ("field", "sky", "man")]
-    (tmp_path / "t.jsonl").write_bytes(lines([*low, {"tag": "horse", "threshold": 1}]))
-    done = clean(*paper, "--threshold", "t.jsonl", stdin=lines(records))
-    assert {entry["tag"] for entry in removed(done.rows)} == {"horse"}
 
 
 @pytest.mark.parametrize("rule", [ALL, ("--kinds", "all")])
@@ -100,21 +105,6 @@ def test_by_the_model_improbable_tags_go_and_the_entry_has_the_photo_s_score(
     facts = {(entry["tag"], entry["reason"], entry["distance"]) for entry in entries}
     assert facts == {("sky", "improbable", None)}
     assert all(entry["score"] < 0.6 for entry in entries)
-
-
-def test_rejects_come_in_their_places_and_temporary_files_go(clean, records, tmp_path, monkeypatch):
-    (tmp_path / "scratch").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
-    monkeypatch.setattr("tempfile.tempdir", None)
-    given = [*lines(records[:2]).splitlines(True), b"{oops\n", lines([{"image": "none.jpg"}])]
-    stdin = b"".join([*given, lines(records[2:3])])
-    done = clean("--rejects", "r.jsonl", stdin=stdin, code=3)
-    assert [row["id"] for row in done.rows] == [0, 1, 2]
-    rejects = [json.loads(line) for line in (tmp_path / "r.jsonl").open()]
-    assert [(row["line"], row["code"]) for row in rejects] == [
-        (3, "bad_json"), (4, "missing_image"),
-    ]  # fmt: skip
-    assert list((tmp_path / "scratch").iterdir()) == []
 
 
 @pytest.mark.slow
@@ -183,19 +173,21 @@ def test_labels_without_parents_have_those_of_the_embedded_model(monkeypatch):
     assert implied_ids(["person", "unheard of"], built) == set()
 
 
-def test_a_record_loses_its_tags_with_reasons_and_keeps_earlier_ones(store):
-    store.regions["is_human"][5] = True
-    reasons = np.array([""] * 5 + ["outlier", "outlier", ""])
-    decisions, counts = Decisions(reasons, np.full(8, 0.33336)), Counter()
-    tags = ["horse", "sky", "tree", "man"]
-    fields = {
-        "tags": tags, "sources": {tag: ["parsed"] for tag in tags}, "removed": [{"tag": "old"}],
-    }  # fmt: skip
-    row = cleaned(Record(fields, key="1"), store, Labels(), decisions, counts)
-    assert row["tags"] == list(row["sources"]) == ["horse", "sky", "man"]
-    assert row["removed"] == [
-        {"tag": "old"},
-        {"tag": "tree", "reason": "outlier", "box": [0.0] * 4, "score": 0.8808,
-         "distance": 0.3334},
-    ]  # fmt: skip
-    assert counts == {"outlier": 1}
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    """Grounding DINO with small random weights."""
+    return save_port(tmp_path_factory.mktemp("port"), bert_base_tokenizer())
+
+
+def test_tags_are_judged_by_the_crops_of_a_detectors_boxes(
+    clean, command, detector, engine_bundle, photo_records
+):
+    options = ("--detector", f"grounding-dino:{detector}", *PAPER, "--threshold", 1)
+    out = clean(*options, stdin=lines(photo_records)).rows
+    assert {entry["tag"] for entry in removed(out)} == {"horse", "field", "sky"}
+    assert len({tuple(entry["box"]) for entry in removed(out)}) > len(photo_records)
+    words = ("generate", "--model", engine_bundle, "--captions", 0)
+    whole = [row["scores"] for row in command(*words, stdin=lines(photo_records)).rows]
+    pairs = [(entry["score"], scores[entry["tag"]]) for row, scores in zip(out, whole, strict=True)
+             for entry in row["removed"]]  # fmt: skip
+    assert any(of_crop != of_photo for of_crop, of_photo in pairs)

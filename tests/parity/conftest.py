@@ -71,16 +71,6 @@ def recorded(request, load_recorded) -> Recorded:
 
 
 @pytest.fixture
-def ram(load_recorded) -> Recorded:
-    return load_recorded("ram")
-
-
-@pytest.fixture
-def ram_plus(load_recorded) -> Recorded:
-    return load_recorded("ram-plus")
-
-
-@pytest.fixture
 def tag2text(load_recorded) -> Recorded:
     return load_recorded("tag2text")
 

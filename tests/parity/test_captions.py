@@ -1,7 +1,5 @@
 """Captions equal the authors' token by token (transformers 4.25.1)."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -59,41 +57,20 @@ class RecordedInputs:
         return np.stack(rows + [blank] * (number - len(rows)))
 
 
-@pytest.fixture
-def tagged(files, tmp_path, parity):
-    """The captions that `ramctl tag` gives the recorded inputs, with the files of a user."""
+def test_the_command_writes_the_recorded_captions(files, tag2text, tmp_path, parity):
+    """With the files of a user, and the tags in the order of the labels."""
     arguments, _, io = files("tag2text")
     tags = parity.parent / "labels" / "ram" / "tag2text_ori_tag_list.txt"
     vocabulary, out = str(parity / "tiny_vocab.txt"), tmp_path / "bundle"
     options = ConvertOptions(str(arguments[0]), "tag2text", str(tags), vocab=vocabulary, out=out)
     bundle = convert_checkpoint(options)
-
     wanted = TaggerOptions(caption=True, runtime="torch", device="cpu", batch=3)
     runner, labels = open_runner(bundle, wanted)
     runner.preprocess = RecordedInputs(io["image"])
     photos = [ModelPhoto(Record({"image": f"{i}.jpg"}), np.array(i, np.uint8)) for i in range(3)]
     outcomes = Tagger(runner, labels, wanted).work(photos)
-    return bundle, runner, [outcome["generated_captions"][0] for outcome in outcomes]
-
-
-def test_the_command_writes_the_recorded_captions(tagged, tag2text):
-    runs = tag2text.facts["runs"]
+    recorded = tag2text.facts["runs"]["batch3_default"]
+    assert [outcome["generated_captions"][0] for outcome in outcomes] == recorded["captions"]
     # Of 18, 9 and 9 tags: in another order than that of the labels two of three differ.
-    bundle, _, captions = tagged
-    assert captions == runs["batch3_default"]["captions"]
-    names = runs["batch3_default"]["tags"][0].split(" | ")
+    names = recorded["tags"][0].split(" | ")
     assert CaptionWriter(bundle).ordered(sorted(names)) == names
-
-
-def test_recorded_captions_of_any_length_and_of_specified_tags(tagged, tag2text):
-    bundle, runner, captions = tagged
-    engine, score, runs = runner.engine, runner.score, tag2text.facts["runs"]
-    encoded = engine.encode(tag2text.io["image"].numpy())
-    longest = runs["batch3_max50"]
-    guides = [tags.split(" | ") for tags in longest["tags"]]
-    writer = CaptionWriter(bundle)
-    writer.decoding = replace(writer.decoding, max_length=50)
-    assert writer.write(engine, score, encoded, guides) == longest["captions"] != captions
-    specified = runs["batch3_user_tags"]
-    guides = [[tag for tag in tags.split(" | ") if tag] for tags in specified["tags"]]
-    assert CaptionWriter(bundle).write(engine, score, encoded, guides) == specified["captions"]

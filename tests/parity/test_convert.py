@@ -1,12 +1,15 @@
-"""`ramctl convert` on the authors' shrunken checkpoints: one path from file to tags."""
+"""`ramctl convert` on the authors' checkpoints: from file to tags, every key used, their labels."""
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from ramctl.apps.conversion import ConvertOptions, convert_checkpoint, read_official_labels
+from ramctl.checkpoints import official
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.checkpoints.load import load_caption_tokenizer, load_model
 from ramctl.checkpoints.weights import weights_of
@@ -14,7 +17,7 @@ from ramctl.errors import RunProblem
 from ramctl.inference.log_odds import Probabilities
 from ramctl.inference.onnx_engine import OnnxEngine
 from ramctl.inference.vocabulary import label_rows
-from tests.parity.conftest import FILES
+from tests.parity.conftest import FILES, N_LABELS
 
 pytestmark = pytest.mark.shared
 
@@ -72,20 +75,16 @@ def test_a_checkpoint_that_only_tags_is_a_bundle_that_says_so(files, ramctl, tmp
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"tags": "short.txt", "thresholds": None}, "24 labels, the tag"),
         ({"tags": None, "thresholds": None}, "has 24 labels, the tag list 4585"),
         ({"tags": "short.txt"}, "24 thresholds for 2 labels"),
         ({"thresholds": "short.txt"}, "short.txt:1: expected .*threshold"),
         ({"vocab": "short.txt"}, "short.txt: not BERT's vocabulary"),
-        ({"vocab": "latin.txt"}, "latin.txt: not UTF-8"),
-        ({"arch": "ram-plus"}, "a ram checkpoint, not ram-plus: .*--arch ram"),
     ],
 )
 def test_what_does_not_fit_is_named_and_nothing_is_written(
     files, tmp_path, monkeypatch, change, complaint
 ):
     (tmp_path / "short.txt").write_text("dog\ncat\n")
-    (tmp_path / "latin.txt").write_bytes(b"[PAD]\n\xe9\n")
     files("ram")
     monkeypatch.chdir(tmp_path)
     options = ConvertOptions(
@@ -94,12 +93,6 @@ def test_what_does_not_fit_is_named_and_nothing_is_written(
     with pytest.raises(RunProblem, match=complaint):
         convert_checkpoint(replace(options, **change))
     assert not (tmp_path / "bundle").exists()
-
-
-def test_wrong_usage_is_one_line_and_exit_code_2(ramctl):
-    done = ramctl("convert", "x.pth", "--arch", "ram")
-    assert (done.returncode, done.messages.count("\n")) == (2, 1)
-    assert done.messages.startswith("ramctl convert: add --arch and --out")
 
 
 def test_tag2text_labels_keep_their_doubles_and_know_their_kinds(parity):
@@ -120,20 +113,12 @@ def test_tag2text_labels_keep_their_doubles_and_know_their_kinds(parity):
 
 
 @pytest.mark.parametrize(
-    ("arch", "name"),
-    [
-        ("tag2text", "tag2text_ori_tag_list.txt"),
-        ("ram", "ram_tag_list.txt"),
-        ("ram-plus", "ram_tag_list.txt"),
-    ],
+    ("arch", "name"), [("tag2text", "tag2text_ori_tag_list.txt"), ("ram", "ram_tag_list.txt")]
 )
 def test_the_authors_list_named_as_a_file_is_the_one_that_is_shipped(arch, name, parity, tmp_path):
     authors = parity.parent / "labels" / "ram" / name
     shipped = read_official_labels(None, arch)
     assert list(read_official_labels(str(authors), arch)) == list(shipped)
-    (tmp_path / "half.txt").write_text("0.5\n" * len(shipped))
-    changed = read_official_labels(str(authors), arch, str(tmp_path / "half.txt"))
-    assert {label.threshold for label in changed} == {0.5}
     other = tmp_path / "other.txt"
     other.write_text("quarter\n" + authors.read_text("utf-8"))
     assert all(label.threshold is None for label in read_official_labels(str(other), arch))
@@ -148,7 +133,6 @@ def test_ram_labels_keep_the_authors_strings_order_and_thresholds_and_have_kinds
     labels = read_official_labels(None, "ram")
     given = [(label.tag, str(label.threshold), label.names["zh"]) for label in labels]
     assert given == [(tag, str(float(value)), zh) for tag, value, zh in zip(*texts, strict=True)]
-    assert {"t shirt", "t-shirt"} <= set(labels.tags)
     assert sum(label.threshold == 0.65 for label in labels) == 3414
     kinds = {label.tag: label.kind for label in labels}  # those that the parser gives them
     expected = {
@@ -159,7 +143,92 @@ def test_ram_labels_keep_the_authors_strings_order_and_thresholds_and_have_kinds
     assert len(kinds) == 4585 and list(kinds.values()).count("scene") > 500
 
 
-def test_a_label_file_with_kinds_keeps_them(tmp_path):
-    (tmp_path / "labels.jsonl").write_text('{"tag": "dog", "kind": "action"}\n{"tag": "red"}\n')
-    labels = read_official_labels(str(tmp_path / "labels.jsonl"), "ram")
-    assert [label.kind for label in labels] == ["action", "object"]
+FULL_SIZE = {  # the list of keys, the number of labels, and the preset
+    "ram": ("full_size_keys_ram_swin_large.txt", 4585, "ram-swin-l"),
+    "ram-plus": ("full_size_keys_ram_plus_swin_large.txt", 4585, "ram-plus-swin-l"),
+    "tag2text": ("full_size_keys_tag2text_swin.txt", 3429, "tag2text-swin-b"),
+}
+
+
+def full_size_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Tensors without memory, of the names and shapes in the list."""
+    tensors = {}
+    for line in path.read_text("utf-8").splitlines():
+        name, shape, dtype, *_ = line.split("\t")
+        sizes = [int(size) for size in shape.strip("()").split(",") if size.strip()]
+        tensors[name] = torch.empty(sizes, dtype=getattr(torch, dtype), device="meta")
+    return tensors
+
+
+@pytest.mark.parametrize("architecture", list(FULL_SIZE))
+def test_every_full_size_key_is_used_or_derivable_and_tells_the_backbone(parity, architecture):
+    name, n_labels, expected = FULL_SIZE[architecture]
+    tensors = full_size_tensors(parity / name)
+    preset = official.infer_preset(architecture, tensors)
+    size = "base" if architecture == "tag2text" else "large"
+    encoder = preset.model.encoder
+    assert (encoder.backbone, encoder.window_size, preset.name) == (
+        f"swin_{size}_patch4_window12_384", 12, expected,
+    )  # fmt: skip
+    assert (preset.preprocess.size, preset.preprocess.loader) == (384, "official")
+    with torch.device("meta"):
+        model = official.build_official(preset, tensors, n_labels)
+    official.check_official_keys(official.official_targets(model), tensors)
+
+
+NORM = "tagging_head.encoder.layer.0.output.LayerNorm.bias"
+
+
+@pytest.mark.parametrize(
+    ("held", "asked", "change", "complaint"),
+    [
+        ("ram", "ram", lambda t: t.pop("fc.weight"), "missing fc.weight"),
+        ("ram", "ram", lambda t: t.update(surprise=torch.zeros(1)), "unknown surprise"),
+        ("ram", "ram", lambda t: t.update({"fc.weight": torch.zeros(1, 5)}),
+         r"fc.weight has shape \[1, 5\]"),
+        ("ram", "ram", lambda t: t.pop("label_embed"), "not a ram .+missing label_embed"),
+        ("ram", "ram", lambda t: t.update({NORM: torch.ones(96)}), "must equal"),
+        ("ram", "ram", lambda t: [t.pop(k) for k in [*t] if k.startswith("text_decoder.")],
+         "missing text_decoder"),
+        ("ram-plus", "ram-plus", lambda t: t.update(label_embed=torch.zeros(1225, 512)),
+         "1225 descriptions do not divide into 24"),
+        *((held, asked, len, f"a {held} checkpoint, not {asked}: .+--arch {held}$")
+          for held in FILES for asked in FILES if held != asked),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_that_does_not_fit_is_an_error_that_names_the_key(
+    parity, held, asked, change, complaint
+):
+    tensors = official.read_official(parity / f"{FILES[held]}.safetensors")
+    change(tensors)
+    with pytest.raises(RunProblem, match=complaint):
+        official.convert_official(asked, tensors, N_LABELS[asked])
+
+
+WORDS = "text_decoder.bert.embeddings.word_embeddings.weight"
+SHARED = r"encoder\.layer\.[01]\.(crossattention|intermediate|output)\."
+
+
+@pytest.mark.parametrize(
+    "left_out",
+    [
+        rf"tagging_head\.{SHARED}",
+        rf"tag_encoder\.{SHARED}",
+        r"text_decoder\.cls\.predictions\.decoder\.",
+        re.escape(WORDS),
+    ],
+)
+def test_shared_tensors_may_be_stored_once_and_under_names_of_a_distributed_run(
+    parity, tmp_path, left_out
+):
+    whole = official.read_official(parity / "ram_tiny.safetensors")
+    part = {f"module.{k}": v for k, v in whole.items() if not re.match(left_out, k)}
+    assert len(part) < len(whole)
+    torch.save({"model": part}, tmp_path / "x.pth")
+    tensors = official.read_official(tmp_path / "x.pth")
+    assert tensors.keys() == whole.keys()
+    preset, model = official.convert_official("ram", tensors, 24)
+    expected_preset, expected = official.convert_official("ram", whole, 24)
+    assert preset == expected_preset
+    for name, tensor in expected.state_dict().items():
+        assert torch.equal(model.state_dict()[name], tensor), name

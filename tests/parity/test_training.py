@@ -79,7 +79,7 @@ def train_pass(recorded):
     return out, sums, means, total
 
 
-def test_word_pieces_of_tags_and_captions_equal_the_authors(load_recorded):
+def test_word_pieces_and_captioning_states_equal_the_authors(load_recorded):
     for architecture in ("ram", "tag2text"):
         recorded = load_recorded(architecture)
         inputs, targets = caption_inputs(recorded)
@@ -89,13 +89,7 @@ def test_word_pieces_of_tags_and_captions_equal_the_authors(load_recorded):
         assert torch.equal(inputs.caption_ids, io["train.text_decoder.input_ids"])
         assert torch.equal(inputs.caption_mask, io["train.text_decoder.attention_mask"])
         assert torch.equal(targets, io["train.text_decoder.labels"])
-
-
-def test_captioning_states_equal_the_authors(load_recorded):
-    for architecture in ("ram", "tag2text"):
-        recorded = load_recorded(architecture)
-        model, io = recorded.model, recorded.io
-        inputs, _ = caption_inputs(recorded)
+        model = recorded.model
         modules = {"tag_encoder.embeddings": model.captioning.tag_encoder.embedding}
         modules["text_decoder.hidden"] = model.captioning.decoder.layers[-1]
         for i in range(3):
@@ -109,7 +103,7 @@ def test_captioning_states_equal_the_authors(load_recorded):
 
 
 def test_losses_equal_the_authors(recorded):
-    _, sums, means, total = train_pass(recorded)
+    out, sums, means, total = train_pass(recorded)
     io = recorded.io
     torch.testing.assert_close(sums["tag"], io["train.loss_tag"], **LOSS)
     torch.testing.assert_close(total, io["train.loss_total"], **LOSS)
@@ -119,12 +113,8 @@ def test_losses_equal_the_authors(recorded):
         torch.testing.assert_close(means["distill clip"], io["train.loss_dis"], **LOSS)
     if "alignment" in sums:
         torch.testing.assert_close(sums["alignment"], io["train.loss_alignment"], **LOSS)
-
-
-def test_alignment_logits_equal_the_authors(ram_plus):
-    out, *_ = train_pass(ram_plus)
-    logits = ram_plus.model.tag_logits(out.encoded, ram_plus.io["batch_text_embed"]).total
-    torch.testing.assert_close(logits, ram_plus.io["train.call2.logits"], **STATE)
+        logits = recorded.model.tag_logits(out.encoded, io["batch_text_embed"]).total
+        torch.testing.assert_close(logits, io["train.call2.logits"], **STATE)
 
 
 def test_gradients_equal_the_authors(recorded):
@@ -166,19 +156,17 @@ def test_captions_are_cleaned_as_the_authors_do(misc):
 AN_EPOCH = 100_000
 
 
-def test_warm_up_and_decay_of_training_equal_the_authors(misc):
-    expected, training = misc["lr"], load_preset("ram-swin-l").training
+def test_learning_rates_equal_the_authors(misc):
+    expected, preset = misc["lr"], load_preset("ram-swin-l")
+    tuning = finetuning_preset(preset).training
     total = 5 * AN_EPOCH
-    for step, lr in expected["warmup(step;3000,5e-7,1e-4)"].items():
-        assert learning_rate(training, int(step), total, AN_EPOCH) == pytest.approx(lr, rel=1e-6)
-    for epoch, lr in expected["step(epoch;1e-4,5e-7,0.9)"].items():
-        step = int(epoch) * AN_EPOCH + 5000  # past the warm-up
-        assert learning_rate(training, step, total, AN_EPOCH) == pytest.approx(lr, rel=1e-6)
-
-
-def test_cosine_of_fine_tuning_equals_the_authors(misc):
-    training = finetuning_preset(load_preset("ram-swin-l")).training
-    for epoch, lr in misc["lr"]["cosine(epoch;2,5e-6,0)"].items():
-        step = int(epoch) * AN_EPOCH
-        rate = learning_rate(training, step, 2 * AN_EPOCH, AN_EPOCH)
-        assert rate == pytest.approx(lr, rel=1e-6)
+    rates = [
+        *((preset.training, int(step), total, rate)
+          for step, rate in expected["warmup(step;3000,5e-7,1e-4)"].items()),
+        *((preset.training, int(epoch) * AN_EPOCH + 5000, total, rate)  # past the warm-up
+          for epoch, rate in expected["step(epoch;1e-4,5e-7,0.9)"].items()),
+        *((tuning, int(epoch) * AN_EPOCH, 2 * AN_EPOCH, rate)
+          for epoch, rate in expected["cosine(epoch;2,5e-6,0)"].items()),
+    ]  # fmt: skip
+    for training, step, total, rate in rates:
+        assert learning_rate(training, step, total, AN_EPOCH) == pytest.approx(rate, rel=1e-6)

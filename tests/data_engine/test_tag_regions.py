@@ -75,28 +75,6 @@ def test_without_context_a_region_depends_on_the_tokens_under_its_box_alone(runn
     assert not np.allclose(pooled(view, [box], context=0).logits, before.logits)
 
 
-def test_a_box_is_where_a_label_finds_what_it_owns(runner):
-    """Of two things in opposite corners of a photo each label finds its own."""
-    engine = runner.engine
-    features = engine.features(np.zeros((1, 3, 160, 160), np.float32)).clone()  # 5 by 5 cells
-    model = engine.model
-    with torch.no_grad():
-        model.labels.own.zero_()
-        model.labels.own[2, 0] = model.labels.own[4, 1] = 300.0
-        towards = torch.linalg.pinv(model.prior.own_projection.weight)  # (C, R)
-        features[0, 0] += towards[:, 0]
-        features[0, -1] += towards[:, 1]
-    labels = engine.labels_of([2, 4])
-    first, last = engine.boxes(features, labels)
-    (maps,) = engine.heat_maps(features, labels)
-    for box, heat in zip((first, last), maps, strict=True):
-        expected = boxes.heat_map_box(heat, peak_fraction=boxes.CELL_PEAK_FRACTION)
-        assert box.tolist() == expected.tolist()
-    assert first[:2].tolist() == [0, 0]
-    assert last[2:].tolist() == [1, 1]
-    assert max(first[2:]) < min(last[:2])
-
-
 def test_a_model_without_scores_of_cells_finds_labels_by_its_attention(runner, photos):
     engine, features = runner.engine, runner.features(photos)
     engine.model.scores_cells = False

@@ -4,38 +4,12 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
-from sklearn.metrics import average_precision_score, precision_recall_fscore_support
+from sklearn.metrics import average_precision_score
 
 from ramctl.evaluation import metrics
 from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.comparison import Comparison
 from ramctl.records.labels import Labels
-
-
-@st.composite
-def scored_classes(draw):
-    """Scores [N, C] with many ties or none, truth [N, C] with or without unknown cells."""
-    shape = draw(st.tuples(st.integers(1, 40), st.integers(1, 5)))
-    tied = st.integers(0, 4).map(lambda step: step / 4)
-    values = draw(st.sampled_from([tied, st.floats(0, 1)]))
-    lowest = draw(st.sampled_from([metrics.UNKNOWN, 0]))
-    scores = draw(arrays(np.float64, shape, elements=values))
-    return scores, draw(arrays(np.int8, shape, elements=st.integers(lowest, 1)))
-
-
-@given(scored_classes())
-@settings(deadline=None, max_examples=120)
-def test_average_precision_equals_scikit_learns_in_every_class(data):
-    scores, truth = data
-    theirs = [
-        average_precision_score(column[known], values[known]) if 1 in column else np.nan
-        for values, column in zip(scores.T, truth.T, strict=True)
-        for known in [column != metrics.UNKNOWN]
-    ]
-    np.testing.assert_allclose(metrics.average_precisions(scores, truth), theirs, atol=1e-12)
 
 
 def comparison(scores, truth, decided, known=None):
@@ -53,6 +27,19 @@ def draw(random, most_photos=9, most_classes=5):
     lowest = -1 if random.random() < 0.5 else 0
     truth = np.where(random.random(shape) < 0.4, 1, random.integers(lowest, 1, shape))
     return scores, truth.astype(np.int8), random.random(shape) < 0.4
+
+
+def test_average_precision_equals_scikit_learns_in_every_class():
+    random = np.random.default_rng(1)
+    for _ in range(200):
+        scores, truth, _ = draw(random, 40)
+        theirs = [
+            average_precision_score(column[known], values[known]) if 1 in column else np.nan
+            for values, column in zip(scores.T, truth.T, strict=True)
+            for known in [column != metrics.UNKNOWN]
+        ]
+        found = metrics.average_precisions(scores, truth)
+        np.testing.assert_allclose(found, theirs, atol=1e-12)
 
 
 def ratio(part, whole):
@@ -77,23 +64,15 @@ def plainly(truth, decided):
     return figures
 
 
-def test_decisions_are_counted_as_cell_for_cell_and_as_scikit_learn_does():
+def test_decisions_are_counted_as_cell_for_cell():
     random = np.random.default_rng(0)
-    for case in range(400):
+    for case in range(200):
         scores, truth, decided = draw(random)
         if not (truth == 1).any():
             continue
         ours = comparison(scores, truth, decided).figures
         ours.pop("mAP")
         assert ours == pytest.approx(plainly(truth, decided), abs=1e-12), case
-        if truth.min() < 0:
-            continue
-        has = truth.any(axis=0)
-        for average, kind, classes in (("macro", "C", has), ("micro", "O", slice(None))):
-            sides = truth[:, classes], decided[:, classes]
-            if sides[0].shape[1] > 1:  # one column is two classes to it
-                found = precision_recall_fscore_support(*sides, average=average, zero_division=0)
-                assert (ours[f"{kind}P"], ours[f"{kind}R"]) == pytest.approx(found[:2])
 
 
 def test_a_resample_has_the_figures_of_its_photos_repeated():
@@ -113,24 +92,6 @@ def test_a_resample_has_the_figures_of_its_photos_repeated():
             n_without += not repeated.has_positives[0]
             assert precisions == pytest.approx(repeated.precisions, abs=1e-6, nan_ok=True)
     assert n_without > 3
-
-
-def test_intervals_cover_the_mean_over_test_sets_about_as_often_as_they_say(monkeypatch):
-    monkeypatch.setattr("ramctl.evaluation.metrics.RESAMPLES", 200)
-    prevalence, separation = np.array([0.02, 0.05, 0.1, 0.2]), np.array([1.5, 1.0, 0.7, 0.4])
-    rng = np.random.default_rng(0)
-    intervals, estimates = [], []
-    for seed in range(120):
-        truth = rng.random((300, 4)) < prevalence
-        scores, truth = rng.normal(size=truth.shape) + truth * separation, truth.astype(np.int8)
-        estimates.append(metrics.mean_average_precision(scores, truth))
-        resampled = metrics.average_precisions(scores, truth, metrics.resamples(300, seed))
-        means = metrics.mean_over_classes(resampled)
-        intervals.append(metrics.interval(estimates[-1], means))
-    low, high = np.array(intervals).T
-    covered = np.mean((low <= np.mean(estimates)) & (np.mean(estimates) <= high))
-    assert 0.87 <= covered <= 1.0
-    assert np.mean(high - low) < 6 * np.std(estimates)
 
 
 VALUES = np.linspace(0.3, 0.7, 401)

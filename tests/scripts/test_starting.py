@@ -1,8 +1,10 @@
-"""What is contributed for other programs does what it says, as those programs run it."""
+"""Scripts start under any Python; darktable's does what it says, as darktable runs it."""
 
 import json
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -58,3 +60,21 @@ def test_darktable_keeps_what_is_the_owners(program, photo, tmp_path, monkeypatc
     assert {"BMW", "cat"} < {*tags} and "old" not in tags
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     assert "ramctl is not installed" in captured(command).stdout
+
+
+def test_a_script_says_what_to_do_without_an_environment_and_finds_that_of_a_checkout(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    for name in ("build_docs.py", "venv_python.py"):
+        content = (REPOSITORY / "scripts" / name).read_bytes()
+        (tmp_path / "scripts" / name).write_bytes(content)
+    (tmp_path / "ramctl").symlink_to(REPOSITORY / "ramctl")
+    # -S: nothing that is installed is found.
+    command = [sys.executable, "-S", tmp_path / "scripts" / "build_docs.py", "--check"]
+    bare = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    bare["PATH"] = "/usr/bin:/bin"
+    done = captured(command, env=bare)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("build_docs.py: needs click, ")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    done = captured(command, env=bare)
+    assert (done.returncode, done.stderr) == (0, "")
