@@ -12,7 +12,7 @@ import pytest
 from ramctl.cli import COMMANDS
 from ramctl.records.extras import EXTRAS, pip_line
 from tests.conftest import REPOSITORY
-from tests.peers.channel_graph import write_folder
+from tests.inference.peers.support import write_folder
 from tests.support import DATA
 
 ABSENT = [module for extra in EXTRAS.values() for module in extra.modules]

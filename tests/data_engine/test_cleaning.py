@@ -14,7 +14,7 @@ from ramctl.data_engine.region_store import REGION, Decisions, RegionStore
 from ramctl.data_engine.tags import implied_ids
 from ramctl.records.labels import Label, Labels
 from ramctl.records.record import Record
-from tests.peers.small_dino import bert_base_tokenizer, save_port
+from tests.inference.peers.support import bert_base_tokenizer, save_port
 from tests.support import lines, read_rows
 
 PAPER = ("--rule", "paper")

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from ramctl import Tagger
-from ramctl.errors import Interrupted, RunProblem
+from ramctl.errors import RunProblem
 from ramctl.inference.device_pool import split_devices
 from ramctl.records.parallel import ordered_map
 
@@ -23,23 +23,10 @@ def load(tiny_bundle, device):
     return Tagger.from_pretrained(str(tiny_bundle), device=device, batch=4, jobs=1)
 
 
-@pytest.mark.parametrize("workers", [1, 2, 5])
+@pytest.mark.parametrize("workers", [1, 5])
 def test_results_come_in_the_order_of_the_items(workers):
     squares = [n * n for n in range(100)]
     assert list(ordered_map(lambda n: n * n, iter(range(100)), workers)) == squares
-
-
-def test_after_an_item_that_a_signal_interrupts_no_later_one_comes():
-    def do(number):
-        if number == 1:
-            raise Interrupted(2)
-        return number
-
-    found = []
-    with pytest.raises(Interrupted):
-        for number in ordered_map(do, range(4), 4):
-            found.append(number)
-    assert found == [0]
 
 
 def test_devices_are_listed_by_name_or_number():
@@ -50,8 +37,9 @@ def test_devices_are_listed_by_name_or_number():
 
 def test_two_processes_give_what_one_gives_in_the_same_order(tiny_bundle, many):
     many[7].write_bytes(b"no photo")
-    one = [str(o) for o in load(tiny_bundle, "cpu").outcomes(many)]
-    assert [str(o) for o in load(tiny_bundle, "cpu,cpu").outcomes(many)] == one
+    given = [*many, many[0].read_bytes(), Image.open(many[1])]
+    one = [str(outcome) for outcome in load(tiny_bundle, "cpu").outcomes(given)]
+    assert [str(outcome) for outcome in load(tiny_bundle, "cpu,cpu").outcomes(given)] == one
 
 
 def test_a_process_that_is_killed_ends_the_run_in_one_line(tiny_bundle, many):
@@ -61,8 +49,3 @@ def test_a_process_that_is_killed_ends_the_run_in_one_line(tiny_bundle, many):
             for worker in multiprocessing.active_children():
                 worker.kill()
     assert not multiprocessing.active_children()
-
-
-def test_what_a_process_cannot_open_is_told_as_usual(tiny_bundle, many):
-    with pytest.raises(RunProblem, match=r"none|GPUs"):
-        list(Tagger.from_pretrained(str(tiny_bundle), device="cuda:0,1").tag(many))

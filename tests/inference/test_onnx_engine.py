@@ -1,4 +1,4 @@
-"""The graphs' engine: logits of the photo alone, the likeliest labels, what is refused."""
+"""The graphs' engine: when it is chosen, the likeliest labels, what is refused."""
 
 import shutil
 from dataclasses import replace
@@ -6,16 +6,18 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch as torch_library
 
-from ramctl.checkpoints.bundle import PHOTO_GRAPH, Bundle, embedded_bundle
+from ramctl.checkpoints.bundle import PHOTO_GRAPH, WEIGHTS, Bundle
 from ramctl.errors import RunProblem
 from ramctl.inference import onnx_engine
-from ramctl.inference.onnx_engine import Branch, OnnxEngine
+from ramctl.inference.onnx_engine import ONNX, TORCH, Branch, OnnxEngine, choose_runtime
 from ramctl.inference.torch_engine import TorchEngine
 from ramctl.inference.vocabulary import label_rows
 from ramctl.model.device import Runtime
+from ramctl.model.preset import finetuning_preset, load_preset, preset_to_meta
 from ramctl.records.labels import Labels
 
 PHOTOS = sorted((Path(__file__).parents[1] / "data" / "photos").glob("*.jpg"))
@@ -23,57 +25,67 @@ PIXELS = np.random.default_rng(0).normal(size=(3, 3, 64, 64)).astype(np.float32)
 FEW = 4
 
 
-@pytest.fixture(scope="module")
-def mini():
-    return Bundle.open(embedded_bundle())
+@pytest.mark.parametrize(
+    ("asked", "n_bytes", "gpu", "expected"),
+    [
+        ({}, 800_000_000, True, TORCH),  # a large model gains by the GPU
+        ({}, 800_000_000, False, ONNX),
+        ({}, 20_000_000, True, ONNX),  # decoding takes longer than a small one
+        ({"device": "cpu"}, 800_000_000, True, ONNX),
+        ({"runtime": "onnx"}, 800_000_000, True, ONNX),
+        ({"dtype": "int8"}, 800_000_000, True, ONNX),
+        ({"device": "cuda"}, 20_000_000, True, TORCH),
+        ({"dtype": "fp16"}, 20_000_000, False, TORCH),
+        ({"dtype": "bf16", "device": "cpu"}, 20_000_000, False, TORCH),
+        ({"runtime": "torch"}, 20_000_000, False, TORCH),
+    ],
+)
+def test_one_rule_chooses_what_runs_a_model(monkeypatch, asked, n_bytes, gpu, expected):
+    monkeypatch.setattr("ramctl.inference.onnx_engine.has_gpu", lambda: gpu)
+    options = {"runtime": "auto", "device": "auto", "dtype": "auto"} | asked
+    files = {PHOTO_GRAPH: {"bytes": 1000}, WEIGHTS: {"bytes": n_bytes}}
+    meta = {"files": files, "dtype": "int8"}
+    meta |= preset_to_meta(finetuning_preset(load_preset("ram-swin-l")))
+    assert choose_runtime(Bundle(Path("x"), meta), **options) == expected
 
 
-def few_labels(mini):
-    labels = label_rows(mini)
-    return Labels.with_rows(labels[:9], labels.rows[:9])
-
-
-def test_a_damaged_graph_is_told_in_one_line(mini, tmp_path):
-    shutil.copytree(mini.path, tmp_path / "broken")
-    (tmp_path / "broken" / PHOTO_GRAPH).write_bytes((mini.path / PHOTO_GRAPH).read_bytes()[:-5])
-    with pytest.raises(RunProblem, match=f"{PHOTO_GRAPH}: onnxruntime cannot load it: ") as told:
-        OnnxEngine(Bundle(tmp_path / "broken", mini.meta), few_labels(mini))
-    assert "\n" not in str(told.value)
-
-
-@pytest.mark.parametrize("location", ["../outside.bin", "link/outside.bin"])
-def test_onnxruntime_refuses_weights_outside_of_the_bundle(mini, tmp_path, location):
-    onnx = pytest.importorskip("onnx")
-    outside, folder = tmp_path / "outside.bin", tmp_path / "bundle"
-    shutil.copytree(mini.path, folder)
-    shutil.copy(mini.path / "model.safetensors", outside)
-    (folder / "link").symlink_to(tmp_path)
-    graph = onnx.load(folder / "labels.onnx", load_external_data=False)
-    stored = next(tensor for tensor in graph.graph.initializer if tensor.external_data)
+def change(folder, graph, location):
+    """Damage a graph, or let its weights lie elsewhere."""
+    if location is None:
+        (folder / graph).write_bytes((folder / graph).read_bytes()[:-5])
+        return
+    shutil.copy(folder / WEIGHTS, folder.parent / "outside.bin")
+    model = onnx.load(folder / graph, load_external_data=False)
+    stored = next(tensor for tensor in model.graph.initializer if tensor.external_data)
     for entry in stored.external_data:
         entry.value = location if entry.key == "location" else entry.value
-    onnx.save(graph, folder / "labels.onnx")
-    with pytest.raises(RunProblem, match=r"labels\.onnx: onnxruntime cannot load it: .*xternal"):
-        OnnxEngine(Bundle(folder, mini.meta), few_labels(mini))
+    onnx.save(model, folder / graph)
+
+
+@pytest.mark.parametrize(
+    ("graph", "location", "said"),
+    [
+        (PHOTO_GRAPH, None, ""),
+        ("labels.onnx", "../outside.bin", ".*xternal"),
+    ],
+)
+def test_damaged_graphs_and_weights_outside_of_the_bundle_are_refused_in_one_line(
+    graph, location, said, mini, tmp_path
+):
+    folder, labels = shutil.copytree(mini.path, tmp_path / "bundle"), label_rows(mini)
+    change(folder, graph, location)
+    with pytest.raises(RunProblem, match=f"{graph}: onnxruntime cannot load it: {said}") as told:
+        OnnxEngine(Bundle(folder, mini.meta), Labels.with_rows(labels[:9], labels.rows[:9]))
+    assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize(
     ("machine", "flags", "expected"),
-    [
-        ("x86_64", "flags : avx2 avx512f", True),
-        ("x86_64", "flags : avx2 avx512_vnni", False),
-        ("AMD64", None, True),
-        ("aarch64", None, False),
-    ],
+    [("x86_64", "avx512f", True), ("AMD64", "avx512_vnni", False), ("aarch64", "", False)],
 )
 def test_processors_that_add_in_16_bits_are_known(monkeypatch, machine, flags, expected):
-    def read(path, *_):
-        if flags is None:
-            raise FileNotFoundError(path)
-        return flags
-
     monkeypatch.setattr(onnx_engine.platform, "machine", lambda: machine)
-    monkeypatch.setattr(onnx_engine.Path, "read_text", read)
+    monkeypatch.setattr(onnx_engine.Path, "read_text", lambda path, *_: f"flags : avx2 {flags}")
     assert onnx_engine._adds_in_16_bits() is expected
 
 
@@ -108,9 +120,8 @@ def test_the_likeliest_labels_are_those_of_torchs_branch_and_have_their_logits(r
     assert np.isfinite(alone.logits(seen)).all()
 
 
-@pytest.mark.parametrize("dtype", ["int8", "fp32", "bf16"])
-def test_tags_and_scores_do_not_depend_on_what_else_is_asked_for(ramctl, dtype):
-    tag = partial(ramctl, "tag", "-q", "--dtype", dtype, *PHOTOS)
+def test_tags_and_scores_do_not_depend_on_what_else_is_asked_for(ramctl):
+    tag = partial(ramctl, "tag", "-q", *PHOTOS)
     alone = tag().rows
     for option in ("--dense", "--embedding"):
         for before, after in zip(alone, tag(option).rows, strict=True):

@@ -9,18 +9,15 @@ from ramctl.inference.log_odds import Salience, sigmoid
 from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.vocabulary import Vocabulary
 from ramctl.records.labels import Label, Labels
+from tests.inference.conftest import KINDS
 
-LABELS = Labels([
-    Label("cat"), Label("sofa"), Label("room", "scene"), Label("red", "attribute"),
-    Label("sit", "action"), Label("person"), Label("man", parents=("person",)),
-])  # fmt: skip
 CAT, SOFA, ROOM, RED, SIT, PERSON, MAN = range(7)
 WEIGHTS = (2.0, 0.5, -1, -np.inf, -np.inf, 1, 1)
 NEVER_MAIN = (0.0, 0.0, -30.0)
 
 
 def selector(
-    labels=LABELS, *, threshold=0.9, weights=WEIGHTS, main=(0.46, 0.53, 0.73), fills_up=False,
+    labels=KINDS, *, threshold=0.9, weights=WEIGHTS, main=(0.46, 0.53, 0.73), fills_up=False,
     user=None, has_salience=True, **options,
 ):  # fmt: skip
     salience = Salience(0.8, np.array(weights, np.float64), main) if has_salience else None
@@ -66,13 +63,13 @@ def test_the_first_thing_comes_first_then_things_parts_and_the_rest():
     # The room is likelier to be a main thing, yet captions begin with the cat.
     assert given(scores, weights=weights) == ["cat", "room", "sofa", "red"]
     assert given(scores, weights=weights, top=2) == ["cat", "room"]
-    part = Labels([replace(LABELS[CAT], part_of=("room",)), *LABELS[1:]])
+    part = Labels([replace(KINDS[CAT], part_of=("room",)), *KINDS[1:]])
     assert given(scores, weights=weights, labels=part) == ["room", "sofa", "cat", "red"]
     assert given(scores, has_salience=False) == ["red", "room", "sofa", "cat"]
 
 
 def test_a_part_is_given_only_beside_its_whole():
-    paw = Labels([*LABELS[:SOFA], Label("paw", part_of=("cat", "person")), *LABELS[ROOM:]])
+    paw = Labels([*KINDS[:SOFA], Label("paw", part_of=("cat", "person")), *KINDS[ROOM:]])
     without = [0.05, 0.97, 0.98, 0.05, 0.05, 0.05, 0.05]
     assert given(without, labels=paw, main=NEVER_MAIN) == ["room"]
     assert set(given(without, labels=paw, user=0.9)) == {"paw", "room"}
@@ -89,5 +86,13 @@ def test_a_photo_with_few_tags_gets_the_likeliest_things_up_to_four():
 
 
 def test_without_evidence_a_label_is_not_given_and_not_counted():
-    unknown = Labels([replace(LABELS[CAT], validated=False), *LABELS[1:]])
+    unknown = Labels([replace(KINDS[CAT], validated=False), *KINDS[1:]])
     assert given([0.999, 0.95, 0.05, 0.05, 0.05, 0.05, 0.05], labels=unknown) == ["sofa"]
+
+
+def test_a_tag_is_given_above_its_threshold_before_rounding_and_a_name_once():
+    plain = {"threshold": 0.5, "has_salience": False}
+    letters = Labels.from_tags(["a", "b", "c"])
+    assert selector(letters, **plain)(np.float32([0.50001, 0.5, 0.49999])).scores == {"a": 0.5}
+    bows = Labels.from_tags(["bow", "cat", "bow"])
+    assert selector(bows, **plain)(np.float32([0.6, 0.7, 0.9])).scores == {"bow": 0.9, "cat": 0.7}

@@ -15,8 +15,7 @@ from ramctl.checkpoints.official import official_targets
 from ramctl.model.build_ram import build_ram
 from ramctl.model.preset import change_preset, finetuning_preset, load_preset
 from tests.conftest import REPOSITORY
-from tests.peers.conftest import clip_tokenizer
-from tests.peers.support import save_clip_text
+from tests.inference.peers.support import clip_tokenizer, save_clip_text
 from tests.support import captured
 
 __all__ = ["clip_tokenizer"]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.peers.conftest import clip_tokenizer, offline, one_thread, own_cache
-from tests.peers.support import save_clip_text
+from tests.inference.peers.support import clip_tokenizer, offline, own_cache, save_clip_text
+from tests.support import one_thread
 
 __all__ = ["clip_tokenizer", "offline", "one_thread", "own_cache"]
 

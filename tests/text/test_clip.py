@@ -8,7 +8,7 @@ import torch
 
 from ramctl.checkpoints.clip import ClipTextEncoder, label_prompts, templates
 from ramctl.errors import RunProblem
-from tests.peers.support import LABELS
+from tests.inference.peers.support import LABELS
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.peers.conftest import clip_tokenizer, own_cache
-from tests.peers.support import save_clip
+from tests.inference.peers.support import clip_tokenizer, own_cache, save_clip
 from tests.support import DATA, command, read_rows, write_records
 
 __all__ = ["DATA", "clip_tokenizer", "command", "own_cache", "read_rows", "write_records"]

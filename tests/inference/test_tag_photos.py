@@ -1,22 +1,16 @@
-"""`ramctl tag` from the outside: inputs, outputs, choices, resume."""
+"""`ramctl tag` from the outside: inputs, choices, forms of output."""
 
 import contextlib
 import csv
 import io
-import json
 import os
-import shutil
 import subprocess
-import tarfile
-from pathlib import Path
 
 import pytest
 
 from tests.command import ONE_BY_ONE, Ramctl
-from tests.support import DATA, lines, read_rows
-from tests.tagging.conftest import names, save_photo, tags
-
-PHOTO = DATA / "photos" / "horses.jpg"
+from tests.inference.conftest import names, save_photo, tags
+from tests.support import lines, read_rows
 
 
 def test_a_photo_gets_its_tags_with_scores_by_falling_score(tag):
@@ -44,68 +38,26 @@ def test_good_photos_are_tagged_and_bad_ones_named_with_their_reason(tag, photos
     assert b"3 in, 0 out, 3 rejected" in again.stderr
 
 
-def test_names_come_from_standard_input_line_by_line_or_by_nul(tag, photos):
+def test_names_and_records_mix_on_standard_input_or_names_end_with_nul(tag, photos):
+    record = b'{"id": 1, "image": "blue.png", "tags": ["old"], "kinds": {"old": "object"}}'
+    first, second = tag("-", stdin=b"red.png\n\n" + record + b"\n").rows
+    assert first["image"] == "red.png"
+    assert second["id"] == 1 and second["tags"] == ["blue", "colour"]
+    assert second["kinds"] == {"blue": "attribute", "colour": "attribute"}
     save_photo(photos / (odd := "line\nbreak.png"), "red")
-    assert names(tag("-", stdin=b"red.png\n\nblue.png\n")) == ["red.png", "blue.png"]
     assert names(tag("-0", "-", stdin=f"{odd}\0red.png\0".encode())) == [odd, "red.png"]
 
 
-def test_records_and_names_mix_on_standard_input(tag):
-    record = b'{"id": 1, "image": "blue.png", "tags": ["old"], "kinds": {"old": "object"}}'
-    done = tag("-", stdin=b"red.png\n" + record + b"\n")
-    first, second = done.rows
-    assert first["image"] == "red.png"
-    assert second["id"] == 1
-    assert second["tags"] == ["blue", "colour"]
-    assert second["kinds"] == {"blue": "attribute", "colour": "attribute"}
-
-
-def test_what_another_model_said_of_a_photo_does_not_stay(tag):
-    said = {"boxes": {"red": [[0, 0, 1, 1], 0.5]}, "dense": [0.1]}
+def test_what_another_model_said_of_a_photo_does_not_stay_and_what_its_owner_said_does(tag):
+    said = {"boxes": {"red": [[0, 0, 1, 1], 0.5]}, "dense": [0.1], "label_names": ["red"]}
+    said |= {"tag_language": "de", "sources": {"red": ["human"], "sky": ["parsed"]}}
     record = {"image": "red.png", "tags": ["red", "sky"], "mine": 1, **said}
-    (row,) = tag("-", stdin=lines([record])).rows
-    assert row["tags"] == ["red", "colour"]
-    assert row.keys() - {"scores", "kinds"} == {"image", "tags", "mine"}
-
-
-def test_fields_of_the_owner_that_have_such_a_name_stay(tag):
-    own = {"labels": ["mine"], "boxes": [[0, 0, 9, 9]]}
-    (row,) = tag("-", stdin=lines([{"image": "red.png", **own}])).rows
-    assert {name: row[name] for name in own} == own
-
-
-def test_members_of_archives_are_tagged(tag, photos):
-    with tarfile.open(photos / "shard-0.tar", "w") as tar:
-        for name in ("red.png", "notes.txt", "blue.png"):
-            tar.add(photos / name, name)
-    assert names(tag("shard-0.tar")) == ["shard-0.tar#red.png", "shard-0.tar#blue.png"]
-    record = b'{"image": "shard-0.tar#blue.png"}\n'
-    assert tags(tag("-", stdin=record)) == ["blue", "colour"]
-
-
-def test_text_and_tables_have_one_line_a_photo(tag):
-    assert tag("-f", "text", "red.png", "blue.png").stdout.decode().splitlines() == [
-        "red.png\tred, colour",
-        "blue.png\tblue, colour",
-    ]
-    (row,) = csv.DictReader(io.StringIO(tag("-f", "csv", "red.png").stdout.decode()))
-    assert (row["image"], row["tags"]) == ("red.png", "red, colour")
-    assert float(row["scores"].split(", ")[0]) > 0.99
-
-
-@pytest.mark.parametrize(
-    ("option", "form", "forms"),
-    [("--caption", "text", "-f jsonl, parquet, csv or table")]
-    + [("--boxes", form, "-f jsonl or parquet") for form in ("text", "csv", "table")],
-)
-def test_formats_that_would_leave_out_what_is_asked_for_are_wrong_usage(option, form, forms, tag):
-    done = tag("red.png", option, "-f", form)
-    assert (done.returncode, done.stdout) == (2, b"")
-    assert option in done.messages and done.messages.endswith(f" {forms}, not {form}\n")
-
-
-def test_top_gives_the_likeliest_main_things(tag):
-    assert tags(tag("--top", 1, "red.png")) == ["red"]
+    own = {"labels": ["mine"], "boxes": [[0, 0, 9, 9]], "label_names": ["my own"]}
+    first, second = tag("-", stdin=lines([record, {"image": "red.png", **own}])).rows
+    assert first["tags"] == ["red", "colour"]
+    assert first.keys() - {"scores", "kinds"} == {"image", "tags", "mine", "sources"}
+    assert first["sources"] == {"red": ["human"]}
+    assert {name: second[name] for name in own} == own
 
 
 def test_thresholds_come_from_a_file(tag, photos):
@@ -113,8 +65,41 @@ def test_thresholds_come_from_a_file(tag, photos):
     assert tags(tag("--threshold", "by-tag.jsonl", "red.png")) == ["red"]
     (photos / "by-id.txt").write_text("1\n1\n1\n0\n")
     assert tags(tag("--threshold", "by-id.txt", "red.png")) == ["colour"]
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--threshold=nan"], 2, "not between 0 and 1"),
+        (["--threshold", "short.txt"], 1, "short.txt: 1 thresholds for 4 labels"),
+        (["--threshold", "by-tag"], 1, "by-tag:1: expected"),
+        (["--threshold", "by-id"], 1, "by-id:2: expected"),
+        (["--lang", "xx"], 2, "language 'xx': the labels have names in zh"),
+        (["--labels", "words", "--lang", "zh"], 2, "have no names in other languages"),
+        (["--caption", "-f", "text"], 2, " -f jsonl, parquet, csv or table, not text\n"),
+        (["--boxes", "-f", "csv"], 2, " -f jsonl or parquet, not csv\n"),
+        (["--dense", "-f", "table"], 2, " -f jsonl or parquet, not table\n"),
+        (["--embedding", "-f", "text"], 2, " -f jsonl or parquet, not text\n"),
+        (["-f", "parquet", "--resume"], 2, "-f parquet needs -o FILE"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_any_photo(options, code, said, tag, photos):
     (photos / "short.txt").write_text("0.5\n")
-    assert tag("--threshold", "short.txt", "red.png").returncode == 1
+    (photos / "by-tag").write_text('{"tag": "red", "threshold": 1.5}\n')
+    (photos / "by-id").write_text("0.1\n2\n0.3\n0.4\n")
+    (photos / "words").write_text("red\n")
+    done = tag("red.png", *options)
+    assert (done.returncode, done.stdout) == (code, b"") and said in done.messages
+
+
+def test_names_are_of_a_language_whatever_its_capitals(tag, photos):
+    assert "blue" in tags(tag("blue.png", "--lang", "en-GB"))
+    for code in ("zh", "ZH", "zh_CN"):
+        done = tag("blue.png", "--lang", code)
+        assert tags(done) == ["蓝色", "colour"]
+        assert done.rows[0]["tag_language"] == "zh"
+    (photos / "words.txt").write_text("blue\npurple\n")
+    assert "蓝色" in tags(tag("blue.png", "--labels", "words.txt", "--lang", "zh"))
 
 
 def test_new_words_are_found_instead_of_or_besides_the_model_s_labels(tag, photos):
@@ -138,21 +123,17 @@ def test_dense_gives_every_score_and_the_names_once(tag):
     assert min(first["dense"]) > 0
 
 
-@pytest.mark.parametrize("name", ["threshold", "caption"])
-def test_resume_refuses_a_bundle_whose_threshold_changed(name, tiny_bundle, ramctl, tmp_path):
-    bundle = shutil.copytree(tiny_bundle, tmp_path / "model")
-    (tmp_path / "words.txt").write_text("wild horse\n")
-    words = ["tag", "--model", bundle, "--labels", "+words.txt", "--caption", PHOTO]
-    assert ramctl(*words, "-o", "out.jsonl").returncode == 0
-    meta = json.loads((bundle / "bundle.json").read_text())
-    meta["thresholds"][name] = -1.5 if name == "caption" else 0.4
-    (bundle / "bundle.json").write_text(json.dumps(meta))
-    done = ramctl(*words, "-o", "out.jsonl", "--resume")
-    assert done.returncode == 2
-    assert "was made with another model" in done.messages
+def test_text_and_tables_have_one_line_a_photo(tag):
+    assert tag("-f", "text", "red.png", "blue.png").stdout.decode().splitlines() == [
+        "red.png\tred, colour",
+        "blue.png\tblue, colour",
+    ]
+    (row,) = csv.DictReader(io.StringIO(tag("-f", "csv", "--top", 1, "red.png").stdout.decode()))
+    assert (row["image"], row["tags"]) == ("red.png", "red")
+    assert float(row["scores"]) > 0.99
 
 
-def on_a_terminal(*words: object, folder: Path) -> str:
+def on_a_terminal(*words: object, folder) -> str:
     """What the command shows on a terminal that is its standard output and standard error."""
     import pty
     import termios
@@ -170,17 +151,16 @@ def on_a_terminal(*words: object, folder: Path) -> str:
     return shown.decode().replace("\r\n", "\n")
 
 
-def test_on_a_terminal_tags_are_shown_for_people_and_in_pipes_as_records(colours, photos, tag):
+def test_on_a_terminal_tags_are_shown_for_people_unless_a_form_or_fields_are_asked_for(
+    colours, photos
+):
     shown = on_a_terminal("tag", "--model", colours, "red.png", "blue.png", folder=photos)
     assert shown.split("ramctl tag: 2 in")[0] == (
         "red.png\n  1.00  red\n  0.95  colour\nblue.png\n  1.00  blue\n  0.95  colour\n"
     )
     words = ["tag", "-q", "--model", colours, "red.png"]
     assert on_a_terminal(*words, "-f", "text", folder=photos) == "red.png\tred, colour\n"
-    assert on_a_terminal(*words, "-f", "jsonl", folder=photos).startswith('{"image":"red.png"')
-    assert tag("red.png").stdout.startswith(b'{"image":"red.png"')
-    assert tag("red.png", "-f", "table").stdout.startswith(b"red.png\n  1.00  red\n")
-    assert "need -f" not in on_a_terminal(*words, "--boxes", folder=photos)
+    assert on_a_terminal(*words, "--dense", folder=photos).startswith('{"image":"red.png"')
     assert on_a_terminal(*words, "-o", "tags.jsonl", folder=photos) == ""
     assert (photos / "tags.jsonl").read_bytes().startswith(b'{"image":"red.png"')
 

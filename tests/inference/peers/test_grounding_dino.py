@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
 
 from ramctl.inference.peers import open_peer
 from ramctl.inference.peers.grounding_dino import MAX_TOKENS, GroundingDino, pack_prompts
 from ramctl.model.device import Runtime
-from tests.peers.small_dino import save_port
-from tests.peers.support import LABELS
+from tests.inference.peers.support import LABELS, save_port
 
 RUNTIME = Runtime.choose("cpu", "fp32")
 
@@ -34,9 +34,7 @@ def token_spans(tokenizer, text, labels):
     return spans
 
 
-def test_port_scores_equal_the_raw_outputs_of_the_librarys_processor(port, photos, bert_tokenizer):
-    from transformers import GroundingDinoForObjectDetection, GroundingDinoProcessor
-
+def test_scores_and_boxes_equal_the_raw_outputs_of_the_library(port, photos, bert_tokenizer):
     model = GroundingDinoForObjectDetection.from_pretrained(port).eval()
     processor = GroundingDinoProcessor.from_pretrained(port)
     peer = open_peer(f"grounding-dino:{port}", LABELS, device="cpu")

@@ -9,7 +9,7 @@ import pytest
 from ramctl import RamctlError, Tagger
 from ramctl.inference.peers import open_peer
 from ramctl.inference.peers.onnx_folder import GRAPH, LABELS, PREPROCESS
-from tests.peers.channel_graph import SETTINGS, graph, write_folder
+from tests.inference.peers.support import SETTINGS, channel_graph, write_folder
 
 RED = np.full((9, 7, 3), (255, 0, 51), np.uint8)
 MEAN = np.array([(1 - 0.5) / 0.5, (0 - 0.4) / 0.5, (0.2 - 0.3) / 0.25], np.float32)
@@ -17,16 +17,12 @@ MEAN = np.array([(1 - 0.5) / 0.5, (0 - 0.4) / 0.5, (0.2 - 0.3) / 0.25], np.float
 
 @pytest.fixture
 def folder(tmp_path):
-    """A folder whose labels are the channels."""
     return write_folder(tmp_path / "net")
 
 
 @pytest.mark.parametrize(
     "made",
-    [
-        graph(),
-        graph(axes=(1, 2), shape=("batch", 4, 4, 3)),
-    ],
+    [channel_graph(), channel_graph("1, 2", "4, 4, 3")],
     ids=["channels first", "channels last"],
 )
 def test_scores_are_those_of_the_graph(made, folder):
@@ -42,13 +38,13 @@ def test_scores_are_those_of_the_graph(made, folder):
 
 def test_weights_beside_the_graph_are_read_and_others_refused(folder):
     (folder / "weights.bin").write_bytes(np.full(3, 2, np.float32).tobytes())
-    (folder / GRAPH).write_bytes(graph(weights="weights.bin").SerializeToString())
+    (folder / GRAPH).write_bytes(channel_graph(weights="weights.bin").SerializeToString())
     first = open_peer(f"onnx:{folder}", [])
     np.testing.assert_allclose(first.scores([RED]), [1 / (1 + np.exp(-2 * MEAN))], atol=1e-6)
     (folder / "weights.bin").write_bytes(np.full(3, 3, np.float32).tobytes())
     assert open_peer(f"onnx:{folder}", []).fingerprint != first.fingerprint
     (folder / "weights.bin").rename(folder.parent / "weights.bin")
-    (folder / GRAPH).write_bytes(graph(weights="../weights.bin").SerializeToString())
+    (folder / GRAPH).write_bytes(channel_graph(weights="../weights.bin").SerializeToString())
     with pytest.raises(RamctlError, match=r"model\.onnx: .*xternal data path"):
         open_peer(f"onnx:{folder}", [])
 
@@ -64,7 +60,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_a_folder_that_is_not_right_is_one_line(case, folder, ramctl):
+def test_a_folder_that_is_not_right_is_one_line(case, folder):
     name, content, message = WRONG[case]
     content = content if isinstance(content, bytes) else json.dumps(content).encode()
     (folder / name).write_bytes(content)
