@@ -1,13 +1,17 @@
-"""A model comes back from its bundle as it was; folded batch norms change rounding only."""
+"""Weights: out of a bundle as they were, and out of files of other projects."""
+
+import argparse
 
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from ramctl.checkpoints.bundle import Bundle, BundleWriter
 from ramctl.checkpoints.load import fold_batchnorms, load_caption_tokenizer, load_model, write_model
-from ramctl.checkpoints.weights import load_weights, save_weights
+from ramctl.checkpoints.transformers_folder import fingerprint
+from ramctl.checkpoints.weights import load_weights, read_checkpoint, tensors_of
 from ramctl.errors import RunProblem
 from ramctl.model.build_ram import build_ram
 from ramctl.model.caption_tokenizer import CaptionTokenizer, train_tokenizer
@@ -33,9 +37,9 @@ def tiny():
     return preset, model, tokenizer
 
 
-def write(path, preset, model, tokenizer=None, half=False):
+def write(path, preset, model, tokenizer=None, **options):
     with BundleWriter(path) as writer:
-        writer.meta = write_model(writer.path, preset, model, tokenizer, half=half)
+        writer.meta = write_model(writer.path, preset, model, tokenizer, **options)
         Labels.from_tags(TAGS).write(writer.path / "labels.jsonl")
     return Bundle.open(path)
 
@@ -51,6 +55,10 @@ def test_a_model_comes_back_bit_for_bit_with_or_without_captioning(tmp_path):
         for loaded in (again, tagger):
             assert torch.equal(loaded(photos).logits.total, model(photos).logits.total)
     assert load_caption_tokenizer(bundle).prompt_ids == tokenizer.prompt_ids
+    halves = write(tmp_path / "half", preset, model, tokenizer, half=True)
+    assert {(value.ndim > 1, str(value.dtype)) for value in halves.tensors().values()} >= {
+        (True, "float16"), (False, "float32"),
+    }  # fmt: skip
 
 
 def test_products_in_bf16_are_those_that_autocast_makes(tmp_path):
@@ -68,18 +76,6 @@ def test_products_in_bf16_are_those_that_autocast_makes(tmp_path):
     assert torch.equal(logits, expected)
 
 
-def test_half_weights_keep_vectors_whole_and_logits_close(tmp_path):
-    preset, model, tokenizer = tiny()
-    bundle = write(tmp_path / "m", preset, model, tokenizer, half=True)
-    stored = bundle.tensors()
-    assert stored["tag_decoder.layers.0.feed_forward.expand.weight"].dtype == "float16"
-    assert stored["tag_decoder.layers.0.feed_forward.expand.bias"].dtype == "float32"
-    photos = torch.randn(2, 3, 64, 64)
-    with torch.no_grad():
-        logits, expected = (m(photos).logits.total for m in (load_model(bundle), model))
-    torch.testing.assert_close(logits, expected, atol=2e-2, rtol=0)
-
-
 def test_fine_tuning_resizes_swin_to_its_window(tmp_path):
     preset = load_preset("ram-swin-b", SMALL_SWIN)
     model = build_ram(preset.model, image_size=96, n_labels=5).eval()
@@ -89,19 +85,6 @@ def test_fine_tuning_resizes_swin_to_its_window(tmp_path):
         assert larger.encoder(torch.randn(1, 3, 160, 160)).shape == (1, 1 + 25, 64)
     with pytest.raises(RunProblem, match="relative_position_bias_table has shape"):
         load_weights(larger, bundle.path / "model.safetensors")
-
-
-def test_weights_that_do_not_fit_are_an_error_that_names_them(tmp_path):
-    _, model, _ = tiny()
-    path = tmp_path / "model.safetensors"
-    save_weights(model, path)
-    changes = ["model.tag_decoder.ffn_width=65", "model.prior=false", "model.labels.own_width=0"]
-    other = build_ram(load_preset("tiny", changes).model, image_size=64, n_labels=5, vocabulary=9)
-    with pytest.raises(RunProblem, match=r"unknown .*prior"):
-        load_weights(other, path)
-    path.write_bytes(b"nothing")
-    with pytest.raises(RunProblem, match="cannot read the weights"):
-        load_weights(model, path)
 
 
 def settled(model: nn.Module) -> nn.Module:
@@ -126,3 +109,81 @@ def test_an_efficientnet_gives_the_same_without_its_batch_norms():
         assert fold_batchnorms(model, photos) > 10
         assert not any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
         torch.testing.assert_close(model(photos), before, rtol=1e-4, atol=1e-4)
+
+
+WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
+
+
+@pytest.mark.parametrize(
+    ("content", "zipped"),
+    [
+        (WEIGHTS, True),
+        ({"model": WEIGHTS, "epoch": 3}, False),
+        ({"state_dict": WEIGHTS}, True),
+        ({"model": {f"module.{name}": tensor for name, tensor in WEIGHTS.items()}}, False),
+    ],
+)
+def test_weights_are_found_in_both_of_torchs_formats(tmp_path, content, zipped, recwarn):
+    torch.save(content, tmp_path / "x.pth", _use_new_zipfile_serialization=zipped)
+    tensors = tensors_of(read_checkpoint(tmp_path / "x.pth"))
+    assert tensors.keys() == WEIGHTS.keys()
+    assert all(torch.equal(tensors[name], tensor) for name, tensor in WEIGHTS.items())
+    assert not recwarn.list
+
+
+def test_safetensors_are_read_by_their_name(tmp_path):
+    save_file(WEIGHTS, tmp_path / "y.safetensors")
+    assert read_checkpoint(tmp_path / "y.safetensors").keys() == WEIGHTS.keys()
+    torch.save(WEIGHTS, tmp_path / "x.safetensors")
+    with pytest.raises(RunProblem, match="not a checkpoint of torch's or safetensors"):
+        read_checkpoint(tmp_path / "x.safetensors")
+
+
+def cut(save):
+    def write(path):
+        save(path)
+        path.write_bytes(path.read_bytes()[:-40])
+
+    return write
+
+
+def save_old(content, path):
+    torch.save(content, path, _use_new_zipfile_serialization=False)
+
+
+NONE = "not a checkpoint of torch's or safetensors, or damaged"
+WRONG = {
+    "page": (lambda p: p.write_text("\n<!DOCTYPE html>\n<html>"), NONE),
+    "cut zip": (cut(lambda p: torch.save(WEIGHTS, p)), NONE),
+    "cut safetensors": (cut(lambda p: save_file(WEIGHTS, p)), NONE),
+    "arguments": (
+        lambda p: torch.save({"model": WEIGHTS, "args": argparse.Namespace()}, p),
+        r"refused, .+ \(argparse.Namespace\)",
+    ),
+    "module, old format": (
+        lambda p: save_old(torch.nn.Linear(2, 2), p),
+        r"refused, .+ \(torch.nn.modules.linear.Linear\)",
+    ),
+    "list": (lambda p: torch.save([1, 2], p), NONE),
+    "folder": (lambda p: p.mkdir(), "cannot read the checkpoint: .*Is a directory"),
+}
+
+
+@pytest.mark.parametrize("name", list(WRONG))
+def test_what_is_no_checkpoint_is_said_in_one_plain_line(tmp_path, name):
+    write, expected = WRONG[name]
+    write(tmp_path / "x.pth")
+    with pytest.raises(RunProblem, match=expected) as caught:
+        read_checkpoint(tmp_path / "x.pth")
+    message = str(caught.value)
+    assert message.startswith(f"{tmp_path / 'x.pth'}: ")
+    assert message.isprintable()  # one line, and no colours of torch's
+
+
+def test_a_folder_s_fingerprint_is_that_of_its_content_and_not_of_its_card(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"one")
+    before = fingerprint([tmp_path])
+    (tmp_path / "README.md").write_text("a card")
+    assert fingerprint([tmp_path]) == before != fingerprint([tmp_path], "other facts")
+    (tmp_path / "model.safetensors").write_bytes(b"two")
+    assert fingerprint([tmp_path]) != before

@@ -1,15 +1,18 @@
-"""The joined model: labels, prior, cached features, frozen parts, precision."""
+"""The model and its parts against their formulas: labels, prior, captions, regions, backbones."""
 
+import math
 from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 
+from ramctl.model.attention import AttentionBlock
 from ramctl.model.build_ram import build_ram
 from ramctl.model.captioning import CaptionInputs
-from ramctl.model.label_queries import DescriptionWeighting, LabelTable
 from ramctl.model.preset import load_preset
-from ramctl.model.regions import cell_logits
+from ramctl.model.regions import Regions, cell_logits, pool_regions, region_logits
+from ramctl.model.tag_decoder import TagDecoder
 
 PRIOR = [
     "model.prior.classes=10", "model.prior.class_token=true",
@@ -78,7 +81,7 @@ def test_logits_are_the_sum_of_decoder_prior_and_own_parts(photos):
         pooled = features.mean(1)
         mixture = model.prior.classifier(pooled).softmax(-1) @ model.prior.class_names
         feature = model.prior.to_label_space(pooled)
-        similarity = torch.nn.functional.normalize(feature, dim=-1) @ model.labels.text.T
+        similarity = F.normalize(feature, dim=-1) @ model.labels.text.T
         own = model.prior.own_projection(pooled) @ model.labels.own.T
         expected = decoder + model.prior.scale * similarity + own + model.labels.bias[:, 0]
         torch.testing.assert_close(model(photos).logits.total, expected)
@@ -100,7 +103,7 @@ def test_a_cell_is_scored_as_the_global_branch_scores_a_photo_that_has_no_other(
             names = model.prior.class_names
             feature = model.prior.to_label_space(alone)
             expected = model.prior.own_projection(alone) @ model.labels.own.T
-            similarity = torch.nn.functional.normalize(feature, dim=-1) @ model.labels.text.T
+            similarity = F.normalize(feature, dim=-1) @ model.labels.text.T
             expected += model.prior.scale * similarity + model.prior.offset
             mixture = likely @ torch.exp(3 * names @ model.labels.text.T)
             expected += model.prior.class_scale * torch.log(mixture)
@@ -126,36 +129,9 @@ def test_each_part_can_be_switched_off(switches, photos):
     assert (out.encoded.photo is None) == ("model.prior=false" in switches)
 
 
-def test_padding_changes_no_caption(photos):
-    model, inputs = build(), captions()
-    longer = torch.nn.functional.pad(inputs.caption_ids, (0, 3))
-    mask = torch.nn.functional.pad(inputs.caption_mask, (0, 3))
-    other_tags = inputs.tag_ids.clone()
-    other_tags[:, 10:] = 3  # masked
-    padded = CaptionInputs(other_tags, inputs.tag_mask, longer, mask)
-    with torch.no_grad():
-        encoded = model.encode(model.encoder(photos))
-        expected = model.captioning(encoded.tokens, inputs)
-        torch.testing.assert_close(
-            model.captioning(encoded.tokens, padded)[1, :7], expected[1], atol=1e-5, rtol=1e-5
-        )
-
-
-def test_a_word_piece_sees_only_those_before_it(photos):
-    model, inputs = build(), captions()
-    changed = inputs.caption_ids.clone()
-    changed[:, 4] = (changed[:, 4] + 1) % 20
-    with torch.no_grad():
-        encoded = model.encode(model.encoder(photos))
-        one = model.captioning(encoded.tokens, inputs)
-        two = model.captioning(encoded.tokens, replace(inputs, caption_ids=changed))
-    torch.testing.assert_close(one[1, :4], two[1, :4])
-    assert not torch.allclose(one[1, 4:], two[1, 4:])
-
-
-@pytest.mark.parametrize(("backbone", "width", "tokens"), [
-    ("test_efficientnet", 256, 4), ("test_vit", 64, 17), ("test_resnet", 96, 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("backbone", "width", "tokens"), [("test_vit", 64, 17), ("test_resnet", 96, 4)]
+)
 def test_any_timm_backbone_gives_tokens(backbone, width, tokens, photos):
     overrides = [f"model.encoder.backbone={backbone}", f"model.encoder.width={width}"]
     if backbone == "test_vit":
@@ -166,25 +142,6 @@ def test_any_timm_backbone_gives_tokens(backbone, width, tokens, photos):
     assert model.encoder.extra_tokens == (1 if backbone == "test_vit" else 0)
 
 
-def test_ragged_descriptions_weigh_as_each_label_alone():
-    table = LabelTable([8, 0, 0, 0], 3, counts=[2, 5, 1], train_text=False)
-    table.set_text(torch.randn(8, 8))
-    weighting, feature = DescriptionWeighting(), torch.randn(4, 8)
-    rows = table()
-    assert rows.shape == (3, 5, 8)
-    absent = (rows == 0).all(-1)
-    with torch.no_grad():
-        mixed = weighting(rows, absent, feature)
-        weights = weighting.weights(rows, absent, feature)
-        assert (weights[:, absent] == 0).all()
-        direction = torch.nn.functional.normalize(feature, dim=-1)
-        for label, (start, end) in enumerate(((0, 2), (2, 7), (7, 8))):
-            own = table.text[start:end]
-            alone = ((direction @ own.T) / 0.07).softmax(-1) @ own
-            torch.testing.assert_close(mixed[:, label], alone, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(table(torch.tensor([2, 1])), rows[[2, 1]])
-
-
 def test_described_model_takes_ragged_labels_end_to_end(photos):
     model = build(DESCRIBED, n_labels=3, description_counts=[2, 5, 1])
     with torch.no_grad():
@@ -193,3 +150,80 @@ def test_described_model_takes_ragged_labels_end_to_end(photos):
         for label, (start, end) in enumerate(((0, 2), (2, 7), (7, 8))):
             alone = model.tag_logits(encoded, model.labels.text[None, start:end]).total
             torch.testing.assert_close(whole[:, label, None], alone, atol=1e-5, rtol=1e-5)
+
+
+WIDTH, TOKENS = 16, 5
+
+
+@pytest.fixture
+def decoder():
+    config = load_preset("tiny").model.tag_decoder
+    config = replace(config, width=WIDTH, heads=4, layers=2, ffn_width=8, dropout=0.0)
+    made = TagDecoder(config, WIDTH, shared_head=True).eval()
+    for parameter in made.parameters():  # larger than at the start, so that every part matters
+        torch.nn.init.normal_(parameter, std=0.5)
+    return made
+
+
+def test_attention_is_that_of_the_paper_with_residual_and_norm():
+    block = AttentionBlock(WIDTH, WIDTH, dropout=0.0, eps=1e-6).eval()
+    x, context = torch.randn(2, 3, WIDTH), torch.randn(2, TOKENS, WIDTH)
+    q, k, v = (
+        linear(y).view(2, -1, 4, 4).transpose(1, 2)
+        for linear, y in ((block.query, x), (block.key, context), (block.value, context))
+    )
+    maps = (q @ k.transpose(-1, -2) / math.sqrt(4)).softmax(-1)
+    mixed = (maps @ v).transpose(1, 2).reshape(2, 3, WIDTH)
+    expected = F.layer_norm(block.output(mixed) + x, (WIDTH,), block.norm.weight, eps=1e-6)
+    keys_values = block.keys_values(context, 4)
+    torch.testing.assert_close(block(x, keys_values), expected)
+    found: list[torch.Tensor] = []
+    torch.testing.assert_close(block(x, keys_values, maps=found), expected)
+    torch.testing.assert_close(found[0], maps)
+
+
+def test_no_layer_sees_a_hidden_token(decoder):
+    tokens = torch.randn(2, TOKENS, WIDTH)
+    other = tokens.clone()
+    other[:, 2] += 5
+    mask = torch.zeros(2, 1, 1, TOKENS)
+    mask[..., 2] = float("-inf")
+    queries = decoder.prepare(torch.randn(1, 3, WIDTH))
+    one, two = (decoder(queries, decoder.contexts(t), mask) for t in (tokens, other))
+    torch.testing.assert_close(one, two)
+    assert not torch.allclose(one, decoder(queries, decoder.contexts(tokens)))
+
+
+@pytest.mark.parametrize("overrides", [(), PRIOR, DESCRIBED])
+def test_a_region_of_the_whole_photo_is_scored_like_the_photo(photos, overrides):
+    counts = [2, 5, 1, 1, 3, 2] if overrides is DESCRIBED else None
+    model = build(overrides, description_counts=counts)
+    with torch.no_grad():
+        labels = model.prepare_labels(model.labels())
+        features = model.encoder(photos)
+        grid = features.shape[1] - model.encoder.extra_tokens
+        which = torch.tensor([[0, 1], [1, 4], [1, 0]])
+        regions = Regions(which[:, 0], torch.ones(3, grid), which[:, 1])
+        logits, feature = region_logits(model, features, regions, labels)
+        expected = model(photos).logits.total[which[:, 0], which[:, 1]]
+    torch.testing.assert_close(logits, expected)
+    torch.testing.assert_close(feature.norm(dim=-1), torch.ones(3))
+
+
+def test_a_region_weighs_its_tokens_by_how_much_it_covers(photos):
+    model = build()
+    with torch.no_grad():
+        features = model.encoder(photos)
+        cover = torch.rand(1, features.shape[1] - model.encoder.extra_tokens)
+        regions = Regions(torch.tensor([0]), cover, torch.tensor([2]))
+        pooled = pool_regions(model, features, regions)
+    grid = features[0, model.encoder.extra_tokens :]
+    torch.testing.assert_close(pooled[0], (cover[0, :, None] * grid).sum(0) / cover.sum())
+
+
+def test_captions_belong_to_the_photos_that_have_some(photos):
+    model, inputs = build(), captions(1)
+    with torch.no_grad():
+        some = model(photos, captions=inputs, captioned=torch.tensor([1])).caption_logits
+        alone = model(photos[1:], captions=inputs).caption_logits
+    torch.testing.assert_close(some, alone)

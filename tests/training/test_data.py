@@ -1,23 +1,34 @@
-"""Records to batches: their order, targets, photos kept back, features."""
+"""Records to batches: their order, targets, photos kept back, looks, features; teachers."""
 
+import dataclasses
 from collections import Counter
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from ramctl.errors import RunProblem
-from ramctl.model.caption_tokenizer import CaptionTokenizer, load_tokenizer, train_tokenizer
+from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.model.encoder import ImageEncoder
 from ramctl.model.preprocess import Preprocess
 from ramctl.model.preset import load_preset
 from ramctl.photos.decoding import load_photo
 from ramctl.records.labels import Label, Labels
 from ramctl.records.record import kinds_of
-from ramctl.training.annotations import TagCounts, build_labels, read_annotation, read_records
-from ramctl.training.augmentation import UNCHANGED, TrainingPhoto
+from ramctl.training.annotations import (
+    Annotation,
+    Caption,
+    TagCounts,
+    build_labels,
+    read_annotation,
+    read_records,
+)
+from ramctl.training.augmentation import OPERATIONS, UNCHANGED, TrainingPhoto, random_crop
 from ramctl.training.data import (
     ABSENT,
     DENIED,
@@ -25,9 +36,10 @@ from ramctl.training.data import (
     UNKNOWN,
     Sampler,
     Targets,
-    TrainingSet,
+    main_things,
     photo_features,
 )
+from ramctl.training.teachers import ClipTeacher, SoftTargets
 from tests.support import problem_of
 from tests.training.conftest import DATA, training_records, write_records
 
@@ -122,13 +134,9 @@ def test_labels_are_the_tags_of_five_records_or_of_two_in_a_small_set():
     for n_cats, expected in ((4, ["dog"]), (5, ["dog", "cat"])):
         counts = counts_of([*dogs, *[{"tags": ["cat"]}] * n_cats, *[{"tags": []}] * (5 - n_cats)])
         assert build_labels(counts).tags == expected
-    counts = counts_of([{"tags": [f"tag {i}" for i in range(5100)]}] * 2)
-    assert len(build_labels(counts)) == 5000
     with pytest.raises(RunProblem, match="no tag is named in 2 records"):
         build_labels(counts_of(dogs[:1]))
-
-
-def test_labels_are_built_of_all_spellings_by_frequency_then_name_with_their_commonest_kind():
+    # Of all spellings, by frequency, then name, with their commonest kind.
     tags = [
         ("B-B", "scene"), ("b b", "scene"), ("b b", "object"), ("a", "action"), ("a", "action"),
         ("a", "object"), *[("c", "object")] * 3, ("c", "scene"), ("d", "object"),
@@ -137,25 +145,31 @@ def test_labels_are_built_of_all_spellings_by_frequency_then_name_with_their_com
     assert [(label.tag, label.kind, label.count) for label in build_labels(counts)] == [
         ("c", "object", 4), ("a", "action", 3), ("b b", "scene", 3),
     ]  # fmt: skip
+    counts = counts_of([{"tags": [f"tag {i}" for i in range(5100)]}] * 2)
+    assert len(build_labels(counts)) == 5000
 
 
 def test_captions_are_guided_by_their_own_tags_that_the_record_still_has():
     fields = {
         "tags": ["dog", "sky"], "captions": ["a red puppy", "sky"],
         "caption_tags": [["dog", "red"], ["sky"]], "generated_captions": ["a dog below the sky"],
+        "main": ["sky"],
     }  # fmt: skip
     annotation = read(**fields)
     assert [(c.text, c.tags) for c in annotation.captions] == [
         ("a red puppy", ("dog",)), ("sky", ("sky",)), ("a dog below the sky", ("dog", "sky")),
     ]  # fmt: skip
-    assert Targets(LABELS).guiding_tags(annotation.captions[2]) == ["dog", "sky"]
+    named = Caption("", ("sky", "spaceship", "puppy", "dog"))
+    assert Targets(LABELS).guiding_tags(named) == ["sky", "dog"]
+    assert Targets(LABELS).guiding_tags(named, in_label_order=True) == ["dog", "sky"]
+    assert main_things(annotation, LABELS) == [2]
+    assert main_things(msgspec.structs.replace(annotation, main=None), LABELS) == [0, 2]
 
 
 @pytest.mark.parametrize(
     ("fields", "code"),
     [
         ({"tags": ["dog"]}, "missing_field"),
-        ({"image": "x.jpg"}, "missing_field"),
         ({"image": "x.jpg", "tags": ["dog"], "scores": {"dog": 0.9}}, "missing_field"),
         ({"image": "x.jpg", "tags": [], "captions": ["a"], "caption_tags": []}, "bad_field"),
     ],
@@ -165,31 +179,14 @@ def test_records_that_cannot_teach_are_rejected(fields, code):
     assert problem.code == code
 
 
-def records_of(folder, rows, rejects=None, **options):
-    on_reject = (lambda r: pytest.fail(str(r))) if rejects is None else rejects.append
-    path = folder / "in.jsonl"
-    path.write_bytes(rows) if isinstance(rows, bytes) else write_records(path, rows)
+def records_of(folder, rows, **options):
+    path = write_records(folder / "in.jsonl", rows)
     target = folder / "records.jsonl"
-    return read_records(target, [str(path)], str(DATA), on_reject, "train", **options)
-
-
-def test_records_are_read_by_number_with_their_lines_and_bad_ones_rejected(tmp_path):
-    lines = [
-        '{"image": "a", "tags": []}', "", "{bad", '{"image": "b", "tags": 5}',
-        '{"image": "ü", "tags": ["x"], "captions": ["an x"], "main": ["x"]}',
-    ]  # fmt: skip
-    rejects = []
-    found = records_of(tmp_path, "\n".join(lines).encode(), rejects)
-    assert [(r.line, r.code) for r in rejects] == [(3, "bad_json"), (4, "bad_field")]
-    assert (found.n_lines, len(found)) == (4, 2)
-    notes = [found[place] for place in range(2)]
-    assert [(n.line, n.image, n.main) for n in notes] == [(1, "a", None), (5, "ü", ("x",))]
-    assert [caption.text for caption in notes[1].captions] == ["an x"]
-    assert found.base(notes[0]) == DATA
+    return read_records(target, [str(path)], str(DATA), pytest.fail, "train", **options)
 
 
 @pytest.mark.parametrize(
-    ("n_photos", "fraction"), [(300, 0), (700, 0.1), (1500, 0.08), (3000, 0.04), (9000, 0.02)]
+    ("n_photos", "fraction"), [(300, 0), (700, 0.1), (1500, 0.08), (9000, 0.02)]
 )
 def test_as_many_photos_are_held_out_as_thresholds_need_and_no_more(
     tmp_path, monkeypatch, n_photos, fraction
@@ -223,22 +220,121 @@ def test_features_are_the_encoder_s_of_both_views_and_unreadable_photos_are_repo
         assert np.allclose(kept[4, view], expected, rtol=2e-3, atol=2e-3)
 
 
-@pytest.mark.parametrize(
-    ("order", "expected"), [("given", "ball | dog | grass"), ("labels", "grass | dog | ball")]
-)
-def test_a_captions_tags_are_fed_as_they_are_named_or_as_the_authors_labels_stand(
-    order, expected, tmp_path
-):
-    preset = load_preset("tiny", [f"model.captioning.tag_order={order}"])
-    train_tokenizer(["ball dog grass |"] * 3, 60).save(str(tmp_path / "t.json"))
-    tokenizer = CaptionTokenizer(load_tokenizer(tmp_path / "t.json"), preset.model.captioning)
-    names = ["ball", "dog", "grass"]
-    record = {
-        "image": "photos/kite.jpg", "tags": names,
-        "captions": ["a ball, a dog on grass"], "caption_tags": [[*names, "ball"]],
-    }  # fmt: skip
-    records, targets = records_of(tmp_path, [record]), Targets(Labels.from_tags(names[::-1]))
-    photo = TrainingPhoto(preset.preprocess, UNCHANGED)
-    data = TrainingSet(records, np.array([0]), targets, photo, tokenizer=tokenizer)
-    pieces = data[0, data.ids].captions.tag_ids.numpy()
-    assert tokenizer.tokenizer.decode(pieces[0].tolist()) == expected
+TAUGHT = Labels([
+    Label("dog", synonyms=("hound",), parents=("animal",)), Label("animal"),
+    Label("sit", kind="action"), Label("red", kind="attribute"),
+])  # fmt: skip
+
+
+def teacher(folder: Path, *records) -> TaggerScores:
+    return TaggerScores.read(write_records(folder / "teacher.jsonl", records), "train")
+
+
+def soft_of(scores: TaggerScores, *photos, labels=TAUGHT) -> SoftTargets:
+    return SoftTargets(scores, scores.rows_of(photos), labels)
+
+
+def test_names_are_labels_by_their_own_name_and_synonyms(tmp_path):
+    scores = teacher(
+        tmp_path,
+        {"image": "a.jpg", "scores": {"hound": 0.7, "Dog": 0.4, "sit": 0.9}},
+        {"image": "b.jpg", "scores": {"submarine": 0.9}},
+    )
+    soft = soft_of(scores, "b.jpg", "c.jpg", "a.jpg")
+    assert [TAUGHT[i].tag for i in soft.known] == ["dog", "sit"]
+    assert soft.of(0).tolist() == [0, 0]  # it knows both, and sees neither
+    assert soft.of(1) is None
+    np.testing.assert_allclose(soft.of(2), [0.7, 0.9])
+    with pytest.raises(RunProblem, match="names none of the labels"):
+        soft_of(scores, "a", labels=Labels.from_tags(["ship"]))
+
+
+def test_records_outrank_teachers_whose_mean_outranks_absence(tmp_path):
+    labels = Labels([*TAUGHT, Label("tree"), Label("puppy", parents=("dog", "animal"))])
+    softs = [
+        soft_of(teacher(tmp_path, {"image": "a", "scores": scores}), "a", "b", labels=labels)
+        for scores in ({"dog": 0.8, "red": 0.6}, *[{"dog": 0.2}] * 3)
+    ]
+    targets = Targets(labels, 0.25, softs)
+
+    def row(tags, negatives=None, number=0):
+        return targets.row(number, Annotation("a", tags, (), negatives))
+
+    rows = [row(("puppy",)), row(("dog",)), row(("puppy",), number=1), row((), ("red",))]
+    # dog, animal, sit, red, tree, puppy
+    expected = [
+        [0.35, 0, 0, 0.6, 0, 1],
+        [1, 0, 0, 0.6, 0, 0],
+        [0, 0, 0, 0, 0, 1],
+        [0.35, 0, 0, 0, 0, 0],
+    ]
+    np.testing.assert_allclose([shown for shown, _ in rows], expected, rtol=1e-6)
+    assert [weights.tolist() for _, weights in rows] == [
+        # The ancestors of a puppy: teachers know one, no one the other.
+        [4, 0, 0.25, 1, 0.25, 1],
+        [1, 0, 0.25, 1, 0.25, 0.25],
+        [0, 0, 0.25, 0.25, 0.25, 1],
+        [4, 0, 0, 1, 0, 0],  # with verified negatives all else is unknown, but for teachers
+    ]
+
+
+def test_the_teacher_sees_the_student_s_crop_in_its_own_normalisation(clip):
+    from transformers import CLIPModel
+
+    preprocess = load_preset("tiny").preprocess
+    teacher = ClipTeacher(clip, preprocess)
+    pixels = torch.rand(2, 3, 32, 32)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (preprocess.mean, preprocess.std))
+    given = teacher.photo_features((pixels - mean) / std)
+    clip_mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]).view(1, 3, 1, 1)
+    clip_std = torch.tensor([0.26862954, 0.26130258, 0.27577711]).view(1, 3, 1, 1)
+    model = CLIPModel.from_pretrained(clip).eval()
+    with torch.no_grad():
+        pooled = model.vision_model(pixel_values=(pixels - clip_mean) / clip_std).pooler_output
+        expected = model.visual_projection(pooled)
+    assert torch.allclose(given, expected, atol=1e-5)
+
+
+BY_HALF = {"ShearX", "ShearY", "Rotate"}  # another interpolation than OpenCV's
+
+
+@pytest.mark.shared
+def test_operations_do_what_the_authors_do(shared):
+    recorded = np.load(shared / "parity" / "augment_expected.npz")
+    photo = Image.fromarray(recorded["input"])
+    for name, operation in OPERATIONS.items():
+        for sign, direction in (("pos", 1.0), ("neg", -1.0)):
+            if name == "AutoContrast" or f"{name}.{sign}" not in recorded.files:
+                continue
+            # OpenCV's direction of shears and rotations.
+            magnitude = 0.5 * direction * (-1 if name in BY_HALF else 1)
+            ours = np.asarray(operation(photo, magnitude)).astype(int)
+            difference = np.abs(ours - recorded[f"{name}.{sign}"])
+            if name in BY_HALF:
+                assert difference.mean() < 3 and (difference > 8).mean() < 0.03, name
+            else:
+                assert difference.max() == 0, name
+    # Theirs whitens photos.
+    stretched = np.asarray(OPERATIONS["AutoContrast"](photo, 0))
+    assert (stretched.min(), stretched.max()) == (0, 255)
+
+
+def test_a_random_crop_has_its_area_and_any_shape_from_3_4_to_4_3_anywhere():
+    x, y = np.meshgrid(*[np.arange(256, dtype=np.uint8)] * 2)  # each pixel shows where it was
+    photo, random = Image.fromarray(np.stack([x, y, y], -1)), np.random.default_rng(0)
+    crops = np.array([random_crop(photo, (0.25, 0.25), 32, random) for _ in range(500)], int)
+    first, last = crops[:, 4, 4, :2].T, crops[:, 28, 28, :2].T
+    width, height = (last - first) * 32 / 24
+    assert width * height == pytest.approx(128**2, rel=0.04)
+    widest, aspects = np.log(4 / 3), np.log(width / height)
+    assert (aspects.min(), aspects.max()) == pytest.approx((-widest, widest), abs=0.03)
+    assert (first.min(1) < 20).all() and (last.max(1) > 238).all()
+
+
+@pytest.mark.parametrize(("loader", "expected"), [("official", (255, 0, 0)), ("fast", (255,) * 3)])
+def test_photos_are_read_in_training_as_in_tagging(tmp_path, loader, expected):
+    Image.new("RGBA", (8, 8), (255, 0, 0, 0)).save(tmp_path / "clear.png")
+    changes = {"size": 8, "loader": loader, "mean": (0.0,) * 3, "std": (1 / 255,) * 3}
+    preprocess = dataclasses.replace(load_preset("ram-swin-b").preprocess, **changes)
+    photo = TrainingPhoto(preprocess, UNCHANGED)("clear.png", tmp_path, np.random.default_rng(0))
+    assert np.round(photo[:, 4, 4]).tolist() == list(expected)

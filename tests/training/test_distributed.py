@@ -39,13 +39,13 @@ def test_two_processes_equal_one_with_the_doubled_batch(train, parsed, tiny_opti
     lost = [{**records[0], "image": f"lost-{n}.jpg"} for n in range(4)]
     path = write_records(tmp_path / "in.jsonl", [*records, *lost])
     val = write_records(tmp_path / "val.jsonl", [*records[:5], lost[0]])
-    changes = settings("training.eps=1e-3", "training.augment.flip=0")
-    common = [path, "--val", val, "--set", "training.steps=6", "--device", "cpu", *changes]
+    changes = settings("training.steps=6", "training.eps=1e-3", "training.augment.flip=0")
+    common = [path, "--val", val, "--device", "cpu", *changes]
     options = ["--out", "one", "--events", "one.jsonl", "--rejects", "one.rejects"]
-    train(*common, *options, "--set", "training.batch_size=6", code=3)
+    train(*common, *options, *settings("training.batch_size=6"), code=3)
     options = ["--out", "two", "--events", "two.jsonl", "--rejects", "two.rejects"]
-    half = ["--set", "training.batch_size=3", *tiny_options]
-    two = in_two_processes(["train", *common, *options, *half], tmp_path)
+    options += settings("training.batch_size=3")
+    two = in_two_processes(["train", *common, *options, *tiny_options], tmp_path)
     assert two.returncode == 0, two.messages  # torchrun would take 3 for a failure
     assert two.messages.count("wrote two") == 1 and "5 rejected" in two.messages
     for name in ("one.rejects", "two.rejects"):
@@ -69,16 +69,8 @@ def test_torchrun_trains_a_swin_whose_parts_share_weights_as_one_process_does(
     command, parsed, swin_options, tmp_path
 ):
     # The tag encoder's layers are tied to the tag decoder's, and a pass may have no caption.
-    common = [
-        parsed,
-        "--set",
-        "training.steps=3",
-        "--device",
-        "cpu",
-        "--set",
-        "training.precision=fp32",
-        *swin_options,
-    ]
+    changes = settings("training.steps=3", "training.precision=fp32")
+    common = [parsed, "--device", "cpu", *changes, *swin_options]
     larger = settings("training.batch_size=6")
     command("train", *common, "--out", "one", "--events", "one.jsonl", *larger)
     words = [*TORCHRUN, *common, "--out", "two", "--events", "two.jsonl"]

@@ -1,11 +1,12 @@
 """Every loss against an independent slow formula, and its mean over any split of the batch."""
 
 import math
+from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
 
+from ramctl.model.attention import map_tensors
 from ramctl.model.build_ram import build_ram
 from ramctl.model.caption_tokenizer import IGNORED
 from ramctl.model.captioning import CaptionInputs
@@ -38,7 +39,7 @@ def slow_asymmetric(logits, targets, gamma_neg, gamma_pos, clip, weights=None):
     return total
 
 
-@pytest.mark.parametrize("options", [(7, 0, 0.05), (4, 1, 0.05), (2, 0, 0.0), (0, 0, 0.0)])
+@pytest.mark.parametrize("options", [(7, 0, 0.05), (4, 1, 0.05), (0, 0, 0.0)])
 def test_asymmetric_loss_equals_the_slow_formula(options):
     torch.manual_seed(0)  # single precision has too few digits for some draws
     logits, targets = torch.randn(4, 9) * 3, torch.rand(4, 9) < 0.3
@@ -51,40 +52,13 @@ def test_asymmetric_loss_equals_the_slow_formula(options):
         assert loss.item() == pytest.approx(slow, rel=1e-5)
 
 
-def test_the_focusing_weight_has_no_gradient():
-    logits, targets = torch.tensor([[1.0]], requires_grad=True), torch.zeros(1, 1)
-    asymmetric_loss(logits, targets, gamma_neg=2, clip=0.0).backward()
-    p = logits.sigmoid().item()
-    # d/dx of -log(1 - p) is p; the weight p^2 is a constant.
-    assert logits.grad.item() == pytest.approx(p * p**2, rel=1e-5)
-
-
-def test_a_negative_below_the_margin_costs_and_teaches_nothing():
-    logits = torch.tensor([[-4.0, 2.0]], requires_grad=True)
-    asymmetric_loss(logits, torch.zeros(1, 2)).backward()
-    assert logits.grad[0, 0] == 0
-    assert logits.grad[0, 1] > 0
-
-
-def slow_caption(logits, targets, smoothing):
-    total = 0.0
-    for b in range(len(targets)):
-        for s in range(targets.shape[1] - 1):
-            target = int(targets[b, s + 1])
-            if target == IGNORED:
-                continue
-            log_p = logits[b, s].double().log_softmax(-1)
-            right, mean = log_p[target].item(), log_p.mean().item()
-            total -= (1 - smoothing) * right + smoothing * mean
-    return total
-
-
 def test_caption_loss_equals_the_slow_formula():
-    logits = torch.randn(3, 6, 11)
-    targets = torch.randint(0, 11, (3, 6))
-    targets[:, 0] = IGNORED
-    targets[1, 3:] = IGNORED
-    total = slow_caption(logits, targets, 0.1)
+    logits, targets = torch.randn(3, 6, 11), torch.randint(0, 11, (3, 6))
+    targets[:, 0] = targets[1, 3:] = IGNORED
+    log_p, total = logits.log_softmax(-1), 0.0
+    for row, place in (targets[:, 1:] != IGNORED).nonzero().tolist():
+        words = log_p[row, place]  # of the token at the next place
+        total -= 0.9 * words[targets[row, place + 1]].item() + 0.1 * words.mean().item()
     assert caption_loss(logits, targets, smoothing=0.1).item() == pytest.approx(total, rel=1e-5)
     assert caption_loss(logits, torch.full((3, 6), IGNORED)).item() == 0  # nothing is learnt
 
@@ -108,13 +82,9 @@ def test_distillation_losses_equal_their_formulas_and_do_not_teach_the_teacher()
 
 
 def test_alignment_takes_the_diagonal_as_positive_and_skips_equal_texts():
-    logits = torch.randn(3, 3)
-    eye = torch.eye(3, dtype=torch.bool)
-    plain = slow_asymmetric(logits, eye, 4, 0, 0.05)
-    assert alignment_loss(logits).item() == pytest.approx(plain, rel=1e-5)
-    same = eye.clone()
+    logits, eye = torch.randn(3, 3), torch.eye(3, dtype=torch.bool)
+    same, weights = eye.clone(), torch.ones(3, 3)
     same[0, 2] = same[2, 0] = True
-    weights = torch.ones(3, 3)
     weights[0, 2] = weights[2, 0] = 0
     skipped = slow_asymmetric(logits, eye, 4, 0, 0.05, weights)
     assert alignment_loss(logits, same).item() == pytest.approx(skipped, rel=1e-5)
@@ -137,11 +107,8 @@ def test_the_loss_is_the_weighted_sum_of_global_means():
     ("objective", "sums", "own", "expected"),
     [
         ("ram", {"tag": 0.0, "caption": 0.0}, {"tag": 0.0, "caption": 0.0}, 0.0),  # no photo
-        ("ram", {"tag": 0.0}, {"tag": 0.0, "caption": 0.0}, 0.0),  # the stand-in for one
         ("ram", {"tag": 50.0}, {"tag": 2.0, "caption": 0.0}, 25.0),  # photos without captions
         ("ram", {"tag": 0.0, "caption": 6.0}, {"tag": 2.0, "caption": 3.0}, 2.0),
-        ("ram", {"tag": 50.0, "caption": 0.0}, {"tag": 2.0, "caption": 3.0}, 0.0),
-        ("ram-plus", {"tag": 2.0}, {"tag": 2.0, "alignment": 0.0}, 2.0),
         ("ram-plus", {"tag": 2.0, "alignment": 3.0, "distill clip": 10.0},
          {"tag": 2.0, "alignment": 2.0, "distill clip": 2.0}, 2.0 + 3.0 + 10.0 / 2),
     ],
@@ -150,9 +117,11 @@ def test_the_authors_loss_is_a_number_where_a_pass_is_empty_and_adds_what_ram_pl
     objective, sums, own, expected
 ):
     tensors = {name: torch.tensor(value, requires_grad=True) for name, value in sums.items()}
-    total = ram_official(objective, tensors, Counts(own, own, 1, 2))
+    step = dict.fromkeys(own, 99.0)  # of which the authors know nothing
+    total = ram_official(objective, tensors, Counts(own, step, 1, 2))
+    half = ram_official(objective, tensors, Counts(own, step, 2, 2))
     total.backward()
-    assert total.item() == expected
+    assert (total.item(), half.item()) == (expected, expected / 2)  # a mean over passes
     assert all(torch.isfinite(t.grad).all() for t in tensors.values() if t.grad is not None)
 
 
@@ -172,10 +141,6 @@ def make_task(*overrides: str) -> TrainingTask:
     model.labels.set_text(torch.nn.functional.normalize(torch.randn(N_LABELS, 32), dim=1))
     torch.nn.init.normal_(model.labels.own)
     return TrainingTask(model.eval(), preset.training)
-
-
-def loss_of(task: TrainingTask, sums: dict, counts: dict) -> float:
-    return task.reduce(sums, Counts(counts, counts, 1, 1)).item()
 
 
 def make_batch(n: int = 3, **changes) -> Batch:
@@ -213,51 +178,19 @@ def test_sampled_labels_hold_all_of_the_batch_and_as_many_others_as_wanted():
     assert sampled.weights.tolist() == [1] * 8 + [46] * 2
     assert sample_labels(targets, 0, torch.Generator()) is None
     assert sample_labels(targets, 100, torch.Generator()) is None
-
-
-def test_labels_that_are_not_trained_are_never_sampled():
-    targets = torch.zeros(4, 100)
-    targets[0, [3, 50]] = 1
+    # Those that are not trained are never sampled.
     trained = torch.arange(100) < 40
-    everything = sample_labels(targets, 0, torch.Generator(), trained)
-    assert everything.ids.tolist() == list(range(40))
-    assert everything.weights.tolist() == [1.0] * 40
+    whole = sample_labels(targets, 0, torch.Generator(), trained)
+    assert whole.ids.tolist() == list(range(40)) and whole.weights.tolist() == [1.0] * 40
     some = sample_labels(targets, 10, torch.Generator().manual_seed(0), trained)
-    assert 3 in some.ids and some.ids.max() < 40
-    assert some.weights.sum() == 40
-
-
-def test_label_sampling_is_unbiased():
-    torch.manual_seed(0)
-    logits, targets = torch.randn(5, 60), torch.zeros(5, 60)
-    targets[:, :4] = 1
-    whole = float(asymmetric_loss(logits, targets))
-    generator = torch.Generator().manual_seed(7)
-    estimates = []
-    for _ in range(4000):
-        s = sample_labels(targets, 16, generator)
-        estimate = asymmetric_loss(logits[:, s.ids], targets[:, s.ids], weights=s.weights)
-        estimates.append(float(estimate))
-    error = np.std(estimates) / np.sqrt(len(estimates))
-    assert np.mean(estimates) == pytest.approx(whole, abs=4 * error)
-    assert error < 0.02 * whole
+    assert 3 in some.ids and some.ids.max() < 40 and some.weights.sum() == 40
 
 
 def test_every_loss_is_a_sum_over_what_its_count_says():
     task = make_task('training.distill=["caption"]', "training.tag_weight=0.5")
-    whole, parts = make_batch(3), []
-    for row in range(3):
-        pick = slice(row, row + 1)
-        captions = CaptionInputs(
-            *(getattr(whole.captions, n)[pick] for n in CaptionInputs.__slots__)
-        )
-        parts.append(
-            make_batch(
-                1, photos=whole.photos[pick], targets=whole.targets[pick], captions=captions,
-                caption_targets=whole.caption_targets[pick], caption_rows=torch.tensor([0]),
-                teacher=whole.teacher[pick], taught=whole.taught[pick],
-            )
-        )  # fmt: skip
+    whole = make_batch(3)
+    rows = [map_tensors(lambda tensor, row=row: tensor[row : row + 1], whole) for row in range(3)]
+    parts = [replace(row, caption_rows=torch.tensor([0])) for row in rows]
     together = task(whole)
     apart = [task(part) for part in parts]
     for name in ("tag", "caption", "distill caption"):
@@ -269,7 +202,9 @@ def test_every_loss_is_a_sum_over_what_its_count_says():
     assert counts == {"tag": 3, "caption": 15, "distill caption": 2}
     expected = 0.5 * together["tag"] / 3 + together["caption"] / 15
     expected = expected + together["distill caption"] / 2
-    assert loss_of(task, together, counts) == pytest.approx(expected.item(), rel=1e-6)
+    assert task.reduce(together, counts_of(counts)).item() == pytest.approx(
+        expected.item(), rel=1e-6
+    )
 
 
 def test_what_labels_own_is_trained_apart_from_their_text():
@@ -296,18 +231,22 @@ def test_a_stand_in_for_missing_photos_counts_nothing_and_pulls_nothing(loss):
     sums, counts = task(batch), task.counts(batch)
     assert {value.item() for value in sums.values()} == {0.0}
     assert set(counts.values()) == {0.0}
-    assert loss_of(task, sums, counts) == 0.0
+    assert task.reduce(sums, counts_of(counts)).item() == 0.0
 
 
-CLASSES = ("model.prior.classes=10", "training.backbone_lr_factor=0.5")
+CLASSES = (
+    "model.prior.classes=10", "training.backbone_lr_factor=0.5", "training.classes_weight=1.0",
+    'training.distill=["imagenet"]',
+)  # fmt: skip
 
 
-def test_a_trained_backbone_is_held_to_its_former_classes():
-    task = make_task(*CLASSES, "training.classes_weight=1.0")
+def test_a_trained_backbone_is_held_to_its_former_classes_and_taught_what_it_was():
+    task = make_task(*CLASSES)
     model, batch = task.model, make_batch()
     torch.nn.init.normal_(model.prior.classifier.weight)
-    task = TrainingTask(model, make_preset(*CLASSES, "training.classes_weight=1.0").training)
-    assert float(task(batch)["classes"]) == pytest.approx(0, abs=1e-5)
+    task = TrainingTask(model, make_preset(*CLASSES).training)
+    before = task(batch)
+    assert float(before["classes"]) == pytest.approx(0, abs=1e-5)
     with torch.no_grad():
         model.prior.classifier.weight.mul_(1.5)  # stands for a backbone that moved
     former = (model.prior.classifier.weight / 1.5) @ batch.photos.mean(1).T
@@ -315,29 +254,4 @@ def test_a_trained_backbone_is_held_to_its_former_classes():
     now = model.prior.class_logits(batch.photos).softmax(-1)
     expected = (said * (said / now).log()).sum()
     torch.testing.assert_close(task(batch)["classes"], expected, rtol=1e-4, atol=1e-5)
-
-
-def test_the_imagenet_teacher_is_the_backbone_as_it_was():
-    task = make_task(*CLASSES, 'training.distill=["imagenet"]')
-    model, batch = task.model, make_batch()
-    before = task(batch)["distill imagenet"]
-    with torch.no_grad():
-        model.prior.classifier.weight.normal_()
-    torch.testing.assert_close(task(batch)["distill imagenet"], before)
-
-
-def test_the_official_loss_scales_the_summed_tag_loss_to_the_caption_loss():
-    official = make_task("training.loss=ram-official", "training.distill_weight=0")
-    batch = make_batch(3)
-    sums, counts = official(batch), official.counts(batch)
-    # Of the counts of the whole step the authors know nothing.
-    step = {"tag": 99.0, "caption": 99.0}
-    total, half = (official.reduce(sums, Counts(counts, step, n_passes, 1)) for n_passes in (1, 2))
-    caption = sums["caption"] / counts["caption"]
-    assert total.item() == pytest.approx(2 * caption.item(), rel=1e-5)
-    assert half.item() == pytest.approx(caption.item(), rel=1e-5)  # it is a mean over passes
-    weight = official.model.label_queries.projection.weight
-    (gradient,) = torch.autograd.grad(total, weight, retain_graph=True)
-    (summed,) = torch.autograd.grad(sums["tag"], weight)
-    ratio = (caption / sums["tag"]).item()
-    torch.testing.assert_close(gradient, summed * ratio, rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(task(batch)["distill imagenet"], before["distill imagenet"])

@@ -1,12 +1,14 @@
 """The first weights of backbones: timm's, files, the authors' Swin."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 
+from ramctl.checkpoints.packages import PACKAGED, load_packaged
 from ramctl.checkpoints.weights import resize_table
 from ramctl.errors import RunProblem
 from ramctl.model.encoder import ImageEncoder
@@ -14,22 +16,10 @@ from ramctl.model.preset import load_preset
 from ramctl.training.start import load_encoder
 from tests.training.conftest import DATA, settings
 
-# timm's name, its width, and whether it is built for one size of photos.
-BACKBONES = [
-    ("test_vit", 64, True),
-    ("test_convnext", 64, False),
-    ("swin_tiny_patch4_window7_224", 768, True),
-    ("test_efficientnet", 256, False),
-]
-SWIN = ["model.encoder.options={depths = [2, 2, 2, 2]}"]
-
-
-def backbone(name: str, width: int, takes_size: bool) -> list[str]:
-    """The settings of another backbone."""
-    return [
-        f"model.encoder.backbone={name}", f"model.encoder.width={width}",
-        f"model.encoder.image_size_option={str(takes_size).lower()}",
-    ]  # fmt: skip
+VIT = [
+    "model.encoder.backbone=test_vit", "model.encoder.width=64",
+    "model.encoder.image_size_option=true",
+]  # fmt: skip
 
 
 def save(model: torch.nn.Module, path) -> None:
@@ -42,10 +32,10 @@ def photo() -> torch.Tensor:
     return torch.randn(2, 3, 224, 224)
 
 
-@pytest.mark.parametrize(("name", "width", "takes_size"), BACKBONES)
-def test_a_file_gives_the_features_of_timms_own_model(name, width, takes_size, photo, tmp_path):
-    preset = load_preset("tiny", ["preprocess.size=224", *backbone(name, width, takes_size)])
-    size = {"img_size": 224} if "vit" in name else {}
+@pytest.mark.parametrize(("name", "changes"), [("test_vit", VIT), ("test_efficientnet", [])])
+def test_a_file_gives_the_features_of_timms_own_model(name, changes, photo, tmp_path):
+    preset = load_preset("tiny", ["preprocess.size=224", *changes])
+    size = {"img_size": 224} if changes else {}
     known = timm.create_model(name, num_classes=1000, **size).eval()
     save(known, tmp_path / "weights.safetensors")
     encoder = ImageEncoder(preset.model.encoder, 224).eval()
@@ -56,6 +46,24 @@ def test_a_file_gives_the_features_of_timms_own_model(name, width, takes_size, p
         expected = known.forward_features(photo)
         found = encoder.backbone.forward_features(photo)
     torch.testing.assert_close(found, expected)
+    other = ImageEncoder(load_preset("tiny", VIT if not changes else []).model.encoder, 224)
+    with pytest.raises(RunProblem, match=r"weights\.safetensors: missing "):
+        load_encoder(other, str(tmp_path / "weights.safetensors"))
+
+
+def test_the_package_s_weights_are_loaded_when_they_are_the_file_that_was_checked():
+    preset = load_preset("mini")
+    packaged = PACKAGED[name := preset.model.encoder.backbone]
+    if not packaged.is_installed:
+        pytest.skip("needs the extra mini")
+    encoder = ImageEncoder(preset.model.encoder, 224)
+    before = encoder.backbone.conv_head.weight.clone()
+    (weight, bias), source = load_encoder(encoder, name)
+    assert source == f"the package {packaged.project}"
+    assert (weight.shape, bias.shape) == ((1000, 1280), (1000,))
+    assert not torch.equal(encoder.backbone.conv_head.weight, before)
+    with pytest.raises(RunProblem, match="not the file that was checked"):
+        load_packaged(encoder.backbone, replace(packaged, sha256="0"))
 
 
 def as_microsoft_names_them(swin: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -68,14 +76,20 @@ def as_microsoft_names_them(swin: torch.nn.Module) -> dict[str, torch.Tensor]:
             parts[1] = str(int(parts[1]) - 1)
         tensors[".".join(parts).replace("head.fc.", "head.")] = tensor
     tensors["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49)
-    tensors["layers.0.blocks.1.attn_mask"] = torch.zeros(64, 49, 49)
+    tensors["layers.0.blocks.0.attn_mask"] = torch.zeros(64, 49, 49)
     return tensors
 
 
-@pytest.mark.slow
+SMALL_SWIN = [
+    "model.encoder.width=128",
+    "model.encoder.options={embed_dim = 16, depths = [1, 1, 2, 1], num_heads = [1, 2, 4, 8]}",
+]
+
+
 def test_the_authors_swin_file_starts_their_preset(photo, tmp_path):
-    preset = load_preset("ram-swin-b", SWIN)
-    options = {"depths": [2, 2, 2, 2], "num_classes": 21841}
+    preset = load_preset("ram-swin-b", SMALL_SWIN)
+    options = {"embed_dim": 16, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 4, 8]}
+    options |= {"num_classes": 21841}
     known = timm.create_model("swin_base_patch4_window7_224", **options).eval()
     path = tmp_path / "swin_base_patch4_window7_224_22k.pth"
     torch.save({"model": as_microsoft_names_them(known)}, path)
@@ -87,19 +101,12 @@ def test_the_authors_swin_file_starts_their_preset(photo, tmp_path):
             encoder.backbone.forward_features(photo), known.forward_features(photo)
         )
     # At 384 px with window 12 as BEiT interpolates position tables, which bundles use too.
-    larger = load_preset("ram-swin-b", [*SWIN, "model.encoder.window_size=12"])
+    larger = load_preset("ram-swin-b", [*SMALL_SWIN, "model.encoder.window_size=12"])
     encoder = ImageEncoder(larger.model.encoder, 384)
     load_encoder(encoder, str(path))
     name = "layers.2.blocks.1.attn.relative_position_bias_table"
     table = known.state_dict()[name]
     assert torch.equal(encoder.backbone.state_dict()[name], resize_table(table, 23 * 23))
-
-
-def test_weights_of_another_backbone_are_named(tmp_path):
-    save(timm.create_model("test_vit"), tmp_path / "vit.safetensors")
-    encoder = ImageEncoder(load_preset("tiny").model.encoder, 64)
-    with pytest.raises(RunProblem, match=r"vit\.safetensors: missing conv_stem\.weight"):
-        load_encoder(encoder, str(tmp_path / "vit.safetensors"))
 
 
 def test_a_named_frozen_encoder_trains_and_its_bundle_tags(
@@ -114,13 +121,8 @@ def test_a_named_frozen_encoder_trains_and_its_bundle_tags(
 
     monkeypatch.setattr("ramctl.training.start.local_path", fetched)
     start = "training.encoder=test_vit.r160_in1k", "training.backbone_lr_factor=0"
-    options = [
-        "--set",
-        "training.steps=2",
-        *settings(*start, *backbone(*BACKBONES[0])),
-        *tiny_options,
-    ]
-    done = command("train", parsed, "--out", "m", *options)
+    changes = settings("training.steps=2", *start, *VIT)
+    done = command("train", parsed, "--out", "m", *changes, *tiny_options)
     assert places == ["hf://timm/test_vit.r160_in1k:model.safetensors"]
     assert "backbone test_vit from test_vit.r160_in1k" in done.messages
     photo = DATA / "photos" / "horses.jpg"

@@ -1,11 +1,11 @@
-"""A small CLIP, no network and a cache of their own for the tests of text encoders."""
+"""A small CLIP, no network and a cache of their own."""
 
 import pytest
 
 from tests.inference.peers.support import clip_tokenizer, offline, own_cache, save_clip_text
-from tests.support import one_thread
+from tests.support import command, one_thread
 
-__all__ = ["clip_tokenizer", "offline", "one_thread", "own_cache"]
+__all__ = ["clip_tokenizer", "command", "offline", "one_thread", "own_cache"]
 
 
 @pytest.fixture(scope="session")
