@@ -2,108 +2,113 @@
 
 import pytest
 
-from ramctl.errors import RunProblem
-from ramctl.records.stream import Format
-from tests.records.test_stream import LINES, crash_at, mark, run
+from ramctl.errors import RunProblem, UsageProblem
+from ramctl.records.stream import DOCUMENT, Format
+from tests.records.test_stream import crash_at, run
 from tests.support import read_rows
 
-
-def never(record):
-    raise AssertionError("done before")
-
-
-def lines_of(path):
-    return [row["line"] for row in read_rows(path)]
+HEAD = b'["head"]\n'
+OTHER = {"oops": b"{oops", "bad": b'{"bad":1}'}
 
 
-def test_what_is_done_is_left_alone_and_rejects_are_tried_again(tmp_path):
-    assert run(tmp_path, rejects="rejects").exit_code == 3
-    before, rejects = (tmp_path / "out").stat(), (tmp_path / "rejects").read_bytes()
-    report = run(tmp_path, resume=True, rejects="rejects")
+def lines_of(words: str) -> list[bytes]:
+    """`1` is a record of that number, `oops` a broken line, `bad` a record that is rejected."""
+    return [OTHER.get(word, b'{"a":%s}' % word.encode()) for word in words.split()]
+
+
+def run_on(folder, words, **options):
+    """A run over such lines that is killed before the number with a `!`, where there is one."""
+    crashing = [word for word in words.split() if word.endswith("!")]
+    options |= {"form": Format(HEAD)} | options
+    lines = lines_of(words.replace("!", ""))
+    if not crashing:
+        return run(folder, lines, **options)
+    with pytest.raises(OSError, match="power cut"):
+        run(folder, lines, do=crash_at(int(crashing[0][:-1])), **options)
+    return None
+
+
+def numbers(folder) -> list[int]:
+    head, *rows = read_rows(folder / "out")
+    assert head == ["head"]
+    return [row["a"] for row in rows]
+
+
+# The inputs of a run and of those that continue it; what is in the output and how many of them
+# were there before the last run; the lines of the rejects.
+RULES = {
+    "nothing is new": (["1 oops 2 bad 3"] * 2, [1, 2, 3], 3, [2, 4]),
+    "a reject is mended": (["1 bad 3", "1 2 3"], [1, 3, 2], 2, []),
+    "a record is a reject now": (["1 2 3", "1 oops bad"], [1], 1, [2, 3]),
+    "one is changed": (["1 2 3", "7 2 3"], [2, 3, 7], 2, []),
+    "the last are gone": (["1 2 2", "1"], [1], 1, []),
+    "doubles": (["2 2 3", "2 2 2"], [2, 2, 2], 2, []),
+    # Records are known by their places: what moved up is done anew, and its old line goes.
+    "one is taken out": (
+        ["0 bad 2 3 bad", "0 2 3! bad", "0 2 3 bad", "0 2 3 bad"], [0, 2, 3], 3, [4],
+    ),
+    "changed again and again": (["1 2 3", "7 2 3 8", "7 2 9 8"], [2, 7, 8, 9], 3, []),
+    "all changed": (["1 2 3", "7 2 3 8", "4 5 6 bad"], [4, 5, 6], 0, [4]),
+    "stopped again and again": (["1 2", "7 8! 9", "7 8 9!", "7 8 9"], [7, 8, 9], 2, []),
+    "never begun": (["1! 2", "1 2"], [1, 2], 0, []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_continued_run_is_as_if_it_were_new(rule, tmp_path):
+    (first, *others), expected, n_skipped, rejected = RULES[rule]
+    run_on(tmp_path, first)
+    for words in others:
+        report = run_on(tmp_path, words, resume=True)
+    assert (numbers(tmp_path), report.n_skipped) == (expected, n_skipped)
+    assert report.n_in + report.n_skipped == len(others[-1].split())
+    assert [row["line"] for row in read_rows(tmp_path / "rejects")] == rejected
+    assert (f", {n_skipped} done before" in report.summary()) == bool(n_skipped)
+    assert {path.name for path in tmp_path.iterdir()} == {"out", ".out.done", "rejects"}
+
+
+def test_what_is_done_is_not_written_again(tmp_path):
+    run_on(tmp_path, "1 bad")
+    before = (tmp_path / "out").stat()
+    assert run_on(tmp_path, "1 bad", resume=True).exit_code == 3
     after = (tmp_path / "out").stat()
     assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
-    assert (report.n_in, report.n_skipped, report.n_rejected, report.exit_code) == (2, 3, 2, 3)
-    assert "2 rejected, 3 done before" in report.summary()
-    assert (tmp_path / "rejects").read_bytes() == rejects
-    report = run(tmp_path, resume=True, rejects="rejects", do=lambda record: record.fields)
-    assert (report.n_out, lines_of(tmp_path / "rejects")) == (1, [2])
-    assert read_rows(tmp_path / "out")[-1] == {"bad": 1}
-
-
-def test_a_record_that_is_a_reject_now_is_in_the_output_no_more(tmp_path):
-    run(tmp_path, [b'{"a":1}', b'{"a":2}', b'{"a":3}'])
-    run(tmp_path, [b'{"a":1}', b"{oops", b'{"a":3,"bad":1}'], resume=True, rejects="rejects")
-    assert [row["a"] for row in read_rows(tmp_path / "out")] == [1]
-    assert lines_of(tmp_path / "rejects") == [2, 3]
-    assert run(tmp_path, [b'{"a":1}'], resume=True, do=never).n_skipped == 1
-
-
-def test_what_follows_an_input_that_was_taken_out_is_there_once(tmp_path):
-    """Records are known by their places: what moved up is done anew, and its old line goes."""
-    first, bad, *others = b'{"a":0}', b'{"bad":1}', b'{"a":2}', b'{"a":3}'
-    run(tmp_path, [first, bad, *others, bad], rejects="rejects")
-    again, options = [first, *others, bad], {"rejects": "rejects", "resume": True}
-    with pytest.raises(OSError, match="power cut"):
-        run(tmp_path, again, do=crash_at(3), **options)
-    run(tmp_path, again, **options)
-    assert [row["a"] for row in read_rows(tmp_path / "out")] == [0, 2, 3]
-    assert lines_of(tmp_path / "rejects") == [4]
-    assert run(tmp_path, again, do=mark, **options).n_skipped == 3
-
-
-def test_the_record_of_a_line_that_is_gone_goes(tmp_path):
-    run(tmp_path, [b'{"a":1}', b'{"a":2}', b'{"a":2}'])
-    run(tmp_path, [b'{"a":1}'], resume=True, do=never)
-    assert [row["a"] for row in read_rows(tmp_path / "out")] == [1]
 
 
 def test_blocks_that_a_power_cut_has_lost_are_done_again(tmp_path):
-    lines = [b'{"a":%d}' % n for n in range(30)]
-    with pytest.raises(OSError, match="power cut"):
-        run(tmp_path, lines, do=crash_at(25))
+    words = " ".join(map(str, range(30)))
+    run_on(tmp_path, words.replace("25", "25!"))
     part = tmp_path / "out.part"
     content = part.read_bytes()
     part.write_bytes(content[:300] + bytes(len(content) - 300))
-    assert run(tmp_path, lines, resume=True).n_skipped < 25
-    assert [row["a"] for row in read_rows(tmp_path / "out")] == [*range(30)]
+    assert 0 < run_on(tmp_path, words, resume=True).n_skipped < 25
+    assert numbers(tmp_path) == [*range(30)]
+    (tmp_path / "out").rename(part)
+    (tmp_path / ".out.done").write_bytes(bytes(100))  # the list itself
+    assert run_on(tmp_path, words, resume=True).n_skipped == 0
+    assert numbers(tmp_path) == [*range(30)]
 
 
-@pytest.mark.parametrize("taken", [slice(1, None), slice(0, None, 2), None])
-def test_an_output_that_was_edited_is_left_as_it_is(taken, tmp_path):
+@pytest.mark.parametrize("edit", ["first", "odd", "added", "no list"])
+def test_an_output_that_was_edited_is_left_as_it_is(edit, tmp_path):
     """Lines would be taken for other records' lines, and what was added would be cut off."""
-    run(tmp_path, [b'{"a":1}', b'{"a":22}', b'{"a":333}'])
-    lines = (tmp_path / "out").read_bytes().splitlines(keepends=True)
-    edited = b"".join(lines[taken] if taken else [*lines, b'{"mine":1}\n'])
-    (tmp_path / "out").write_bytes(edited)
-    with pytest.raises(RunProblem, match="changed by another program"):
-        run(tmp_path, [b'{"a":1}', b'{"a":22}', b'{"a":333}', b'{"a":4}'], resume=True)
-    assert (tmp_path / "out").read_bytes() == edited
+    run_on(tmp_path, "1 22 333")
+    head, *lines = (tmp_path / "out").read_bytes().splitlines(keepends=True)
+    edited = {"first": lines[1:], "odd": lines[::2], "added": [*lines, b'{"mine":1}\n']}
+    (tmp_path / "out").write_bytes(b"".join([head, *edited.get(edit, lines)]))
+    if edit == "no list":
+        (tmp_path / ".out.done").unlink()
+    before = (tmp_path / "out").read_bytes()
+    with pytest.raises(RunProblem, match="run without --resume to start over"):
+        run_on(tmp_path, "1 22 333 4", resume=True)
+    assert (tmp_path / "out").read_bytes() == before
 
 
-def test_a_changed_first_record_does_not_take_the_header_with_it(tmp_path):
-    run(tmp_path, LINES[:3], form=Format(b"[head]\n"))
-    run(tmp_path, [b'{"a":7}', *LINES[1:3]], form=Format(b"[head]\n"), resume=True)
-    assert (tmp_path / "out").read_bytes().splitlines() == [
-        b"[head]", b'{"a":2,"seen":true}', b'{"a":7,"seen":true}',
-    ]  # fmt: skip
-
-
-def test_the_places_of_all_lines_are_known_whatever_was_dropped_before(tmp_path):
-    lines = [LINES[0], LINES[2], LINES[4]]
-    run(tmp_path, lines)
-    run(tmp_path, [b'{"a":7}', *lines[1:], b'{"a":8}'], resume=True)
-    assert [row["a"] for row in read_rows(tmp_path / "out")] == [2, 3, 7, 8]
-    run(tmp_path, [b'{"a":7}', lines[1], b'{"a":9}', b'{"a":8}'], resume=True)
-    assert [row["a"] for row in read_rows(tmp_path / "out")] == [2, 7, 8, 9]
-    run(tmp_path, [b'{"a":4}', b'{"a":5}', b'{"a":6}', b'{"bad":1}'], resume=True)
-    assert [row["a"] for row in read_rows(tmp_path / "out")] == [4, 5, 6]
-
-
-def test_a_changed_input_is_done_again_once_however_often_the_run_is_stopped(tmp_path):
-    run(tmp_path, [b'{"a":1}', b'{"a":2}'])
-    changed = [b'{"a":7}', b'{"a":8}', b'{"a":9}']
-    for stop in (8, 9):
-        with pytest.raises(OSError, match="power cut"):
-            run(tmp_path, changed, do=crash_at(stop), resume=True)
-    run(tmp_path, changed, resume=True)
-    assert [row["a"] for row in read_rows(tmp_path / "out")] == [7, 8, 9]
+def test_another_command_model_or_format_is_noticed(tmp_path):
+    run(tmp_path, [b'{"a":1}'], fingerprint={"model": "x", "labels": "l"})
+    with pytest.raises(UsageProblem, match="another command"):
+        run(tmp_path, [], command="other", resume=True)
+    with pytest.raises(UsageProblem, match="another labels, model"):
+        run(tmp_path, [], resume=True, fingerprint={"model": "y"})
+    with pytest.raises(UsageProblem, match="one document"):
+        run(tmp_path, [], resume=True, form=DOCUMENT)

@@ -70,9 +70,8 @@ def test_thresholds_come_by_tag_or_by_position(tmp_path):
         read_thresholds(by_position, system, 0.5)
 
 
-@pytest.mark.parametrize("cut", [1, 5, 12, 30])
-def test_a_damaged_gz_file_is_said_in_a_line(tmp_path, cut):
+def test_a_damaged_gz_file_is_said_in_a_line(tmp_path):
     path = tmp_path / "labels.jsonl.gz"
-    path.write_bytes(gzip.compress(b'{"tag":"dog"}\n{"tag":"cat"}\n')[:-cut])
+    path.write_bytes(gzip.compress(b'{"tag":"dog"}\n{"tag":"cat"}\n')[:-5])
     with pytest.raises(RunProblem, match=str(path)):
         Labels.read(path)

@@ -1,4 +1,4 @@
-"""Each help is one screen of 60 lines; commands are their dataclass and `run`."""
+"""Each help is one screen of 60 lines; commands are their dataclass and `run`; completions."""
 
 import json
 import re
@@ -17,6 +17,7 @@ from ramctl.inference.tagger import TaggerOptions
 from ramctl.parsing import parse_run as parsing
 from ramctl.photos.finding import PhotoInputs
 from ramctl.records.stream import StreamOptions
+from tests.conftest import REPOSITORY
 from tests.support import DATA
 
 OPTIONS = {
@@ -49,7 +50,7 @@ def fields_of(kind: Any) -> set[str]:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_the_help_has_each_option_and_fits_sixty_lines(command):
+def test_the_help_has_each_option_and_fits_sixty_lines_and_every_option_has_a_field(command):
     text = printed(command, "--help", width=100)
     assert printed(command, "-h", width=100) == text
     lines = text.splitlines()
@@ -58,11 +59,16 @@ def test_the_help_has_each_option_and_fits_sixty_lines(command):
     for parameter in COMMANDS[command].params:
         if isinstance(parameter, click.Option):
             assert re.search(rf"^  (-\w, )?{parameter.opts[-1]}( |$)", text, re.MULTILINE)
+    module, _, name = COMMANDS[command].target.partition(":")
+    names = fields_of(getattr(import_module(module), name)) | {"ray"}
+    assert {parameter.name for parameter in COMMANDS[command].params} <= names
 
 
-def test_the_help_of_the_group_fits_a_screen():
+def test_the_help_of_the_group_fits_a_screen(ramctl):
     text = printed("--help")
     assert len(text.splitlines()) <= 36 and all(name in text for name in COMMANDS)
+    done = ramctl()
+    assert (done.returncode, done.stdout) == (2, b"") and "Usage: ramctl" in done.messages
 
 
 @pytest.mark.parametrize("command", OPTIONS)
@@ -71,20 +77,6 @@ def test_a_command_s_defaults_are_the_library_s(command):
     kind = getattr(import_module(module), name)
     context = COMMANDS[command].make_context(command, [], resilient_parsing=True)
     assert filled(kind, context.params | required) == kind(**required)
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_option_has_a_field(command):
-    module, _, name = COMMANDS[command].target.partition(":")
-    kind = getattr(import_module(module), name)
-    names = fields_of(kind) | {"ray"}
-    assert {parameter.name for parameter in COMMANDS[command].params} <= names
-
-
-def test_records_to_a_dash_reach_a_pipe(ramctl, tmp_path):
-    row = b'{"image":"a.jpg","tags":["dog"]}\n'
-    done = ramctl("export", "-", "-f", "jsonl", "-o", "-", stdin=row)
-    assert (done.stdout, [*tmp_path.iterdir()]) == (row, [])
 
 
 def test_commands_run_from_python(tmp_path):
@@ -103,3 +95,18 @@ def test_commands_run_from_python(tmp_path):
     rows = [json.loads(line) for line in tagged.read_bytes().splitlines()]
     assert len(rows) == report.n_out == 8
     assert {tag for row in rows for tag in row["tags"]} == {"field"}
+
+
+@pytest.mark.parametrize(("shell", "name"), [("bash", "ramctl.bash"), ("zsh", "_ramctl"), ("fish", "ramctl.fish")])
+def test_committed_completions_are_what_the_program_gives(shell, name, ramctl):
+    made = ramctl(_RAMCTL_COMPLETE=f"{shell}_source").stdout
+    assert made == (REPOSITORY / "completions" / name).read_bytes()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_names_of_files_are_offered_wherever_one_is_taken(command):
+    for parameter in COMMANDS[command].params:
+        is_read = isinstance(parameter.type, click.types.FuncParamType)  # parse --labels
+        if not is_read and re.search("FILE|PHOTO|BUNDLE|DIR", parameter.metavar or ""):
+            (offered,) = parameter.shell_complete(click.Context(COMMANDS[command]), "ph")
+            assert offered.type in ("file", "dir"), parameter.name

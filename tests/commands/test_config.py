@@ -7,10 +7,8 @@ import pytest
 
 from ramctl.cli import COMMANDS, cli
 from ramctl.commands.config import default_map
-from tests.support import DATA
 
 SETTINGS = Path("user", "ramctl", "ramctl.toml")
-KITE = DATA / "photos" / "kite.jpg"
 
 
 @pytest.fixture(autouse=True)
@@ -20,18 +18,6 @@ def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "user"))
     SETTINGS.parent.mkdir(parents=True)
     return tmp_path
-
-
-@pytest.fixture
-def problem(ramctl):
-    """The message of wrong usage."""
-
-    def run(*arguments: str) -> str:
-        done = ramctl(*arguments)
-        assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
-        return done.messages
-
-    return run
 
 
 def test_the_nearest_setting_wins(here, ramctl, monkeypatch):
@@ -53,43 +39,52 @@ def test_the_nearest_setting_wins(here, ramctl, monkeypatch):
     assert chosen("--stats", "option.json") == "option"
 
 
+def parsed(command: str) -> dict:
+    group = click.Context(cli, default_map=default_map(COMMANDS))
+    return COMMANDS[command].make_context(command, [], parent=group).params
+
+
 def test_values_of_the_file_are_as_on_the_command_line():
     SETTINGS.write_text("[train]\nset = ['a=1', 'b=2']\n[export]\ntxt-trigger = 'x'\ntop = 3\n")
-    group = click.Context(cli, default_map=default_map(COMMANDS))
-    export = COMMANDS["export"].make_context("export", [], parent=group).params
-    assert (export["trigger"], export["top"]) == ("x", 3)
-    assert COMMANDS["train"].make_context("train", [], parent=group).params["overrides"] == (
-        "a=1", "b=2",
-    )  # fmt: skip
+    assert (parsed("export")["trigger"], parsed("export")["top"]) == ("x", 3)
+    assert parsed("train")["overrides"] == ("a=1", "b=2")
 
 
 def test_the_model_that_tags_is_no_start_of_a_training(monkeypatch):
     SETTINGS.write_text('[common]\nmodel = "elsewhere"\n')
     monkeypatch.setenv("RAMCTL_MODEL", "elsewhere")
-    group = click.Context(cli, default_map=default_map(COMMANDS))
-    for command, field, model in [
-        ("tag", "model", "elsewhere"), ("train", "init", None), ("finetune", "init", "elsewhere"),
-    ]:  # fmt: skip
-        assert COMMANDS[command].make_context(command, [], parent=group).params[field] == model
-
-
-def test_a_mistyped_command_or_option_gets_a_suggestion(problem):
-    assert problem("tga", "a.jpg") == (
-        "ramctl: no command 'tga'; did you mean 'tag'? (see ramctl --help)\n"
-    )
-    assert "--threshold" in problem("tag", "--thresold", "0.5", "a.jpg")
+    assert parsed("tag")["model"] == parsed("finetune")["init"] == "elsewhere"
+    assert parsed("train")["init"] is None
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "words", "message"),
     [
-        ("[tga]\ntop = 3\n", "ramctl.toml: 'tga' is neither [common] nor a command"),
-        ("tag = 0.5\n", "ramctl.toml: 'tag' is neither [common] nor a command"),
-        ("[tag]\ninputs = ['/etc']\n", "[tag] has no option 'inputs'"),
-        ("[common]\nquite = true\n", "[common] has no option 'quite'"),
-        ("[tag\n", "ramctl.toml: "),
+        ("", "tga a.jpg", "ramctl: no command 'tga'; did you mean 'tag'? (see ramctl --help)\n"),
+        ("", "tag --thresold 0.5 a.jpg", "--threshold"),
+        ("[tga]\ntop = 3\n", "tag a.jpg", "ramctl.toml: 'tga' is neither [common] nor a command"),
+        ("tag = 0.5\n", "tag a.jpg", "ramctl.toml: 'tag' is neither [common] nor a command"),
+        ("[tag]\ninputs = ['/etc']\n", "tag a.jpg", "[tag] has no option 'inputs'"),
+        ("[common]\nquite = true\n", "tag a.jpg", "[common] has no option 'quite'"),
+        ("[tag\n", "tag a.jpg", "ramctl.toml: "),
     ],
 )
-def test_a_mistyped_key_is_reported(content, message, problem):
+def test_what_is_mistyped_is_named(content, words, message, ramctl):
     SETTINGS.write_text(content)
-    assert message in problem("tag", "a.jpg")
+    done = ramctl(*words.split())
+    assert (done.returncode, done.messages.count("\n")) == (2, 1)
+    assert message in done.messages
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("clean --kinds pet", "'pet' is not one of object, scene"),
+        ("parse --jobs 0", "0 is not in the range"),
+        ("tag --format pdf", "is not one of"),
+    ],
+)
+def test_a_value_that_an_option_cannot_have_is_wrong_usage(words, said, ramctl):
+    done = ramctl(*words.split())
+    assert (done.returncode, done.messages.count("\n")) == (2, 1)
+    assert said in done.messages
