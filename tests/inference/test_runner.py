@@ -98,6 +98,8 @@ def test_boxes_are_found_in_larger_photos_and_are_of_the_photo(tiny_bundle):
     for tag, box in found.items():
         expected = heat_map_box(heat[TAGS.index(tag)], peak_fraction=0.6)
         assert list(box) == pytest.approx(expected.tolist(), abs=1e-4)
+    flat = heat_map_box(np.ones((3, 3), np.float32), peak_fraction=0.6)
+    assert flat.tolist() == [0, 0, 1, 1]
 
 
 def test_a_thorough_look_is_at_the_whole_and_at_the_part_that_says_most(ramctl):
