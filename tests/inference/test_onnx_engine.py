@@ -120,8 +120,9 @@ def test_the_likeliest_labels_are_those_of_torchs_branch_and_have_their_logits(r
     assert np.isfinite(alone.logits(seen)).all()
 
 
-def test_tags_and_scores_do_not_depend_on_what_else_is_asked_for(ramctl):
-    tag = partial(ramctl, "tag", "-q", *PHOTOS)
+@pytest.mark.parametrize("words", [[], ["--threshold", "0.001"]])
+def test_tags_and_scores_do_not_depend_on_what_else_is_asked_for(ramctl, words):
+    tag = partial(ramctl, "tag", "-q", *words, *PHOTOS)
     alone = tag().rows
     for option in ("--dense", "--embedding"):
         for before, after in zip(alone, tag(option).rows, strict=True):
