@@ -18,14 +18,11 @@ from tests.support import DATA, problem_of, read_photo_inputs
 PHOTO = DATA / "photos" / "steps.jpg"
 
 
-FORMS = ["JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "ICO", "JPEG2000", "AVIF"]
-
-
-@pytest.mark.parametrize("error", [RuntimeError("boom"), KeyError("x"), ZeroDivisionError()])
-def test_whatever_a_decoder_raises_is_the_photo_s_own_problem(error, monkeypatch):
+def test_whatever_a_decoder_raises_is_the_photo_s_own_problem(monkeypatch):
     """Errors that no decoder documents; tests/fuzz draws those that damaged photos make."""
-    monkeypatch.setattr(Image, "open", Mock(side_effect=error))
-    assert problem_of(decode_photo, encoded(picture(), "PNG")).code == "unreadable_image"
+    for error in (RuntimeError("boom"), KeyError("x"), ZeroDivisionError()):
+        monkeypatch.setattr(Image, "open", Mock(side_effect=error))
+        assert problem_of(decode_photo, encoded(picture(), "PNG")).code == "unreadable_image"
 
 
 def test_only_regular_files_are_opened(tmp_path):
@@ -83,21 +80,14 @@ def archive_of(tmp_path: Path, *parts: bytes) -> str:
     [
         ([header("bad.png", 1 << 40), b"x" * 1024], "the archive ends inside this member"),
         # Newer Pythons refuse a negative size themselves, in words of their own.
-        ([header("bad.png", -1024), bytes(1024)], "not a readable tar archive: "),
         ([header("bad.png", -(1 << 40)), bytes(1024)], "not a readable tar archive: "),
         (
             [b"\1" * 512, header("bad.png", 0), bytes(1024)],
             "not a readable tar archive: invalid header",
         ),
-        ([header("bad.png", 0)[:300]], "not a readable tar archive: truncated header"),
-        (
-            [header("x", 1 << 40, tarfile.GNUTYPE_LONGNAME), b"y" * 4096],
-            "not a readable tar archive",
-        ),
-        ([header("x", -512, tarfile.XHDTYPE), b"y" * 4096], "not a readable tar archive"),
         ([header("x", 512, tarfile.GNUTYPE_LONGNAME) + b"y" * 512] * 3000, "not a readable tar"),
     ],
-    ids=["1 TB", "negative", "far negative", "no header", "cut", "long name", "pax", "chain"],
+    ids=["1 TB", "negative", "no header", "chain"],
 )
 def test_headers_that_lie_are_rejects_of_their_own(parts, message, tmp_path):
     name = archive_of(tmp_path, *parts)
@@ -107,30 +97,3 @@ def test_headers_that_lie_are_rejects_of_their_own(parts, message, tmp_path):
     found = list(read_photo_inputs(PhotoInputs([name])))
     assert isinstance(found[0], Record) and found[0].fields == {"image": f"{name}#good.png"}
     assert isinstance(found[-1], Reject) and len(found) <= 3
-
-
-def test_an_archive_of_captions_is_not_at_its_end_where_a_header_is_damaged(tmp_path, ramctl):
-    info = tarfile.TarInfo("a.txt")
-    info.size = 7
-    good = info.tobuf() + b"a horse" + bytes(505)
-    (tmp_path / "a.tar").write_bytes(good + b"\1" * 512 + good + bytes(1024))
-    done = ramctl("parse", "a.tar")
-    assert (done.returncode, len(done.rows)) == (3, 1)
-    assert "not a readable tar archive: invalid header" in done.messages
-
-
-def test_a_damaged_archive_of_captions_is_a_reject_after_its_good_samples(tmp_path, ramctl):
-    info = tarfile.TarInfo("a.txt")
-    info.size = 7
-    good = info.tobuf() + b"a horse" + bytes(505)
-    (tmp_path / "a.tar").write_bytes(good + header("b.txt", 4096))
-    done = ramctl("parse", "a.tar", "--rejects", "rejects")
-    assert (done.returncode, [row["tags"] for row in done.rows]) == (3, [["horse"]])
-    assert b"not a readable tar archive: " in (tmp_path / "rejects").read_bytes()
-
-
-def test_a_list_whose_name_is_not_utf8_has_rejects_too(tmp_path, ramctl):
-    name = os.fsdecode(b"\xff.jsonl")
-    (tmp_path / name).write_text('{oops\n{"captions":["a horse"]}\n')
-    assert ramctl("parse", name, "--rejects", "rejects").returncode == 3
-    assert json.loads((tmp_path / "rejects").read_bytes())["source"] == "\\xff.jsonl"

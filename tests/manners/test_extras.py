@@ -1,4 +1,4 @@
-"""What works without the extras: `tag`, `eval`, helps, completions; what is missing is one line."""
+"""What works without the extras and loads no library that it does not need; else one line."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,30 @@ for load in (lambda: Tagger.from_pretrained(boxes=True), CaptionParser.open):
         print(problem)
 """
 
+HEAVY = [
+    "torch", "torchvision", "timm", "transformers", "spacy", "scipy", "sklearn", "onnx",
+    "onnxruntime", "PIL", "openai",
+]  # fmt: skip
+PROBE = f"""
+import json, sys
+from ramctl.cli import main
+for words in json.loads(sys.argv[1]):
+    try:
+        main(words)
+    finally:
+        loaded = [name for name in {HEAVY!r} if name in sys.modules]
+        sys.stderr.write("LOADED " + " ".join(loaded) + "\\n")
+        continue
+"""
+HELPS = [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)]
+LOADS = [
+    (["export", "truth.jsonl", "-f", "text"], {"PIL"}),
+    (["eval", "truth.jsonl", "--truth", "truth.jsonl"], {"PIL"}),
+    (["tag", "-q", "photos/kite.jpg"], {"onnxruntime", "PIL"}),
+    (["parse", "-q", "captions.jsonl"], {"onnxruntime", "PIL", "spacy"}),
+    (["generate", "-q", "--captions", "0", "truth.jsonl"],
+     {"onnxruntime", *HEAVY[:3], "PIL", "spacy"}),
+]  # fmt: skip
 
 # Runs several commands in one process, and prints the exit status and streams of each.
 MANY = """
@@ -83,31 +108,29 @@ def test_every_extra_of_the_package_is_known_to_the_program():
     assert set(project()["optional-dependencies"]) - development == set(EXTRAS)
 
 
-@pytest.mark.slow
 def test_tag_search_eval_and_export_need_only_the_core(core, tmp_path):
     (tmp_path / "words.txt").write_text("zebra\nhorse\n")
-    page, tags = tmp_path / "page.html", tmp_path / "tags.jsonl"
+    page, tags = str(tmp_path / "page.html"), str(tmp_path / "tags.jsonl")
+    net = f"onnx:{write_folder(tmp_path / 'net')}"
     words = ["--labels", str(tmp_path / "words.txt"), "--threshold", "0", "-f", "text"]
-    done = core("tag", "-q", *words, "photos/horses.jpg")
-    assert done.stdout == b"photos/horses.jpg\thorse, zebra\n", done.stderr
-    done = core("tag", "-q", "-R", "photos", "--dense", "--embedding", "-j2", "-o", str(tags))
-    assert (done.returncode, done.stderr) == (0, b"")
-    done = core("search", "-q", str(tags), "horses", "-n", "1")
-    assert (json.loads(done.stdout)["image"], done.stderr) == ("photos/horses.jpg", b"")
-    done = core("eval", "-q", str(tags), "--truth", "truth.jsonl")
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert json.loads(done.stdout)["mAP"] > 0.5
-    done = core("export", "-q", "--root", ".", str(tags), "--gallery", str(page), "-f", "text")
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert b"animal" in done.stdout and page.exists()
-
-
-def test_a_graph_of_another_project_needs_only_the_core(core, tmp_path):
-    folder = write_folder(tmp_path / "net")
-    words = ["tag", "-q", "--model", f"onnx:{folder}", "--threshold", "0", "photos/kite.jpg"]
-    ((code, out, err),) = ran(core, words)
-    assert (code, err) == (0, "")
-    assert json.loads(out)["scores"].keys() == {"red", "green", "blue"}
+    done = ran(
+        core,
+        ["doctor"],
+        ["tag", "-q", *words, "photos/horses.jpg"],
+        ["tag", "-q", "--model", net, "--threshold", "0", "photos/kite.jpg"],
+        ["tag", "-q", "-R", "photos", "--dense", "--embedding", "-j2", "-o", tags],
+        ["search", "-q", tags, "horses", "-n", "1"],
+        ["eval", "-q", tags, "--truth", "truth.jsonl"],
+        ["export", "-q", "--root", ".", tags, "--gallery", page, "-f", "text"],
+    )
+    assert [(code, err) for code, _, err in done] == [(0, "")] * 7
+    health, listed, graph, _, found, measured, text = (out for _, out, _ in done)
+    assert all(f" no: {pip_line(name)} (" in health for name in EXTRAS)
+    assert listed == "photos/horses.jpg\thorse, zebra\n"
+    assert json.loads(graph)["scores"].keys() == {"red", "green", "blue"}
+    assert json.loads(found)["image"] == "photos/horses.jpg"
+    assert json.loads(measured)["mAP"] > 0.5
+    assert "animal" in text and Path(page).exists()
 
 
 @pytest.mark.parametrize("installed", [EXTRAS["parse"].modules])
@@ -118,28 +141,17 @@ def test_parse_needs_only_its_own_extra(core, tmp_path):
     assert labels.exists()
 
 
-def test_helps_and_completions_need_only_the_core(core):
-    helps = [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)]
-    assert [(code, err) for code, _, err in ran(core, *helps)] == [(0, "")] * len(helps)
-    asked = {"_RAMCTL_COMPLETE": "bash_complete", "COMP_WORDS": "ramctl t", "COMP_CWORD": "1"}
-    assert core(**asked).stdout.split() == [b"plain,tag", b"plain,train"]
-
-
 NEEDS = [
     (
         ["caption", "--model", "m", "photos/kite.jpg"],
         "asking a vision-language model needs the extra caption",
     ),
     (["train", "captions.jsonl", "--out", "no-model"], "this needs the extra train"),
-    (["generate", "captions.jsonl"], "this needs the extra train"),
     (["clean", "captions.jsonl"], "this needs the extra train"),
-    (["finetune", "captions.jsonl", "--out", "no"], "this needs the extra train"),
     (["convert", "mini"], "this needs the extra train"),
     (["tag", "--boxes", "photos/kite.jpg"], "--boxes needs the extra train"),
     (["tag", "--caption", "no-such.jpg"], "--caption needs the extra train"),  # before any work
-    (["tag", "--dtype", "fp32", "photos/kite.jpg"], "in torch needs the extra train"),
     (["tag", "--device", "cuda", "photos/kite.jpg"], "in torch needs the extra train"),
-    (["tag", "--device", "cpu,gpu0", "photos/kite.jpg"], "in torch needs the extra train"),
     (["tag", "--model", "clip:none", "photos/kite.jpg"], "clip:none needs the extra train"),
     # Last: it forgets the modules that this process hides.
     (["parse", "captions.jsonl"], "parsing captions needs the extra parse"),
@@ -155,13 +167,6 @@ def test_what_needs_more_names_the_line_that_brings_it(core):
         assert (code, out) == (1, "")
 
 
-def test_the_doctor_says_what_is_missing_without_it(core):
-    done = core("doctor")
-    assert (done.returncode, done.stderr) == (0, b"")
-    for name in EXTRAS:
-        assert f" no: {pip_line(name)} (".encode() in done.stdout
-
-
 def test_from_python_a_missing_part_is_a_run_problem(core):
     done = core(program=("-c", PYTHON))
     assert done.stdout.decode().splitlines() == [
@@ -169,3 +174,18 @@ def test_from_python_a_missing_part_is_a_run_problem(core):
         f"--boxes needs the extra train: {TRAIN} ({SIZE})",
         f"parsing captions needs the extra parse: {pip_line('parse')}",
     ], done.stderr
+
+
+@pytest.mark.parametrize("installed", [ABSENT])
+def test_helps_load_nothing_heavy_and_commands_no_model_library_that_they_do_not_need(core):
+    """One process runs them all; those that need most come last."""
+    runs = [*((words, set()) for words in HELPS), *LOADS]
+    done = core(json.dumps([words for words, _ in runs]), program=("-c", PROBE))
+    told = [line for line in done.stderr.decode().splitlines() if line.startswith("LOADED ")]
+    loaded = [set(line.split()[1:]) for line in told]
+    assert loaded == [needed for _, needed in runs]
+
+
+def test_completion_works_without_extras(core):
+    asked = {"_RAMCTL_COMPLETE": "bash_complete", "COMP_WORDS": "ramctl t", "COMP_CWORD": "1"}
+    assert core(**asked).stdout.split() == [b"plain,tag", b"plain,train"]
