@@ -25,20 +25,6 @@ def test_whatever_a_decoder_raises_is_the_photo_s_own_problem(monkeypatch):
         assert problem_of(decode_photo, encoded(picture(), "PNG")).code == "unreadable_image"
 
 
-def test_only_regular_files_are_opened(tmp_path):
-    os.mkfifo(tmp_path / "pipe.jpg")
-    (tmp_path / "folder.jpg").mkdir()
-    (tmp_path / "link.jpg").symlink_to("/dev/zero")
-    for name, message in {
-        "pipe.jpg": "not a regular file", "link.jpg": "not a regular file",
-        "/dev/zero": "not a regular file", "folder.jpg": "is a directory",
-    }.items():  # fmt: skip
-        problem = problem_of(load_photo, name, tmp_path)
-        assert (problem.code, problem.message) == ("unreadable_image", message)
-    os.mkfifo(tmp_path / "pipe.tar")
-    assert problem_of(load_photo, "pipe.tar#a.jpg", tmp_path).message == "not a regular file"
-
-
 def test_the_photos_of_a_folder_with_pipes_and_devices_are_tagged(tmp_path, ramctl, monkeypatch):
     monkeypatch.chdir(tmp_path)
     os.mkfifo("a.jpg")

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,77 +19,56 @@ from tests.support import DATA
 
 ABSENT = [module for extra in EXTRAS.values() for module in extra.modules]
 TRAIN, SIZE = pip_line("train"), "1.4 GB; with torch for GPUs over 3 GB"
-PYTHON = """
-from ramctl import RunProblem, Tagger, CaptionParser
-print(Tagger.from_pretrained("mini", labels=["zebra"], threshold=0).tag("photos/kite.jpg").tags)
-for load in (lambda: Tagger.from_pretrained(boxes=True), CaptionParser.open):
-    try:
-        load()
-    except RunProblem as problem:
-        print(problem)
-"""
-
 HEAVY = [
     "torch", "torchvision", "timm", "transformers", "spacy", "scipy", "sklearn", "onnx",
     "onnxruntime", "PIL", "openai",
 ]  # fmt: skip
-PROBE = f"""
-import json, sys
-from ramctl.cli import main
-for words in json.loads(sys.argv[1]):
-    try:
-        main(words)
-    finally:
-        loaded = [name for name in {HEAVY!r} if name in sys.modules]
-        sys.stderr.write("LOADED " + " ".join(loaded) + "\\n")
-        continue
-"""
 HELPS = [["--help"], ["--version"], *([name, "--help"] for name in COMMANDS)]
 LOADS = [
     (["export", "truth.jsonl", "-f", "text"], {"PIL"}),
     (["eval", "truth.jsonl", "--truth", "truth.jsonl"], {"PIL"}),
     (["tag", "-q", "photos/kite.jpg"], {"onnxruntime", "PIL"}),
     (["parse", "-q", "captions.jsonl"], {"onnxruntime", "PIL", "spacy"}),
+    (["parse", "-q", *["captions.jsonl"] * 4, "--build-labels", "/dev/null"],
+     {"onnxruntime", "PIL", "spacy"}),
     (["generate", "-q", "--captions", "0", "truth.jsonl"],
      {"onnxruntime", *HEAVY[:3], "PIL", "spacy"}),
 ]  # fmt: skip
 
-# Runs several commands in one process, and prints the exit status and streams of each.
-MANY = """
+# Runs several commands in one process, and prints of each the exit status, the streams, and what is
+# loaded after it.
+MANY = f"""
 import json, sys
 from pathlib import Path
 from tests.command import Ramctl
-ran = [Ramctl(Path())(*words) for words in json.loads(sys.argv[1])]
-print(json.dumps([[done.returncode, done.stdout.decode(), done.messages] for done in ran]))
+ran = []
+for words in json.loads(sys.argv[1]):
+    code, out, err = Ramctl(Path())(*words)
+    loaded = [name for name in {HEAVY!r} if name in sys.modules]
+    ran.append([code, out.decode(), err.decode(), loaded])
+print(json.dumps(ran))
 """
 
 
 @pytest.fixture
-def installed() -> tuple[str, ...]:
-    """Modules of extras that are there."""
-    return ()
-
-
-@pytest.fixture
-def core(tmp_path, installed):
-    """Runs a program in `tests/data` where only the core and the `installed` are."""
-    hidden = dict.fromkeys(module for module in ABSENT if module not in installed)
+def core(tmp_path):
+    """Runs a program in `tests/data` where only the core is."""
     # Read by Python before anything else: these modules cannot be found.
-    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update({hidden!r})\n")
-    variables = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{REPOSITORY}", "OMP_NUM_THREADS": "1"}
-
-    def run(*arguments: str, program: tuple[str, ...] = ("-m", "ramctl"), **more: str):
-        return subprocess.run(
-            [sys.executable, *program, *arguments], cwd=DATA, capture_output=True,
-            env=os.environ | variables | more, check=False,
-        )  # fmt: skip
-
-    return run
+    hidden = f"import sys\nsys.modules.update({dict.fromkeys(ABSENT)!r})\n"
+    (tmp_path / "sitecustomize.py").write_text(hidden)
+    return partial(run, PYTHONPATH=f"{tmp_path}{os.pathsep}{REPOSITORY}")
 
 
-def ran(core, *commands: list[str]) -> list[tuple[int, str, str]]:
-    """The exit status, standard output and standard error of commands that one process runs."""
-    done = core(json.dumps(commands), program=("-c", MANY))
+def run(*arguments: str, program: tuple[str, ...] = ("-m", "ramctl"), **variables: str):
+    return subprocess.run(
+        [sys.executable, *program, *arguments], cwd=DATA, capture_output=True, check=False,
+        env=os.environ | {"PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"} | variables,
+    )  # fmt: skip
+
+
+def ran(run, *commands: list[str]) -> list[tuple[int, str, str, list[str]]]:
+    """Exit status, streams and loaded modules after each of these, which one process runs."""
+    done = run(json.dumps(commands), program=("-c", MANY))
     assert done.returncode == 0, done.stderr
     return list(map(tuple, json.loads(done.stdout)))
 
@@ -123,22 +103,14 @@ def test_tag_search_eval_and_export_need_only_the_core(core, tmp_path):
         ["eval", "-q", tags, "--truth", "truth.jsonl"],
         ["export", "-q", "--root", ".", tags, "--gallery", page, "-f", "text"],
     )
-    assert [(code, err) for code, _, err in done] == [(0, "")] * 7
-    health, listed, graph, _, found, measured, text = (out for _, out, _ in done)
+    assert [(code, err) for code, _, err, _ in done] == [(0, "")] * 7
+    health, listed, graph, _, found, measured, text = (out for _, out, _, _ in done)
     assert all(f" no: {pip_line(name)} (" in health for name in EXTRAS)
     assert listed == "photos/horses.jpg\thorse, zebra\n"
     assert json.loads(graph)["scores"].keys() == {"red", "green", "blue"}
     assert json.loads(found)["image"] == "photos/horses.jpg"
     assert json.loads(measured)["mAP"] > 0.5
     assert "animal" in text and Path(page).exists()
-
-
-@pytest.mark.parametrize("installed", [EXTRAS["parse"].modules])
-def test_parse_needs_only_its_own_extra(core, tmp_path):
-    labels, words = tmp_path / "labels.jsonl", ["parse", "-q", "captions.jsonl"]
-    parsed, built = ran(core, words, [*words, *words[2:] * 4, "--build-labels", str(labels)])
-    assert parsed[::2] == built[::2] == (0, "")
-    assert labels.exists()
 
 
 NEEDS = [
@@ -160,30 +132,19 @@ NEEDS = [
 
 def test_what_needs_more_names_the_line_that_brings_it(core):
     ended = ran(core, *(words for words, _ in NEEDS))
-    for (words, message), (code, out, err) in zip(NEEDS, ended, strict=True):
+    for (words, message), (code, out, err, _) in zip(NEEDS, ended, strict=True):
         line = f"{message}: {pip_line(message.split()[-1])}"
         line += f" ({SIZE})" if line.endswith(TRAIN) else ""
         assert re.fullmatch(f"ramctl {words[0]}: .*{re.escape(line)}\n", err), (words, err)
         assert (code, out) == (1, "")
 
 
-def test_from_python_a_missing_part_is_a_run_problem(core):
-    done = core(program=("-c", PYTHON))
-    assert done.stdout.decode().splitlines() == [
-        "['zebra']",
-        f"--boxes needs the extra train: {TRAIN} ({SIZE})",
-        f"parsing captions needs the extra parse: {pip_line('parse')}",
-    ], done.stderr
-
-
-@pytest.mark.parametrize("installed", [ABSENT])
-def test_helps_load_nothing_heavy_and_commands_no_model_library_that_they_do_not_need(core):
-    """One process runs them all; those that need most come last."""
+def test_helps_load_nothing_heavy_and_commands_no_library_that_they_do_not_need():
+    """Those that need most come last."""
     runs = [*((words, set()) for words in HELPS), *LOADS]
-    done = core(json.dumps([words for words, _ in runs]), program=("-c", PROBE))
-    told = [line for line in done.stderr.decode().splitlines() if line.startswith("LOADED ")]
-    loaded = [set(line.split()[1:]) for line in told]
-    assert loaded == [needed for _, needed in runs]
+    ended = ran(run, *(words for words, _ in runs))
+    assert [set(loaded) for _, _, _, loaded in ended] == [needed for _, needed in runs]
+    assert {(code, err) for code, _, err, _ in ended if not err.startswith("ramctl ")} == {(0, "")}
 
 
 def test_completion_works_without_extras(core):
