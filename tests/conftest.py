@@ -12,7 +12,7 @@ import pytest
 from tests import forked
 from tests.command import Ramctl
 from tests.forked import REPOSITORY
-from tests.pages import browser as real_browser
+from tests.apps import browser as real_browser
 
 SHARED = Path(os.environ.get("RAMCTL_SHARED", REPOSITORY.parent / "shared")).resolve()
 

@@ -14,7 +14,7 @@ import pytest
 from ramctl import __version__
 from tests.conftest import REPOSITORY
 from tests.docs.examples import examples, run_example
-from tests.serving.conftest import answering
+from tests.apps.conftest import answering
 from tests.support import DATA, captured
 
 README = (REPOSITORY / "README.md").read_text("utf-8")

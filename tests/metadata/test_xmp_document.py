@@ -87,20 +87,12 @@ def test_removing_gives_back_every_node(kept):
 @pytest.mark.parametrize(
     "content",
     [
-        b"", b"not xml", b"<a><b></a>", b"<svg/>", b"\xff\xfe\0",
+        b"", b"<a><b></a>", b"<svg/>", b"\xff\xfe\0",
         document("<p:a>" * 100_000 + "</p:a>" * 100_000),
         b'<!DOCTYPE x [<!ENTITY file SYSTEM "/etc/hostname">]>' + document("<p:a>&file;</p:a>"),
-        b'<?xml version="1.0" encoding="rot13"?><a/>',
     ],
-    ids=["empty", "text", "torn", "no XMP", "half a letter", "nesting", "a file", "rot13"],
+    ids=["empty", "torn", "no XMP", "half a letter", "nesting", "a file"],
 )  # fmt: skip
 def test_what_is_not_xmp_is_refused(content):
     with pytest.raises(ValueError, match=r"not well-formed|not XMP|DOCTYPE"):
         merge_tags(content, ["yellow"], "auto")
-
-
-def test_what_another_program_has_written_anew_is_taken_out_as_well():
-    merged = merge_tags(None, ["yellow"], "auto")
-    text = merged.decode().replace("<rdf:Description", '<rdf:Description xmlns:new="urn:new"')
-    assert merge_tags(text.encode(), ["yellow"], "auto") is None
-    assert remove_tags(text.encode()) == b""
