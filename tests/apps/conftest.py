@@ -1,7 +1,6 @@
 """A running `ramctl serve`, asked as programs ask it."""
 
 import http.client
-import io
 import json
 import re
 import signal
@@ -12,22 +11,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from PIL import Image
 
+from ramctl.checkpoints.bundle import TOKENIZER, Bundle, BundleWriter, embedded_bundle
 from tests.command import Ramctl
 from tests.forked import Forked
-from tests.tagging.conftest import colours
+from tests.support import command
 
-__all__ = ["colours"]
+__all__ = ["command"]
 
 MAX_BYTES = 200_000
-
-
-def photo(colour: str, form: str = "PNG") -> bytes:
-    """The file of a photo of one colour."""
-    content = io.BytesIO()
-    Image.new("RGB", (64, 64), colour).save(content, form)
-    return content.getvalue()
 
 
 class Answer(NamedTuple):
@@ -65,13 +57,6 @@ class Server(NamedTuple):
 
 
 @contextmanager
-def served(*words: object, folder: Path, before: str = ""):
-    """`ramctl serve` with these options, at a free port; `before` is Python that runs first."""
-    with answering(Ramctl(folder).start("serve", "--port", "0", *words, before=before)) as server:
-        yield server
-
-
-@contextmanager
 def answering(process: Forked | subprocess.Popen):
     """The server that a process becomes, which is ended after the block."""
     try:
@@ -85,10 +70,20 @@ def answering(process: Forked | subprocess.Popen):
         process.stderr.close()
 
 
-@pytest.fixture(scope="session")
-def server(colours, tmp_path_factory):
-    """One that sees colours, writes no captions and takes small photos."""
+def mini_without(path: Path, *files: str) -> Path:
+    """A copy of the embedded model that lacks some of its files."""
+    with BundleWriter(path) as writer:
+        writer.copy_files(Bundle.open(embedded_bundle()), without=files)
+    return path
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """One with words of its own, which writes no captions and takes small photos."""
     before = f"from ramctl.apps import server; server.MAX_BYTES = {MAX_BYTES}"
     folder = tmp_path_factory.mktemp("server")
-    with served("--model", colours, folder=folder, before=before) as running:
+    model = mini_without(folder / "model", TOKENIZER)
+    (folder / "words.txt").write_text("cat\ntemple\nflower\n")
+    words = ["serve", "--port", "0", "--model", model, "--labels", "words.txt"]
+    with answering(Ramctl(folder).start(*words, before=before)) as running:
         yield running

@@ -7,7 +7,6 @@ from PIL import Image
 
 from ramctl.apps import gallery as gallery_module
 from ramctl.apps.gallery import Gallery
-from ramctl.errors import RunProblem
 from ramctl.records.record import Record
 from tests.support import gallery_names, gallery_photos, problem_of
 
@@ -85,11 +84,6 @@ def test_photos_that_are_gone_are_problems_of_their_records_and_damaged_ones_are
     page = page_of(folder / "page.html", *photos, messages=messages)
     assert gallery_names(page) == ["plain.png"]
     assert messages == [f"{page}: 1 photos cannot be read and are not shown"]
-
-
-def test_a_page_that_cannot_be_written_is_one_line(folder):
-    with pytest.raises(RunProblem, match=r"page\.html: (File exists|Not a directory)"):
-        page_of(folder / "plain.png" / "page.html")
 
 
 # In a real browser.

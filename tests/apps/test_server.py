@@ -1,5 +1,6 @@
-"""`POST /tag`: what it answers, and what it refuses; a service of one's own by `Tagger`."""
+"""`ramctl serve`: what `POST /tag` answers and refuses, and the page in a real browser."""
 
+import base64
 import json
 import signal
 import socket
@@ -8,38 +9,31 @@ from io import BytesIO
 
 import pytest
 
-from tests.command import Ramctl
+from tests.apps.conftest import MAX_BYTES, answering
 from tests.conftest import REPOSITORY
 from tests.docs.examples import examples
-from tests.serving.conftest import MAX_BYTES, photo, served
 from tests.support import DATA
 
-RED = photo("red")
+NAMES = ("cat", "temple", "flower")
+CAT, *_ = PHOTOS = [(DATA / "pictures" / f"{name}.jpg").read_bytes() for name in NAMES]
 
 
-def test_a_request_chooses_threshold_number_kinds_and_words(server):
-    answer = server.ask(body=RED)
-    assert answer == (200, {"tags": ["red", "colour"], "scores": {"red": 0.9975, "colour": 0.9526}})
-    low = server.ask(path="/tag?threshold=0&top=3", body=RED).fields["scores"]
-    assert list(low)[:2] == ["red", "colour"] and len(low) == 3
-    # Words are no names of files.
-    words = server.ask(path="/tag?labels=purple,%2Bred.png,red,red&threshold=0", body=RED).fields
-    assert set(words["tags"]) == {"red", "purple", "+red.png"}
+@pytest.mark.parametrize(
+    "options", [[], ["--threshold=0"], ["--precision=0.6", "--lang=zh", "--top=1"]]
+)
+def test_parameters_are_options_of_tag(server, command, tmp_path, options):
+    (tmp_path / "a.jpg").write_bytes(CAT)
+    (tmp_path / "words.txt").write_text("\n".join(NAMES))  # as the server has them
+    (row,) = command("tag", "a.jpg", "--labels", "words.txt", *options).rows
+    del row["image"]
+    query = "&".join(option[2:] for option in options)
+    for listed in ("", f"&labels={','.join(NAMES)}"):
+        assert server.ask(path=f"/tag?{query}{listed}", body=CAT) == (200, row)
 
 
-def test_options_are_those_of_tag(tmp_path):
-    horses = (DATA / "photos" / "horses.jpg").read_bytes()
-    (tmp_path / "a.jpg").write_bytes(horses)
-    (tmp_path / "words.txt").write_text("horse\nzebra\n")
-    with served("--labels", "words.txt", folder=tmp_path) as running:
-        for words in (["--threshold", "0"], ["--precision", "0.6", "--lang", "zh", "--top", "1"]):
-            all_words = ["tag", "-q", "-f", "jsonl", "a.jpg", "--labels", "words.txt", *words]
-            (row,) = Ramctl(tmp_path)(*all_words).rows
-            row.pop("image")
-            pairs = zip(words[::2], words[1::2], strict=True)
-            query = "&".join(f"{name[2:]}={value}" for name, value in pairs)
-            for listed in ("", "&labels=horse,zebra"):
-                assert running.ask(path=f"/tag?{query}{listed}", body=horses) == (200, row)
+def test_words_are_no_names_of_files(server):
+    answer = server.ask(path="/tag?labels=words.txt,%2Bcat.png,words.txt&threshold=0", body=CAT)
+    assert {*answer.fields["tags"]} == {"words.txt", "+cat.png"}
 
 
 @pytest.mark.parametrize(
@@ -47,12 +41,12 @@ def test_options_are_those_of_tag(tmp_path):
     [
         ("threshold=high", "threshold: 'high' is not"), ("threshold=1.5", "threshold 1.5: not "),
         ("top=0", "top"), ("boxes=maybe", "boxes: "), ("lang=xx", "language 'xx': "),
-        ("path=red.png", "'path' is not one of threshold, "), ("caption=1", ""),
+        ("path=cat.png", "'path' is not one of threshold, "), ("caption=1", ""),
         ("precision=0.9&threshold=0.5", "precision chooses the thresholds"),
     ],
 )  # fmt: skip
 def test_a_wrong_request_is_told_what_is_wrong(server, query, message):
-    answer = server.ask(path=f"/tag?{query}", body=RED)
+    answer = server.ask(path=f"/tag?{query}", body=CAT)
     assert (answer.status, answer.fields["code"]) == (400, "usage")
     assert answer.fields["message"].startswith(message)
 
@@ -60,58 +54,100 @@ def test_a_wrong_request_is_told_what_is_wrong(server, query, message):
 @pytest.mark.parametrize(
     ("head", "status"),
     [
-        ("GET /tag", b"404"), ("PUT /tag", b"501"), ("GET /../../etc/passwd", b"404"),
-        ("POST /", b"404"), ("POST /tag", b"411"),
+        ("GET /tag HTTP/1.1", b"404"), ("GET /../../etc/passwd HTTP/1.1", b"404"),
+        ("POST / HTTP/1.1", b"404"), ("POST /tag HTTP/1.1", b"411"),
+        (f"POST /tag HTTP/1.1\r\nContent-Length: {MAX_BYTES + 1}", b"413"),
     ],
 )  # fmt: skip
 def test_there_is_nothing_but_the_page_and_tag(server, head, status):
-    assert server.status_of(f"{head} HTTP/1.1") == status
+    assert server.status_of(head) == status
 
 
 def test_what_is_no_photo_is_refused(server):
-    for body in (b"", b'{"image": "red.png"}', RED[:100]):
+    for body in (b"", b'{"image": "red.png"}', CAT[:100]):
         answer = server.ask(body=body)
         assert (answer.status, answer.fields["code"]) == (422, "unreadable_image")
         assert answer.fields["message"].startswith("the photo")
-    large = f"POST /tag HTTP/1.1\r\nContent-Length: {MAX_BYTES + 1}"
-    assert server.status_of(large) == b"413"
 
 
 def test_many_at_once_get_each_their_own_answer(server):
-    colours = ["red", "green", "blue"] * 8
+    def ask(photo):
+        return server.ask(path="/tag?threshold=0&top=1", body=photo).fields["tags"]
 
-    def ask(colour):
-        return server.ask(body=photo(colour, "JPEG")).fields["tags"][0]
-
-    with ThreadPoolExecutor(len(colours)) as pool:
-        assert list(pool.map(ask, colours)) == colours
+    with ThreadPoolExecutor(24) as pool:
+        assert list(pool.map(ask, PHOTOS * 8)) == [[name] for name in NAMES] * 8
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it(colours, tmp_path, signum):
+def test_a_signal_ends_it_although_a_connection_is_open(ramctl):
     with (
-        served("--model", colours, folder=tmp_path) as running,
+        answering(ramctl.start("serve", "--port", "0")) as running,
         socket.create_connection(("127.0.0.1", running.port), timeout=60),
     ):
-        running.process.send_signal(signum)
-        assert running.process.wait(30) == -signum
-        said = b"ramctl serve: interrupted\n" if signum == signal.SIGINT else b""
-        assert running.process.stderr.read() == said
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(30) == -signal.SIGINT
+        assert running.process.stderr.read() == b"ramctl serve: interrupted\n"
 
 
-def test_an_address_in_use_is_a_line(server, colours, ramctl):
-    done = ramctl("serve", "--model", colours, "--port", server.port)
-    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
-    assert f"127.0.0.1:{server.port}: Address already in use".encode() in done.stderr
+def test_an_address_in_use_is_a_line(server, command):
+    done = command("serve", "--port", server.port, code=1)
+    assert f"127.0.0.1:{server.port}: Address already in use" in done.messages
+    assert done.messages.count("\n") == 1
 
 
-def test_the_manual_s_own_service_tags(tmp_path):
+def test_the_manual_s_own_service_tags():
     manual = (REPOSITORY / "ramctl/apps/README.md").read_text("utf-8")
     (code,) = (one.code for one in examples(manual) if one.language == "python")
     names, statuses = {}, []
     exec(code, names)
-    for body in ((DATA / "photos" / "horses.jpg").read_bytes(), b"no photo"):
+    for body in (CAT, b"no photo"):
         environ = {"CONTENT_LENGTH": str(len(body)), "wsgi.input": BytesIO(body)}
         (content,) = names["app"](environ, lambda status, headers: statuses.append(status))
         assert {"tags", "message"} & json.loads(content).keys()
     assert statuses == ["200 OK", "422 Unprocessable Entity"]
+
+
+def shown(browser, part="tags"):
+    """The words in one of the two lists, with their scores."""
+    rows = f"[...document.querySelectorAll('#{part} li button')]"
+    each = "(one) => [one.querySelector('b').textContent, one.querySelector('small').textContent]"
+    return dict(browser.value(f"{rows}.map({each})"))
+
+
+def drop(browser, content: bytes) -> None:
+    """Drop a file on the page."""
+    browser.value(
+        f"""{{ const bytes = atob("{base64.b64encode(content).decode()}");
+          const dataTransfer = new DataTransfer();
+          dataTransfer.items.add(
+            new File([Uint8Array.from(bytes, (one) => one.charCodeAt(0))], "a.jpg"));
+          byId("drop").dispatchEvent(
+            new DragEvent("drop", {{ dataTransfer, bubbles: true, cancelable: true }})); }}"""
+    )
+
+
+def test_on_the_page_a_photo_s_tags_follow_the_threshold_and_an_error_leaves_them(server, browser):
+    answer = server.ask(body=CAT).fields["scores"]
+    own = {tag: f"{score:.2f}" for tag, score in answer.items()}
+    browser.open(server.place)
+    browser.wait("Boolean(photo) && photo.isExample")
+    drop(browser, CAT)
+    browser.wait("Boolean(photo) && !photo.isExample && Boolean(photo.known.own)")
+    assert shown(browser) == own and "cat" in own
+    browser.wait("byId('caption').textContent.includes('No boxes and no caption')")
+    assert browser.value("byId('trouble').hidden")  # that is no error
+    browser.value("byId('threshold').value = 0.02")
+    browser.value("byId('threshold').dispatchEvent(new Event('input'))")
+    browser.wait("Boolean(photo.known.all)")
+    assert len(shown(browser)) > len(own)
+    browser.value("byId('own').click()")
+    for content, reason in ((b"hello", "not a photo"), (bytes(MAX_BYTES + 1), "than 0.2 MB")):
+        drop(browser, content)
+        browser.wait(f"byId('trouble').textContent.includes('{reason}')")
+        assert shown(browser) == own
+    browser.value("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    browser.value("byId('copy').click()")
+    browser.wait(f"window.copied === '{', '.join(own)}'")
+    browser.value("byId('words').value = 'kitten'; learnAll()")
+    browser.wait("document.querySelector('#asked li b')?.textContent === 'kitten'")
+    browser.look(390)
+    assert browser.value("document.documentElement.scrollWidth") <= 390
