@@ -164,7 +164,7 @@ def test_tags_have_a_parent_which_is_no_car(export, language, words, parent):
     export("--xmp", *words, records=records)
     document = XmpDocument(SIDECAR.read_bytes())
     assert document.items(HIERARCHICAL.property) == [f"{parent}Hund"]
-    assert export("-f", "exiftool-csv", *words, records=records).endswith(f",{parent}Hund\r\n")
+    assert export("-f", "exiftool-csv", *words, records=records).endswith(f",{parent}Hund\n")
 
 
 def test_the_gallery_has_the_owner_s_keywords(export):
