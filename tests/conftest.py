@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from tests import forked
+from tests.apps import browser as real_browser
 from tests.command import Ramctl
 from tests.forked import REPOSITORY
-from tests.apps import browser as real_browser
 
 SHARED = Path(os.environ.get("RAMCTL_SHARED", REPOSITORY.parent / "shared")).resolve()
 

@@ -7,7 +7,6 @@ import subprocess
 import tarfile
 import threading
 import time
-import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -181,15 +180,6 @@ def gallery_names(page: Path) -> list:
     return [photo["image"] for photo in gallery_photos(page)]
 
 
-def traced(do: Callable[[], Any]) -> tuple[Any, int, int]:
-    """What a function returns, the bytes that are held then, and the most of them meanwhile."""
-    tracemalloc.start()
-    try:
-        return do(), *tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-
-
 def wait_for(condition: Callable[[], object]) -> None:
     """Return when something is true, within two minutes."""
     deadline = time.monotonic() + 120
@@ -201,11 +191,6 @@ def wait_for(condition: Callable[[], object]) -> None:
 def captured(command: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
     """A program that has ended, and what it printed as text."""
     return subprocess.run(command, capture_output=True, text=True, check=False, **options)
-
-
-def n_open_files() -> int:
-    """The descriptors that this process has."""
-    return len(list(Path("/dev/fd").iterdir()))
 
 
 def with_caption_threshold(bundle: Path, folder: Path, threshold: float) -> Path:

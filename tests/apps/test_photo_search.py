@@ -171,7 +171,7 @@ def test_photos_that_hardly_show_what_is_searched_are_not_found(search):
 
 def test_keywords_of_the_owner_are_found_and_labels_that_she_refused_are_not(search):
     rows = read_rows(FILE)
-    cat, coffee, flower, temple = rows
+    cat, coffee, flower, _temple = rows
     cat["sources"] = {"Oma Erna": ["human"], "cat": ["model"]}
     coffee |= {"sources": {"Zäune": ["human"]}, "captions": ["Karl"]}
     flower["refused"] = ["flower"]

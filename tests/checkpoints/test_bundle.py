@@ -69,6 +69,14 @@ def test_opening_says_in_one_line_which_file_is_wrong(model, name, change, compl
     assert "\n" not in str(told.value)
 
 
+def test_a_bundle_reads_no_files_outside_its_folder(model):
+    secret = model.parent / "secret"
+    (model / "model.safetensors").rename(secret)
+    (model / "model.safetensors").symlink_to(secret)
+    with pytest.raises(RunProblem, match="leads outside the bundle"):
+        Bundle.open(model)
+
+
 class Hub:
     """What stands for the hub's client: the files of `owner/name` are in `folder`."""
 

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import pytest
 
 from ramctl import __version__
+from tests.apps.conftest import answering
 from tests.conftest import REPOSITORY
 from tests.docs.examples import examples, run_example
-from tests.apps.conftest import answering
 from tests.support import DATA, captured
 
 README = (REPOSITORY / "README.md").read_text("utf-8")

@@ -10,8 +10,8 @@ from ramctl.checkpoints.clip import ClipTextEncoder
 from ramctl.checkpoints.load import load_model
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import load_photo
-from tests.parity.conftest import FILES
 from tests.inference.peers.support import clip_tokenizer, save_clip_text
+from tests.parity.conftest import FILES
 from tests.training.conftest import DATA, read_rows, settings, training_records, write_records
 
 __all__ = ["clip_tokenizer"]
