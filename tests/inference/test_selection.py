@@ -66,6 +66,8 @@ def test_the_first_thing_comes_first_then_things_parts_and_the_rest():
     part = Labels([replace(KINDS[CAT], part_of=("room",)), *KINDS[1:]])
     assert given(scores, weights=weights, labels=part) == ["room", "sofa", "cat", "red"]
     assert given(scores, has_salience=False) == ["red", "room", "sofa", "cat"]
+    low = np.array([0.99, 0.2, 0.05, 0.05, 0.05, 0.05, 0.05], np.float32)
+    assert list(selector()(low, SOFA).scores) == ["sofa", "cat"]  # a collection's first thing
 
 
 def test_a_part_is_given_only_beside_its_whole():
