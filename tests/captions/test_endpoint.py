@@ -4,11 +4,12 @@ import pytest
 from PIL import Image
 
 from ramctl.captions.caption_photos import Captioner
-from ramctl.captions.endpoint import MAX_FAILURES, MAX_RETRIES, Endpoint
+from ramctl.captions.endpoint import Endpoint
 from ramctl.errors import RunProblem
 from tests.captions.recorded_server import KEY
 from tests.support import DATA, problem_of
 
+MAX_FAILURES = MAX_RETRIES = 5  # as the manual says
 HORSES = DATA / "photos" / "horses.jpg"
 KITE = DATA / "photos" / "kite.jpg"
 HORSES_CAPTION = "Two black horses are grazing on a green hill under white clouds."

@@ -31,6 +31,8 @@ EXAMPLES = {
     'a shirt that says "no parking"': "shirt",
     "A mountain covered with snow": "mountain snow",
     "a glass vase and wine glasses": "glass vase wine_glass",
+    "two glasses of beer on a table": "glass beer table",
+    "A man without a hat sits on a bench": "man sit bench",
     "a man in a teddy bear costume by a fire hydrant": "man teddy_bear costume fire_hydrant",
     "bodies of water seen from a building": "body_of_water building",
     "An eye-level shot of a table topped with plates, facing the viewer": "table plate face",
