@@ -8,7 +8,6 @@ import torch
 from text_distillation import build_tokenizer, quantise_table
 
 from ramctl.checkpoints.clip import ClipTextEncoder, label_prompts, templates
-from ramctl.checkpoints.packages import SENTENCE_ENCODER, SentenceEncoder
 from ramctl.checkpoints.static_table import read_text_encoder, unit
 from ramctl.errors import RunProblem, UsageProblem
 from tests.inference.peers.support import LABELS
@@ -95,10 +94,3 @@ def test_a_text_folder_gives_back_the_encoder_that_was_saved_there(tmp_path):
     table = read_text_encoder(folder)
     assert table.name == f"the static table of {tmp_path / 'model'}"
     assert np.array_equal(table.embed_names(["red bus"]), small_table().embed_names(["red bus"]))
-
-
-def test_the_sentence_encoder_of_the_package_gives_unit_vectors_by_meaning():
-    pytest.importorskip(SENTENCE_ENCODER, reason="needs the extra mini")
-    dog, train, puppy = SentenceEncoder().encode(["a dog", "a long train on its way", "a puppy"])
-    assert np.linalg.norm([dog, train, puppy], axis=1) == pytest.approx(1, abs=1e-5)
-    assert dog @ puppy > 0.7 > 0.4 > dog @ train

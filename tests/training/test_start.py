@@ -1,14 +1,12 @@
 """The first weights of backbones: timm's, files, the authors' Swin."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
 
-from ramctl.checkpoints.packages import PACKAGED, load_packaged
 from ramctl.checkpoints.weights import resize_table
 from ramctl.errors import RunProblem
 from ramctl.model.encoder import ImageEncoder
@@ -49,21 +47,6 @@ def test_a_file_gives_the_features_of_timms_own_model(name, changes, photo, tmp_
     other = ImageEncoder(load_preset("tiny", VIT if not changes else []).model.encoder, 224)
     with pytest.raises(RunProblem, match=r"weights\.safetensors: missing "):
         load_encoder(other, str(tmp_path / "weights.safetensors"))
-
-
-def test_the_package_s_weights_are_loaded_when_they_are_the_file_that_was_checked():
-    preset = load_preset("mini")
-    packaged = PACKAGED[name := preset.model.encoder.backbone]
-    if not packaged.is_installed:
-        pytest.skip("needs the extra mini")
-    encoder = ImageEncoder(preset.model.encoder, 224)
-    before = encoder.backbone.conv_head.weight.clone()
-    (weight, bias), source = load_encoder(encoder, name)
-    assert source == f"the package {packaged.project}"
-    assert (weight.shape, bias.shape) == ((1000, 1280), (1000,))
-    assert not torch.equal(encoder.backbone.conv_head.weight, before)
-    with pytest.raises(RunProblem, match="not the file that was checked"):
-        load_packaged(encoder.backbone, replace(packaged, sha256="0"))
 
 
 def as_microsoft_names_them(swin: torch.nn.Module) -> dict[str, torch.Tensor]:
