@@ -22,6 +22,7 @@ use_venv("torch")
 
 import numpy as np
 import torch
+from sentence_encoder import SentenceEncoder
 from text_distillation import (
     agreement,
     build_tokenizer,
@@ -33,7 +34,6 @@ from text_distillation import (
     training_texts,
 )
 
-from ramctl.checkpoints.packages import SentenceEncoder
 from ramctl.checkpoints.static_table import StaticTextEncoder, unit
 
 HELD_OUT = 0.1

@@ -41,7 +41,7 @@ _LIGHT = [
 _TORCH = [
     "torch", "transformers.modeling_utils", "sklearn.cluster", "onnx", "ml_dtypes", "torch.onnx",
     "ramctl.training.train", "ramctl.data_engine.cleaning", "ramctl.data_engine.additions",
-    "ramctl.apps.conversion", "ramctl.checkpoints.packages", "ramctl.inference.torch_engine",
+    "ramctl.apps.conversion", "ramctl.inference.torch_engine",
 ]  # fmt: skip
 _MODULES = {"light": _LIGHT, "torch": [*_LIGHT, *_TORCH]}
 _TORCH_COMMANDS = {"generate", "clean", "train", "finetune", "fit", "convert"}

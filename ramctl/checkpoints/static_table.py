@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
     from ramctl.checkpoints.clip import ClipTextEncoder
-    from ramctl.checkpoints.packages import SentenceEncoder
 
 Rows = NDArray[np.float32]
 TABLE, TOKENIZER = "table.safetensors", "tokenizer.json"
@@ -30,18 +29,13 @@ ARRAYS = ("vectors", "scales", "projection")  # in the table
 
 @dataclass(frozen=True)
 class StaticTextEncoder:
-    """The table, alone or together with the sentence encoder that it stands in for.
-
-    Rows are int8 with one scale each. With the sentence encoder the table only gives the
-    projection into its space: texts known while training are embedded better than by the table.
-    """
+    """The table: rows of int8 with one scale each, and the projection into its space."""
 
     vectors: NDArray[np.int8]  # (V, E)
     scales: NDArray[np.float16]  # (V,)
     projection: NDArray[np.float16]  # (F, E)
     tokenizer_json: str
     source: str = ""  # whose table it is, for the user
-    with_sentence_encoder: bool = False
 
     @classmethod
     def read(cls, folder: Path, source: str = "") -> "StaticTextEncoder":
@@ -59,8 +53,7 @@ class StaticTextEncoder:
     @property
     def name(self) -> str:
         """The name of the encoder in messages."""
-        table = f"the static table of {self.source}"
-        return f"the packaged sentence encoder and {table}" if self.with_sentence_encoder else table
+        return f"the static table of {self.source}"
 
     @property
     def width(self) -> int:
@@ -69,8 +62,6 @@ class StaticTextEncoder:
 
     def embed_sentences(self, texts: Sequence[str]) -> Rows:
         """Unit vectors (N, E); zeros for a text without a known part."""
-        if self.with_sentence_encoder:
-            return self.project(self._sentence_encoder.encode(texts))
         rows = np.zeros((len(texts), self.width), np.float32)
         unknown = self._tokenizer.token_to_id("[UNK]")
         for row, pieces in enumerate(self._tokenizer.encode_batch(list(texts))):
@@ -110,12 +101,6 @@ class StaticTextEncoder:
         from tokenizers import Tokenizer  # tagging with known labels does without
 
         return Tokenizer.from_str(self.tokenizer_json)
-
-    @cached_property
-    def _sentence_encoder(self) -> "SentenceEncoder":
-        from ramctl.checkpoints.packages import SentenceEncoder
-
-        return SentenceEncoder()
 
 
 def unit(rows: Rows) -> Rows:

@@ -68,11 +68,13 @@ class Collection(NamedTuple):
     """Linear functions of the features, which `ramctl fit` learnt of one owner's photos.
 
     Photos that are not of the collection are tagged as before. F labels that the fit changes, T
-    things that captions begin with.
+    things that captions begin with. What comes first is in the photo, and so is what it implies.
     """
 
     labels: Array  # (F,)
     things: Array  # (T,)
+    implied: Array  # (M,) these things and the labels above them
+    implies: Array  # (T, M) whether a thing is a label, or below it
     # (C + 1, 1 + F + T), the last row is a constant: above 0 for photos of the collection, what is
     # added to the labels' log-odds, and which thing comes first, beside `slope` x log-odds.
     weight: Array
@@ -88,12 +90,18 @@ class Collection(NamedTuple):
     def __call__(self, log_odds: Array, values: Array) -> tuple[Array, Array]:
         """The changed log-odds (B, L), and the labels (B,) that come first, else NO_FIRST."""
         is_own, added, first = np.split(values, [1, 1 + len(self.labels)], axis=1)
-        first = first + self.slope * log_odds[:, self.things]
-        likeliest = self.things[first.argmax(1)] if len(self.things) else NO_FIRST
-        changed = log_odds.copy()
-        changed[:, self.labels] += (is_own > 0) * added
-        changed[:, self.new] = np.where(is_own > 0, changed[:, self.new], -np.inf)
-        return changed, np.where(is_own[:, 0] > 0, likeliest, NO_FIRST)
+        own = is_own[:, 0] > 0
+        changed, leads = log_odds.copy(), np.full(len(log_odds), NO_FIRST)
+        changed[np.ix_(~own, self.new)] = -np.inf
+        changed[np.ix_(own, self.labels)] += added[own]
+        if own.any() and len(self.things):
+            logits = first[own] + self.slope * log_odds[np.ix_(own, self.things)]
+            leads[own] = self.things[logits.argmax(1)]
+            odds = np.exp(logits - logits.max(1, keepdims=True))
+            there = log_odds_of(odds / odds.sum(1, keepdims=True) @ self.implies)
+            places = np.ix_(own, self.implied)
+            changed[places] = np.maximum(changed[places], there)
+        return changed, leads
 
 
 @dataclass(frozen=True)

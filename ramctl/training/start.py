@@ -7,18 +7,17 @@ label, E text width, C channels of the backbone's tokens, K classes of its class
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import timm
 import torch
 from numpy.typing import NDArray
+from timm.data.imagenet_info import ImageNetInfo
 from timm.models import get_pretrained_cfg
 from torch import Tensor, nn
 
-from ramctl.checkpoints import packages, weights
+from ramctl.checkpoints import weights
 from ramctl.checkpoints.bundle import (
     META,
     TEXT_FOLDER,
@@ -146,20 +145,20 @@ def _initialise(model: RAM, preset: Preset, encoder: TextEncoder | None) -> str:
         if head is None or encoder is None:
             without = "set model.prior.classes, class_token and class_sharpness to 0"
             raise UsageProblem(f"backbone {words}: no named classes for the prior: {without}")
-        names = [[part.strip() for part in name.split(",")] for name in packages.class_names()]
+        # ImageNet's 1,000 classes in order; several names of one are "a, b".
+        classes = ImageNetInfo("imagenet-1k").label_descriptions()
+        names = [[part.strip() for part in name.split(",")] for name in classes]
         model.prior.set_classes(*head, torch.from_numpy(embed_groups(names, encoder)))
     return words
 
 
 def first_weights(preset: Preset) -> str | Bundle | None:
     """The origin of the backbone's weights: a name for `load_encoder`, the embedded model, none."""
-    name = preset.model.encoder.backbone
-    packaged = packages.PACKAGED.get(name)
-    if preset.training.encoder or (packaged is not None and packaged.is_installed):
-        return preset.training.encoder or name
+    if preset.training.encoder:
+        return preset.training.encoder
     if (embedded_bundle() / META).is_file():
         embedded = Bundle.open(embedded_bundle())
-        if embedded.preset.model.encoder.backbone == name:
+        if embedded.preset.model.encoder.backbone == preset.model.encoder.backbone:
             return embedded
     return None
 
@@ -171,11 +170,7 @@ def load_encoder(encoder: ImageEncoder, name: str) -> tuple[Classifier | None, s
     other projects' names and interpolates a ViT's positions; Swin's tables are resized like those
     of bundles. RunProblem where the weights are missing, or belong to another backbone.
     """
-    backbone = encoder.backbone
-    packaged, place = packages.PACKAGED.get(name.partition(".")[0]), weights_place(name)
-    if packaged is not None and packaged.is_installed and place != name:
-        return packages.load_packaged(backbone, packaged), f"the package {packaged.project}"
-    path = local_path(place)
+    backbone, path = encoder.backbone, local_path(weights_place(name))
     tensors = _converted(backbone, weights.tensors_of(weights.read_checkpoint(path)))
     classifier = backbone.pretrained_cfg["classifier"]
     head = [tensors.pop(f"{classifier}.{part}", None) for part in ("weight", "bias")]
@@ -246,9 +241,7 @@ def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> 
     if not isinstance(encoder, StaticTextEncoder):
         assert encoder is not None  # the embedded model has a table
         return encoder
-    is_installed = find_spec(packages.SENTENCE_ENCODER) is not None
-    use_encoder = is_installed and len(encoder.projection) == packages.WIDTH
-    return replace(encoder.cut_to(labels.width), with_sentence_encoder=use_encoder)
+    return encoder.cut_to(labels.width)
 
 
 def _label_vectors(

@@ -4,8 +4,7 @@
 #   make -f scripts/reproduce/table4.mk dev      on flickr8k-dev, where choices are made
 #   make -f scripts/reproduce/table4.mk final    on the evaluation photos: once, at the end
 #
-# Needs the shared photos (RAMCTL_SHARED) and all-MiniLM-L6-v2 of the extra [mini]. A run that was
-# stopped goes on. Some 4 core-minutes a model, and 15 models; features are table 5's.
+# Needs the shared photos (RAMCTL_SHARED) and the extra [mini]. A run that was stopped goes on. Some 4 core-minutes a model, and 15 models; features are table 5's.
 RAMCTL_SHARED ?= ../shared
 WORK ?= build/table4
 # Where the other tables are put.
@@ -21,6 +20,8 @@ TABLE := $(PYTHON) scripts/reproduce/table4.py
 PHOTOS ?= $(RAMCTL_SHARED)/data/photos
 EVAL ?= $(RAMCTL_SHARED)/data/eval
 CAPTIONED ?= flickr8k-train coco-train diverse-captioned
+# The backbone's first weights; if empty, the embedded model's.
+IMAGENET ?= $(WORK)/imagenet.safetensors
 # Anything else for `train`.
 MORE ?=
 
@@ -36,7 +37,7 @@ PAPERS := --set model.prior.classes=0 --set model.prior.class_token=false \
 TRAINED := --preset mini --root $(PHOTOS) --set training.steps=$(STEPS) $(PAPERS) \
   --set training.frozen_stages=0 --set training.backbone_lr_factor=0 \
   --set training.classes_weight=0 --set training.augment.flip=0 \
-  --set training.sampled_labels=64 --set training.warmup_steps=50 $(MORE)
+  --set training.sampled_labels=64 --set training.warmup_steps=50 $(IMAGENET:%=--set training.encoder=%) $(MORE)
 LEARNT := --set model.labels.kind=learnt --distill none
 WITHOUT := --set model.captioning=false
 OF_plain := $(LEARNT) $(WITHOUT)
@@ -63,6 +64,10 @@ $(WORK)/all.jsonl:
 	mkdir -p $(@D)
 	$(RAMCTL) parse $(CAPTIONED:%=$(PHOTOS)/%.jsonl) --build-labels $@
 
+$(WORK)/imagenet.safetensors:
+	mkdir -p $(@D)
+	$(PYTHON) scripts/mini/imagenet_weights.py $@
+
 $(WORK)/small.jsonl: $(WORK)/all.jsonl
 	$(TABLE) labels $< --most $(SMALL) > $@
 
@@ -71,7 +76,7 @@ $(WORK)/parsed-%.jsonl: $(WORK)/%.jsonl
 
 # $(call row,ROW,SEED,LABELS)
 define row
-$(WORK)/models/$(1)-$(2)/bundle.json: $(WORK)/parsed-$(3).jsonl $(WORK)/$(3).jsonl
+$(WORK)/models/$(1)-$(2)/bundle.json: $(WORK)/parsed-$(3).jsonl $(WORK)/$(3).jsonl $(IMAGENET)
 	$(RAMCTL) train $$< --labels $(WORK)/$(3).jsonl --set training.seed=$(2) $(TRAINED) $(OF_$(1)) \
 	  --out $$(@D) $$(if $$(wildcard $$(@D).work),--resume)
 endef

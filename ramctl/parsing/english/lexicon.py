@@ -23,6 +23,8 @@ POS_OF_KIND = {"object": NOUN, "scene": NOUN, "action": VERB, "attribute": ADJEC
 DOUBLED = re.compile(r"([bdgklmnprtz])\1$")
 # The fraction of a word's tagged uses from which a sense is its main one.
 MIN_SENSE_FRACTION = 0.6
+# Files of nouns whose adjectives mean the same: a stone wall, a male dancer.
+SAME_FILES = frozenset({"noun.substance", "noun.person", "noun.animal"})
 NATURAL_KINDS = frozenset({"noun.plant", "noun.animal", "noun.food"})
 
 
@@ -221,6 +223,14 @@ class Lexicon:
         """The material that an adjective names ("wooden"); empty if it names none."""
         noun = adjective.removesuffix("en")
         return noun if noun != adjective and self.first_file(noun) == "noun.substance" else ""
+
+    def agree(self, word: str, kind: str, other: str) -> bool:
+        """Whether a word of one kind means the same as one of another: stone, male; not light."""
+        pos = {POS_OF_KIND.get(kind, NOUN), POS_OF_KIND[other]}
+        if len(pos) == 1 or VERB in pos or word in self.colors:
+            return len(pos) == 1
+        is_used = self.wordnet.count(word, ADJECTIVE) and self.wordnet.has(word, NOUN)
+        return not is_used or self.first_file(word) in SAME_FILES
 
     def first_file(self, lemma: str, pos: str = NOUN) -> str:
         """The lexicographer file of the word's first sense; empty if it has none."""
