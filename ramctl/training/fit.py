@@ -104,7 +104,8 @@ def run(options: FitOptions) -> Report:
 
         limits = labels.thresholds(bundle.threshold)
         choose = TagSelector(Vocabulary(labels, limits, salience, True, True), SelectionOptions())
-        figures = _figures(choose, fit, log_odds, pooled, states, first)
+        things = np.array([label.kind in THINGS for label in labels])
+        figures = _figures(choose, fit, log_odds, pooled, (states == NAMED) & things, first)
         figures["new_labels"] = labels.tags[len(bundle.labels) :]
         command = shlex.join(["ramctl", *options.argv])
         _write(writer, bundle, labels, fit(np.arange(len(looked))), figures, command)
@@ -297,14 +298,14 @@ def _minimum(
 
 def _figures(
     choose: TagSelector, fit: Callable[[Array], Collection], log_odds: Array, pooled: Array,
-    states: Array, first: Array,
+    mentioned: Array, first: Array,
 ) -> JsonObject:  # fmt: skip
     """Figures before and after; each part of the photos is tagged by a fit of the others.
 
-    Tags a photo, the fraction of mentioned labels that are given, and of photos whose first tag is
+    Tags a photo, the fraction of mentioned things that are given, and of photos whose first tag is
     what a caption names first.
     """
-    everything, counts, mentioned = np.arange(len(pooled)), np.zeros((2, 3)), states == NAMED
+    everything, counts = np.arange(len(pooled)), np.zeros((2, 3))
     for part in np.array_split(everything, FOLDS):
         collection = fit(np.setdiff1d(everything, part))
         before = log_odds[part]
@@ -328,7 +329,7 @@ def _described(figures: JsonObject) -> str:
     """The figures in words; `+-` is twice the standard error."""
     text = (
         "{photos} photos, left out of the fit, get {tags[1]:.1f} tags each ({tags[0]:.1f} before) "
-        "and {found[1]:.0%} of what their captions name ({found[0]:.0%})"
+        "and {found[1]:.0%} of the things that captions name ({found[0]:.0%})"
     )
     if "first" in figures:
         rate, n = figures["first"][1], figures["first_photos"]

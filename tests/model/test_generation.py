@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ramctl.model.caption_tokenizer import IGNORED, CaptionTokenizer, bert_tokenizer, tidied
-from ramctl.model.generation import Decoding, Ends, generate
+from ramctl.model.generation import Decoding, Ends, _Finished, generate
 from ramctl.model.preset import load_preset
 
 END, PAD = 3, 0
@@ -68,6 +68,14 @@ def test_wide_beams_find_the_best_captions_of_all(seed, ngram):
     wide = torch.cat([wide, torch.full((400, 405), -1e4)], 0)
     best = [ids[: [*ids, END].index(END) + 1] for ids in found(wide, decoding).tolist()]
     assert best == exhaustive(table, [1], 5, allowed)[:3]
+
+
+def test_the_best_finished_captions_are_kept():
+    finished = _Finished(beams=2)
+    for score in (-3.0, -1.0, -2.0, -4.0):
+        finished.add(torch.tensor([7]), score)
+    assert [score for score, _ in finished.captions] == [-2, -1]
+    assert finished.is_done(-2.0, 1) and not finished.is_done(-1.9, 1)
 
 
 def test_one_beam_takes_the_likeliest_word_until_the_end_or_the_limit():

@@ -64,6 +64,7 @@ def test_train_writes_a_complete_bundle_by_the_losses_that_it_had_before(train, 
     assert bundle.labels.tags == ["sky", "field", "building"]
     assert bundle.meta["provenance"]["data"]["records_trained_on"] == 8
     assert bundle.meta["provenance"]["commands"][0].startswith("ramctl train ")
+    assert bundle.meta["provenance"]["measured"]["validation"] == "none"
     assert not Path("new/x.work").exists()
 
     assert {event["photos"] for event in steps} == {4} and len(steps) == 20
