@@ -5,11 +5,12 @@ regressions. N photos, C channels, L labels, F fitted labels, T things that capt
 """
 
 import os
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -24,19 +25,20 @@ from ramctl.inference.runner import ModelRunner, RunnerOptions
 from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.vocabulary import Vocabulary, label_rows, rows_of_words
 from ramctl.parsing.closed_mode import LabelMapper
-from ramctl.parsing.english.lexicon import Lexicon
+from ramctl.parsing.english.lexicon import Lexicon, word_set
 from ramctl.parsing.label_builder import parents_of
 from ramctl.records.inputs import inputs_or_stdin, read_inputs
-from ramctl.records.labels import LABELS, Label, Labels
+from ramctl.records.labels import LABELS, Label, Labels, normalise
 from ramctl.records.parallel import chunks
 from ramctl.records.record import JsonObject, Record, Reject, kinds_of, tag_language
 from ramctl.records.report import Rejects, Report
 from ramctl.records.stream import accepted
-from ramctl.training.annotations import Annotation, read_annotation
+from ramctl.training.annotations import Annotation, Caption, read_annotation
 
 MIN_PHOTOS, FEW_PHOTOS, MAX_PHOTOS = 20, 60, 5000  # an even sample of more
 MIN_NEW = 5  # photos whose captions name a thing that becomes a label
 MIN_FIRST, MIN_LIFTED = 2, 3  # photos whose captions begin with a thing, name a lifted label
+PHRASE_ENDS = word_set("english") - {"a", "an", "the", "of"}
 FOLDS = 4  # runs of photos, so that those of one series are on one side
 # What is known of a label in a photo, the stronger last; silent: captions do not name it.
 UNKNOWN, SILENT, IMPLIED, NAMED, REFUSED, UNSURE = range(6)
@@ -171,29 +173,43 @@ def _look(
 
 
 def _known(photos: Sequence[Photo], labels: Labels) -> Pair:
-    """The states (N, L) of photos' labels, and how many captions name each thing first (N, L)."""
+    """The states (N, L) of photos' labels, and how many captions begin with each thing (N, L)."""
     states = np.full((len(photos), len(labels)), UNKNOWN, np.int8)
     first = np.zeros(states.shape, np.float32)
     mapper = LabelMapper(labels, Lexicon.shared())
+
+    def ids(names: Sequence[str], record: Record) -> list[int]:
+        language = tag_language(record.fields)
+        found = names if language else mapper.labels_of(names, kinds_of(record.fields))
+        return [i for name in found for i in labels.by_name(name, language)]
+
     for state, counts, photo in zip(states, first, photos, strict=True):
         for record, note in photo:
-            language, kinds = tag_language(record.fields), kinds_of(record.fields)
-            tags, *captions = (
-                names if language else mapper.labels_of(names, kinds)
-                for names in (note.tags, *(x.tags for x in note.captions if not x.generated))
-            )
-            present, refused, unsure, *by_caption = (
+            language, present = tag_language(record.fields), ids(note.tags, record)
+            refused, unsure = (
                 [i for name in names for i in labels.by_name(name, language)]
-                for names in (tags, note.negatives or (), note.uncertain, *captions)
+                for names in (note.negatives or (), note.uncertain)
             )
             if note.captions or note.negatives is None:
                 np.maximum(state, SILENT, out=state)
             above = [i for j in present for tag in labels[j].parents for i in labels.ids(tag)]
-            for value, ids in enumerate((above, present, refused, unsure), IMPLIED):
-                state[ids] = np.maximum(state[ids], value)
-            for ids in by_caption:
-                counts[[i for i in ids if labels[i].kind in THINGS][:1]] += 1
+            for value, rows in enumerate((above, present, refused, unsure), IMPLIED):
+                state[rows] = np.maximum(state[rows], value)
+            for caption in note.captions:
+                if not caption.generated:
+                    begin, every = (
+                        [i for i in ids(tags, record) if labels[i].kind in THINGS]
+                        for tags in (_in_first_phrase(caption), caption.tags)
+                    )
+                    counts[begin or every[:1]] += 1
     return states, first
+
+
+def _in_first_phrase(caption: Caption) -> list[str]:
+    """The tags in the noun phrase that a caption begins with: "leather shoes", "bowl of soup"."""
+    words = normalise(re.split(r"[,.;:]", caption.text)[0].replace("-", " ")).split()
+    phrase = " ".join(takewhile(lambda word: word not in PHRASE_ENDS, words))
+    return [tag for tag in caption.tags if re.search(rf"\b{re.escape(tag)}", phrase)]
 
 
 def _fit(
