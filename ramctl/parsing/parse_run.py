@@ -274,4 +274,6 @@ def _build_labels(options: ParseOptions, path: Path, items: Iterable[Item], repo
         label_builder.write_review(review, candidates)
     report.extra["labels"] = len(labels)
     report.extra["strings"] = sum(1 + len(label.synonyms) for label in labels)
-    report.notify(f"{len(labels)} labels in {path}")
+    few = len(labels) < (options.size or 0)
+    why = f": no more are named in {label_builder.MIN_COUNT} captions" if few else ""
+    report.notify(f"{len(labels)} labels in {path}{why}")

@@ -51,7 +51,8 @@ def test_a_label_system_is_built_reviewed_and_used_and_bad_lines_rejected(ramctl
     tags = Labels.read(tmp_path / "l.jsonl").tags
     assert sorted(tags) == ["ball", "beach", "dog", "man", "red", "run"]
     built = (tmp_path / "l.jsonl").read_bytes()
-    assert ramctl(*words, "-j2").returncode == 3
+    more = ramctl(*words, "-j2", "--size", "99")
+    assert more.returncode == 3 and "6 labels in l.jsonl: no more are named in 5" in more.messages
     assert (tmp_path / "l.jsonl").read_bytes() == built
     closed = ramctl("parse", "--labels", "l.jsonl", stdin=STDIN)
     assert closed.rows[0]["tags"] == ["dog", "run", "beach"]
