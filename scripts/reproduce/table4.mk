@@ -4,7 +4,8 @@
 #   make -f scripts/reproduce/table4.mk dev      on flickr8k-dev, where choices are made
 #   make -f scripts/reproduce/table4.mk final    on the evaluation photos: once, at the end
 #
-# Needs the shared photos (RAMCTL_SHARED) and the extra [mini]. A run that was stopped goes on. Some 4 core-minutes a model, and 15 models; features are table 5's.
+# Needs the shared photos (RAMCTL_SHARED) and the extra [mini]. A run that was stopped goes on. Some
+# 4 core-minutes a model, and 15 models; features are table 5's.
 RAMCTL_SHARED ?= ../shared
 WORK ?= build/table4
 # Where the other tables are put.
