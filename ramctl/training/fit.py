@@ -46,7 +46,7 @@ UNKNOWN, SILENT, IMPLIED, NAMED, REFUSED, UNSURE = range(6)
 # the median of mini's labels; how many photos it counts for.
 MIN_RATE, USUAL_RATE, PRIOR_PHOTOS = 0.15, 0.24, 5.0
 MIN_EXPECTED = 3.0  # photos that show a label by the model, from which silence alone is learnt
-GATE_MARGIN = 1.5  # log-odds from which a photo is one of the collection: most are of none
+GATE_MARGIN = 2.0  # log-odds from which a photo is one of the collection: most are of none
 # The ridge and the constant feature of each function, chosen by captions that the fit left out.
 LABEL_RIDGE, FIRST_RIDGE, GATE_RIDGE = (0.01, 0.1), (0.1, 1.0), (0.1, 3.0)
 ROUNDS = 100  # of gradient descent
