@@ -20,7 +20,6 @@ from ramctl.checkpoints.transformers_folder import (
     load_tokenizer,
     read_config,
 )
-from ramctl.errors import RamctlError
 from ramctl.records.extras import require
 from ramctl.records.parallel import chunks
 
@@ -41,6 +40,7 @@ class ClipTextEncoder:
 
     place: str
     prompts: str = "ram"  # the mean over 63 templates; ram-plus: one fixed sentence
+    remedy: str = "; `convert --text-encoder DIR` takes the CLIP for new words from a folder"
 
     @classmethod
     def read(cls, folder: Path) -> "ClipTextEncoder":
@@ -99,20 +99,12 @@ class ClipTextEncoder:
         return rows
 
     @cached_property
-    def _folder(self) -> Path:
-        try:
-            return local_path(self.place)
-        except RamctlError as error:
-            hint = "`convert --text-encoder DIR` takes the CLIP for new words from a folder"
-            raise type(error)(f"{error.message}; {hint}") from error
-
-    @cached_property
     def _loaded(self) -> tuple[Any, Any]:
         """Tokenizer and model."""
         require("train", f"embedding words by {self.place}")
         from transformers import CLIPTextModelWithProjection
 
-        folder = self._folder
+        folder = local_path(self.place, self.remedy)
         kinds = ("clip", "clip_text_model")
         model = load_pretrained(CLIPTextModelWithProjection, folder, "cpu", kinds=kinds)
         return load_tokenizer(folder), model

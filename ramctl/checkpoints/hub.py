@@ -42,17 +42,18 @@ KNOWN = {
 }  # fmt: skip
 
 
-def local_path(name: str) -> Path:
+def local_path(name: str, remedy: str = "") -> Path:
     """The local folder or file of a path, of `hf://owner/name` or of `hf://owner/name:file`.
 
     Files of the hub are kept in its cache, and come from there where it cannot be reached.
-    UsageProblem for a path that does not exist, RunProblem when a download fails.
+    UsageProblem for a path that does not exist, RunProblem when a download fails; `remedy` ends
+    their messages.
     """
     if name.startswith(HUB):
-        return _fetch(name)
+        return _fetch(name, remedy)
     path = Path(name)
     if not path.exists():
-        raise UsageProblem(f"{name}: no such file or folder{hub_hint(name)}")
+        raise UsageProblem(f"{name}: no such file or folder{hub_hint(name)}{remedy}")
     return path
 
 
@@ -62,7 +63,7 @@ def hub_hint(name: str) -> str:
     return f"; on the hub it would be {HUB}{name}" if is_title else ""
 
 
-def _fetch(name: str) -> Path:
+def _fetch(name: str, remedy: str) -> Path:
     repository, _, file = name.removeprefix(HUB).partition(":")
     if not re.fullmatch("[^/]+/[^/]+", repository):
         raise UsageProblem(f"{name}: expected hf://owner/name or hf://owner/name:file")
@@ -74,4 +75,4 @@ def _fetch(name: str) -> Path:
         return Path(snapshot_download(repository, ignore_patterns=_FOREIGN))
     except Exception as error:  # the client's, and those of its HTTP library
         reason = str(error).strip().partition("\n")[0]
-        raise RunProblem(f"{name}: cannot be downloaded: {reason}") from error
+        raise RunProblem(f"{name}: cannot be downloaded: {reason}{remedy}") from error

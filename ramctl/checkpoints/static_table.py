@@ -15,8 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save
 
-from ramctl.errors import UsageProblem
-
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -88,12 +86,12 @@ class StaticTextEncoder:
         """The sentence encoder's vectors (N, F) in the table's space, unit (N, E)."""
         return unit(vectors @ self.projection.astype(np.float32))
 
-    def cut_to(self, width: int) -> "StaticTextEncoder":
-        """The table with its first, most important `width` axes; UsageProblem if it has fewer."""
-        if self.width < width:
-            actual = f"the text table of {self.source} has {self.width}"
-            raise UsageProblem(f"model.labels.width is {width}, {actual}")
-        cut = {name: getattr(self, name)[:, :width].copy("C") for name in ("vectors", "projection")}
+    def resized(self, width: int) -> "StaticTextEncoder":
+        """The table with its first, most important `width` axes, and zeros where it has fewer."""
+        cut = {}
+        for name in ("vectors", "projection"):
+            array = getattr(self, name)[:, :width]
+            cut[name] = np.pad(array, ((0, 0), (0, width - array.shape[1])))
         return replace(self, **cut)
 
     @cached_property

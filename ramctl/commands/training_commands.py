@@ -164,7 +164,7 @@ Examples:
                 envvar="RAMCTL_TRAIN_MODEL",
             ),
             options.labels,
-            option("--text DIR", "Text encoder of the labels [default: --model's].", type=NAME),
+            option("--text DIR|mini", "Label embeddings [default: --model's].", type=NAME),
         ],
         "model",
         [

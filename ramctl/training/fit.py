@@ -73,6 +73,7 @@ def run(options: FitOptions) -> Report:
     if bundle.fit or "salience" not in bundle.meta:
         why = "is fitted already" if bundle.fit else "cannot be fitted: it has no salience"
         raise RunProblem(f"{bundle.path}: {why}")
+    report.notify(f"fits labels of {options.model} to these photos; its network stays as it is")
     reference = bundle.reference(bundle.preset.model.encoder.width).astype(np.float32)
     with Rejects(report, options.rejects) as rejects, BundleWriter(options.out) as writer:
         photos: dict[str, Photo] = {}

@@ -48,6 +48,11 @@ from ramctl.training.teachers import clip_place
 Notify = Callable[[str], None]
 Rows = NDArray[np.float32]
 Classifier = tuple[Tensor, Tensor]  # weight (K, C) and bias (K)
+RANDOM = "; `--set training.encoder=` begins with random weights, and =FILE with a file's"
+OFFLINE = (
+    "; `--distill clip:FOLDER` takes it from a folder, and `--text mini --distill none --set "
+    "training.encoder=` trains without downloads"
+)
 
 
 def choose_labels(
@@ -170,7 +175,7 @@ def load_encoder(encoder: ImageEncoder, name: str) -> tuple[Classifier | None, s
     other projects' names and interpolates a ViT's positions; Swin's tables are resized like those
     of bundles. RunProblem where the weights are missing, or belong to another backbone.
     """
-    backbone, path = encoder.backbone, local_path(weights_place(name))
+    backbone, path = encoder.backbone, local_path(weights_place(name), RANDOM)
     tensors = _converted(backbone, weights.tensors_of(weights.read_checkpoint(path)))
     classifier = backbone.pretrained_cfg["classifier"]
     head = [tensors.pop(f"{classifier}.{part}", None) for part in ("weight", "bias")]
@@ -226,22 +231,19 @@ def _copy_bundle_weights(model: RAM, preset: Preset, labels: Labels, init: Bundl
 def open_text_encoder(text: str | None, init: Bundle | None, preset: Preset) -> TextEncoder:
     """The encoder of `--text`, else of the bundle that training starts from, else of the teacher.
 
-    `text` is the folder of a static table. A bundle keeps its CLIP; without any the embedded
-    model's table serves.
+    `text` is the folder of a static table, or `mini` for the embedded model's, which serves where
+    there is no other.
     """
     labels, place = preset.model.labels, clip_place(preset.training.distill)
     if place is not None and init is None and text is None:
-        return ClipTextEncoder(place, "ram-plus" if labels.kind == "descriptions" else "ram")
-    encoder: TextEncoder | None = None
-    if text is not None:
-        encoder = StaticTextEncoder.read(Path(text))
-    elif init is not None:
-        encoder = read_text_encoder(init.path / TEXT_FOLDER)
-    encoder = encoder or read_text_encoder(embedded_bundle() / TEXT_FOLDER)
-    if not isinstance(encoder, StaticTextEncoder):
-        assert encoder is not None  # the embedded model has a table
-        return encoder
-    return encoder.cut_to(labels.width)
+        prompts = "ram-plus" if labels.kind == "descriptions" else "ram"
+        return ClipTextEncoder(place, prompts, OFFLINE)
+    encoder = read_text_encoder(init.path / TEXT_FOLDER) if init and text is None else None
+    if encoder is None:
+        is_embedded = text in (None, "mini")
+        folder = embedded_bundle() / TEXT_FOLDER if is_embedded else Path(str(text))
+        encoder = StaticTextEncoder.read(folder, source="mini" if is_embedded else "")
+    return encoder.resized(labels.width) if isinstance(encoder, StaticTextEncoder) else encoder
 
 
 def _label_vectors(

@@ -139,6 +139,7 @@ def _train(
     init = Bundle.open(resolve_model(options.init)) if options.init else None
     if init is not None and init.fit:
         raise RunProblem(f"{init.path}: is fitted to a collection; train the model it was made of")
+    report.notify(_purpose(options, preset))
     device = choose_device(options.device, local_rank=world.local_rank)
     runtime = Runtime(device, number_format(config.precision, device, is_training=True))
     report.device = f"{device}, {runtime.dtype}"
@@ -170,7 +171,7 @@ def _train(
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
         clip = None
         if (place := teachers.clip_place(config.distill)) is not None:
-            clip = teachers.ClipTeacher(local_path(place), preset.preprocess)
+            clip = teachers.ClipTeacher(local_path(place, start.OFFLINE), preset.preprocess)
         mask = None if trained.all() else torch.from_numpy(trained)
         given = presets.write_table(preset) | {
             "records": len(data.records), "labels": labels.sha256, "val": options.val,
@@ -224,6 +225,15 @@ def run_preset(options: TrainOptions) -> Preset:
     if options.distill:
         changes["distill"] = [name for name in options.distill if name != "none"]
     return change_preset(preset, {"training": changes})
+
+
+def _purpose(options: TrainOptions, preset: Preset) -> str:
+    """The run and its reason, in one line."""
+    if options.command == "finetune":
+        return f"trains on from {options.init}, at {preset.name}'s settings for a small, clean set"
+    if options.init:
+        return f"trains {preset.name} on from {options.init}: its weights and labels are the start"
+    return f"trains {preset.name} from scratch (--model starts from a bundle)"
 
 
 def _read(

@@ -78,7 +78,8 @@ def test_a_text_is_the_sum_of_its_known_pieces_at_length_one():
     np.testing.assert_allclose(table.embed_names(texts), expected, atol=0.01)
     np.testing.assert_allclose(table.project(np.array([[3.0, 4.0, 9.0]])), [[0.6, 0.8]], atol=1e-6)
     assert [table.knows(word) for word in ("bus", "buss", "日")] == [True, False, False]
-    assert table.cut_to(1).embed_names(["bus", "red"]).tolist() == [[0.0], [1.0]]
+    for width, rows in {1: [[0], [1]], 3: [[0, 1, 0], [1, 0, 0]]}.items():
+        assert table.resized(width).embed_names(["bus", "red"]).tolist() == rows
 
 
 def test_a_text_folder_gives_back_the_encoder_that_was_saved_there(tmp_path):

@@ -102,7 +102,7 @@ def test_a_named_frozen_encoder_trains_and_its_bundle_tags(
         places.append(place)
         return tmp_path / "hub.safetensors"
 
-    monkeypatch.setattr("ramctl.training.start.local_path", fetched)
+    monkeypatch.setattr("ramctl.training.start.local_path", lambda place, _: fetched(place))
     start = "training.encoder=test_vit.r160_in1k", "training.backbone_lr_factor=0"
     changes = settings("training.steps=2", *start, *VIT)
     done = command("train", parsed, "--out", "m", *changes, *tiny_options)
@@ -112,3 +112,21 @@ def test_a_named_frozen_encoder_trains_and_its_bundle_tags(
     for dtype in ("fp32", "bf16"):  # in onnxruntime and in torch
         tag = ["--model", "m", "--dtype", dtype, "--threshold", 0, "--top", 2, "--boxes"]
         assert len(json.loads(command("tag", *tag, photo).stdout)["tags"]) == 2
+
+
+def test_the_papers_preset_names_the_way_to_train_without_downloads(
+    command, parsed, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    given = ["train", parsed, "--root", DATA, "--out", "m", "--preset", "ram-swin-b"]
+    done = command(*given, code=1)
+    assert "cannot be downloaded" in done.messages and not (tmp_path / "m.work").exists()
+    for remedy in ("`--distill clip:FOLDER`", "`--text mini --distill none --set training.enc"):
+        assert remedy in done.messages
+    done = command(
+        *given, "--text", "mini", "--distill", "none",
+        *settings("training.encoder=", "training.steps=1", "training.workers=0", *SMALL_SWIN),
+        "--set", "model.captioning=false",
+    )  # fmt: skip
+    assert "labels from the static table of mini" in done.messages
+    assert "with random weights" in done.messages
