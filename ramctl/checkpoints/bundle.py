@@ -126,6 +126,11 @@ class Bundle:
         parts = [hashes, *(self.meta.get(name) for name in names)]
         return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
+    @property
+    def identity(self) -> str:
+        """The name and the fingerprint's first digits, as records name the model."""
+        return f"{self.path.name} {self.fingerprint[:12]}"
+
     def has(self, name: str) -> bool:
         """Whether the bundle lists a file."""
         return name in self.meta["files"]

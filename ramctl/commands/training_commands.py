@@ -183,7 +183,7 @@ generate = Command(
     """
 Existing tags stay. A tag that clean has removed is not added again.
 
-Reads image, tags, kinds, sources, removed; writes tags, kinds, scores, sources,
+Reads image, tags, kinds, sources, removed; writes tags, kinds, scores, sources, generator,
 generated_captions, generated_caption_tags. Memory stays constant.
 
 Examples:
@@ -217,7 +217,7 @@ clean = Command(
 other records. --rule paper removes outliers, and tags that the model does not predict on their
 own regions: far more, and mostly right ones. A person's tags are never removed.
 
-Reads image, tags, kinds, sources; writes tags, kinds, scores, sources, removed.
+Reads image, tags, kinds, sources, generator; writes tags, kinds, scores, sources, removed.
 All records are read (onto disk) before the first is written; a stopped run starts again. Memory:
 a few numbers a tag, and from 10,000 records on 5 x features x (features + labels).
 

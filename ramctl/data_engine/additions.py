@@ -122,7 +122,8 @@ class Generator:
                     self.runner, encoded, [*map(list, predicted)], self._n_captions
                 )
             for photo, row, tags, written in zip(batch, scores, predicted, captions, strict=True):
-                fields, is_confirmed = photo.record.fields, row > self.thresholds * CONFIRM
+                fields = photo.record.fields | {"generator": self.bundle.identity}
+                is_confirmed = row > self.thresholds * CONFIRM
                 yield attempt(
                     merge_generated, fields, self.labels, row, tags, written, is_confirmed
                 )

@@ -73,10 +73,15 @@ def run(options: CleanOptions) -> Report:
     finder = RegionFinder(bundle, runner, options.detector, kinds, score)
 
     def inputs_after_all_are_read() -> Iterator[Item]:
+        generators = set[object]()
         with report.progress() as tick:
             for item, found in finder.find(read_inputs(inputs, options.root, "clean")):
                 store.add(item, *found)
+                generators.add(getattr(item, "fields", {}).get("generator", bundle.identity))
                 tick(1)
+        if others := generators - {bundle.identity}:
+            names = ", ".join(sorted(map(str, others)))
+            report.notify(f"warning: {names} generated tags, {bundle.identity} judges (--model)")
         yield from store.inputs()
 
     @cache  # called first when all are read

@@ -1,5 +1,6 @@
 """`generate`: what is added, what is reported of it, and that it depends on the photo alone."""
 
+import re
 from collections import Counter
 from functools import partial
 
@@ -101,6 +102,7 @@ def test_tags_and_captions_are_added_none_is_removed_and_they_are_counted(genera
     for given, row in zip(photo_records, out, strict=True):
         assert row["tags"][: len(given["tags"])] == given["tags"]
         assert row["mine"] == given["mine"]
+        assert re.fullmatch(r"\S+ [0-9a-f]{12}", row["generator"])
         for tag in row["tags"]:
             above = row["scores"][tag] > 0.45
             assert above == ("generated-tag" in row["sources"][tag])

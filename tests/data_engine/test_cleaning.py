@@ -100,6 +100,9 @@ def test_by_the_model_improbable_tags_go_and_the_entry_has_the_photo_s_score(
     by_default = clean(stdin=lines(records))
     assert all("removed" not in row for row in by_default.rows)  # the model is not that sure
     assert b"0 of 80 tags removed: --rule paper removes more" in by_default.stderr
+    assert b"warning" not in by_default.stderr
+    records[0]["generator"] = "mine 0123456789ab"
+    assert b"warning: mine 0123456789ab generated tags, " in clean(stdin=lines(records)).stderr
     monkeypatch.setattr(model_rule, "MIN_PROBABILITY", 0.6)
     entries = removed(clean(stdin=lines(records)).rows)
     facts = {(entry["tag"], entry["reason"], entry["distance"]) for entry in entries}
