@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.inputs import open_input
 from ramctl.records.jsonl import content_stamp, dumps
 from ramctl.records.record import Item, JsonObject, Record, Reject, listed_names, shown_name
@@ -31,11 +31,15 @@ class Columns:
     caption: str | None = None
 
     def check(self, source: str, names: Iterable[str]) -> None:
-        """Raise RunProblem for a table without these columns."""
+        """Raise UsageProblem for a table without these columns, or without any that is known."""
         known = {name.casefold() for name in names}
-        for name in filter(None, (self.image, self.caption)):
-            if name.casefold() not in known:
-                raise RunProblem(f"{source}: no column {name!r}; it has {listed_names(names)}")
+        chosen = filter(None, (self.image, self.caption))
+        missing = [repr(name) for name in chosen if name.casefold() not in known]
+        if not (self.caption or known & {*CAPTION_FIELDS, *TAG_FIELDS}):
+            missing.append("of captions or tags")
+        if missing:
+            fact = f"{source}: no column {missing[0]}; it has {listed_names(names)}"
+            raise UsageProblem(f"{fact} (--caption-column, --image-column)")
 
 
 USUAL = Columns()

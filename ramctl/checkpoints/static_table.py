@@ -88,11 +88,9 @@ class StaticTextEncoder:
 
     def resized(self, width: int) -> "StaticTextEncoder":
         """The table with its first, most important `width` axes, and zeros where it has fewer."""
-        cut = {}
-        for name in ("vectors", "projection"):
-            array = getattr(self, name)[:, :width]
-            cut[name] = np.pad(array, ((0, 0), (0, width - array.shape[1])))
-        return replace(self, **cut)
+        lacks = ((0, 0), (0, max(0, width - self.width)))
+        vectors = np.pad(self.vectors[:, :width], lacks)
+        return replace(self, vectors=vectors, projection=np.pad(self.projection[:, :width], lacks))
 
     @cached_property
     def _tokenizer(self) -> "Tokenizer":

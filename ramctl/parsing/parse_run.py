@@ -84,8 +84,9 @@ def run(options: ParseOptions) -> Report:
         raise UsageProblem("--build-labels builds a label system, --labels uses one: give one")
     if target == "ram" and not labels:
         raise UsageProblem("-f ram needs --labels: the tag list that its ids refer to")
-    if (options.build_labels or options.group) and not options.stream.shard.is_all:
-        raise UsageProblem("--build-labels and --group need all records, so not with --shard")
+    shard = options.stream.shard
+    if options.build_labels and not shard.is_all:
+        raise UsageProblem("--build-labels needs all records, so not with --shard")
     report = Report("parse", quiet=options.quiet)
     inputs = inputs_or_stdin(options.inputs, "captions")
     require_files([name for name in inputs if not is_folder(name)])  # folders hold texts of photos
@@ -93,9 +94,10 @@ def run(options: ParseOptions) -> Report:
         read_captions_of, root=options.root, stage="parse", form=options.source_format,
         labels=labels.tags if labels else (), columns=options.columns,
     )  # fmt: skip
-    items = options.stream.shard.of(read(inputs))
     if options.group:
-        items = group_by_image(items, "parse")
+        items = group_by_image(shard.by_photo(read(inputs)), "parse")
+    else:
+        items = shard.of(read(inputs))
     if options.build_labels:
         _build_labels(options, options.build_labels, items, report)
         report.finish(options.stream.stats)

@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import hashlib
 import io
 import sys
 import tarfile
@@ -18,7 +19,7 @@ from ramctl.records import parquet
 from ramctl.records.extras import require
 from ramctl.records.files import exists, is_folder, is_gzip, is_url
 from ramctl.records.jsonl import read_lines
-from ramctl.records.record import STDIN, Item, shown_name
+from ramctl.records.record import STDIN, Item, Record, shown_name
 
 PEEK = 1 << 16  # bytes that are read to recognise a format
 _BUFFER = 1 << 17  # bytes: several lines of `tag --dense`
@@ -126,6 +127,14 @@ class Shard:
     def of(self, items: Iterator[Item]) -> Iterator[Item]:
         """The items of this part."""
         return islice(items, self.index - 1, None, self.number)
+
+    def by_photo(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The items whose photo belongs to this part, by a hash of its name."""
+        for item in items:
+            image = item.fields.get("image") if isinstance(item, Record) else item.raw
+            digest = hashlib.sha256(str(image).encode("utf-8", "replace")).digest()
+            if int.from_bytes(digest) % self.number == self.index - 1:
+                yield item
 
 
 ALL = Shard()

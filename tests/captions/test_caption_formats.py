@@ -8,7 +8,7 @@ import pytest
 
 from ramctl.captions.caption_formats import read_captions_of, recognise
 from ramctl.captions.source import Columns
-from ramctl.errors import RunProblem
+from ramctl.errors import RunProblem, UsageProblem
 from ramctl.records.record import Record
 from tests.photos.test_decoding import damaged
 from tests.support import lines
@@ -120,7 +120,7 @@ def test_a_damaged_file_is_read_or_refused_in_one_line(name, tmp_path):
         (tmp_path / name).write_bytes(content)
         try:
             read_any(tmp_path / name)
-        except RunProblem as problem:
+        except (RunProblem, UsageProblem) as problem:
             assert "\n" not in problem.message
 
 
@@ -196,8 +196,16 @@ def test_columns_that_the_user_names_are_taken_and_missing_ones_are_named(tmp_pa
         assert shown(read_any(tmp_path / name, columns=columns)) == DOG, name
     for name in ("a.csv", "a.parquet"):
         assert shown(read_any(tmp_path / name)) == [(URL, ["another"])], name
-        with pytest.raises(RunProblem, match=f"{name}: no column 'text'; it has Foto, Beschr"):
+        with pytest.raises(UsageProblem, match=f"{name}: no column 'text'; it has Foto, Beschr"):
             list(read_any(tmp_path / name, columns=Columns(caption="text")))
+
+
+def test_a_table_of_unknown_columns_is_wrong_usage(tmp_path, ramctl):
+    (tmp_path / "a.csv").write_text("foto;beschreibung\na.jpg;a dog\n")
+    done = ramctl("parse", tmp_path / "a.csv")
+    assert done.returncode == 2 and not done.stdout
+    lacks = "a.csv: no column of captions or tags; it has foto, beschreibung (--caption-column, "
+    assert lacks in done.messages
 
 
 def test_a_quote_that_is_not_closed_hides_no_rows(tmp_path):

@@ -99,6 +99,15 @@ def content_of(item) -> object:
     return item.fields if isinstance(item, Record) else item.raw
 
 
+def test_the_shards_of_grouped_records_have_whole_photos(ramctl):
+    rows = [{"image": f"{n % 5}.jpg", "captions": [f"a dog {n}"]} for n in range(20)]
+    whole = ramctl("parse", "--group", stdin=lines(rows)).rows
+    words = ["parse", "--group", "--shard"]
+    parts = [ramctl(*words, f"{n}/2", stdin=lines(rows)).rows for n in (1, 2)]
+    assert all(parts)
+    assert sorted([*parts[0], *parts[1]], key=lambda row: row["image"]) == whole
+
+
 def test_the_shards_of_parse_make_up_one_run_and_each_is_continued_as_what_it_was(ramctl):
     content = lines(LINES)
     Path("in.jsonl").write_bytes(content)
@@ -117,7 +126,6 @@ def test_the_shards_of_parse_make_up_one_run_and_each_is_continued_as_what_it_wa
     "words",
     [
         *(["parse", f"--shard={text}"] for text in ("4/3", "0/3", "half", "1", "1/²")),
-        ["parse", "--group", "--shard", "1/2"],
         ["parse", "--build-labels", "labels.jsonl", "--shard", "1/2"],
         ["clean", "--shard", "1/2"],  # which needs all records
     ],
