@@ -14,9 +14,10 @@ from importlib import resources
 from pathlib import Path
 
 from ramctl.errors import RunProblem
+from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.english.lexicon import POS_OF_KIND, Lexicon, word_set
 from ramctl.parsing.english.wordnet import NOUN, spelled
-from ramctl.parsing.parsed_caption import ParsedCaption
+from ramctl.parsing.parsed_caption import ParsedCaption, clean
 from ramctl.records.files import read_text, write_atomic
 from ramctl.records.labels import Label, Labels, normalise
 from ramctl.records.record import KINDS
@@ -223,6 +224,19 @@ def _system(
         if tag in kept
     )
     return labels, list(found.values())
+
+
+def with_counts(labels: Labels, records: Iterable[Iterable[tuple[str, ParsedCaption]]]) -> Labels:
+    """The labels, the most frequent first, each with the number of records that name it.
+
+    `records` have captions, each with its tags in open mode; the labels are closed mode's.
+    """
+    mapper, found = LabelMapper(labels, Lexicon.shared()), Counter[str]()
+    for captions in records:
+        closed = (mapper.label_of_whole_text(clean(x)) or mapper.map(y) for x, y in captions)
+        found.update({tag for parsed in closed for tag in parsed.tags})
+    counted = (replace(label, count=found[label.tag]) for label in labels)
+    return Labels(sorted(counted, key=lambda label: (-found[label.tag], label.tag)))
 
 
 def _other_forms(label: str, counts: TagCounts) -> list[str]:

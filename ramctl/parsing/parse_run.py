@@ -1,12 +1,14 @@
 """`ramctl parse`: captions to tagged records, or to a label system."""
 
+import pickle
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
-from typing import TypeVar
+from tempfile import TemporaryFile
+from typing import BinaryIO, TypeVar
 
 from ramctl.captions.caption_formats import group_by_image, read_captions_of
 from ramctl.captions.source import Columns
@@ -252,23 +254,32 @@ def _build_labels(options: ParseOptions, path: Path, items: Iterable[Item], repo
     def texts_of(record: Record) -> list[str]:
         return _captions_to_parse(record, report, strict=strict)
 
-    def captions(rejects: Rejects) -> Iterator[ParsedCaption]:
+    def captions(rejects: Rejects, spool: BinaryIO) -> Iterator[ParsedCaption]:
         with report.progress() as advance:
             read = chunks(accepted(items, texts_of, rejects), BATCH)
-            batches = ((len(good), [text for _, texts in good for text in texts]) for good in read)
-            for n_records, parsed in parse_batches(batches, None, options.workers):
+            batches = (([x for _, x in good], [t for _, x in good for t in x]) for good in read)
+            for texts, parsed in parse_batches(batches, None, options.workers):
                 yield from parsed
-                report.n_out += n_records
-                advance(n_records)
+                rest = iter(parsed)
+                pickle.dump([[(t, next(rest)) for t in record] for record in texts], spool)
+                report.n_out += len(texts)
+                advance(len(texts))
+        pickle.dump(None, spool)
 
-    with Rejects(report, options.stream.rejects, strict=strict) as rejects:
-        counts = label_builder.TagCounts(captions(rejects))
-    if not counts.tags:
-        raise RunProblem("no tags in the input: nothing to build a label system from")
-    labels, candidates = label_builder.build_labels(
-        counts, decisions, {name: ", ".join(files) for name, files in names.items()},
-        options.size or label_builder.MAX_LABELS,
-    )  # fmt: skip
+    with (
+        TemporaryFile() as spool,
+        Rejects(report, options.stream.rejects, strict=strict) as rejects,
+    ):
+        counts = label_builder.TagCounts(captions(rejects, spool))
+        if not counts.tags:
+            raise RunProblem("no tags in the input: nothing to build a label system from")
+        labels, candidates = label_builder.build_labels(
+            counts, decisions, {name: ", ".join(files) for name, files in names.items()},
+            options.size or label_builder.MAX_LABELS,
+        )  # fmt: skip
+        spool.seek(0)
+        batches = iter(partial(pickle.load, spool), None)
+        labels = label_builder.with_counts(labels, chain.from_iterable(batches))
     if not labels:
         raise RunProblem(f"no tag is named in {label_builder.MIN_COUNT} captions or more")
     labels.write(path)

@@ -48,8 +48,12 @@ def test_a_label_system_is_built_reviewed_and_used_and_bad_lines_rejected(ramctl
     assert [(row["line"], row["code"]) for row in read_rows(tmp_path / "rejects.jsonl")] == [
         (7, "bad_json"), (8, "missing_field"),
     ]  # fmt: skip
-    tags = Labels.read(tmp_path / "l.jsonl").tags
-    assert sorted(tags) == ["ball", "beach", "dog", "man", "red", "run"]
+    labels = Labels.read(tmp_path / "l.jsonl")
+    assert sorted(labels.tags) == ["ball", "beach", "dog", "man", "red", "run"]
+    again = ramctl("parse", "in.jsonl", "--labels", "l.jsonl")
+    assert [x.count for x in labels] == [
+        sum(x in y["tags"] for y in again.rows) for x in labels.tags
+    ]
     built = (tmp_path / "l.jsonl").read_bytes()
     more = ramctl(*words, "-j2", "--size", "99")
     assert more.returncode == 3 and "6 labels in l.jsonl: no more are named in 5" in more.messages

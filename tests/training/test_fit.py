@@ -47,6 +47,7 @@ def fitted(tmp_path_factory):
 def test_a_word_of_the_captions_becomes_a_label_and_comes_first(fitted):
     folder, done = fitted
     assert done.returncode == 3 and b"none.png" in done.stderr  # a record without its photo
+    assert b"fits labels of mini to these photos; its network stays" in done.stderr
     assert b"1 new labels: widget\n" in done.stderr
     bundle, mini = Bundle.open(folder / "mine"), Bundle.open(embedded_bundle())
     assert bundle.labels.tags == [*mini.labels.tags, "widget"]

@@ -55,6 +55,7 @@ def test_train_writes_a_complete_bundle_by_the_losses_that_it_had_before(train, 
     changes = settings("training.batch_size=4", "training.steps=20")
     done = train(parsed, "--out", "new/x", "--events", "e.jsonl", *changes)
     assert done.stdout == b"" and "8 in, 8 out, 0 rejected" in done.messages
+    assert "from scratch (--model starts from a bundle)" in done.messages
     assert re.search(r"[0-9.e-]+ s a step, at most [0-9.]+ GB of memory\n", done.messages)
     bundle, steps = Bundle.open(Path("new/x")), steps_of("e.jsonl")
     assert set(bundle.meta["files"]) == {
@@ -206,7 +207,8 @@ def test_finetune_keeps_what_it_knew_and_appends_new_labels(calibrated, command,
     Path("more.txt").write_text("chicken\nsky\n")
     changes = ("training.steps=1", "training.distill=[]", "training.fewest_positives=1")
     options = ["--model", f"{before.path}/", "--root", DATA, "--labels", "+more.txt"]
-    command("finetune", "some.jsonl", *options, *settings(*changes, "training.lr=1e-4"))
+    done = command("finetune", "some.jsonl", *options, *settings(*changes, "training.lr=1e-4"))
+    assert f"trains on from {before.path}" in done.messages
     after = Bundle.open(tmp_path / "model-finetuned")
     assert after.labels.tags == [*before.labels.tags, "chicken"]
     assert list(after.labels)[:3] == list(before.labels)
