@@ -9,7 +9,7 @@ from pathlib import Path
 from ramctl.apps.gallery import Adder, Gallery
 from ramctl.apps.program_formats import ADDED, output_format
 from ramctl.checkpoints.bundle import label_matcher
-from ramctl.errors import RecordProblem, UsageProblem
+from ramctl.errors import RecordProblem, UsageProblem, escaped
 from ramctl.inference.thresholds import tag_thresholds
 from ramctl.metadata.photo_metadata import with_owner_keywords
 from ramctl.metadata.sidecars import SidecarOptions, SidecarWriter, planned, without_refused
@@ -27,7 +27,7 @@ from ramctl.records.record import (
     tag_language,
 )
 from ramctl.records.report import Report
-from ramctl.records.stream import NO_RECORDS, StreamOptions, each, run_stream
+from ramctl.records.stream import NO_RECORDS, Format, StreamOptions, each, run_stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def run(options: ExportOptions) -> Report:
     names = inputs_or_stdin(options.inputs, "records")
 
     if sidecars.xmp_remove:
-        source = photo_items(replace(options.photos, names=names))
+        source = photo_items(replace(options.photos, names=names, skipped=report.counts))
     else:
         require_files(names)
         source = read_inputs(names, options.photos.root, report.command)
@@ -93,6 +93,8 @@ def run(options: ExportOptions) -> Report:
     form = output_format(options.format, sidecars.parent) if options.format else NO_RECORDS
     if form.footer is tuple:  # its end could be continued, but the run has no --resume
         form = form._replace(footer=list)
+    if sidecars.dry_run:
+        form = Format(encode=lambda fields: str(fields.get("plan", "")).encode())
     run_stream(report, source, each(exported), stream, form=form)
     if options.gallery:
         complete = partial(with_owner_keywords, neighbours=neighbours)
@@ -111,18 +113,17 @@ def _actions(
     if options.format in ADDED:
         name, read = ADDED[options.format]
         yield lambda record, fields: fields.update({name: read(image_name(fields), record.base)})
-    writer = SidecarWriter(sidecars, neighbours)
+    writer = SidecarWriter(sidecars, neighbours, report.counts)
+    count = f"sidecars {'would change' if sidecars.dry_run else 'changed'}"
 
     def change_sidecars(record: Record, fields: JsonObject) -> None:
         changed = writer.write(record, fields)
-        verb = "would change" if sidecars.dry_run else "changed"
-        report.counts[f"sidecars {verb}"] += len(changed)
-        if n_refused := writer.counts["refused"]:
-            report.counts["tags newly refused"] = n_refused
-        for sidecar in changed if sidecars.dry_run else ():
-            report.notify(planned(sidecar))
+        report.counts[count] += len(changed)
+        if sidecars.dry_run:
+            fields["plan"] = "".join(f"{escaped(planned(sidecar))}\n" for sidecar in changed)
 
     if sidecars.are_changed:
+        report.counts[count] = 0
         yield change_sidecars
     if options.gallery:
         yield gallery.add
@@ -140,7 +141,7 @@ def chosen_tags(choice: TagChoice) -> Callable[[Record], JsonObject]:
     def choose(record: Record) -> JsonObject:
         fields = record.fields
         image_name(fields)  # raises RecordProblem for a record without one
-        if "tags" not in fields:
+        if "tags" not in fields and choice.top != 0:
             raise RecordProblem("no tags field", code="missing_field")
         scores = numbers_in(fields, "scores")
         language = tag_language(fields)

@@ -27,7 +27,7 @@ def run(options: ImportOptions) -> Report:
     """Write the records of photos."""
     report, neighbours = Report("import", quiet=options.quiet, unit="images"), Neighbours()
     names = inputs_or_stdin(options.inputs, "photos")
-    photos = replace(options.photos, names=names, stage="import")
+    photos = replace(options.photos, names=names, stage="import", skipped=report.counts)
 
     def imported(record: Record) -> JsonObject:
         found = PhotoMetadata.read(image_name(record.fields), record.base, neighbours)

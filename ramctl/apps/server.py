@@ -72,6 +72,8 @@ class PhotoServer(ThreadingHTTPServer):
         choice = SelectionOptions(given.pop("top", None), given.pop("lang", None))
         choice.check()
         threshold = given.pop("threshold", None)
+        if "labels" in given:
+            given["lang"] = choice.lang
         opened = self._open(scores_all=threshold is not None, **given)
         chosen = opened.vocabulary.with_threshold(threshold)
         tagger = Tagger(opened.runner, chosen, replace(opened.options, choice=choice))
@@ -87,10 +89,11 @@ class PhotoServer(ThreadingHTTPServer):
 def _open(
     options: ServeOptions, *, scores_all: bool = False, labels: tuple[str, ...] = (),
     precision: float | None = None, boxes: bool = False, caption: bool = False,
+    lang: str | None = None,
 ) -> Tagger:  # fmt: skip
     tagger_options = TaggerOptions(
         labels=list(labels) or options.labels, threshold=0.0 if scores_all else None,
-        precision=precision, boxes=boxes, caption=caption,
+        precision=precision, choice=SelectionOptions(lang=lang), boxes=boxes, caption=caption,
         device=options.device,
     )  # fmt: skip
     return Tagger.open(options.model, tagger_options)

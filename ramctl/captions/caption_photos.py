@@ -124,19 +124,19 @@ def run(options: CaptionOptions) -> Report:
     stream = options.stream
     report = Report("caption", options.quiet, unit="images")
     names = inputs_or_stdin(options.inputs, "photos")
-    photos = replace(options.photos, names=names, stage="caption")
-    source = stream.shard.of(photo_items(photos))
     endpoint = Endpoint(options.endpoint)
+    report.counts = endpoint.tokens
+    photos = replace(options.photos, names=names, stage="caption", skipped=report.counts)
+    source = stream.shard.of(photo_items(photos))
     if not endpoint.is_local:
         report.notify(f"sends the photos, shrunk and without metadata, to {endpoint.host}")
     captioner = Captioner(endpoint, options.model, prompt, options.size)
     report.device = f"{options.model} at {endpoint.url}"
-    report.counts = endpoint.tokens
     return run_stream(
         report, source, partial(captioner.stage, workers=options.workers),
         replace(stream, batch=1),  # each caption is written as soon as it is there
         fingerprint={
-            "captioner": options.model, "prompt": content_stamp(prompt.encode()),
-            "size": str(options.size),
+            "--model": options.model, "--prompt": content_stamp(prompt.encode()),
+            "--size": str(options.size),
         },
     )  # fmt: skip

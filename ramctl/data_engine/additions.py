@@ -220,9 +220,9 @@ def run(options: GenerateOptions) -> Report:
         report.device = options.runner.device
         stage = partial(run_on_devices, partial(Generator, options), devices, report.notify)
     fingerprint = {
-        "model": generator.bundle.fingerprint,
-        "thresholds": content_stamp(generator.thresholds.tobytes()),
-        "captions": str(options.captions),
+        "--model": generator.bundle.fingerprint,
+        "--threshold": content_stamp(generator.thresholds.tobytes()),
+        "--captions": str(options.captions),
     }
     stream = replace(options.stream, batch=runner.batch)
     return run_stream(report, source, counted(stage, report), stream, fingerprint=fingerprint)

@@ -103,7 +103,7 @@ def run(options: CleanOptions) -> Report:
 
     # A signal ends it at once while it reads: nothing is written before.
     stream = replace(options.stream, progress=False)
-    fingerprint = {"model": bundle.fingerprint}
+    fingerprint = {"--model": bundle.fingerprint}
     items = inputs_after_all_are_read()
     return run_stream(report, items, stage, stream, fingerprint=fingerprint, form=DOCUMENT)
 

@@ -58,6 +58,9 @@ def mute(message: str) -> None:
     """Drop a message. (No lambda: processes must be able to send it.)"""
 
 
+RUNTIME = "--device or --dtype"  # in a fingerprint
+
+
 @dataclass(frozen=True, slots=True)
 class RunnerOptions:
     """Where a model runs, and how many photos at a time."""
@@ -168,10 +171,10 @@ class ModelRunner(Runner):
         is_large = in_torch and not (usual > 1 and self.runtime.device.type == "cpu")
         self.side_by_side = 1 if is_large else self.workers
         self.model_threads = options.workers if is_large else 1  # of torch
-        self.fingerprint = {"model": bundle.fingerprint, "runtime": f"{engine} {options.dtype}"}
+        self.fingerprint = {"--model": bundle.fingerprint, RUNTIME: f"{engine} {options.dtype}"}
         self.official = bundle.preprocess.loader == "official"
         if thorough:
-            self.fingerprint["look"] = "thorough"
+            self.fingerprint["--thorough"] = "yes"
         self.target = math.ceil(bundle.preprocess.size / (PART if thorough else 1))
         self.preprocess = self._enlarged = Preprocess(bundle.preprocess)
         if boxes:

@@ -39,7 +39,7 @@ def run(options: TagOptions) -> Report:
         raise UsageProblem("-f parquet needs -o FILE, whose end cannot be continued by --resume")
     report = Report("tag", quiet=options.quiet, unit="images")
     names = inputs_or_stdin(options.inputs, "photos")
-    photos = replace(options.photos, names=names)
+    photos = replace(options.photos, names=names, skipped=report.counts)
     source = stream.shard.of(photo_items(photos))
     from ramctl.inference.tagger import Tagger  # after the checks, as it takes a while
 
@@ -51,6 +51,6 @@ def run(options: TagOptions) -> Report:
     header = iter([{"label_names": tagger.vocabulary.columns[0]}] if lists_labels else [])
     return run_stream(
         report, source, tagger.stage, replace(stream, batch=tagger.batch),
-        fingerprint=tagger.fingerprint | {"form": form},
+        fingerprint=tagger.fingerprint | {"-f": form},
         form=written._replace(encode=lambda fields: written.encode(fields | next(header, {}))),
     )  # fmt: skip

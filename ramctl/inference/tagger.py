@@ -1,10 +1,9 @@
 """Photos in, records with tags out: the library behind `ramctl tag`."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
-from hashlib import blake2b
 from typing import Any, NamedTuple, cast, overload
 
 from ramctl.checkpoints.bundle import Bundle, resolve_model
@@ -24,6 +23,7 @@ from ramctl.inference.vocabulary import (
     read_words,
 )
 from ramctl.photos.decoding import PHOTO_KINDS, Photo, photo_record
+from ramctl.records.jsonl import content_stamp
 from ramctl.records.parallel import chunks
 from ramctl.records.record import JsonObject, Record, set_tags
 
@@ -181,14 +181,16 @@ class Tagger:
     @property
     def fingerprint(self) -> dict[str, str]:
         """Hashes of all that the records depend on besides the photos, for `--resume`."""
-        options, thresholds = self.options, self.vocabulary.thresholds
-        choice: list[Any] = [options.choice, options.dense, options.boxes, options.caption]
-        choice.append(self.vocabulary.listed)
-        choice.append(self._axes and self._axes.stamp)
+        options, choice = self.options, self.options.choice
+        settings: dict[str, Any] = {
+            "--labels": options.labels and f"{self.vocabulary.listed} {self.labels.sha256}",
+            "--threshold": options.threshold is not None and self.vocabulary.thresholds.tolist(),
+            "--precision": options.precision, "--top": choice.top, "--lang": choice.lang,
+            "--dense": options.dense, "--boxes": options.boxes, "--caption": options.caption,
+            "--embedding": self._axes and self._axes.stamp,
+        }  # fmt: skip
         return self.runner.fingerprint | {
-            "labels": self.labels.sha256,
-            "thresholds": blake2b(thresholds.tobytes(), digest_size=16).hexdigest(),
-            "choice of tags": blake2b(repr(choice).encode(), digest_size=16).hexdigest(),
+            name: content_stamp(repr(value).encode()) for name, value in settings.items() if value
         }
 
     @overload
@@ -220,8 +222,9 @@ class Tagger:
 
     def outcomes(self, photos: Iterable[Photo]) -> Iterator[TagResult | RecordProblem]:
         """The result of each photo in order, or the RecordProblem that prevents it."""
-        if isinstance(photos, PHOTO_KINDS):
-            raise TypeError("one photo, where a list or an iterator of photos is expected")
+        if isinstance(photos, (*PHOTO_KINDS, Mapping, Set)) or not isinstance(photos, Iterable):
+            kind = type(photos).__name__
+            raise TypeError(f"photos: not a photo, a list or an iterator of photos, but a {kind}")
         return self._outcomes((photo, f"photos[{n}]") for n, photo in enumerate(photos))
 
     def _outcomes(self, photos: Iterable[tuple[Photo, str]]) -> Iterator[TagResult | RecordProblem]:

@@ -18,8 +18,10 @@ from ramctl.checkpoints.static_table import StaticTextEncoder, read_text_encoder
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.log_odds import Salience
 from ramctl.inference.thresholds import Threshold, user_thresholds, usual_thresholds
+from ramctl.parsing.english.lexicon import noun_lemma
+from ramctl.parsing.english.wordnet import NOUN, WordNet
 from ramctl.records.files import read_text, unpacked_name
-from ramctl.records.labels import Label, Labels
+from ramctl.records.labels import Label, Labels, normalise
 
 Rows = NDArray[np.float32]
 #: Words to look for, or the name of a file or bundle that holds them; `+FILE` adds to the labels.
@@ -170,7 +172,7 @@ def _with_words(
             new.append(word)
     rows, unknown = rows_of_words(bundle, labels.rows, new)
     if unknown:
-        notify(f"{len(unknown)} words are unknown to the model: {', '.join(unknown)}")
+        notify(f"unknown to the model: {', '.join(unknown)}")
     known = [word for word in new if word.tag not in unknown]
     for index, word in enumerate(known, len(labels)):
         found[word.tag] = index
@@ -189,10 +191,9 @@ def _named(labels: Labels, word: str, language: str) -> tuple[int, ...]:
     """The ids of the labels that a word or its singular names."""
     if ids := labels.by_name(word, language):
         return ids
-    for end, singular in (("ies", "y"), ("es", ""), ("s", "")):
-        if word.endswith(end) and (ids := labels.ids(word.removesuffix(end) + singular)):
-            return ids
-    return ()
+    noun, wordnet = normalise(word), WordNet.shared()
+    forms = (*wordnet.entry(noun).base_forms.get(NOUN, ()), noun_lemma(noun, wordnet))
+    return next((ids for form in forms if (ids := labels.ids(form))), ())
 
 
 def rows_of_words(

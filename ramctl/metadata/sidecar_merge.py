@@ -115,7 +115,7 @@ def merge_tags(
     `content` is the existing sidecar, None for a new one. Tags that its owner has refused, or has
     as keywords of her own, are left out; `forget` deletes the refusals. `embedded` reads the
     photo's own file. Paths begin with `prefix`. `language` is that of the tags. `counts` gains the
-    newly `refused` tags. Empty bytes when nothing is left but what a new sidecar begins with;
+    tags newly refused. Empty bytes when nothing is left but what a new sidecar begins with;
     ValueError when `content` is not XMP.
     """
     if content is None and not tags:
@@ -127,8 +127,8 @@ def merge_tags(
         return None
     earlier = set(map(normalise, records[_REFUSED]))
     refused = {} if forget else refused_tags(document)
-    if counts is not None:
-        counts["refused"] += len(refused.keys() - earlier)
+    if counts is not None and (new_refused := refused.keys() - earlier):
+        counts["tags newly refused"] += len(new_refused)
     hers, deleted = _without_ours(document)
     inside = {} if all(field in hers for field in FIELDS) else embedded().keywords
     others = _all_keywords(hers, inside)
@@ -155,12 +155,6 @@ def merge_tags(
     for name, texts in new.items():
         document.set_items(name, texts)
     return document.to_bytes() if document.is_changed else None
-
-
-def shown_keywords(content: bytes | None) -> list[str]:
-    """All keywords of a sidecar, paths as `people|Anna`."""
-    found = xmp_keywords(XmpDocument(content or None))
-    return list(dict.fromkeys(field.path(item) for field in found for item in found[field]))
 
 
 def machine_items(tags: Sequence[str], prefix: str) -> dict[Field, list[str]]:
@@ -243,8 +237,8 @@ def _word(tag: str) -> str:
 def refused_tags(document: XmpDocument) -> dict[str, str]:
     """The words that the sidecar's owner has deleted, by their normal form.
 
-    They were written before, and are now in no field, or missing in one of paths: not every
-    program knows all fields. A word that the owner adds again is no longer refused.
+    They were written to a field before, and are now missing in it: not every program knows all
+    fields. A word that the owner adds again is no longer refused.
     """
     words = {
         field: {word for item in items for word in field.words(item)}
@@ -253,7 +247,7 @@ def refused_tags(document: XmpDocument) -> dict[str, str]:
     present = set().union(*words.values())
     refused = {normalise(x): x for x in document.items(_REFUSED) if normalise(x) not in present}
     for field in FIELDS:
-        found = words.get(field, set()) if field.separator else present
+        found = words.get(field, set())
         for path in map(field.path, document.items(_record("added", field))):
             word = path.rsplit("|", 1)[-1]
             if normalise(word) not in found:

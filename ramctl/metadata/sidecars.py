@@ -17,10 +17,10 @@ from ramctl.metadata.sidecar_merge import (
     Embedded,
     merge_tags,
     new_items,
+    owner_keywords,
     refused_tags,
-    shown_keywords,
 )
-from ramctl.metadata.text_sidecars import TextOptions, as_text, merged_text, split_tags
+from ramctl.metadata.text_sidecars import TextOptions, as_text, caption_of, merged_text, split_tags
 from ramctl.metadata.xmp_document import XmpDocument
 from ramctl.photos.archives import member_of
 from ramctl.photos.finding import Neighbours, xmp_names
@@ -95,7 +95,7 @@ class SidecarWriter:
 
     options: SidecarOptions
     neighbours: Neighbours = field(default_factory=Neighbours)
-    counts: Counter[str] = field(default_factory=Counter)  # as `merge_tags` counts
+    counts: Counter[str] = field(default_factory=Counter)  # for the closing line
 
     def write(self, record: Record, fields: JsonObject) -> list[Sidecar]:
         """Bring a photo's sidecars up to date, or remove the machine tags from them."""
@@ -142,7 +142,13 @@ class SidecarWriter:
             message = f"{path} would be the sidecar of {others[0]} as well"
             raise RecordProblem(message, code="write_failed")
         with problems_of(path):
-            return Sidecar(path, merged_text(read_sidecar(path), record, self.options.texts))
+            before = read_sidecar(path)
+            content = merged_text(before, record, self.options.texts)
+        if before and content is None:
+            self.counts["texts left as they are"] += 1
+        if self.options.texts.with_caption and not caption_of(record):
+            self.counts["photos without a caption"] += 1
+        return Sidecar(path, content)
 
 
 def photo_path(name: str, base: Path) -> Path:
@@ -165,9 +171,13 @@ def xmp_paths(photo: Path, style: NameStyle, neighbours: Neighbours | None = Non
 
 
 def planned(sidecar: Sidecar) -> str:
-    """The line of a dry run: `would write a.jpg.xmp: + auto|dog, - auto|cat`."""
-    is_xmp = sidecar.path.suffix == ".xmp"
-    words = shown_keywords if is_xmp else lambda content: split_tags(as_text(content))
+    """The line of a dry run: `would write a.jpg.xmp: + dog, - cat`."""
+
+    def words(content: bytes | None) -> list[str]:
+        if sidecar.path.suffix == ".xmp":
+            return owner_keywords(XmpDocument(content or None), {})[1]
+        return split_tags(as_text(content))
+
     old, new = words(read_sidecar(sidecar.path)), words(sidecar.content)
     changes = [f"+ {t}" for t in new if t not in old] + [f"- {t}" for t in old if t not in new]
     verb = "write" if sidecar.content else "delete"

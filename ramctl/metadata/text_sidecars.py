@@ -9,6 +9,8 @@ from ramctl.records.output_formats import join_tags
 from ramctl.records.record import JsonObject
 
 _COMMA = re.compile(r"(?<!\\),")
+# Lines, a full stop, or five words without a comma: no list of tags.
+_SENTENCE = re.compile(r"\n|[.!?。！？]\s*(,|$)|(?:[^\s,]+ +){4}[^\s,]")  # noqa: RUF001
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +42,19 @@ def as_text(content: bytes | None) -> str:
 def merged_text(content: bytes | None, record: JsonObject, options: TextOptions) -> bytes | None:
     """The text with a record's tags; None where it stays as it is.
 
-    `append` adds the tags that an existing text lacks at its end, and a caption that it lacks
-    before it. ValueError for content that is not UTF-8.
+    `append` adds to a list of tags what it lacks: the other tags at its end, trigger and caption
+    before it. A text that begins with the trigger, or is no list, stays. ValueError for content
+    that is not UTF-8.
     """
     if content is not None and options.existing_text == "keep":
         return None
     text = as_text(content) if options.existing_text == "append" else ""
     trigger, present = options.trigger, {"", *map(normalise, split_tags(text))}
-    if trigger and normalise(trigger) in present:
-        first, _, rest = text.partition(",")
-        is_first = normalise(first) == normalise(trigger)
-        trigger, text = (first, rest.strip()) if is_first else ("", text)
+    if _SENTENCE.search(text) or (trigger and normalise(text).startswith(normalise(trigger))):
+        return None
+    trigger = "" if normalise(trigger) in present else trigger
     caption = caption_of(record) if options.with_caption else ""
     new = [tag for tag in record["tags"] if normalise(tag) not in present]
-    parts = (trigger, "" if caption in text else caption, text, join_tags(new))
+    parts = [trigger, "" if caption in text else caption, text, join_tags(new)]
     merged = f"{', '.join(filter(None, parts))}\n".encode()
-    return None if merged == content else merged
+    return merged if any(parts) and merged != content else None

@@ -108,9 +108,9 @@ def run(options: ParseOptions) -> Report:
     if target == "ram" and labels:
         form = Format(b"[\n", ram_encoder(labels), lambda: (b"\n]\n",))
     settings = {
-        "labels": labels and labels.sha256, "form": target == "tags" and "tags",
-        "keep_tags": options.keep_tags, "explain": options.explain,
-        "image_column": options.columns.image, "caption_column": options.columns.caption,
+        "--labels": labels and labels.sha256, "-f": target == "tags" and "tags",
+        "--keep-tags": options.keep_tags, "--explain": options.explain,
+        "--image-column": options.columns.image, "--caption-column": options.columns.caption,
     }  # fmt: skip
     fingerprint = {name: str(value) for name, value in settings.items() if value}
     stage = partial(_tag_batches, options, report)

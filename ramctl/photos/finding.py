@@ -3,6 +3,7 @@
 import os
 import tarfile
 from codecs import BOM_UTF8
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -71,6 +72,7 @@ class PhotoInputs:
     recursive: bool = False
     null: bool = False  # names on standard input end with NUL instead of newline
     stage: str = "tag"
+    skipped: Counter[str] | None = None  # counts the other files of folders by their endings
 
 
 def photo_items(inputs: PhotoInputs) -> Iterator[Item]:
@@ -131,6 +133,8 @@ def _walk(folder: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:
             yield _photo(path, base, inputs)
         elif name.lower().endswith(".tar"):
             yield from _archive(path, base, inputs)
+        elif inputs.skipped is not None and not name.lower().endswith((".xmp", ".txt")):
+            inputs.skipped[f"{Path(name).suffix or 'other'} files skipped"] += 1
 
 
 def _archive(name: str, base: Path, inputs: PhotoInputs) -> Iterator[Item]:

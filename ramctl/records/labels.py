@@ -233,7 +233,7 @@ class Labels(tuple[Label, ...]):
             try:
                 if line.lstrip().startswith("{"):
                     labels.append(_checked(_decoder.decode(line)))
-                elif word := line.strip() if not line.startswith("#") else "":
+                elif (word := line.strip()) and not word.startswith("#"):
                     labels.append(Label(word))
             except (ValueError, TypeError) as error:
                 raise RunProblem(f"{path}:{number}: not a label: {error}") from error

@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 from zlib import crc32
@@ -94,13 +94,14 @@ class FileOutput(Output):
         self._done.seek(0)
         first = self._done.readline()
         file = self._part if self._part.exists() else self._file
-        if not first.strip(b"\0\n"):  # none, or lost in a power cut
+        try:
+            before = orjson.loads(first)
+        except ValueError:  # none, or lost in a power cut
             if file is self._file and file.exists():
                 raise RunProblem(
                     f"{self._path}: there is no list of what is done in it; {START_OVER}"
                 )
             return False
-        before = orjson.loads(first)
         names = sorted(before.keys() | self._made_by.keys())
         if other := [name for name in names if before.get(name) != self._made_by.get(name)]:
             remedy = f"write to another file, or {START_OVER}"
@@ -175,6 +176,7 @@ class FileOutput(Output):
             if stale:
                 self._leave_out(stale)
             if self._is_open or stale:
+                os.fsync(self._done.fileno())
                 move_into_place(self._part, self._file)
 
     def _leave_out(self, stale: set[int]) -> None:
@@ -195,7 +197,6 @@ class FileOutput(Output):
         self._done.truncate(0)
         self._done.writelines([first, *kept])
         self._done.flush()
-        os.fsync(self._done.fileno())
 
     def close(self) -> None:
         """Close the files; what is not finished can be continued."""

@@ -100,12 +100,12 @@ def run_stream(
 ) -> Report:
     """Run `stage` over `source` and write the outcomes; return the filled report.
 
-    `fingerprint` names what the output depends on (model, labels, thresholds) for `--resume`. Only
-    a finished run has the footer of `form`.
+    `fingerprint` has what the output depends on, by option, for `--resume`. Only a finished run
+    has the footer of `form`.
     """
     if options.resume and form.footer is not tuple:
         raise UsageProblem("--resume cannot continue this format, which is one document: use jsonl")
-    shard = {} if options.shard.is_all else {"shard": str(options.shard)}
+    shard = {} if options.shard.is_all else {"--shard": str(options.shard)}
     made_by = {"command": report.command, **(fingerprint or {}), **shard}
     is_continued = options.output is not None and form.footer is tuple
     # Not between records that are written to the same screen.

@@ -119,7 +119,7 @@ def test_the_shards_of_parse_make_up_one_run_and_each_is_continued_as_what_it_wa
     assert "3 done before" in ramctl(*words, "--shard", "1/2", "--resume").messages
     for other in (["--shard", "2/2"], []):
         done = ramctl(*words, *other, "--resume")
-        assert done.returncode == 2 and "made with another shard" in done.messages
+        assert done.returncode == 2 and "made with another --shard" in done.messages
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from ramctl.checkpoints.hub import local_path
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.inference.log_odds import NO_FIRST
 from ramctl.inference.peers.peer import Peer, is_strip
-from ramctl.inference.runner import Ids, ModelPhoto, Runner, RunnerOptions, Scores
+from ramctl.inference.runner import RUNTIME, Ids, ModelPhoto, Runner, RunnerOptions, Scores
 from ramctl.records.extras import load_plugin, plugins
 from ramctl.records.parallel import usable_cores
 from ramctl.records.record import Record
@@ -68,7 +68,7 @@ class PeerRunner(Runner):
         self.workers = options.workers or usable_cores()
         library = "torch" if self.peer.needs_torch else "cpu"
         self.description = f"{spec}, {library} {options.device}, batch {self.batch}"
-        self.fingerprint = {"model": self.peer.fingerprint, "runtime": f"{library} {options.dtype}"}
+        self.fingerprint = {"--model": self.peer.fingerprint, RUNTIME: f"{library} {options.dtype}"}
 
     def read(self, record: Record) -> ModelPhoto:
         photo = super().read(record)
