@@ -162,7 +162,8 @@ class PhotoSearch:
             if sentence.any():
                 weights += self._text_weights(sentence)
         if not (weights.any() or with_word):
-            raise UsageProblem(f"{text!r}: the model knows no word of it, nor is it a keyword")
+            keywords = "nor is it a keyword; `ramctl search FOLDER` reads those of the photos"
+            raise UsageProblem(f"{text!r}: the model knows no word of it, {keywords}")
         for words, treated in ((by_text, "by its text alone"), (unknown, "left out")):
             if words:
                 notify(f"no label for: {', '.join(words)}; {treated}")

@@ -107,7 +107,7 @@ Examples:
     options.root,
     "Selection",
     option("--threshold NUMBER|FILE", "Only tags above this score."),
-    option("--top N", "At most N tags a photo."),
+    option("--top N", "At most N tags a photo.", type=click.IntRange(0)),
     option("--include TAG,...|FILE", "Only these tags."),
     option("--exclude TAG,...|FILE", "None of these tags."),
     "Sidecars",

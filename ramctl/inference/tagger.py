@@ -224,7 +224,7 @@ class Tagger:
         """The result of each photo in order, or the RecordProblem that prevents it."""
         if isinstance(photos, (*PHOTO_KINDS, Mapping, Set)) or not isinstance(photos, Iterable):
             kind = type(photos).__name__
-            raise TypeError(f"photos: not a photo, a list or an iterator of photos, but a {kind}")
+            raise TypeError(f"photos: not a list or an iterator of photos, but a {kind}")
         return self._outcomes((photo, f"photos[{n}]") for n, photo in enumerate(photos))
 
     def _outcomes(self, photos: Iterable[tuple[Photo, str]]) -> Iterator[TagResult | RecordProblem]:

@@ -94,9 +94,10 @@ class FileOutput(Output):
         self._done.seek(0)
         first = self._done.readline()
         file = self._part if self._part.exists() else self._file
-        try:
+        before = None  # no list, or one lost in a power cut
+        with suppress(ValueError):
             before = orjson.loads(first)
-        except ValueError:  # none, or lost in a power cut
+        if before is None:
             if file is self._file and file.exists():
                 raise RunProblem(
                     f"{self._path}: there is no list of what is done in it; {START_OVER}"

@@ -181,6 +181,9 @@ def test_keywords_of_the_owner_are_found_and_labels_that_she_refused_are_not(sea
         assert (names(done)[0], "no label" in done.messages) == (name, False), question
     assert {*names(search("Erna", "temple"))[:2]} == {"cat.jpg", "temple.jpg"}
     assert names(search("Karl")) == []
+    assert (
+        "`ramctl search FOLDER` reads those of the photos" in search("Sommerfest", code=2).messages
+    )
     assert "flower.jpg" not in names(search("flower"))
     (row,) = [row for row in search("leaf").rows if row["image"] == "flower.jpg"]
     assert "flower" not in row["tags"] and "leaf" in row["tags"]

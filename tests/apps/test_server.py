@@ -31,6 +31,11 @@ def test_parameters_are_options_of_tag(server, command, tmp_path, options):
         assert server.ask(path=f"/tag?{query}{listed}", body=CAT) == (200, row)
 
 
+def test_words_are_of_the_language_of_the_names(server):
+    answer = server.ask(path="/tag?labels=Hut,Katze&lang=de&threshold=0", body=CAT)
+    assert answer.fields["tags"][0] == "Katze"
+
+
 def test_words_are_no_names_of_files(server):
     answer = server.ask(path="/tag?labels=words.txt,%2Bcat.png,words.txt&threshold=0", body=CAT)
     assert {*answer.fields["tags"]} == {"words.txt", "+cat.png"}

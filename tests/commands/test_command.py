@@ -64,6 +64,11 @@ def test_the_help_has_each_option_and_fits_sixty_lines_and_every_option_has_a_fi
 def test_the_help_of_the_group_fits_a_screen(ramctl):
     text = printed("--help")
     assert len(text.splitlines()) <= 36 and all(name in text for name in COMMANDS)
+    photos, training = text[text.index("Photos:") :].split("Training:")
+    assert [line.split()[0] for line in photos.splitlines()[1:6]] == [
+        "tag", "search", "export", "import", "serve",
+    ]  # fmt: skip
+    assert "train" in training
     done = ramctl()
     assert (done.returncode, done.stdout) == (2, b"") and "Usage: ramctl" in done.messages
 

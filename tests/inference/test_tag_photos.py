@@ -34,8 +34,33 @@ def test_good_photos_are_tagged_and_bad_ones_named_with_their_reason(tag, photos
         ("notes.txt", None, "unreadable_image"),
     ]
     assert b"ramctl tag: nowhere.jpg: no such file\n" in done.stderr
+    tag("red.png", "broken.jpg", "-o", "out.jsonl")
+    save_photo(photos / "broken.jpg", "red")
+    assert tag("red.png", "broken.jpg", "-o", "out.jsonl", "--resume").returncode == 0
+    assert [row["image"] for row in read_rows(photos / "out.jsonl")] == ["red.png", "broken.jpg"]
+    (photos / "broken.jpg").write_bytes(b"broken")
     again = tag("rejects.jsonl")
     assert b"3 in, 0 out, 3 rejected" in again.stderr
+
+
+def test_files_that_are_no_photos_are_counted_by_their_endings(tag, photos):
+    for name in ("a.mp4", "b.MP4", "red.png.xmp"):
+        (photos / name).write_bytes(b"")
+    assert b", 1 .mp4 files skipped, 1 .MP4 files skipped, " in tag("-R", ".").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "other"),
+    [
+        (["--lang", "zh"], "--lang"),
+        (["--top", "1", "-f", "text"], "--top, -f"),
+        (["--dense"], "--dense"),
+    ],
+)
+def test_resume_names_the_options_that_differ(words, other, tag):
+    tag("red.png", "-o", "out.jsonl")
+    done = tag("red.png", "-o", "out.jsonl", "--resume", *words)
+    assert done.returncode == 2 and f"out.jsonl: was made with another {other}; " in done.messages
 
 
 def test_names_and_records_mix_on_standard_input_or_names_end_with_nul(tag, photos):

@@ -53,7 +53,7 @@ def test_every_form_of_a_photo_alone_and_in_a_list_has_the_same_tags(tagger, red
         result = tagger.tag(photo)
         assert isinstance(result, TagResult) and result == several
         assert (result.boxes, result.caption, result.dense) == ({}, None, None)
-        with pytest.raises(TypeError, match="one photo, where a list"):
+        with pytest.raises(TypeError, match="photos: not a list or an iterator of photos"):
             tagger.outcomes(photo)
     named = [result.image for result in results]
     assert named == [str(red), str(red), f"{tmp_path}/photos.tar#red.png", *[None] * 5]
@@ -98,6 +98,12 @@ def test_what_cannot_be_tagged_is_a_record_problem_and_the_rest_is_done(
 def test_what_is_no_photo_is_a_type_error(thing, tagger, red):
     with pytest.raises(TypeError, match="not a photo"):
         tagger.tag([red, thing])
+
+
+@pytest.mark.parametrize("thing", [None, 3, {"image": "red.png"}, {"red.png"}])
+def test_what_is_neither_photo_nor_photos_names_the_argument(thing, tagger):
+    with pytest.raises(TypeError, match=f"photos: not a .* but a {type(thing).__name__}"):
+        tagger.tag(thing)
 
 
 def test_labels_and_thresholds_are_also_objects(colours, tmp_path):

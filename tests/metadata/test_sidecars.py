@@ -97,9 +97,22 @@ def test_deleted_tags_stay_deleted_and_hide_nothing_until_the_sidecar_goes(expor
         assert (items(), items(RATING)) == (["family", "sea"], ["4"])
         assert {*items(FIELDS[1].property)} == {"sea", "family"}
         assert refused(SIDECAR.read_bytes()) == ["wall", "red"]
+    export("--xmp", "--forget-refused")
+    assert items() == ["family", "sea", "wall", "red"]
+    content = SIDECAR.read_bytes()  # of which one program knows this field alone
+    SIDECAR.write_bytes(rewritten(content, dc_subject=["family", "sea", "red"]))
+    assert "1 tags newly refused" in export("--xmp")
+    assert items() == ["family", "sea", "red"]
     SIDECAR.unlink()
     export("--xmp")
     assert items() == ["family", "sea", "wall", "red"]
+
+
+def test_a_dry_run_lists_the_new_tags_and_not_the_keywords_of_the_photo(export, command):
+    export("--xmp", "--dry-run")
+    done = command("export", "in.jsonl", "--xmp", "--dry-run", "-q")
+    assert done.stdout == b"would write a.jpg.xmp: + wall, + red\n"
+    assert not SIDECAR.exists()
 
 
 def test_no_output_has_a_tag_that_a_sidecar_refuses(export, command):
@@ -215,3 +228,23 @@ def test_a_text_has_trigger_and_caption_before_the_tags_and_nothing_empty(export
     assert text("--txt-existing", "keep", tags=["cat"]) == line
     TEXT.write_text("my sks, sks\n")
     assert text(tags=["cat"]) == "my sks, sks, cat"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["Ohwx, my bike", "Anna laughs. Behind her the sea", "my bike\nwall", "one man and his dog"],
+)
+def test_a_text_with_a_sentence_or_the_trigger_stays_and_is_counted(text, export):
+    TEXT.write_text(text)
+    assert "1 texts left as they are" in export("--txt", "--txt-trigger", "ohwx")
+    assert TEXT.read_text() == text
+
+
+def test_captions_alone_are_texts_and_photos_without_one_are_counted(export, command):
+    alone = ["--txt", "--txt-caption", "--top", "0"]
+    write_records(Path("described.jsonl"), [{"image": "a.jpg", "captions": ["she sits"]}])
+    command("export", "described.jsonl", *alone)
+    assert TEXT.read_text() == "she sits\n"
+    TEXT.unlink()
+    assert "1 photos without a caption" in export(*alone)
+    assert not TEXT.exists()
