@@ -15,11 +15,7 @@ import orjson
 from numpy.typing import NDArray
 
 from ramctl.checkpoints.hub import local_path
-from ramctl.checkpoints.transformers_folder import (
-    load_pretrained,
-    load_tokenizer,
-    read_config,
-)
+from ramctl.checkpoints.transformers_folder import load_pretrained, load_tokenizer, read_config
 from ramctl.records.extras import require
 from ramctl.records.parallel import chunks
 

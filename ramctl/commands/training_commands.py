@@ -172,7 +172,7 @@ Examples:
                 "--distill TEACHER",
                 "caption, imagenet, clip:FOLDER, scores:FILE, none; repeatable.",
                 multiple=True,
-            ),
+            )
         ],
     ),
 )

@@ -12,12 +12,7 @@ from ramctl.evaluation.classes import Classes, read_map
 from ramctl.evaluation.comparison import Comparison, compare_systems, on_shared_photos
 from ramctl.evaluation.metrics import interval
 from ramctl.evaluation.plot import plot
-from ramctl.evaluation.predictions import (
-    PredictionTable,
-    all_tags,
-    read_threshold,
-    read_truth,
-)
+from ramctl.evaluation.predictions import PredictionTable, all_tags, read_threshold, read_truth
 from ramctl.evaluation.tables import class_table, figure_table
 from ramctl.records.extras import require
 from ramctl.records.files import write_atomic

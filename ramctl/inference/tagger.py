@@ -31,10 +31,7 @@ Outcome = JsonObject | RecordProblem
 Batch = list[Record]
 
 
-_CHOICES = {
-    "runtime": ("auto", "onnx", "torch"),
-    "dtype": ("auto", "fp32", "bf16", "fp16", "int8"),
-}
+_CHOICES = {"runtime": ("auto", "onnx", "torch"), "dtype": ("auto", "fp32", "bf16", "fp16", "int8")}
 
 
 @dataclass(frozen=True, slots=True)

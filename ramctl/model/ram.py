@@ -159,10 +159,7 @@ class RAM(nn.Module):
         return PreparedLabels(parts, None, absent)
 
     def tag_logits(
-        self,
-        encoded: Encoded,
-        labels: Tensor | PreparedLabels,
-        maps: list[Tensor] | None = None,
+        self, encoded: Encoded, labels: Tensor | PreparedLabels, maps: list[Tensor] | None = None
     ) -> TagLogits:
         """Logits (B, L) of rows or prepared labels.
 

@@ -21,14 +21,7 @@ from zlib import crc32
 import orjson
 
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.records.files import (
-    hidden_path,
-    is_device,
-    lock,
-    move_into_place,
-    naming,
-    replacing,
-)
+from ramctl.records.files import hidden_path, is_device, lock, move_into_place, naming, replacing
 
 STDOUT = Path("standard output")
 START_OVER = "run without --resume to start over"

@@ -101,9 +101,7 @@ def run(options: FitOptions) -> Report:
             implied, implies = _implied(things, labels)
             often = np.flatnonzero((states[ids] == NAMED).sum(0) >= MIN_LIFTED)
             lifted = np.union1d(often, implied)
-            return Collection(
-                fitted, things, implied, implies, weight, slope, new, rows, lifted
-            )  # fmt: skip
+            return Collection(fitted, things, implied, implies, weight, slope, new, rows, lifted)
 
         limits = labels.thresholds(bundle.threshold)
         choose = TagSelector(Vocabulary(labels, limits, salience, True, True), SelectionOptions())
@@ -159,9 +157,7 @@ def _look(
     runner = ModelRunner(bundle, RunnerOptions(), runtime, labels=labels, scores_all=True)
     rejects.report.device = runner.description
     outcomes = runner.run(
-        chunks(photos, runner.at_once),
-        lambda photo: runner.read(photo[0][0]).pixels,
-        runner.look,
+        chunks(photos, runner.at_once), lambda photo: runner.read(photo[0][0]).pixels, runner.look
     )
     with rejects.report.progress(total=len(photos)) as advance:
         for photo, outcome in zip(photos, chain.from_iterable(outcomes), strict=True):

@@ -35,13 +35,7 @@ from ramctl.records.signals import GOES_ON, StopRequest
 from ramctl.training import start, teachers
 from ramctl.training.annotations import NO_TAGS, Ids, Records, read_records
 from ramctl.training.augmentation import UNCHANGED, TrainingPhoto
-from ramctl.training.data import (
-    Sampler,
-    Targets,
-    TrainingSet,
-    caption_vectors,
-    photo_features,
-)
+from ramctl.training.data import Sampler, Targets, TrainingSet, caption_vectors, photo_features
 from ramctl.training.distributed import World, is_torchrun, join_world
 from ramctl.training.losses import TrainingTask
 from ramctl.training.publish import Flags, Run, publish, validate

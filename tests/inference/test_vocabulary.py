@@ -121,6 +121,11 @@ def test_plurals_and_synonyms_are_labels_and_columns_are_the_words_in_order(mini
     assert auto == car and 0 < gate < 1
 
 
+def test_pet_is_the_animal_and_nobody_strokes(mini):
+    (pet,) = [label for label in mini.labels if label.tag == "pet"]
+    assert (pet.kind, pet.names["de"], pet.synonyms) == ("object", "Haustier", ())
+
+
 def test_words_without_a_known_part_are_named_once(ramctl, tmp_path):
     (tmp_path / "words").write_text("xqzzy\ngrass\nblorp\n")
     done = ramctl("tag", HORSES, PHOTOS[0], "--labels", "words")
