@@ -98,6 +98,10 @@ class FileOutput(Output):
             return False
         names = sorted(before.keys() | self._made_by.keys())
         if other := [name for name in names if before.get(name) != self._made_by.get(name)]:
+            if not self._done.readline() and not (
+                self._file.exists() and self._file.stat().st_size
+            ):
+                return False  # there is no record yet
             remedy = f"write to another file, or {START_OVER}"
             raise UsageProblem(f"{self._path}: was made with another {', '.join(other)}; {remedy}")
         if not file.exists():

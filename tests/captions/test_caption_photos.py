@@ -124,9 +124,9 @@ def test_a_changed_model_prompt_or_size_is_no_resume(chat, photos, ramctl, tmp_p
     words = ["caption", "-R", "photos", "-o", "out.jsonl"]
     assert ramctl(*words, *MODEL).returncode == 0
     for other, what in (
-        (["--model", "other"], "captioner"),
-        ([*MODEL, "--style", "short"], "prompt"),
-        ([*MODEL, "--size", "512"], "size"),
+        (["--model", "other"], "--model"),
+        ([*MODEL, "--style", "short"], "--prompt"),
+        ([*MODEL, "--size", "512"], "--size"),
     ):
         done = ramctl(*words, *other, "--resume")
         assert done.returncode == 2 and f"another {what}" in done.messages

@@ -110,5 +110,9 @@ def test_another_command_model_or_format_is_noticed(tmp_path):
         run(tmp_path, [], command="other", resume=True)
     with pytest.raises(UsageProblem, match="another labels, model"):
         run(tmp_path, [], resume=True, fingerprint={"model": "y"})
+    (tmp_path / "out").unlink()
+    run(tmp_path, [], fingerprint={"model": "x"})  # which leaves nothing that is in the way
+    run(tmp_path, [b'{"a":1}'], resume=True, fingerprint={"model": "y"})
+    assert (tmp_path / "out").read_bytes() == b'{"a":1,"seen":true}\n'
     with pytest.raises(UsageProblem, match="one document"):
         run(tmp_path, [], resume=True, form=DOCUMENT)
