@@ -93,8 +93,8 @@ def run(options: ExportOptions) -> Report:
     form = output_format(options.format, sidecars.parent) if options.format else NO_RECORDS
     if form.footer is tuple:  # its end could be continued, but the run has no --resume
         form = form._replace(footer=list)
-    if sidecars.dry_run:
-        form = Format(encode=lambda fields: str(fields.get("plan", "")).encode())
+    if sidecars.dry_run and sidecars.are_changed:
+        form = Format(encode=lambda fields: fields["plan"].encode())
     run_stream(report, source, each(exported), stream, form=form)
     if options.gallery:
         complete = partial(with_owner_keywords, neighbours=neighbours)
