@@ -70,13 +70,10 @@ class Annotation(msgspec.Struct, frozen=True, array_like=True):
     source: int = 0
     line: int | None = None
 
-    def require_tags(self) -> None:
-        """RecordProblem for a record without certain tags."""
-        if not self.is_tagged:
-            raise RecordProblem(NO_TAGS, code="missing_field")
 
-
-def read_annotation(fields: JsonObject, source: int = 0, line: int | None = None) -> Annotation:
+def read_annotation(
+    fields: JsonObject, source: int = 0, line: int | None = None, takes_untagged: bool = False
+) -> Annotation:
     """The annotation of a record's fields; RecordProblem where one is not possible."""
     image = record_fields.image_name(fields)
     has_tags = record_fields.is_tagged(fields)
@@ -88,6 +85,8 @@ def read_annotation(fields: JsonObject, source: int = 0, line: int | None = None
         kept, refused = decided
         tags, has_tags = tuple(dict.fromkeys([*tags, *kept])), True
         negatives = (*(negatives or ()), *refused)
+    if not (has_tags or takes_untagged):
+        raise RecordProblem(NO_TAGS, code="missing_field")
     uncertain = tuple(listed(fields, "uncertain"))
     main = tuple(listed(fields, "main")) if "main" in fields else None
     return Annotation(
@@ -192,10 +191,8 @@ def read_records(
                     on_reject(item)
                     continue
                 try:
-                    note = read_annotation(item.fields, source, item.line)
+                    note = read_annotation(item.fields, source, item.line, takes_untagged)
                     kinds = record_fields.kinds_of(item.fields)
-                    if not takes_untagged:
-                        note.require_tags()
                 except RecordProblem as problem:
                     on_reject(Reject.of(item, problem, stage))
                     continue

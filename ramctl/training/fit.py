@@ -10,8 +10,10 @@ import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from safetensors.numpy import load_file, save_file
@@ -54,6 +56,15 @@ Pair = tuple[Array, Array]
 Photo = list[tuple[Record, Annotation]]  # all records of one
 
 
+class Evidence(NamedTuple):
+    """Photos, and what captions and corrections tell of their labels."""
+
+    pooled: Array  # (N, C)
+    log_odds: Array  # (N, L)
+    states: Array  # (N, L)
+    first: Array  # (N, L) how many captions begin with each thing
+
+
 @dataclass(frozen=True, slots=True)
 class FitOptions:
     """The options of `ramctl fit`."""
@@ -79,7 +90,7 @@ def run(options: FitOptions) -> Report:
         photos: dict[str, Photo] = {}
         inputs = inputs_or_stdin(options.inputs, "records (JSONL)")
         items = read_inputs(inputs, options.root, "fit")
-        for record, note in accepted(items, _annotation, rejects):
+        for record, note in accepted(items, lambda x: read_annotation(x.fields), rejects):
             photos.setdefault(os.path.normpath(record.base / note.image), []).append((record, note))
         chosen = list(photos.values())[:: -(-len(photos) // MAX_PHOTOS) or 1]
         labels = _with_new_labels(bundle, chosen)
@@ -89,27 +100,16 @@ def run(options: FitOptions) -> Report:
             why = f"{MIN_PHOTOS} are needed (has `ramctl parse` run over the captions?)"
             raise RunProblem(f"{n} photos with tags that are labels are too few: {why}")
         pooled, log_odds = (np.stack([look[n] for _, look in looked]) for n in (0, 1))
+        evidence = Evidence(pooled, log_odds, states, first)
         salience = Salience.from_bundle(bundle.meta["salience"], labels)
-        assert salience is not None and labels.rows is not None
-        new = np.arange(len(bundle.labels), len(labels))
-        slope = np.array(salience.slope, np.float32)
-        rates, rows = labels.numbers("mention_rate", USUAL_RATE), labels.rows[new]
-
-        def fit(ids: Array) -> Collection:
-            parts = log_odds[ids], pooled[ids], states[ids], first[ids]
-            fitted, things, weight = _fit(*parts, reference, rates, slope)
-            implied, implies = _implied(things, labels)
-            often = np.flatnonzero((states[ids] == NAMED).sum(0) >= MIN_LIFTED)
-            lifted = np.union1d(often, implied)
-            return Collection(fitted, things, implied, implies, weight, slope, new, rows, lifted)
-
+        assert salience is not None
+        fit = partial(_fit, labels, len(bundle.labels), salience.slope, reference)
         limits = labels.thresholds(bundle.threshold)
         choose = TagSelector(Vocabulary(labels, limits, salience, True, True), SelectionOptions())
-        things = np.array([label.kind in THINGS for label in labels])
-        figures = _figures(choose, fit, log_odds, pooled, (states == NAMED) & things, first)
+        figures = _figures(choose, fit, labels, evidence)
         figures["new_labels"] = labels.tags[len(bundle.labels) :]
         command = shlex.join(["ramctl", *options.argv])
-        _write(writer, bundle, labels, fit(np.arange(len(looked))), figures, command)
+        _write(writer, bundle, labels, fit(evidence), figures, command)
     if added := figures["new_labels"]:
         report.notify(f"{len(added)} new labels: {', '.join(added)}")
     report.notify(_described(figures))
@@ -119,12 +119,6 @@ def run(options: FitOptions) -> Report:
     return report
 
 
-def _annotation(record: Record) -> Annotation:
-    note = read_annotation(record.fields)
-    note.require_tags()
-    return note
-
-
 def _with_new_labels(bundle: Bundle, photos: Sequence[Photo]) -> Labels:
     """The bundle's labels with their rows, and new things: those that many captions name."""
     known, counts, kinds = label_rows(bundle), Counter[str](), dict[str, str]()
@@ -132,7 +126,7 @@ def _with_new_labels(bundle: Bundle, photos: Sequence[Photo]) -> Labels:
         counts.update({tag for _, note in photo for tag in note.tags})
         for record, _ in photo:
             kinds |= kinds_of(record.fields)
-    often = {tag: kinds[tag] for tag, n in counts.most_common() if n >= MIN_NEW and tag in kinds}
+    often = {tag: kinds.get(tag) for tag, n in counts.most_common() if n >= MIN_NEW}
     new = {tag: kind for tag, kind in often.items() if kind in THINGS and not known.ids(tag)}
     things = [label for label in known if label.kind in THINGS]
     names = {name: x.tag for x in things for name in (*x.synonyms, x.tag)} | {x: x for x in new}
@@ -210,42 +204,42 @@ def _in_first_phrase(caption: Caption) -> list[str]:
 
 
 def _fit(
-    log_odds: Array, pooled: Array, states: Array, first: Array, reference: Array, rates: Array,
-    slope: Array,
-) -> tuple[Array, ...]:  # fmt: skip
-    """Labels, things and weight of the `Collection` of photos.
+    labels: Labels, known: int, slope: float, reference: Array, evidence: Evidence
+) -> Collection:
+    """The collection of the photos; `reference` (R, C): features of other photos.
 
-    From log-odds (N, L), features (N, C), states (N, L), how many captions name each thing first
-    (N, L), features of other photos (R, C), and usual rates of mention (L,).
+    Labels from the number `known` are new; `slope`: of log-odds in the choice of the first thing.
     """
+    pooled = evidence.pooled
     mean, scales = pooled.mean(0), 1 / (pooled.std(0) + 1e-3) / np.sqrt(pooled.shape[1])
     features, others = (
         np.pad((x - mean) * scales, ((0, 0), (0, 1)), constant_values=1).astype(np.float32)
         for x in (pooled, reference)
     )  # of mean 0, about 1 long, and a constant
-    labels, added = _fit_labels(features, log_odds, states, rates)
-    things, choice = _fit_first(features, log_odds, first, slope)
+    fitted, added = _fit_labels(features, evidence, labels.numbers("mention_rate", USUAL_RATE))
+    things, choice = _fit_first(features, evidence, np.float32(slope))
     weight = np.concatenate([_fit_gate(features, others), added, choice], axis=1)
     weight[:-1] *= scales[:, None]
     weight[-1] -= mean @ weight[:-1]
-    return labels, things, weight
-
-
-def _implied(things: Array, labels: Labels) -> Pair:
-    """The labels (M,) that things (T,) are or are below, and which each one is (T, M)."""
     implies = np.zeros((len(things), len(labels)), np.float32)
     for row, thing in zip(implies, things, strict=True):
-        above = (i for tag in labels[thing].parents for i in labels.ids(tag))
-        row[[thing, *above]] = 1
+        row[[thing, *(i for tag in labels[thing].parents for i in labels.ids(tag))]] = 1
     implied = np.flatnonzero(implies.any(0))
-    return implied, np.ascontiguousarray(implies[:, implied])
+    lifted = np.union1d(np.flatnonzero((evidence.states == NAMED).sum(0) >= MIN_LIFTED), implied)
+    implies, new = np.ascontiguousarray(implies[:, implied]), np.arange(known, len(labels))
+    assert labels.rows is not None
+    return Collection(
+        fitted, things, implied, implies, weight, np.array(slope, np.float32), new,
+        labels.rows[new], lifted,
+    )  # fmt: skip
 
 
-def _fit_labels(features: Array, log_odds: Array, states: Array, usual: Array) -> Pair:
+def _fit_labels(features: Array, evidence: Evidence, usual: Array) -> Pair:
     """The labels (F,), and what is added to their log-odds (C + 1, F).
 
     P(silence) = 1 - rate P(there). An implied label is there, and counts as often as it is named.
     """
+    log_odds, states = evidence.log_odds, evidence.states
     n_named, n_implied = (states == NAMED).sum(0), (states == IMPLIED).sum(0)
     n_silent = (sigmoid(log_odds) * (states == SILENT)).sum(0)  # as far as the model can tell
     ids = np.flatnonzero((states >= IMPLIED).any(0) | (n_silent > MIN_EXPECTED))
@@ -263,15 +257,16 @@ def _fit_labels(features: Array, log_odds: Array, states: Array, usual: Array) -
     return ids, _minimum(features, gradient, len(ids), *LABEL_RIDGE)
 
 
-def _fit_first(features: Array, log_odds: Array, first: Array, slope: Array) -> Pair:
+def _fit_first(features: Array, evidence: Evidence, slope: np.float32) -> Pair:
     """The things (T,) that captions name first, and their logits (C + 1, T) by the features.
 
     These are added to `slope` x log-odds.
     """
-    things = np.flatnonzero((first > 0).sum(0) >= MIN_FIRST)
-    shown = first[:, things].any(1)
-    fractions = first[shown][:, things] / first[shown][:, things].sum(1, keepdims=True)
-    usual = slope * log_odds[shown][:, things]
+    things = np.flatnonzero((evidence.first > 0).sum(0) >= MIN_FIRST)
+    shown = evidence.first[:, things].any(1)
+    counts = evidence.first[shown][:, things]
+    fractions = counts / counts.sum(1, keepdims=True)
+    usual = slope * evidence.log_odds[shown][:, things]
 
     def gradient(added: Array) -> Array:
         odds = np.exp(usual + added - (usual + added).max(1, keepdims=True, initial=-np.inf))
@@ -310,32 +305,35 @@ def _minimum(
 
 
 def _figures(
-    choose: TagSelector, fit: Callable[[Array], Collection], log_odds: Array, pooled: Array,
-    mentioned: Array, first: Array,
-) -> JsonObject:  # fmt: skip
+    choose: TagSelector, fit: Callable[[Evidence], Collection], labels: Labels, evidence: Evidence
+) -> JsonObject:
     """Figures before and after; each part of the photos is tagged by a fit of the others.
 
     Tags a photo, the fraction of mentioned things that are given, and of photos whose first tag is
     what a caption names first.
     """
-    everything, counts = np.arange(len(pooled)), np.zeros((2, 3))
-    for part in np.array_split(everything, FOLDS):
-        collection = fit(np.setdiff1d(everything, part))
-        before = log_odds[part]
-        after, leads = collection(before, collection.values(pooled[part]))
+    mentioned = (evidence.states == NAMED) & [label.kind in THINGS for label in labels]
+    photos, counts = np.arange(len(mentioned)), np.zeros((2, 3))
+    for part in np.array_split(photos, FOLDS):
+        others = np.setdiff1d(photos, part)
+        collection = fit(Evidence(*(values[others] for values in evidence)))
+        before = evidence.log_odds[part]
+        after, leads = collection(before, collection.values(evidence.pooled[part]))
         before[:, collection.new] = -np.inf
         for count, rows, firsts in zip(
             counts, (before, after), (np.full(len(part), NO_FIRST), leads), strict=True
         ):
             for photo, scores, lead in zip(part, score_logits(rows), firsts, strict=True):
                 given = [choose.ids[tag] for tag in choose(scores, lead).scores]
-                hits = mentioned[photo, given].sum(), first[photo, given[:1]].any()
+                hits = mentioned[photo, given].sum(), evidence.first[photo, given[:1]].any()
                 count += np.array([len(given), *hits])
-    n_first = int(first.any(1).sum())
-    totals = len(pooled), max(1, int(mentioned.sum())), max(1, n_first)
-    tags, found, hits = np.round(counts / totals, 3).T.tolist()
-    figures = {"photos": len(pooled), "tags": tags, "found": found}
-    return figures | ({"first": hits, "first_photos": n_first} if n_first else {})
+    n_first = int(evidence.first.any(1).sum())
+    totals = len(photos), max(1, int(mentioned.sum())), max(1, n_first)
+    tags, found, first = np.round(counts / totals, 3).T.tolist()
+    return {
+        "photos": len(photos), "tags": tags, "found": found, "first": first,
+        "first_photos": n_first,
+    }  # fmt: skip
 
 
 def _described(figures: JsonObject) -> str:
@@ -344,8 +342,8 @@ def _described(figures: JsonObject) -> str:
         "{photos} photos, left out of the fit, get {tags[1]:.1f} tags each ({tags[0]:.1f} before) "
         "and {found[1]:.0%} of the things that captions name ({found[0]:.0%})"
     )
-    if "first" in figures:
-        rate, n = figures["first"][1], figures["first_photos"]
+    if n := figures["first_photos"]:
+        rate = figures["first"][1]
         text += "; the first tag is what the caption begins with on {first[1]:.0%} "
         text += f"+- {2 * (rate * (1 - rate) / n) ** 0.5:.0%} ({{first[0]:.0%}})"
     if figures["photos"] < FEW_PHOTOS:
