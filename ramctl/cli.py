@@ -3,7 +3,6 @@
 import os
 import signal
 import sys
-import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -23,7 +22,6 @@ from ramctl.errors import (
     did_you_mean,
     one_line,
 )
-from ramctl.records.extras import extra_of, needs
 
 GROUPS = {"Photos": photo_commands.COMMANDS, "Training": training_commands.COMMANDS}
 COMMANDS = {command.name: command for group in GROUPS.values() for command in group}
@@ -112,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         code = error.exit_code if isinstance(error, RamctlError) else EXIT_FAILED
         _print(name, _message(error))
         if os.environ.get("RAMCTL_TRACEBACK"):
+            import traceback
+
             traceback.print_exc()
     sys.exit(code)
 
@@ -134,8 +134,11 @@ def _message(error: Exception) -> str:
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename else ""
         return f"{place}{error.strerror or error}"
-    if isinstance(error, ModuleNotFoundError) and (extra := extra_of(error.name)):
-        return needs("this", extra)
+    if isinstance(error, ModuleNotFoundError):
+        from ramctl.records.extras import extra_of, needs
+
+        if extra := extra_of(error.name):
+            return needs("this", extra)
     # torch, whose own kind this is on a GPU, need not be there.
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         first = next(iter(str(error).splitlines()), "no memory is left")

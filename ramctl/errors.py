@@ -3,7 +3,6 @@
 import re
 import signal
 from collections.abc import Callable, Collection
-from difflib import get_close_matches
 from functools import partial
 from typing import ParamSpec, TypeVar
 
@@ -50,6 +49,8 @@ def one_line(message: str) -> str:
 
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """A hint for the end of a message about an unknown word: the nearest known one, if any."""
+    from difflib import get_close_matches  # only after a mistake
+
     near = get_close_matches(word, sorted(known), 1)
     return f"; did you mean {near[0]!r}?" if near else ""
 

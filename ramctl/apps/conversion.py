@@ -161,11 +161,11 @@ def read_official_labels(
     labels = shipped if is_theirs else tag_list
     if all(label.kind == "object" for label in labels):  # a plain list
         pairs = zip(labels, label_kinds(tag_list), strict=True)
-        labels = Labels(replace(label, kind=kind) for label, kind in pairs)
+        labels = Labels(label.changed(kind=kind) for label, kind in pairs)
     if thresholds is not None:
         values = read_thresholds(local_path(thresholds), labels, THRESHOLD)
         given = zip(labels, values, strict=True)
-        labels = Labels(replace(label, threshold=value) for label, value in given)
+        labels = Labels(label.changed(threshold=value) for label, value in given)
     return labels
 
 

@@ -32,7 +32,6 @@ READERS: dict[str, Callable[[Source], Iterator[Item]]] = {
     "tags": caption_readers.read_tags,
     "ram": caption_readers.read_ram,
 }
-FORMATS = ("jsonl", "parquet", *READERS)
 _TABLE_SUFFIXES = (".txt", ".csv", ".tsv")
 _SUFFIX_FORMATS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".tar": "tar", ".parquet": "parquet"}
 

@@ -22,7 +22,8 @@ from ramctl.records.record import JsonObject
 if TYPE_CHECKING:
     import numpy as np
 
-    from ramctl.model.preset import PreprocessConfig, Preset
+    from ramctl.model.preprocess import PreprocessConfig
+    from ramctl.model.preset import Preset
 
 FORMAT = 2
 META = "bundle.json"
@@ -84,7 +85,8 @@ class Bundle:
     @cached_property
     def preprocess(self) -> "PreprocessConfig":
         """How photos are prepared; unlike `preset` it does not depend on any other table."""
-        from ramctl.model.preset import PreprocessConfig, read_table
+        from ramctl.model.preprocess import PreprocessConfig
+        from ramctl.model.tables import read_table
 
         with problems_of(self.path):
             return read_table(PreprocessConfig, self.meta.get("preprocess", {}), "preprocess")

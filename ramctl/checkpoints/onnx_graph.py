@@ -103,7 +103,7 @@ def trace(model: RAM, image_size: int) -> tuple[Any, Any]:
     free = {"photos": batch} | dict.fromkeys(photo.names, batch)
     first = _traced(photo, (photos,), ["photos"], photo.names, free)
     if any(isinstance(module, Conv2dSame) for module in model.encoder.modules()):
-        _join_padding(first.graph)
+        first = _join_padding(first)
     with torch.no_grad():
         given = dict(zip(photo.names, photo(photos), strict=True))
     inputs = ["rows", *labels.names]
@@ -141,21 +141,24 @@ def _traced(
         return onnx.load(path)
 
 
-def _join_padding(graph: Any) -> None:
-    """Make the padding before convolutions of a graph, which is TensorFlow's "same", theirs.
+def _join_padding(model: Any) -> Any:
+    """The model with the padding before convolutions, TensorFlow's "same", as an attribute of them.
 
     It may be wider right than left, so that torch (timm's Conv2dSame) pads a copy. As an attribute
     of ONNX's convolution it needs no copy, and mini is 30 % faster on a CPU.
     """
-    from onnx import helper
+    from onnx import helper, utils
 
-    padded = {node.output[0]: node for node in graph.node if node.op_type == "Pad"}
-    for convolution in graph.node:
+    padded = {node.output[0]: node for node in model.graph.node if node.op_type == "Pad"}
+    for convolution in model.graph.node:
         if convolution.op_type == "Conv" and convolution.input[0] in padded:
             convolution.input[0] = padded[convolution.input[0]].input[0]
             others = [a for a in convolution.attribute if a.name not in ("pads", "auto_pad")]
             del convolution.attribute[:]
             convolution.attribute.extend([*others, helper.make_attribute("auto_pad", "SAME_UPPER")])
+    # Without the sums of its width, which nothing reads now.
+    ends = ([value.name for value in ends] for ends in (model.graph.input, model.graph.output))
+    return utils.Extractor(model).extract_model(*ends)
 
 
 def share_weights(graph: Any, weights: Path, folder: Path) -> None:

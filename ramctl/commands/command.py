@@ -4,16 +4,17 @@ import os
 import sys
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import MISSING, fields, replace
 from importlib import import_module
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from ramctl.commands.shared_options import OutputFile, key_of
-from ramctl.records.report import Report
+
+if TYPE_CHECKING:  # no help needs it
+    from ramctl.records.report import Report
 
 T = TypeVar("T")
 
@@ -80,7 +81,7 @@ class Command(click.Command):
 
         return run_on_cluster(self.name, ctx.params, self.run).exit_code
 
-    def run(self, parameters: Mapping[str, Any]) -> Report:
+    def run(self, parameters: Mapping[str, Any]) -> "Report":
         """Call the `run` of the command's module with its settings; the report of the run."""
         for name, value in self.environment.items():
             os.environ.setdefault(name, value)
@@ -115,6 +116,8 @@ def filled(kind: type[T], values: Mapping[str, Any]) -> T:
 
     A field whose value is None keeps its default: the option was not given.
     """
+    from dataclasses import MISSING, fields, replace
+
     rest = {name: value for name, value in values.items() if value is not None}
 
     def take(kind: Any) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from typing import Any
 
 from ramctl.commands.command import Command
 from ramctl.errors import RunProblem, UsageProblem
-from ramctl.records.files import user_folder
 
 FILE_NAME = "ramctl.toml"
 COMMON = "common"  # the table that all commands inherit
@@ -18,6 +17,8 @@ def default_map(commands: Mapping[str, Command]) -> dict[str, dict[str, Any]]:
     Raises UsageProblem for a file that cannot be read, and for a table or an option in it that no
     command has.
     """
+    from ramctl.records.files import user_folder
+
     try:
         path = user_folder("XDG_CONFIG_HOME", ".config") / FILE_NAME
     except RunProblem:  # no home

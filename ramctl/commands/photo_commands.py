@@ -6,7 +6,7 @@ from click import Choice
 from ramctl.commands import shared_options as options
 from ramctl.commands.command import Command
 from ramctl.commands.shared_options import OUTPUT, option
-from ramctl.records.output_formats import EXPORT_FORMATS, FORMATS
+from ramctl.records.choices import EXPORT_FORMATS, FORMATS
 
 DTYPES = ("auto", "fp32", "bf16", "fp16", "int8")
 

@@ -2,20 +2,24 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from ramctl.records.inputs import Shard
-from ramctl.records.record import KINDS
+from ramctl.records.choices import KINDS
+
+if TYPE_CHECKING:
+    from ramctl.records.inputs import Shard
 
 
 class OutputFile(click.Path):
     """A file that the command writes; it must not be one that the command reads."""
 
 
-def read_shard(text: str) -> Shard:
+def read_shard(text: str) -> "Shard":
     """The shard that `I/N` names."""
+    from ramctl.records.inputs import Shard  # not for every help
+
     match = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
     if match is None or not 1 <= int(match[1]) <= int(match[2]):
         raise click.BadParameter(f"{text!r} is not a shard: 1/4, 2/4, 3/4 and 4/4 are all of four")

@@ -6,10 +6,10 @@ from typing import Any
 import click
 from click import Choice
 
-from ramctl.captions.caption_formats import FORMATS
 from ramctl.commands import shared_options as options
 from ramctl.commands.command import Command
 from ramctl.commands.shared_options import NAME, OUTPUT, option
+from ramctl.records.choices import CAPTION_FORMATS
 
 
 def read_labels(name: str) -> Any:
@@ -105,9 +105,9 @@ Examples:
     options.shard,
     option(
         "--from FORMAT",
-        f"{', '.join(FORMATS)} [default: recognised].",
+        f"{', '.join(CAPTION_FORMATS)} [default: recognised].",
         "source_format",
-        type=Choice(FORMATS),
+        type=Choice(CAPTION_FORMATS),
     ),
     option("--caption-column NAME", "Name of the field with the captions.", "caption"),
     option("--image-column NAME", "Name of the field with the photo.", "image"),

@@ -21,9 +21,10 @@ from ramctl.errors import UsageProblem
 from ramctl.inference.log_odds import sigmoid
 from ramctl.inference.runner import ModelRunner, RunnerOptions
 from ramctl.inference.vocabulary import open_vocabulary
+from ramctl.records.choices import KINDS
 from ramctl.records.inputs import inputs_or_stdin, read_inputs, require_files
 from ramctl.records.labels import Labels
-from ramctl.records.record import KINDS, Item, JsonObject, Record, listed, removed_from, set_tags
+from ramctl.records.record import Item, JsonObject, Record, listed, removed_from, set_tags
 from ramctl.records.report import Report
 from ramctl.records.stream import DOCUMENT, Batch, Outcome, StreamOptions, each, run_stream
 

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.model.preset import ModelConfig, PreprocessConfig
+from ramctl.model.preprocess import PreprocessConfig
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from ramctl.model.preset import ModelConfig
 
 Floats = NDArray[np.float32]
 
@@ -27,7 +29,7 @@ ENLARGEMENT = 1.75  # of photos whose cells are scored
 STRIDE = 32  # pixels a cell
 
 
-def enlarged(preprocess: PreprocessConfig, model: ModelConfig) -> PreprocessConfig:
+def enlarged(preprocess: PreprocessConfig, model: "ModelConfig") -> PreprocessConfig:
     """How photos are prepared to find boxes in them: larger where the model scores cells."""
     if not model.scores_cells or model.encoder.image_size_option:
         return preprocess

@@ -225,7 +225,7 @@ def calibrate(
     Without photos enough there are no curves, and the threshold is 0.5.
     """
     labels = Labels(
-        replace(label, validated=bool(known)) for label, known in zip(labels, evidence, strict=True)
+        label.changed(validated=bool(known)) for label, known in zip(labels, evidence, strict=True)
     )
     step = -(-judged.logits.size // MAX_LOGITS) or 1
     judged = Judged(*(part[::step] for part in judged))  # type: ignore[arg-type]
@@ -250,7 +250,7 @@ def calibrate(
     meta["thresholds"] = {"threshold": choose_threshold(table, precision, right)}
     slopes_offsets = zip(labels, curves.labels.tolist(), strict=True)
     return Labels(
-        replace(label, calibration=(round(slope, 4), round(offset, 4)))
+        label.changed(calibration=(round(slope, 4), round(offset, 4)))
         for label, (slope, offset) in slopes_offsets
     ), meta
 

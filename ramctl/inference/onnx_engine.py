@@ -5,7 +5,6 @@ branch scores all labels at a fiftieth of the tag decoder's price, the decoder a
 photo's likeliest labels alone. B photos, S pixels a side, L labels, W width of a label's row.
 """
 
-import platform
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
 TORCH, ONNX = "torch", "onnx"
 MIN_GPU_BYTES = 200_000_000  # of weights: smaller models are faster than decoding, on a CPU too
 ROWS_AT_ONCE = 2048  # of labels
-MIN_LISTED, LISTED_FRACTION = 128, 28  # labels that the decoder answers for: one in 28, or 128
+MIN_LISTED, LISTED_FRACTION = 64, 56  # labels that the decoder answers for: one in 56, or 64
+LIKELY_CLASSES = 64  # of a photo, which rank its labels
 USUAL_HEADROOM = 0.9  # quantile, for words that are no labels
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
@@ -104,9 +104,10 @@ class Branch:
         width = class_names.shape[1]
         text, own, bias = np.split(labels.rows, [width, width + own_width], 1)
         self._scale, self._text, self._own = scale, text.T, own.T
-        likeness = class_names @ text.T  # (K, L), 14 MB: changed in place
-        likeness *= sharpness
-        self._likeness = np.exp(likeness, out=likeness)
+        self._directions = sharpness * class_names
+        # Of the classes that photos have shown: all of them would take as long as three photos.
+        self._likeness = np.zeros((len(class_names), len(labels)), np.float32)
+        self._has_likeness = np.zeros(len(class_names), bool)
         self._class_scale = class_scale
         headroom = labels.numbers("headroom", np.nan)
         if np.isnan(headroom).any():
@@ -121,13 +122,22 @@ class Branch:
         """Whether a label could be among a photo's likeliest, or what it is of (B, L)."""
         feature = self._scale * unit(encoded["feature"])
         branch = feature @ self._text + encoded["own"] @ self._own
-        branch += self._class_scale * np.log(encoded["classes"] @ self._likeness)
+        branch += self._class_scale * np.log(self._by_class(encoded["classes"]))
         ranked = self._slopes * branch + self._most
         listed = _highest(ranked, self._size)
         if self._salience is not None:
             main = self._salience.slope * ranked + self._salience.weights
             listed |= _highest(main, 4 * N_LIKELIEST)
         return listed
+
+    def _by_class(self, classes: Floats) -> Floats:
+        """The likeness (B, L) of labels to each photo's likeliest classes (B, K)."""
+        is_likely = _highest(classes, min(LIKELY_CLASSES, classes.shape[1]))
+        likely = np.flatnonzero(is_likely.any(0))
+        if len(new := likely[~self._has_likeness[likely]]):
+            self._likeness[new] = np.exp(self._directions[new] @ self._text)
+            self._has_likeness[new] = True  # other threads may compute the same meanwhile
+        return np.where(is_likely, classes, 0)[:, likely] @ self._likeness[likely]
 
 
 def _highest(values: NDArray[Any], number: int) -> NDArray[np.bool_]:
@@ -144,27 +154,11 @@ def _session(path: Path) -> "InferenceSession":
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.log_severity_level = 3
-    if _adds_in_16_bits():
-        options.add_session_config_entry("session.x64quantprecision", "1")
     options.enable_cpu_mem_arena = False
     try:
         return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own exceptions share no base class
         raise RunProblem(f"{path}: onnxruntime cannot load it: {error}") from error
-
-
-def _adds_in_16_bits() -> bool:
-    """Whether this processor's sums of two products of 8-bit integers may overflow.
-
-    That is x86 without VNNI, where int8 scores would differ from those of other machines. If the
-    flags cannot be read, the answer is True: that is slow on the newest servers (with AMX) only.
-    """
-    if platform.machine().lower() not in ("x86_64", "amd64"):
-        return False
-    try:
-        return "vnni" not in Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:
-        return True
 
 
 def choose_runtime(bundle: Bundle, runtime: str, device: str, dtype: str) -> str:

@@ -18,8 +18,6 @@ from ramctl.checkpoints.static_table import StaticTextEncoder, read_text_encoder
 from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.log_odds import Salience
 from ramctl.inference.thresholds import Threshold, user_thresholds, usual_thresholds
-from ramctl.parsing.english.lexicon import noun_lemma
-from ramctl.parsing.english.wordnet import NOUN, WordNet
 from ramctl.records.files import read_text, unpacked_name
 from ramctl.records.labels import Label, Labels, normalise
 
@@ -89,7 +87,7 @@ def open_vocabulary(
             assert labels.rows is not None
             chosen = zip(listed, [labels[i] for i in ids], strict=True)
             rows = labels.rows[ids]
-            labels = Labels.with_rows((replace(x, tag=word) for (word, _), x in chosen), rows)
+            labels = Labels.with_rows((x.changed(tag=word) for (word, _), x in chosen), rows)
             listed = None
         if salience is not None:
             salience = Salience.from_bundle(bundle.meta["salience"], labels)
@@ -166,7 +164,7 @@ def _with_words(
             found[word.tag] = ids[0]
             # Without evidence, a label that is words_of_list for by name is as good as a new word.
             if not labels[ids[0]].validated:
-                changed = replace(labels[ids[0]], validated=True, calibration=curve)
+                changed = labels[ids[0]].changed(validated=True, calibration=curve)
                 all_labels[ids[0]] = changed
         else:
             new.append(word)
@@ -191,6 +189,9 @@ def _named(labels: Labels, word: str, language: str) -> tuple[int, ...]:
     """The ids of the labels that a word or its singular names."""
     if ids := labels.by_name(word, language):
         return ids
+    from ramctl.parsing.english.lexicon import noun_lemma  # words alone need them
+    from ramctl.parsing.english.wordnet import NOUN, WordNet
+
     noun, wordnet = normalise(word), WordNet.shared()
     forms = (*wordnet.entry(noun).base_forms.get(NOUN, ()), noun_lemma(noun, wordnet))
     return next((ids for form in forms if (ids := labels.ids(form))), ())

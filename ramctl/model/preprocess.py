@@ -1,15 +1,29 @@
 """Photos to the input of the image encoder; needs only numpy and Pillow."""
 
 from collections.abc import Sequence
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
+from msgspec import Meta
 from numpy.typing import NDArray
 from PIL import Image
 
-from ramctl.model.preset import PreprocessConfig
-
 Item = TypeVar("Item")
+Pixels = Annotated[int, Meta(ge=1, le=8192)]  # of a photo's side, as the model sees it
+Deviation = Annotated[float, Meta(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessConfig:
+    """How `Preprocess` turns a photo into a tensor."""
+
+    size: Pixels  # both sides, whatever the photo's shape
+    interpolation: Literal["bilinear", "bicubic"]
+    mean: tuple[float, float, float]
+    std: tuple[Deviation, Deviation, Deviation]
+    # official: as the authors' code; fast: upright, on white, large JPEGs at a reduced scale.
+    loader: Literal["fast", "official"] = "fast"
 
 
 class Preprocess:

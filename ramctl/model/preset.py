@@ -6,25 +6,24 @@ Unknown, missing and ill-typed keys are errors.
 import contextlib
 import dataclasses
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import msgspec
 from msgspec import Meta
 
 from ramctl.errors import UsageProblem
+from ramctl.model.preprocess import PreprocessConfig
+from ramctl.model.tables import read_table, write_table
 from ramctl.records.record import JsonObject
 
 _PRESETS = files("ramctl.model") / "presets"
 T = TypeVar("T")
 MAX = 10**9  # of numbers without another limit; it leaves out infinity
 Count = Annotated[int, Meta(ge=1)]
-Pixels = Annotated[int, Meta(ge=1, le=8192)]  # of a photo's side, as the model sees it
-Deviation = Annotated[float, Meta(gt=0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,18 +122,6 @@ class ModelConfig:
         if self.prior is None:
             return False
         return bool(self.prior.similarity or self.prior.class_sharpness or self.labels.own_width)
-
-
-@dataclass(frozen=True, slots=True)
-class PreprocessConfig:
-    """How `ramctl.model.preprocess` turns a photo into a tensor."""
-
-    size: Pixels  # both sides, whatever the photo's shape
-    interpolation: Literal["bilinear", "bicubic"]
-    mean: tuple[float, float, float]
-    std: tuple[Deviation, Deviation, Deviation]
-    # official: as the authors' code; fast: upright, on white, large JPEGs at a reduced scale.
-    loader: Literal["fast", "official"] = "fast"
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,39 +311,6 @@ def parse_overrides(overrides: Sequence[str]) -> JsonObject:
             value = {part: value}
         table = merge_tables(table, value)
     return table
-
-
-def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
-    """`table` as an instance of the dataclass `cls`, nested dataclasses as nested tables.
-
-    `where` is the dotted name of the table, for UsageProblem of unknown keys, missing keys and
-    values of the wrong kind.
-    """
-    try:
-        value = msgspec.convert(table, cls)
-    except msgspec.ValidationError as error:
-        message, _, place = str(error).partition(" - at `$")
-        raise UsageProblem(f"{where}{place.rstrip('`')}: {message}") from error
-    if unknown := ", ".join(_unknown(table, write_table(value), where)):
-        raise UsageProblem(f"unknown setting {unknown}")
-    return value
-
-
-def _unknown(table: Mapping[str, Any], known: Mapping[str, Any], where: str) -> Iterator[str]:
-    for key, value in table.items():
-        if key not in known:
-            yield f"{where}.{key}"
-        elif isinstance(value, Mapping):
-            yield from _unknown(value, known[key], f"{where}.{key}")
-
-
-def write_table(value: Any) -> JsonObject:
-    """The dataclass `value` as nested tables of plain JSON values; None fields are left out."""
-
-    def plain(pairs: list[tuple[str, Any]]) -> JsonObject:
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in pairs if v is not None}
-
-    return dataclasses.asdict(value, dict_factory=plain)
 
 
 def merge_tables(base: Mapping[str, Any], top: Mapping[str, Any]) -> JsonObject:

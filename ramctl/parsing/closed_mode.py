@@ -1,7 +1,6 @@
 """Closed mode: the tags of captions to the labels of a system."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from functools import lru_cache
 
 from ramctl.parsing.english.lexicon import POS_OF_KIND, Lexicon
@@ -42,7 +41,7 @@ class LabelMapper:
         self._lexicon = lexicon
         self._is_plain = all(label.kind == "object" for label in labels)
         if self._is_plain:
-            labels = Labels(replace(x, kind=lexicon.kind(normalise(x.tag))) for x in labels)
+            labels = Labels(x.changed(kind=lexicon.kind(normalise(x.tag))) for x in labels)
         self._by_string: dict[str, Label] = {}
         for label in labels:
             for synonym in label.synonyms:

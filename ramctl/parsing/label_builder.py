@@ -18,9 +18,9 @@ from ramctl.parsing.closed_mode import LabelMapper
 from ramctl.parsing.english.lexicon import POS_OF_KIND, Lexicon, word_set
 from ramctl.parsing.english.wordnet import NOUN, spelled
 from ramctl.parsing.parsed_caption import ParsedCaption, clean
+from ramctl.records.choices import KINDS
 from ramctl.records.files import read_text, write_atomic
 from ramctl.records.labels import Label, Labels, normalise
-from ramctl.records.record import KINDS
 
 DECISIONS = ("label", "synonym", "drop")
 MAX_LABELS = 4585  # the paper's
@@ -235,7 +235,7 @@ def with_counts(labels: Labels, records: Iterable[Iterable[tuple[str, ParsedCapt
     for captions in records:
         closed = (mapper.label_of_whole_text(clean(x)) or mapper.map(y) for x, y in captions)
         found.update({tag for parsed in closed for tag in parsed.tags})
-    counted = (replace(label, count=found[label.tag]) for label in labels)
+    counted = (label.changed(count=found[label.tag]) for label in labels)
     return Labels(sorted(counted, key=lambda label: (-found[label.tag], label.tag)))
 
 

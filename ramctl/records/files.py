@@ -1,10 +1,8 @@
 """Files that are written whole or not at all, their locks, and text that is read."""
 
 import fcntl
-import gzip
 import os
 import re
-import shutil
 import stat
 import zlib
 from collections.abc import Iterator
@@ -80,7 +78,11 @@ def read_text(path: Path) -> str:
     """The content of a text file; UsageProblem where it is missing, else RunProblem."""
     try:
         content = path.read_bytes()
-        return (gzip.decompress(content) if is_gzip(path.name) else content).decode("utf-8-sig")
+        if is_gzip(path.name):
+            import gzip  # not for every help, as all that is imported in a function here
+
+            content = gzip.decompress(content)
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise RunProblem(f"{path}: not UTF-8 text at byte {error.start}") from error
     except FileNotFoundError as error:
@@ -177,6 +179,8 @@ def replacing_folder(target: Path) -> Iterator[Path]:
 
     An older one is deleted only when the new one is in place.
     """
+    import shutil
+
     target = target.resolve()
     new, old = (hidden_path(target, f".ramctl-{end}") for end in ("new", "old"))
     shutil.rmtree(new, ignore_errors=True)  # of a run that was killed

@@ -9,7 +9,6 @@ import hashlib
 import unicodedata
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from math import isfinite
 from pathlib import Path
@@ -19,8 +18,9 @@ import msgspec
 import orjson
 
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.records.choices import KINDS
 from ramctl.records.files import read_text, write_atomic
-from ramctl.records.record import KINDS, JsonObject
+from ramctl.records.record import JsonObject
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,8 +34,7 @@ NUMBERS = ("count", "threshold", "salience", "headroom", "mention_rate", "rate")
 NEVER = 1.0  # the threshold of a label that is not given
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(msgspec.Struct, frozen=True):
     """One label; `parents` are tags, nearest first.
 
     A label that is not `validated` has no evidence (never trained, no teacher): it is given only
@@ -48,7 +47,7 @@ class Label:
     parents: tuple[str, ...] = ()
     part_of: tuple[str, ...] = ()
     count: int | None = None
-    names: dict[str, str] = field(default_factory=dict)
+    names: dict[str, str] = {}
     descriptions: tuple[str, ...] = ()
     validated: bool = True
     threshold: float | None = None
@@ -58,6 +57,10 @@ class Label:
     headroom: float | None = None  # how much the tag decoder adds to its logit at most
     mention_rate: float | None = None  # P(a dense caption names it | it is there)
     rate: float | None = None  # the log-odds of its mean probability on photos of all kinds
+
+    def changed(self, **fields: Any) -> "Label":
+        """The label with other values of some fields."""
+        return msgspec.structs.replace(self, **fields)
 
     def to_json(self) -> JsonObject:
         """The label as a line of `labels.jsonl`, without empty fields."""
@@ -131,7 +134,7 @@ class Labels(tuple[Label, ...]):
         fields: list[dict[str, Any]] = [
             {name: round(value, digits) if isfinite(value) else None} for value in values.tolist()
         ]
-        return Labels(replace(label, **given) for label, given in zip(self, fields, strict=True))
+        return Labels(label.changed(**given) for label, given in zip(self, fields, strict=True))
 
     def thresholds(self, usual: float) -> "NDArray[np.float64]":
         """The thresholds (L,): a label's own, else the usual one; never without evidence."""

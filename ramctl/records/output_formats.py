@@ -7,18 +7,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ramctl.errors import escaped
 from ramctl.records.jsonl import dumps
-from ramctl.records.parquet import ParquetWriter
 from ramctl.records.record import JsonObject, listed, numbers_in
 from ramctl.records.stream import Format
 
-FORMATS = ("jsonl", "table", "text", "csv", "parquet")
-EXPORT_FORMATS = (*FORMATS, "exiftool-csv", "coco")  # of `export`
 Column = Callable[[JsonObject], str]
 
 
 def line_format(name: str, *, caption: bool) -> Format:
     """The format of that name, one of FORMATS; csv may have a column of captions."""
     if name == "parquet":
+        from ramctl.records.parquet import ParquetWriter  # few write it
+
         writer = ParquetWriter()
         return Format(b"", writer.encode, writer.footer)
     if name == "csv":

@@ -12,7 +12,6 @@ from ramctl.errors import RecordProblem, RunProblem
 JsonObject = dict[str, Any]
 
 STDIN = "-"  # the name of standard input
-KINDS = ("object", "scene", "attribute", "action")
 
 # Where a tag comes from: values of the field `sources`.
 HUMAN, PARSED = "human", "parsed"

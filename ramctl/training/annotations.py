@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 
 from ramctl.errors import RecordProblem, RunProblem
 from ramctl.records import record as record_fields
+from ramctl.records.choices import KINDS
 from ramctl.records.inputs import photo_base, read_inputs
 from ramctl.records.labels import Label, Labels, normalise
-from ramctl.records.record import KINDS, JsonObject, Reject, listed, shown_name
+from ramctl.records.record import JsonObject, Reject, listed, shown_name
 from ramctl.records.report import Rejects
 from ramctl.records.signals import raise_if_stopped
 

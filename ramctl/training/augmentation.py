@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from ramctl.model.preprocess import Preprocess
-from ramctl.model.preset import AugmentConfig, PreprocessConfig
+from ramctl.model.preprocess import Preprocess, PreprocessConfig
+from ramctl.model.preset import AugmentConfig
 from ramctl.photos.decoding import load_photo
 
 GREY = (128, 128, 128)  # pixels from outside the photo, as the authors fill them

@@ -21,7 +21,7 @@ from ramctl.model.attention import map_tensors
 from ramctl.model.caption_tokenizer import CaptionTokenizer, clean_caption
 from ramctl.model.captioning import CaptionInputs
 from ramctl.model.encoder import ImageEncoder
-from ramctl.model.preset import PreprocessConfig
+from ramctl.model.preprocess import PreprocessConfig
 from ramctl.records.files import naming
 from ramctl.records.labels import Labels
 from ramctl.records.signals import raise_if_stopped

@@ -200,7 +200,7 @@ def _inherited(init: Bundle, labels: Labels) -> tuple[Labels, JsonObject]:
     meta = {name: init.meta[name] for name in CALIBRATED if name in init.meta}
     curve = meta.get("open_set", {}).get("calibration")
     kept = [
-        replace(label, calibration=curve) if row < 0 else init.labels[row]
+        label.changed(calibration=curve) if row < 0 else init.labels[row]
         for label, row in zip(labels, rows_in(init.labels, labels), strict=True)
     ]
     return Labels(kept), meta

@@ -22,7 +22,7 @@ from ramctl.errors import RunProblem
 from ramctl.evaluation.classes import Classes
 from ramctl.evaluation.tagger_scores import PREFIX as SCORES
 from ramctl.evaluation.tagger_scores import TaggerScores
-from ramctl.model.preset import PreprocessConfig
+from ramctl.model.preprocess import PreprocessConfig
 from ramctl.records.labels import Labels
 
 Floats = NDArray[np.float32]

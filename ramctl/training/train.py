@@ -27,6 +27,7 @@ from ramctl.model import preset as presets
 from ramctl.model.caption_tokenizer import clean_caption
 from ramctl.model.device import Runtime, choose_device, number_format, set_up_cpu
 from ramctl.model.preset import Preset, change_preset
+from ramctl.model.tables import write_table
 from ramctl.records.files import locked
 from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.jsonl import dumps
@@ -167,7 +168,7 @@ def _train(
         if (place := teachers.clip_place(config.distill)) is not None:
             clip = teachers.ClipTeacher(local_path(place, start.OFFLINE), preset.preprocess)
         mask = None if trained.all() else torch.from_numpy(trained)
-        given = presets.write_table(preset) | {
+        given = write_table(preset) | {
             "records": len(data.records), "labels": labels.sha256, "val": options.val,
             "model": options.init, "text": options.text, "processes": world.size,
         }  # fmt: skip

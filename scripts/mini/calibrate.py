@@ -12,7 +12,6 @@ salience, judged photos of all kinds the labels' rates.
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -43,7 +42,7 @@ CAPTIONED = 4000  # photos
 
 def logits_of(bundle: Bundle, labels: Labels, notes: Sequence[Annotation], root: Path) -> Floats:
     """The logits (N, L) of all labels in the photos, by the graphs."""
-    plain = Labels(replace(label, calibration=None) for label in labels)
+    plain = Labels(label.changed(calibration=None) for label in labels)
     plain.rows = labels.rows
     runner = ModelRunner(bundle, RunnerOptions(), ONNX, labels=plain, scores_all=True)
 

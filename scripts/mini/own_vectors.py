@@ -36,7 +36,7 @@ from ramctl.checkpoints.bundle import WEIGHTS, Bundle
 from ramctl.checkpoints.load import load_model
 from ramctl.inference.calibration import Curves, fit_curves
 from ramctl.model.device import set_up_cpu
-from ramctl.model.preset import PreprocessConfig
+from ramctl.model.preprocess import PreprocessConfig
 from ramctl.records.inputs import read_inputs
 from ramctl.records.labels import Labels
 from ramctl.records.parallel import chunks

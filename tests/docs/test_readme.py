@@ -10,11 +10,10 @@ import build_docs
 import pytest
 from PIL import Image
 
-from ramctl.captions import caption_formats
 from ramctl.errors import REJECT_CODES
 from ramctl.inference.peers import BUILT_IN
 from ramctl.model.preset import preset_names
-from ramctl.records.output_formats import EXPORT_FORMATS
+from ramctl.records.choices import CAPTION_FORMATS, EXPORT_FORMATS
 from tests.conftest import REPOSITORY
 from tests.docs.examples import examples, run_example
 from tests.forked import write_program
@@ -30,7 +29,7 @@ DOCUMENTS = {
 }
 README = DOCUMENTS["README.md"]
 CHOICES = {  # what can be named on the command line, by the document that explains it
-    "ramctl/parsing/README.md": caption_formats.FORMATS,
+    "ramctl/parsing/README.md": CAPTION_FORMATS,
     "ramctl/metadata/README.md": EXPORT_FORMATS,
     "ramctl/inference/peers/README.md": [f"{kind}:PATH" for kind in BUILT_IN],
     "ramctl/model/presets/README.md": preset_names(),

@@ -1,7 +1,6 @@
 """The graphs' engine: when it is chosen, the likeliest labels, what is refused."""
 
 import shutil
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -93,7 +92,7 @@ def with_headroom(bundle: Bundle) -> Labels:
     """The labels with a curve each, whose decoder adds at most 1 to 10."""
     labels = label_rows(bundle)
     curved = (
-        replace(label, headroom=float(i), calibration=(1 + i / 5, -i / 2))
+        label.changed(headroom=float(i), calibration=(1 + i / 5, -i / 2))
         for i, label in enumerate(labels, 1)
     )
     return Labels.with_rows(curved, labels.rows)

@@ -1,6 +1,5 @@
 """The tags that a photo is given: thresholds that fall with salience, their order, their number."""
 
-from dataclasses import replace
 from math import exp, log
 
 import numpy as np
@@ -63,7 +62,7 @@ def test_the_first_thing_comes_first_then_things_parts_and_the_rest():
     # The room is likelier to be a main thing, yet captions begin with the cat.
     assert given(scores, weights=weights) == ["cat", "room", "sofa", "red"]
     assert given(scores, weights=weights, top=2) == ["cat", "room"]
-    part = Labels([replace(KINDS[CAT], part_of=("room",)), *KINDS[1:]])
+    part = Labels([KINDS[CAT].changed(part_of=("room",)), *KINDS[1:]])
     assert given(scores, weights=weights, labels=part) == ["room", "sofa", "cat", "red"]
     assert given(scores, has_salience=False) == ["red", "room", "sofa", "cat"]
     low = np.array([0.99, 0.2, 0.05, 0.05, 0.05, 0.05, 0.05], np.float32)
@@ -88,7 +87,7 @@ def test_a_photo_with_few_tags_gets_the_likeliest_things_up_to_four():
 
 
 def test_without_evidence_a_label_is_not_given_and_not_counted():
-    unknown = Labels([replace(KINDS[CAT], validated=False), *KINDS[1:]])
+    unknown = Labels([KINDS[CAT].changed(validated=False), *KINDS[1:]])
     assert given([0.999, 0.95, 0.05, 0.05, 0.05, 0.05, 0.05], labels=unknown) == ["sofa"]
 
 

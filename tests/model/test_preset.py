@@ -17,6 +17,7 @@ from ramctl.errors import UsageProblem
 from ramctl.model import preset as presets
 from ramctl.model.build_ram import build_ram
 from ramctl.model.ram import RAM
+from ramctl.model.tables import write_table
 from tests.conftest import REPOSITORY
 
 with Path(__file__).with_name("official_presets.tsv").open(encoding="utf-8", newline="") as file:
@@ -28,7 +29,7 @@ NAMES = [name for name in ROWS[0] if name not in ("key", "source")]
 def test_a_preset_survives_being_stored(name):
     preset = presets.load_preset(name)
     assert preset.name == name
-    assert presets.preset_from_table(presets.write_table(preset)) == preset
+    assert presets.preset_from_table(write_table(preset)) == preset
     assert presets.preset_from_meta(presets.preset_to_meta(preset)) == preset
 
 
@@ -69,7 +70,7 @@ def flat(table: dict, prefix: str = "") -> dict[str, object]:
 @pytest.mark.parametrize("name", NAMES)
 def test_every_number_is_the_one_in_the_table(name):
     expected = {row["key"]: json.loads(row[name]) for row in ROWS if row[name] != "-"}
-    assert flat(presets.write_table(presets.load_preset(name))) == expected
+    assert flat(write_table(presets.load_preset(name))) == expected
 
 
 def test_fine_tuning_has_the_overridden_settings_but_its_own_and_the_length():
