@@ -1,5 +1,6 @@
 """The command group, and `main()`, which turns every failure into one line and an exit code."""
 
+import gc
 import os
 import signal
 import sys
@@ -113,6 +114,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
             import traceback
 
             traceback.print_exc()
+    gc.freeze()  # the end of the process looks for no cycles
     sys.exit(code)
 
 

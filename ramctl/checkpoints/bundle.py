@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import orjson
 
 from ramctl.checkpoints.hub import HUB, KNOWN, hub_hint, local_path
@@ -45,9 +45,9 @@ class Bundle:
 
     Keys of `meta`: `format`, `architecture` (the preset's model table), `preprocess`, `preset`
     (the preset's other tables), `thresholds` (`threshold`, `caption`), `precisions` (rows of
-    threshold, precision, tags a photo), `salience` (`slope`, `main`), `open_set` (`calibration` of
-    words that are no labels), `dtype` (of photo.onnx, fp32 if absent), `provenance`, `files`
-    (name -> sha256, bytes).
+    threshold, precision, tags a photo), `salience` (`slope`, `main`), `class_evidence` (three
+    weights), `open_set` (`calibration` of words that are no labels), `dtype` (of photo.onnx, fp32
+    if absent), `provenance`, `files` (name -> sha256, bytes).
     """
 
     path: Path
@@ -86,10 +86,9 @@ class Bundle:
     def preprocess(self) -> "PreprocessConfig":
         """How photos are prepared; unlike `preset` it does not depend on any other table."""
         from ramctl.model.preprocess import PreprocessConfig
-        from ramctl.model.tables import read_table
 
         with problems_of(self.path):
-            return read_table(PreprocessConfig, self.meta.get("preprocess", {}), "preprocess")
+            return msgspec.convert(self.meta.get("preprocess", {}), PreprocessConfig)
 
     @property
     def batch_size(self) -> int | None:
@@ -124,7 +123,14 @@ class Bundle:
         """A hash of everything that outputs depend on, which is all but the model card."""
         listed = sorted(self.meta["files"].items())
         hashes = [[name, facts["sha256"]] for name, facts in listed if name != CARD]
-        names = ("architecture", "preprocess", "thresholds", "salience", "open_set")
+        names = (
+            "architecture",
+            "preprocess",
+            "thresholds",
+            "salience",
+            "open_set",
+            "class_evidence",
+        )
         parts = [hashes, *(self.meta.get(name) for name in names)]
         return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
@@ -270,7 +276,7 @@ def model_shelf() -> Path:
 
 def embedded_bundle() -> Path:
     """The bundle that comes with the package."""
-    return Path(str(files("ramctl.checkpoints") / "bundles" / EMBEDDED))
+    return Path(__file__).parent / "bundles" / EMBEDDED
 
 
 class BundleWriter:

@@ -1,8 +1,8 @@
 """Files and folders by name, local or on the Hugging Face hub; published models by short names."""
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ramctl.errors import RunProblem, UsageProblem
 
@@ -11,8 +11,7 @@ HUB = "hf://"
 _FOREIGN = ["*.h5", "*.msgpack", "*.ot", "onnx/*", "openvino/*", "coreml/*"]
 
 
-@dataclass(frozen=True, slots=True)
-class KnownModel:
+class KnownModel(NamedTuple):
     """A checkpoint on the hub that `convert` makes a bundle of, with the --arch of its name."""
 
     repository: str

@@ -12,7 +12,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ramctl.inference.log_odds import MAIN, Floats, Salience, allowances, sigmoid
+from ramctl.inference.class_evidence import ClassEvidence
+from ramctl.inference.log_odds import (
+    MAIN,
+    Floats,
+    Salience,
+    allowances,
+    sigmoid,
+)
 from ramctl.inference.thresholds import Precision, choose_threshold
 from ramctl.records.labels import DEFAULT_THRESHOLD, Labels
 from ramctl.records.record import JsonObject
@@ -206,6 +213,7 @@ class Judged(NamedTuple):
     right: Flags  # (N, L)
     known: Flags  # (N, L) whether `right` is known
     main: Flags  # (N, L) the main things
+    masses: Floats | None = None  # (N, n) of classes, where they are evidence
 
 
 class Mentioned(NamedTuple):
@@ -213,30 +221,37 @@ class Mentioned(NamedTuple):
 
     logits: NDArray[np.float32]
     weights: NDArray[np.float32]  # (N, L)
+    masses: Floats | None = None  # (N, n)
 
 
 def calibrate(
-    labels: Labels, evidence: Flags, judged: Judged, captioned: Mentioned | None, precision: float
-) -> tuple[Labels, JsonObject]:
+    labels: Labels, evidence: Flags, judged: Judged, captioned: Mentioned | None, precision: float,
+    classes: ClassEvidence | None = None,
+) -> tuple[Labels, JsonObject]:  # fmt: skip
     """The labels with their curves and salience, and the bundle's `meta` of them.
 
-    Labels without `evidence` (L,) are not given. The threshold is the one for the `precision`, on
-    photos that the curves did not see; where none reaches it, and for 0, that of the best F1.
-    Without photos enough there are no curves, and the threshold is 0.5.
+    Labels without `evidence` (L,) are not given; `classes` are evidence for labels. The
+    threshold is the one for the `precision`, on photos that the curves did not see; where none
+    reaches it, and for 0, that of the best F1. Without photos enough there are no curves, and the
+    threshold is 0.5.
     """
     labels = Labels(
         label.changed(validated=bool(known)) for label, known in zip(labels, evidence, strict=True)
     )
     step = -(-judged.logits.size // MAX_LOGITS) or 1
-    judged = Judged(*(part[::step] for part in judged))  # type: ignore[arg-type]
-    logits, right, known, main = judged
+    logits = judged.logits[::step]
+    right, known, main = (x[::step] for x in (judged.right, judged.known, judged.main))
     if len(logits) < MIN_PHOTOS or not right[:, evidence].any():
         return labels, {"thresholds": {"threshold": DEFAULT_THRESHOLD}}
     curves = fit_curves(logits, right, known)
     log_odds = held_out_log_odds(logits, right, known)
     salience, meta = None, JsonObject()
+    if classes is not None and judged.masses is not None:
+        log_odds = classes(log_odds, judged.masses[::step])
     if captioned is not None:
         found = curves.log_odds(captioned.logits)
+        if classes is not None and captioned.masses is not None:
+            found = classes(found, captioned.masses)
         salience = fit_salience(found, captioned.weights, labels)
     needed = log_odds
     if salience is not None:

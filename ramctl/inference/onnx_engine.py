@@ -6,7 +6,7 @@ photo's likeliest labels alone. B photos, S pixels a side, L labels, W width of 
 """
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ramctl.checkpoints.bundle import LABEL_GRAPH, PHOTO_GRAPH, WEIGHTS, Bundle
 from ramctl.checkpoints.static_table import unit
 from ramctl.errors import RunProblem, UsageProblem
+from ramctl.inference.class_evidence import MIN_MASS, ClassEvidence
 from ramctl.inference.log_odds import N_LIKELIEST, Salience
 from ramctl.records.labels import Labels
 
@@ -32,25 +33,27 @@ USUAL_HEADROOM = 0.9  # quantile, for words that are no labels
 Floats = NDArray[np.float32]
 Ids = NDArray[np.int64]
 EncodedPhotos = dict[str, Floats]  # the outputs of photo.onnx by name
+Graphs = list[Future["InferenceSession"]]
 
 
 class OnnxEngine:
     """The graphs of a bundle with a fixed list of labels, on the CPU in one thread.
 
     The workers keep all cores busy. Labels that are not among a photo's likeliest have the logit
-    -inf, unless it `scores_all`.
+    -inf, unless it `scores_all`. `graphs` are the bundle's, where they are being opened already.
     """
 
-    def __init__(self, bundle: Bundle, labels: Labels, *, scores_all: bool = False) -> None:
+    def __init__(
+        self, bundle: Bundle, labels: Labels, evidence: ClassEvidence | None = None, *,
+        scores_all: bool = False, graphs: Graphs | None = None,
+    ) -> None:  # fmt: skip
         assert labels.rows is not None
         self._rows = labels.rows
         has_headroom = any(label.headroom is not None for label in labels)
         use_branch = has_headroom and not scores_all and len(labels) > MIN_LISTED
-        with ThreadPoolExecutor(1) as other:  # opening this graph takes as long as the rest
-            photo = other.submit(_session, bundle.path / PHOTO_GRAPH)
-            self._labels = _session(bundle.path / LABEL_GRAPH)
-            self._branch = Branch(bundle, labels) if use_branch else None
-            self._photo = photo.result()
+        opening = graphs or open_graphs(bundle)
+        self._branch = Branch(bundle, labels, evidence) if use_branch else None
+        self._photo, self._labels = (graph.result() for graph in opening)
         self._takes = {given.name for given in self._labels.get_inputs()} - {"rows"}
 
     def encode(self, photos: Floats) -> EncodedPhotos:
@@ -61,6 +64,10 @@ class OnnxEngine:
     def pooled(self, encoded: EncodedPhotos) -> Floats:
         """The pooled features (B, C) of a model with a global branch."""
         return encoded["pooled"]
+
+    def classes(self, encoded: EncodedPhotos) -> Floats:
+        """The flattened probabilities (B, K) of the backbone's classes."""
+        return encoded["classes"]
 
     def logits(self, encoded: EncodedPhotos, lifted: Sequence[Ids] | None = None) -> Floats:
         """Logits (B, L) of the labels; for each photo some may be `lifted` among its likeliest."""
@@ -81,6 +88,12 @@ class OnnxEngine:
         return np.asarray(self._labels.run(["logits"], feed)[0])
 
 
+def open_graphs(bundle: Bundle) -> Graphs:
+    """Begin to open both graphs in a thread, which takes as long as labels are read."""
+    pool = ThreadPoolExecutor(1)
+    return [pool.submit(_session, bundle.path / name) for name in (PHOTO_GRAPH, LABEL_GRAPH)]
+
+
 def _blocks(rows: Floats) -> list[Floats]:
     return [rows[start : start + ROWS_AT_ONCE] for start in range(0, len(rows), ROWS_AT_ONCE)]
 
@@ -91,7 +104,10 @@ class Branch:
     The formula is that of `ramctl.model.global_branch`. K classes of the backbone.
     """
 
-    def __init__(self, bundle: Bundle, labels: Labels) -> None:
+    def __init__(
+        self, bundle: Bundle, labels: Labels, evidence: ClassEvidence | None = None
+    ) -> None:
+        self._evidence = evidence
         names = ("class_names", "scale", "class_scale", "offset")
         tensors = bundle.tensors(f"prior.{name}" for name in names)
         class_names, scale, class_scale, offset = (
@@ -102,8 +118,8 @@ class Branch:
         sharpness = bundle.meta["architecture"]["prior"]["class_sharpness"]
         assert labels.rows is not None
         width = class_names.shape[1]
-        text, own, bias = np.split(labels.rows, [width, width + own_width], 1)
-        self._scale, self._text, self._own = scale, text.T, own.T
+        self._vectors, bias = np.split(labels.rows, [width + own_width], 1)
+        self._scale, self._text = scale, labels.rows[:, :width].T
         self._directions = sharpness * class_names
         # Of the classes that photos have shown: all of them would take as long as three photos.
         self._likeness = np.zeros((len(class_names), len(labels)), np.float32)
@@ -120,14 +136,17 @@ class Branch:
 
     def likeliest(self, encoded: EncodedPhotos) -> NDArray[np.bool_]:
         """Whether a label could be among a photo's likeliest, or what it is of (B, L)."""
-        feature = self._scale * unit(encoded["feature"])
-        branch = feature @ self._text + encoded["own"] @ self._own
+        query = np.concatenate([self._scale * unit(encoded["feature"]), encoded["own"]], 1)
+        branch = query @ self._vectors.T
         branch += self._class_scale * np.log(self._by_class(encoded["classes"]))
         ranked = self._slopes * branch + self._most
         listed = _highest(ranked, self._size)
         if self._salience is not None:
             main = self._salience.slope * ranked + self._salience.weights
             listed |= _highest(main, 4 * N_LIKELIEST)
+        if self._evidence is not None:
+            raised = self._evidence.masses(encoded["classes"]) > MIN_MASS
+            listed[:, self._evidence.labels] |= raised
         return listed
 
     def _by_class(self, classes: Floats) -> Floats:

@@ -18,6 +18,7 @@ from PIL import Image
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.errors import RecordProblem, attempt
 from ramctl.inference.boxes import enlarged
+from ramctl.inference.class_evidence import ClassEvidence
 from ramctl.inference.log_odds import (
     NO_FIRST,
     Collection,
@@ -26,7 +27,7 @@ from ramctl.inference.log_odds import (
     score_logits,
     sigmoid,
 )
-from ramctl.inference.onnx_engine import TORCH, OnnxEngine
+from ramctl.inference.onnx_engine import TORCH, Graphs, OnnxEngine
 from ramctl.inference.vocabulary import label_rows
 from ramctl.model.preprocess import Preprocess
 from ramctl.photos.decoding import record_photo
@@ -139,7 +140,7 @@ class ModelRunner(Runner):
         self, bundle: Bundle, options: RunnerOptions, engine: str = TORCH, *,
         labels: Labels | None = None, scores_all: bool = False,
         boxes: bool = False, captions: bool = False,
-        thorough: bool = False, fold: bool = True,
+        thorough: bool = False, fold: bool = True, graphs: Graphs | None = None,
         notify: Callable[[str], None] = mute,
     ) -> None:  # fmt: skip
         requested = "--boxes" if boxes else "--caption" if captions else ""
@@ -148,13 +149,13 @@ class ModelRunner(Runner):
         self.bundle, self.options, self.notify = bundle, options, notify
         self.labels = label_rows(bundle) if labels is None else labels
         self.probabilities = Probabilities(self.labels)
+        self.evidence = ClassEvidence.from_bundle(bundle, self.labels)
         self.collection = Collection(**bundle.fit) if bundle.fit else None
         self._captions, self._thorough, self._fold = captions, thorough, fold
         usual = bundle.batch_size or DEFAULT_BATCH
         self.batch = options.batch or usual
         self.workers = options.workers or usable_cores()
-        # Photos a run of the model. The graphs take 9 % longer by one, but the first comes earlier.
-        self.at_once, self._scored_at_once = usual, 1
+        self.at_once = usual  # photos a run of the model
         backend = f"cpu, onnxruntime {bundle.dtype}"
         if engine == TORCH:
             from ramctl.inference.torch_engine import photos_that_fit
@@ -162,7 +163,7 @@ class ModelRunner(Runner):
             device, size = self.runtime.device, bundle.preprocess.size
             backend = f"{device}, torch {self.runtime.dtype}"
             self.batch = options.batch or photos_that_fit(device, size, usual)
-            self.at_once = self._scored_at_once = usual if device.type == "cpu" else self.batch
+            self.at_once = usual if device.type == "cpu" else self.batch
         self.description = f"{backend}, batch {self.batch}"
         # Boxes and captions need a torch model, also beside a graph. A large one uses all cores
         # itself. For small operations several batches with one thread each are faster
@@ -186,9 +187,13 @@ class ModelRunner(Runner):
 
             self.writer = CaptionWriter(bundle)
         self._loading = threading.Lock()
+        # onnxruntime rounds alike from two photos on, but not one.
+        self._fewest = self.at_once if engine == TORCH else min(2, usual)
         self._onnx_engine: OnnxEngine | None = None
         if engine != TORCH:
-            self._onnx_engine = OnnxEngine(bundle, self.labels, scores_all=scores_all)
+            self._onnx_engine = OnnxEngine(
+                bundle, self.labels, self.evidence, scores_all=scores_all, graphs=graphs
+            )
 
     @cached_property
     def runtime(self) -> "Runtime":
@@ -221,10 +226,15 @@ class ModelRunner(Runner):
         parts = map(self.preprocess.resize, parts_of(photo) if self._thorough else ())
         return ModelPhoto(record, self.preprocess.resize(photo), larger, list(parts))
 
-    def full_batches(self, photos: Sequence[Pixels], number: int = 0) -> list[Scores]:
-        """The resized photos as the model takes them; blank ones fill the last batch."""
-        number = number or self.at_once
-        return [self.preprocess.full_batch(batch, number) for batch in chunks(photos, number)]
+    def full_batches(self, photos: Sequence[Pixels], fewest: int = 0) -> list[Scores]:
+        """The resized photos as the model takes them; blank ones fill the last batch.
+
+        It has `fewest` photos at least, else as many as the others.
+        """
+        return [
+            self.preprocess.full_batch(batch, max(len(batch), fewest or self.at_once))
+            for batch in chunks(photos, self.at_once)
+        ]
 
     def features(self, photos: Sequence[Image.Image]) -> "Tensor":
         """The encoder's features (n, extra + T, C) of n photos."""
@@ -240,28 +250,35 @@ class ModelRunner(Runner):
     def _score(self, engine: Any, encoded: Any) -> tuple[Scores, Ids]:
         """Logits, each label's curve, and what the model learnt of a collection."""
         if self.collection is None:
-            scores = self.probabilities(engine.logits(encoded))
+            scores = score_logits(self._log_odds(engine, encoded))
             return scores, np.full(len(scores), NO_FIRST)
         values, lifted = self.collection.values(engine.pooled(encoded)), self.collection.lifted
         listed = [lifted if own else lifted[:0] for own in values[:, 0] > 0]
-        log_odds = self.probabilities.log_odds(engine.logits(encoded, listed))
+        log_odds = self._log_odds(engine, encoded, listed)
         changed, first = self.collection(log_odds, values)
         return score_logits(changed), first
+
+    def _log_odds(self, engine: Any, encoded: Any, lifted: Sequence[Ids] | None = None) -> Scores:
+        """The log-odds (B, L) by each label's curve and the evidence of the classes."""
+        log_odds = self.probabilities.log_odds(engine.logits(encoded, lifted))
+        if self.evidence is None:
+            return log_odds
+        return self.evidence(log_odds, self.evidence.masses(engine.classes(encoded)))
 
     def look(self, photos: Sequence[Pixels]) -> Iterator[tuple[Scores, Scores]]:
         """The pooled features (C,) and log-odds (L,) of each of the photos."""
         engine: Any = self._onnx_engine or self.engine
-        for part in chunks(photos, self._scored_at_once):
-            (batch,) = self.full_batches(part, self._scored_at_once)
+        for part in chunks(photos, self.at_once):
+            (batch,) = self.full_batches(part, self._fewest)
             encoded = engine.encode(batch)
-            log_odds = self.probabilities.log_odds(engine.logits(encoded))
+            log_odds = self._log_odds(engine, encoded)
             yield from zip(engine.pooled(encoded)[: len(part)], log_odds[: len(part)], strict=True)
 
     def scores_of(self, photos: Sequence[ModelPhoto]) -> tuple[Scores, Ids]:
         engine: Any = self._onnx_engine or self.engine
         views = [photo.pixels for photo in photos]
         views += [part for photo in photos for part in photo.parts]
-        batches = self.full_batches(views, self._scored_at_once)
+        batches = self.full_batches(views, self._fewest)
         each = [self._score(engine, engine.encode(batch)) for batch in batches]
         scores, first = map(np.concatenate, zip(*each, strict=True))
         n = len(photos)

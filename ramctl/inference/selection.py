@@ -12,7 +12,8 @@ from ramctl.inference.vocabulary import Vocabulary
 from ramctl.records.labels import NEVER
 
 DECIMALS = 4
-MIN_TAGS = 4  # a photo with fewer gets more things, of those that are more likely right than wrong
+MIN_TAGS = 6  # a photo with fewer gets more things, of those that are more likely right than wrong
+MIN_FIRST = 0.3  # score of what a photo is most likely of, which is always given
 
 
 class Choice(NamedTuple):
@@ -73,6 +74,10 @@ class TagSelector:
             # Things come before their parts, a cat before its eyes; then all else.
             groups = np.where(main > 0, self._is_part, 2)
             order += [-main, groups]
+            leads = inputs @ np.array(FIRST)
+            wholes = self._has_evidence & (groups == 0) & (scores > MIN_FIRST)
+            if vocabulary.fills_up and wholes.any():
+                is_given[np.where(wholes, leads, -np.inf).argmax()] = True
             lacking = MIN_TAGS - int((is_given & self._has_evidence).sum())
             if vocabulary.fills_up and lacking > 0:
                 likely = self._has_evidence & ~is_given & (main > 0) & (log_odds > 0)
@@ -87,12 +92,11 @@ class TagSelector:
             is_given[first] = True
         given = np.flatnonzero(is_given & self._can_be_given)
         if salience is not None and len(given):
-            likely_first = inputs @ np.array(FIRST)
             if first != NO_FIRST:
-                likely_first[first] = np.inf
-            likely_first[(groups != 0) | ~(is_given & self._can_be_given)] = -np.inf
+                leads[first] = np.inf
+            leads[(groups != 0) | ~(is_given & self._can_be_given)] = -np.inf
             is_first = np.zeros(len(scores), bool)
-            is_first[likely_first.argmax()] = likely_first.max() > -np.inf
+            is_first[leads.argmax()] = leads.max() > -np.inf
             order.append(~is_first)
         ids = given[np.lexsort([key[given] for key in order])].tolist()
         selected: dict[str, int] = {}

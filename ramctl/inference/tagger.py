@@ -10,7 +10,7 @@ from ramctl.checkpoints.bundle import Bundle, resolve_model
 from ramctl.errors import RecordProblem, UsageProblem
 from ramctl.inference.device_pool import run_on_devices, split_devices
 from ramctl.inference.embedding import PhotoAxes
-from ramctl.inference.onnx_engine import choose_runtime
+from ramctl.inference.onnx_engine import ONNX, choose_runtime, open_graphs
 from ramctl.inference.peers import PeerRunner, is_peer
 from ramctl.inference.runner import WARN, ModelPhoto, ModelRunner, Runner, RunnerOptions, mute
 from ramctl.inference.selection import DECIMALS, Choice, SelectionOptions, TagSelector
@@ -310,6 +310,7 @@ class Tagger:
 def open_runner(bundle: Bundle, options: TaggerOptions) -> tuple[ModelRunner, Vocabulary]:
     """The bundle's model as the options ask for it, and what it looks for."""
     engine = choose_runtime(bundle, options.runtime, options.device, options.dtype)
+    graphs = open_graphs(bundle) if engine == ONNX else None
     vocabulary = open_vocabulary(
         bundle, options.labels, options.threshold, options.precision,
         language=bundle.labels.language_code(options.choice.lang), notify=options.notify,
@@ -319,7 +320,7 @@ def open_runner(bundle: Bundle, options: TaggerOptions) -> tuple[ModelRunner, Vo
         # Else only labels that can be given are scored.
         scores_all=options.dense or options.embedding or options.threshold is not None,
         boxes=options.boxes, captions=options.caption,
-        thorough=options.thorough, notify=options.notify,
+        thorough=options.thorough, graphs=graphs, notify=options.notify,
     )  # fmt: skip
     return runner, vocabulary
 

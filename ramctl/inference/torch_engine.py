@@ -133,6 +133,11 @@ class TorchEngine:
         assert encoded.photo is not None and encoded.photo.pooled is not None
         return encoded.photo.pooled.float().cpu().numpy()
 
+    def classes(self, encoded: Encoded) -> Floats:
+        """The flattened probabilities (B, K) of the backbone's classes."""
+        assert encoded.photo is not None and encoded.photo.classes is not None
+        return encoded.photo.classes.float().cpu().numpy()
+
     def logits(self, encoded: Encoded, lifted: object = None) -> Floats:
         """Logits (B, L) of all labels, for photos as the decoders see them."""
 

@@ -6,18 +6,18 @@ Unknown, missing and ill-typed keys are errors.
 import contextlib
 import dataclasses
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import msgspec
 from msgspec import Meta
 
 from ramctl.errors import UsageProblem
 from ramctl.model.preprocess import PreprocessConfig
-from ramctl.model.tables import read_table, write_table
 from ramctl.records.record import JsonObject
 
 _PRESETS = files("ramctl.model") / "presets"
@@ -311,6 +311,39 @@ def parse_overrides(overrides: Sequence[str]) -> JsonObject:
             value = {part: value}
         table = merge_tables(table, value)
     return table
+
+
+def read_table(cls: type[T], table: Mapping[str, Any], where: str) -> T:
+    """`table` as an instance of the dataclass `cls`, nested dataclasses as nested tables.
+
+    `where` is the dotted name of the table, for UsageProblem of unknown keys, missing keys and
+    values of the wrong kind.
+    """
+    try:
+        value = msgspec.convert(table, cls)
+    except msgspec.ValidationError as error:
+        message, _, place = str(error).partition(" - at `$")
+        raise UsageProblem(f"{where}{place.rstrip('`')}: {message}") from error
+    if unknown := ", ".join(_unknown(table, write_table(value), where)):
+        raise UsageProblem(f"unknown setting {unknown}")
+    return value
+
+
+def _unknown(table: Mapping[str, Any], known: Mapping[str, Any], where: str) -> Iterator[str]:
+    for key, value in table.items():
+        if key not in known:
+            yield f"{where}.{key}"
+        elif isinstance(value, Mapping):
+            yield from _unknown(value, known[key], f"{where}.{key}")
+
+
+def write_table(value: Any) -> JsonObject:
+    """The dataclass `value` as nested tables of plain JSON values; None fields are left out."""
+
+    def plain(pairs: list[tuple[str, Any]]) -> JsonObject:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in pairs if v is not None}
+
+    return dataclasses.asdict(value, dict_factory=plain)
 
 
 def merge_tables(base: Mapping[str, Any], top: Mapping[str, Any]) -> JsonObject:

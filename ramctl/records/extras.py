@@ -1,15 +1,13 @@
 """The extras of the package with their missing modules, and plug-ins."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 from ramctl.errors import RunProblem
 
 
-@dataclass(frozen=True, slots=True)
-class Extra:
+class Extra(NamedTuple):
     """The purpose of an extra, and its modules."""
 
     purpose: str

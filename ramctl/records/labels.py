@@ -56,6 +56,7 @@ class Label(msgspec.Struct, frozen=True):
     salience: float | None = None  # of a thing: its weight in what captions name first
     headroom: float | None = None  # how much the tag decoder adds to its logit at most
     mention_rate: float | None = None  # P(a dense caption names it | it is there)
+    classes: tuple[int, ...] = ()  # of the backbone that are this label
     rate: float | None = None  # the log-odds of its mean probability on photos of all kinds
 
     def changed(self, **fields: Any) -> "Label":
@@ -65,7 +66,7 @@ class Label(msgspec.Struct, frozen=True):
     def to_json(self) -> JsonObject:
         """The label as a line of `labels.jsonl`, without empty fields."""
         row: JsonObject = {"tag": self.tag, "kind": self.kind}
-        for name in (*LISTS, *NUMBERS, "calibration", "names"):
+        for name in (*LISTS, *NUMBERS, "calibration", "classes", "names"):
             value = getattr(self, name)
             if value not in ((), {}, None):
                 row[name] = list(value) if isinstance(value, tuple) else value

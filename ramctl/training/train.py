@@ -26,8 +26,7 @@ from ramctl.evaluation.tagger_scores import TaggerScores
 from ramctl.model import preset as presets
 from ramctl.model.caption_tokenizer import clean_caption
 from ramctl.model.device import Runtime, choose_device, number_format, set_up_cpu
-from ramctl.model.preset import Preset, change_preset
-from ramctl.model.tables import write_table
+from ramctl.model.preset import Preset, change_preset, write_table
 from ramctl.records.files import locked
 from ramctl.records.inputs import inputs_or_stdin, require_files
 from ramctl.records.jsonl import dumps

@@ -138,7 +138,7 @@ def measure_small(model: str, photo: Path, folder: Path) -> None:
     start_up = median_s(*tag, photo)
     verdict(f"start-up {start_up:.2f} s: of ten lines", start_up / opening, 1.5, most=True)
     both = [median_s(*lines, *small, times=3) for lines in (tag, ten_lines)]
-    verdict(f"{N_SMALL} small photos: of ten lines", both[0] / both[1], 1.6, most=True)
+    verdict(f"{N_SMALL} small photos: of ten lines", both[0] / both[1], 1.05, most=True)
     memory = run_ramctl("tag", "-q", photo).peak_bytes / 2**20
     verdict("memory of one photo", memory, 130, unit="MiB", most=True)
 
@@ -166,14 +166,20 @@ def verdict(name: str, value: float, target: float, *, unit: str = "x", most: bo
     print(f"{'ok  ' if holds else 'MISS'} {name}: {value:.2f} {unit} (required: {sign} {target:g})")
 
 
+def processor() -> str:
+    """The processor's name, and whether it has VNNI, which doubles the speed of int8."""
+    facts = Path("/proc/cpuinfo").read_text("utf-8")
+    name = next(line for line in facts.splitlines() if line.startswith("model name"))
+    return f"{name.partition(': ')[2]} with{'' if 'vnni' in facts else 'out'} VNNI"
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default="mini")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each measurement")
     given = parser.parse_args()
-    print(
-        f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, model {given.model}"
-    )
+    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
+    print(f"{processor()}, {cores} cores, load {load:.1f}, model {given.model}")
     with tempfile.TemporaryDirectory() as folder:
         photos = make_photos(Path(folder))
         plain = plain_loop(given.model)

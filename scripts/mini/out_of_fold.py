@@ -1,12 +1,11 @@
 #!/usr/bin/env python3
 """Print the tags that a model gives judged photos when photos like them chose no threshold.
 
-    ramctl tag --dense --root PHOTOS judged.jsonl > dense.jsonl
-    scripts/mini/out_of_fold.py --model MODEL --truth judged.jsonl dense.jsonl > tags.jsonl
+    scripts/mini/out_of_fold.py --model MODEL --root PHOTOS judged.jsonl > tags.jsonl
 
-The photos are dealt into five parts that hold whole repositories (`group`); the thresholds for each
-part come from the other four. Reads what scripts/mini/judged.py writes, prints what judge.py and
-subjects.py read.
+The photos are dealt into five parts that hold whole repositories (`group`); the curves, the weights
+of the classes' evidence and the thresholds for each part come from the other four. Reads what
+scripts/mini/judged.py writes, prints what judge.py and subjects.py read.
 """
 
 import argparse
@@ -17,9 +16,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from venv_python import use_venv
 
-use_venv()
+use_venv("torch")
 
 import numpy as np
+from calibrate import logits_of
+from evidence import fit_evidence
+from own_vectors import read_notes
 
 from ramctl.checkpoints.bundle import Bundle
 from ramctl.inference.calibration import (
@@ -29,10 +31,11 @@ from ramctl.inference.calibration import (
     held_out_log_odds,
     precision_table,
 )
-from ramctl.inference.log_odds import Salience, allowances, log_odds_of, sigmoid
+from ramctl.inference.class_evidence import ClassEvidence
+from ramctl.inference.log_odds import Salience, allowances, sigmoid
 from ramctl.inference.selection import SelectionOptions, TagSelector
 from ramctl.inference.thresholds import choose_threshold
-from ramctl.inference.vocabulary import Vocabulary
+from ramctl.inference.vocabulary import Vocabulary, label_rows
 
 
 def folds_by(groups: np.ndarray) -> np.ndarray:
@@ -48,18 +51,16 @@ def folds_by(groups: np.ndarray) -> np.ndarray:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--truth", type=Path, required=True)
-    parser.add_argument("dense", type=Path)
+    parser.add_argument("--root", type=Path, required=True)
+    parser.add_argument("judged", type=Path)
     args = parser.parse_args()
     bundle = Bundle.open(args.model)
-    labels, precision = bundle.labels, bundle.preset.precision
+    labels, precision = label_rows(bundle), bundle.preset.precision
     tags, evidence = np.array(labels.tags), np.array([label.validated for label in labels])
-    truth = {r["image"]: r for r in map(json.loads, args.truth.open())}
-    records = [json.loads(line) for line in args.dense.open()]
-    judged = [truth[record["image"]] for record in records]
-    scores = np.array([record["dense"] for record in records])
-    slopes, offsets = labels.curves.T
-    logits = (log_odds_of(scores) - offsets) / slopes
+    judged = [json.loads(line) for line in args.judged.open()]
+    logits, classes = logits_of(bundle, labels, read_notes(args.judged, args.root), args.root)
+    covered = ClassEvidence.of(bundle, labels)
+    masses = covered.masses(classes)
     right, main = (
         np.array([np.isin(tags, row[name]) for row in judged]) for name in ("tags", "main")
     )
@@ -68,6 +69,9 @@ def main() -> None:
         own = folds == fold
         others = logits[~own], right[~own], known[~own]
         held_out = held_out_log_odds(*others)
+        counts = known[~own] & evidence
+        classes_of = fit_evidence(covered, held_out, masses[~own], right[~own], counts)
+        held_out = classes_of(held_out, masses[~own])
         salience = Salience.from_bundle(bundle.meta["salience"], labels)
         assert salience is not None
         salience = fit_main(salience, held_out, main[~own], evidence)
@@ -77,10 +81,11 @@ def main() -> None:
         choose = TagSelector(
             Vocabulary(labels, thresholds, salience, allows=True, fills_up=True), SelectionOptions()
         )
-        probabilities = sigmoid(fit_curves(*others).log_odds(logits[own]))
+        log_odds = classes_of(fit_curves(*others).log_odds(logits[own]), masses[own])
+        probabilities = sigmoid(log_odds)
         for index, row in zip(np.flatnonzero(own), probabilities, strict=True):
             given = list(choose(row.astype(np.float32)).scores)
-            print(json.dumps({"image": records[index]["image"], "tags": given}))
+            print(json.dumps({"image": judged[index]["image"], "tags": given}))
 
 
 if __name__ == "__main__":

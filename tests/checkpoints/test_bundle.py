@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
@@ -156,7 +155,7 @@ def checkpoint(hub, shelf, monkeypatch) -> Path:
     torch.save({"model": {n: t.detach() for n, t in official_targets(ram).items()}}, path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     ours = {"repository": "owner/name", "file": "ram.pth", "sha256": digest}
-    monkeypatch.setitem(KNOWN, "ram", replace(KNOWN["ram"], **ours))
+    monkeypatch.setitem(KNOWN, "ram", KNOWN["ram"]._replace(**ours))
     return path
 
 

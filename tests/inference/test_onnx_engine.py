@@ -78,14 +78,25 @@ def test_damaged_graphs_and_weights_outside_of_the_bundle_are_refused_in_one_lin
     assert "\n" not in str(told.value)
 
 
-@pytest.mark.parametrize(
-    ("machine", "flags", "expected"),
-    [("x86_64", "avx512f", True), ("AMD64", "avx512_vnni", False), ("aarch64", "", False)],
-)
-def test_processors_that_add_in_16_bits_are_known(monkeypatch, machine, flags, expected):
-    monkeypatch.setattr(onnx_engine.platform, "machine", lambda: machine)
-    monkeypatch.setattr(onnx_engine.Path, "read_text", lambda path, *_: f"flags : avx2 {flags}")
-    assert onnx_engine._adds_in_16_bits() is expected
+def test_processors_that_add_two_products_in_16_bits_get_the_same_sums(mini):
+    graph = onnx.load(mini.path / PHOTO_GRAPH, load_external_data=False).graph
+    tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer
+               if tensor.data_type == onnx.TensorProto.INT8}  # fmt: skip
+    weights = [tensors[node.input[3]] for node in graph.node if node.op_type == "QLinearConv"]
+    for each in weights:
+        rows = each.astype(int).transpose(0, 2, 3, 1).reshape(len(each), -1)
+        pairs = np.pad(rows, ((0, 0), (0, rows.shape[1] % 2))).reshape(len(rows), -1, 2)
+        highest = 255 * max(pairs.clip(0).sum(2).max(), (-pairs).clip(0).sum(2).max())
+        assert highest <= np.iinfo(np.int16).max or each.shape[1] == 1  # depthwise
+    assert len(weights) == 49
+
+
+def test_one_photo_and_several_get_the_same_bits(mini):
+    engine = OnnxEngine(mini, label_rows(mini))
+    photos = np.random.default_rng(0).uniform(-1, 1, (4, 3, 256, 256)).astype(np.float32)
+    together, pairs = engine.encode(photos), [engine.encode(photos[i : i + 2]) for i in range(3)]
+    for name, values in together.items():
+        np.testing.assert_array_equal(values[:3], np.concatenate([p[name][:1] for p in pairs]))
 
 
 def with_headroom(bundle: Bundle) -> Labels:

@@ -16,9 +16,8 @@ from ramctl.checkpoints.load import load_model
 from ramctl.inference.boxes import cell_heat, heat_map_box
 from ramctl.inference.tagger import TaggerOptions, open_runner
 from ramctl.model.preprocess import Preprocess
-from ramctl.model.preset import load_preset
+from ramctl.model.preset import load_preset, write_table
 from ramctl.model.regions import cell_logits
-from ramctl.model.tables import write_table
 from ramctl.parsing.parser import CaptionParser
 from ramctl.photos.decoding import load_photo
 from ramctl.records.output_formats import line_format, table_lines

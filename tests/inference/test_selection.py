@@ -79,11 +79,22 @@ def test_a_part_is_given_only_beside_its_whole():
         assert "paw" in given(scores, labels=paw, main=NEVER_MAIN)
 
 
-def test_a_photo_with_few_tags_gets_the_likeliest_things_up_to_four():
+def test_a_photo_with_few_tags_gets_the_likeliest_things(monkeypatch):
     scores = [0.55, 0.6, 0.45, 0.95, 0.7, 0.62, 0.51]
     quiet = {"weights": (-3, -2, -1, -np.inf, -np.inf, 0, -9), "main": (0.0, 1.0, -5.0)}
     assert given(scores, **quiet) == ["red"]
-    assert set(given(scores, fills_up=True, **quiet)) == {"person", "sofa", "cat", "red"}
+    likely = {"person", "sofa", "cat", "red"}
+    assert set(given(scores, fills_up=True, **quiet)) == {"man", *likely}  # the room is not
+    monkeypatch.setattr("ramctl.inference.selection.MIN_TAGS", 4)
+    assert set(given(scores, fills_up=True, **quiet)) == likely
+
+
+def test_what_a_photo_is_most_likely_of_is_given_from_a_score_of_0_3():
+    quiet = {"weights": (-3, -2, -1, -np.inf, -np.inf, 0, -9), "main": (0.0, 1.0, -5.0)}
+    for score, expected in ((0.31, ["sofa", "red"]), (0.29, ["red"])):
+        scores = [0.05, score, 0.2, 0.95, 0.05, 0.05, 0.05]
+        assert given(scores, fills_up=True, **quiet) == expected
+        assert given(scores, **quiet) == ["red"]
 
 
 def test_without_evidence_a_label_is_not_given_and_not_counted():

@@ -16,8 +16,8 @@ import torch
 from ramctl.errors import UsageProblem
 from ramctl.model import preset as presets
 from ramctl.model.build_ram import build_ram
+from ramctl.model.preset import write_table
 from ramctl.model.ram import RAM
-from ramctl.model.tables import write_table
 from tests.conftest import REPOSITORY
 
 with Path(__file__).with_name("official_presets.tsv").open(encoding="utf-8", newline="") as file:

@@ -16,7 +16,7 @@ from ramctl.errors import RunProblem, UsageProblem
 from ramctl.inference.log_odds import score_logits
 from ramctl.inference.peers.peer import Peer, Pixels, Scores
 from ramctl.model.preprocess import Preprocess, PreprocessConfig
-from ramctl.model.tables import read_table
+from ramctl.model.preset import read_table
 from ramctl.records.labels import Labels
 
 GRAPH, LABELS, PREPROCESS = "model.onnx", "labels.txt", "preprocess.json"
