@@ -123,15 +123,8 @@ class Bundle:
         """A hash of everything that outputs depend on, which is all but the model card."""
         listed = sorted(self.meta["files"].items())
         hashes = [[name, facts["sha256"]] for name, facts in listed if name != CARD]
-        names = (
-            "architecture",
-            "preprocess",
-            "thresholds",
-            "salience",
-            "open_set",
-            "class_evidence",
-        )
-        parts = [hashes, *(self.meta.get(name) for name in names)]
+        names = ["architecture", "preprocess", "thresholds", "salience", "open_set"]
+        parts = [hashes, *(self.meta.get(name) for name in (*names, "class_evidence"))]
         return hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
 
     @property

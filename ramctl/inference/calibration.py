@@ -13,13 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ramctl.inference.class_evidence import ClassEvidence
-from ramctl.inference.log_odds import (
-    MAIN,
-    Floats,
-    Salience,
-    allowances,
-    sigmoid,
-)
+from ramctl.inference.log_odds import MAIN, Floats, Salience, allowances, sigmoid
 from ramctl.inference.thresholds import Precision, choose_threshold
 from ramctl.records.labels import DEFAULT_THRESHOLD, Labels
 from ramctl.records.record import JsonObject

@@ -91,7 +91,9 @@ class OnnxEngine:
 def open_graphs(bundle: Bundle) -> Graphs:
     """Begin to open both graphs in a thread, which takes as long as labels are read."""
     pool = ThreadPoolExecutor(1)
-    return [pool.submit(_session, bundle.path / name) for name in (PHOTO_GRAPH, LABEL_GRAPH)]
+    graphs = [pool.submit(_session, bundle.path / name) for name in (PHOTO_GRAPH, LABEL_GRAPH)]
+    pool.shutdown(wait=False)  # its thread ends with them
+    return graphs
 
 
 def _blocks(rows: Floats) -> list[Floats]:
